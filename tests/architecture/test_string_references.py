@@ -1,0 +1,77 @@
+"""References by string, which the import linter cannot see, keep the same directions as imports."""
+
+import ast
+import re
+from pathlib import Path
+
+from django.apps import apps
+from django.conf import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+LAYERS = ["common", "audit", "accounts", "keys", "catalog", "adapters", "usage", "deployments"]
+
+
+def parse_tree(folder: str) -> list[tuple[Path, ast.Module]]:
+    return [(path, ast.parse(path.read_text())) for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_installed_apps_of_ours_are_the_agreed_rooms():
+    ours = {name.split(".apps.")[0] for name in settings.INSTALLED_APPS if name.startswith("kindling_")}
+    rooms = {f"kindling_platform.{room}" for room in [*LAYERS[1:], "api", "embedded"]}
+    assert ours == rooms | {"kindling_billing", "kindling_console"}
+
+
+def test_foreign_keys_point_downwards_only():
+    upward = []
+    for model in apps.get_models():
+        label = model._meta.app_label
+        if not model.__module__.startswith("kindling_"):
+            continue
+        for field in model._meta.get_fields():
+            target = getattr(field, "related_model", None)
+            if field.auto_created or target is None or not target.__module__.startswith("kindling_"):
+                continue
+            other = target._meta.app_label
+            if other == label:
+                continue
+            if label == "billing" or other not in LAYERS or LAYERS.index(other) > LAYERS.index(label):
+                upward.append(f"{label}.{model.__name__}.{field.name} -> {other}")
+    assert upward == []
+
+
+def test_only_config_names_the_console_by_string():
+    named = []
+    for folder in ("platform", "billing", "workers", "engine"):
+        for path, tree in parse_tree(folder):
+            if "config" in path.parts or "migrations" in path.parts:
+                continue
+            named += [
+                f"{path.relative_to(ROOT)}:{node.lineno}"
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and re.fullmatch(r"kindling_console(\.\w+)*", node.value)
+            ]
+    assert named == []
+
+
+def enqueued_names() -> set[str]:
+    names = set()
+    for _, tree in parse_tree("platform") + parse_tree("workers"):
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+            first = node.args[0]
+            if called in {"enqueue", "send_task"} and isinstance(first, ast.Constant):
+                names.add(first.value)
+    return names
+
+
+def test_every_enqueued_task_name_exists_in_the_worker():
+    from kindling_workers.app import app
+
+    app.loader.import_default_modules()
+    names = enqueued_names() | {entry["task"] for entry in app.conf.beat_schedule.values()}
+    assert names
+    assert names <= set(app.tasks)
