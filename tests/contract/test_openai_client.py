@@ -1,0 +1,177 @@
+"""The official `openai` client against a running stack: shapes, streams, errors, and answers equal to PEFT's."""
+
+import asyncio
+from collections.abc import Iterator
+
+import openai
+import pytest
+from kindling_engine.starter import ADAPTER_PATHS
+from kindling_reference import Reference
+from kindling_stack import Stack
+from kindling_tenant import Tenant
+
+pytestmark = pytest.mark.stack
+BASE = "kindling/spark"
+
+
+@pytest.fixture(scope="module")
+def tenant(stack: Stack) -> Iterator[Tenant]:
+    someone = stack.sign_up("contract")
+    for name in ("intent", "voice"):
+        report = someone.upload(name, ADAPTER_PATHS[name])
+        assert report["state"] == "ready", report
+    yield someone
+    someone.http.close()
+
+
+@pytest.fixture(scope="module")
+def client(stack: Stack, tenant: Tenant) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{stack.url}/v1", api_key=tenant.key, max_retries=0)
+
+
+def test_models_lists_the_base_and_the_tenants_own_adapters(client: openai.OpenAI, tenant: Tenant):
+    ids = {model.id for model in client.models.list()}
+    assert {BASE, f"{tenant.slug}/intent", f"{tenant.slug}/voice"} <= ids
+    assert client.models.retrieve(BASE).id == BASE
+    assert client.models.retrieve(f"{tenant.slug}/intent").owned_by == tenant.slug
+
+
+def test_chat_counts_its_tokens(client: openai.OpenAI):
+    reply = client.chat.completions.create(
+        model=BASE, messages=[{"role": "user", "content": "Hello!"}], max_tokens=16, temperature=0
+    )
+    assert reply.model == BASE
+    assert reply.choices[0].message.role == "assistant"
+    assert reply.choices[0].message.content
+    assert reply.choices[0].finish_reason in {"stop", "length"}
+    assert reply.usage
+    assert 0 < reply.usage.completion_tokens <= 16
+    assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
+
+
+def test_a_stream_says_the_same_as_a_single_reply(client: openai.OpenAI):
+    ask = {"model": BASE, "messages": [{"role": "user", "content": "Tell me a story about a fox."}]}
+    whole = client.chat.completions.create(**ask, max_tokens=40, temperature=0)
+    chunks = list(client.chat.completions.create(**ask, max_tokens=40, temperature=0, stream=True))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+    assert all(chunk.usage is None for chunk in chunks)
+
+
+def test_a_stream_reports_usage_only_when_asked(client: openai.OpenAI):
+    chunks = list(
+        client.chat.completions.create(
+            model=BASE,
+            messages=[{"role": "user", "content": "Hello!"}],
+            max_tokens=8,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage
+    assert chunks[-1].usage.completion_tokens <= 8
+
+
+def test_completions_continue_a_prompt(client: openai.OpenAI):
+    reply = client.completions.create(model=BASE, prompt="Once upon a time", max_tokens=12, temperature=0)
+    assert reply.choices[0].text
+    assert reply.usage
+    assert reply.usage.completion_tokens == 12 or reply.choices[0].finish_reason == "stop"
+
+
+def test_a_seed_fixes_the_answer(client: openai.OpenAI):
+    def once() -> str | None:
+        reply = client.chat.completions.create(
+            model=BASE,
+            messages=[{"role": "user", "content": "Tell me a story."}],
+            max_tokens=24,
+            temperature=1,
+            top_p=0.95,
+            seed=7,
+        )
+        return reply.choices[0].message.content
+
+    assert once() == once()
+
+
+def test_a_stop_string_ends_the_text_before_it(client: openai.OpenAI):
+    ask = {"model": BASE, "messages": [{"role": "user", "content": "Tell me a story about a fox."}]}
+    full = (
+        client.chat.completions.create(**ask, max_tokens=40, temperature=0).choices[0].message.content or ""
+    )
+    stop = full.split()[4]
+    cut = client.chat.completions.create(**ask, max_tokens=40, temperature=0, stop=[stop])
+    assert cut.choices[0].finish_reason == "stop"
+    assert cut.choices[0].message.content == full[: full.index(stop)]
+
+
+def test_the_organisations_own_endpoint(stack: Stack, tenant: Tenant):
+    own = openai.OpenAI(base_url=f"{stack.url}/{tenant.slug}/v1", api_key=tenant.key, max_retries=0)
+    reply = own.chat.completions.create(
+        model="intent", messages=[{"role": "user", "content": "I want my money back"}], max_tokens=24
+    )
+    assert reply.usage
+    foreign = openai.OpenAI(base_url=f"{stack.url}/kindling/v1", api_key=tenant.key, max_retries=0)
+    with pytest.raises(openai.NotFoundError):
+        foreign.models.list()
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"temperature": 9}, "invalid_value"),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, "invalid_value"),
+        ({"messages": []}, "invalid_value"),
+        ({"n": 3}, "unsupported_field"),
+        ({"extra_body": {"no_such_field": 1}}, "unsupported_field"),
+        ({"messages": [{"role": "user", "content": "word " * 9000}]}, "context_length_exceeded"),
+    ],
+)
+def test_a_bad_request_names_what_is_wrong(client: openai.OpenAI, change: dict, code: str):
+    ask = {"model": BASE, "messages": [{"role": "user", "content": "Hello!"}]} | change
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(**ask)
+    assert refused.value.code == code
+
+
+def test_an_unknown_key_is_401(stack: Stack):
+    for key in ("nonsense", "kd_live_" + "0" * 33):
+        stranger = openai.OpenAI(base_url=f"{stack.url}/v1", api_key=key, max_retries=0)
+        with pytest.raises(openai.AuthenticationError) as refused:
+            stranger.models.list()
+        assert refused.value.code == "invalid_api_key"
+
+
+def test_an_unknown_or_foreign_model_is_404(stack: Stack, client: openai.OpenAI, tenant: Tenant):
+    other = stack.sign_up("stranger")
+    stranger = openai.OpenAI(base_url=f"{stack.url}/v1", api_key=other.key, max_retries=0)
+    for caller, model in ((client, "kindling/none"), (stranger, f"{tenant.slug}/intent")):
+        with pytest.raises(openai.NotFoundError) as refused:
+            caller.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hello!"}])
+        assert refused.value.code == "model_not_found"
+
+
+async def test_base_and_two_adapters_in_one_batch_equal_peft(stack: Stack, tenant: Tenant):
+    """Nine answers made at the same time; each agrees with transformers and PEFT wherever the reference's
+    two best tokens are further apart than the tolerance of fp32."""
+    prompts = ["I want a refund for my order", "Tell me a story about a fox.", "Hello!"]
+    cases = [(name, prompt) for prompt in prompts for name in ("", "intent", "voice")]
+    client = openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key=tenant.key, max_retries=0)
+
+    async def ask(adapter: str, prompt: str) -> str:
+        reply = await client.chat.completions.create(
+            model=f"{tenant.slug}/{adapter}" if adapter else BASE,
+            messages=[{"role": "user", "content": prompt}],
+            max_tokens=24,
+            temperature=0,
+        )
+        return reply.choices[0].message.content or ""
+
+    answers = await asyncio.gather(*(ask(*case) for case in cases))
+    reference = Reference()
+    for (adapter, prompt), answer in zip(cases, answers, strict=True):
+        expected, certain = reference.greedy(adapter, prompt, max_tokens=24)
+        assert answer[: len(certain)] == certain, (adapter, prompt, answer, expected)

@@ -1,0 +1,113 @@
+"""A whole Kindling, started the way a user starts it, on free ports with a home of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kindling_tenant import Tenant
+
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 40
+INHERITED_BUT_FOREIGN = ("DJANGO_SETTINGS_MODULE",)
+
+
+@dataclass(slots=True)
+class Stack:
+    """A running stack; `state` is what the supervisor wrote when it was ready."""
+
+    url: str
+    home: Path
+    env: dict[str, str]
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return dict(json.loads((self.home / "run" / "state.json").read_text()))
+
+    @property
+    def api_key(self) -> str:
+        """The operator's key, the one which the start prints."""
+        return str(self.state["api_key"])
+
+    def pid(self, child: str) -> int:
+        return int(self.state["children"][child])
+
+    def sign_up(self, name: str) -> Tenant:
+        return Tenant.sign_up(self.url, f"{name}@example.com")
+
+    def cli(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kindling_platform.cli", *args],
+            env=self.env | env, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], home: Path, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not (home / "run" / "state.json").exists():
+        if process.poll() is not None:
+            raise AssertionError(f"the stack ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+        if time.monotonic() > deadline:
+            process.send_signal(signal.SIGINT)
+            raise AssertionError(f"not ready in {START_TIMEOUT_S} s:\n{log.read_text()[-4000:]}")
+        time.sleep(0.1)
+
+
+@contextmanager
+def started_stack(folder: Path, **settings: str) -> Iterator[Stack]:
+    """Start a stack in `folder`, give it when its first token was billed, stop it with Ctrl-C's signal."""
+    folder.chmod(0o755)
+    home, log, port = folder / "home", folder / "up.log", free_port()
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("KINDLING_") and name not in INHERITED_BUT_FOREIGN
+    }
+    env = clean | {
+        "KINDLING_HOME": str(home),
+        "KINDLING_PORT": str(port),
+        "KINDLING_PUBLIC_URL": f"http://localhost:{port}",
+        "OMP_NUM_THREADS": "1",
+        **settings,
+    }
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kindling_platform.cli", "up"],
+            env=env, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    try:
+        wait_until_ready(process, home, log)
+        yield Stack(url=f"http://localhost:{port}", home=home, env=env, process=process, log=log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One stack for every test that leaves it as it found it."""
+    with started_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
