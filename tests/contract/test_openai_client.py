@@ -1,4 +1,4 @@
-"""The official `openai` client against a running stack: shapes, streams, errors, and answers equal to PEFT's."""
+"""The official `openai` client against a running stack: shapes, streams, errors, answers equal to PEFT's."""
 
 import asyncio
 from collections.abc import Iterator
