@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+
 from kindling_engine.starter import ADAPTER_PATHS
 from kindling_reference import Reference
 from kindling_stack import Stack

@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-from kindling_stack import Stack
-from kindling_tenant import ADAPTER_FILES, Tenant, poll
 
 from kindling_engine.starter import ADAPTER_PATHS
+from kindling_stack import Stack
+from kindling_tenant import ADAPTER_FILES, Tenant, poll
 
 pytestmark = pytest.mark.stack
 MEGABYTE = 1024 * 1024

@@ -1,6 +1,7 @@
 """Fifty callers at once, twenty of whom hang up: every token is billed, once, and no other."""
 
 import pytest
+
 from kindling_books import assert_books_agree, read_books
 from kindling_load import mixed_burst
 from kindling_stack import Stack

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from kindling_books import assert_books_agree, read_books
 from kindling_load import Answer, ask_stream, ask_whole
 from kindling_stack import Stack, started_stack

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 from kindling_engine.protocol.usage_log import UsageRecord, read_usage
+
 from kindling_stack import Stack
 
 

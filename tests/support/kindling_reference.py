@@ -3,9 +3,10 @@
 from typing import Any
 
 import torch
-from kindling_engine.starter import ADAPTER_PATHS, SPARK_PATH
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from kindling_engine.starter import ADAPTER_PATHS, SPARK_PATH
 
 RELATIVE_TOLERANCE = 1e-4
 

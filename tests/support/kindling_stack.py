@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from kindling_tenant import Tenant
 
 START_TIMEOUT_S = 120
