@@ -1,0 +1,1 @@
+"""The hand-written templates behind the synthetic corpus, one module per kind of dialogue."""
