@@ -1,0 +1,1 @@
+"""Building blocks of a decoder as plain functions and small classes over tensors."""

@@ -1,0 +1,1 @@
+"""LoRA adapters: read, kept within a byte budget, and applied to mixed batches."""

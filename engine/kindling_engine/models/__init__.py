@@ -1,0 +1,1 @@
+"""Model families by the architecture named in a checkpoint's config.json."""

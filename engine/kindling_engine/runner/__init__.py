@@ -1,0 +1,1 @@
+"""Turns a step plan into tensors, runs the model and draws tokens."""

@@ -1,0 +1,102 @@
+"""Blocks of each request: reuse of known prefixes, growth, publication and return."""
+
+from collections.abc import Sequence
+
+from kindling_engine.kvcache.pool import BlockPool
+from kindling_engine.kvcache.prefix import chain_next, chain_seed
+
+PAGE_SIZE = 16
+
+
+class BlockTable:
+    """The blocks of one request, in order of position, and the hash chain over its full ones."""
+
+    __slots__ = ("blocks", "published", "seed", "tip")
+
+    def __init__(self, seed: bytes) -> None:
+        self.seed = seed
+        self.tip = seed
+        self.published = 0
+        self.blocks: list[int] = []
+
+
+class KvManager:
+    """Hands out blocks of ``PAGE_SIZE`` tokens; only full blocks are shared, so nobody writes to a shared one."""
+
+    def __init__(self, *, num_blocks: int, revision: str, kv_dtype: str) -> None:
+        self.pool = BlockPool(num_blocks)
+        self._revision = revision
+        self._kv_dtype = kv_dtype
+        self._scrub: list[int] = []
+
+    def table_new(self, *, adapter: str, salt: str) -> BlockTable:
+        return BlockTable(
+            chain_seed(revision=self._revision, adapter=adapter, salt=salt, kv_dtype=self._kv_dtype)
+        )
+
+    def prefix_find(self, table: BlockTable, tokens: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Known blocks, with their hashes, for the longest cached prefix of ``tokens``.
+
+        The last token is always left over: its logits are needed, and they are not in the cache.
+        """
+        found: list[tuple[int, bytes]] = []
+        tip = table.seed
+        for start in range(0, (len(tokens) - 1) // PAGE_SIZE * PAGE_SIZE, PAGE_SIZE):
+            tip = chain_next(tip, tokens[start : start + PAGE_SIZE])
+            block = self.pool.lookup(tip)
+            if block is None:
+                break
+            found.append((block, tip))
+        return found
+
+    def prefix_take(self, table: BlockTable, found: list[tuple[int, bytes]]) -> int:
+        """Start an empty table with found blocks and return the number of tokens they hold."""
+        for block, block_hash in found:
+            self.pool.share(block)
+            table.blocks.append(block)
+            table.tip = block_hash
+        table.published = len(found)
+        return len(found) * PAGE_SIZE
+
+    def blocks_missing(self, table: BlockTable, num_tokens: int) -> int:
+        return max(0, -(-num_tokens // PAGE_SIZE) - len(table.blocks))
+
+    def grow(self, table: BlockTable, num_tokens: int) -> bool:
+        """Make room for ``num_tokens`` tokens in all; on False nothing has changed."""
+        missing = self.blocks_missing(table, num_tokens)
+        if missing == 0:
+            return True
+        taken = self.pool.allocate(missing)
+        if taken is None:
+            return False
+        table.blocks.extend(taken)
+        return True
+
+    def publish(self, table: BlockTable, tokens: Sequence[int], computed: int) -> None:
+        """Make the full blocks among the first ``computed`` tokens findable by others."""
+        while (table.published + 1) * PAGE_SIZE <= computed:
+            start = table.published * PAGE_SIZE
+            table.tip = chain_next(table.tip, tokens[start : start + PAGE_SIZE])
+            self.pool.publish(table.blocks[table.published], table.tip)
+            table.published += 1
+
+    def free(self, table: BlockTable, *, suspect: bool = False) -> None:
+        """Give a table's blocks back.
+
+        ``suspect`` marks content that may hold NaN: it leaves the prefix index and is zeroed before reuse, since a
+        masked position still multiplies its value by zero, and 0 × NaN would reach the next owner.
+        """
+        if suspect:
+            for block in table.blocks:
+                self.pool.forget(block)
+        freed = self.pool.release(table.blocks)
+        if suspect:
+            self._scrub.extend(freed)
+        table.blocks = []
+        table.published = 0
+        table.tip = table.seed
+
+    def scrub_take(self) -> tuple[int, ...]:
+        """Blocks to zero before the next step writes anything."""
+        scrub, self._scrub = tuple(self._scrub), []
+        return scrub

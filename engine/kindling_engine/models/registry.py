@@ -1,0 +1,39 @@
+"""Which architectures are served, and how each differs from Llama."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from kindling_engine.models.config import architecture_read, config_load
+from kindling_engine.models.decoder import Decoder
+from kindling_engine.models.errors import ModelError
+from kindling_engine.models.weights import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """``qkv_bias`` None: as config.json says; ``qk_norm``: queries and keys are normed per head."""
+
+    qkv_bias: bool | None = None
+    qk_norm: bool = False
+
+
+FAMILIES: dict[str, Family] = {
+    "LlamaForCausalLM": Family(),
+    "MistralForCausalLM": Family(qkv_bias=False),
+    "Qwen2ForCausalLM": Family(qkv_bias=True),
+    "Qwen3ForCausalLM": Family(qk_norm=True),
+}
+
+
+def model_load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Decoder:
+    """Load a checkpoint folder; raises ModelError with a code and a remedy."""
+    architecture = architecture_read(folder)
+    family = FAMILIES.get(architecture)
+    if family is None:
+        served = ", ".join(FAMILIES)
+        raise ModelError("unsupported_model", f"Architecture {architecture} is not served; these are: {served}.")
+    config = config_load(folder, qkv_bias=family.qkv_bias, qk_norm=family.qk_norm)
+    with torch.inference_mode(), Checkpoint(folder, dtype=dtype, device=device) as checkpoint:
+        return Decoder(config, checkpoint, device)

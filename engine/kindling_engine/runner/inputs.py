@@ -1,0 +1,113 @@
+"""Tensors of one step from its scheduled rows."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.layers.attention import AttentionInputs, DecodeRows, PrefillRows
+from kindling_engine.lora.batch import AdapterWeights, LoraBatch, LoraGroup
+from kindling_engine.models.decoder import StepInputs
+from kindling_engine.runner.rows import RowTable
+from kindling_engine.scheduler.plan import ScheduledRow
+
+AdapterLookup = Callable[[str], AdapterWeights]
+
+
+class InputBuilder:
+    """Builds StepInputs for rows ordered as decodes, then prefills, each sorted by adapter."""
+
+    def __init__(
+        self, rows: RowTable, *, dtype: torch.dtype, device: torch.device, adapter_lookup: AdapterLookup
+    ) -> None:
+        self._rows = rows
+        self._dtype = dtype
+        self._device = device
+        self._adapter_lookup = adapter_lookup
+
+    def build(self, scheduled: Sequence[ScheduledRow], *, all_logits: bool = False) -> StepInputs:
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        logit_rows: list[int] = []
+        prefills: list[PrefillRows] = []
+        decode_rows: list[int] = []
+        decode_lengths: list[int] = []
+        for item in scheduled:
+            row = self._rows.row_for(item.request)
+            start, stop = item.start, item.start + item.count
+            blocks = self._rows.blocks[row]
+            if item.count == 1:
+                tokens.append(item.request.tokens[start])
+                positions.append(start)
+                slots.append(int(blocks[start // PAGE_SIZE]) * PAGE_SIZE + start % PAGE_SIZE)
+                decode_rows.append(row)
+                decode_lengths.append(stop)
+            else:
+                first = len(tokens)
+                tokens.extend(item.request.tokens[start:stop])
+                where = np.arange(start, stop)
+                positions.extend(range(start, stop))
+                slots.extend((blocks[where // PAGE_SIZE] * PAGE_SIZE + where % PAGE_SIZE).tolist())
+                prefills.append(self._prefill_rows(first, start, stop, row))
+            if item.samples:
+                logit_rows.append(len(tokens) - 1)
+        every = all_logits or len(logit_rows) == len(tokens)
+        return StepInputs(
+            tokens=self._ints(tokens),
+            positions=self._ints(positions),
+            attention=AttentionInputs(
+                slots=self._ints(slots),
+                decode=self._decode_rows(decode_rows, decode_lengths) if decode_rows else None,
+                prefills=tuple(prefills),
+            ),
+            logit_rows=None if every else self._ints(logit_rows),
+            lora=self._lora(scheduled),
+        )
+
+    def _decode_rows(self, rows: list[int], lengths: list[int]) -> DecodeRows:
+        longest = max(lengths)
+        width = -(-longest // PAGE_SIZE)
+        pages = torch.from_numpy(self._rows.blocks[rows, :width].reshape(-1)).to(self._device)
+        mask = None
+        if min(lengths) < longest:
+            beyond = np.arange(longest)[None, :] >= np.array(lengths)[:, None]
+            mask = self._additive(torch.from_numpy(beyond))[:, None, None, :]
+        return DecodeRows(count=len(rows), pages=pages, length=longest, mask=mask)
+
+    def _prefill_rows(self, first: int, start: int, stop: int, row: int) -> PrefillRows:
+        count = stop - start
+        if start == 0:
+            return PrefillRows(first, first + count, pages=None, length=count, mask=None)
+        width = -(-stop // PAGE_SIZE)
+        pages = torch.from_numpy(self._rows.blocks[row, :width].copy()).to(self._device)
+        beyond = torch.arange(stop)[None, :] > torch.arange(start, stop)[:, None]
+        return PrefillRows(first, first + count, pages=pages, length=stop, mask=self._additive(beyond))
+
+    def _lora(self, scheduled: Sequence[ScheduledRow]) -> LoraBatch | None:
+        """Runs of rows by adapter; None, and not an empty batch, when no row has one."""
+        spans: dict[str, list[tuple[int, int]]] = {}
+        position = 0
+        for item in scheduled:
+            adapter, stop = item.request.adapter, position + item.count
+            if adapter:
+                runs = spans.setdefault(adapter, [])
+                if runs and runs[-1][1] == position:
+                    runs[-1] = (runs[-1][0], stop)
+                else:
+                    runs.append((position, stop))
+            position = stop
+        if not spans:
+            return None
+        return LoraBatch(
+            tuple(LoraGroup(tuple(runs), self._adapter_lookup(adapter)) for adapter, runs in spans.items())
+        )
+
+    def _additive(self, hidden: Tensor) -> Tensor:
+        mask = torch.zeros(hidden.shape, dtype=self._dtype)
+        return mask.masked_fill_(hidden, float("-inf")).to(self._device)
+
+    def _ints(self, values: list[int]) -> Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)

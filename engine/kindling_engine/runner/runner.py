@@ -1,0 +1,115 @@
+"""The model runner: one call per step."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.kvcache.storage import KvStorage
+from kindling_engine.models.decoder import Decoder
+from kindling_engine.runner.inputs import AdapterLookup, InputBuilder
+from kindling_engine.runner.rows import RowTable
+from kindling_engine.sampling.batch import SampledRow
+from kindling_engine.sampling.params import SamplingParams
+from kindling_engine.sampling.sampler import Draw, Sampler
+from kindling_engine.scheduler.plan import ScheduledRow, StepPlan
+from kindling_engine.scheduler.request import Request
+
+
+@dataclass(slots=True, eq=False)
+class RunnerPayload:
+    """What the runner needs of a request beyond the scheduler's view; it hangs on ``Request.payload``.
+
+    ``keep_logits`` makes the runner leave the logits of the first drawn token in ``first_logits``.
+    """
+
+    params: SamplingParams
+    keep_logits: bool = False
+    first_logits: Tensor | None = None
+
+
+class ModelRunner:
+    """Holds the KV pages and persistent rows, and executes step plans on the model."""
+
+    def __init__(
+        self, model: Decoder, storage: KvStorage, *, max_batch: int, max_length: int, adapter_lookup: AdapterLookup
+    ) -> None:
+        model.bind(storage)
+        self._model = model
+        self._storage = storage
+        self._rows = RowTable(num_rows=max_batch, max_blocks=-(-max_length // PAGE_SIZE))
+        self._builder = InputBuilder(
+            self._rows, dtype=model.dtype, device=model.device, adapter_lookup=adapter_lookup
+        )
+        self._sampler = Sampler(
+            num_rows=max_batch, vocab_size=model.config.vocab_size, device=model.device
+        )
+
+    @torch.inference_mode()
+    def execute(self, plan: StepPlan) -> list[Draw]:
+        """Run a step; one draw per sampling row, in the plan's order."""
+        self._prepare(plan)
+        ordered = _by_adapter(plan.rows)
+        logits = self._model.forward(self._builder.build(ordered))
+        sampling = [row for row in ordered if row.samples]
+        if not sampling:
+            return []
+        self._keep_logits(sampling, logits)
+        draws = self._sampler.draw(logits, [self._sampled(row.request) for row in sampling])
+        if ordered is plan.rows:
+            return draws
+        drawn = {row.request.id: draw for row, draw in zip(sampling, draws, strict=True)}
+        return [drawn[row.request.id] for row in plan.rows if row.samples]
+
+    @torch.inference_mode()
+    def logits_all(self, plan: StepPlan) -> Tensor:
+        """Run a step and return the logits of every token, in the plan's order of rows; draws nothing."""
+        self._prepare(plan)
+        ordered = _by_adapter(plan.rows)
+        logits = self._model.forward(self._builder.build(ordered, all_logits=True))
+        parts = dict(
+            zip(
+                (row.request.id for row in ordered),
+                logits.split([row.count for row in ordered]),
+                strict=True,
+            )
+        )
+        return torch.cat([parts[row.request.id] for row in plan.rows])
+
+    def _prepare(self, plan: StepPlan) -> None:
+        for request_id in plan.released:
+            row = self._rows.release(request_id)
+            if row is not None:
+                self._sampler.release(row)
+        if plan.scrub:
+            self._storage.scrub(plan.scrub)
+
+    def _sampled(self, request: Request) -> SampledRow:
+        return SampledRow(
+            row=self._rows.row_for(request),
+            request_id=request.id,
+            params=_payload(request).params,
+            tokens=request.tokens,
+            prompt_len=request.prompt_len,
+            stop_ids=request.stop_ids,
+        )
+
+    def _keep_logits(self, rows: list[ScheduledRow], logits: Tensor) -> None:
+        for index, row in enumerate(rows):
+            payload = _payload(row.request)
+            if payload.keep_logits and payload.first_logits is None:
+                payload.first_logits = logits[index].clone()
+
+
+def _by_adapter(rows: tuple[ScheduledRow, ...]) -> tuple[ScheduledRow, ...]:
+    """Decodes, then prefills, each with equal adapters side by side; base rows first."""
+    if not any(row.request.adapter for row in rows):
+        return rows
+    return tuple(sorted(rows, key=lambda row: (row.count > 1, row.request.adapter)))
+
+
+def _payload(request: Request) -> RunnerPayload:
+    if not isinstance(request.payload, RunnerPayload):
+        raise TypeError(f"request {request.id} carries no runner payload")
+    return request.payload

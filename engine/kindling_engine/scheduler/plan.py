@@ -1,0 +1,47 @@
+"""What the scheduler tells the runner, and what it tells the core after a step."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kindling_engine.scheduler.request import Request
+
+Finish = Literal["", "stop", "length", "cancelled", "grant_refused", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledRow:
+    """Compute ``count`` tokens of a request, from position ``start`` on.
+
+    ``samples`` is true when the last of them is the last known token, so that the next one can be drawn.
+    """
+
+    request: Request
+    start: int
+    count: int
+    samples: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step: decodes first, then prefill chunks; never empty.
+
+    ``released`` names requests that ended or lost their blocks since the last plan: state kept for them is void.
+    ``scrub`` lists blocks to zero before anything is written.
+    """
+
+    rows: tuple[ScheduledRow, ...]
+    released: tuple[str, ...]
+    scrub: tuple[int, ...]
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """News of one request: a token, its end, or both. ``token`` is None when the step made none."""
+
+    request: Request
+    token: int | None
+    finish: Finish = ""
+    parked: bool = False
+    error_code: str = ""
+    error: str = ""

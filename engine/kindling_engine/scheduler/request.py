@@ -1,0 +1,59 @@
+"""One request's state from admission to its end."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from kindling_engine.kvcache.manager import BlockTable
+
+
+class RequestState(Enum):
+    NEW = "new"
+    WAITING = "waiting"
+    RUNNING = "running"
+    PARKED = "parked"
+    """Reached its grant; keeps its blocks, unless preempted, and takes no part in steps."""
+    ENDED = "ended"
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A prompt and what has been generated for it.
+
+    ``tokens`` is prompt plus output; KV exists for the first ``computed`` of them. ``payload`` belongs to the
+    caller (sampling parameters, where to send tokens) and is not looked at here. Times are monotonic seconds.
+    """
+
+    id: str
+    tokens: list[int]
+    max_tokens: int
+    grant: int
+    adapter: str = ""
+    salt: str = ""
+    tenant: str = ""
+    priority: int = 0
+    stop_ids: frozenset[int] = frozenset()
+    min_tokens: int = 0
+    arrived_s: float = 0.0
+    payload: object = None
+
+    prompt_len: int = field(init=False)
+    state: RequestState = field(default=RequestState.NEW, init=False)
+    table: BlockTable | None = field(default=None, init=False)
+    computed: int = field(default=0, init=False)
+    cached_tokens: int = field(default=0, init=False)
+    admitted_s: float | None = field(default=None, init=False)
+    parked_until_s: float = field(default=0.0, init=False)
+    suspect: bool = field(default=False, init=False)
+    """Its blocks may hold NaN: an adapter's output that no finite sample has vouched for yet."""
+
+    def __post_init__(self) -> None:
+        self.prompt_len = len(self.tokens)
+
+    @property
+    def made(self) -> int:
+        return len(self.tokens) - self.prompt_len
+
+    @property
+    def remaining(self) -> int:
+        """Tokens whose KV is still to be computed; 1 for a request in steady decode."""
+        return len(self.tokens) - self.computed

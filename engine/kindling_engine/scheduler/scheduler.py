@@ -1,0 +1,281 @@
+"""The scheduler: which tokens of which requests are computed in the next step.
+
+Order inside a step: decodes, then prefills under way, then new requests by fair queueing, up to a token budget.
+When blocks run out, parked requests lose theirs first, then the least urgent running one; a preempted request is
+recomputed later from its tokens. The most urgent running request can always get blocks that way, so every admitted
+request ends.
+"""
+
+from collections.abc import Sequence
+
+from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
+from kindling_engine.scheduler.fairness import FairQueue
+from kindling_engine.scheduler.plan import Finish, Outcome, ScheduledRow, StepPlan
+from kindling_engine.scheduler.request import Request, RequestState
+
+MAX_PARTIAL_PREFILLS = 4
+GRANT_WAIT_S = 2.0
+
+
+class Scheduler:
+    """Owns every request between ``add`` and its final ``Outcome``."""
+
+    def __init__(
+        self,
+        *,
+        kv: KvManager,
+        context_length: int,
+        max_batch: int = 64,
+        step_tokens: int = 2048,
+        grant_wait_s: float = GRANT_WAIT_S,
+    ) -> None:
+        self.max_length = min(context_length, kv.pool.capacity * PAGE_SIZE)
+        self._kv = kv
+        self._max_batch = max_batch
+        self._step_tokens = max(step_tokens, max_batch)
+        self._grant_wait_s = grant_wait_s
+        self._requests: dict[str, Request] = {}
+        self._queue = FairQueue()
+        self._running: list[Request] = []
+        self._parked: dict[str, Request] = {}
+        self._released: list[str] = []
+
+    @property
+    def active(self) -> int:
+        return len(self._running) + len(self._parked)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._running) or len(self._queue) > 0
+
+    def get(self, request_id: str) -> Request | None:
+        return self._requests.get(request_id)
+
+    def next_deadline_s(self) -> float | None:
+        """When the first parked request gives up waiting for a grant."""
+        return min((request.parked_until_s for request in self._parked.values()), default=None)
+
+    # Requests come, change and go.
+
+    def add(self, request: Request, now_s: float) -> Outcome | None:
+        """Take a request in, or refuse it with a final outcome."""
+        if request.id in self._requests:
+            return _refusal(request, "duplicate_request", "A request with this id is already running.")
+        if request.prompt_len < 1 or request.max_tokens < 1:
+            return _refusal(request, "invalid_value", "The prompt and max_tokens need at least one token.")
+        if request.prompt_len >= self.max_length:
+            return _refusal(
+                request,
+                "context_length_exceeded",
+                f"The prompt has {request.prompt_len} tokens; this replica holds {self.max_length} "
+                "including at least one of output.",
+            )
+        self._requests[request.id] = request
+        request.table = self._kv.table_new(adapter=request.adapter, salt=request.salt)
+        if request.grant < 1:
+            self._park(request, now_s)
+        else:
+            request.state = RequestState.WAITING
+            self._queue.push(request)
+        return None
+
+    def grant(self, request_id: str, tokens: int) -> None:
+        """Raise a request's total grant; a lower or repeated figure changes nothing."""
+        request = self._requests.get(request_id)
+        if request is None or tokens <= request.grant:
+            return
+        request.grant = tokens
+        if request.state is RequestState.PARKED:
+            del self._parked[request.id]
+            if request.computed:
+                self._run(request)
+            else:
+                request.state = RequestState.WAITING
+                self._queue.push(request, front=request.admitted_s is not None)
+
+    def cancel(self, request_id: str) -> Outcome | None:
+        request = self._requests.get(request_id)
+        return None if request is None else self._end(request, None, "cancelled")
+
+    def expire(self, now_s: float) -> list[Outcome]:
+        """End the parked requests whose grant did not come in time."""
+        late = [request for request in self._parked.values() if request.parked_until_s <= now_s]
+        return [self._end(request, None, "grant_refused") for request in late]
+
+    # A step.
+
+    def plan(self, now_s: float) -> StepPlan | None:
+        """Decide the next step, or None when nothing can run."""
+        rows: dict[str, ScheduledRow] = {}
+        for request in tuple(self._running):
+            if request.remaining == 1:
+                self._place(request, 1, rows)
+        for request in tuple(self._running):
+            left = self._step_tokens - _tokens(rows)
+            if request.remaining > 1 and left > 0:
+                self._place(request, min(request.remaining, left), rows)
+        self._admit(rows, now_s)
+        if not rows:
+            return None
+        ordered = tuple(sorted(rows.values(), key=lambda row: row.count > 1))
+        released, self._released = tuple(self._released), []
+        return StepPlan(
+            rows=ordered, released=released, scrub=self._kv.scrub_take(), num_tokens=_tokens(rows)
+        )
+
+    def commit(self, plan: StepPlan, tokens: Sequence[int | None], now_s: float) -> list[Outcome]:
+        """Book a step's results: one token per sampling row, in order; None where the logits were not finite."""
+        sampled = iter(tokens)
+        outcomes = []
+        for row in plan.rows:
+            request = row.request
+            token = next(sampled) if row.samples else None
+            # A request may have ended while the step ran; its blocks are gone and must not be freed twice.
+            if request.state is not RequestState.RUNNING or request.table is None:
+                continue
+            request.computed = row.start + row.count
+            new_prompt = min(request.computed, request.prompt_len) - min(row.start, request.prompt_len)
+            if request.made == 0:
+                self._queue.charge(request.tenant, prompt_tokens=new_prompt)
+            if row.samples and token is None:
+                request.suspect = True
+                outcomes.append(
+                    self._end(request, None, "error", "non_finite_logits", "The model produced no finite logits.")
+                )
+                continue
+            # Prompt chunks of an adapter stay suspect until a finite sample; only a base model is trusted blindly.
+            request.suspect = bool(request.adapter) and not row.samples
+            if not request.suspect:
+                self._kv.publish(request.table, request.tokens, request.computed)
+            if token is not None:
+                outcomes.append(self._accept(request, token, now_s))
+        return outcomes
+
+    # Helpers, in call order.
+
+    def _place(self, request: Request, count: int, rows: dict[str, ScheduledRow]) -> bool:
+        """Schedule ``count`` tokens of a running request, taking blocks from less urgent ones if need be."""
+        if request.state is not RequestState.RUNNING or request.table is None:
+            return False
+        while not self._kv.grow(request.table, request.computed + count):
+            victim = self._victim(request)
+            if victim is None:
+                return False
+            self._preempt(victim, rows)
+        rows[request.id] = ScheduledRow(request, request.computed, count, samples=count == request.remaining)
+        return True
+
+    def _victim(self, request: Request) -> Request | None:
+        holding = self._parked_holding()
+        if holding:
+            return holding[-1]
+        last = self._running[-1]
+        return None if last is request else last
+
+    def _preempt(self, victim: Request, rows: dict[str, ScheduledRow]) -> None:
+        rows.pop(victim.id, None)
+        self._drop_blocks(victim)
+        if victim.state is RequestState.RUNNING:
+            self._running.remove(victim)
+            victim.state = RequestState.WAITING
+            self._queue.push(victim, front=True)
+
+    def _admit(self, rows: dict[str, ScheduledRow], now_s: float) -> None:
+        """Start waiting requests in their turn while seats, blocks and budget last."""
+        while len(self._running) + len(self._parked_holding()) < self._max_batch:
+            left = self._step_tokens - _tokens(rows)
+            request = self._queue.peek(now_s)
+            if request is None or request.table is None or left < 1:
+                return
+            cached = self._kv.prefix_take(
+                request.table, self._kv.prefix_find(request.table, request.tokens)
+            )
+            fits = len(request.tokens) - cached <= left or self._partial_count(rows) < MAX_PARTIAL_PREFILLS
+            if not fits or not self._make_room(request, rows):
+                self._kv.free(request.table)
+                return
+            self._queue.pop(request)
+            if request.admitted_s is None:
+                request.admitted_s = now_s
+                request.cached_tokens = min(cached, request.prompt_len)
+            request.computed = cached
+            self._run(request)
+            self._place(request, min(request.remaining, left), rows)
+
+    def _make_room(self, request: Request, rows: dict[str, ScheduledRow]) -> bool:
+        """Whether all of a request's tokens fit; room for a first chunk alone would only lead to preemption.
+
+        With nothing running, parked requests give way, so that they cannot hold up the queue.
+        """
+        if request.table is None:
+            return False
+        missing = self._kv.blocks_missing(request.table, len(request.tokens))
+        while missing > self._kv.pool.free_count:
+            holding = self._parked_holding()
+            if self._running or not holding:
+                return False
+            self._preempt(holding[-1], rows)
+        return True
+
+    def _parked_holding(self) -> list[Request]:
+        return [request for request in self._parked.values() if request.computed]
+
+    def _partial_count(self, rows: dict[str, ScheduledRow]) -> int:
+        return sum(1 for request in self._running if request.id not in rows or not rows[request.id].samples)
+
+    def _accept(self, request: Request, token: int, now_s: float) -> Outcome:
+        request.tokens.append(token)
+        self._queue.charge(request.tenant, output_tokens=1)
+        if token in request.stop_ids and request.made >= request.min_tokens:
+            return self._end(request, token, "stop")
+        if request.made >= request.max_tokens or len(request.tokens) >= self.max_length:
+            return self._end(request, token, "length")
+        if request.made >= request.grant:
+            self._running.remove(request)
+            self._park(request, now_s)
+            return Outcome(request, token, parked=True)
+        return Outcome(request, token)
+
+    def _run(self, request: Request) -> None:
+        request.state = RequestState.RUNNING
+        self._running.append(request)
+        self._running.sort(key=lambda other: (-other.priority, other.arrived_s))
+
+    def _park(self, request: Request, now_s: float) -> None:
+        request.state = RequestState.PARKED
+        request.parked_until_s = now_s + self._grant_wait_s
+        self._parked[request.id] = request
+
+    def _end(
+        self, request: Request, token: int | None, finish: Finish, error_code: str = "", error: str = ""
+    ) -> Outcome:
+        if request.state is RequestState.WAITING:
+            self._queue.remove(request)
+        elif request.state is RequestState.RUNNING:
+            self._running.remove(request)
+        elif request.state is RequestState.PARKED:
+            del self._parked[request.id]
+        self._drop_blocks(request)
+        request.state = RequestState.ENDED
+        del self._requests[request.id]
+        return Outcome(request, token, finish, error_code=error_code, error=error)
+
+    def _drop_blocks(self, request: Request) -> None:
+        if request.table is not None:
+            self._kv.free(request.table, suspect=request.suspect)
+        request.suspect = False
+        request.computed = 0
+        self._released.append(request.id)
+
+
+def _refusal(request: Request, code: str, message: str) -> Outcome:
+    request.state = RequestState.ENDED
+    return Outcome(request, None, "error", error_code=code, error=message)
+
+
+def _tokens(rows: dict[str, ScheduledRow]) -> int:
+    return sum(row.count for row in rows.values())
