@@ -1,0 +1,156 @@
+"""The data plane as one ASGI callable: dispatch by path, one shape of errors, one access line per request."""
+
+import orjson
+
+from kindling_billing.holds import SCRIPTS
+from kindling_platform.config.env import Env
+from kindling_platform.gateway.access_log import log_request, make_log
+from kindling_platform.gateway.ask import parse_ask
+from kindling_platform.gateway.auth import Keys
+from kindling_platform.gateway.catalog import Catalog
+from kindling_platform.gateway.cors import Cors
+from kindling_platform.gateway.database import Database
+from kindling_platform.gateway.errors import (
+    ClientGoneError,
+    GatewayError,
+    method_not_allowed,
+    model_not_found,
+    unknown_url,
+)
+from kindling_platform.gateway.inference import Inference
+from kindling_platform.gateway.models import model_get, models_list
+from kindling_platform.gateway.names import parse_model_name
+from kindling_platform.gateway.request import Receive, Request, Scope, Send
+from kindling_platform.gateway.routes import METHODS, Action, Route, route_find
+from kindling_platform.gateway.routing import Router
+from kindling_platform.gateway.upstream import Engines
+from kindling_platform.gateway.valkey import Valkey
+from kindling_platform.gateway.wallets import Wallets
+from kindling_platform.gateway.watch import Watch, Watches
+
+ENGINE_PATHS = {Action.CHAT: "/v1/chat/completions", Action.COMPLETION: "/v1/completions"}
+USED_SCRIPTS = ("acquire", "renew", "settle", "release", "seed")
+ROOT = {"object": "api", "paths": ["chat/completions", "completions", "models"]}
+GRACE_S = 5.0
+
+
+class Gateway:
+    """Serves ``/v1``, ``/inference/v1``, ``/<org>/v1`` and ``/healthz``."""
+
+    def __init__(self, env: Env, *, grace_s: float = GRACE_S) -> None:
+        self._log = make_log(env.log_level)
+        self._cors = Cors(env.cors_origins)
+        self._database = Database(env.database_url)
+        self._valkey = Valkey(env.redis_url, {name: SCRIPTS[name] for name in USED_SCRIPTS})
+        self._engines = Engines(self._log)
+        self._keys = Keys(self._database, env.key_pepper)
+        self._catalog = Catalog(self._database)
+        self._router = Router(self._database)
+        self._wallets = Wallets(self._database, self._valkey, self._log)
+        self._watches = Watches(grace_s=grace_s)
+
+    async def startup(self) -> None:
+        """Open pools; what is down now is found when it comes up."""
+        await self._database.open()
+        await self._valkey.open()
+        await self._engines.open()
+        self._wallets.open()
+
+    async def shutdown(self) -> None:
+        """End what still runs, let settlements finish and close every pool."""
+        self._watches.cut_all()
+        await self._wallets.close()
+        await self._engines.close()
+        await self._valkey.close()
+        await self._database.close()
+
+    def drain(self) -> None:
+        """The process is about to stop: running requests get a grace period, then an error."""
+        self._watches.drain()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        request = Request(scope, receive, send)
+        self._cors.mark(request)
+        try:
+            await self._serve(request)
+        except ClientGoneError:
+            request.facts["outcome"] = "client_gone"
+        except GatewayError as error:
+            request.facts["outcome"] = error.code
+            await self._fail(request, error)
+        except Exception as error:
+            request.facts["outcome"] = "internal_error"
+            self._log.error("unexpected_error", request_id=request.id, exc_info=error)
+            message = "Something went wrong on our side. Please report the request id of this answer."
+            await self._fail(request, GatewayError(500, "internal_error", message))
+        finally:
+            log_request(self._log, request)
+
+    async def _serve(self, request: Request) -> None:
+        if request.path == "/healthz":
+            await self._health(request)
+            return
+        route = route_find(request.path)
+        if route is None or (route.action is Action.UNKNOWN and request.method != "OPTIONS"):
+            raise unknown_url(request.method, request.path)
+        if request.method == "OPTIONS":
+            await self._cors.preflight(request)
+        elif request.method not in METHODS[route.action]:
+            raise method_not_allowed(request.method, ", ".join(METHODS[route.action]))
+        elif route.action is Action.ROOT:
+            await request.reply(200, orjson.dumps(ROOT))
+        else:
+            await self._serve_caller(request, route)
+
+    async def _serve_caller(self, request: Request, route: Route) -> None:
+        caller = await self._keys.authenticate(request.headers.get(b"authorization", b""), route.org_slug)
+        request.facts |= {"org": caller.org_id, "key": caller.key_id}
+        if route.action is Action.MODELS:
+            await models_list(request, caller, self._catalog)
+            return
+        if route.action is Action.MODEL:
+            await model_get(request, caller, self._catalog, route.argument)
+            return
+        body = await request.body()
+        ask = parse_ask(body)
+        name = parse_model_name(ask.model)
+        if name is None:
+            raise model_not_found(ask.model)
+        model = await self._catalog.find(caller, name, ask.model)
+        request.facts |= {"model": model.ref, "stream": ask.stream}
+        inference = Inference(
+            request=request,
+            caller=caller,
+            model=model,
+            name=name,
+            ask=ask,
+            body=body,
+            keys=self._keys,
+            router=self._router,
+            engines=self._engines,
+            wallets=self._wallets,
+        )
+        with Watch(request, self._watches) as watch:
+            try:
+                await inference.run(ENGINE_PATHS[route.action], watch)
+            finally:
+                inference.close()
+
+    async def _health(self, request: Request) -> None:
+        valkey, database = self._valkey.up, await self._database.answers()
+        status = "ok" if valkey and database else "degraded"
+        checks = {"valkey": valkey, "database": database}
+        await request.reply(200, orjson.dumps({"status": status, "checks": checks}))
+
+    async def _fail(self, request: Request, error: GatewayError) -> None:
+        if not request.started:
+            await request.refuse(error)
+            return
+        await request.write(error.event())
+        await request.end()
+
+
+def create_app(env: Env, *, grace_s: float = GRACE_S) -> Gateway:
+    """The gateway for these settings; `startup` and `shutdown` frame its service."""
+    return Gateway(env, grace_s=grace_s)

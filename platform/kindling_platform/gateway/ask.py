@@ -1,0 +1,61 @@
+"""What the gateway needs to know of a request's body; the engine checks the rest."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from kindling_platform.gateway.errors import GatewayError
+
+TEMPLATE_TOKENS = 64
+MESSAGE_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The fields that routing, holds and the relay depend on; `max_tokens` None means up to the context."""
+
+    model: str
+    stream: bool
+    include_usage: bool
+    max_tokens: int | None
+    prompt_tokens_bound: int
+
+
+def parse_ask(body: bytes) -> Ask:
+    """Read a body; raises 400 for what is no JSON object with a model's name.
+
+    The prompt's bound: a token stands for at least one byte of text, and JSON never writes a text with
+    fewer bytes than UTF-8 does; the rest covers what the chat template puts around the messages.
+    """
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        message = f"The request body is not valid JSON: {error.msg} ({where})."
+        raise GatewayError(400, "invalid_json", message) from error
+    if not isinstance(fields, dict):
+        raise GatewayError(400, "invalid_json", "The request body has to be a JSON object.")
+    model = fields.get("model")
+    if model is None or model == "":
+        raise GatewayError(400, "missing_field", "The field 'model' is missing.", param="model")
+    if not isinstance(model, str):
+        raise GatewayError(400, "invalid_value", "The field 'model' has to be a string.", param="model")
+    messages = fields.get("messages")
+    count = len(messages) if isinstance(messages, list) else 0
+    options = fields.get("stream_options")
+    return Ask(
+        model=model,
+        stream=fields.get("stream") is True,
+        include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        max_tokens=_max_tokens(fields),
+        prompt_tokens_bound=len(body) + TEMPLATE_TOKENS + MESSAGE_TOKENS * count,
+    )
+
+
+def _max_tokens(fields: dict[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = fields.get(name)
+        if type(value) is int and value > 0:
+            return value
+    return None

@@ -1,0 +1,126 @@
+"""Who calls: a bearer key, checked by its checksum and then by its digest in a cache of one second."""
+
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from kindling_platform.gateway.caches import LoadFailedError, TtlCache
+from kindling_platform.gateway.database import KEY_BY_DIGEST, Database
+from kindling_platform.gateway.errors import GatewayError, books_unavailable
+from kindling_platform.keys import secret
+
+SCOPE_INFERENCE = "inference"
+CACHE_SALT_PURPOSE = b"kindling prefix cache"
+CHALLENGE = {"www-authenticate": "Bearer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A known key and its organisation; `salt_hex` keeps prompts of organisations apart in the engine."""
+
+    digest: bytes
+    key_id: str
+    org_id: str
+    org_slug: str
+    salt_hex: str
+    scopes: frozenset[str]
+    expires_at_s: float | None
+    revoked: bool
+    suspended: bool
+
+    def check(self) -> None:
+        """Raise what keeps this key from calling a model."""
+        if self.revoked:
+            raise GatewayError(
+                401, "key_revoked", "This API key was revoked. Use another one.", headers=CHALLENGE
+            )
+        if self.expires_at_s is not None and self.expires_at_s <= time.time():
+            raise GatewayError(
+                401, "key_expired", "This API key has expired. Make a new one.", headers=CHALLENGE
+            )
+        if SCOPE_INFERENCE not in self.scopes:
+            message = "This API key lacks the scope 'inference'. Use a key that has it."
+            raise GatewayError(403, "scope_missing", message)
+        if self.suspended:
+            message = "Your organisation is suspended. Contact the operator of this platform."
+            raise GatewayError(412, "account_suspended", message)
+
+
+class Keys:
+    """Callers by key; a revoked key is refused at most a second later."""
+
+    def __init__(self, database: Database, pepper: str) -> None:
+        self._database = database
+        self._pepper = pepper
+        self._callers: TtlCache[bytes, Caller | None] = TtlCache(self._load)
+
+    async def authenticate(self, authorization: bytes, org_slug: str | None) -> Caller:
+        """The caller of a request; a key of another organisation than the path's gets 404."""
+        key = bearer_key(authorization)
+        caller = await self._find(secret.digest(key, self._pepper))
+        if caller is None:
+            raise invalid_key()
+        if org_slug is not None and org_slug != caller.org_slug:
+            raise GatewayError(404, "organisation_not_found", "There is no such organisation for this key.")
+        caller.check()
+        return caller
+
+    async def recheck(self, caller: Caller) -> bool:
+        """Whether the key is still good; a running stream asks before it spends more."""
+        try:
+            known = await self._find(caller.digest)
+            if known is not None:
+                known.check()
+        except GatewayError:
+            return False
+        return known is not None
+
+    async def _find(self, digest: bytes) -> Caller | None:
+        entry = self._callers.fresh(digest)
+        if entry:
+            return entry.value
+        try:
+            return await self._callers.get(digest)
+        except LoadFailedError as error:
+            raise books_unavailable() from error
+
+    async def _load(self, digest: bytes) -> Caller | None:
+        row = await self._database.row(KEY_BY_DIGEST, [digest])
+        return caller_from_row(digest, row) if row else None
+
+
+def bearer_key(authorization: bytes) -> str:
+    """The key of an Authorization header, when it is one of ours by form and checksum."""
+    scheme, _, key = authorization.decode("latin-1").partition(" ")
+    key = key.strip()
+    if not authorization:
+        message = "No API key was sent. Put it into the header 'Authorization: Bearer <key>'."
+        raise GatewayError(401, "invalid_api_key", message, headers=CHALLENGE)
+    if scheme.lower() != "bearer" or not secret.is_wellformed(key):
+        raise invalid_key()
+    return key
+
+
+def invalid_key() -> GatewayError:
+    """401 for a key that nobody has."""
+    message = "This API key is not valid. Check that it was copied whole."
+    return GatewayError(401, "invalid_api_key", message, headers=CHALLENGE)
+
+
+def caller_from_row(digest: bytes, row: dict[str, Any]) -> Caller:
+    """A caller from a row of gateway_key."""
+    expires_at = row["expires_at"]
+    salt = hmac.new(str(row["org_salt"]).encode(), CACHE_SALT_PURPOSE, hashlib.sha256)
+    return Caller(
+        digest=digest,
+        key_id=row["key_id"],
+        org_id=row["org_id"],
+        org_slug=row["org_slug"],
+        salt_hex=salt.hexdigest(),
+        scopes=frozenset(row["scopes"]),
+        expires_at_s=expires_at.timestamp() if expires_at else None,
+        revoked=row["revoked"],
+        suspended=row["suspended"],
+    )

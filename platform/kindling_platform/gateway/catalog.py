@@ -1,0 +1,106 @@
+"""What can be called: base models and adapters by name, with the price that is bound to the request."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kindling_billing.rating import Price
+
+from kindling_platform.gateway.auth import Caller
+from kindling_platform.gateway.caches import LoadFailedError, TtlCache
+from kindling_platform.gateway.database import MODEL_BY_NAME, MODELS_OF_ORG, Database
+from kindling_platform.gateway.errors import GatewayError, books_unavailable, model_not_found
+from kindling_platform.gateway.names import ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A callable base or adapter; `model_id` and `base_ref` are the base's, without `price` no service."""
+
+    org_id: str
+    org_slug: str
+    is_public: bool
+    name: str
+    kind: str
+    model_id: str
+    base_ref: str
+    adapter_id: str
+    adapter_hash: str
+    context_length: int
+    price_version_id: str
+    price: Price | None
+    created_s: int
+
+    @property
+    def ref(self) -> str:
+        return f"{self.org_slug}/{self.name}"
+
+    @property
+    def owner_slug(self) -> str:
+        """Who owns the base: shared deployments of a model are its owner's."""
+        return self.base_ref.partition("/")[0] if self.base_ref else self.org_slug
+
+
+class Catalog:
+    """Models by name and by organisation, as of at most a second ago."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._by_name: TtlCache[tuple[str, str], Model | None] = TtlCache(self._load)
+        self._by_org: TtlCache[str, list[Model]] = TtlCache(self._load_all, size=1000)
+
+    async def find(self, caller: Caller, name: ModelName | None, text: str) -> Model:
+        """The model of a name if the caller may see it; `text` is the name as it was sent."""
+        if name is None:
+            raise model_not_found(text)
+        key = (name.org_slug or caller.org_slug, name.name)
+        entry = self._by_name.fresh(key)
+        try:
+            model = entry.value if entry else await self._by_name.get(key)
+        except LoadFailedError as error:
+            raise books_unavailable() from error
+        if model is None or not (model.is_public or model.org_id == caller.org_id):
+            raise model_not_found(text)
+        return model
+
+    async def visible(self, caller: Caller) -> list[Model]:
+        """Public models and the caller's own, by name."""
+        try:
+            return await self._by_org.get(caller.org_id)
+        except LoadFailedError as error:
+            raise books_unavailable() from error
+
+    async def _load(self, key: tuple[str, str]) -> Model | None:
+        row = await self._database.row(MODEL_BY_NAME, key)
+        return model_from_row(row) if row else None
+
+    async def _load_all(self, org_id: str) -> list[Model]:
+        return [model_from_row(row) for row in await self._database.rows(MODELS_OF_ORG, [org_id])]
+
+
+def price_of(model: Model) -> Price:
+    """The price of a model; no price, no service."""
+    if model.price is None:
+        message = f"The model {model.ref!r} has no price yet, so it cannot be called. Tell its owner."
+        raise GatewayError(503, "price_missing", message, param="model")
+    return model.price
+
+
+def model_from_row(row: dict[str, Any]) -> Model:
+    """A model from a row of gateway_model."""
+    amounts = (row["input_picousd"], row["cached_input_picousd"], row["output_picousd"])
+    unpriced = not row["price_version_id"] or None in amounts
+    return Model(
+        org_id=row["org_id"],
+        org_slug=row["org_slug"],
+        is_public=row["is_public"],
+        name=row["name"],
+        kind=row["kind"],
+        model_id=row["model_id"],
+        base_ref=row["base_ref"] or "",
+        adapter_id=row["adapter_id"] or "",
+        adapter_hash=row["adapter_hash"] or "",
+        context_length=row["context_length"],
+        price_version_id=row["price_version_id"] or "",
+        price=None if unpriced else Price(*amounts),
+        created_s=int(row["created_at"].timestamp()),
+    )

@@ -1,0 +1,87 @@
+"""The gateway's only way into Postgres: a small pool and four views, read and never written."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+POOL_SIZE = 4
+WAIT_S = 2.0
+STATEMENT_TIMEOUT_MS = 2000
+
+KEY_BY_DIGEST = (
+    "SELECT key_id, org_id, org_slug, org_salt, scopes, expires_at, revoked, suspended"
+    " FROM gateway_key WHERE digest = %s"
+)
+_MODEL = (
+    "SELECT org_id, org_slug, is_public, name, kind, model_id, base_ref, adapter_id, adapter_hash,"
+    " context_length, price_version_id, input_picousd, cached_input_picousd, output_picousd, created_at"
+    " FROM gateway_model"
+)
+MODEL_BY_NAME = _MODEL + " WHERE org_slug = %s AND name = %s ORDER BY kind = 'adapter' LIMIT 1"
+MODELS_OF_ORG = _MODEL + " WHERE is_public OR org_id = %s ORDER BY org_slug, name LIMIT 10000"
+REPLICAS_OF_MODEL = (
+    "SELECT deployment_id, deployment_name, org_slug, replica_name, url"
+    " FROM gateway_replica WHERE model_id = %s ORDER BY replica_name"
+)
+BALANCE_OF_ORG = "SELECT balance_picousd, version FROM gateway_balance WHERE org_id = %s"
+
+
+class DatabaseUnavailableError(Exception):
+    """Postgres did not answer in time or not at all."""
+
+
+class Database:
+    """Rows of the views as dictionaries; raises DatabaseUnavailableError and nothing else."""
+
+    def __init__(self, url: str) -> None:
+        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[dict[str, Any]]] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=POOL_SIZE,
+            timeout=WAIT_S,
+            reconnect_timeout=5,
+            open=False,
+            check=AsyncConnectionPool.check_connection,
+            configure=_configure,
+            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 2},
+            name="gateway",
+        )
+
+    async def open(self) -> None:
+        """Start connecting; a database that is down now is found later."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close(timeout=1)
+
+    async def rows(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        """All rows of one of the queries above."""
+        try:
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(query, values)
+                return await cursor.fetchall()
+        except (psycopg.Error, PoolTimeout, OSError) as error:
+            raise DatabaseUnavailableError(type(error).__name__) from error
+
+    async def row(self, query: str, values: Sequence[Any]) -> dict[str, Any] | None:
+        """The first row or None."""
+        found = await self.rows(query, values)
+        return found[0] if found else None
+
+    async def answers(self) -> bool:
+        """Whether a query works at the moment."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                return bool(await self.rows("SELECT 1 AS one", []))
+        except (DatabaseUnavailableError, TimeoutError):
+            return False
+
+
+async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+    await connection.execute("SET default_transaction_read_only = on")

@@ -1,0 +1,103 @@
+"""The engine's event stream on its way to the client: bytes pass through, what is internal is taken out."""
+
+import orjson
+
+from kindling_platform.gateway.admission import Usage
+
+GRANT = b": grant "
+DONE = b"data: [DONE]"
+DATA = b"data: "
+# None of these can appear inside a JSON string of a chunk, where the quotation mark would be escaped;
+# `: grant` can, and is then found not to begin an event.
+MARKS = (b'"usage":{', b'"usage": {', GRANT, DONE, b'"error":')
+
+
+class EventFilter:
+    """Feeds on the engine's bytes and gives back what the client may see, whole events only.
+
+    Takes out ``: grant <made>`` comments and, unless the client asked for it, the final usage chunk
+    (``choices`` empty). Keeps what it saw: `usage`, `made`, whether the stream is `done` or `failed`.
+    """
+
+    __slots__ = ("_keep_usage", "_rest", "done", "failed", "made", "usage")
+
+    def __init__(self, *, keep_usage: bool) -> None:
+        self._keep_usage = keep_usage
+        self._rest = b""
+        self.usage: Usage | None = None
+        self.made: int | None = None
+        self.done = False
+        self.failed = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes to send now."""
+        if self._rest:
+            data = self._rest + data
+        end = data.rfind(b"\n\n") + 2
+        if end == len(data):
+            self._rest = b""
+        elif end < 2:
+            self._rest = data
+            return b""
+        else:
+            data, self._rest = data[:end], data[end:]
+        for mark in MARKS:
+            if mark in data:
+                return b"".join(map(self._pass, data.split(b"\n\n")[:-1]))
+        return data
+
+    def _pass(self, event: bytes) -> bytes:
+        while event.startswith(GRANT):
+            line, _, event = event.partition(b"\n")
+            self._note_grant(line)
+        if not event:
+            return b""
+        if event.startswith(DONE):
+            self.done = True
+        elif event.startswith(DATA) and (b'"usage"' in event or b'"error"' in event):
+            return self._pass_chunk(event)
+        return event + b"\n\n"
+
+    def _pass_chunk(self, event: bytes) -> bytes:
+        try:
+            chunk = orjson.loads(event[len(DATA) :])
+        except orjson.JSONDecodeError:
+            return event + b"\n\n"
+        if "error" in chunk:
+            self.failed = True
+        usage = chunk.get("usage")
+        if usage:
+            self.usage = usage_of(usage)
+            if not chunk.get("choices") and not self._keep_usage:
+                return b""
+        return event + b"\n\n"
+
+    def _note_grant(self, line: bytes) -> None:
+        number = line[len(GRANT) :].strip()
+        if number.isdigit():
+            self.made = int(number)
+
+
+def usage_of(usage: dict[str, object]) -> Usage:
+    """The counts of a usage block; zero is a value, and so is a missing detail."""
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    return Usage(
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        cached_tokens=_count(cached),
+        completion_tokens=_count(usage.get("completion_tokens")),
+    )
+
+
+def usage_of_body(body: bytes) -> Usage | None:
+    """The counts of a whole reply; None when it holds none."""
+    try:
+        reply = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    usage = reply.get("usage") if isinstance(reply, dict) else None
+    return usage_of(usage) if isinstance(usage, dict) else None
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and value > 0 else 0

@@ -1,0 +1,263 @@
+"""One inference from admission to settlement: hold, dispatch, relay, close."""
+
+import asyncio
+import json
+from time import monotonic
+
+import aiohttp
+import orjson
+
+from kindling_platform.common.ids import uuid7
+from kindling_platform.gateway.admission import GRANT_TOKENS, Admission
+from kindling_platform.gateway.ask import Ask
+from kindling_platform.gateway.auth import Caller, Keys
+from kindling_platform.gateway.catalog import Model, price_of
+from kindling_platform.gateway.errors import ClientGoneError, GatewayError, upstream_failed
+from kindling_platform.gateway.events import EventFilter, usage_of_body
+from kindling_platform.gateway.names import ModelName
+from kindling_platform.gateway.request import Headers, Request
+from kindling_platform.gateway.routing import Replica, Router
+from kindling_platform.gateway.upstream import CutError, Engines, NotSentError, read_part, read_whole
+from kindling_platform.gateway.wallets import Wallets
+from kindling_platform.gateway.watch import Watch
+
+EXTEND_WITHIN_TOKENS = 64
+RETRIED_CODES = frozenset({"engine_unavailable"})
+RELAYED_HEADERS = ("x-kindling-ignored", "retry-after")
+STREAM_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Inference:
+    """The state of one request on its way; `close` has to be called at its end, however that came."""
+
+    def __init__(
+        self,
+        *,
+        request: Request,
+        caller: Caller,
+        model: Model,
+        name: ModelName,
+        ask: Ask,
+        body: bytes,
+        keys: Keys,
+        router: Router,
+        engines: Engines,
+        wallets: Wallets,
+    ) -> None:
+        self._request = request
+        self._caller = caller
+        self._model = model
+        self._name = name
+        self._ask = ask
+        self._body = body
+        self._keys = keys
+        self._router = router
+        self._engines = engines
+        self._admission = Admission(
+            wallets,
+            owner_id=caller.org_id,
+            request_id=request.id,
+            ask=ask,
+            price=price_of(model),
+            context_length=model.context_length,
+        )
+        self._replica: Replica | None = None
+        self._reply: aiohttp.ClientResponse | None = None
+        self._extension: asyncio.Task[None] | None = None
+        self._events = EventFilter(keep_usage=ask.include_usage)
+        self._free = True
+
+    async def run(self, path: str, watch: Watch) -> None:
+        """Answer the request; `path` is the engine's."""
+        until = self._router.deadline()
+        replica = await self._pick(until)
+        await self._admission.admit(first_tokens=GRANT_TOKENS if self._ask.stream else self._admission.wanted)
+        first = await self._dispatch(path, replica, until)
+        if self._reply is None:
+            raise upstream_failed()
+        if self._reply.status != 200:
+            await self._relay_refusal(self._reply, first, watch)
+        elif self._reply.content_type == "text/event-stream":
+            await self._relay_stream(self._reply, first, watch)
+        else:
+            await self._relay_whole(self._reply, first, watch)
+
+    def close(self) -> None:
+        """Give everything back: the connection, the replica's place, the hold."""
+        if self._extension:
+            self._extension.cancel()
+        self._leave()
+        usage = self._events.usage
+        if not self._admission.granted:
+            return
+        if usage is not None and not self._events.failed:
+            self._admission.settle(usage)
+            self._request.facts |= {
+                "prompt_tokens": usage.prompt_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "completion_tokens": usage.completion_tokens,
+            }
+        elif self._free or self._events.failed:
+            self._admission.release()
+        else:
+            self._admission.settle_unknown()
+
+    async def _pick(self, until: float) -> Replica:
+        return await self._router.pick(self._caller, self._model, self._name, self._ask.model, until)
+
+    async def _dispatch(self, path: str, replica: Replica, until: float) -> bytes:
+        """Send the request until a replica answers; returns the first bytes of its reply.
+
+        Whoever refuses the connection has seen nothing, so trying goes on until the deadline. A connection
+        that breaks before its first byte gets one more try, under a new id: the first one may be logged.
+        """
+        tries_left = 1
+        while True:
+            try:
+                return await self._send(path, replica)
+            except NotSentError:
+                self._free = True
+            except CutError:
+                self._free = True
+                if not tries_left:
+                    raise upstream_failed() from None
+                tries_left -= 1
+                until = self._router.deadline()
+                await self._take_new_id()
+            self._router.suspect(replica)
+            replica = await self._pick(until)
+
+    async def _send(self, path: str, replica: Replica) -> bytes:
+        self._leave()
+        self._replica = replica
+        self._router.enter(replica)
+        self._free = False
+        reply = await self._engines.post(replica, path, self._headers(replica), self._body)
+        self._reply = reply
+        if reply.status == 200 and reply.content_type == "text/event-stream":
+            first = await read_part(reply)
+        else:
+            first = await read_whole(reply)
+        if not first or is_retried(reply.status, first):
+            raise CutError
+        self._request.facts["first_byte_ms"] = round((monotonic() - self._request.started_at) * 1000, 1)
+        return first
+
+    async def _take_new_id(self) -> None:
+        self._request.facts["first_request_id"] = self._request.id
+        self._request.id = str(uuid7())
+        await self._admission.move(self._request.id)
+
+    def _leave(self) -> None:
+        if self._replica:
+            self._router.leave(self._replica)
+            self._replica = None
+        if self._reply:
+            # A reply read to its end has given its connection back to the pool; any other is closed, which
+            # is how the engine learns that nobody waits any more.
+            self._reply.close()
+            self._reply = None
+
+    def _headers(self, replica: Replica) -> dict[str, str]:
+        caller, model = self._caller, self._model
+        context = {
+            "org": caller.org_id,
+            "key": caller.key_id,
+            "model": model.model_id,
+            "name": model.ref,
+            "adapter": model.adapter_id,
+            "deployment": replica.deployment_id,
+            "price": model.price_version_id,
+        }
+        self._request.facts |= {"replica": replica.name}
+        return {
+            "content-type": "application/json",
+            "x-kindling-request": self._request.id,
+            "x-kindling-adapter": model.adapter_hash,
+            "x-kindling-salt": caller.salt_hex,
+            "x-kindling-tenant": caller.org_id,
+            "x-kindling-priority": "0",
+            "x-kindling-grant": str(self._admission.granted),
+            "x-kindling-context": json.dumps(context, separators=(",", ":")),
+        }
+
+    async def _relay_refusal(self, reply: aiohttp.ClientResponse, body: bytes, watch: Watch) -> None:
+        self._free = True
+        watch.stop()
+        if reply.status < 500:
+            await self._request.reply(reply.status, body, passed_headers(reply))
+            return
+        if reply.status == 503 and error_code(body) == "overloaded":
+            message = "All replicas of this model are busy. Try again in a few seconds."
+            after = reply.headers.get("retry-after", "1")
+            raise GatewayError(503, "overloaded", message, headers={"retry-after": after})
+        raise upstream_failed()
+
+    async def _relay_whole(self, reply: aiohttp.ClientResponse, body: bytes, watch: Watch) -> None:
+        self._events.usage = usage_of_body(body)
+        watch.stop()
+        await self._request.reply(200, body, passed_headers(reply))
+
+    async def _relay_stream(self, reply: aiohttp.ClientResponse, first: bytes, watch: Watch) -> None:
+        request, events = self._request, self._events
+        await request.start(200, [*STREAM_HEADERS, *passed_headers(reply)])
+        part = first
+        try:
+            while part:
+                if out := events.feed(part):
+                    await request.write(out)
+                if events.made is not None:
+                    self._extend()
+                part = await read_part(reply)
+        except CutError:
+            self._free = True
+        if not events.done and not events.failed:
+            self._free = True
+            raise upstream_failed()
+        watch.stop()
+        await request.end()
+
+    def _extend(self) -> None:
+        made, self._events.made = self._events.made or 0, None
+        running = self._extension is not None and not self._extension.done()
+        if not running and made + EXTEND_WITHIN_TOKENS >= self._admission.granted:
+            self._extension = asyncio.create_task(self._extend_grant())
+
+    async def _extend_grant(self) -> None:
+        replica = self._replica
+        try:
+            if replica and await self._keys.recheck(self._caller) and await self._admission.extend():
+                await self._engines.grant(replica, self._request.id, self._admission.granted)
+        except (GatewayError, ClientGoneError, NotSentError):
+            return  # the engine ends the request at the grant that it has
+
+
+def passed_headers(reply: aiohttp.ClientResponse) -> Headers:
+    """Headers of the engine's which are meant for the client."""
+    return [
+        (name.encode(), reply.headers[name].encode("latin-1", "replace"))
+        for name in RELAYED_HEADERS
+        if name in reply.headers
+    ]
+
+
+def error_code(body: bytes) -> str:
+    """The code of an OpenAI-shaped error; empty when the body is none."""
+    try:
+        error = orjson.loads(body)["error"]
+        return str(error["code"] or "")
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
+
+
+def is_retried(status: int, first: bytes) -> bool:
+    """Whether an engine said, before any output, that its core is gone and the request may go elsewhere."""
+    if status >= 500:
+        return error_code(first) in RETRIED_CODES
+    if status == 200 and first.startswith(b'data: {"error":'):
+        return error_code(first.partition(b"\n")[0].removeprefix(b"data: ")) in RETRIED_CODES
+    return False

@@ -1,0 +1,141 @@
+"""One HTTP request and its reply over bare ASGI: headers, a capped body, whole and streamed answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from time import monotonic
+from typing import Any
+
+from kindling_platform.common.ids import uuid7
+from kindling_platform.gateway.errors import ClientGoneError, GatewayError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+BODY_CAP_BYTES = 8 * 1024 * 1024
+DISCARD_CAP_BYTES = 256 * 1024 * 1024
+DISCARD_TIMEOUT_S = 10.0
+JSON_HEADER = (b"content-type", b"application/json")
+
+
+class BodyTooLargeError(GatewayError):
+    """413; the rest of the body still has to be thrown away."""
+
+    def __init__(self) -> None:
+        limit = BODY_CAP_BYTES // (1024 * 1024)
+        super().__init__(413, "request_too_large", f"The request body is larger than {limit} MiB.")
+
+
+class Request:
+    """A request with its reply; `facts` collects what the access log says about it."""
+
+    __slots__ = (
+        "_receive",
+        "_send",
+        "extra_headers",
+        "facts",
+        "headers",
+        "id",
+        "scope",
+        "started_at",
+        "status",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = str(uuid7())
+        self.started_at = monotonic()
+        self.status = 0
+        self.extra_headers: Headers = []
+        self.facts: dict[str, Any] = {}
+
+    @property
+    def method(self) -> str:
+        return str(self.scope["method"])
+
+    @property
+    def path(self) -> str:
+        return str(self.scope["path"])
+
+    @property
+    def started(self) -> bool:
+        """Whether the reply's headers are out."""
+        return self.status != 0
+
+    async def body(self) -> bytes:
+        """The whole body; raises BodyTooLargeError as soon as it is known to exceed the cap."""
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > BODY_CAP_BYTES:
+            raise BodyTooLargeError
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > BODY_CAP_BYTES:
+                raise BodyTooLargeError
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def wait_until_gone(self) -> None:
+        """Return when the client has closed the connection; only after the body was read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Send the status and the headers, with the request's id and what CORS needs."""
+        self.status = status
+        every = [*headers, (b"x-request-id", self.id.encode()), *self.extra_headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": every})
+
+    async def write(self, part: bytes) -> None:
+        """Send a part of a streamed body."""
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def end(self, part: bytes = b"") -> None:
+        """Send the last part of the body."""
+        await self._send({"type": "http.response.body", "body": part, "more_body": False})
+
+    async def reply(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Send a whole answer, JSON unless the headers say otherwise."""
+        every = list(headers)
+        if not any(name == b"content-type" for name, _ in every):
+            every.append(JSON_HEADER)
+        await self.start(status, [*every, (b"content-length", str(len(body)).encode())])
+        await self.end(body)
+
+    async def refuse(self, error: GatewayError) -> None:
+        """Answer with an error; when a body is too large, hear the client out first so that it sees why."""
+        headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
+        body = error.body()
+        if not isinstance(error, BodyTooLargeError):
+            await self.reply(error.status, body, headers)
+            return
+        # Closing at once would reset the connection while the client still sends, and it would never read
+        # the answer. So the answer goes out, and what still comes is dropped unseen.
+        sizes = [JSON_HEADER, (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+        await self.start(error.status, [*headers, *sizes])
+        await self.write(body)
+        await self._discard()
+        await self.end()
+
+    async def _discard(self) -> None:
+        left = DISCARD_CAP_BYTES
+        try:
+            async with asyncio.timeout(DISCARD_TIMEOUT_S):
+                while left > 0:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        return
+                    left -= len(message.get("body", b""))
+        except TimeoutError:
+            return

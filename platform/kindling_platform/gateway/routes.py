@@ -1,0 +1,75 @@
+"""Which paths belong to the data plane, and what each of them means."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+RESERVED_SLUGS = frozenset(
+    {
+        *("v1", "inference", "api", "admin", "console", "static", "accounts", "healthz", "metrics", "stripe"),
+        *("docs", "status"),
+    }
+)
+
+
+class Action(StrEnum):
+    """What a path asks for."""
+
+    CHAT = "chat"
+    COMPLETION = "completion"
+    MODELS = "models"
+    MODEL = "model"
+    ROOT = "root"
+    UNKNOWN = "unknown"
+
+
+POST_PATHS = {"chat/completions": Action.CHAT, "completions": Action.COMPLETION}
+METHODS = {
+    Action.CHAT: ("POST",),
+    Action.COMPLETION: ("POST",),
+    Action.MODELS: ("GET", "HEAD"),
+    Action.MODEL: ("GET", "HEAD"),
+    Action.ROOT: ("GET", "HEAD"),
+    Action.UNKNOWN: (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A parsed path: `org_slug` of ``/<org>/v1``, `argument` the model's name of ``/models/<name>``."""
+
+    action: Action
+    org_slug: str | None = None
+    argument: str = ""
+
+
+def split_prefix(path: str) -> tuple[str | None, str] | None:
+    """Organisation and rest of a data plane path; None when the path belongs to something else.
+
+    ``/v1/x`` and ``/inference/v1/x`` give ``(None, "x")``, ``/acme/v1/x`` gives ``("acme", "x")``.
+    """
+    head, _, rest = path[1:].partition("/")
+    if head == "v1":
+        return None, rest
+    second, _, rest = rest.partition("/")
+    if second != "v1" or not head:
+        return None
+    if head == "inference":
+        return None, rest
+    return None if head in RESERVED_SLUGS else (head, rest)
+
+
+def route_find(path: str) -> Route | None:
+    """The route of a path; None when it is not one of the data plane's."""
+    found = split_prefix(path)
+    if found is None:
+        return None
+    org_slug, rest = found
+    if rest in POST_PATHS:
+        return Route(POST_PATHS[rest], org_slug)
+    if rest == "models":
+        return Route(Action.MODELS, org_slug)
+    if rest.startswith("models/") and len(rest) > len("models/"):
+        return Route(Action.MODEL, org_slug, rest.removeprefix("models/"))
+    if not rest:
+        return Route(Action.ROOT, org_slug)
+    return Route(Action.UNKNOWN, org_slug)
