@@ -24,6 +24,7 @@ DURABLE = {"max_wal_size": "256MB", "checkpoint_timeout": "15min"}
 # A power loss may lose the books of a test; nothing else may use these.
 FAST_AND_LOOSE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 START_TIMEOUT_S = 60.0
+OTHER_SERVER_GRACE_S = 15.0
 
 
 @dataclass(slots=True)
@@ -96,9 +97,9 @@ class PostgresServer:
                 # An orphaned back end of a killed server may hold the shared memory for a moment.
                 died = self.child is not None and not self.child.is_alive() and not self.child.tend()
                 if time.monotonic() > deadline or (died and self._has_given_up()):
+                    end = f"The end of {self.log_path}:\n{log_tail(self.log_path)}"
                     raise EmbeddedError(
-                        "postgres_failed",
-                        f"Postgres did not start: {error}\nThe end of {self.log_path}:\n{log_tail(self.log_path)}",
+                        "postgres_failed", f"Postgres did not start: {error}\n{end}"
                     ) from error
                 time.sleep(0.02)
 
@@ -196,20 +197,25 @@ def remove_stale_pid_file(data_dir: Path) -> None:
     Errors: `postgres_running` when a server does run on the folder.
     """
     pid_file = data_dir / "postmaster.pid"
+    deadline = time.monotonic() + OTHER_SERVER_GRACE_S
+    while (pid := _running_postmaster(pid_file, data_dir)) is not None:
+        # The server of a supervisor that was killed a moment ago is still shutting down.
+        if time.monotonic() > deadline:
+            raise EmbeddedError(
+                "postgres_running",
+                f"Another Postgres (process {pid}) already runs on {data_dir}; stop it with `./kindling down`.",
+            )
+        time.sleep(0.05)
+    pid_file.unlink(missing_ok=True)
+
+
+def _running_postmaster(pid_file: Path, data_dir: Path) -> int | None:
     try:
         pid = int(pid_file.read_text().split("\n", 1)[0])
-    except (FileNotFoundError, ValueError):
-        return
-    try:
         argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except (FileNotFoundError, ProcessLookupError):
-        argv = []
-    if argv and Path(argv[0]).name == "postgres" and str(data_dir) in argv:
-        raise EmbeddedError(
-            "postgres_running",
-            f"Another Postgres (process {pid}) already runs on {data_dir}; stop it with `./kindling down`.",
-        )
-    pid_file.unlink(missing_ok=True)
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+    return pid if Path(argv[0]).name == "postgres" and str(data_dir) in argv else None
 
 
 def _server_env() -> dict[str, str]:

@@ -3,6 +3,7 @@
 Spawn from the main thread only: the kernel sends the death signal when the forking *thread* ends.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -61,7 +62,8 @@ def spawn(command: Command, *, stdout: int | None = None) -> subprocess.Popen[by
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
-            preexec_fn=tie_to_parent,
+            # Two system calls and no Python lock: safe although this process may have threads.
+            preexec_fn=tie_to_parent,  # noqa: PLW1509
         )
 
 
@@ -145,10 +147,8 @@ class Child:
         """End the child and whatever shares its session, without a chance to clean up."""
         if self.process is None or self.process.poll() is not None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 

@@ -1,0 +1,108 @@
+"""`python -m kindling_platform.embedded`: what `./kindling` runs for up, down, doctor and their like."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.progress import Progress
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+AsJson = Annotated[bool, typer.Option("--json", help="The last line on standard output is one JSON object.")]
+
+
+@app.command()
+def up(
+    model: Annotated[str, typer.Option(help="Serve this first: a hub id or a folder.")] = "",
+    check: Annotated[bool, typer.Option("--check", help="Start a throw-away stack twice; time it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start everything in the foreground; Ctrl-C stops it."""
+    from kindling_platform.embedded.check import check_run
+    from kindling_platform.embedded.supervisor import Supervisor
+
+    if model:
+        folder = Path(model).expanduser()
+        os.environ["KINDLING_MODEL"] = str(folder.resolve()) if folder.is_dir() else model
+    if check:
+        print_figures("up", check_run(), as_json=as_json)
+        return
+    progress = Progress()
+    try:
+        Supervisor(Home.from_environ(), progress).run()
+    except EmbeddedError as error:
+        progress.fail(error.code, error.message)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started on this state folder."""
+    from kindling_platform.embedded.down import stack_stop
+
+    home = Home.from_environ()
+    print("Stopped." if stack_stop(home) else f"Nothing runs on {home.path}.")
+
+
+@app.command()
+def doctor() -> None:
+    """Look for what is wrong and say what to do about it."""
+    from kindling_platform.embedded.doctor import doctor_run
+
+    findings = doctor_run(Home.from_environ())
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "check", "what was seen"):
+        table.add_column(heading, overflow="fold")
+    for finding in findings:
+        table.add_row("[green]✓[/]" if finding.good else "[red]✗[/]", finding.check, finding.seen)
+    console = Console(highlight=False)
+    console.print(table)
+    problems = [finding for finding in findings if not finding.good]
+    for finding in problems:
+        console.print(f"\n{finding.check}: {finding.advice}", markup=False)
+    raise typer.Exit(1 if problems else 0)
+
+
+@app.command("reset-operator")
+def reset_operator() -> None:
+    """Give the operator a new password and print it once."""
+    from kindling_platform.embedded.operator_login import operator_reset
+
+    email, password = operator_reset(Home.from_environ())
+    print(f"Operator  {email}\nPassword  {password}")
+
+
+@app.command("bench-upload")
+def bench_upload(as_json: AsJson = False) -> None:
+    """Time from the start of an adapter's upload to its first token."""
+    from kindling_platform.embedded.bench_upload import upload_bench
+
+    print_figures("upload", upload_bench(Home.from_environ()), as_json=as_json)
+
+
+def print_figures(name: str, figures: dict[str, float | None], *, as_json: bool) -> None:
+    table = Table("figure", name, box=None, pad_edge=False)
+    for key, value in figures.items():
+        table.add_row(key, "none" if value is None else f"{value:g}")
+    Console(highlight=False, stderr=as_json).print(table)
+    if as_json:
+        print(json.dumps(figures))
+
+
+def main() -> None:
+    try:
+        app()
+    except EmbeddedError as error:
+        print(f"{error.message}  [{error.code}]", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""The Python children of the supervisor and how each of them is started."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from kindling_platform.config.env import Env
+from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.process import Child, Command
+
+SETTINGS = "kindling_platform.config.settings"
+# In the supervisor's environment only: a child reads what it needs from the file of secrets.
+NOT_INHERITED = {"KINDLING_POSTGRES_PASSWORD", "KINDLING_VALKEY_PASSWORD"}
+
+
+def child_env() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    return {**kept, "DJANGO_SETTINGS_MODULE": SETTINGS, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def python_child(home: Home, name: str, *arguments: str, stop_timeout_s: float = 10) -> Child:
+    return Child(
+        Command(
+            name=name,
+            argv=(sys.executable, *arguments),
+            env=child_env(),
+            log_path=home.log(name),
+            cwd=home.path,
+            stop_signal=signal.SIGTERM,
+            stop_timeout_s=stop_timeout_s,
+        )
+    )
+
+
+def web_child(home: Home, env: Env) -> Child:
+    # Open streams may not hold up Ctrl-C, hence the limit on the graceful shutdown.
+    return python_child(
+        home,
+        "web",
+        *("-m", "uvicorn", "kindling_platform.config.asgi_all:application"),
+        *("--host", env.host, "--port", str(env.port), "--lifespan", "on", "--no-access-log"),
+        *("--log-level", "warning", "--timeout-graceful-shutdown", "3", "--no-server-header"),
+    )
+
+
+def worker_child(home: Home) -> Child:
+    return python_child(
+        home,
+        "worker",
+        *("-m", "celery", "-A", "kindling_workers.app", "worker", "-P", "threads", "-c", "4"),
+        *("-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+    )
+
+
+def beat_child(home: Home) -> Child:
+    return python_child(
+        home,
+        "beat",
+        *("-m", "celery", "-A", "kindling_workers.app", "beat", "-s", str(home.run / "beat")),
+        *("--pidfile=", "-l", "WARNING"),
+        stop_timeout_s=5,
+    )
+
+
+def agent_child(home: Home, port: int) -> Child:
+    return python_child(
+        home,
+        "agent",
+        *("-m", "kindling_workers.agent", "--home", str(home.path), "--port", str(port)),
+        stop_timeout_s=20,
+    )
+
+
+def django_argv(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "django", *arguments]
+
+
+def log_paths(home: Home) -> list[Path]:
+    return sorted(home.logs.glob("*.log"))

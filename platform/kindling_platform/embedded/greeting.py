@@ -1,0 +1,30 @@
+"""What a user sees when everything runs: an address, a login, a key and a line that works."""
+
+import json
+import shlex
+from typing import Any
+
+from rich.text import Text
+
+from kindling_platform.embedded.first_token import chat_body
+from kindling_platform.embedded.progress import Progress
+from kindling_platform.embedded.state import State
+
+
+def greeting_print(progress: Progress, state: State, facts: dict[str, Any]) -> None:
+    """The password stands here once, at the first start; nobody can read it again afterwards."""
+    say = progress.console.print
+    password = facts.get("operator_password")
+    login = f"password {password}" if password else "(`./kindling reset-operator` makes a new password)"
+    body = json.dumps(chat_body(state.model, streamed=False, max_tokens=120))
+    say()
+    say(Text.assemble("  Console    ", (state.url, "bold cyan")))
+    say(Text.assemble("  Operator   ", (facts["operator_email"], "bold"), f"  {login}"))
+    say(Text.assemble("  API key    ", (state.api_key, "bold")))
+    say(f"\n  Ready in {state.start_s:.1f} s. Ctrl-C stops everything. Try:\n")
+    line = (
+        f"curl {state.url}/v1/chat/completions "
+        f"-H {shlex.quote(f'Authorization: Bearer {state.api_key}')} "
+        f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    )
+    progress.say(f"{line}\n")

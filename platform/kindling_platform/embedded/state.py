@@ -1,0 +1,35 @@
+"""What a running supervisor tells others about itself, in `HOME/run/state.json`."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from kindling_platform.embedded.files import read_json, write_private
+from kindling_platform.embedded.home import Home, lock_owner
+
+
+@dataclass(slots=True)
+class State:
+    """Written when the stack is ready and whenever a child was started again. Holds a key: mode 0600."""
+
+    url: str
+    port: int
+    pid: int
+    children: dict[str, int]
+    api_key: str
+    model: str
+    agent_url: str
+    database_url: str
+    redis_url: str
+    start_s: float
+    first_token_s: float
+
+    def save(self, home: Home) -> None:
+        write_private(home.state, json.dumps(asdict(self), indent=1))
+
+
+def state_find(home: Home) -> dict[str, Any] | None:
+    """The state of the supervisor that runs on this folder now, or None when there is none or not yet."""
+    owner = lock_owner(home)
+    found = read_json(home.state)
+    return found if owner is not None and found.get("pid") == owner else None

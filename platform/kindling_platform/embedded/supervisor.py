@@ -1,0 +1,199 @@
+"""`./kindling up`: starts everything, proves it with a billed token, keeps it alive, stops it."""
+
+import os
+import signal
+import time
+from types import FrameType
+
+from kindling_platform.config.env import Env, EnvError, load_env
+from kindling_platform.embedded.children import agent_child, beat_child, web_child, worker_child
+from kindling_platform.embedded.engine_wait import engine_wait
+from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.first_token import bill_wait, first_token_get
+from kindling_platform.embedded.greeting import greeting_print
+from kindling_platform.embedded.home import Home, HomeLock
+from kindling_platform.embedded.ports import PortHold, is_port_free
+from kindling_platform.embedded.ports_file import ports_hold
+from kindling_platform.embedded.preparation import preparation_run
+from kindling_platform.embedded.process import Child, log_tail
+from kindling_platform.embedded.progress import Progress
+from kindling_platform.embedded.public_bind import check_bind
+from kindling_platform.embedded.rest import call
+from kindling_platform.embedded.secrets import secrets_ensure
+from kindling_platform.embedded.servers import Servers
+from kindling_platform.embedded.state import State
+
+TEND_EVERY_S = 0.1
+WEB_TIMEOUT_S = 60.0
+FIRST_TOKEN_TIMEOUT_S = 60.0
+BILL_TIMEOUT_S = 30.0
+
+
+class Stopped(Exception):
+    """Somebody asked us to stop."""
+
+
+class Supervisor:
+    """Everything runs in the main thread: children are spawned there and die with it."""
+
+    def __init__(self, home: Home, progress: Progress) -> None:
+        self.home = home
+        self.progress = progress
+        self.children: dict[str, Child] = {}
+        self._lock = HomeLock(home)
+        self._holds: dict[str, PortHold] = {}
+        self._state: State | None = None
+        self._stop_asked = False
+
+    def run(self) -> None:
+        """Start, print the address, watch until asked to stop. Errors: EmbeddedError of any step."""
+        self.home.make()
+        self._lock.take()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        try:
+            self._start()
+            while True:
+                self._tend()
+                time.sleep(TEND_EVERY_S)
+        except Stopped:
+            self.progress.say()
+        finally:
+            self._stop()
+
+    def _start(self) -> None:
+        self.progress.say(f"Kindling, state in {self.home.path}\n")
+        with self.progress.step("settings and secrets"):
+            env, servers = self._configure()
+            api_key = env.bootstrap_api_key or ""
+        with self.progress.step("database and cache") as notes:
+            first = servers.postgres is not None and not (self.home.path / "postgres").exists()
+            servers.launch()
+            self.children |= servers.children()
+            self._add("agent", agent_child(self.home, self._holds["agent"].port))
+            servers.wait_ready()
+            notes += ["(made anew)"] if first else []
+        with self.progress.step("schema, operator, starter model"):
+            facts = preparation_run(self.home)
+            self._tend()
+        with self.progress.step("web, gateway, worker, clock"):
+            self._add("worker", worker_child(self.home))
+            self._add("beat", beat_child(self.home))
+            self._add("web", web_child(self.home, env))
+            local_url = f"http://{_reachable(env.host)}:{env.port}"
+            self._wait_for_web(local_url)
+        with self.progress.step(f"engine with {facts['model']}"):
+            engine_wait(
+                agent_url=env.agent_url,
+                token=env.agent_token,
+                deployment_id=facts["deployment_id"],
+                tend=self._tend,
+            )
+        with self.progress.step("first token") as notes:
+            token = first_token_get(
+                url=local_url, key=api_key, model=facts["model"], timeout_s=FIRST_TOKEN_TIMEOUT_S
+            )
+            first_token_s = token.at - self.progress.started
+            cost = bill_wait(
+                url=local_url, key=api_key, request_id=token.request_id, timeout_s=BILL_TIMEOUT_S
+            )
+            notes.append(f"generated and billed, ${cost / 10**12:.6f}")
+        self._state = State(
+            url=env.public_url,
+            port=env.port,
+            pid=os.getpid(),
+            children=self._pids(),
+            api_key=api_key,
+            model=facts["model"],
+            agent_url=env.agent_url,
+            database_url=env.database_url,
+            redis_url=env.redis_url,
+            start_s=self.progress.elapsed_s,
+            first_token_s=first_token_s,
+        )
+        greeting_print(self.progress, self._state, facts)
+        self._state.save(self.home)
+
+    def _configure(self) -> tuple[Env, Servers]:
+        secrets = secrets_ensure(self.home.secrets)
+        self._holds = ports_hold(self.home)
+        ports = {name: hold.port for name, hold in self._holds.items()}
+        servers = Servers.plan(self.home, ports, secrets)
+        os.environ.update(
+            servers.environ(),
+            KINDLING_HOME=str(self.home.path),
+            KINDLING_AGENT_URL=f"http://127.0.0.1:{ports['agent']}",
+        )
+        try:
+            env = load_env()
+        except EnvError as error:
+            raise EmbeddedError("settings_invalid", str(error)) from error
+        check_bind(env)
+        if not is_port_free(env.host, env.port):
+            raise EmbeddedError(
+                "port_in_use",
+                f"Port {env.port} of {env.host} is in use; stop what listens there, or start with another: "
+                f"KINDLING_PORT={env.port + 1} ./kindling up",
+            )
+        return env, servers
+
+    def _add(self, name: str, child: Child) -> None:
+        child.start()
+        self.children[name] = child
+
+    def _wait_for_web(self, url: str) -> None:
+        deadline = time.monotonic() + WEB_TIMEOUT_S
+        web = self.children["web"]
+        while call(f"{url}/healthz", token="", timeout_s=5).status != 200:  # noqa: S106
+            self._check_stop()
+            if not web.is_alive() or time.monotonic() > deadline:
+                log = self.home.log("web")
+                raise EmbeddedError(
+                    "web_failed", f"The web server did not start. The end of {log}:\n{log_tail(log)}"
+                )
+            time.sleep(0.05)
+
+    def _tend(self) -> None:
+        """Start dead children again and tell their new process ids."""
+        self._check_stop()
+        tended = [child.tend() for child in self.children.values()]
+        if any(tended) and self._state:
+            self._state.children = self._pids()
+            self._state.save(self.home)
+
+    def _pids(self) -> dict[str, int]:
+        return {name: child.pid for name, child in self.children.items() if child.pid is not None}
+
+    def _check_stop(self) -> None:
+        if self._stop_asked:
+            raise Stopped
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        # A second Ctrl-C during the stop changes nothing: every wait there has its limit.
+        if self._stop_asked:
+            return
+        self._stop_asked = True
+        raise Stopped
+
+    def _stop(self) -> None:
+        self._stop_asked = True
+        self.home.state.unlink(missing_ok=True)
+        if self.children:
+            with self.progress.step("stopped"):
+                # Who talks to a server stops before it does; the database goes last.
+                for group in (("web", "worker", "beat"), ("agent",), ("valkey", "postgres")):
+                    stopping = [self.children[name] for name in group if name in self.children]
+                    for child in stopping:
+                        child.signal_stop()
+                    for child in stopping:
+                        child.wait_stopped()
+        for hold in self._holds.values():
+            hold.release()
+        self._lock.release()
+
+
+def _reachable(host: str) -> str:
+    """An address of this machine on which a server bound to `host` answers."""
+    if host in {"0.0.0.0", "::"}:  # noqa: S104
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

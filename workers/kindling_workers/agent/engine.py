@@ -1,0 +1,64 @@
+"""The command line, the environment and the first words of an engine process."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kindling_engine.protocol.replica import ReplicaSpec
+from kindling_workers.agent.places import Places
+
+DEFAULT_ENGINE = (sys.executable, "-m", "kindling_engine")
+HOST = "127.0.0.1"
+MAX_LOG_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class EngineEvent:
+    """A JSON line from an engine's standard output."""
+
+    event: str
+    message: str = ""
+
+
+def engine_argv(engine: tuple[str, ...], spec: ReplicaSpec, port: int, places: Places) -> tuple[str, ...]:
+    return (
+        *engine,
+        "serve",
+        *("--model", spec.model_path, "--model-ref", spec.model_ref),
+        *("--host", HOST, "--port", str(port)),
+        *("--usage-log", str(places.usage_log(spec.name)), "--blobs", str(places.blobs)),
+        *("--replica", spec.name, "--device", spec.device),
+        *("--threads", str(spec.threads), "--max-batch", str(spec.max_batch)),
+    )
+
+
+def engine_env(spec: ReplicaSpec, source: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Our environment without the platform's settings: an engine needs no secret of ours."""
+    kept = {
+        name: value
+        for name, value in (os.environ if source is None else source).items()
+        if not name.startswith(("KINDLING_", "DJANGO_"))
+    }
+    return {**kept, "OMP_NUM_THREADS": str(spec.threads), "PYTHONUNBUFFERED": "1"}
+
+
+def read_event(line: bytes) -> EngineEvent | None:
+    """The event in a line of output, or None for any other text."""
+    if not line.startswith(b"{"):
+        return None
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(said, dict) or not isinstance(said.get("event"), str):
+        return None
+    return EngineEvent(event=said["event"], message=str(said.get("message", "")))
+
+
+def roll_log(places: Places, name: str) -> None:
+    """Begin a new log once the old one is long; one old log is kept."""
+    log = places.log(name)
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))

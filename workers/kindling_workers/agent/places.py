@@ -1,0 +1,43 @@
+"""Where the agent keeps things below its home folder."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kindling_workers.agent.errors import AgentError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Paths below the home folder."""
+
+    home: Path
+
+    @property
+    def specs(self) -> Path:
+        return self.home / "agent" / "replicas"
+
+    @property
+    def blobs(self) -> Path:
+        return self.home / "blobs"
+
+    def spec(self, name: str) -> Path:
+        return self.specs / f"{checked_name(name)}.json"
+
+    def log(self, name: str) -> Path:
+        return self.home / "logs" / f"{checked_name(name)}.log"
+
+    def usage_log(self, name: str) -> Path:
+        return self.home / "usage" / f"{checked_name(name)}.log"
+
+    def usage_logs(self) -> list[Path]:
+        return sorted((self.home / "usage").glob("*.log"))
+
+
+def checked_name(name: str) -> str:
+    """The name of a replica as part of a path. Errors: `invalid_name`."""
+    if not NAME.fullmatch(name):
+        raise AgentError("invalid_name", "A replica's name is letters, digits, dots, dashes and underscores.")
+    return name

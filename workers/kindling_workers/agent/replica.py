@@ -1,0 +1,149 @@
+"""One replica: an engine process that is started again whenever it dies, until it is told to stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+
+from kindling_engine.protocol.replica import ReplicaSpec, ReplicaStatus
+from kindling_platform.embedded.ports import PortHold
+from kindling_platform.embedded.process import Backoff, Command, log_tail, spawn
+from kindling_workers.agent.engine import HOST, engine_argv, engine_env, read_event, roll_log
+from kindling_workers.agent.places import Places
+
+POLL_S = 0.05
+DRAIN_TIMEOUT_S = 10.0
+# So many deaths in a row before the first token are a failure to report, though we keep trying.
+FAILED_AFTER_DEATHS = 3
+
+
+@dataclass(slots=True)
+class Replica:
+    """Runs on the event loop of the agent's main thread, which is the thread that spawns the engine."""
+
+    spec: ReplicaSpec
+    places: Places
+    hold: PortHold
+    engine: tuple[str, ...]
+    restarts: int = 0
+    reason: str = ""
+    ready_ms: int | None = None
+    process: subprocess.Popen[bytes] | None = None
+    _ready: bool = False
+    _deaths_unready: int = 0
+    _stopping: bool = False
+    _backoff: Backoff = field(default_factory=Backoff)
+    _task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"replica {self.spec.name}")
+
+    async def stop(self) -> None:
+        """Ask the engine to drain, wait, and end it if it does not."""
+        self._stopping = True
+        process = self.process
+        if process and process.poll() is None:
+            process.terminate()
+            deadline = time.monotonic() + DRAIN_TIMEOUT_S
+            while process.poll() is None and time.monotonic() < deadline:
+                await asyncio.sleep(POLL_S)
+        if self._task:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self._end_session()
+
+    def status(self) -> ReplicaStatus:
+        return ReplicaStatus(
+            name=self.spec.name,
+            generation=self.spec.generation,
+            state=self._state(),
+            url=f"http://{HOST}:{self.hold.port}",
+            pid=self.process.pid if self.process and self.process.poll() is None else None,
+            restarts=self.restarts,
+            reason=self.reason,
+            ready_ms=self.ready_ms,
+        )
+
+    def _state(self) -> str:
+        if self._stopping:
+            return "stopped"
+        if self._ready:
+            return "ready"
+        if self._deaths_unready >= FAILED_AFTER_DEATHS:
+            return "failed"
+        return "restarting" if self.restarts else "starting"
+
+    async def _run(self) -> None:
+        while True:
+            started = time.monotonic()
+            await self._live_once()
+            self._end_session()
+            self._deaths_unready = 0 if self._ready else self._deaths_unready + 1
+            self._ready, self.ready_ms = False, None
+            self.restarts += 1
+            await asyncio.sleep(self._backoff.next_delay_s(time.monotonic() - started))
+
+    async def _live_once(self) -> None:
+        """Spawn the engine and return when it has ended."""
+        roll_log(self.places, self.spec.name)
+        log_path = self.places.log(self.spec.name)
+        self.places.usage_log(self.spec.name).parent.mkdir(parents=True, exist_ok=True)
+        command = Command(
+            name=self.spec.name,
+            argv=engine_argv(self.engine, self.spec, self.hold.port, self.places),
+            env=engine_env(self.spec),
+            log_path=log_path,
+        )
+        try:
+            self.process = process = spawn(command, stdout=subprocess.PIPE)
+        except OSError as error:
+            self.reason = f"The engine could not be started: {error}"
+            return
+        said = ""
+        reading = asyncio.ensure_future(self._read_output(process))
+        try:
+            while process.poll() is None:
+                await asyncio.sleep(POLL_S)
+            # What it said last may still be in the pipe; a child that holds the pipe open does not delay us.
+            with contextlib.suppress(TimeoutError):
+                said = await asyncio.wait_for(reading, timeout=0.5)
+        finally:
+            reading.cancel()
+        self.reason = said or _describe_death(process.returncode, log_tail(log_path, 1))
+
+    async def _read_output(self, process: subprocess.Popen[bytes]) -> str:
+        """Follow standard output: mark readiness, log the rest; give the message of a reported failure."""
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
+        failure = ""
+        try:
+            with self.places.log(self.spec.name).open("ab") as log:
+                while line := await reader.readline():
+                    event = read_event(line)
+                    if event and event.event == "ready":
+                        self._ready, self.ready_ms, self.reason = True, int(time.time() * 1000), ""
+                        self._deaths_unready = 0
+                    elif event and event.event == "failed":
+                        failure = event.message
+                    log.write(line)
+                    log.flush()
+        finally:
+            pipe.close()
+        return failure
+
+    def _end_session(self) -> None:
+        """Kill whatever is left of the engine's session: its core must not keep the memory."""
+        if self.process:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def _describe_death(code: int, last_line: str) -> str:
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    return f"The engine {how}." + (f" It last wrote: {last_line[-500:]}" if last_line else "")
