@@ -1,0 +1,222 @@
+"""Messages between the engine's front and its core, and their framing on a Unix socket.
+
+A frame is a little-endian u32 length and a msgpack map, tagged by message type. Nothing is pickled.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+LENGTH = struct.Struct("<I")
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """How the next token is chosen; temperature 0 is greedy, top_k 0 and top_p 1 are off."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    ignore_eos: bool = False
+    min_tokens: int = 0
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True):
+    """Natural-log probability of the chosen token, and of the best alternatives as (token id, logprob)."""
+
+    logprob: float
+    top: list[tuple[int, float]] = []
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One check of an adapter: level is pass, warn or fail; fix says what the user can do."""
+
+    check: str
+    level: str
+    message: str
+    fix: str = ""
+
+
+class Submit(msgspec.Struct, tag=True):
+    """Start a request. It may make min(max_tokens, grant) tokens; logprobs −1 means none."""
+
+    id: str
+    prompt_ids: list[int]
+    adapter: str = ""
+    salt: str = ""
+    tenant: str = ""
+    priority: int = 0
+    max_tokens: int = 16
+    grant: int = 16
+    sampling: Sampling = Sampling()
+    logprobs: int = -1
+
+
+class SetGrant(msgspec.Struct, tag=True):
+    """Raise the total of output tokens that a request may make."""
+
+    id: str
+    tokens: int
+
+
+class Cancel(msgspec.Struct, tag=True):
+    """End a request within one step."""
+
+    id: str
+
+
+class LoadAdapter(msgspec.Struct, tag=True):
+    """Load an adapter from a folder; with `check` also examine its values and generate a few tokens."""
+
+    id: str
+    adapter: str
+    path: str
+    check: bool = False
+
+
+class ListAdapters(msgspec.Struct, tag=True):
+    """Ask for the state and tier of every adapter the core knows."""
+
+    id: str
+
+
+class CoreReady(msgspec.Struct, tag=True):
+    """The model is loaded and has made a warm-up token."""
+
+    context_length: int
+    vocab_size: int
+    eos_ids: list[int]
+    device: str
+    dtype: str
+    kv_blocks: int
+
+
+class CoreFailed(msgspec.Struct, tag=True):
+    """The core cannot start; it exits after this."""
+
+    code: str
+    message: str
+
+
+class StepItem(msgspec.Struct):
+    """What one step did for one request; `finish` is empty while it goes on.
+
+    finish: stop | length | cancelled | grant_refused | error. An end-of-sequence token is in token_ids and counts.
+    """
+
+    id: str
+    token_ids: list[int] = []
+    logprobs: list[TokenLogprobs] | None = None
+    finish: str = ""
+    error_code: str = ""
+    error: str = ""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    queue_ms: float = 0.0
+    parked: bool = False
+
+
+class Step(msgspec.Struct, tag=True):
+    """The results of one step."""
+
+    items: list[StepItem]
+
+
+class AdapterLoaded(msgspec.Struct, tag=True):
+    """The answer to LoadAdapter."""
+
+    id: str
+    adapter: str
+    ok: bool
+    code: str = ""
+    reason: str = ""
+    findings: list[Finding] = []
+    smoke_ids: list[int] = []
+
+
+class AdapterState(msgspec.Struct):
+    """Where an adapter is: tier is device, host or disk; in_use counts running requests."""
+
+    adapter: str
+    state: str
+    tier: str
+    rank: int = 0
+    size_bytes: int = 0
+    in_use: int = 0
+
+
+class AdapterList(msgspec.Struct, tag=True):
+    """The answer to ListAdapters."""
+
+    id: str
+    items: list[AdapterState]
+
+
+class Stats(msgspec.Struct, tag=True):
+    """Load of the core, sent about once a second while it changes."""
+
+    active: int
+    waiting: int
+    free_blocks: int
+
+
+ToCore = Submit | SetGrant | Cancel | LoadAdapter | ListAdapters
+ToFront = CoreReady | CoreFailed | Step | AdapterLoaded | AdapterList | Stats
+
+_encoder = msgspec.msgpack.Encoder()
+_to_core = msgspec.msgpack.Decoder(ToCore)
+_to_front = msgspec.msgpack.Decoder(ToFront)
+
+
+class FrameError(ValueError):
+    """A frame is longer than any message may be, or is not a known message."""
+
+
+def encode(message: ToCore | ToFront) -> bytes:
+    """One message as a frame."""
+    body = _encoder.encode(message)
+    return LENGTH.pack(len(body)) + body
+
+
+def decode_to_core(body: bytes) -> ToCore:
+    """A frame's body as the core reads it."""
+    try:
+        return _to_core.decode(body)
+    except msgspec.MsgspecError as error:
+        raise FrameError(str(error)) from error
+
+
+def decode_to_front(body: bytes) -> ToFront:
+    """A frame's body as the front reads it."""
+    try:
+        return _to_front.decode(body)
+    except msgspec.MsgspecError as error:
+        raise FrameError(str(error)) from error
+
+
+class FrameBuffer:
+    """Cuts a byte stream into frame bodies."""
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Add received bytes; give every frame that is now whole."""
+        self._pending += data
+        while len(self._pending) >= LENGTH.size:
+            (size,) = LENGTH.unpack_from(self._pending)
+            if size > MAX_FRAME_BYTES:
+                raise FrameError(f"a frame of {size} bytes is longer than {MAX_FRAME_BYTES}")
+            end = LENGTH.size + size
+            if len(self._pending) < end:
+                return
+            body = bytes(self._pending[LENGTH.size : end])
+            del self._pending[:end]
+            yield body

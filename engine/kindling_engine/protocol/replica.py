@@ -1,0 +1,29 @@
+"""What the reconciler asks an agent for, and what the agent says is there."""
+
+import msgspec
+
+
+class ReplicaSpec(msgspec.Struct, frozen=True):
+    """One engine process as it should be; `device` is auto, cpu or cuda."""
+
+    name: str
+    deployment_id: str
+    generation: int
+    model_path: str
+    model_ref: str
+    device: str = "auto"
+    max_batch: int = 64
+    threads: int = 1
+
+
+class ReplicaStatus(msgspec.Struct):
+    """One engine process as it is: state is starting, ready, restarting, failed or stopped."""
+
+    name: str
+    generation: int
+    state: str
+    url: str = ""
+    pid: int | None = None
+    restarts: int = 0
+    reason: str = ""
+    ready_ms: int | None = None

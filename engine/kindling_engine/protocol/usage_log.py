@@ -1,0 +1,160 @@
+"""The engine's append-only usage log: one framed record per request, the source of the bill.
+
+A frame is a little-endian u32 length, the CRC-32 of the payload, and the payload as JSON. The first frame holds the log's
+id, so that a reader with an old offset notices that the file was made anew. A process kill loses nothing, because
+records are handed to the operating system before the last chunk leaves; a torn tail is cut at the next opening.
+"""
+
+import os
+import struct
+import time
+import uuid
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+FRAME = struct.Struct("<II")
+MAX_PAYLOAD_BYTES = 64 * 1024
+
+
+class UsageRecord(msgspec.Struct):
+    """What one request used. Counts are tokens, times are Unix milliseconds; `context` is the gateway's, untouched.
+
+    finish: stop | length | cancelled | grant_refused | error. Everything but an error is billable.
+    """
+
+    request_id: str
+    context: str
+    tenant: str
+    adapter: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    finish: str
+    started_ms: int
+    first_token_ms: int | None
+    finished_ms: int
+    replica: str
+
+    @property
+    def billable(self) -> bool:
+        """A failure of ours is recorded and costs nothing."""
+        return self.finish != "error"
+
+
+class LogHeader(msgspec.Struct):
+    """The first frame of a log."""
+
+    log: str
+
+
+class UsageLogError(Exception):
+    """The log cannot be opened or appended to."""
+
+
+_record_decoder = msgspec.json.Decoder(UsageRecord)
+_header_decoder = msgspec.json.Decoder(LogHeader)
+
+
+class UsageLogWriter:
+    """Appends records to one log file, which one process at a time may own."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        self.log_id = self._recover()
+
+    def append(self, record: UsageRecord) -> int:
+        """Hand one record to the operating system; returns the offset behind it."""
+        return self._write(msgspec.json.encode(record))
+
+    def close(self) -> None:
+        """Flush to the disk and close."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def _recover(self) -> str:
+        header, offset = _read_header(self._file)
+        if header is None:
+            self._cut(0)
+            log_id = str(uuid.uuid4())
+            self._write(msgspec.json.encode(LogHeader(log=log_id)))
+            return log_id
+        while (frame := _read_frame(self._file, offset)) is not None:
+            offset = frame[1]
+        self._cut(offset)
+        return header
+
+    def _cut(self, offset: int) -> None:
+        """End the file at `offset`; what lay behind is kept beside it, since it may be somebody's bill."""
+        self._file.seek(offset)
+        tail = self._file.read()
+        if tail:
+            self._path.with_suffix(f".cut-{time.time_ns()}").write_bytes(tail)
+        self._file.truncate(offset)
+        self._file.seek(offset)
+
+    def _write(self, payload: bytes) -> int:
+        frame = memoryview(FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
+        start = self._file.tell()
+        try:
+            while frame:
+                frame = frame[self._file.write(frame) :]
+        except OSError as error:
+            self._file.truncate(start)  # never leave half a frame in front of the next one
+            self._file.seek(start)
+            raise UsageLogError(f"usage log: {error.strerror}") from error
+        return self._file.tell()
+
+
+def read_usage(path: Path, after: int, limit: int) -> tuple[str, list[UsageRecord], int]:
+    """Read up to `limit` records behind the offset `after`.
+
+    Returns:
+        The log's id ("" when there is none yet), the records, and the offset to go on from. A frame that is torn or
+        damaged ends the reading; the offset then stays in front of it.
+    """
+    try:
+        file = path.open("rb", buffering=0)
+    except FileNotFoundError:
+        return "", [], 0
+    with file:
+        log_id, first = _read_header(file)
+        if log_id is None:
+            return "", [], 0
+        offset = max(after, first)
+        records: list[UsageRecord] = []
+        while len(records) < limit and (frame := _read_frame(file, offset)) is not None:
+            try:
+                records.append(_record_decoder.decode(frame[0]))
+            except msgspec.MsgspecError:
+                break
+            offset = frame[1]
+        return log_id, records, offset
+
+
+def _read_header(file: BinaryIO) -> tuple[str | None, int]:
+    frame = _read_frame(file, 0)
+    if frame is None:
+        return None, 0
+    try:
+        return _header_decoder.decode(frame[0]).log, frame[1]
+    except msgspec.MsgspecError:
+        return None, 0
+
+
+def _read_frame(file: BinaryIO, offset: int) -> tuple[bytes, int] | None:
+    file.seek(offset)
+    head = file.read(FRAME.size)
+    if len(head) < FRAME.size:
+        return None
+    size, checksum = FRAME.unpack(head)
+    if size > MAX_PAYLOAD_BYTES:
+        return None
+    payload = file.read(size)
+    if len(payload) < size or zlib.crc32(payload) != checksum:
+        return None
+    return payload, offset + FRAME.size + size
