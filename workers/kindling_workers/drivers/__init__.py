@@ -1,0 +1,1 @@
+"""Drivers run engine replicas somewhere: `local` asks the agent of this host."""

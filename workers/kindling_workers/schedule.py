@@ -1,0 +1,23 @@
+"""What beat sends and how often. A tick that nobody took in time expires: the next one does its work."""
+
+from typing import TypedDict
+
+
+class Tick(TypedDict):
+    """An entry of Celery's beat schedule; `schedule` in seconds."""
+
+    task: str
+    schedule: float
+    options: dict[str, float]
+
+
+def _tick(task: str, every_s: float) -> Tick:
+    return {"task": task, "schedule": every_s, "options": {"expires": max(5.0, 2 * every_s)}}
+
+
+BEAT_SCHEDULE: dict[str, Tick] = {
+    "ingest usage": _tick("usage.ingest", 1.0),
+    "sweep deployments": _tick("deployments.sweep", 2.0),
+    "sweep adapters": _tick("adapters.sweep", 10.0),
+    "refresh wallets": _tick("wallets.refresh", 60.0),
+}
