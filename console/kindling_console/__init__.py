@@ -1,0 +1,1 @@
+"""The console: htmx pages over the platform's services and selectors."""
