@@ -1,0 +1,27 @@
+"""Ids that sort by time: a prefix that names the kind and a uuid7 in Crockford's base32."""
+
+import secrets
+import time
+import uuid
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ID_CHARS = 26
+ID_MAX_CHARS = 32
+
+
+def uuid7() -> uuid.UUID:
+    """A time-ordered UUID (RFC 9562, version 7): 48 bits of Unix milliseconds, 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = secrets.randbits(74)
+    value = milliseconds << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
+    return uuid.UUID(int=value)
+
+
+def new_id(prefix: str) -> str:
+    """A new id such as `org_01jd…`: the prefix, an underscore and 26 characters."""
+    value = uuid7().int
+    digits = []
+    for _ in range(ID_CHARS):
+        value, digit = divmod(value, 32)
+        digits.append(ALPHABET[digit])
+    return f"{prefix}_{''.join(reversed(digits))}"

@@ -1,0 +1,150 @@
+"""The settings of an installation, read once from the environment and `HOME/secrets.env`; free of Django.
+
+Every name that is missing or wrong is reported at the same time.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+PREFIX = "KINDLING_"
+SECRETS_FILE = "secrets.env"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class EnvError(Exception):
+    """Settings are missing or wrong; the message names each of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Env:
+    """One installation's settings; money in US dollars as text, paths absolute."""
+
+    host: str
+    port: int
+    public_url: str
+    home: Path
+    database_url: str
+    redis_url: str
+    smtp_url: str | None
+    model: str
+    stripe_secret_key: str | None
+    stripe_webhook_secret: str | None
+    torch_index: str | None
+    signup_credit_usd: str
+    cors_origins: tuple[str, ...]
+    agent_url: str
+    debug: bool
+    log_level: str
+    secret_key: str
+    key_pepper: str
+    agent_token: str
+    bootstrap_api_key: str | None
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the web port."""
+        return self.host in LOOPBACK
+
+
+def load_env(environ: Mapping[str, str] | None = None) -> Env:
+    """Read the settings.
+
+    Raises:
+        EnvError: names every setting that is missing or wrong.
+    """
+    given = dict(os.environ if environ is None else environ)
+    home = Path(given.get(PREFIX + "HOME") or ".kindling").resolve()
+    reader = _Reader(_secrets(home) | given)
+    port = reader.number("PORT", 8000)
+    env = Env(
+        host=reader.text("HOST", "127.0.0.1"),
+        port=port,
+        public_url=reader.text("PUBLIC_URL", f"http://localhost:{port}").rstrip("/"),
+        home=home,
+        database_url=reader.required("DATABASE_URL"),
+        redis_url=reader.required("REDIS_URL"),
+        smtp_url=reader.optional("SMTP_URL"),
+        model=reader.text("MODEL", "kindling/spark"),
+        stripe_secret_key=reader.optional("STRIPE_SECRET_KEY"),
+        stripe_webhook_secret=reader.optional("STRIPE_WEBHOOK_SECRET"),
+        torch_index=reader.optional("TORCH_INDEX"),
+        signup_credit_usd=reader.money("SIGNUP_CREDIT_USD", "1.00"),
+        cors_origins=reader.words("CORS_ORIGINS"),
+        agent_url=reader.text("AGENT_URL", "http://127.0.0.1:8100").rstrip("/"),
+        debug=reader.text("DEBUG", "0") == "1",
+        log_level=reader.text("LOG_LEVEL", "INFO").upper(),
+        secret_key=reader.required("SECRET_KEY"),
+        key_pepper=reader.required("KEY_PEPPER"),
+        agent_token=reader.required("AGENT_TOKEN"),
+        bootstrap_api_key=reader.optional("BOOTSTRAP_API_KEY"),
+    )
+    reader.finish()
+    return env
+
+
+def _secrets(home: Path) -> dict[str, str]:
+    try:
+        lines = (home / SECRETS_FILE).read_text().splitlines()
+    except (FileNotFoundError, PermissionError):
+        return {}
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+class _Reader:
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+        self._wrong: list[str] = []
+
+    def optional(self, name: str) -> str | None:
+        return self._given.get(PREFIX + name, "").strip() or None
+
+    def text(self, name: str, default: str) -> str:
+        return self.optional(name) or default
+
+    def required(self, name: str) -> str:
+        value = self.optional(name)
+        if value is None:
+            self._wrong.append(f"{PREFIX}{name} is not set")
+        return value or ""
+
+    def words(self, name: str) -> tuple[str, ...]:
+        return tuple(word.strip() for word in self.text(name, "").split(",") if word.strip())
+
+    def number(self, name: str, default: int) -> int:
+        return self._parsed(name, default, int, lambda value: 0 <= value < 65536, "a port number")
+
+    def money(self, name: str, default: str) -> str:
+        value = self._parsed(
+            name,
+            Decimal(default),
+            Decimal,
+            lambda amount: amount.is_finite() and amount >= 0,
+            "an amount of dollars",
+        )
+        return str(value)
+
+    def _parsed(
+        self, name: str, default: T, parse: Callable[[str], T], fits: Callable[[T], bool], kind: str
+    ) -> T:
+        text = self.optional(name)
+        if text is None:
+            return default
+        try:
+            value = parse(text)
+        except (ValueError, InvalidOperation):
+            return self._refused(name, kind, text, default)
+        return value if fits(value) else self._refused(name, kind, text, default)
+
+    def _refused(self, name: str, kind: str, text: str, default: T) -> T:
+        self._wrong.append(f"{PREFIX}{name} must be {kind}, not {text[:60]!r}")
+        return default
+
+    def finish(self) -> None:
+        if self._wrong:
+            raise EnvError("; ".join(self._wrong))
