@@ -16,7 +16,17 @@ from kindling_engine.protocol.usage_log import UsageLogWriter, UsageRecord
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("verb")
-    for name in ("model", "model-ref", "host", "usage-log", "blobs", "replica", "device", "threads", "max-batch"):
+    for name in (
+        "model",
+        "model-ref",
+        "host",
+        "usage-log",
+        "blobs",
+        "replica",
+        "device",
+        "threads",
+        "max-batch",
+    ):
         parser.add_argument(f"--{name}")
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
@@ -25,7 +35,10 @@ def main() -> None:
     if mode == "die":
         sys.exit("no such model")
     if mode == "refuse":
-        print(json.dumps({"event": "failed", "code": "bad_model", "message": "The model is broken."}), flush=True)
+        print(
+            json.dumps({"event": "failed", "code": "bad_model", "message": "The model is broken."}),
+            flush=True,
+        )
         sys.exit(3)
     if mode == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -38,9 +51,18 @@ def main() -> None:
     (model / f"life-{life}").touch()
     log.append(
         UsageRecord(
-            request_id=f"request-{life}", context="{}", tenant="org", adapter="", prompt_tokens=3,
-            cached_tokens=0, completion_tokens=5, finish="stop", started_ms=1, first_token_ms=2,
-            finished_ms=3, replica=options.replica,
+            request_id=f"request-{life}",
+            context="{}",
+            tenant="org",
+            adapter="",
+            prompt_tokens=3,
+            cached_tokens=0,
+            completion_tokens=5,
+            finish="stop",
+            started_ms=1,
+            first_token_ms=2,
+            finished_ms=3,
+            replica=options.replica,
         )  # fmt: skip
     )
     with socket.create_server((options.host, options.port)) as door:

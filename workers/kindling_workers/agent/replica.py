@@ -28,6 +28,7 @@ class Replica:
     places: Places
     hold: PortHold
     engine: tuple[str, ...]
+    drain_s: float = DRAIN_TIMEOUT_S
     restarts: int = 0
     reason: str = ""
     ready_ms: int | None = None
@@ -45,9 +46,9 @@ class Replica:
         """Ask the engine to drain, wait, and end it if it does not."""
         self._stopping = True
         process = self.process
-        if process and process.poll() is None:
+        if process and self._is_alive():
             process.terminate()
-            deadline = time.monotonic() + DRAIN_TIMEOUT_S
+            deadline = time.monotonic() + self.drain_s
             while process.poll() is None and time.monotonic() < deadline:
                 await asyncio.sleep(POLL_S)
         if self._task:
@@ -62,7 +63,7 @@ class Replica:
             generation=self.spec.generation,
             state=self._state(),
             url=f"http://{HOST}:{self.hold.port}",
-            pid=self.process.pid if self.process and self.process.poll() is None else None,
+            pid=self.process.pid if self.process and self._is_alive() else None,
             restarts=self.restarts,
             reason=self.reason,
             ready_ms=self.ready_ms,
@@ -71,17 +72,19 @@ class Replica:
     def _state(self) -> str:
         if self._stopping:
             return "stopped"
-        if self._ready:
+        if self._ready and self._is_alive():
             return "ready"
         if self._deaths_unready >= FAILED_AFTER_DEATHS:
             return "failed"
-        return "restarting" if self.restarts else "starting"
+        return "restarting" if self.restarts or self._ready else "starting"
+
+    def _is_alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
 
     async def _run(self) -> None:
         while True:
             started = time.monotonic()
             await self._live_once()
-            self._end_session()
             self._deaths_unready = 0 if self._ready else self._deaths_unready + 1
             self._ready, self.ready_ms = False, None
             self.restarts += 1
@@ -108,8 +111,9 @@ class Replica:
         try:
             while process.poll() is None:
                 await asyncio.sleep(POLL_S)
-            # What it said last may still be in the pipe; a child that holds the pipe open does not delay us.
-            with contextlib.suppress(TimeoutError):
+            self._end_session()
+            # What it said last may still be in the pipe; a full disk under the log stops no next life.
+            with contextlib.suppress(TimeoutError, OSError):
                 said = await asyncio.wait_for(reading, timeout=0.5)
         finally:
             reading.cancel()
@@ -142,6 +146,7 @@ class Replica:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+            self.process = None
 
 
 def _describe_death(code: int, last_line: str) -> str:

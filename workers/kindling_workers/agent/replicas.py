@@ -7,16 +7,19 @@ from kindling_platform.embedded.ports import hold_port
 from kindling_workers.agent.engine import DEFAULT_ENGINE
 from kindling_workers.agent.errors import AgentError
 from kindling_workers.agent.places import Places, checked_name
-from kindling_workers.agent.replica import Replica
+from kindling_workers.agent.replica import DRAIN_TIMEOUT_S, Replica
 from kindling_workers.agent.store import StoredReplica, replica_forget, replica_load_all, replica_save
 
 
 class Replicas:
     """The replicas by name. All methods run on the event loop of the main thread."""
 
-    def __init__(self, places: Places, engine: tuple[str, ...] = DEFAULT_ENGINE) -> None:
+    def __init__(
+        self, places: Places, engine: tuple[str, ...] = DEFAULT_ENGINE, drain_s: float = DRAIN_TIMEOUT_S
+    ) -> None:
         self.places = places
         self._engine = engine
+        self._drain_s = drain_s
         self._running: dict[str, Replica] = {}
         self._turn = asyncio.Lock()
 
@@ -70,7 +73,9 @@ class Replicas:
         # An engine keeps its port for life: after a crash the gateway finds it where it was.
         hold = hold_port(port)
         replica_save(self.places, StoredReplica(spec, hold.port))
-        replica = Replica(spec=spec, places=self.places, hold=hold, engine=self._engine)
+        replica = Replica(
+            spec=spec, places=self.places, hold=hold, engine=self._engine, drain_s=self._drain_s
+        )
         self._running[spec.name] = replica
         replica.start()
         return replica

@@ -78,8 +78,6 @@ async def get_usage(request: web.Request) -> web.Response:
     path = request.app[REPLICAS].places.usage_log(request.match_info["name"])
     after = _number(request, "after", default=0, most=2**62)
     limit = _number(request, "limit", default=500, most=MAX_RECORDS)
-    if not path.exists():
-        return _json({"log": "", "records": [], "next": after})
     log_id, records, following = await asyncio.to_thread(read_usage, path, after, limit)
     return _json({"log": log_id, "records": records, "next": following})
 
