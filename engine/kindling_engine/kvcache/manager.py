@@ -21,7 +21,9 @@ class BlockTable:
 
 
 class KvManager:
-    """Hands out blocks of ``PAGE_SIZE`` tokens; only full blocks are shared, so nobody writes to a shared one."""
+    """Hands out blocks of ``PAGE_SIZE`` tokens; only full blocks are shared, so nobody writes to a shared
+    one.
+    """
 
     def __init__(self, *, num_blocks: int, revision: str, kv_dtype: str) -> None:
         self.pool = BlockPool(num_blocks)
@@ -83,8 +85,8 @@ class KvManager:
     def free(self, table: BlockTable, *, suspect: bool = False) -> None:
         """Give a table's blocks back.
 
-        ``suspect`` marks content that may hold NaN: it leaves the prefix index and is zeroed before reuse, since a
-        masked position still multiplies its value by zero, and 0 × NaN would reach the next owner.
+        ``suspect`` marks content that may hold NaN: it leaves the prefix index and is zeroed before reuse,
+        since a masked position still multiplies its value by zero, and 0 × NaN would reach the next owner.
         """
         if suspect:
             for block in table.blocks:

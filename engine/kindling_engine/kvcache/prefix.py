@@ -1,8 +1,8 @@
 """Hash chain that gives a block of tokens its identity.
 
-A block's hash covers everything its KV values depend on: the weights, the adapter's content, the tenant's salt, the
-dtype in the cache, and every token up to the block's end. Names never enter it, so that a renamed or replaced
-adapter cannot meet stale blocks, and the salt keeps one tenant from timing another's prompts.
+A block's hash covers everything its KV values depend on: the weights, the adapter's content, the tenant's
+salt, the dtype in the cache, and every token up to the block's end. Names never enter it, so that a renamed
+or replaced adapter cannot meet stale blocks, and the salt keeps one tenant from timing another's prompts.
 """
 
 from array import array

@@ -9,7 +9,8 @@ from kindling_engine.kvcache.manager import PAGE_SIZE
 class KvStorage:
     """K and V pages of every layer: ``[layers, kv_heads, blocks, PAGE_SIZE, head_dim]``, zeroed.
 
-    A (head, page) tile is contiguous, and one gather along ``blocks`` yields keys that SDPA takes as they are.
+    A (head, page) tile is contiguous, and one gather along ``blocks`` yields keys that SDPA takes as they
+    are.
     """
 
     def __init__(

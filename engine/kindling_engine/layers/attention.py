@@ -14,8 +14,8 @@ from kindling_engine.kvcache.manager import PAGE_SIZE
 class DecodeRows:
     """The first ``count`` tokens of the step: one token each of ``count`` requests.
 
-    ``pages [count · width]`` are the requests' blocks, padded with block 0; ``mask [count, 1, 1, length]`` is additive,
-    None when every row has ``length`` tokens. ``length`` counts the token of this step.
+    ``pages [count · width]`` are the requests' blocks, padded with block 0; ``mask [count, 1, 1, length]`` is
+    additive, None when every row has ``length`` tokens. ``length`` counts the token of this step.
     """
 
     count: int
@@ -28,8 +28,8 @@ class DecodeRows:
 class PrefillRows:
     """Tokens ``start`` to ``stop`` of the step: consecutive positions of one request.
 
-    Without earlier context ``pages`` is None, and the keys of this step are all there are. With it, ``pages`` cover
-    ``length`` tokens and ``mask [stop − start, length]`` is additive and causal.
+    Without earlier context ``pages`` is None, and the keys of this step are all there are. With it, ``pages``
+    cover ``length`` tokens and ``mask [stop − start, length]`` is additive and causal.
     """
 
     start: int
@@ -71,8 +71,8 @@ def paged_attention_reference(
 ) -> Tensor:
     """Store this step's K and V, then attend.
 
-    ``query [n, heads, d]``, ``key`` and ``value [n, kv_heads, d]``; returns ``[n, heads · d]``. Scores are scaled by
-    1/√d, softmax(q·kᵀ/√d + mask)·v.
+    ``query [n, heads, d]``, ``key`` and ``value [n, kv_heads, d]``; returns ``[n, heads · d]``. Scores are
+    scaled by 1/√d, softmax(q·kᵀ/√d + mask)·v.
     """
     cache.key_slots.index_copy_(1, inputs.slots, key.transpose(0, 1))
     cache.value_slots.index_copy_(1, inputs.slots, value.transpose(0, 1))

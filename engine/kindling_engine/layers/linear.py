@@ -9,8 +9,8 @@ from torch import Tensor
 
 # Below this size the packed call's overhead (about 10 µs) outweighs what packing saves.
 _PACK_FROM_BYTES = 1 << 20
-# Packing is tuned for a row count. 32 is within a few per cent of the best from 1 to 512 rows, where the unpacked
-# fp32 GEMM loses a factor of two between 2 and 16 rows: the very sizes of a decode batch.
+# Packing is tuned for a row count. 32 is within a few per cent of the best from 1 to 512 rows, where the
+# unpacked fp32 GEMM loses a factor of two between 2 and 16 rows: the very sizes of a decode batch.
 _PACK_ROWS = 32
 
 

@@ -33,7 +33,8 @@ def inverse_frequencies(config: RotaryConfig, head_dim: int, device: torch.devic
 def rotary_tables(positions: Tensor, inverse: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosines and signed sines for ``positions [n]``: two tensors ``[n, 1, head_dim]``.
 
-    The sines carry the sign of ``rotate_half``, so that rotation is one product, one roll and one fused product.
+    The sines carry the sign of ``rotate_half``, so that rotation is one product, one roll and one fused
+    product.
     """
     angles = positions.to(torch.float32)[:, None] * inverse
     cos, sin = angles.cos(), angles.sin()

@@ -1,7 +1,8 @@
-"""Adapters of one step and their application: rows are grouped by adapter once, then each site adds its share.
+"""Adapters of one step and their application: rows are grouped by adapter once, then each site adds its
+share.
 
-``y += (x·Aᵀ)·B`` per group, where A ``[r, in]`` holds the ranks of all targets of a site and B ``[r, out]`` those of
-one target with the scale folded in. Rows without an adapter appear in no group and cost nothing.
+``y += (x·Aᵀ)·B`` per group, where A ``[r, in]`` holds the ranks of all targets of a site and B ``[r, out]``
+those of one target with the scale folded in. Rows without an adapter appear in no group and cost nothing.
 """
 
 from dataclasses import dataclass

@@ -120,7 +120,9 @@ def _eos_ids(folder: Path, raw: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _revision(folder: Path) -> str:
-    """Identity of the weights inside this process: configuration plus name, size and time of each weight file."""
+    """Identity of the weights inside this process: configuration plus name, size and time of each weight
+    file.
+    """
     digest = blake2b((folder / "config.json").read_bytes(), digest_size=16)
     for path in sorted(folder.glob("*.safetensors")):
         status = path.stat()

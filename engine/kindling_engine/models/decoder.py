@@ -21,7 +21,8 @@ from kindling_engine.models.weights import Checkpoint
 class StepInputs:
     """One step's tokens, flattened over requests: ``tokens`` and ``positions [n]``.
 
-    ``logit_rows [m]`` are the tokens whose logits are wanted; None wants all. ``lora`` is None in a base-only step.
+    ``logit_rows [m]`` are the tokens whose logits are wanted; None wants all. ``lora`` is None in a base-only
+    step.
     """
 
     tokens: Tensor

@@ -33,7 +33,9 @@ def model_load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Dec
     family = FAMILIES.get(architecture)
     if family is None:
         served = ", ".join(FAMILIES)
-        raise ModelError("unsupported_model", f"Architecture {architecture} is not served; these are: {served}.")
+        raise ModelError(
+            "unsupported_model", f"Architecture {architecture} is not served; these are: {served}."
+        )
     config = config_load(folder, qkv_bias=family.qkv_bias, qk_norm=family.qk_norm)
     with torch.inference_mode(), Checkpoint(folder, dtype=dtype, device=device) as checkpoint:
         return Decoder(config, checkpoint, device)

@@ -16,7 +16,9 @@ _INDEX = "model.safetensors.index.json"
 
 
 class Checkpoint:
-    """Context manager over a folder's safetensors; ``take`` reads one tensor at a time, so the peak stays low."""
+    """Context manager over a folder's safetensors; ``take`` reads one tensor at a time, so the peak stays
+    low.
+    """
 
     def __init__(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> None:
         self._folder = folder
@@ -39,13 +41,16 @@ class Checkpoint:
         return name in self._file_of
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """One tensor in the serving dtype and on the serving device; raises ModelError if it is absent or misshapen."""
+        """One tensor in the serving dtype and on the serving device; raises ModelError if it is absent or
+        misshapen.
+        """
         if name not in self._file_of:
             raise ModelError("weights_missing", f"The checkpoint has no tensor {name}.")
         tensor: Tensor = self._handle(self._file_of[name]).get_tensor(name)
         if tuple(tensor.shape) != shape:
             raise ModelError(
-                "weights_shape", f"Tensor {name} has shape {tuple(tensor.shape)}; config.json implies {shape}."
+                "weights_shape",
+                f"Tensor {name} has shape {tuple(tensor.shape)}; config.json implies {shape}.",
             )
         return tensor.to(device=self._device, dtype=self._dtype)
 
@@ -64,7 +69,8 @@ def _file_index(folder: Path) -> dict[str, str]:
             raise ModelError("weights_index", f"{_INDEX} is malformed.") from error
     if not (folder / _SINGLE).exists():
         raise ModelError(
-            "weights_missing", f"The model folder holds neither {_SINGLE} nor {_INDEX}; only safetensors are read."
+            "weights_missing",
+            f"The model folder holds neither {_SINGLE} nor {_INDEX}; only safetensors are read.",
         )
     with _safe_open(folder / _SINGLE) as handle:
         return dict.fromkeys(handle.keys(), _SINGLE)

@@ -33,7 +33,13 @@ class ModelRunner:
     """Holds the KV pages and persistent rows, and executes step plans on the model."""
 
     def __init__(
-        self, model: Decoder, storage: KvStorage, *, max_batch: int, max_length: int, adapter_lookup: AdapterLookup
+        self,
+        model: Decoder,
+        storage: KvStorage,
+        *,
+        max_batch: int,
+        max_length: int,
+        adapter_lookup: AdapterLookup,
     ) -> None:
         model.bind(storage)
         self._model = model
@@ -42,9 +48,7 @@ class ModelRunner:
         self._builder = InputBuilder(
             self._rows, dtype=model.dtype, device=model.device, adapter_lookup=adapter_lookup
         )
-        self._sampler = Sampler(
-            num_rows=max_batch, vocab_size=model.config.vocab_size, device=model.device
-        )
+        self._sampler = Sampler(num_rows=max_batch, vocab_size=model.config.vocab_size, device=model.device)
 
     @torch.inference_mode()
     def execute(self, plan: StepPlan) -> list[Draw]:

@@ -11,9 +11,9 @@ def candidates_select(
 ) -> tuple[Tensor, Tensor]:
     """The tokens each row may draw: ``(logits, ids)``, both ``[m, k]``, excluded ones at −inf.
 
-    ``scaled [m, vocab]`` has the temperature applied; the parameters are ``[m, 1]``, ``top_k`` 0 meaning no limit.
-    The filters run in the order top-k, top-p, min-p, each on what the one before left over. A few hundred best
-    tokens nearly always suffice; when a row needs more, the whole vocabulary is sorted.
+    ``scaled [m, vocab]`` has the temperature applied; the parameters are ``[m, 1]``, ``top_k`` 0 meaning no
+    limit. The filters run in the order top-k, top-p, min-p, each on what the one before left over. A few
+    hundred best tokens nearly always suffice; when a row needs more, the whole vocabulary is sorted.
     """
     vocab = scaled.shape[1]
     limit = torch.where(top_k > 0, top_k.clamp(max=vocab), vocab)

@@ -1,6 +1,7 @@
 """Gumbel noise that depends on a request's seed, the position and the token, and on nothing else.
 
-A counter-based generator: no state, so that a row's draw is the same in any batch, after a preemption, and on a restart.
+A counter-based generator: no state, so that a row's draw is the same in any batch, after a preemption, and on
+a restart.
 """
 
 import torch

@@ -42,8 +42,8 @@ class TokenCounts:
     ) -> Tensor:
         """Penalise ``logits [m, vocab]``; parameters are ``[m, 1]``.
 
-        Repetition (Keskar et al., 2019) divides positive and multiplies negative logits of tokens seen in prompt or
-        output; frequency and presence subtract, as OpenAI defines them, for generated tokens only.
+        Repetition (Keskar et al., 2019) divides positive and multiplies negative logits of tokens seen in
+        prompt or output; frequency and presence subtract, as OpenAI defines them, for generated tokens only.
         """
         made, in_prompt = self._tables()
         counts = made.index_select(0, rows)

@@ -145,6 +145,8 @@ class Sampler:
         draws = [Draw(token) for token in drawn]
         for place, row in enumerate(batch.logprob_rows):
             count = rows[row].params.logprobs
-            logprobs = Logprobs(chosen[place], tuple(best_ids[place][:count]), tuple(best_values[place][:count]))
+            logprobs = Logprobs(
+                chosen[place], tuple(best_ids[place][:count]), tuple(best_values[place][:count])
+            )
             draws[row] = Draw(drawn[row], logprobs)
         return draws

@@ -1,8 +1,8 @@
 """Waiting requests, handed out by priority and, inside a priority, fairly over tenants.
 
-Virtual token counters (Sheng et al., "Fairness in Serving Large Language Models", 2024): each tenant's counter grows
-with the tokens it is served; the tenant with the lowest counter goes first. A tenant that comes back from idleness is
-lifted to the level of the others, so that nobody saves up credit.
+Virtual token counters (Sheng et al., "Fairness in Serving Large Language Models", 2024): each tenant's
+counter grows with the tokens it is served; the tenant with the lowest counter goes first. A tenant that comes
+back from idleness is lifted to the level of the others, so that nobody saves up credit.
 """
 
 from collections import Counter, OrderedDict
@@ -16,7 +16,9 @@ _MAX_IDLE_COUNTERS = 4096
 
 
 class FairQueue:
-    """Queue of waiting requests; a higher ``priority`` goes first, and waiting raises it by one per ``AGEING_S``."""
+    """Queue of waiting requests; a higher ``priority`` goes first, and waiting raises it by one per
+    ``AGEING_S``.
+    """
 
     def __init__(self) -> None:
         self._lanes: dict[tuple[str, int], OrderedDict[str, Request]] = {}

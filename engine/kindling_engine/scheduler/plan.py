@@ -25,8 +25,8 @@ class ScheduledRow:
 class StepPlan:
     """One step: decodes first, then prefill chunks; never empty.
 
-    ``released`` names requests that ended or lost their blocks since the last plan: state kept for them is void.
-    ``scrub`` lists blocks to zero before anything is written.
+    ``released`` names requests that ended or lost their blocks since the last plan: state kept for them is
+    void. ``scrub`` lists blocks to zero before anything is written.
     """
 
     rows: tuple[ScheduledRow, ...]

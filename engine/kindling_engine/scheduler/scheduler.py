@@ -1,9 +1,9 @@
 """The scheduler: which tokens of which requests are computed in the next step.
 
-Order inside a step: decodes, then prefills under way, then new requests by fair queueing, up to a token budget.
-When blocks run out, parked requests lose theirs first, then the least urgent running one; a preempted request is
-recomputed later from its tokens. The most urgent running request can always get blocks that way, so every admitted
-request ends.
+Order inside a step: decodes, then prefills under way, then new requests by fair queueing, up to a token
+budget. When blocks run out, parked requests lose theirs first, then the least urgent running one; a preempted
+request is recomputed later from its tokens. The most urgent running request can always get blocks that way,
+so every admitted request ends.
 """
 
 from collections.abc import Sequence
@@ -101,6 +101,14 @@ class Scheduler:
         request = self._requests.get(request_id)
         return None if request is None else self._end(request, None, "cancelled")
 
+    def fail(self, request_id: str, code: str, message: str) -> Outcome | None:
+        """End a request because of a failure of ours; what its blocks hold is not trusted."""
+        request = self._requests.get(request_id)
+        if request is None:
+            return None
+        request.suspect = True
+        return self._end(request, None, "error", code, message)
+
     def expire(self, now_s: float) -> list[Outcome]:
         """End the parked requests whose grant did not come in time."""
         late = [request for request in self._parked.values() if request.parked_until_s <= now_s]
@@ -128,7 +136,7 @@ class Scheduler:
         )
 
     def commit(self, plan: StepPlan, tokens: Sequence[int | None], now_s: float) -> list[Outcome]:
-        """Book a step's results: one token per sampling row, in order; None where the logits were not finite."""
+        """Book a step's results: one token per sampling row, in order; None where logits were not finite."""
         sampled = iter(tokens)
         outcomes = []
         for row in plan.rows:
@@ -144,10 +152,13 @@ class Scheduler:
             if row.samples and token is None:
                 request.suspect = True
                 outcomes.append(
-                    self._end(request, None, "error", "non_finite_logits", "The model produced no finite logits.")
+                    self._end(
+                        request, None, "error", "non_finite_logits", "The model produced no finite logits."
+                    )
                 )
                 continue
-            # Prompt chunks of an adapter stay suspect until a finite sample; only a base model is trusted blindly.
+            # Prompt chunks of an adapter stay suspect until a finite sample; only a base model is trusted
+            # blindly.
             request.suspect = bool(request.adapter) and not row.samples
             if not request.suspect:
                 self._kv.publish(request.table, request.tokens, request.computed)
@@ -191,9 +202,7 @@ class Scheduler:
             request = self._queue.peek(now_s)
             if request is None or request.table is None or left < 1:
                 return
-            cached = self._kv.prefix_take(
-                request.table, self._kv.prefix_find(request.table, request.tokens)
-            )
+            cached = self._kv.prefix_take(request.table, self._kv.prefix_find(request.table, request.tokens))
             fits = len(request.tokens) - cached <= left or self._partial_count(rows) < MAX_PARTIAL_PREFILLS
             if not fits or not self._make_room(request, rows):
                 self._kv.free(request.table)

@@ -1,0 +1,175 @@
+"""Requests and messages that wait for an adapter, kept out of the scheduler until it is in memory."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from kindling_engine.core.smoke import SmokeTest
+from kindling_engine.core.startup import Parts
+from kindling_engine.core.tickets import LoadTicket, RequestTicket
+from kindling_engine.lora.cache import Settled
+from kindling_engine.lora.errors import AdapterError
+from kindling_engine.protocol.ipc import (
+    AdapterList,
+    AdapterLoaded,
+    AdapterState,
+    Finding,
+    ListAdapters,
+    LoadAdapter,
+    ToFront,
+)
+from kindling_engine.scheduler.plan import Outcome
+from kindling_engine.scheduler.request import Request, RequestState
+
+# The adapter's name becomes a folder below the blobs.
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+class AdapterDesk:
+    """Between front and cache: holds what waits, pins for what runs, answers LoadAdapter and ListAdapters."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        blobs: Path,
+        send: Callable[[ToFront], None],
+        admit: Callable[[Request, float], None],
+    ) -> None:
+        self._cache = parts.adapters
+        self._device = parts.device
+        self._vocab_size = parts.config.vocab_size
+        self._blobs = blobs
+        self._send = send
+        self._admit = admit
+        self._pending: dict[str, Request] = {}
+
+    @property
+    def pending(self) -> int:
+        return len(self._pending)
+
+    @property
+    def waiting(self) -> bool:
+        return self._cache.waiting > 0
+
+    def submit(self, request: Request, now_s: float) -> Outcome | None:
+        """Admit a request whose adapter is in memory and hold any other back; an outcome is a refusal."""
+        if not _NAME.fullmatch(request.adapter):
+            return _ended(request, "error", "adapter_load_failed", "The adapter's name is not valid.")
+        if request.id in self._pending:
+            return _ended(request, "error", "duplicate_request", "A request with this id is already waiting.")
+        if self._cache.acquire(request.adapter, self._blobs / request.adapter, request, now_s):
+            self._pinned(request, now_s)
+        else:
+            self._pending[request.id] = request
+        return None
+
+    def grant(self, request_id: str, tokens: int) -> None:
+        request = self._pending.get(request_id)
+        if request is not None:
+            request.grant = max(request.grant, tokens)
+
+    def cancel(self, request_id: str) -> Outcome | None:
+        """End a request that still waits for its adapter."""
+        request = self._pending.pop(request_id, None)
+        if request is None:
+            return None
+        self._cache.withdraw(request)
+        return _ended(request, "cancelled")
+
+    def release(self, request: Request) -> None:
+        """Unpin the adapter of a request that has ended."""
+        ticket = request.payload
+        if isinstance(ticket, RequestTicket) and ticket.adapter_pinned:
+            ticket.adapter_pinned = False
+            self._cache.release(request.adapter)
+
+    def load(self, message: LoadAdapter, now_s: float) -> None:
+        ticket = LoadTicket(message.id, message.adapter, message.check)
+        if not _NAME.fullmatch(message.adapter):
+            self._loaded(ticket, AdapterError("files", "The adapter's name is not valid."), now_s)
+            return
+        folder = Path(message.path) if message.path else self._blobs / message.adapter
+        if self._cache.acquire(message.adapter, folder, ticket, now_s):
+            self._loaded(ticket, None, now_s)
+
+    def report(self, message: ListAdapters) -> None:
+        tier = "device" if self._device.type == "cuda" else "host"
+        items = [
+            AdapterState(
+                adapter=adapter,
+                state=state,
+                tier=tier if loaded is not None else "disk",
+                rank=0 if loaded is None else loaded.weights.rank,
+                size_bytes=0 if loaded is None else loaded.weights.size_bytes,
+                in_use=pins,
+            )
+            for adapter, state, loaded, pins in self._cache.states()
+        ]
+        self._send(AdapterList(message.id, items))
+
+    def poll(self, now_s: float) -> list[Outcome]:
+        """Move what has its adapter now; the outcomes are those of requests whose adapter failed to load."""
+        if not self._cache.waiting:
+            return []
+        refused = []
+        for settled in self._cache.poll(now_s):
+            if isinstance(settled.ticket, LoadTicket):
+                self._loaded(settled.ticket, settled.error, now_s)
+            elif isinstance(settled.ticket, Request):
+                refused.extend(self._settle(settled.ticket, settled, now_s))
+        return refused
+
+    def _settle(self, request: Request, settled: Settled, now_s: float) -> list[Outcome]:
+        del self._pending[request.id]
+        if settled.error is not None:
+            return [_ended(request, "error", "adapter_load_failed", settled.error.message)]
+        self._pinned(request, now_s)
+        return []
+
+    def _pinned(self, request: Request, now_s: float) -> None:
+        if isinstance(request.payload, RequestTicket):
+            request.payload.adapter_pinned = True
+        self._admit(request, now_s)
+
+    def _loaded(self, ticket: LoadTicket, error: AdapterError | None, now_s: float) -> None:
+        if error is not None:
+            finding = Finding(error.code, "fail", error.message)
+            self._send(AdapterLoaded(ticket.id, ticket.adapter, False, error.code, error.message, [finding]))
+            return
+        loaded = self._cache.get(ticket.adapter)
+        findings = [] if loaded is None else list(loaded.findings)
+        if not ticket.check:
+            self._cache.release(ticket.adapter)
+            self._send(AdapterLoaded(ticket.id, ticket.adapter, True, findings=findings))
+            return
+
+        def done(smoke: list[Finding], smoke_ids: list[int]) -> None:
+            self._cache.release(ticket.adapter)
+            failed = next((finding for finding in smoke if finding.level == "fail"), None)
+            self._send(
+                AdapterLoaded(
+                    id=ticket.id,
+                    adapter=ticket.adapter,
+                    ok=failed is None,
+                    code="" if failed is None else failed.check,
+                    reason="" if failed is None else failed.message,
+                    findings=findings + smoke,
+                    smoke_ids=smoke_ids,
+                )
+            )
+
+        test = SmokeTest(
+            ticket_id=ticket.id,
+            adapter=ticket.adapter,
+            vocab_size=self._vocab_size,
+            now_s=now_s,
+            done=done,
+        )
+        self._admit(test.base, now_s)
+        self._admit(test.adapted, now_s)
+
+
+def _ended(request: Request, finish: str, code: str = "", message: str = "") -> Outcome:
+    request.state = RequestState.ENDED
+    return Outcome(request, None, finish, error_code=code, error=message)  # type: ignore[arg-type]

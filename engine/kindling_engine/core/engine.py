@@ -1,0 +1,205 @@
+"""The core's loop: messages in, one step, results out; asleep while there is nothing to do."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kindling_engine.core.adapters import AdapterDesk
+from kindling_engine.core.intake import IntakeError, request_make
+from kindling_engine.core.link import FrontLink
+from kindling_engine.core.replies import step_item
+from kindling_engine.core.startup import Parts
+from kindling_engine.core.tickets import RequestTicket
+from kindling_engine.protocol.ipc import (
+    Cancel,
+    CoreReady,
+    ListAdapters,
+    LoadAdapter,
+    SetGrant,
+    Stats,
+    Step,
+    StepItem,
+    Submit,
+    ToCore,
+    ToFront,
+)
+from kindling_engine.sampling.params import SamplingParams
+from kindling_engine.sampling.sampler import Draw, Logprobs
+from kindling_engine.scheduler.plan import Outcome, StepPlan
+from kindling_engine.scheduler.request import Request
+
+logger = logging.getLogger(__name__)
+
+_STATS_EVERY_S = 1.0
+_RETRY_S = 0.25
+_MAX_FAILED_STEPS = 3
+
+
+class EngineCore:
+    """Owns the parts; ``send`` takes messages for the front. All methods run on one thread."""
+
+    def __init__(self, parts: Parts, *, blobs: Path, send: Callable[[ToFront], None]) -> None:
+        self._parts = parts
+        self._scheduler = parts.scheduler
+        self._send = send
+        self._desk = AdapterDesk(parts, blobs=blobs, send=send, admit=self._admit)
+        self._items: list[StepItem] = []
+        self._failed_steps = 0
+        self._stats_sent = Stats(0, 0, parts.kv.pool.free_count)
+        self._stats_at_s = 0.0
+
+    def ready(self) -> CoreReady:
+        """Generate warm-up tokens and describe the model."""
+        ticket = RequestTicket(SamplingParams(temperature=0.0), on_outcome=lambda outcome: None)
+        prompt = [1 % self._parts.config.vocab_size] * 4
+        request = Request(id="warm-up", tokens=prompt, max_tokens=2, grant=2, salt="warm-up", payload=ticket)
+        self._admit(request, time.monotonic())
+        while self._scheduler.has_work:
+            self._step(time.monotonic())
+        config = self._parts.config
+        return CoreReady(
+            context_length=self._scheduler.max_length,
+            vocab_size=config.vocab_size,
+            eos_ids=list(config.eos_ids),
+            device=str(self._parts.device),
+            dtype=str(self._parts.dtype).removeprefix("torch."),
+            kv_blocks=self._parts.kv.pool.capacity,
+        )
+
+    def run(self, link: FrontLink) -> None:
+        """Serve until the front closes the socket."""
+        while not link.closed:
+            messages = link.poll(self._sleep_s(time.monotonic()))
+            self.turn(messages, time.monotonic())
+
+    def turn(self, messages: list[ToCore], now_s: float) -> None:
+        """Take messages in, run at most one step, and send what came of it."""
+        for message in messages:
+            self._handle(message, now_s)
+        for settled in self._desk.poll(now_s):
+            self._emit(settled)
+        for outcome in self._scheduler.expire(now_s):
+            self._emit(outcome)
+        if self._scheduler.has_work:
+            self._step(now_s)
+        if self._items:
+            items, self._items = self._items, []
+            self._send(Step(items))
+        self._stats(now_s)
+
+    def _sleep_s(self, now_s: float) -> float | None:
+        if self._scheduler.has_work:
+            return 0.0
+        waits = []
+        deadline = self._scheduler.next_deadline_s()
+        if deadline is not None:
+            waits.append(deadline - now_s)
+        if self._current_stats() != self._stats_sent:
+            waits.append(self._stats_at_s + _STATS_EVERY_S - now_s)
+        if self._desk.waiting:
+            waits.append(_RETRY_S)
+        return max(0.0, min(waits)) if waits else None
+
+    def _handle(self, message: ToCore, now_s: float) -> None:
+        match message:
+            case Submit():
+                self._submit(message, now_s)
+            case SetGrant():
+                self._desk.grant(message.id, message.tokens)
+                self._scheduler.grant(message.id, message.tokens)
+            case Cancel():
+                outcome = self._desk.cancel(message.id) or self._scheduler.cancel(message.id)
+                if outcome is not None:
+                    self._emit(outcome)
+            case LoadAdapter():
+                self._desk.load(message, now_s)
+            case ListAdapters():
+                self._desk.report(message)
+
+    def _submit(self, message: Submit, now_s: float) -> None:
+        try:
+            request = request_make(message, self._parts.config, now_s)
+        except IntakeError as error:
+            self._items.append(
+                StepItem(
+                    id=message.id,
+                    finish="error",
+                    error_code="invalid_value",
+                    error=str(error),
+                    prompt_tokens=len(message.prompt_ids),
+                )
+            )
+            return
+        outcome = (
+            self._desk.submit(request, now_s) if request.adapter else self._scheduler.add(request, now_s)
+        )
+        if outcome is not None:
+            self._emit(outcome)
+
+    def _admit(self, request: Request, now_s: float) -> None:
+        outcome = self._scheduler.add(request, now_s)
+        if outcome is not None:
+            self._emit(outcome)
+
+    def _step(self, now_s: float) -> None:
+        plan = self._scheduler.plan(now_s)
+        if plan is None:
+            return
+        try:
+            draws = self._parts.runner.execute(plan)
+        except Exception:
+            self._failed_steps += 1
+            logger.exception("a step of %d rows failed", len(plan.rows))
+            if self._failed_steps >= _MAX_FAILED_STEPS:
+                raise
+            self._fail(plan)
+            return
+        self._failed_steps = 0
+        logprobs = _logprobs_by_request(plan, draws)
+        for outcome in self._scheduler.commit(plan, [draw.token for draw in draws], time.monotonic()):
+            self._emit(outcome, logprobs.get(outcome.request.id))
+
+    def _fail(self, plan: StepPlan) -> None:
+        for row in plan.rows:
+            outcome = self._scheduler.fail(
+                row.request.id, "engine_step_failed", "The engine failed in a step."
+            )
+            if outcome is not None:
+                self._emit(outcome)
+
+    def _emit(self, outcome: Outcome, logprobs: Logprobs | None = None) -> None:
+        """Pass an outcome to the front, or to whom in the core the request belongs."""
+        ticket = outcome.request.payload
+        if not isinstance(ticket, RequestTicket):
+            raise TypeError(f"request {outcome.request.id} carries no ticket")
+        if outcome.finish:
+            self._desk.release(outcome.request)
+        if ticket.on_outcome is not None:
+            ticket.on_outcome(outcome)
+        else:
+            self._items.append(step_item(outcome, logprobs))
+
+    def _current_stats(self) -> Stats:
+        return Stats(
+            active=self._scheduler.active,
+            waiting=self._scheduler.waiting + self._desk.pending,
+            free_blocks=self._parts.kv.pool.free_count,
+        )
+
+    def _stats(self, now_s: float) -> None:
+        if now_s - self._stats_at_s < _STATS_EVERY_S:
+            return
+        stats = self._current_stats()
+        if stats != self._stats_sent:
+            self._send(stats)
+            self._stats_sent, self._stats_at_s = stats, now_s
+
+
+def _logprobs_by_request(plan: StepPlan, draws: list[Draw]) -> dict[str, Logprobs]:
+    sampled = (row for row in plan.rows if row.samples)
+    return {
+        row.request.id: draw.logprobs
+        for row, draw in zip(sampled, draws, strict=True)
+        if draw.logprobs is not None
+    }

@@ -1,0 +1,74 @@
+"""From a Submit message to a request, with everything refused that would hurt the step loop."""
+
+import math
+import os
+
+from kindling_engine.core.tickets import RequestTicket
+from kindling_engine.models.config import DecoderConfig
+from kindling_engine.protocol.ipc import Sampling, Submit
+from kindling_engine.sampling.params import SamplingParams
+from kindling_engine.scheduler.request import Request
+
+MAX_LOGPROBS = 20
+_BIAS_LIMIT = 1000.0
+
+
+class IntakeError(Exception):
+    """A value that the front should have refused."""
+
+
+def request_make(message: Submit, config: DecoderConfig, now_s: float) -> Request:
+    """Build a request; raises IntakeError. Token ids outside the vocabulary would fault inside a kernel."""
+    if message.prompt_ids and not 0 <= min(message.prompt_ids) <= max(message.prompt_ids) < config.vocab_size:
+        raise IntakeError(f"prompt_ids must lie between 0 and {config.vocab_size - 1}.")
+    if not -1 <= message.logprobs <= MAX_LOGPROBS:
+        raise IntakeError(f"logprobs must be at most {MAX_LOGPROBS}.")
+    sampling = message.sampling
+    return Request(
+        id=message.id,
+        tokens=list(message.prompt_ids),
+        max_tokens=message.max_tokens,
+        grant=message.grant,
+        adapter=message.adapter,
+        salt=message.salt,
+        tenant=message.tenant,
+        priority=message.priority,
+        stop_ids=frozenset() if sampling.ignore_eos else frozenset(config.eos_ids),
+        min_tokens=sampling.min_tokens,
+        arrived_s=now_s,
+        payload=RequestTicket(params=_params(sampling, message.logprobs, config)),
+    )
+
+
+def _params(sampling: Sampling, logprobs: int, config: DecoderConfig) -> SamplingParams:
+    numbers = {
+        "temperature": (sampling.temperature, 0.0, 100.0),
+        "top_p": (sampling.top_p, 0.0, 1.0),
+        "min_p": (sampling.min_p, 0.0, 1.0),
+        "repetition_penalty": (sampling.repetition_penalty, 1e-3, 1e3),
+        "frequency_penalty": (sampling.frequency_penalty, -1e3, 1e3),
+        "presence_penalty": (sampling.presence_penalty, -1e3, 1e3),
+        "top_k": (sampling.top_k, -1, 1 << 31),
+        "min_tokens": (sampling.min_tokens, 0, 1 << 31),
+    }
+    for name, (value, low, high) in numbers.items():
+        if not (math.isfinite(value) and low <= value <= high):
+            raise IntakeError(f"{name} must lie between {low:g} and {high:g}.")
+    for token, bias in sampling.logit_bias.items():
+        if not 0 <= token < config.vocab_size:
+            raise IntakeError(f"logit_bias names token {token}, which the model does not have.")
+        if not (math.isfinite(bias) and abs(bias) <= _BIAS_LIMIT):
+            raise IntakeError("logit_bias values must be finite and moderate.")
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=max(0, sampling.top_k),
+        min_p=sampling.min_p,
+        seed=int.from_bytes(os.urandom(8), "little") if sampling.seed is None else sampling.seed,
+        repetition_penalty=sampling.repetition_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        presence_penalty=sampling.presence_penalty,
+        logit_bias=dict(sampling.logit_bias),
+        min_tokens=sampling.min_tokens,
+        logprobs=logprobs,
+    )

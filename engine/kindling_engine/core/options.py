@@ -1,0 +1,44 @@
+"""Command line of the core process."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class CoreOptions:
+    """``kv_tokens`` 0 sizes the cache by the memory at hand; ``lora_mib`` bounds adapters in memory."""
+
+    socket: Path
+    model: Path
+    model_ref: str
+    blobs: Path
+    device: str = "auto"
+    threads: int = 1
+    kv_tokens: int = 0
+    max_batch: int = 64
+    step_tokens: int = 2048
+    lora_mib: int = 512
+
+
+def options_parse(arguments: Sequence[str]) -> CoreOptions:
+    parser = argparse.ArgumentParser(prog="python -m kindling_engine.core")
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model-ref", required=True)
+    parser.add_argument("--blobs", type=Path, required=True)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=_positive, default=1)
+    parser.add_argument("--kv-tokens", type=int, default=0)
+    parser.add_argument("--max-batch", type=_positive, default=64)
+    parser.add_argument("--step-tokens", type=_positive, default=2048)
+    parser.add_argument("--lora-mib", type=_positive, default=512)
+    return CoreOptions(**vars(parser.parse_args(arguments)))
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value

@@ -1,0 +1,31 @@
+"""From outcomes to messages."""
+
+import time
+
+from kindling_engine.protocol.ipc import StepItem, TokenLogprobs
+from kindling_engine.sampling.sampler import Logprobs
+from kindling_engine.scheduler.plan import Outcome
+
+
+def step_item(outcome: Outcome, logprobs: Logprobs | None = None) -> StepItem:
+    """One request's part of a Step message."""
+    request = outcome.request
+    admitted_s = time.monotonic() if request.admitted_s is None else request.admitted_s
+    return StepItem(
+        id=request.id,
+        token_ids=[] if outcome.token is None else [outcome.token],
+        logprobs=None if logprobs is None else [_token_logprobs(logprobs)],
+        finish=outcome.finish,
+        error_code=outcome.error_code,
+        error=outcome.error,
+        prompt_tokens=request.prompt_len,
+        cached_tokens=request.cached_tokens,
+        queue_ms=max(0.0, (admitted_s - request.arrived_s) * 1000),
+        parked=outcome.parked,
+    )
+
+
+def _token_logprobs(logprobs: Logprobs) -> TokenLogprobs:
+    return TokenLogprobs(
+        logprob=logprobs.logprob, top=list(zip(logprobs.top_ids, logprobs.top_logprobs, strict=True))
+    )

@@ -1,0 +1,110 @@
+"""Loads a model and sizes everything around it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from kindling_engine.core.options import CoreOptions
+from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
+from kindling_engine.kvcache.storage import KvStorage
+from kindling_engine.lora.cache import AdapterCache
+from kindling_engine.lora.loader import adapter_load
+from kindling_engine.models.config import DecoderConfig
+from kindling_engine.models.errors import ModelError
+from kindling_engine.models.registry import model_load
+from kindling_engine.runner.runner import ModelRunner
+from kindling_engine.scheduler.scheduler import Scheduler
+
+_MIB = 1 << 20
+_CPU_KV_BYTES = 2048 * _MIB
+_FREE_SHARE = {"cpu": 0.25, "cuda": 0.85}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything the step loop works with."""
+
+    config: DecoderConfig
+    scheduler: Scheduler
+    runner: ModelRunner
+    adapters: AdapterCache
+    kv: KvManager
+    device: torch.device
+    dtype: torch.dtype
+
+
+def parts_build(options: CoreOptions, wake: Callable[[], None]) -> Parts:
+    """Load the model and build the parts; ``wake`` is called from the loader thread. Raises ModelError."""
+    torch.set_num_threads(options.threads)
+    device = _device(options.device)
+    # bf16 arithmetic is emulated on most CPUs, so weights are widened there.
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    model = model_load(options.model, device=device, dtype=dtype)
+    config = model.config
+    num_blocks = _num_blocks(config, options, dtype, device)
+    kv = KvManager(
+        num_blocks=num_blocks, revision=f"{options.model_ref}\0{config.revision}", kv_dtype=str(dtype)
+    )
+    storage = KvStorage(
+        num_layers=config.num_layers,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        num_blocks=num_blocks,
+        dtype=dtype,
+        device=device,
+    )
+    scheduler = Scheduler(
+        kv=kv,
+        context_length=config.context_length,
+        max_batch=options.max_batch,
+        step_tokens=options.step_tokens,
+    )
+    load = partial(adapter_load, config=config, base_ref=options.model_ref, device=device, dtype=dtype)
+    adapters = AdapterCache(budget_bytes=options.lora_mib * _MIB, load=load, wake=wake)
+    runner = ModelRunner(
+        model,
+        storage,
+        max_batch=options.max_batch,
+        max_length=scheduler.max_length,
+        adapter_lookup=adapters.weights,
+    )
+    return Parts(config, scheduler, runner, adapters, kv, device, dtype)
+
+
+def _device(wish: str) -> torch.device:
+    if wish == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device_missing", "No CUDA device is available; start with --device cpu or auto.")
+    return torch.device("cuda" if wish == "cuda" or (wish == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def _num_blocks(config: DecoderConfig, options: CoreOptions, dtype: torch.dtype, device: torch.device) -> int:
+    """Blocks for ``kv_tokens``, or for a full batch of full contexts as far as memory allows; one more for
+    padding.
+    """
+    if options.kv_tokens > 0:
+        return -(-options.kv_tokens // PAGE_SIZE) + 1
+    block_bytes = KvStorage.block_bytes(
+        num_layers=config.num_layers,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        dtype=dtype,
+    )
+    room = int(_free_bytes(device) * _FREE_SHARE[device.type])
+    if device.type == "cpu":
+        room = min(room, _CPU_KV_BYTES)
+    else:
+        room -= options.lora_mib * _MIB
+    wanted = options.max_batch * -(-config.context_length // PAGE_SIZE)
+    return max(2, min(wanted, room // block_bytes) + 1)
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return _CPU_KV_BYTES
