@@ -1,4 +1,4 @@
-"""A real agent process whose engines are tiny, for the tests of whoever talks to an agent."""
+"""A real agent process whose engines do as a test tells them, for the tests of whoever talks to an agent."""
 
 import os
 import secrets
@@ -15,7 +15,7 @@ from kindling_platform.embedded.ports import PortHold, hold_port, is_answering
 from kindling_workers.drivers.local import LocalDriver
 
 T = TypeVar("T")
-TINY_ENGINE = Path(__file__).with_name("kindling_tiny_engine.py")
+ENGINE = Path(__file__).with_name("kindling_obedient_engine.py")
 
 
 def eventually(look: Callable[[], T], good: Callable[[T], object], *, seconds: float = 15) -> T:
@@ -52,7 +52,7 @@ class AgentProcess:
         with (self.home / "agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "kindling_workers.agent", "--home", str(self.home),
-                 "--port", str(self.hold.port), "--engine", f"{sys.executable} {TINY_ENGINE}"],
+                 "--port", str(self.hold.port), "--engine", f"{sys.executable} {ENGINE}"],
                 env={**os.environ, "KINDLING_AGENT_TOKEN": self.token}, stdout=log, stderr=log,
             )  # fmt: skip
         eventually(lambda: is_answering(self.hold.port), bool)

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from kindling_engine.protocol.adapter_files import Finding
+from kindling_engine.protocol.ipc import Finding
 from kindling_workers.http import HttpBroken, HttpUnreachable, http_call
 
 # Loading is the long part; below the broker's visibility time-out, so that nobody checks it twice at once.
 CHECK_TIMEOUT_S = 60.0
+# What an engine says no with; any other failure says nothing about the adapter.
+REFUSALS = (400, 412, 422)
 
 
 class EngineCheckUnreachable(Exception):
@@ -46,7 +48,7 @@ class _ErrorBody(msgspec.Struct):
 def engine_check(url: str, content_hash: str) -> EngineVerdict:
     """Run `POST /lora/check` on the engine at `url`.
 
-    A refusal to load (4xx with a code) is a verdict. Errors: `EngineCheckUnreachable`, `EngineCheckBroken`.
+    A refusal to load is a verdict. Errors: `EngineCheckUnreachable`, `EngineCheckBroken`.
     """
     try:
         answer = http_call(
@@ -68,7 +70,7 @@ def engine_check(url: str, content_hash: str) -> EngineVerdict:
     if answer.status in (503, 429):
         raise EngineCheckUnreachable(f"the engine is busy (status {answer.status})")
     refused = _refusal(answer.body)
-    if 400 <= answer.status < 500 and refused:
+    if answer.status in REFUSALS and refused:
         finding = Finding(check="smoke", level="fail", message=refused.message)
         return EngineVerdict(ok=False, findings=[finding], smoke_text="")
     raise EngineCheckBroken(f"the engine answered with status {answer.status}")

@@ -1,0 +1,1 @@
+"""Celery tasks: each takes its turn, calls one function and returns nothing."""

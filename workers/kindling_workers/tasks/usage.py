@@ -1,0 +1,26 @@
+"""Wake-ups of the ingest."""
+
+from threading import Event
+
+from kindling_workers.app import app
+from kindling_workers.drivers.choice import driver_get
+from kindling_workers.ingest import logs_ingest
+from kindling_workers.ticks import tick
+from kindling_workers.valkey import valkey_client
+from kindling_workers.wallets import Wallets
+
+# Set when Valkey missed a message: the next tick compares at once instead of within the minute.
+refresh_due = Event()
+
+
+@app.task(name="usage.ingest")
+def ingest() -> None:
+    with tick("usage.ingest") as mine:
+        if not mine:
+            return
+        wallets = Wallets(valkey_client())
+        if logs_ingest(driver_get(), wallets).untold:
+            refresh_due.set()
+        elif refresh_due.is_set():
+            wallets.refresh()
+            refresh_due.clear()

@@ -1,0 +1,125 @@
+"""Keeps the copies of balances in Valkey true: told after each posting, compared with the ledger every minute.
+
+Valkey is never a source of truth. A message that got lost leaves a balance that is too high by what was
+posted, while the request's hold still covers it; the comparison puts both right.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import redis
+
+from kindling_billing import holds
+from kindling_billing.selectors import balance_list
+from kindling_platform.usage.selectors import request_id_posted_list
+
+log = logging.getLogger("kindling.workers")
+BATCH = 500
+WALLETS = holds.wallet_key("*")
+PREFIX = holds.wallet_key("")
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What a comparison found: wallets that were behind the ledger, wallets that were wrong, and by how much."""
+
+    wallets: int = 0
+    behind: int = 0
+    drifted: int = 0
+    drift_nano: int = 0
+    holds_dropped: int = 0
+
+
+class Wallets:
+    """The wallets in one Valkey. Errors of every method: `redis.RedisError`."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._client = client
+        self._posted = client.register_script(holds.POSTED)
+        self._seed = client.register_script(holds.SEED)
+
+    def posted(
+        self, *, owner_id: str, balance_picousd: int, version: int, request_ids: Iterable[str]
+    ) -> None:
+        """Set the balance that a posting left and drop the holds of the posted requests; repeatable."""
+        args = holds.posted_args(
+            version=version, balance_picousd=balance_picousd, request_ids=list(request_ids)
+        )
+        self._posted(keys=holds.script_keys(owner_id), args=args)
+
+    def refresh(self) -> Refreshed:
+        """Compare every wallet in Valkey with the ledger and put it right."""
+        total = Refreshed()
+        for owner_ids in _batches(self._owner_ids()):
+            total = self._refresh_batch(owner_ids, total)
+        level = logging.WARNING if total.drifted else logging.INFO
+        log.log(
+            level,
+            "wallets.refresh wallets=%d behind=%d drifted=%d drift_nano=%d holds_dropped=%d",
+            total.wallets, total.behind, total.drifted, total.drift_nano, total.holds_dropped,
+        )  # fmt: skip
+        return total
+
+    def _refresh_batch(self, owner_ids: list[str], total: Refreshed) -> Refreshed:
+        # The posted requests first, the balances after: a balance then holds at least those postings.
+        seen = {owner_id: self._look(owner_id) for owner_id in owner_ids}
+        held = [request_id for look in seen.values() for request_id in look.request_ids]
+        posted = set(request_id_posted_list(request_ids=held)) if held else set()
+        balances = balance_list(owner_ids=owner_ids)
+        for owner_id, look in seen.items():
+            balance = balances.get(owner_id)
+            if balance is None:
+                continue
+            drift = 0
+            if look.version == balance.version:
+                drift = abs(look.balance_nano - holds.balance_nano(balance.picousd))
+            done = [request_id for request_id in look.request_ids if request_id in posted]
+            self.posted(
+                owner_id=owner_id,
+                balance_picousd=balance.picousd,
+                version=balance.version,
+                request_ids=done,
+            )
+            self._recount(owner_id, balance.picousd, balance.version)
+            total = replace(
+                total,
+                wallets=total.wallets + 1,
+                behind=total.behind + (look.version < balance.version),
+                drifted=total.drifted + bool(drift),
+                drift_nano=total.drift_nano + drift,
+                holds_dropped=total.holds_dropped + len(done),
+            )
+        return total
+
+    def _recount(self, owner_id: str, balance_picousd: int, version: int) -> None:
+        now_ms = int(time.time() * 1000)
+        args = holds.seed_args(version=version, balance_picousd=balance_picousd, now_ms=now_ms)
+        self._seed(keys=holds.script_keys(owner_id), args=args)
+
+    def _look(self, owner_id: str) -> "_Look":
+        wallet_key, holds_key = holds.script_keys(owner_id)
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hmget(wallet_key, "b", "v")
+        pipe.hkeys(holds_key)
+        (balance, version), request_ids = pipe.execute()
+        return _Look(int(balance or 0), int(version or -1), list(request_ids))
+
+    def _owner_ids(self) -> Iterator[str]:
+        keys: Iterable[Any] = self._client.scan_iter(match=WALLETS, count=BATCH)
+        return (str(key).removeprefix(PREFIX) for key in keys)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    balance_nano: int
+    version: int
+    request_ids: list[str]
+
+
+def _batches(items: Iterator[str]) -> Iterator[list[str]]:
+    while batch := list(islice(items, BATCH)):
+        yield batch
