@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from kindling_platform.embedded.ports import hold_port, is_answering
 
 ENGINE = Path(__file__).parents[1] / "support" / "kindling_tiny_engine.py"

@@ -63,7 +63,7 @@ def main() -> None:
             first_token_ms=2,
             finished_ms=3,
             replica=options.replica,
-        )  # fmt: skip
+        )
     )
     with socket.create_server((options.host, options.port)) as door:
         print(f"a word from life {life}", flush=True)

@@ -62,8 +62,8 @@ def bill_wait(*, url: str, key: str, request_id: str, timeout_s: float) -> int:
         if time.monotonic() > deadline:
             raise EmbeddedError(
                 "not_billed",
-                f"A token was generated, but its bill did not arrive in {timeout_s:.0f} s ({error_text(reply)}); "
-                "the worker's log may say why.",
+                f"A token was generated, but its bill did not arrive in {timeout_s:.0f} s "
+                f"({error_text(reply)}); the worker's log may say why.",
             )
         time.sleep(0.05)
 

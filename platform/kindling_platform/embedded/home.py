@@ -53,7 +53,13 @@ class Home:
             self.path.mkdir(parents=True, exist_ok=True)
             # As root the database runs as another account, which must be able to pass through.
             self.path.chmod(0o711 if os.geteuid() == 0 else 0o700)
-            for folder in (self.run, self.logs, self.path / "usage", self.path / "blobs", self.path / "uploads"):
+            for folder in (
+                self.run,
+                self.logs,
+                self.path / "usage",
+                self.path / "blobs",
+                self.path / "uploads",
+            ):
                 folder.mkdir(exist_ok=True)
                 folder.chmod(0o700)
         except OSError as error:

@@ -203,7 +203,8 @@ def remove_stale_pid_file(data_dir: Path) -> None:
         if time.monotonic() > deadline:
             raise EmbeddedError(
                 "postgres_running",
-                f"Another Postgres (process {pid}) already runs on {data_dir}; stop it with `./kindling down`.",
+                f"Another Postgres (process {pid}) already runs on {data_dir}; "
+                "stop it with `./kindling down`.",
             )
         time.sleep(0.05)
     pid_file.unlink(missing_ok=True)

@@ -25,7 +25,9 @@ def check_bind(env: Env) -> None:
     wanted = []
     if not env.smtp_url:
         wanted.append("KINDLING_SMTP_URL (mail is only written to a folder)")
-    wanted += [f"{name} (the one in use was made up here)" for name in OWN_SECRETS if not os.environ.get(name)]
+    wanted += [
+        f"{name} (the one in use was made up here)" for name in OWN_SECRETS if not os.environ.get(name)
+    ]
     if not os.environ.get("KINDLING_PUBLIC_URL", "").startswith("https://"):
         wanted.append("KINDLING_PUBLIC_URL (the https:// address that your customers use)")
     if wanted:

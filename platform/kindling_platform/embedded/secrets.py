@@ -32,7 +32,7 @@ MAKERS = {
     "KINDLING_SECRET_KEY": lambda: random.token_urlsafe(48),
     "KINDLING_KEY_PEPPER": lambda: random.token_hex(32),
     "KINDLING_AGENT_TOKEN": lambda: random.token_urlsafe(32),
-    "KINDLING_BOOTSTRAP_API_KEY": lambda: secret.generate(),
+    "KINDLING_BOOTSTRAP_API_KEY": secret.generate,
     "KINDLING_POSTGRES_PASSWORD": lambda: random.token_hex(24),
     "KINDLING_VALKEY_PASSWORD": lambda: random.token_hex(24),
 }

@@ -72,7 +72,8 @@ class Supervisor:
             self.children |= servers.children()
             self._add("agent", agent_child(self.home, self._holds["agent"].port))
             servers.wait_ready()
-            notes += ["(made anew)"] if first else []
+            if first:
+                notes.append("(made anew)")
         with self.progress.step("schema, operator, starter model"):
             facts = preparation_run(self.home)
             self._tend()
@@ -144,7 +145,7 @@ class Supervisor:
     def _wait_for_web(self, url: str) -> None:
         deadline = time.monotonic() + WEB_TIMEOUT_S
         web = self.children["web"]
-        while call(f"{url}/healthz", token="", timeout_s=5).status != 200:  # noqa: S106
+        while call(f"{url}/healthz", token="", timeout_s=5).status != 200:
             self._check_stop()
             if not web.is_alive() or time.monotonic() > deadline:
                 log = self.home.log("web")

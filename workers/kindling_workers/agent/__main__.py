@@ -15,7 +15,7 @@ from kindling_workers.agent.replica import DRAIN_TIMEOUT_S
 from kindling_workers.agent.replicas import Replicas
 from kindling_workers.agent.routes import create_app
 
-TOKEN = "KINDLING_AGENT_TOKEN"
+SETTING = "KINDLING_AGENT_TOKEN"
 
 
 def main() -> None:
@@ -32,9 +32,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     places = Places(options.home.resolve())
-    token = os.environ.get(TOKEN) or secrets_read(places.home / "secrets.env").get(TOKEN)
+    token = os.environ.get(SETTING) or secrets_read(places.home / "secrets.env").get(SETTING)
     if not token:
-        sys.exit(f"{TOKEN} is not set: the agent takes orders only from whom it shares a token with.")
+        sys.exit(f"{SETTING} is not set: the agent takes orders only from whom it shares a token with.")
 
     async def assemble() -> web.Application:
         engine = tuple(shlex.split(options.engine))

@@ -48,9 +48,7 @@ class Replica:
         process = self.process
         if process and self._is_alive():
             process.terminate()
-            deadline = time.monotonic() + self.drain_s
-            while process.poll() is None and time.monotonic() < deadline:
-                await asyncio.sleep(POLL_S)
+            await _wait_exit(process, self.drain_s)
         if self._task:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -109,8 +107,7 @@ class Replica:
         said = ""
         reading = asyncio.ensure_future(self._read_output(process))
         try:
-            while process.poll() is None:
-                await asyncio.sleep(POLL_S)
+            await _wait_exit(process)
             self._end_session()
             # What it said last may still be in the pipe; a full disk under the log stops no next life.
             with contextlib.suppress(TimeoutError, OSError):
@@ -147,6 +144,13 @@ class Replica:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+
+async def _wait_exit(process: subprocess.Popen[bytes], within_s: float = float("inf")) -> None:
+    deadline = time.monotonic() + within_s
+    # Looking is enough: a process has no event to wait for that works on every kernel and under root alike.
+    while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(POLL_S)
 
 
 def _describe_death(code: int, last_line: str) -> str:

@@ -1,7 +1,6 @@
 """What the agent was told to run, on disk, so that a restart of the agent brings it all back."""
 
 import json
-import os
 from dataclasses import dataclass
 
 import msgspec
@@ -24,7 +23,7 @@ def replica_save(places: Places, stored: StoredReplica) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(".new")
     half.write_text(json.dumps({"spec": msgspec.to_builtins(stored.spec), "port": stored.port}, indent=1))
-    os.replace(half, path)
+    half.replace(path)
 
 
 def replica_forget(places: Places, name: str) -> None:

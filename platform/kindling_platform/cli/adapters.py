@@ -1,0 +1,101 @@
+"""`kindling adapters push|list|check`."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder
+from kindling_platform.cli.client import Client
+from kindling_platform.cli.errors import CliError
+from kindling_platform.cli.output import AsJson, console, print_rows, rows_of
+from kindling_platform.cli.upload import adapter_upload
+
+app = typer.Typer(no_args_is_help=True, help="LoRA adapters of your organisation.")
+Folder = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A PEFT folder.")]
+Base = Annotated[str, typer.Option(help="The base model, as `kindling models` names it.")]
+MARKS = {"pass": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
+
+
+@app.command("list")
+def list_adapters(as_json: AsJson = False) -> None:
+    """Every adapter and its state."""
+    columns = ["id", "name", "base_model", "state", "rank", "size_bytes", "error"]
+    rows = rows_of(Client().get("/api/v1/adapters"))
+    print_rows(rows, columns, as_json=as_json, empty="There is no adapter.")
+
+
+@app.command()
+def push(
+    folder: Folder, name: Annotated[str, typer.Option(help="Default: the folder's.")] = "", base: Base = ""
+) -> None:
+    """Upload a folder, wait for its checks, and say how to call it."""
+    client = Client()
+    base = base or _only_base(client)
+    name = name or re.sub(r"[^a-z0-9-]+", "-", folder.resolve().name.lower()).strip("-")
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), console=console)
+    with bar:
+        task = bar.add_task(name, total=None)
+        adapter = adapter_upload(
+            client, folder=folder, name=name, base=base,
+            say=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    print_findings((adapter.get("report") or {}).get("findings", []))
+    if adapter["state"] == "rejected":
+        raise CliError(
+            adapter.get("error") or "The adapter was rejected.", adapter.get("error_code") or "rejected"
+        )
+    slug = client.get("/api/v1/me")["organisation"]["slug"]
+    print(f"\n{slug}/{name} is ready.  Try: kindling chat -m {slug}/{name}")
+
+
+@app.command()
+def check(folder: Folder, base: Base = "") -> None:
+    """Run the checks of an upload here, without uploading anything."""
+    client = Client()
+    ref = base or _only_base(client)
+    facts = client.get(f"/api/v1/models/{ref}")
+    report = check_adapter_folder(folder, base_shape(ref, facts))
+    print_findings(
+        [{"check": f.check, "level": f.level, "message": f.message, "fix": f.fix} for f in report.findings]
+    )
+    if not report.ok:
+        raise CliError(
+            "An upload would be rejected.", next(f.check for f in report.findings if f.level == "fail")
+        )
+    print(f"\nRank {report.rank}, {report.parameters:,} parameters, {report.dtype}: fits {ref}.")
+
+
+def print_findings(findings: list[dict[str, Any]]) -> None:
+    for finding in findings:
+        console.print(f"{MARKS.get(finding['level'], ' ')} {finding['check']:<20}", end=" ")
+        console.print(finding["message"], markup=False)
+        if finding.get("fix") and finding["level"] != "pass":
+            console.print(f"  {'':<20} {finding['fix']}", markup=False)
+
+
+def base_shape(ref: str, facts: dict[str, Any]) -> BaseShape:
+    """The sizes in the API's description of a model."""
+    shapes = facts["shapes"]
+    return BaseShape(
+        architecture=facts["architecture"],
+        hidden_size=shapes["hidden_size"],
+        intermediate_size=shapes["intermediate_size"],
+        num_layers=shapes["num_layers"],
+        num_heads=shapes["heads"],
+        num_kv_heads=shapes["kv_heads"],
+        head_dim=shapes["head_dim"],
+        vocab_size=facts["vocab_size"],
+        ref=ref,
+    )
+
+
+def _only_base(client: Client) -> str:
+    refs = [str(row["ref"]) for row in rows_of(client.get("/api/v1/models"))]
+    if len(refs) == 1:
+        return refs[0]
+    raise CliError(
+        f"Which base? Name one with --base: {', '.join(refs) or 'there is none yet'}.", "base_missing"
+    )

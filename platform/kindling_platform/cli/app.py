@@ -1,0 +1,18 @@
+"""The subcommands that talk to the REST API."""
+
+import typer
+
+from kindling_platform.cli import adapters, chat, keys, login, models, usage
+
+EPILOG = "Also: up, down, doctor, reset-operator (this machine's stack), bench <name> (figures)."
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG,
+    help="Models, adapters, keys and usage of your organisation, from the command line.",
+)  # fmt: skip
+app.command("login")(login.login)
+app.command("models")(models.list_models)
+app.add_typer(adapters.app, name="adapters")
+app.command("chat")(chat.chat)
+app.command("usage")(usage.show_usage)
+app.add_typer(keys.app, name="keys")

@@ -1,0 +1,57 @@
+"""`kindling chat`: one question, or a conversation until Ctrl-D."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from kindling_platform.cli.client import Client
+from kindling_platform.cli.errors import CliError
+from kindling_platform.cli.output import rows_of
+
+Message = dict[str, str]
+
+
+def chat(
+    prompt: Annotated[list[str] | None, typer.Argument(help="Ask this and leave.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="A model or an adapter.")] = "",
+    system: Annotated[str, typer.Option(help="A system message.")] = "",
+    max_tokens: Annotated[int, typer.Option(min=1)] = 512,
+    temperature: Annotated[float, typer.Option(min=0, max=2)] = 0.7,
+) -> None:
+    """Talk to a model; the answer appears as it is generated."""
+    client = Client()
+    body = {"model": model or _first_model(client), "max_tokens": max_tokens, "temperature": temperature}
+    messages: list[Message] = [{"role": "system", "content": system}] if system else []
+    if prompt:
+        _ask(client, body, [*messages, {"role": "user", "content": " ".join(prompt)}])
+        return
+    if sys.stdin.isatty():
+        print(f"{body['model']}; Ctrl-D ends the conversation.", file=sys.stderr)
+    while True:
+        try:
+            said = input("> " if sys.stdin.isatty() else "")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        if said.strip():
+            messages.append({"role": "user", "content": said})
+            messages.append({"role": "assistant", "content": _ask(client, body, messages)})
+
+
+def _ask(client: Client, body: dict[str, object], messages: list[Message]) -> str:
+    answer = ""
+    for event in client.stream("/v1/chat/completions", {**body, "messages": messages, "stream": True}):
+        for choice in event.get("choices", []):
+            text = choice.get("delta", {}).get("content") or ""
+            print(text, end="", flush=True)
+            answer += text
+    print()
+    return answer
+
+
+def _first_model(client: Client) -> str:
+    rows = rows_of(client.get("/v1/models"))
+    if not rows:
+        raise CliError("No model can be called yet.", "model_not_found")
+    return str(rows[0]["id"])

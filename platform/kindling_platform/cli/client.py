@@ -1,0 +1,71 @@
+"""The REST API over the standard library, with one error for everything that goes wrong."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+from kindling_platform.cli.credentials import Credentials, credentials_find
+from kindling_platform.cli.errors import CliError
+
+TIMEOUT_S = 60.0
+
+
+class Client:
+    """Calls with a key; paths begin with a slash. Errors: CliError with the API's code and sentence."""
+
+    def __init__(self, credentials: Credentials | None = None) -> None:
+        self.credentials = credentials or credentials_find()
+        if urllib.parse.urlsplit(self.credentials.url).scheme not in {"http", "https"}:
+            raise CliError(f"{self.credentials.url} is not an http or https address.", "invalid_url")
+
+    def get(self, path: str, **query: str | None) -> Any:
+        asked = {name: value for name, value in query.items() if value}
+        return self.call("GET", f"{path}?{urllib.parse.urlencode(asked)}" if asked else path)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self.call("POST", path, {} if body is None else body)
+
+    def call(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        """One call; JSON or bytes in, JSON out, None for an empty answer."""
+        with self._open(method, path, body, headers or {}) as reply:
+            raw = reply.read()
+        return json.loads(raw) if raw else None
+
+    def stream(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
+        """POST and give the events of the answer until its end."""
+        with self._open("POST", path, body, {}) as reply:
+            for line in reply:
+                if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
+                    event = json.loads(line[6:])
+                    if "error" in event:
+                        raise CliError(event["error"]["message"], str(event["error"].get("code")))
+                    yield event
+
+    def _open(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
+        headers = {"Authorization": f"Bearer {self.credentials.key}", **headers}
+        data = body
+        if isinstance(body, bytes):
+            headers.setdefault("Content-Type", "application/octet-stream")
+        elif body is not None:
+            data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        request = urllib.request.Request(  # noqa: S310  the scheme was checked above
+            self.credentials.url + path, data=data, headers=headers, method=method
+        )
+        try:
+            return urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+        except urllib.error.HTTPError as error:
+            raise _refusal(error) from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise CliError(f"{self.credentials.url} does not answer: {reason}", "unreachable") from None
+
+
+def _refusal(error: urllib.error.HTTPError) -> CliError:
+    try:
+        said = json.loads(error.read())["error"]
+        return CliError(str(said["message"]), str(said.get("code") or error.code))
+    except (ValueError, KeyError, TypeError):
+        return CliError(f"The server answered with status {error.code}.", str(error.code))

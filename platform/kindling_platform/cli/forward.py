@@ -1,0 +1,28 @@
+"""Commands that run elsewhere: the embedded start and the engine's benches, as processes of their own.
+
+The command replaces this process, so signals and the exit status are theirs.
+"""
+
+import os
+import sys
+
+EMBEDDED = {"up", "down", "doctor", "reset-operator"}
+
+
+def forward_argv(arguments: list[str]) -> list[str] | None:
+    """The command line to become, or None when the command is one of ours."""
+    if not arguments:
+        return None
+    command, *rest = arguments
+    if command in EMBEDDED:
+        return [sys.executable, "-m", "kindling_platform.embedded", command, *rest]
+    if command == "bench" and rest[:1] == ["upload"]:
+        return [sys.executable, "-m", "kindling_platform.embedded", "bench-upload", *rest[1:]]
+    if command == "bench":
+        return [sys.executable, "-m", "kindling_engine", "bench", *rest]
+    return None
+
+
+def forward(argv: list[str]) -> None:
+    sys.stdout.flush()
+    os.execv(argv[0], argv)  # noqa: S606

@@ -1,0 +1,36 @@
+"""`kindling keys list|create|revoke`."""
+
+from typing import Annotated
+
+import typer
+
+from kindling_platform.cli.client import Client
+from kindling_platform.cli.output import AsJson, print_rows, rows_of
+
+app = typer.Typer(no_args_is_help=True, help="API keys of your organisation.")
+
+
+@app.command("list")
+def list_keys(as_json: AsJson = False) -> None:
+    """Every key, without its secret."""
+    columns = ["id", "name", "prefix", "last4", "scopes", "last_used_at", "revoked_at"]
+    print_rows(rows_of(Client().get("/api/v1/keys")), columns, as_json=as_json, empty="There is no key.")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="inference, read or manage; repeat for several.")
+    ] = None,
+) -> None:
+    """Make a key and print it once."""
+    made = Client().post("/api/v1/keys", {"name": name, "scopes": scope or ["inference"]})
+    print(made["key"])
+
+
+@app.command()
+def revoke(key_id: Annotated[str, typer.Argument(help="The id, as `keys list` shows it.")]) -> None:
+    """Refuse a key from now on."""
+    Client().call("DELETE", f"/api/v1/keys/{key_id}")
+    print(f"{key_id} is refused from now on.")
