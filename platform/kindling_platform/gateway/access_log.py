@@ -25,9 +25,9 @@ class Log(Protocol):
 
 
 def make_log(level: str) -> Log:
-    """A logger that writes JSON lines to standard output, whatever else configures structlog."""
+    """A logger that writes JSON lines to standard error, whatever else configures structlog."""
     log: Log = structlog.wrap_logger(
-        structlog.BytesLogger(sys.stdout.buffer),
+        structlog.BytesLogger(sys.stderr.buffer),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -34,11 +34,11 @@ class EventFilter:
         if self._rest:
             data = self._rest + data
         end = data.rfind(b"\n\n") + 2
-        if end == len(data):
-            self._rest = b""
-        elif end < 2:
+        if end < 2:
             self._rest = data
             return b""
+        if end == len(data):
+            self._rest = b""
         else:
             data, self._rest = data[:end], data[end:]
         for mark in MARKS:

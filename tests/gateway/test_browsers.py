@@ -1,0 +1,43 @@
+"""Cross-origin calls."""
+
+import httpx
+
+from kindling_gateway import GatewayServer, chat
+
+ALLOWED, FOREIGN = "https://app.example.com", "https://evil.example.com"
+
+
+def preflight(server: GatewayServer, origin: str) -> httpx.Response:
+    headers = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+    }
+    return httpx.options(f"{server.url}/v1/chat/completions", headers=headers)
+
+
+def test_an_allowed_origin_may_ask(server: GatewayServer):
+    reply = preflight(server, ALLOWED)
+    assert reply.status_code == 204
+    assert reply.headers["access-control-allow-origin"] == ALLOWED
+    assert "x-stainless-lang" in reply.headers["access-control-allow-headers"]
+    assert "POST" in reply.headers["access-control-allow-methods"]
+    assert reply.headers["vary"] == "origin"
+    assert "access-control-allow-credentials" not in reply.headers
+
+
+def test_a_foreign_origin_may_not(server: GatewayServer):
+    reply = preflight(server, FOREIGN)
+    assert "access-control-allow-origin" not in reply.headers
+    assert "access-control-allow-headers" not in reply.headers
+
+
+def test_replies_and_errors_can_be_read_by_the_page(http: httpx.Client):
+    headers = {"Origin": ALLOWED}
+    for model, status in (("kindling/words", 200), ("kindling/none", 404)):
+        reply = http.post("/v1/chat/completions", json=chat(model), headers=headers)
+        assert reply.status_code == status
+        assert reply.headers["access-control-allow-origin"] == ALLOWED
+        assert "x-request-id" in reply.headers["access-control-expose-headers"]
+    reply = http.post("/v1/chat/completions", json=chat(), headers={"Origin": FOREIGN})
+    assert "access-control-allow-origin" not in reply.headers

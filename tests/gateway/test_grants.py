@@ -1,0 +1,99 @@
+"""Rolling grants: small holds that grow with the answer, and end it when the money does."""
+
+import httpx
+import pytest
+
+from kindling_gateway import USD, chat, eventually, held_nano
+
+INPUT, OUTPUT = 100_000, 400_000
+
+
+def pico(scene, amount: int) -> None:
+    """Set the customer's balance before its first call."""
+    scene.world.execute(
+        "UPDATE gateway_balance SET balance_picousd = %s WHERE org_id = %s", amount, scene.customer.id
+    )
+
+
+def prompt_bound(body: bytes) -> int:
+    return (len(body) + 64 + 16) * INPUT
+
+
+def made(reply: httpx.Response) -> int:
+    return reply.text.count('"finish_reason":null')
+
+
+def test_a_long_stream_asks_for_more_and_gets_it(http: httpx.Client, scene):
+    scene.engine.behaviour.tokens = 1300
+    reply = http.post("/v1/chat/completions", json=chat(stream=True, max_tokens=1400))
+    assert made(reply) == 1300
+    assert scene.engine.received[0].headers["x-kindling-grant"] == "512"
+    assert [tokens for _, tokens in scene.engine.grants] == [1024, 1400]
+    assert ": grant" not in reply.text
+    assert scene.engine.records[0]["finish"] == "stop"
+
+
+def test_a_short_limit_is_granted_at_once(http: httpx.Client, scene):
+    http.post("/v1/chat/completions", json=chat(stream=True, max_tokens=100))
+    assert scene.engine.received[0].headers["x-kindling-grant"] == "100"
+    assert scene.engine.grants == []
+
+
+def test_without_a_limit_the_context_is_the_limit(http: httpx.Client, scene):
+    body = chat()
+    del body["max_tokens"]
+    http.post("/v1/chat/completions", json=body)
+    http.post("/v1/chat/completions", json=body | {"stream": True})
+    assert [got.headers["x-kindling-grant"] for got in scene.engine.received] == ["4096", "512"]
+
+
+def test_a_stream_stops_where_the_money_does(http: httpx.Client, scene):
+    scene.engine.behaviour.tokens, scene.engine.behaviour.park_s = 2000, 0.2
+    request = http.build_request("POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=2000))
+    pico(scene, prompt_bound(request.content) + 700 * OUTPUT)
+    reply = http.send(request)
+    assert reply.status_code == 200
+    assert made(reply) == 701  # 700 words and the last, empty one that ends a refused grant
+    assert [tokens for _, tokens in scene.engine.grants] == [700]
+    assert scene.engine.records[0]["finish"] == "grant_refused"
+    assert scene.engine.records[0]["completion_tokens"] == 700
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_last_cents_buy_a_short_answer(http: httpx.Client, scene, stream: bool):
+    scene.engine.behaviour.park_s = 0.05
+    request = http.build_request("POST", "/v1/chat/completions", json=chat(stream=stream, max_tokens=300))
+    pico(scene, prompt_bound(request.content) + 5 * OUTPUT + OUTPUT // 2)
+    assert http.send(request).status_code == 200
+    assert scene.engine.received[0].headers["x-kindling-grant"] == "5"
+
+
+def test_less_than_one_token_is_refused(http: httpx.Client, scene):
+    request = http.build_request("POST", "/v1/chat/completions", json=chat())
+    pico(scene, prompt_bound(request.content) + OUTPUT - 1000)
+    assert http.send(request).status_code == 402
+    assert scene.engine.received == []
+
+
+def test_a_revoked_key_gets_no_further_grant(http: httpx.Client, scene):
+    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 2000, 0.003
+    scene.engine.behaviour.park_s = 0.2
+    with http.stream("POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=2000)) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        scene.world.execute("UPDATE gateway_key SET revoked = true WHERE org_id = %s", scene.customer.id)
+        for _ in lines:
+            pass
+    assert scene.engine.grants == []
+    assert scene.engine.records[0]["completion_tokens"] == 512
+
+
+def test_a_running_stream_holds_its_grant_and_no_more(http: httpx.Client, scene):
+    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 40, 0.02
+    request = http.build_request("POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=3000))
+    reply = http.send(request, stream=True)
+    held = eventually(lambda: held_nano(scene.valkey, scene.customer))
+    reply.read()
+    bound = prompt_bound(request.content) + 512 * OUTPUT
+    assert list(held.values()) == [bound // 1000]
+    assert bound < USD

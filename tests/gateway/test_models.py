@@ -1,0 +1,81 @@
+"""Names of models and adapters, and what is listed."""
+
+import httpx
+import pytest
+
+from kindling_gateway import GatewayServer, chat
+from kindling_platform.gateway.names import ModelName, parse_model_name
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("words", ModelName("", "words")),
+        ("kindling/words", ModelName("kindling", "words")),
+        ("accounts/kindling/models/words", ModelName("kindling", "words")),
+        ("kindling/words#blue", ModelName("kindling", "words", "", "blue")),
+        ("words#acme/blue", ModelName("", "words", "acme", "blue")),
+        (
+            "accounts/a/models/m#accounts/b/deployments/d",
+            ModelName("a", "m", "b", "d"),
+        ),
+        ("accounts/a/deployments/d", None),
+        ("a#b#c", None),
+        ("", None),
+        ("a b", None),
+    ],
+)
+def test_names(text: str, expected: ModelName | None):
+    assert parse_model_name(text) == expected
+
+
+def test_public_and_own_models_are_listed(http: httpx.Client, scene):
+    scene.world.adapter(scene.customer, "voice", model_id=scene.model_id, base_ref="kindling/words")
+    other = scene.world.org("someone")
+    scene.world.base(other, "hidden", is_public=False)
+    reply = http.get("/v1/models")
+    listed = {model["id"]: model for model in reply.json()["data"]}
+    assert reply.json()["object"] == "list"
+    assert {"kindling/words", f"{scene.customer.slug}/voice"} <= set(listed)
+    assert "someone/hidden" not in listed
+    assert listed["kindling/words"]["owned_by"] == "kindling"
+    assert listed[f"{scene.customer.slug}/voice"]["base_model"] == "kindling/words"
+    assert listed["kindling/words"]["price_per_token_picousd"]["output"] == "400000"
+
+
+@pytest.mark.parametrize(
+    "path", ["kindling/words", "kindling%2Fwords", "accounts/kindling/models/words", "kindling/words%23main"]
+)
+def test_one_model(http: httpx.Client, path: str):
+    reply = http.get(f"/v1/models/{path}")
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["id"] == "kindling/words"
+    assert reply.json()["object"] == "model"
+
+
+@pytest.mark.parametrize("form", ["{own}/voice", "voice", "accounts/{own}/models/voice", "voice#main"])
+def test_an_adapter_is_called_by_every_form_of_its_name(http: httpx.Client, scene, form: str):
+    digest = scene.world.adapter(scene.customer, "voice", model_id=scene.model_id, base_ref="kindling/words")
+    name = form.format(own=scene.customer.slug)
+    reply = http.post("/v1/chat/completions", json=chat(name))
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["model"] == name
+    assert scene.engine.received[0].headers["x-kindling-adapter"] == digest
+
+
+def test_a_bare_name_under_the_own_prefix(http: httpx.Client, scene):
+    scene.world.adapter(scene.customer, "voice", model_id=scene.model_id, base_ref="kindling/words")
+    reply = http.post(f"/{scene.customer.slug}/v1/chat/completions", json=chat("voice"))
+    assert reply.status_code == 200, reply.text
+
+
+def test_organisations_have_different_salts(server: GatewayServer, scene):
+    other = scene.world.org("salty")
+    scene.world.execute("UPDATE gateway_key SET org_salt = 'ff' WHERE org_id = %s", other.id)
+    key = scene.world.key(other)
+    scene.world.execute("UPDATE gateway_key SET org_salt = 'ff' WHERE org_id = %s", other.id)
+    for each in (scene.key, key, scene.key):
+        with server.client(each) as client:
+            assert client.post("/v1/chat/completions", json=chat()).status_code == 200
+    salts = [got.headers["x-kindling-salt"] for got in scene.engine.received]
+    assert salts[0] == salts[2] != salts[1]
