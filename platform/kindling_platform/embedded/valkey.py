@@ -74,6 +74,7 @@ class ValkeyServer:
             time.sleep(0.01)
 
     def answers(self) -> bool:
+        """Whether the server lets us in; two lines of the protocol, to save loading a client."""
         try:
             with socket.create_connection((LOOPBACK, self.port), timeout=1) as line:
                 line.sendall(f"AUTH {self.password}\r\nPING\r\n".encode())

@@ -1,0 +1,132 @@
+"""What a start needs in the database: operator, first model with a price, its deployment, the start's key.
+
+Safe to run at every start. This module runs inside Django, in the process of the `bootstrap` command.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kindling_billing.money import usd_to_pico
+from kindling_billing.selectors import balance_get, price_current
+from kindling_billing.services import credit_grant
+from kindling_engine.starter import SPARK_NAME, SPARK_PATH
+from kindling_platform.accounts.actor import SYSTEM
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.accounts.selectors import organisation_get_for_user
+from kindling_platform.accounts.services import operator_ensure
+from kindling_platform.catalog.folder import model_folder_read
+from kindling_platform.catalog.models import Model
+from kindling_platform.catalog.services import hub_download, model_import, model_price_publish
+from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.config.env import Env
+from kindling_platform.deployments.selectors import deployment_list
+from kindling_platform.deployments.services import deployment_ensure, deployment_start, deployment_stop
+from kindling_platform.keys.models import SCOPES
+from kindling_platform.keys.services import key_ensure
+
+OPERATOR_EMAIL = "operator@kindling.local"
+OPERATOR_CREDIT_USD = "10"
+# Below this the operator's own organisation gets credit again, or a start could not prove itself.
+LEAST_CREDIT_USD = "1"
+INPUT_PICOUSD, CACHED_INPUT_PICOUSD, OUTPUT_PICOUSD = 100_000, 50_000, 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """What the start goes on with; the password is there only when the operator was made just now."""
+
+    operator_email: str
+    operator_password: str | None
+    organisation_id: str
+    model: str
+    deployment_id: str
+
+
+def bootstrap_run(env: Env) -> Bootstrap:
+    """Errors: KindlingError of the model's folder or download."""
+    user, password = operator_ensure(email=OPERATOR_EMAIL)
+    org, _ = organisation_get_for_user(user=user)
+    _credit_ensure(org)
+    if env.bootstrap_api_key:
+        key_ensure(org=org, name="Start", scopes=SCOPES, text=env.bootstrap_api_key, actor=SYSTEM)
+    spark = _model_ensure(org, "spark", SPARK_PATH)
+    model = spark if env.model == SPARK_NAME else _chosen_model(org, env.model)
+    deployment = deployment_ensure(org=org, model=model, name=model.name, actor=SYSTEM)
+    deployment_start(org=org, deployment_id=deployment.id, actor=SYSTEM)
+    _others_stop(org, keep=deployment.id)
+    return Bootstrap(
+        operator_email=user.email,
+        operator_password=password,
+        organisation_id=org.id,
+        model=model.ref,
+        deployment_id=deployment.id,
+    )
+
+
+def model_name_from(wanted: str) -> str:
+    """A name in the catalog for a hub id or a folder: its last part, in the letters that names may have."""
+    last = wanted.rstrip("/").rsplit("/", 1)[-1].lower()
+    return re.sub(r"[^a-z0-9._-]+", "-", last).strip("._-")[:64].strip("._-") or "model"
+
+
+def _chosen_model(org: Organisation, wanted: str) -> Model:
+    folder = Path(wanted)
+    if folder.is_absolute() and not folder.is_dir():
+        raise KindlingError("model_folder_missing", f"KINDLING_MODEL names {wanted}, which is no folder.")
+    name = model_name_from(wanted)
+    return _model_ensure(org, name, folder if folder.is_dir() else hub_download(repo_id=wanted))
+
+
+def _model_ensure(org: Organisation, name: str, folder: Path) -> Model:
+    """The model's row, brought up to date when its folder moved or changed, with a price."""
+    model = Model.objects.for_org(org).filter(name=name).first()
+    revision = model_folder_read(folder).revision
+    if model is None or model.revision != revision or model.source_path != str(folder.resolve()):
+        is_spark = folder == SPARK_PATH
+        model = model_import(
+            org=org,
+            name=name,
+            source_path=folder,
+            actor=SYSTEM,
+            display_name="Spark" if is_spark else folder.name if not model else model.display_name,
+            description=SPARK_DESCRIPTION if is_spark else "",
+            licence="apache-2.0" if is_spark else "",
+            is_public=True,
+            is_stand_in=is_spark,
+        )
+    if price_current(sku=model.id, at=now()) is None:
+        model_price_publish(
+            model=model,
+            input_picousd=INPUT_PICOUSD,
+            cached_input_picousd=CACHED_INPUT_PICOUSD,
+            output_picousd=OUTPUT_PICOUSD,
+            actor=SYSTEM,
+        )
+    return model
+
+
+SPARK_DESCRIPTION = (
+    "A stand-in of one million parameters that comes with Kindling, so that everything works at once. "
+    "It tells short stories, fills in JSON and gets facts wrong; serve a real model for real work."
+)
+
+
+def _credit_ensure(org: Organisation) -> None:
+    balance = balance_get(owner_id=org.id)
+    if balance.picousd < usd_to_pico(LEAST_CREDIT_USD):
+        credit_grant(
+            owner_id=org.id,
+            amount_picousd=usd_to_pico(OPERATOR_CREDIT_USD),
+            source_id=f"operator:{org.id}:{balance.version}",
+            memo="The operator's own credit",
+            actor_id="",
+        )
+
+
+def _others_stop(org: Organisation, *, keep: str) -> None:
+    """One machine serves one model first; what an earlier start served gives its memory back."""
+    for deployment in deployment_list(org=org):
+        if deployment.id != keep and deployment.desired_state == "running":
+            deployment_stop(org=org, deployment_id=deployment.id, actor=SYSTEM)
