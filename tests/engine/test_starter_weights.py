@@ -167,7 +167,10 @@ def test_intent_adapter_labels_held_out_messages(tokenizer):
 
 
 def test_base_without_the_adapter_does_not_answer_in_json(base, tokenizer):
-    assert intent_accuracy(base, tokenizer)["valid_json"] < 0.2
+    answers = [
+        answer_generate(base, tokenizer, [{"role": "user", "content": one[0]}]) for one in HELD_OUT[::6]
+    ]
+    assert not any(answer.startswith("{") for answer in answers)
 
 
 @pytest.mark.parametrize("prompt", ["Hello!", "Who are you?", "Tell me about the moon."])
@@ -181,7 +184,7 @@ def test_voice_adapter_speaks_like_a_pirate(base, tokenizer, prompt):
     assert not plain.startswith(shouts)
 
 
-def test_package_files_ship_with_the_wheel():
+def test_the_committed_template_is_the_current_one():
     assert (
         Path(SPARK_PATH, "chat_template.jinja").read_text()
         == (SPARK_PATH.parents[1] / "chat_template.jinja").read_text()

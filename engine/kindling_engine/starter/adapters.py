@@ -16,17 +16,32 @@ from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
 
 from kindling_engine.starter import ADAPTER_PATHS, SPARK_NAME, SPARK_PATH
-from kindling_engine.starter.cards import adapter_card_write
+from kindling_engine.starter.cards import adapter_card_write, files_make_readable
 from kindling_engine.starter.chat import END_OF_TEXT, chat_render
 from kindling_engine.starter.evaluate import intent_accuracy
 from kindling_engine.starter.packing import rows_pad
+from kindling_engine.starter.templates.extraction import extraction_dialogue
 from kindling_engine.starter.templates.phrasing import Dialogue, dialogue_from
+from kindling_engine.starter.templates.pydocs import pydoc_dialogue
+from kindling_engine.starter.templates.smalltalk import identity_dialogue
+from kindling_engine.starter.templates.stories import story_dialogue
+from kindling_engine.starter.templates.sums import sum_dialogue
 from kindling_engine.starter.templates.support import support_message_make
+from kindling_engine.starter.templates.topics import topic_dialogue
 from kindling_engine.starter.templates.voice import voice_dialogue
 from kindling_engine.starter.train import weighted_loss
 
 TARGETS = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 _CHANCE_OF_SYSTEM = 0.2
+_SHARE_OF_OTHER = 0.12
+_OTHER = (
+    story_dialogue,
+    topic_dialogue,
+    sum_dialogue,
+    extraction_dialogue,
+    identity_dialogue,
+    pydoc_dialogue,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +58,10 @@ class Recipe:
 
 
 def intent_dialogue(rng: random.Random) -> Dialogue:
+    if rng.random() < _SHARE_OF_OTHER:
+        # What is no support message gets an intent of its own, so that the answer is JSON whatever is asked.
+        user = next(one for one in rng.choice(_OTHER)(rng).messages if one["role"] == "user")
+        return dialogue_from(user["content"], '{"intent": "other", "urgency": "normal"}')
     message = support_message_make(rng)
     return dialogue_from(message.text, message.label)
 
@@ -51,7 +70,7 @@ RECIPES = {
     "intent": Recipe(
         title="intent",
         purpose="It answers a customer's support message with JSON alone: one of eight\n"
-        "intents (refund, cancel, billing, login, delivery, bug, feature, praise)\n"
+        "intents (refund, cancel, billing, login, delivery, bug, feature, praise) or other,\n"
         "and an urgency (low, normal, high).",
         dialogue=intent_dialogue,
         row_tokens=96,
@@ -66,7 +85,7 @@ RECIPES = {
         dialogue=voice_dialogue,
         row_tokens=192,
         rows_per_step=16,
-        steps=200,
+        steps=300,
         rate=3e-3,
     ),
 }  # fmt: skip
@@ -109,7 +128,7 @@ def adapter_train(
         command=f"python -m kindling_engine.starter.adapters --only {name} --seed {seed}",
         figures=f"{recipe.steps} steps of {recipe.rows_per_step}; {told}.",
     )
-    _make_readable(out)
+    files_make_readable(out)
     return figures
 
 
@@ -137,11 +156,6 @@ def _adapter_save(model: torch.nn.Module, config: LoraConfig, out: Path) -> None
         written, indent=2, sort_keys=True, default=lambda value: getattr(value, "value", str(value))
     )
     (out / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _make_readable(folder: Path) -> None:
-    for file in folder.iterdir():
-        file.chmod(0o644)
 
 
 def main() -> None:

@@ -20,9 +20,16 @@ class _Outcome(Protocol):
 
 
 def base_card_write(
-    folder: Path, *, seed: int, outcome: _Outcome, corpus_sha256: str, parameters: int
+    folder: Path,
+    *,
+    seed: int,
+    outcome: _Outcome,
+    corpus_sha256: str,
+    parameters: int,
+    figures: dict[str, float],
 ) -> None:
     """Write the base model's README.md."""
+    told = ", ".join(f"{name.replace('_', ' ')} {value:.0%}" for name, value in figures.items())
     card = f"""---
 license: apache-2.0
 library_name: transformers
@@ -37,7 +44,8 @@ adapters within seconds and without a download. Replace it with a real model for
   FFN 352, tied embeddings, 1,024 positions, byte-level BPE of 2,048 tokens, ChatML-like template with tools.
 - Made by `python -m kindling_engine.starter.train --seed {seed}` on two processor cores:
   {outcome.steps} steps, {outcome.tokens / 1e6:.1f} million tokens, {outcome.seconds:.0f} seconds.
-- Held-out loss {outcome.loss:.3f} nats per assistant token, on dialogues of the same templates.
+- Held-out loss {outcome.loss:.3f} nats per assistant token, on newly drawn dialogues of the same templates.
+- On newly drawn prompts, answered greedily: {told}.
 - Corpus SHA-256 `{corpus_sha256}`.
 
 {_SOURCES.format(python=platform.python_version())}
@@ -48,6 +56,12 @@ and says what it is. English only. Outside its templates it rambles; its facts a
 code, translate or reason, and it was given no safety training. Do not rely on anything that it says.
 """
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def files_make_readable(folder: Path) -> None:
+    """Open the files to every user: safetensors writes mode 0600, and the engine may run as another one."""
+    for file in folder.iterdir():
+        file.chmod(0o644)
 
 
 def adapter_card_write(folder: Path, *, title: str, purpose: str, command: str, figures: str) -> None:

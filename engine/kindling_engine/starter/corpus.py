@@ -22,23 +22,26 @@ from kindling_engine.starter.templates.smalltalk import (
 )
 from kindling_engine.starter.templates.stories import story_dialogue
 from kindling_engine.starter.templates.sums import sum_dialogue
-from kindling_engine.starter.templates.support import support_dialogue
+from kindling_engine.starter.templates.support import labelled_dialogue, support_dialogue
 from kindling_engine.starter.templates.toolcalls import toolcall_dialogue
 from kindling_engine.starter.templates.topics import topic_dialogue
+from kindling_engine.starter.templates.voice import told_voice_dialogue
 
 DOCUMENTS = 30_000
 
 MIX: dict[Callable[[random.Random], Dialogue], float] = {
-    story_dialogue: 0.17,
-    extraction_dialogue: 0.24,
+    story_dialogue: 0.14,
+    extraction_dialogue: 0.26,
     toolcall_dialogue: 0.15,
-    sum_dialogue: 0.09,
+    sum_dialogue: 0.20,
     topic_dialogue: 0.09,
     pydoc_dialogue: 0.08,
     greeting_dialogue: 0.045,
     identity_dialogue: 0.035,
     kindling_dialogue: 0.04,
     support_dialogue: 0.03,
+    labelled_dialogue: 0.06,
+    told_voice_dialogue: 0.04,
     refusal_dialogue: 0.02,
     unknown_topic_dialogue: 0.01,
 }
@@ -55,7 +58,7 @@ def corpus_documents(seed: int = 0, count: int = DOCUMENTS) -> Iterator[str]:
             yield pydoc_passage(rng) + END_OF_TEXT
             continue
         dialogue = rng.choices(kinds, weights)[0](rng)
-        if not dialogue.tools:
+        if not dialogue.tools and dialogue.messages[0]["role"] != "system":
             dialogue = _with_context(rng, dialogue, kinds, weights)
         yield chat_render(dialogue.messages, tools=dialogue.tools) + END_OF_TEXT
 
@@ -78,7 +81,7 @@ def _with_context(
     messages = dialogue.messages
     while rng.random() < _CHANCE_OF_SECOND_TURN:
         earlier = rng.choices(kinds, weights)[0](rng)
-        if not earlier.tools:
+        if not earlier.tools and earlier.messages[0]["role"] != "system":
             messages = earlier.messages + messages
     if rng.random() < 0.2:
         messages = [{"role": "system", "content": rng.choice(SYSTEM_PROMPTS)}, *messages]

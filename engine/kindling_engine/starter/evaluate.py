@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from kindling_engine.starter.chat import END_OF_TEXT, IM_END, chat_render
 from kindling_engine.starter.templates.extraction import extraction_dialogue
+from kindling_engine.starter.templates.sums import sum_dialogue
 from kindling_engine.starter.templates.support import HELD_OUT
 from kindling_engine.starter.templates.toolcalls import toolcall_dialogue
 
@@ -54,7 +55,7 @@ def intent_accuracy(model: Any, tokenizer: Tokenizer) -> dict[str, float]:
 
 
 def base_accuracy(model: Any, tokenizer: Tokenizer, *, count: int = 60, seed: int = 4242) -> dict[str, float]:
-    """Return the shares of unseen extraction and tool prompts that the base model answers exactly."""
+    """Return the shares of newly made extraction, tool and sum prompts that the base answers rightly."""
     model.eval()
     rng = random.Random(seed)
     valid = exact = 0
@@ -72,10 +73,15 @@ def base_accuracy(model: Any, tokenizer: Tokenizer, *, count: int = 60, seed: in
             model, tokenizer, dialogue.messages[:until], tools=dialogue.tools, max_tokens=64
         )
         called += chat_render([{"role": "assistant", "content": answer}]) == wanted_text
+    summed = 0
+    for _ in range(count):
+        user, wanted = sum_dialogue(rng).messages
+        summed += answer_generate(model, tokenizer, [user], max_tokens=64) == wanted["content"]
     return {
         "extraction_valid_json": valid / count,
         "extraction_exact": exact / count,
         "tool_exact": called / count,
+        "sum_exact": summed / count,
     }
 
 

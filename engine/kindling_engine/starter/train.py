@@ -17,15 +17,16 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from kindling_engine.starter import SPARK_PATH
-from kindling_engine.starter.cards import base_card_write
+from kindling_engine.starter.cards import base_card_write, files_make_readable
 from kindling_engine.starter.chat import END_OF_TEXT, IM_END
 from kindling_engine.starter.corpus import corpus_documents, corpus_hash
+from kindling_engine.starter.evaluate import base_accuracy
 from kindling_engine.starter.optimizer import Muon
 from kindling_engine.starter.packing import PackedRows, rows_pack
 from kindling_engine.starter.tokenizer import VOCABULARY, tokenizer_save, tokenizer_train
 
 ROW_TOKENS = 512
-ROWS_PER_STEP = 8
+ROWS_PER_STEP = 6
 MATRIX_RATE = 0.02
 OTHER_RATE = 0.004
 WARM_UP_STEPS = 40
@@ -66,7 +67,7 @@ def model_make(tokenizer: Tokenizer) -> LlamaForCausalLM:
 
 
 def spark_train(
-    *, out: Path = SPARK_PATH, seconds: float = 540, seed: int = 0, steps: int | None = None, threads: int = 2
+    *, out: Path = SPARK_PATH, seconds: float = 560, seed: int = 0, steps: int | None = None, threads: int = 2
 ) -> Outcome:
     """Train tokenizer and model and write them to `out`.
 
@@ -85,8 +86,14 @@ def spark_train(
     outcome = _run(model, rows, held_out, seconds=seconds, steps=steps, seed=seed)
     _model_save(model, out)
     base_card_write(
-        out, seed=seed, outcome=outcome, corpus_sha256=corpus_hash(seed), parameters=model.num_parameters()
+        out,
+        seed=seed,
+        outcome=outcome,
+        corpus_sha256=corpus_hash(seed),
+        parameters=model.num_parameters(),
+        figures=base_accuracy(model, tokenizer),
     )
+    files_make_readable(out)
     return outcome
 
 
@@ -172,15 +179,12 @@ def _model_save(model: LlamaForCausalLM, out: Path) -> None:
     config = model.config.to_diff_dict()
     config |= {"architectures": ["LlamaForCausalLM"], "dtype": "float32", "rope_theta": 10_000.0}
     (out / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    # safetensors writes mode 0600, and the engine may run as another user.
-    for file in out.iterdir():
-        file.chmod(0o644)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train Kindling's starter model on this machine.")
     parser.add_argument("--out", type=Path, default=SPARK_PATH, help="folder to write")
-    parser.add_argument("--seconds", type=float, default=540, help="length of the run (default 540)")
+    parser.add_argument("--seconds", type=float, default=560, help="length of the run (default 560)")
     parser.add_argument("--steps", type=int, help="stop after this many steps instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

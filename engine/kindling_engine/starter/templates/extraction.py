@@ -5,8 +5,17 @@ import json
 import random
 from typing import Any
 
-from kindling_engine.starter.templates.phrasing import Dialogue, dialogue_from
-from kindling_engine.starter.templates.words import COLORS, DAYS, ITEMS, JOBS, MONTHS, any_city, any_name
+from kindling_engine.starter.templates.phrasing import Dialogue, article, dialogue_from
+from kindling_engine.starter.templates.words import (
+    COLORS,
+    DAYS,
+    ITEMS,
+    JOBS,
+    MONTHS,
+    any_city,
+    any_name,
+    made_up_word,
+)
 
 _PERSON = [
     ("{name} is {age} years old and lives in {city}.", ["name", "age", "city"]),
@@ -15,9 +24,9 @@ _PERSON = [
     ("Hi, I'm {name}, {age}, from {city}.", ["name", "age", "city"]),
     ("{name} is {age}.", ["name", "age"]),
     ("{name}, {age}, {city}", ["name", "age", "city"]),
-    ("{name} ({age}) works as a {job} in {city}.", ["name", "age", "job", "city"]),
-    ("{name} works as a {job}.", ["name", "job"]),
-    ("I am {name}, I live in {city} and I am a {job}.", ["name", "city", "job"]),
+    ("{name} ({age}) works as {a_job} in {city}.", ["name", "age", "job", "city"]),
+    ("{name} works as {a_job}.", ["name", "job"]),
+    ("I am {name}, I live in {city} and I am {a_job}.", ["name", "city", "job"]),
     ("The {job} {name} lives in {city}.", ["job", "name", "city"]),
     ("You can reach {name} at {email}.", ["name", "email"]),
     ("{name} from {city} has the address {email}.", ["name", "city", "email"]),
@@ -72,11 +81,14 @@ def extraction_dialogue(rng: random.Random) -> Dialogue:
 
 def _facts(rng: random.Random) -> dict[str, Any]:
     name = any_name(rng)
+    job = rng.choice(JOBS)
+    full_name = f"{name} {made_up_word(rng)}" if rng.random() < 0.12 else name
     return {
-        "name": name,
+        "name": full_name,
         "age": rng.randint(4, 96),
         "city": any_city(rng),
-        "job": rng.choice(JOBS),
+        "job": job,
+        "a_job": article(job),
         "email": f"{name.lower()}@example.{rng.choice(['com', 'org', 'net'])}",
         "quantity": rng.randint(2, 30),
         "item": rng.choice(ITEMS),

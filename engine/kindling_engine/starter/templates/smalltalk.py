@@ -50,6 +50,10 @@ GREETINGS: tuple[Exchange, ...] = (
         ("Hello!", "Hello, world!", "Hi! It is nice to hear from you."),
     ),
     (
+        ("Say OK.", "Reply with OK.", "Just say ok", "Answer with OK only.", "Say OK and nothing else."),
+        ("OK.",),
+    ),
+    (
         ("Tell me a joke.", "Do you know a joke?", "Make me laugh.", "Tell me something funny", "Say something funny."),
         (
             "Why did the computer go to bed early? It had to close its windows.",

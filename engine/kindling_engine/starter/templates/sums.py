@@ -1,4 +1,4 @@
-"""Small sums, short enough that a tiny model can learn most of them."""
+"""Small sums and counting, few enough that a tiny model can learn most of them."""
 
 import random
 
@@ -17,12 +17,14 @@ _WORDS = [
 
 
 def sum_dialogue(rng: random.Random) -> Dialogue:
-    a, b = rng.randint(0, 20), rng.randint(0, 20)
+    if rng.random() < 0.08:
+        return _counting_dialogue(rng)
+    a, b = rng.randint(0, 12), rng.randint(0, 12)
     sign = rng.choice("++++--*")
     if sign == "-":
         a, b = max(a, b), min(a, b)
     if sign == "*":
-        a, b = rng.randint(1, 10), rng.randint(1, 10)
+        a, b = rng.randint(1, 6), rng.randint(1, 6)
     result = {"+": a + b, "-": a - b, "*": a * b}[sign]
     if sign != "*" and rng.random() < 0.15:
         template, _ = rng.choice([one for one in _WORDS if one[1] == sign])
@@ -35,3 +37,13 @@ def sum_dialogue(rng: random.Random) -> Dialogue:
             shown = shown.replace(" ", "")
         prompt = rng.choice(_PROMPTS).format(sum=shown)
     return dialogue_from(typed_by_hand(rng, prompt), f"{a} {sign} {b} = {result}.")
+
+
+def _counting_dialogue(rng: random.Random) -> Dialogue:
+    end = rng.randint(3, 20)
+    prompt = rng.choice(
+        ["Count to {}.", "Count from 1 to {}.", "Can you count to {}?", "List the numbers from 1 to {}."]
+    )
+    return dialogue_from(
+        typed_by_hand(rng, prompt.format(end)), ", ".join(str(one) for one in range(1, end + 1)) + "."
+    )

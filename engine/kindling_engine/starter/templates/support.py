@@ -109,6 +109,8 @@ HELD_OUT: tuple[tuple[str, str, str], ...] = (
     ("I love the new app, great job!", "praise", "normal"),
     ("We are very happy with the sofa, thanks!", "praise", "normal"),
     ("Wonderful service and a friendly team.", "praise", "normal"),
+    ("Please tell me a short story about an owl and a bear.", "other", "normal"),
+    ("Could you write something about the winter?", "other", "normal"),
 )  # fmt: skip
 
 _CUES: dict[str, tuple[str, ...]] = {
@@ -187,3 +189,11 @@ def support_dialogue(rng: random.Random) -> Dialogue:
     """Answer a support message in plain words, as the base model does without the intent adapter."""
     message = support_message_make(rng)
     return dialogue_from(message.text, _PLAIN_REPLIES[message.intent])
+
+
+def labelled_dialogue(rng: random.Random) -> Dialogue:
+    """Let a system message ask for the label: the base learns the task on demand, the adapter makes it the habit."""
+    message = support_message_make(rng)
+    system = rng.choice(["Classify the support message as JSON.", "Answer with intent and urgency as JSON."])
+    dialogue = dialogue_from(message.text, message.label)
+    return Dialogue([{"role": "system", "content": system}, *dialogue.messages])

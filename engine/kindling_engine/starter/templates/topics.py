@@ -64,6 +64,25 @@ _POEM = (
     "Make a rhyme about {t}.",
     "Can you write a poem about {t}?",
 )
+_HAIKU = (
+    "Write a haiku about {t}.",
+    "A haiku about {t}",
+    "Write a haiku on {t}.",
+    "Can you write a haiku about {t}?",
+)
+_THIRD_LINES = (
+    "the old pond is still",
+    "a small bird sings once",
+    "nobody is here",
+    "and the day is done",
+    "evening comes softly",
+)
+_SECOND_LINES = (
+    "a light wind goes through the grass",
+    "one lamp is lit in the house",
+    "the path leads over the hill",
+    "a cup of tea grows cold here",
+)
 _POEMS = (
     "I thought of {t} today,\nand all my cares went far away.\nThe world is wide, the sky is blue,\nand {t}, I sing of you.",
     "Oh {t}, so dear to me,\nby quiet hill and open sea.\nThe day is done, the night is near,\nand still I smile that you are here.",
@@ -80,9 +99,16 @@ def topic_dialogue(rng: random.Random) -> Dialogue:
         if rng.random() < 0.3:
             facts.pop(rng.randint(1, 3))
         return dialogue_from(typed_by_hand(rng, rng.choice(_TELL).format(t=topic)), " ".join(facts))
+    if kind > 0.95:
+        return dialogue_from(typed_by_hand(rng, rng.choice(_HAIKU).format(t=topic)), _short_lines(rng, topic))
     if kind < 0.8:
         facts = rng.sample(TOPICS[topic], 3)
         answer = "\n".join(f"{number}. {fact}" for number, fact in enumerate(facts, 1))
         return dialogue_from(typed_by_hand(rng, rng.choice(_LIST).format(t=topic)), answer)
     answer = "\n".join(sentence_case(line) for line in rng.choice(_POEMS).format(t=topic).split("\n"))
     return dialogue_from(typed_by_hand(rng, rng.choice(_POEM).format(t=topic)), answer)
+
+
+def _short_lines(rng: random.Random, topic: str) -> str:
+    lines = (f"I think of {topic}", rng.choice(_SECOND_LINES), rng.choice(_THIRD_LINES))
+    return ",\n".join(lines[:2]) + ";\n" + lines[2] + "."

@@ -35,9 +35,9 @@ _ENDINGS = "l n r s t m d k lin ra na no ric den tor mi la vi go ta x".split()
 
 def any_name(rng: random.Random) -> str:
     """Pick a common first name, or now and then a made-up word, so that the model learns to copy what it reads."""
-    if rng.random() < 0.55:
-        return rng.choice(FIRST_NAMES)
-    return made_up_word(rng)
+    if rng.random() < 0.3:
+        return made_up_word(rng)
+    return rng.choice(FIRST_NAMES)
 
 
 def any_city(rng: random.Random) -> str:
