@@ -30,6 +30,10 @@ OPERATOR_EMAIL = "operator@kindling.local"
 OPERATOR_CREDIT_USD = "10"
 # Below this the operator's own organisation gets credit again, or a start could not prove itself.
 LEAST_CREDIT_USD = "1"
+SPARK_DESCRIPTION = (
+    "A stand-in of one million parameters that comes with Kindling, so that everything works at once. "
+    "It tells short stories, fills in JSON and gets facts wrong; serve a real model for real work."
+)
 INPUT_PICOUSD, CACHED_INPUT_PICOUSD, OUTPUT_PICOUSD = 100_000, 50_000, 400_000
 
 
@@ -55,7 +59,8 @@ def bootstrap_run(env: Env) -> Bootstrap:
     model = spark if env.model == SPARK_NAME else _chosen_model(org, env.model)
     deployment = deployment_ensure(org=org, model=model, name=model.name, actor=SYSTEM)
     deployment_start(org=org, deployment_id=deployment.id, actor=SYSTEM)
-    _others_stop(org, keep=deployment.id)
+    if model.id != spark.id:
+        _spark_stop(org, spark)
     return Bootstrap(
         operator_email=user.email,
         operator_password=password,
@@ -107,12 +112,6 @@ def _model_ensure(org: Organisation, name: str, folder: Path) -> Model:
     return model
 
 
-SPARK_DESCRIPTION = (
-    "A stand-in of one million parameters that comes with Kindling, so that everything works at once. "
-    "It tells short stories, fills in JSON and gets facts wrong; serve a real model for real work."
-)
-
-
 def _credit_ensure(org: Organisation) -> None:
     balance = balance_get(owner_id=org.id)
     if balance.picousd < usd_to_pico(LEAST_CREDIT_USD):
@@ -125,8 +124,8 @@ def _credit_ensure(org: Organisation) -> None:
         )
 
 
-def _others_stop(org: Organisation, *, keep: str) -> None:
-    """One machine serves one model first; what an earlier start served gives its memory back."""
+def _spark_stop(org: Organisation, spark: Model) -> None:
+    """Another model was chosen to be served first: the starter gives its memory back."""
     for deployment in deployment_list(org=org):
-        if deployment.id != keep and deployment.desired_state == "running":
+        if deployment.model_id == spark.id and deployment.desired_state == "running":
             deployment_stop(org=org, deployment_id=deployment.id, actor=SYSTEM)

@@ -8,7 +8,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(slots=True)
 class PortHold:
-    """A port that nobody else is given while the hold lives.
+    """A port that the kernel gives to nobody else while the hold lives.
 
     The hold is bound but does not listen, so a server that sets SO_REUSEADDR (Postgres, Valkey, asyncio)
     may still bind and listen on it.
@@ -22,7 +22,7 @@ class PortHold:
 
 
 def hold_port(wanted: int | None = None) -> PortHold:
-    """Hold the wanted port of the loopback, or any free one when it is taken or none is wanted."""
+    """Hold the wanted port of the loopback, or any free one when somebody listens on it or none is wanted."""
     for port in ([wanted] if wanted else []) + [0]:
         held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,0 +1,114 @@
+"""The state folder: one supervisor at a time, secrets for their owner alone, ports that stay."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kindling_platform.embedded.account import Account, is_reachable, reachable_copy
+from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.home import Home, HomeLock, lock_owner
+from kindling_platform.embedded.ports import hold_port, is_port_free
+from kindling_platform.embedded.ports_file import ports_hold
+from kindling_platform.embedded.secrets import secrets_ensure, secrets_read
+from kindling_platform.keys.secret import is_wellformed
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    made.make()
+    return made
+
+
+def test_second_supervisor_is_refused_and_the_first_is_named(home: Home):
+    first = HomeLock(home)
+    first.take()
+    assert lock_owner(home) == os.getpid()
+    with pytest.raises(EmbeddedError) as refused:
+        HomeLock(home).take()
+    assert refused.value.code == "already_running" and str(os.getpid()) in refused.value.message
+    first.release()
+    assert lock_owner(home) is None
+
+
+def test_lock_of_a_dead_supervisor_is_free(home: Home):
+    program = (
+        "import sys, os, pathlib; from kindling_platform.embedded.home import Home, HomeLock;"
+        "HomeLock(Home(pathlib.Path(sys.argv[1]))).take(); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(home.path)], check=False)
+    assert home.lock.read_text().strip().isdigit()
+    HomeLock(home).take()
+
+
+def test_secrets_are_made_once_and_are_private(home: Home):
+    first = secrets_ensure(home.secrets)
+    assert stat.S_IMODE(home.secrets.stat().st_mode) == 0o600
+    assert is_wellformed(first["KINDLING_BOOTSTRAP_API_KEY"])
+    assert secrets_ensure(home.secrets) == first == secrets_read(home.secrets)
+
+
+def test_secret_that_is_missing_is_added_and_others_stay(home: Home):
+    home.secrets.write_text("# mine\nKINDLING_SECRET_KEY=chosen\nOTHER = kept\n")
+    found = secrets_ensure(home.secrets)
+    assert found["KINDLING_SECRET_KEY"] == "chosen" and found["OTHER"] == "kept"
+    assert len(found["KINDLING_KEY_PEPPER"]) == 64
+
+
+def test_ports_stay_the_same_until_one_is_taken(home: Home):
+    first = ports_hold(home)
+    ports = {name: hold.port for name, hold in first.items()}
+    for hold in first.values():
+        hold.release()
+    second = ports_hold(home)
+    assert {name: hold.port for name, hold in second.items()} == ports
+    for hold in second.values():
+        hold.release()
+    with socket.create_server(("127.0.0.1", ports["valkey"])):
+        third = ports_hold(home)
+    assert third["postgres"].port == ports["postgres"]
+    assert third["valkey"].port != ports["valkey"]
+    for hold in third.values():
+        hold.release()
+
+
+def test_held_port_is_given_to_nobody_but_can_be_listened_on():
+    holds = [hold_port() for _ in range(50)]
+    assert len({hold.port for hold in holds}) == 50
+    with socket.create_server(("127.0.0.1", holds[0].port)):
+        assert not is_port_free("127.0.0.1", holds[0].port)
+        assert hold_port(holds[0].port).port != holds[0].port
+    for hold in holds:
+        hold.release()
+
+
+def test_private_folder_is_not_reachable_for_another_account(tmp_path: Path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    stranger = Account(uid=os.geteuid() + 4242, gid=4242)
+    assert not is_reachable(closed / "file", stranger)
+    assert is_reachable(Path("/usr/bin/env"), stranger)
+    assert is_reachable(closed / "file", None)
+
+
+def test_programs_out_of_reach_are_copied_with_their_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("kindling_platform.embedded.account.SHARED_ROOT", tmp_path / "shared")
+    source = tmp_path / "closed"
+    (source / "tool/bin").mkdir(parents=True)
+    (source / "tool.libs").mkdir()
+    (source / "tool/bin/run").write_text("#!")
+    (source / "tool.libs/lib.so").write_text("lib")
+    source.chmod(0o700)
+    stranger = Account(uid=os.geteuid() + 4242, gid=4242)
+    copied = reachable_copy(source, ("tool/bin", "tool.libs", "absent"), stranger)
+    assert copied != source
+    assert (copied / "tool/bin/run").read_text() == "#!" and (copied / "tool.libs/lib.so").exists()
+    assert reachable_copy(source, ("tool/bin", "tool.libs", "absent"), stranger) == copied
+    assert reachable_copy(source, ("tool/bin",), None) == source
