@@ -55,7 +55,9 @@ def reference_load(folder: Path) -> Any:
     ).eval()
 
 
-def adapter_make(model_folder: Path, folder: Path, *, seed: int = 1, scale: float = 0.1, **config: Any) -> Path:
+def adapter_make(
+    model_folder: Path, folder: Path, *, seed: int = 1, scale: float = 0.1, **config: Any
+) -> Path:
     """Write a PEFT adapter whose B is not zero, for the model in ``model_folder``."""
     import peft
 

@@ -11,6 +11,7 @@ from kindling_engine.core.link import FrontLink
 from kindling_engine.core.replies import step_item
 from kindling_engine.core.startup import Parts
 from kindling_engine.core.tickets import RequestTicket
+from kindling_engine.core.warmup import step_tokens_for, warm_up_request
 from kindling_engine.protocol.ipc import (
     Cancel,
     CoreReady,
@@ -24,7 +25,6 @@ from kindling_engine.protocol.ipc import (
     ToCore,
     ToFront,
 )
-from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.sampling.sampler import Draw, Logprobs
 from kindling_engine.scheduler.plan import Outcome, StepPlan
 from kindling_engine.scheduler.request import Request
@@ -50,13 +50,25 @@ class EngineCore:
         self._stats_at_s = 0.0
 
     def ready(self) -> CoreReady:
-        """Generate warm-up tokens and describe the model."""
-        ticket = RequestTicket(SamplingParams(temperature=0.0), on_outcome=lambda outcome: None)
-        prompt = [1 % self._parts.config.vocab_size] * 4
-        request = Request(id="warm-up", tokens=prompt, max_tokens=2, grant=2, salt="warm-up", payload=ticket)
-        self._admit(request, time.monotonic())
-        while self._scheduler.has_work:
-            self._step(time.monotonic())
+        """Generate warm-up tokens, set the step's size on a CPU, and describe the model. Raises what a step
+        raises.
+        """
+        vocab_size, max_length = self._parts.config.vocab_size, self._scheduler.max_length
+        prefill_s = float("inf")
+        for index in range(2):
+            request = warm_up_request(index, vocab_size=vocab_size, max_length=max_length)
+            self._admit(request, time.monotonic())
+            started_s = time.monotonic()
+            self._step(started_s)
+            prefill_s = min(prefill_s, time.monotonic() - started_s)
+            while self._scheduler.has_work:
+                self._step(time.monotonic())
+            if request.made == 0:
+                raise RuntimeError("the model made no warm-up token")
+        if self._parts.device.type == "cpu":
+            self._scheduler.step_tokens = step_tokens_for(
+                prefill_s, request.prompt_len, self._scheduler.step_tokens
+            )
         config = self._parts.config
         return CoreReady(
             context_length=self._scheduler.max_length,

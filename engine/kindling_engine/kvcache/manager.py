@@ -36,10 +36,14 @@ class KvManager:
             chain_seed(revision=self._revision, adapter=adapter, salt=salt, kv_dtype=self._kv_dtype)
         )
 
-    def prefix_find(self, table: BlockTable, tokens: Sequence[int]) -> list[tuple[int, bytes]]:
-        """Known blocks, with their hashes, for the longest cached prefix of ``tokens``.
+    def prefix_find(
+        self, table: BlockTable, tokens: Sequence[int]
+    ) -> tuple[list[tuple[int, bytes]], bytes | None]:
+        """Known blocks, with their hashes, for the longest cached prefix of ``tokens``, and the first hash
+        missed.
 
-        The last token is always left over: its logits are needed, and they are not in the cache.
+        The last token is always left over: its logits are needed, and they are not in the cache. The missed
+        hash is None when every full block is known.
         """
         found: list[tuple[int, bytes]] = []
         tip = table.seed
@@ -47,9 +51,9 @@ class KvManager:
             tip = chain_next(tip, tokens[start : start + PAGE_SIZE])
             block = self.pool.lookup(tip)
             if block is None:
-                break
+                return found, tip
             found.append((block, tip))
-        return found
+        return found, None
 
     def prefix_take(self, table: BlockTable, found: list[tuple[int, bytes]]) -> int:
         """Start an empty table with found blocks and return the number of tokens they hold."""

@@ -75,7 +75,7 @@ class ModelRunner:
         parts = dict(
             zip(
                 (row.request.id for row in ordered),
-                logits.split([row.count for row in ordered]),
+                logits.split_with_sizes([row.count for row in ordered]),
                 strict=True,
             )
         )

@@ -6,6 +6,7 @@ back from idleness is lifted to the level of the others, so that nobody saves up
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Container
 
 from kindling_engine.scheduler.request import Request
 
@@ -51,11 +52,13 @@ class FairQueue:
         if not lane:
             del self._lanes[key]
 
-    def peek(self, now_s: float) -> Request | None:
-        """The request whose turn it is."""
+    def peek(self, now_s: float, skip: Container[tuple[str, int]] = ()) -> Request | None:
+        """The request whose turn it is, leaving out the lanes ``(tenant, priority)`` in ``skip``."""
         best: Request | None = None
         best_key: tuple[int, float, float] | None = None
         for (tenant, priority), lane in self._lanes.items():
+            if (tenant, priority) in skip:
+                continue
             request = next(iter(lane.values()))
             aged = priority + int((now_s - request.arrived_s) / AGEING_S)
             key = (-aged, self._counters.get(tenant, 0.0), request.arrived_s)

@@ -43,6 +43,8 @@ class Request:
     cached_tokens: int = field(default=0, init=False)
     admitted_s: float | None = field(default=None, init=False)
     parked_until_s: float = field(default=0.0, init=False)
+    claim: bytes | None = field(default=None, init=False)
+    """Hash of the first block it computes that others may wait to share."""
     suspect: bool = field(default=False, init=False)
     """Its blocks may hold NaN: an adapter's output that no finite sample has vouched for yet."""
 

@@ -32,13 +32,14 @@ class Scheduler:
         self.max_length = min(context_length, kv.pool.capacity * PAGE_SIZE)
         self._kv = kv
         self._max_batch = max_batch
-        self._step_tokens = max(step_tokens, max_batch)
+        self.step_tokens = max(step_tokens, max_batch)
         self._grant_wait_s = grant_wait_s
         self._requests: dict[str, Request] = {}
         self._queue = FairQueue()
         self._running: list[Request] = []
         self._parked: dict[str, Request] = {}
         self._released: list[str] = []
+        self._claims: set[bytes] = set()
 
     @property
     def active(self) -> int:
@@ -123,7 +124,7 @@ class Scheduler:
             if request.remaining == 1:
                 self._place(request, 1, rows)
         for request in tuple(self._running):
-            left = self._step_tokens - _tokens(rows)
+            left = self.step_tokens - _tokens(rows)
             if request.remaining > 1 and left > 0:
                 self._place(request, min(request.remaining, left), rows)
         self._admit(rows, now_s)
@@ -160,6 +161,8 @@ class Scheduler:
             # Prompt chunks of an adapter stay suspect until a finite sample; only a base model is trusted
             # blindly.
             request.suspect = bool(request.adapter) and not row.samples
+            if row.samples:
+                self._unclaim(request)
             if not request.suspect:
                 self._kv.publish(request.table, request.tokens, request.computed)
             if token is not None:
@@ -197,12 +200,19 @@ class Scheduler:
 
     def _admit(self, rows: dict[str, ScheduledRow], now_s: float) -> None:
         """Start waiting requests in their turn while seats, blocks and budget last."""
+        skip: set[tuple[str, int]] = set()
         while len(self._running) + len(self._parked_holding()) < self._max_batch:
-            left = self._step_tokens - _tokens(rows)
-            request = self._queue.peek(now_s)
+            left = self.step_tokens - _tokens(rows)
+            request = self._queue.peek(now_s, skip)
             if request is None or request.table is None or left < 1:
                 return
-            cached = self._kv.prefix_take(request.table, self._kv.prefix_find(request.table, request.tokens))
+            found, missed = self._kv.prefix_find(request.table, request.tokens)
+            if missed is not None and missed in self._claims:
+                # Somebody is computing the very block it needs next; a step or two later it is there to
+                # share.
+                skip.add((request.tenant, request.priority))
+                continue
+            cached = self._kv.prefix_take(request.table, found)
             fits = len(request.tokens) - cached <= left or self._partial_count(rows) < MAX_PARTIAL_PREFILLS
             if not fits or not self._make_room(request, rows):
                 self._kv.free(request.table)
@@ -212,6 +222,9 @@ class Scheduler:
                 request.admitted_s = now_s
                 request.cached_tokens = min(cached, request.prompt_len)
             request.computed = cached
+            if missed is not None:
+                request.claim = missed
+                self._claims.add(missed)
             self._run(request)
             self._place(request, min(request.remaining, left), rows)
 
@@ -273,7 +286,13 @@ class Scheduler:
         del self._requests[request.id]
         return Outcome(request, token, finish, error_code=error_code, error=error)
 
+    def _unclaim(self, request: Request) -> None:
+        if request.claim is not None:
+            self._claims.discard(request.claim)
+            request.claim = None
+
     def _drop_blocks(self, request: Request) -> None:
+        self._unclaim(request)
         if request.table is not None:
             self._kv.free(request.table, suspect=request.suspect)
         request.suspect = False

@@ -1,0 +1,34 @@
+"""First tokens after loading: they prove that the model runs, and measure how fast it reads a prompt."""
+
+import time
+
+from kindling_engine.core.tickets import RequestTicket
+from kindling_engine.sampling.params import SamplingParams
+from kindling_engine.scheduler.request import Request
+
+PROMPT_TOKENS = 64
+# A step should not hold decoding neighbours up for longer than a reader notices.
+_STEP_TARGET_S = 0.25
+_MIN_STEP_TOKENS = 64
+# One greedy and one filtered draw, so that neither path is met first by a customer.
+_PARAMS = (SamplingParams(temperature=0.0), SamplingParams(temperature=0.8, top_p=0.9, seed=1))
+
+
+def warm_up_request(index: int, *, vocab_size: int, max_length: int) -> Request:
+    """A request that prefills and decodes; its own salt keeps it from meeting cached blocks."""
+    count = max(1, min(PROMPT_TOKENS, max_length - 2))
+    return Request(
+        id=f"warm-up/{index}",
+        tokens=[token % vocab_size for token in range(1, count + 1)],
+        max_tokens=2,
+        grant=2,
+        salt=f"warm-up/{index}",
+        arrived_s=time.monotonic(),
+        payload=RequestTicket(_PARAMS[index % len(_PARAMS)], on_outcome=lambda outcome: None),
+    )
+
+
+def step_tokens_for(prefill_s: float, prompt_tokens: int, limit: int) -> int:
+    """Prompt tokens per step that keep a step near its target time, given one measured prefill."""
+    affordable = int(prompt_tokens * _STEP_TARGET_S / max(prefill_s, 1e-6))
+    return min(limit, max(_MIN_STEP_TOKENS, affordable))

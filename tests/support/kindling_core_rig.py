@@ -1,0 +1,77 @@
+"""An engine core without its process: messages in, steps on demand, answers collected."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from kindling_engine.core.engine import EngineCore
+from kindling_engine.core.options import CoreOptions
+from kindling_engine.core.startup import parts_build
+from kindling_engine.protocol.ipc import Sampling, Step, StepItem, Submit, ToCore, ToFront
+
+GREEDY = Sampling(temperature=0.0, ignore_eos=True)
+
+
+@dataclass
+class Rig:
+    """The core on one thread with a clock of its own, real weights and real adapter loading."""
+
+    core: EngineCore
+    sent: list[ToFront]
+    blobs: Path
+    clock_s: float = field(default_factory=time.monotonic)
+
+    def submit(self, request_id: str, prompt: list[int], *, max_tokens: int = 8, **fields) -> None:
+        fields.setdefault("grant", max_tokens)
+        fields.setdefault("sampling", GREEDY)
+        self.turn(Submit(id=request_id, prompt_ids=prompt, max_tokens=max_tokens, **fields))
+
+    def turn(self, *messages: ToCore) -> None:
+        self.clock_s += 0.001
+        self.core.turn(list(messages), self.clock_s)
+
+    def items(self) -> Iterator[StepItem]:
+        for message in self.sent:
+            if isinstance(message, Step):
+                yield from message.items
+
+    def tokens(self, request_id: str) -> list[int]:
+        return [token for item in self.items() if item.id == request_id for token in item.token_ids]
+
+    def end(self, request_id: str) -> StepItem | None:
+        return next((item for item in self.items() if item.id == request_id and item.finish), None)
+
+    def run_until(self, *request_ids: str, timeout_s: float = 60.0) -> None:
+        self.wait(lambda: all(self.end(request_id) for request_id in request_ids), timeout_s)
+
+    def wait(self, condition, timeout_s: float = 60.0) -> None:
+        """Turn until the condition holds; real time passes only while an adapter is being loaded."""
+        stop = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < stop, "the core did not get there"
+            self.turn()
+            if not self.core._scheduler.has_work:
+                time.sleep(0.002)
+
+    def answers(self, kind: type) -> list:
+        return [message for message in self.sent if isinstance(message, kind)]
+
+
+def rig_make(model: Path, blobs: Path, **options) -> Rig:
+    torch.set_num_threads(1)
+    sent: list[ToFront] = []
+    parts = parts_build(
+        CoreOptions(
+            socket=blobs / "unused",
+            model=model,
+            model_ref="kindling/tiny",
+            blobs=blobs,
+            device="cpu",
+            **options,
+        ),
+        wake=lambda: None,
+    )
+    return Rig(EngineCore(parts, blobs=blobs, send=sent.append), sent, blobs)

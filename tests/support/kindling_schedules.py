@@ -1,0 +1,112 @@
+"""A scheduler with a pretended model: blocks hold labels instead of numbers, so that a wrong share is seen."""
+
+from dataclasses import dataclass, field
+
+from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
+from kindling_engine.scheduler.plan import Outcome, StepPlan
+from kindling_engine.scheduler.request import Request
+from kindling_engine.scheduler.scheduler import Scheduler
+
+
+@dataclass
+class Pretended:
+    """Runs plans by writing, for every token, a label of all that its KV would depend on."""
+
+    num_blocks: int = 12
+    context_length: int = 96
+    max_batch: int = 4
+    step_tokens: int = 24
+    now_s: float = 0.0
+    slots: dict[int, tuple] = field(default_factory=dict)
+    ended: dict[str, Outcome] = field(default_factory=dict)
+    made: dict[str, list[int]] = field(default_factory=dict)
+    plans: list[StepPlan] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kv = KvManager(num_blocks=self.num_blocks, revision="r", kv_dtype="f")
+        self.scheduler = Scheduler(
+            kv=self.kv,
+            context_length=self.context_length,
+            max_batch=self.max_batch,
+            step_tokens=self.step_tokens,
+        )
+
+    def add(self, request: Request) -> Request:
+        request.arrived_s = self.now_s
+        self.note(self.scheduler.add(request, self.now_s))
+        return request
+
+    def cancel(self, request_id: str) -> None:
+        self.note(self.scheduler.cancel(request_id))
+
+    def note(self, outcome: Outcome | None) -> None:
+        if outcome is None:
+            return
+        assert outcome.request.id not in self.ended, "news of a request that had ended"
+        if outcome.token is not None:
+            self.made.setdefault(outcome.request.id, []).append(outcome.token)
+        if outcome.finish:
+            self.ended[outcome.request.id] = outcome
+
+    def step(self, bad: frozenset[str] = frozenset()) -> StepPlan | None:
+        """One step; requests in ``bad`` get no finite logits."""
+        self.now_s += 0.01
+        plan = self.scheduler.plan(self.now_s)
+        if plan is None:
+            return None
+        self.plans.append(plan)
+        assert plan.num_tokens == sum(row.count for row in plan.rows) <= self.scheduler.step_tokens
+        assert len({row.request.id for row in plan.rows}) == len(plan.rows) <= self.max_batch
+        for block in plan.scrub:
+            for slot in range(block * PAGE_SIZE, (block + 1) * PAGE_SIZE):
+                self.slots.pop(slot, None)
+        written: set[int] = set()
+        for row in plan.rows:
+            for position in range(row.start, row.start + row.count):
+                slot = self._slot(row.request, position)
+                assert slot not in written, "two requests write to one slot"
+                written.add(slot)
+                self.slots[slot] = _label(row.request, position)
+        for row in plan.rows:
+            for position in range(row.start + row.count):
+                slot = self._slot(row.request, position)
+                assert self.slots.get(slot) == _label(row.request, position), "a block holds something else"
+        tokens = [
+            None if row.request.id in bad else token_of(row.request) for row in plan.rows if row.samples
+        ]
+        for outcome in self.scheduler.commit(plan, tokens, self.now_s):
+            self.note(outcome)
+        return plan
+
+    def drain(self, limit: int = 5000) -> None:
+        for _ in range(limit):
+            for outcome in self.scheduler.expire(self.now_s):
+                self.note(outcome)
+            if self.scheduler.has_work:
+                assert self.step() is not None, "work is left, but nothing can run"
+            elif self.scheduler.next_deadline_s() is None:
+                return
+            else:
+                self.now_s += 1.0
+        raise AssertionError("the schedule does not end")
+
+    def assert_nothing_is_held(self) -> None:
+        pool = self.kv.pool
+        assert pool.free_count == pool.capacity
+        assert all(pool.refs(block) == 0 for block in range(1, pool.capacity + 1))
+        assert self.scheduler.active == self.scheduler.waiting == 0
+
+    def _slot(self, request: Request, position: int) -> int:
+        assert request.table is not None
+        block = request.table.blocks[position // PAGE_SIZE]
+        assert block != 0 and self.kv.pool.refs(block) > 0
+        return block * PAGE_SIZE + position % PAGE_SIZE
+
+
+def token_of(request: Request) -> int:
+    """The pretended model: the next token depends on all tokens so far."""
+    return 10 + (sum(request.tokens) * 31 + len(request.tokens)) % 50
+
+
+def _label(request: Request, position: int) -> tuple:
+    return (request.adapter, request.salt, tuple(request.tokens[: position + 1]))
