@@ -11,6 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.ports import hold_port
@@ -103,7 +105,7 @@ def test_valkey_answers_with_the_password_only(valkey: ValkeyServer):
         assert client.ping()
         assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
     with (
-        redis.Redis(port=valkey.port) as stranger,
+        redis.Redis(port=valkey.port, retry=Retry(NoBackoff(), 0)) as stranger,
         pytest.raises(redis.AuthenticationError),
     ):
         stranger.ping()
