@@ -1,0 +1,49 @@
+"""An address that others can reach is refused until everything it needs is set."""
+
+import dataclasses
+
+import pytest
+
+from kindling_platform.config.env import Env, load_env
+from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.public_bind import check_bind, is_loopback
+
+OWN = dict.fromkeys(("KINDLING_SECRET_KEY", "KINDLING_KEY_PEPPER", "KINDLING_AGENT_TOKEN"), "x" * 48)
+
+
+def settings(**changed: object) -> Env:
+    needed = {**OWN, "KINDLING_DATABASE_URL": "postgresql://x/y", "KINDLING_REDIS_URL": "redis://x"}
+    return dataclasses.replace(load_env(needed), **changed)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_nothing(host: str):
+    check_bind(settings(host=host))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "example.org", "2001:db8::1"])
+def test_other_addresses_are_public(host: str):
+    assert not is_loopback(host)
+
+
+def test_public_address_names_everything_that_is_missing(monkeypatch: pytest.MonkeyPatch):
+    for name in (*OWN, "KINDLING_PUBLIC_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(EmbeddedError) as refused:
+        check_bind(settings(host="0.0.0.0"))
+    assert refused.value.code == "public_bind_refused"
+    for name in (*OWN, "KINDLING_SMTP_URL", "KINDLING_PUBLIC_URL"):
+        assert name in refused.value.message
+
+
+def test_public_address_is_accepted_when_all_is_set(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {**OWN, "KINDLING_PUBLIC_URL": "https://ai.example.org"}.items():
+        monkeypatch.setenv(name, value)
+    check_bind(settings(host="0.0.0.0", smtp_url="smtp://mail.example.org"))
+
+
+def test_public_address_without_https_is_refused(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {**OWN, "KINDLING_PUBLIC_URL": "http://ai.example.org"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EmbeddedError, match="KINDLING_PUBLIC_URL"):
+        check_bind(settings(host="0.0.0.0", smtp_url="smtp://mail.example.org"))
