@@ -13,12 +13,12 @@ import httpx
 import psycopg
 import redis
 import uvicorn
-from kindling_platform.config.env import Env, load_env
 from psycopg import sql
 
 from kindling_billing import holds
+from kindling_platform.config.env import Env, load_env
 from kindling_platform.gateway.app import Gateway, create_app
-from kindling_platform.gateway.lifespan import serve_lifespan
+from kindling_platform.gateway.lifespan import asgi_application
 from kindling_platform.keys import secret
 
 INPUT, CACHED_INPUT, OUTPUT = 100_000, 50_000, 400_000
@@ -115,14 +115,8 @@ class GatewayServer:
     """uvicorn with the gateway, in a thread."""
 
     def __init__(self, gateway: Gateway) -> None:
-        async def application(scope, receive, send) -> None:
-            if scope["type"] == "lifespan":
-                await serve_lifespan(gateway, receive, send)
-            else:
-                await gateway(scope, receive, send)
-
         config = uvicorn.Config(
-            application, host="127.0.0.1", port=0, lifespan="on", access_log=False, log_level="warning",
+            asgi_application(gateway), host="127.0.0.1", port=0, lifespan="on", access_log=False, log_level="warning",
             timeout_graceful_shutdown=2,
         )  # fmt: skip
         self.gateway = gateway

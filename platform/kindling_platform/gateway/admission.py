@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from kindling_billing.rating import Price, event_cost_picousd
-
 from kindling_billing.holds import HELD, hold_nano
+from kindling_billing.rating import Price, event_cost_picousd
 from kindling_platform.gateway.ask import Ask
 from kindling_platform.gateway.errors import insufficient_credit
 from kindling_platform.gateway.wallets import Wallets
@@ -25,7 +24,10 @@ class Usage:
 class Admission:
     """The hold of one request; `granted` is the total of output tokens that it covers."""
 
-    __slots__ = ("_owner_id", "_price", "_prompt_picousd", "_wallets", "granted", "request_id", "wanted")
+    __slots__ = (
+        *("_owner_id", "_price", "_prompt_picousd", "_wallets"),
+        *("granted", "request_id", "touched", "wanted"),
+    )
 
     def __init__(
         self, wallets: Wallets, *, owner_id: str, request_id: str, ask: Ask, price: Price, context_length: int
@@ -37,6 +39,7 @@ class Admission:
         self.request_id = request_id
         self.wanted = min(ask.max_tokens or context_length, context_length)
         self.granted = 0
+        self.touched = False
 
     async def admit(self, *, first_tokens: int) -> None:
         """Hold the prompt and up to `first_tokens` of output; raises 402 when not even one is affordable."""
@@ -75,6 +78,7 @@ class Admission:
     async def _grow(self, tokens: int) -> bool:
         if tokens <= self.granted:
             return False
+        self.touched = True  # before the call: one that is cancelled may have placed its hold
         reply = await self._wallets.acquire(self._owner_id, self.request_id, self._total_nano(tokens))
         if reply.state != HELD:
             tokens = min(tokens, self._affordable(reply.available_nano))

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindling_billing.rating import Price
-
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
 from kindling_platform.gateway.database import MODEL_BY_NAME, MODELS_OF_ORG, Database

@@ -11,6 +11,14 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 POOL_SIZE = 4
 WAIT_S = 2.0
 STATEMENT_TIMEOUT_MS = 2000
+# A server that vanished without a word is given up within seconds instead of the kernel's hours.
+CONNECTION = {
+    "connect_timeout": 2,
+    "tcp_user_timeout": 5000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 
 KEY_BY_DIGEST = (
     "SELECT key_id, org_id, org_slug, org_salt, scopes, expires_at, revoked, suspended"
@@ -47,7 +55,7 @@ class Database:
             open=False,
             check=AsyncConnectionPool.check_connection,
             configure=_configure,
-            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 2},
+            kwargs=CONNECTION | {"autocommit": True, "row_factory": dict_row},
             name="gateway",
         )
 

@@ -92,7 +92,7 @@ class Inference:
             self._extension.cancel()
         self._leave()
         usage = self._events.usage
-        if not self._admission.granted:
+        if not self._admission.touched:
             return
         if usage is not None and not self._events.failed:
             self._admission.settle(usage)

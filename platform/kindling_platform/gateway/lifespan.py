@@ -3,20 +3,39 @@
 import asyncio
 import signal
 import threading
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Protocol
 
-from kindling_platform.gateway.request import Receive, Send
+from kindling_platform.gateway.request import Receive, Scope, Send
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Served(Protocol):
-    """What can be started, drained and stopped."""
+    """What can be started, called, drained and stopped."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
     async def startup(self) -> None: ...
 
     async def shutdown(self) -> None: ...
 
     def drain(self) -> None: ...
+
+
+def asgi_application(served: Served) -> Application:
+    """A whole ASGI application: the lifespan opens and closes what is served, HTTP goes to it."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await serve_lifespan(served, receive, send)
+        elif scope["type"] == "http":
+            await served(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+
+    return application
 
 
 async def serve_lifespan(served: Served, receive: Receive, send: Send) -> None:

@@ -17,6 +17,7 @@ Headers = list[tuple[bytes, bytes]]
 BODY_CAP_BYTES = 8 * 1024 * 1024
 DISCARD_CAP_BYTES = 256 * 1024 * 1024
 DISCARD_TIMEOUT_S = 10.0
+BODY_TIMEOUT_S = 120.0
 JSON_HEADER = (b"content-type", b"application/json")
 
 
@@ -72,19 +73,12 @@ class Request:
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > BODY_CAP_BYTES:
             raise BodyTooLargeError
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            part = message.get("body", b"")
-            size += len(part)
-            if size > BODY_CAP_BYTES:
-                raise BodyTooLargeError
-            parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                return await self._read_body()
+        except TimeoutError as error:
+            message = f"The request body did not arrive within {BODY_TIMEOUT_S:.0f} seconds."
+            raise GatewayError(408, "request_timeout", message) from error
 
     async def wait_until_gone(self) -> None:
         """Return when the client has closed the connection; only after the body was read."""
@@ -127,6 +121,21 @@ class Request:
         await self.write(body)
         await self._discard()
         await self.end()
+
+    async def _read_body(self) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > BODY_CAP_BYTES:
+                raise BodyTooLargeError
+            parts.append(part)
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _discard(self) -> None:
         left = DISCARD_CAP_BYTES

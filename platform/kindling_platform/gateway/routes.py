@@ -3,12 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-RESERVED_SLUGS = frozenset(
-    {
-        *("v1", "inference", "api", "admin", "console", "static", "accounts", "healthz", "metrics", "stripe"),
-        *("docs", "status"),
-    }
-)
+from kindling_platform.common.slugs import RESERVED
 
 
 class Action(StrEnum):
@@ -55,7 +50,7 @@ def split_prefix(path: str) -> tuple[str | None, str] | None:
         return None
     if head == "inference":
         return None, rest
-    return None if head in RESERVED_SLUGS else (head, rest)
+    return None if head in RESERVED else (head, rest)
 
 
 def route_find(path: str) -> Route | None:

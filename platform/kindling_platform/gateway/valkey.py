@@ -99,7 +99,7 @@ class _Connection(asyncio.Protocol):
             waiter.exception()
             return waiter
         self._waiting.append(waiter)
-        self._transport.write(hiredis.pack_command(command))
+        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub is too narrow
         return waiter
 
 

@@ -104,14 +104,17 @@ class Wallets:
         # Without Valkey each process sees its own holds only: the balance may be overspent by what the
         # other processes have in flight, and by no more.
         balance, loaded_at = await self._balance(owner_id)
-        unposted = self._unposted[owner_id]
+        unposted = self._unposted.get(owner_id, {})
         for settled_id, (_, posted_by) in list(unposted.items()):
             if posted_by < loaded_at:
                 del unposted[settled_id]
-        others = sum(amount for held_id, amount in self._live[owner_id].items() if held_id != request_id)
+        if not unposted:
+            self._unposted.pop(owner_id, None)
+        live = self._live.get(owner_id, {})
+        others = sum(amount for held_id, amount in live.items() if held_id != request_id)
         spent = sum(amount for amount, _ in unposted.values())
         available = holds.balance_nano(balance.picousd) - others - spent
-        mine = self._live[owner_id].get(request_id, 0)
+        mine = live.get(request_id, 0)
         if total_nano > available and total_nano > mine:
             return HoldReply(REFUSED, available)
         return HoldReply(HELD, available - total_nano)
@@ -128,10 +131,10 @@ class Wallets:
         return Balance(int(row["balance_picousd"]), int(row["version"])) if row else Balance(0, 0)
 
     def _forget(self, owner_id: str, request_id: str) -> int:
-        live = self._live[owner_id]
+        live = self._live.get(owner_id, {})
         held = live.pop(request_id, 0)
         if not live:
-            del self._live[owner_id]
+            self._live.pop(owner_id, None)
         return held
 
     def _spawn(self, script: str, owner_id: str, args: list[str]) -> None:

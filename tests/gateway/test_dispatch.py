@@ -1,0 +1,84 @@
+"""One port for both halves: which paths go to the gateway and which to Django."""
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from kindling_gateway import eventually
+from kindling_platform.gateway.routes import Action, Route, route_find
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/v1/chat/completions", Route(Action.CHAT)),
+        ("/inference/v1/completions", Route(Action.COMPLETION)),
+        ("/acme/v1/chat/completions", Route(Action.CHAT, "acme")),
+        ("/v1/models", Route(Action.MODELS)),
+        ("/v1/models/a/b", Route(Action.MODEL, None, "a/b")),
+        ("/acme/v1/models/b#c", Route(Action.MODEL, "acme", "b#c")),
+        ("/v1", Route(Action.ROOT)),
+        ("/v1/", Route(Action.ROOT)),
+        ("/acme/v1", Route(Action.ROOT, "acme")),
+        ("/v1/models/", Route(Action.UNKNOWN)),
+        ("/v1/else", Route(Action.UNKNOWN)),
+        ("/", None),
+        ("/console/", None),
+        ("/api/v1/models", None),
+        ("/accounts/v1/x", None),
+        ("/static/v1/x", None),
+        ("/v10/chat/completions", None),
+        ("/a/b/v1/models", None),
+        ("//v1/models", None),
+        ("/healthz", None),
+    ],
+)
+def test_paths(path: str, expected: Route | None):
+    assert route_find(path) == expected
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = [sys.executable, "-m", "uvicorn", "kindling_platform.config.asgi_all:application"]
+    log = (tmp_path_factory.mktemp("web") / "log").open("wb")
+    process = subprocess.Popen([*server, "--port", str(port), "--lifespan", "on"], stderr=log, stdout=log)
+    try:
+        eventually(lambda: is_up(f"http://127.0.0.1:{port}"), seconds=30)
+        yield f"http://127.0.0.1:{port}"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) is not None
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+def is_up(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/inference/v1/models", "/acme/v1/models"])
+def test_the_gateway_answers_its_paths(url: str, path: str):
+    reply = httpx.get(url + path)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert "x-request-id" in reply.headers
+    assert "content-security-policy" not in reply.headers
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/no-such-page"])
+def test_django_answers_the_others(url: str, path: str):
+    reply = httpx.get(url + path)
+    assert reply.status_code in (200, 302, 404)
+    assert "x-request-id" not in reply.headers
+    assert reply.headers["x-content-type-options"] == "nosniff"
