@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from kindling_core_rig import rig_make
-from kindling_tiny_models import FAMILIES, VOCAB, model_make, reference_load
 
+from kindling_core_rig import rig_make
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
 from kindling_engine.scheduler.request import Request
+from kindling_tiny_models import FAMILIES, VOCAB, model_make, reference_load
 
 TOLERANCE = 1e-4
 

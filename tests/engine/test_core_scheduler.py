@@ -2,9 +2,8 @@
 
 from zlib import crc32
 
-from kindling_schedules import Pretended
-
 from kindling_engine.scheduler.request import Request, RequestState
+from kindling_schedules import Pretended
 
 
 def _request(

@@ -2,9 +2,9 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kindling_schedules import Pretended, token_of
 
 from kindling_engine.scheduler.request import Request
+from kindling_schedules import Pretended, token_of
 
 # Few distinct prompts of few distinct tokens, so that prefixes meet often.
 prompts = st.one_of(

@@ -164,7 +164,8 @@ class AdapterCache:
             return
         pinned = sum(entry.loaded.weights.size_bytes for entry in self._ready.values() if entry.pins)
         if pinned >= self._budget_bytes:
-            self._no_room_since_s = self._no_room_since_s or now_s
+            if self._no_room_since_s is None:
+                self._no_room_since_s = now_s
             return
         self._no_room_since_s = None
         self._loading = wanted.adapter

@@ -1,0 +1,155 @@
+"""The adapter cache: budget, pins, eviction, failures, and order among those who wait."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from kindling_engine.lora.batch import AdapterWeights
+from kindling_engine.lora.cache import AdapterCache, Settled
+from kindling_engine.lora.errors import AdapterError
+from kindling_engine.lora.loader import LoadedAdapter
+from kindling_engine.lora.peft_config import peft_scaling_read
+
+
+class Shelf:
+    """Adapters of given sizes; a load of a held name waits until it is let go."""
+
+    def __init__(self, budget_bytes: int, **sizes: int) -> None:
+        self.sizes = sizes
+        self.loads: list[str] = []
+        self.gates: dict[str, threading.Event] = {}
+        self.ended = threading.Semaphore(0)
+        self.cache = AdapterCache(budget_bytes=budget_bytes, load=self._load, wake=self.ended.release)
+
+    def acquire(self, name: str, ticket: object, now_s: float = 0.0) -> bool:
+        return self.cache.acquire(name, Path(name), ticket, now_s)
+
+    def settle(self, now_s: float = 0.0) -> list[Settled]:
+        """Wait for one load to end, then poll."""
+        assert self.ended.acquire(timeout=10)
+        return self.cache.poll(now_s)
+
+    def ready(self) -> list[str]:
+        return [name for name, state, _loaded, _pins in self.cache.states() if state == "ready"]
+
+    def _load(self, folder: Path) -> LoadedAdapter:
+        name = folder.name
+        self.loads.append(name)
+        if name in self.gates:
+            assert self.gates[name].wait(10)
+        if name not in self.sizes:
+            raise AdapterError("files", "not there")
+        return LoadedAdapter(AdapterWeights((), self.sizes[name], 1), ())
+
+
+def test_loads_once_for_all_who_wait_and_is_there_at_once_afterwards():
+    shelf = Shelf(100, a=10)
+    assert not shelf.acquire("a", "t1") and not shelf.acquire("a", "t2")
+    assert [settled.ticket for settled in shelf.settle()] == ["t1", "t2"]
+    assert shelf.acquire("a", "t3")
+    assert shelf.loads == ["a"]
+    assert shelf.cache.states()[0][3] == 3
+
+
+def test_the_least_recently_used_goes_when_the_budget_is_full():
+    shelf = Shelf(25, a=10, b=10, c=10)
+    for name in "ab":
+        shelf.acquire(name, name)
+        shelf.settle()
+        shelf.cache.release(name)
+    assert shelf.acquire("a", "again")
+    shelf.cache.release("a")
+    shelf.acquire("c", "c")
+    shelf.settle()
+    assert shelf.ready() == ["a", "c"]
+
+
+def test_what_is_in_use_is_never_evicted():
+    shelf = Shelf(15, a=10, b=10)
+    shelf.acquire("a", "a")
+    shelf.settle()
+    shelf.acquire("b", "b")
+    assert [settled.ticket for settled in shelf.settle()] == ["b"], "one adapter beyond the budget is borne"
+    assert shelf.ready() == ["a", "b"]
+    shelf.cache.release("a")
+    assert shelf.ready() == ["b"]
+
+
+def test_a_failure_reaches_those_who_asked_for_it_and_nobody_else():
+    shelf = Shelf(100, good=1)
+    shelf.acquire("bad", "t1")
+    shelf.acquire("good", "t2")
+    (failed,) = shelf.settle()
+    assert (failed.ticket, failed.error.code) == ("t1", "files")
+    (settled,) = shelf.settle()
+    assert (settled.ticket, settled.error) == ("t2", None)
+
+
+def test_an_adapter_larger_than_the_budget_is_refused():
+    shelf = Shelf(5, a=10)
+    shelf.acquire("a", "t")
+    assert shelf.settle()[0].error.code == "size"
+
+
+def test_a_slow_load_holds_up_nobody_whose_adapter_is_there():
+    shelf = Shelf(100, hot=1, cold=1)
+    shelf.acquire("hot", "t0")
+    shelf.settle()
+    shelf.gates["cold"] = threading.Event()
+    shelf.acquire("cold", "t1", 0.0)
+    assert shelf.acquire("hot", "t2", 60.0)
+    assert shelf.cache.poll(60.0) == []
+    shelf.gates["cold"].set()
+    assert [settled.ticket for settled in shelf.settle(60.0)] == ["t1"]
+
+
+def test_without_room_hot_adapters_cannot_keep_a_cold_one_out_for_ever():
+    shelf = Shelf(10, hot=10, cold=10)
+    shelf.acquire("hot", "t0")
+    shelf.settle()
+    assert not shelf.acquire("cold", "t1", 0.0)
+    assert shelf.acquire("hot", "t2", 1.0), "for a moment the hot one goes on"
+    assert not shelf.acquire("hot", "t3", 3.0), "then it queues behind the cold one"
+    assert shelf.cache.poll(3.0) == []
+    shelf.cache.release("hot")
+    shelf.cache.release("hot")
+    assert shelf.cache.poll(3.1) == [] or shelf.ready()
+    tickets = [settled.ticket for settled in shelf.settle(3.2)]
+    assert "t1" in tickets
+
+
+def test_a_withdrawn_ticket_is_not_settled():
+    shelf = Shelf(100, a=1)
+    ticket = object()
+    shelf.acquire("a", ticket)
+    assert shelf.cache.withdraw(ticket) and not shelf.cache.withdraw(ticket)
+    assert shelf.settle() == []
+
+
+def test_a_pin_released_twice_is_refused():
+    shelf = Shelf(100, a=1)
+    shelf.acquire("a", "t")
+    shelf.settle()
+    shelf.cache.release("a")
+    with pytest.raises(RuntimeError, match="more often"):
+        shelf.cache.release("a")
+
+
+def test_weights_are_those_loaded():
+    shelf = Shelf(100, a=7)
+    shelf.acquire("a", "t")
+    shelf.settle()
+    assert shelf.cache.weights("a").size_bytes == 7
+    assert torch.is_inference_mode_enabled() is False
+
+
+@pytest.mark.parametrize("key", ["(a+)+$", "model.layers.[0-9].q_proj", "", ".*"])
+def test_expressions_in_alpha_pattern_are_refused(tmp_path, key):
+    import json
+
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({"lora_alpha": 8, "alpha_pattern": {key: 2}}))
+    with pytest.raises(AdapterError, match="alpha_pattern"):
+        peft_scaling_read(path)
