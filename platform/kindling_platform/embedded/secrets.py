@@ -1,12 +1,22 @@
 """Secrets made at the first start, kept in `HOME/secrets.env` for their owner's eyes alone."""
 
 import secrets as random
+from collections.abc import Callable
 from pathlib import Path
 
 from kindling_platform.embedded.files import write_private
 from kindling_platform.keys import secret
 
 HEADER = "# Made by Kindling at its first start. Who reads this file owns this installation.\n"
+
+MAKERS: dict[str, Callable[[], str]] = {
+    "KINDLING_SECRET_KEY": lambda: random.token_urlsafe(48),
+    "KINDLING_KEY_PEPPER": lambda: random.token_hex(32),
+    "KINDLING_AGENT_TOKEN": lambda: random.token_urlsafe(32),
+    "KINDLING_BOOTSTRAP_API_KEY": secret.generate,
+    "KINDLING_POSTGRES_PASSWORD": lambda: random.token_hex(24),
+    "KINDLING_VALKEY_PASSWORD": lambda: random.token_hex(24),
+}
 
 
 def secrets_ensure(path: Path) -> dict[str, str]:
@@ -26,13 +36,3 @@ def secrets_read(path: Path) -> dict[str, str]:
     lines = (line.strip() for line in path.read_text().splitlines())
     pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     return {name.strip(): value.strip() for name, value in pairs}
-
-
-MAKERS = {
-    "KINDLING_SECRET_KEY": lambda: random.token_urlsafe(48),
-    "KINDLING_KEY_PEPPER": lambda: random.token_hex(32),
-    "KINDLING_AGENT_TOKEN": lambda: random.token_urlsafe(32),
-    "KINDLING_BOOTSTRAP_API_KEY": secret.generate,
-    "KINDLING_POSTGRES_PASSWORD": lambda: random.token_hex(24),
-    "KINDLING_VALKEY_PASSWORD": lambda: random.token_hex(24),
-}

@@ -1,0 +1,126 @@
+"""The command line as a customer of a running stack uses it, and how it fails without one."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kindling_engine.starter import ADAPTER_PATHS
+from kindling_stack import Stack
+
+
+class Shell:
+    """The command in a home of its own, against one address."""
+
+    def __init__(self, home: Path, url: str, key: str = "") -> None:
+        self.home = home
+        self.url = url
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("KINDLING_")}
+        self.env = clean | {
+            "XDG_CONFIG_HOME": str(home / "config"),
+            "KINDLING_HOME": str(home / "none"),
+            "COLUMNS": "160",
+        }
+        if key:
+            self.env |= {"KINDLING_URL": url, "KINDLING_API_KEY": key}
+
+    def run(self, *arguments: str, good: bool = True, stdin: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "kindling_platform.cli", *arguments],
+            env=self.env, input=stdin, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert (done.returncode == 0) is good, (arguments, done.stdout, done.stderr)
+        return done.stdout if good else done.stderr
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path, "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def customer(stack: Stack, tmp_path: Path) -> Shell:
+    tenant = stack.sign_up(f"cli-{tmp_path.name[-12:].replace('_', '-')}")
+    return Shell(tmp_path, stack.url, tenant.key)
+
+
+def test_without_a_key_it_says_what_to_run(shell: Shell):
+    assert "kindling login" in shell.run("models", good=False)
+
+
+def test_unreachable_address_is_named(shell: Shell):
+    refused = shell.run("login", "--url", "http://127.0.0.1:9", "--key", "kd_x", good=False)
+    assert "http://127.0.0.1:9 does not answer" in refused and "[unreachable]" in refused
+    assert not (shell.home / "config").exists()
+
+
+def test_address_of_another_kind_is_refused(shell: Shell):
+    assert "[invalid_url]" in shell.run("login", "--url", "file:///etc/passwd", "--key", "x", good=False)
+
+
+def test_folder_without_an_adapter_is_refused_before_anything_is_sent(shell: Shell, tmp_path: Path):
+    shell.env |= {"KINDLING_API_KEY": "kd_x", "KINDLING_URL": "http://127.0.0.1:9"}
+    refused = shell.run("adapters", "push", str(tmp_path), "--base", "kindling/spark", good=False)
+    assert "[files_missing]" in refused
+
+
+@pytest.mark.stack
+def test_login_keeps_the_key_privately_and_later_commands_find_it(stack: Stack, tmp_path: Path):
+    tenant = stack.sign_up("cli-login")
+    shell = Shell(tmp_path, stack.url)
+    assert "Logged in" in shell.run("login", "--url", stack.url, "--key", tenant.key)
+    kept = tmp_path / "config/kindling/credentials.json"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert "kindling/spark" in shell.run("models")
+
+
+@pytest.mark.stack
+def test_wrong_key_is_not_kept(stack: Stack, tmp_path: Path):
+    shell = Shell(tmp_path, stack.url)
+    assert "[invalid_api_key]" in shell.run("login", "--url", stack.url, "--key", "kd_live_no", good=False)
+    assert not (tmp_path / "config").exists()
+
+
+@pytest.mark.stack
+def test_adapter_is_checked_pushed_listed_and_called(customer: Shell, tmp_path: Path):
+    folder = tmp_path / "intent"
+    shutil.copytree(ADAPTER_PATHS["intent"], folder)
+    assert "fits kindling/spark" in customer.run("adapters", "check", str(folder))
+    pushed = customer.run("adapters", "push", str(folder))
+    assert "is ready" in pushed
+    ref = next(word for word in pushed.split() if word.endswith("/intent"))
+    (row,) = json.loads(customer.run("adapters", "list", "--json"))
+    assert row["name"] == "intent" and row["state"] == "ready"
+    assert customer.run("chat", "-m", ref, "--max-tokens", "12", "I was charged twice").strip()
+
+
+@pytest.mark.stack
+def test_broken_adapter_is_explained_here_and_there(customer: Shell, tmp_path: Path):
+    folder = tmp_path / "broken"
+    shutil.copytree(ADAPTER_PATHS["intent"], folder)
+    config = json.loads((folder / "adapter_config.json").read_text()) | {"peft_type": "PROMPT_TUNING"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    for verb in ("check", "push"):
+        assert "[peft_type]" in customer.run("adapters", verb, str(folder), good=False)
+
+
+@pytest.mark.stack
+def test_conversation_goes_on_line_by_line_and_shows_in_usage(customer: Shell):
+    said = customer.run("chat", "--max-tokens", "8", stdin="Hello\nTell me a story\n")
+    assert len([line for line in said.splitlines() if line.strip()]) >= 2
+    assert "Balance: $" in customer.run("usage")
+
+
+@pytest.mark.stack
+def test_keys_are_made_listed_and_revoked(customer: Shell, tmp_path: Path):
+    made = customer.run("keys", "create", "laptop", "--scope", "inference", "--scope", "read").strip()
+    row = next(row for row in json.loads(customer.run("keys", "list", "--json")) if row["name"] == "laptop")
+    assert made.startswith("kd_live_") and row["last4"] == made[-4:]
+    customer.run("keys", "revoke", row["id"])
+    other = Shell(tmp_path / "other", customer.url, made)
+    assert "key" in other.run("usage", good=False)
