@@ -1,0 +1,106 @@
+"""The price book and the double-entry ledger. Posted rows are protected by triggers in the database."""
+
+from datetime import UTC, datetime
+
+from django.db import models
+
+from kindling_billing.ids import new_billing_id
+
+
+def price_id() -> str:
+    return new_billing_id("prc")
+
+
+def account_id() -> str:
+    return new_billing_id("lac")
+
+
+def transaction_id() -> str:
+    return new_billing_id("ltx")
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class PriceVersion(models.Model):
+    """Prices of one sku from a moment on, in pico-dollars per token; never edited."""
+
+    id = models.CharField(primary_key=True, max_length=32, default=price_id, editable=False)
+    sku = models.CharField(max_length=64)
+    input_picousd = models.BigIntegerField()
+    cached_input_picousd = models.BigIntegerField()
+    output_picousd = models.BigIntegerField()
+    valid_from = models.DateTimeField(default=utc_now)
+    created_at = models.DateTimeField(default=utc_now)
+    created_by = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["sku", "-valid_from"])]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(input_picousd__gte=0, cached_input_picousd__gte=0, output_picousd__gte=0),
+                name="prices_are_not_negative",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sku} from {self.valid_from:%Y-%m-%d %H:%M}"
+
+
+class LedgerAccount(models.Model):
+    """An account and its balance: the sum of its entries. `version` grows with every posting."""
+
+    class Kind(models.TextChoices):
+        WALLET = "wallet"
+        PROMO = "promo"
+        RECEIVABLE = "receivable"
+        REVENUE = "revenue"
+        STRIPE_CLEARING = "stripe_clearing"
+        TAX = "tax"
+        ADJUSTMENT = "adjustment"
+        ROUNDING = "rounding"
+
+    id = models.CharField(primary_key=True, max_length=32, default=account_id, editable=False)
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    owner_id = models.CharField(max_length=32, blank=True)
+    balance_picousd = models.DecimalField(max_digits=38, decimal_places=0, default=0)
+    version = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["kind", "owner_id"], name="one_account")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.owner_id}".strip()
+
+
+class LedgerTransaction(models.Model):
+    """One movement of money, with the one cause that may ever post it."""
+
+    id = models.CharField(primary_key=True, max_length=32, default=transaction_id, editable=False)
+    source_type = models.CharField(max_length=32)
+    source_id = models.CharField(max_length=64)
+    memo = models.CharField(max_length=200, blank=True)
+    data = models.JSONField(default=dict)
+    posted_at = models.DateTimeField(default=utc_now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["source_type", "source_id"], name="one_posting")]
+
+    def __str__(self) -> str:
+        return f"{self.source_type} {self.source_id}"
+
+
+class LedgerEntry(models.Model):
+    """One side of a transaction; positive is money to the account."""
+
+    id = models.BigAutoField(primary_key=True)
+    transaction = models.ForeignKey(LedgerTransaction, on_delete=models.PROTECT, related_name="entries")
+    account = models.ForeignKey(LedgerAccount, on_delete=models.PROTECT, related_name="entries")
+    amount_picousd = models.DecimalField(max_digits=38, decimal_places=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["account", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.account}: {self.amount_picousd}"

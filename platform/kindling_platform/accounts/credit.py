@@ -1,0 +1,63 @@
+"""The credit that a new organisation begins with, and the bounds that keep it from being harvested."""
+
+import ipaddress
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from kindling_billing.money import pico_to_usd_text, usd_to_pico
+from kindling_billing.services import credit_grant
+from kindling_platform.accounts.actor import user_actor
+from kindling_platform.accounts.models import Organisation, User
+from kindling_platform.audit.services import audit_record
+from kindling_platform.common.clock import now
+
+WINDOW = timedelta(hours=1)
+MAX_PER_ADDRESS = 20
+MAX_IN_ALL = 300
+LOCK = 0x6B64_0001
+TOO_MANY = "No starting credit was given, because many accounts were made in a short time. Ask the operator for some."
+
+
+@transaction.atomic
+def signup_credit_grant(*, org: Organisation, user: User) -> bool:
+    """Give a new organisation its starting credit; False, with a note on the organisation, above the bounds."""
+    amount_picousd = usd_to_pico(settings.KINDLING_ENV.signup_credit_usd)
+    if amount_picousd == 0:
+        return False
+    actor = user_actor(user, ip=user.signup_ip)
+    if _too_many(user):
+        org.signup_credit_note = TOO_MANY
+        org.save(update_fields=["signup_credit_note"])
+        audit_record(actor=actor, action="credit.withheld", target=org.id, organisation_id=org.id)
+        return False
+    posted = credit_grant(
+        owner_id=org.id,
+        amount_picousd=amount_picousd,
+        source_id=f"signup:{org.id}",
+        memo="Starting credit",
+        actor_id=user.id,
+    )
+    if posted:
+        data = {"usd": pico_to_usd_text(amount_picousd)}
+        audit_record(actor=actor, action="credit.granted", target=org.id, organisation_id=org.id, data=data)
+    return posted is not None
+
+
+def _too_many(user: User) -> bool:
+    # One at a time, or many sign-ups in the same instant would each see the count before the others.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+    recent = User.objects.filter(
+        created_at__gt=now() - WINDOW,
+        memberships__role="owner",
+        memberships__organisation__signup_credit_note="",
+    ).exclude(id=user.id)
+    if recent.distinct().count() >= MAX_IN_ALL:
+        return True
+    address = user.signup_ip
+    # On one's own machine everybody has the same address.
+    if address is None or ipaddress.ip_address(address).is_loopback:
+        return False
+    return recent.filter(signup_ip=address).distinct().count() >= MAX_PER_ADDRESS

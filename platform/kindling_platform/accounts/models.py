@@ -1,0 +1,86 @@
+"""People, organisations, and who may act for which."""
+
+import secrets
+
+from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
+from django.db import models
+
+from kindling_platform.accounts.roles import ROLE_CHOICES
+from kindling_platform.common.models import Created, id_field
+
+
+class UserManager(BaseUserManager["User"]):
+    """Makes users whose e-mail address is their name."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: object) -> "User":
+        user = self.model(email=self.normalize_email(email).lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: object) -> "User":
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get(email__iexact=username)
+
+
+class User(Created, AbstractBaseUser, PermissionsMixin):
+    """A person who signs in with an e-mail address."""
+
+    id = id_field("usr")
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=120, blank=True)
+    is_staff = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+    signup_ip = models.GenericIPAddressField(null=True, blank=True)
+
+    objects = UserManager()
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: list[str] = []
+
+    def __str__(self) -> str:
+        return self.email
+
+
+def new_salt() -> str:
+    """Thirty-two random bytes as hex."""
+    return secrets.token_hex(32)
+
+
+class Organisation(Created):
+    """A tenant: owns keys, adapters, usage and a wallet. Exactly one is the operator's."""
+
+    id = id_field("org")
+    slug = models.SlugField(max_length=48, unique=True)
+    name = models.CharField(max_length=120)
+    is_operator = models.BooleanField(default=False)
+    suspended_at = models.DateTimeField(null=True, blank=True)
+    salt = models.CharField(max_length=64, default=new_salt, editable=False)
+    signup_credit_note = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["is_operator"], condition=models.Q(is_operator=True), name="one_operator_organisation"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Membership(Created):
+    """A user's role in an organisation."""
+
+    id = id_field("mem")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    organisation = models.ForeignKey(Organisation, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=ROLE_CHOICES)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "organisation"], name="one_membership")]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.organisation}"

@@ -1,0 +1,47 @@
+"""One table says what each role may do, for the console and the API alike."""
+
+from typing import Protocol
+
+READ = frozenset(
+    {
+        "models.read",
+        "adapters.read",
+        "keys.read",
+        "usage.read",
+        "billing.read",
+        "deployments.read",
+        "team.read",
+    }
+)
+BUILD = frozenset({"adapters.write", "keys.write", "deployments.write", "playground.use"})
+ROLE_ACTIONS: dict[str, frozenset[str]] = {
+    "owner": READ | BUILD | {"billing.write", "team.write"},
+    "admin": READ | BUILD | {"billing.write", "team.write"},
+    "developer": READ | BUILD,
+    "viewer": READ,
+    "billing": frozenset({"usage.read", "billing.read", "billing.write", "models.read"}),
+}
+ROLE_CHOICES = [(role, role.capitalize()) for role in ROLE_ACTIONS]
+OPERATOR = "operator"
+
+
+class OrganisationLike(Protocol):
+    @property
+    def is_operator(self) -> bool: ...
+
+
+class MembershipLike(Protocol):
+    @property
+    def role(self) -> str: ...
+
+    @property
+    def organisation(self) -> OrganisationLike: ...
+
+
+def can(membership: MembershipLike | None, action: str) -> bool:
+    """Whether a member may do something; `operator` is for owners and admins of the operator's organisation."""
+    if membership is None:
+        return False
+    if action == OPERATOR:
+        return membership.organisation.is_operator and membership.role in {"owner", "admin"}
+    return action in ROLE_ACTIONS.get(membership.role, frozenset())

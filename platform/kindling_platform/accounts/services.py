@@ -1,0 +1,132 @@
+"""Makes users and organisations."""
+
+import secrets
+from typing import TypedDict
+
+from allauth.account.models import EmailAddress
+from django.db import IntegrityError, transaction
+
+from kindling_platform.accounts.actor import user_actor
+from kindling_platform.accounts.credit import signup_credit_grant
+from kindling_platform.accounts.models import Membership, Organisation, User
+from kindling_platform.audit.services import audit_record
+from kindling_platform.common.actors import SYSTEM, Actor
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.slugs import OPERATOR_SLUG, slug_from
+
+SLUG_ATTEMPTS = 8
+MAX_NAME_CHARS = 120
+OPERATOR_PASSWORD_BYTES = 15
+
+
+def user_register(*, email: str, password: str, name: str = "", ip: str | None = None) -> User:
+    """Make a user with an organisation of their own and the credit that new customers get.
+
+    Raises:
+        KindlingError: `email_taken`.
+    """
+    user = User(email=User.objects.normalize_email(email).lower(), name=name)
+    user.set_password(password)
+    return user_settle(user=user, ip=ip)
+
+
+@transaction.atomic
+def user_settle(*, user: User, ip: str | None = None) -> User:
+    """Save a new user and give them an organisation; the sign-up form and `user_register` both end here.
+
+    Raises:
+        KindlingError: `email_taken`.
+    """
+    if User.objects.filter(email__iexact=user.email).exists():
+        raise KindlingError("email_taken", "Somebody signed up with this e-mail address before.", 409)
+    user.email = user.email.lower()
+    user.signup_ip = ip
+    user.save()
+    actor = user_actor(user, ip=ip)
+    org = organisation_create(name=user.name or user.email.split("@")[0], owner=user, actor=actor)
+    audit_record(actor=actor, action="user.registered", target=user.id, organisation_id=org.id)
+    signup_credit_grant(org=org, user=user)
+    return user
+
+
+@transaction.atomic
+def organisation_create(*, name: str, owner: User, actor: Actor) -> Organisation:
+    """Make an organisation with a free slug and its owner as first member."""
+    for attempt in range(SLUG_ATTEMPTS):
+        slug = slug_from(name, distinct=attempt > 0)
+        if Organisation.objects.filter(slug=slug).exists():
+            continue
+        try:
+            with transaction.atomic():
+                org = Organisation.objects.create(slug=slug, name=name[:120])
+        except IntegrityError:
+            continue  # somebody took the slug in this very moment
+        Membership.objects.create(user=owner, organisation=org, role="owner")
+        audit_record(
+            actor=actor,
+            action="organisation.created",
+            target=org.id,
+            organisation_id=org.id,
+            data={"slug": slug},
+        )
+        return org
+    raise KindlingError("slug_taken", "No free name was found for the organisation. Try again.", 503)
+
+
+@transaction.atomic
+def user_rename(*, user: User, name: str, actor: Actor) -> User:
+    """Change the name that others see.
+
+    Raises:
+        KindlingError: `name_invalid`.
+    """
+    name = name.strip()
+    if len(name) > MAX_NAME_CHARS:
+        raise KindlingError("name_invalid", f"A name has at most {MAX_NAME_CHARS} characters.", param="name")
+    user.name = name
+    user.save(update_fields=["name"])
+    audit_record(actor=actor, action="user.renamed", target=user.id)
+    return user
+
+
+class _Operator(TypedDict):
+    is_staff: bool
+    is_superuser: bool
+
+
+@transaction.atomic
+def operator_ensure(*, email: str) -> tuple[User, str | None]:
+    """The operator and their organisation; the password is given once, when the user is made here."""
+    org, org_made = Organisation.objects.get_or_create(
+        slug=OPERATOR_SLUG, defaults={"name": "Kindling", "is_operator": True}
+    )
+    powers: _Operator = {"is_staff": True, "is_superuser": True}
+    user = User.objects.filter(email__iexact=email).first()
+    password = None
+    if user is None:
+        password = secrets.token_urlsafe(OPERATOR_PASSWORD_BYTES)
+        user = User.objects.create_user(email, password, **powers)
+    EmailAddress.objects.get_or_create(
+        user=user, email=user.email, defaults={"verified": True, "primary": True}
+    )
+    _, joined = Membership.objects.get_or_create(user=user, organisation=org, defaults={"role": "owner"})
+    if org_made or joined or password:
+        audit_record(actor=SYSTEM, action="operator.ensured", target=user.id, organisation_id=org.id)
+    return user, password
+
+
+@transaction.atomic
+def operator_password_reset(*, email: str) -> str:
+    """A new password for the operator.
+
+    Raises:
+        KindlingError: `operator_missing`.
+    """
+    user = User.objects.filter(email__iexact=email, is_staff=True).first()
+    if user is None:
+        raise KindlingError("operator_missing", f"There is no operator {email}.", 404)
+    password = secrets.token_urlsafe(OPERATOR_PASSWORD_BYTES)
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    audit_record(actor=SYSTEM, action="operator.password_reset", target=user.id)
+    return password

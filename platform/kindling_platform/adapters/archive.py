@@ -1,0 +1,77 @@
+"""Takes the two files out of a zip, bounded by what really unpacks, never by what the archive claims."""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from kindling_platform.adapters.files import CONFIG, LIMITS_BYTES, WEIGHTS, file_accepted
+from kindling_platform.common.errors import KindlingError
+
+MAX_ENTRIES = 64
+MAX_RATIO = 40  # weights hardly compress; a file that shrinks further is not one
+BLOCK_BYTES = 1024 * 1024
+
+
+def archive_open(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """The entries to take from a zip, by the plain names they will get.
+
+    Raises:
+        KindlingError: zip_refused, pickle_refused, file_not_expected, file_too_large.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise _refused("it is not a readable zip file") from error
+    if len(entries) > MAX_ENTRIES:
+        raise _refused(f"it holds more than {MAX_ENTRIES} files")
+    chosen: dict[str, zipfile.ZipInfo] = {}
+    for entry in entries:
+        if entry.is_dir() or "__MACOSX" in entry.filename:
+            continue
+        name = _plain_name(entry)
+        if not file_accepted(name):
+            continue
+        if name in chosen:
+            raise _refused(f"it holds {name} twice")
+        if entry.file_size > LIMITS_BYTES[name]:
+            raise KindlingError(
+                "file_too_large", f"{name} may have at most {LIMITS_BYTES[name]:,} bytes.", 413
+            )
+        if entry.file_size > MAX_RATIO * max(entry.compress_size, 1024):
+            raise _refused(f"{name} would unpack to more than {MAX_RATIO} times its size")
+        chosen[name] = entry
+    if set(chosen) != {CONFIG, WEIGHTS}:
+        raise _refused(f"it must hold {CONFIG} and {WEIGHTS}")
+    return chosen
+
+
+def archive_read(path: Path, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    """The content of one entry, in blocks.
+
+    Raises:
+        KindlingError: zip_refused, if it is damaged or longer than it claimed.
+    """
+    seen = 0
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(entry) as file:
+            while block := file.read(BLOCK_BYTES):
+                seen += len(block)
+                if seen > entry.file_size:
+                    raise _refused("a file is longer than the archive says")
+                yield block
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise _refused("a file in it is damaged or encrypted") from error
+
+
+def _plain_name(entry: zipfile.ZipInfo) -> str:
+    parts = PurePosixPath(entry.filename).parts
+    if ".." in parts or entry.filename.startswith("/") or "\\" in entry.filename or len(parts) > 3:
+        raise _refused(f"{entry.filename[:100]!r} leads out of the folder")
+    if entry.flag_bits & 0x1:
+        raise _refused("it is encrypted")
+    return parts[-1]
+
+
+def _refused(why: str) -> KindlingError:
+    return KindlingError("zip_refused", f"The zip file is refused: {why}.", param="zip")

@@ -1,0 +1,41 @@
+"""Reads adapters."""
+
+from django.db.models import Q
+
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.adapters.models import Adapter
+from kindling_platform.common.errors import not_found
+from kindling_platform.common.models import OrgQuerySet
+
+
+def adapter_list(*, org: Organisation) -> OrgQuerySet:
+    """An organisation's adapters, newest first."""
+    return (
+        Adapter.objects.for_org(org)
+        .exclude(state=Adapter.State.DELETED)
+        .select_related("base__organisation", "organisation", "created_by")
+        .prefetch_related("files")
+        .order_by("-created_at", "-id")
+    )
+
+
+def adapter_get(*, org: Organisation, adapter_id: str) -> Adapter:
+    """An adapter by id or by name.
+
+    Raises:
+        KindlingError: not_found.
+    """
+    adapter: Adapter | None = adapter_list(org=org).filter(Q(id=adapter_id) | Q(name=adapter_id)).first()
+    if adapter is None:
+        raise not_found("adapter")
+    return adapter
+
+
+def adapter_list_unvalidated() -> list[str]:
+    """Ids of adapters that wait for validation; for the sweep."""
+    return list(Adapter.objects.filter(state=Adapter.State.VALIDATING).values_list("id", flat=True))
+
+
+def adapter_get_any(*, adapter_id: str) -> Adapter | None:
+    """An adapter of whatever organisation; for the workers."""
+    return Adapter.objects.filter(id=adapter_id).select_related("base__organisation", "organisation").first()

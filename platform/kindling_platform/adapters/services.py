@@ -1,0 +1,294 @@
+"""The life of an adapter: create, receive files, complete, validate, delete."""
+
+from collections.abc import Iterable
+from typing import Any, TypedDict
+
+from django.db import IntegrityError, transaction
+
+from kindling_platform.accounts.actor import SYSTEM, Actor
+from kindling_platform.accounts.models import Organisation, User
+from kindling_platform.adapters.early_check import base_shape, early_report, report_json
+from kindling_platform.adapters.files import CONFIG, LIMITS_BYTES, WEIGHTS, file_accepted, size_checked
+from kindling_platform.adapters.models import Adapter, AdapterFile
+from kindling_platform.adapters.storage import upload_discard, upload_folder, upload_write
+from kindling_platform.audit.services import audit_record
+from kindling_platform.catalog.models import Model
+from kindling_platform.catalog.selectors import model_get
+from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError, not_found
+from kindling_platform.common.jobs import enqueue
+from kindling_platform.common.slugs import name_checked
+
+MAX_UPLOADS_AT_ONCE = 1000
+VALIDATE_JOB = "adapters.validate"
+
+
+class FileClaim(TypedDict):
+    """A file that will be uploaded."""
+
+    name: str
+    size_bytes: int
+
+
+def adapter_create(
+    *, org: Organisation, name: str, base_ref: str, files: list[FileClaim], actor: Actor
+) -> Adapter:
+    """Open an upload. A rejected or unfinished adapter of the same name makes way; a ready one does not.
+
+    Raises:
+        KindlingError: name_invalid, adapter_exists, not_found, not_lora_ready, too_many_uploads, and those of files.
+    """
+    name_checked(name)
+    base = model_get(org=org, ref=base_ref)
+    if not base.lora_ready:
+        raise KindlingError("not_lora_ready", f"{base.ref} does not take adapters.", param="base_model")
+    kept = {f["name"]: size_checked(f["name"], f["size_bytes"]) for f in files if file_accepted(f["name"])}
+    if Adapter.objects.for_org(org).filter(state=Adapter.State.UPLOADING).count() >= MAX_UPLOADS_AT_ONCE:
+        raise KindlingError(
+            "too_many_uploads", "Too many uploads are open; complete or delete some first.", 429
+        )
+    if Model.objects.for_org(org).filter(name=name).exists():
+        raise KindlingError("adapter_exists", f"{org.slug}/{name} is a model already.", 409, param="name")
+    try:
+        with transaction.atomic():
+            _make_way(org, name, actor)
+            adapter = Adapter.objects.create(
+                organisation=org,
+                base=base,
+                name=name,
+                size_bytes=sum(kept.values()),
+                created_by=User.objects.filter(id=actor.id).first() if actor.id else None,
+            )
+            AdapterFile.objects.bulk_create(
+                AdapterFile(adapter=adapter, name=file, size_bytes=size) for file, size in kept.items()
+            )
+            audit_record(actor=actor, action="adapter.create", target=adapter.id, organisation_id=org.id)
+    except IntegrityError as error:
+        raise _exists(org, name) from error
+    return adapter
+
+
+def adapter_file_put(
+    *,
+    org: Organisation,
+    adapter_id: str,
+    name: str,
+    blocks: Iterable[bytes],
+    actor: Actor,
+    offset: int = 0,
+    total_bytes: int | None = None,
+) -> AdapterFile:
+    """Receive a file or a part of it. Parts come in order; a part that was there already is received again.
+
+    Raises:
+        KindlingError: not_found, not_uploading, file_not_expected, range_mismatch, file_too_large, adapter_rejected.
+    """
+    adapter = _uploading(org, adapter_id)
+    if not file_accepted(name):
+        raise KindlingError("file_not_expected", f"{name} is not needed; leave it out.", param="name")
+    file = _file(adapter, name, total_bytes)
+    if total_bytes is not None and total_bytes != file.size_bytes:
+        raise KindlingError("range_mismatch", f"{name} was announced with {file.size_bytes:,} bytes.", 416)
+    if offset > file.received_bytes:
+        raise KindlingError(
+            "range_mismatch", f"{name} has {file.received_bytes:,} bytes; go on from there.", 416
+        )
+    limit = file.size_bytes or LIMITS_BYTES[name]
+    written = upload_write(adapter_id=adapter.id, name=name, offset=offset, blocks=blocks, limit_bytes=limit)
+    file.received_bytes = max(file.received_bytes, offset + written)
+    file.save(update_fields=["received_bytes"])
+    _check_early(adapter, actor)
+    return file
+
+
+def adapter_complete(*, org: Organisation, adapter_id: str, actor: Actor) -> Adapter:
+    """Say that all files are there; validation begins. Twice is the same as once.
+
+    Raises:
+        KindlingError: not_found, upload_incomplete, adapter_rejected.
+    """
+    with transaction.atomic():
+        adapter = _locked(org, adapter_id)
+        if adapter.state in {Adapter.State.VALIDATING, Adapter.State.READY}:
+            return adapter
+        if adapter.state == Adapter.State.REJECTED:
+            raise _rejected(adapter)
+        files = {file.name: file for file in adapter.files.all()}
+        missing = [name for name in (CONFIG, WEIGHTS) if not _is_whole(files.get(name))]
+        if missing:
+            raise KindlingError(
+                "upload_incomplete",
+                f"Not all bytes of {' and '.join(missing)} have arrived.",
+                409,
+                details=missing,
+            )
+        adapter.state = Adapter.State.VALIDATING
+        adapter.reason = "Waiting for a worker."
+        adapter.size_bytes = sum(file.size_bytes for file in files.values())
+        adapter.completed_at = now()
+        adapter.save(update_fields=["state", "reason", "size_bytes", "completed_at"])
+        audit_record(actor=actor, action="adapter.complete", target=adapter.id, organisation_id=org.id)
+        enqueue(VALIDATE_JOB, adapter_id=adapter.id)
+    return adapter
+
+
+@transaction.atomic
+def adapter_delete(*, org: Organisation, adapter_id: str, actor: Actor) -> None:
+    """Take an adapter out of service; requests that run go on. Its usage stays.
+
+    Raises:
+        KindlingError: not_found.
+    """
+    adapter = _locked(org, adapter_id)
+    _mark_deleted(adapter, actor)
+
+
+@transaction.atomic
+def adapter_validation_store(
+    *,
+    adapter_id: str,
+    token: str,
+    report: dict[str, Any],
+    content_hash: str = "",
+    error_code: str = "",
+    error: str = "",
+) -> bool:
+    """Store the outcome of a validation: rejected with an error code, ready without. False if the lease was lost."""
+    adapter = Adapter.objects.select_for_update().filter(id=adapter_id, lease_token=token).first()
+    if adapter is None or adapter.state != Adapter.State.VALIDATING:
+        return False
+    adapter.report = report
+    adapter.rank = report.get("rank") or None
+    adapter.lease_token, adapter.lease_expires_at = "", None
+    if error_code:
+        adapter.state, adapter.reason = Adapter.State.REJECTED, error[:300]
+        adapter.error_code, adapter.error = error_code[:64], error[:500]
+    else:
+        adapter.state, adapter.reason = Adapter.State.READY, ""
+        adapter.content_hash, adapter.ready_at = content_hash, now()
+    adapter.save()
+    audit_record(
+        actor=SYSTEM,
+        action=f"adapter.{adapter.state}",
+        target=adapter.id,
+        organisation_id=adapter.organisation_id,
+        data={"code": error_code},
+    )
+    transaction.on_commit(lambda: upload_discard(adapter_id=adapter_id))
+    return True
+
+
+def adapter_validation_postpone(*, adapter_id: str, token: str, reason: str) -> None:
+    """Give the lease back with a plain reason why the adapter is not ready yet."""
+    Adapter.objects.filter(id=adapter_id, lease_token=token).update(
+        reason=reason[:300], lease_token="", lease_expires_at=None
+    )
+
+
+def _check_early(adapter: Adapter, actor: Actor) -> None:
+    files = list(adapter.files.all())
+    report = early_report(
+        upload_folder(adapter.id),
+        {file.name: file.size_bytes for file in files},
+        {file.name: file.received_bytes for file in files},
+        base_shape(adapter.base),
+    )
+    failed = next((finding for finding in report.findings if finding.level == "fail"), None)
+    if failed is None:
+        return
+    with transaction.atomic():
+        row = _locked(adapter.organisation, adapter.id)
+        row.state, row.report = Adapter.State.REJECTED, report_json(report)
+        row.error_code, row.error, row.reason = failed.check, failed.message[:500], failed.message[:300]
+        row.save()
+        audit_record(
+            actor=actor,
+            action="adapter.rejected",
+            target=row.id,
+            organisation_id=row.organisation_id,
+            data={"code": failed.check},
+        )
+    upload_discard(adapter_id=adapter.id)
+    raise _rejected(row)
+
+
+def _rejected(adapter: Adapter) -> KindlingError:
+    return KindlingError("adapter_rejected", adapter.error, 409, details=adapter.report)
+
+
+def _make_way(org: Organisation, name: str, actor: Actor) -> None:
+    existing = (
+        Adapter.objects.for_org(org)
+        .select_for_update()
+        .filter(name=name)
+        .exclude(state=Adapter.State.DELETED)
+        .first()
+    )
+    if existing is None:
+        return
+    if existing.state not in {Adapter.State.UPLOADING, Adapter.State.REJECTED}:
+        raise _exists(org, name)
+    _mark_deleted(existing, actor)
+
+
+def _mark_deleted(adapter: Adapter, actor: Actor) -> None:
+    adapter.state = Adapter.State.DELETED
+    adapter.save(update_fields=["state"])
+    audit_record(
+        actor=actor, action="adapter.delete", target=adapter.id, organisation_id=adapter.organisation_id
+    )
+    transaction.on_commit(lambda: upload_discard(adapter_id=adapter.id))
+
+
+def _exists(org: Organisation, name: str) -> KindlingError:
+    return KindlingError(
+        "adapter_exists",
+        f"{org.slug}/{name} exists; choose another name or delete it first.",
+        409,
+        param="name",
+    )
+
+
+def _locked(org: Organisation, adapter_id: str) -> Adapter:
+    adapter: Adapter | None = (
+        Adapter.objects.for_org(org)
+        .select_for_update()
+        .filter(id=adapter_id)
+        .exclude(state=Adapter.State.DELETED)
+        .first()
+    )
+    if adapter is None:
+        raise not_found("adapter")
+    return adapter
+
+
+def _uploading(org: Organisation, adapter_id: str) -> Adapter:
+    adapter: Adapter | None = (
+        Adapter.objects.for_org(org)
+        .select_related("base__organisation", "organisation")
+        .filter(id=adapter_id)
+        .exclude(state=Adapter.State.DELETED)
+        .first()
+    )
+    if adapter is None:
+        raise not_found("adapter")
+    if adapter.state == Adapter.State.REJECTED:
+        raise _rejected(adapter)
+    if adapter.state != Adapter.State.UPLOADING:
+        raise KindlingError(
+            "not_uploading", "This adapter is complete; create a new one to upload again.", 409
+        )
+    return adapter
+
+
+def _file(adapter: Adapter, name: str, total_bytes: int | None) -> AdapterFile:
+    file = adapter.files.filter(name=name).first()
+    if file is not None:
+        return file
+    if total_bytes is None:
+        raise KindlingError("file_not_expected", f"{name} was not announced; send its size.", param="name")
+    return AdapterFile.objects.create(adapter=adapter, name=name, size_bytes=size_checked(name, total_bytes))
+
+
+def _is_whole(file: AdapterFile | None) -> bool:
+    return file is not None and file.received_bytes == file.size_bytes > 0

@@ -1,0 +1,114 @@
+"""Reads a Hugging Face model folder without torch: its config, its sizes, and a hash of its files."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from kindling_engine.protocol.safetensors_header import LENGTH, HeaderRefused, header_length, parse_header
+from kindling_platform.common.errors import KindlingError
+
+MAX_CONFIG_BYTES = 1024 * 1024
+HASHED_WHOLE_BYTES = 64 * 1024 * 1024
+CARD_LICENCE = re.compile(r"^license:\s*([\w.\-+ ]{1,80})\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """What a folder says of its model; `revision` is a sha256 over its files."""
+
+    architecture: str
+    context_length: int
+    vocab_size: int
+    parameters: int
+    shapes: dict[str, int]
+    licence: str
+    revision: str
+
+
+def model_folder_read(path: Path) -> ModelFolder:
+    """Read a folder.
+
+    Raises:
+        KindlingError: model_folder_invalid, with what is missing.
+    """
+    config = _config(path)
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise _invalid(f"{path} holds no .safetensors files; other formats are not served.")
+    if not (path / "tokenizer.json").is_file():
+        raise _invalid(f"{path} has no tokenizer.json.")
+    try:
+        heads = int(config["num_attention_heads"])
+        shapes = {
+            "hidden_size": int(config["hidden_size"]),
+            "intermediate_size": int(config["intermediate_size"]),
+            "num_layers": int(config["num_hidden_layers"]),
+            "heads": heads,
+            "kv_heads": int(config.get("num_key_value_heads") or heads),
+            "head_dim": int(config.get("head_dim") or int(config["hidden_size"]) // heads),
+        }
+        return ModelFolder(
+            architecture=str(config["architectures"][0]),
+            context_length=int(config["max_position_embeddings"]),
+            vocab_size=int(config["vocab_size"]),
+            parameters=sum(_parameters(file) for file in weights),
+            shapes=shapes,
+            licence=_licence(path),
+            revision=_revision(path),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise _invalid(f"{path}/config.json lacks a usable {error}.") from error
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        content = (path / "config.json").read_bytes()
+    except OSError as error:
+        raise _invalid(f"{path} has no readable config.json.") from error
+    try:
+        config = json.loads(content[:MAX_CONFIG_BYTES])
+    except ValueError as error:
+        raise _invalid(f"{path}/config.json is not valid JSON.") from error
+    if not isinstance(config, dict):
+        raise _invalid(f"{path}/config.json is not a JSON object.")
+    return config
+
+
+def _parameters(file: Path) -> int:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        try:
+            length = header_length(stream.read(LENGTH.size), size)
+            entries = parse_header(stream.read(length), size)
+        except HeaderRefused as refused:
+            raise _invalid(f"{file.name}: {refused}.") from refused
+    return sum(prod(entry.shape) for entry in entries)
+
+
+def _licence(path: Path) -> str:
+    """What the front matter of the model's card says."""
+    card = path / "README.md"
+    if not card.is_file():
+        return ""
+    text = card.read_text(encoding="utf-8", errors="replace")[:20_000]
+    found = CARD_LICENCE.search(text) if text.startswith("---") else None
+    return found[1].strip() if found else ""
+
+
+def _revision(path: Path) -> str:
+    """Names, sizes and beginnings of the files: enough to tell versions apart without reading 100 GB twice."""
+    whole = hashlib.sha256()
+    for file in sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")):
+        part = hashlib.sha256()
+        with file.open("rb") as stream:
+            part.update(stream.read(HASHED_WHOLE_BYTES))
+        whole.update(f"{file.name}\0{file.stat().st_size}\0{part.hexdigest()}\n".encode())
+    return whole.hexdigest()
+
+
+def _invalid(message: str) -> KindlingError:
+    return KindlingError("model_folder_invalid", message)

@@ -1,0 +1,34 @@
+"""Reads the catalog."""
+
+from django.db.models import Q
+
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.catalog.models import Model
+from kindling_platform.common.errors import KindlingError
+
+
+def model_list(*, org: Organisation) -> list[Model]:
+    """The models an organisation may use: public ones and its own, by reference."""
+    rows = Model.objects.filter(Q(is_public=True) | Q(organisation=org)).select_related("organisation")
+    return list(rows.order_by("organisation__slug", "name"))
+
+
+def model_get(*, org: Organisation, ref: str) -> Model:
+    """A model by `organisation/name`, by its name alone when it is the organisation's own, or by id.
+
+    Raises:
+        KindlingError: `model_not_found`.
+    """
+    slug, _, name = ref.rpartition("/")
+    named = Q(organisation__slug=slug or org.slug, name=name)
+    visible = Q(is_public=True) | Q(organisation=org)
+    row = Model.objects.filter(visible, named | Q(id=ref)).select_related("organisation").first()
+    if row is None:
+        text = f"There is no model {ref[:100]!r}, or it is not yours to use."
+        raise KindlingError("model_not_found", text, 404, param="model")
+    return row
+
+
+def model_name_list() -> dict[str, str]:
+    """References of all models by id."""
+    return {row.id: row.ref for row in Model.objects.select_related("organisation")}

@@ -1,0 +1,138 @@
+"""Brings models into the catalog."""
+
+import re
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+
+from kindling_billing.errors import BillingError
+from kindling_billing.models import PriceVersion
+from kindling_billing.services import price_publish
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.audit.services import audit_record
+from kindling_platform.catalog.folder import model_folder_read
+from kindling_platform.catalog.hub import snapshot_fetch
+from kindling_platform.catalog.models import Model
+from kindling_platform.common.actors import SYSTEM, Actor
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.slugs import name_checked
+
+REPO_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?")
+
+
+@transaction.atomic
+def model_import(
+    *,
+    org: Organisation,
+    name: str,
+    source_path: Path | str,
+    display_name: str = "",
+    description: str = "",
+    is_public: bool = False,
+    is_stand_in: bool = False,
+    lora_ready: bool = True,
+    licence: str = "",
+    actor: Actor = SYSTEM,
+) -> Model:
+    """Enter a Hugging Face folder under a name; a repeat brings the entry up to date.
+
+    Raises:
+        KindlingError: `name_invalid`, `name_taken`, `model_changed` when weights of another shape come under a
+            name that adapters stand on, and what `catalog.folder.model_folder_read` raises.
+    """
+    name_checked(name)
+    path = Path(source_path).resolve()
+    facts = model_folder_read(path)
+    values = {
+        "display_name": (display_name or name)[:120],
+        "description": description,
+        "architecture": facts.architecture,
+        "context_length": facts.context_length,
+        "parameters": facts.parameters,
+        "vocab_size": facts.vocab_size,
+        "shapes": facts.shapes,
+        "licence": (licence or facts.licence)[:80],
+        "source_path": str(path),
+        "revision": facts.revision,
+        "is_public": is_public,
+        "is_stand_in": is_stand_in,
+        "lora_ready": lora_ready,
+    }
+    if org.adapters.filter(name=name).exclude(state="deleted").exists():
+        raise KindlingError("name_taken", f"{org.slug}/{name} is an adapter already.", 409, param="name")
+    model = Model.objects.for_org(org).select_for_update(of=("self",)).filter(name=name).first()
+    if model is None:
+        model = Model.objects.create(organisation=org, name=name, **values)
+    else:
+        changed = {field: value for field, value in values.items() if getattr(model, field) != value}
+        if not changed:
+            return model
+        if changed.keys() & {"shapes", "architecture", "vocab_size"} and model.adapters.exists():
+            text = f"Adapters stand on {model.ref}; import a model of another shape under another name."
+            raise KindlingError("model_changed", text, 409)
+        for field, value in changed.items():
+            setattr(model, field, value)
+        model.save(update_fields=list(changed))
+    data = {"ref": model.ref, "revision": facts.revision}
+    audit_record(actor=actor, action="model.imported", target=model.id, organisation_id=org.id, data=data)
+    return model
+
+
+def hub_download(*, repo_id: str) -> Path:
+    """Fetch a model from the Hugging Face Hub into HOME/models; gives its folder. Files that are there are kept.
+
+    Raises:
+        KindlingError: `hub_not_found`, `hub_gated`, `hub_unreachable`.
+    """
+    if not REPO_ID.fullmatch(repo_id):
+        raise KindlingError("hub_not_found", f"{repo_id[:100]!r} is not the id of a model on the hub.", 404)
+    return snapshot_fetch(
+        repo_id=repo_id, target=settings.KINDLING_ENV.home / "models" / repo_id.replace("/", "--")
+    )
+
+
+def model_import_hub(
+    *, org: Organisation, repo_id: str, name: str = "", is_public: bool = False, actor: Actor = SYSTEM
+) -> Model:
+    """Fetch a model from the Hugging Face Hub and enter it.
+
+    Raises:
+        KindlingError: what `hub_download` and `model_import` raise.
+    """
+    wanted = name or re.sub(r"[^a-z0-9._-]+", "-", repo_id.rpartition("/")[2].lower())[:64].strip("-._")
+    name_checked(wanted)
+    folder = hub_download(repo_id=repo_id)
+    return model_import(
+        org=org, name=wanted, source_path=folder, display_name=repo_id, is_public=is_public, actor=actor
+    )
+
+
+@transaction.atomic
+def model_price_publish(
+    *, model: Model, input_picousd: int, cached_input_picousd: int, output_picousd: int, actor: Actor
+) -> PriceVersion:
+    """Set what a model and its adapters cost from now on, in pico-dollars per token.
+
+    Raises:
+        KindlingError: `amount_invalid`.
+    """
+    try:
+        price = price_publish(
+            sku=model.id,
+            input_picousd=input_picousd,
+            cached_input_picousd=cached_input_picousd,
+            output_picousd=output_picousd,
+            created_by=actor.label,
+        )
+    except BillingError as error:
+        raise KindlingError(error.code, error.message) from error
+    prices = {"input": input_picousd, "cached_input": cached_input_picousd, "output": output_picousd}
+    audit_record(
+        actor=actor,
+        action="price.published",
+        target=model.id,
+        organisation_id=model.organisation_id,
+        data=prices,
+    )
+    return price

@@ -1,0 +1,29 @@
+"""Every URL but `/v1`, which never reaches Django."""
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.urls import include, path
+
+
+def home(request: HttpRequest) -> HttpResponse:
+    """The front door leads to the console."""
+    return redirect("/console/")
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    """Whether this process answers; says nothing about others."""
+    return JsonResponse({"status": "ok"})
+
+
+urlpatterns = [
+    path("", home),
+    path("healthz", healthz),
+    path("console/", include("kindling_console.urls")),
+    path("accounts/", include("allauth.urls")),
+    path("api/", include("kindling_platform.api.urls")),
+    path("admin/", admin.site.urls),
+]
+handler403 = "kindling_console.pages.errors.forbidden"
+handler404 = "kindling_console.pages.errors.not_found"
+handler500 = "kindling_console.pages.errors.server_error"

@@ -1,0 +1,63 @@
+"""Reads deployments, replicas and events."""
+
+from django.db.models import F, Q, QuerySet
+
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.common.errors import not_found
+from kindling_platform.common.models import OrgQuerySet
+from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
+
+
+def deployment_list(*, org: Organisation | None = None) -> OrgQuerySet:
+    """An organisation's deployments, or everybody's for the operator."""
+    rows = Deployment.objects.select_related("model__organisation", "organisation").prefetch_related(
+        "replicas"
+    )
+    rows = rows if org is None else rows.filter(organisation_id=org.id)
+    return rows.order_by("-created_at", "-id")
+
+
+def deployment_list_live(*, model_id: str) -> QuerySet[Deployment]:
+    """Deployments of a model that have a ready replica."""
+    return deployment_list().filter(model_id=model_id, replicas__state="ready").distinct()
+
+
+def deployment_list_visible(*, org: Organisation) -> OrgQuerySet:
+    """What an organisation may see running: its own deployments and those of public models."""
+    return deployment_list().filter(Q(organisation_id=org.id) | Q(model__is_public=True))
+
+
+def deployment_get(*, org: Organisation | None, deployment_id: str) -> Deployment:
+    """A deployment by id; of any organisation when `org` is None, for operator and workers.
+
+    Raises:
+        KindlingError: not_found.
+    """
+    found: Deployment | None = deployment_list(org=org).filter(id=deployment_id).first()
+    if found is None:
+        raise not_found("deployment")
+    return found
+
+
+def deployment_list_unsettled() -> list[str]:
+    """Ids of deployments that are not as desired, or that run and so want watching."""
+    settled = Q(desired_state="stopped", state="stopped") & Q(replicas=None)
+    return list(Deployment.objects.exclude(settled).values_list("id", flat=True).distinct())
+
+
+def replica_list(*, deployment: Deployment | None = None) -> QuerySet[Replica]:
+    """Replicas of a deployment, or all of them."""
+    rows = Replica.objects.select_related("deployment").order_by("name")
+    return rows if deployment is None else rows.filter(deployment=deployment)
+
+
+def replica_list_ready(*, model_id: str) -> QuerySet[Replica]:
+    """Replicas that can answer for a model now."""
+    return Replica.objects.filter(
+        deployment__model_id=model_id, state="ready", generation=F("deployment__generation")
+    ).order_by("name")
+
+
+def event_list(*, deployment: Deployment, limit: int = 100) -> list[DeploymentEvent]:
+    """What happened to a deployment, newest first."""
+    return list(DeploymentEvent.objects.filter(deployment=deployment).order_by("-created_at", "-id")[:limit])

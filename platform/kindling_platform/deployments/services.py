@@ -1,0 +1,173 @@
+"""Says what should run, and records what does."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+
+from kindling_platform.accounts.actor import Actor
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.audit.services import audit_record
+from kindling_platform.catalog.models import Model
+from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError, not_found
+from kindling_platform.common.jobs import enqueue
+from kindling_platform.common.leases import lease_take
+from kindling_platform.common.slugs import name_checked
+from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
+
+RECONCILE_JOB = "deployments.reconcile"
+MAX_REPLICAS = 64
+
+
+@transaction.atomic
+def deployment_ensure(
+    *, org: Organisation, model: Model, name: str, actor: Actor, replicas: int = 1
+) -> Deployment:
+    """The deployment of this name, running this model; made if it is not there, a new generation if it changed.
+
+    Raises:
+        KindlingError: name_invalid, replicas_invalid.
+    """
+    name_checked(name)
+    if not 1 <= replicas <= MAX_REPLICAS:
+        raise KindlingError("replicas_invalid", f"Replicas are 1 to {MAX_REPLICAS}.", param="replicas")
+    found: Deployment | None = Deployment.objects.for_org(org).select_for_update().filter(name=name).first()
+    if found is None:
+        try:
+            with transaction.atomic():
+                found = Deployment.objects.create(
+                    organisation=org,
+                    model=model,
+                    name=name,
+                    desired_replicas=replicas,
+                    reason="Not started yet.",
+                )
+        except IntegrityError as error:
+            raise KindlingError(
+                "deployment_exists", f"There is a deployment {name!r}.", 409, param="name"
+            ) from error
+        event_add(
+            deployment=found, kind="created", message=f"Deployment of {model.ref} with {replicas} replica(s)."
+        )
+        audit_record(actor=actor, action="deployment.create", target=found.id, organisation_id=org.id)
+    elif found.model_id != model.id or found.desired_replicas != replicas:
+        if found.model_id != model.id:
+            found.generation += 1
+        found.model, found.desired_replicas = model, replicas
+        found.save(update_fields=["model", "desired_replicas", "generation"])
+        event_add(deployment=found, kind="changed", message=f"Now {model.ref} with {replicas} replica(s).")
+        audit_record(actor=actor, action="deployment.change", target=found.id, organisation_id=org.id)
+    enqueue(RECONCILE_JOB, deployment_id=found.id)
+    return found
+
+
+def deployment_start(*, org: Organisation, deployment_id: str, actor: Actor) -> Deployment:
+    """Ask for a deployment to run.
+
+    Raises:
+        KindlingError: not_found.
+    """
+    return _desire(org, deployment_id, Deployment.Desired.RUNNING, actor)
+
+
+def deployment_stop(*, org: Organisation, deployment_id: str, actor: Actor) -> Deployment:
+    """Ask for a deployment to stop; its requests are drained.
+
+    Raises:
+        KindlingError: not_found.
+    """
+    return _desire(org, deployment_id, Deployment.Desired.STOPPED, actor)
+
+
+def deployment_lease(*, deployment_id: str, ttl_s: float) -> str | None:
+    """A token for one step of the reconciler; None while another worker has it."""
+    return lease_take(Deployment.objects, pk=deployment_id, ttl_s=ttl_s)
+
+
+@transaction.atomic
+def deployment_apply(*, deployment_id: str, token: str, state: str, reason: str) -> bool:
+    """Write a step's outcome and give the lease back; False, and nothing written, if the lease was lost."""
+    found = Deployment.objects.select_for_update().filter(id=deployment_id, lease_token=token).first()
+    if found is None:
+        return False
+    if found.state != state:
+        event_add(deployment=found, kind=state, message=reason or f"The deployment is {state}.")
+    found.state, found.reason = state, reason[:300]
+    found.lease_token, found.lease_expires_at = "", None
+    found.save(update_fields=["state", "reason", "lease_token", "lease_expires_at"])
+    return True
+
+
+@transaction.atomic
+def replica_observe(
+    *,
+    deployment: Deployment,
+    name: str,
+    generation: int,
+    rank: int,
+    state: str,
+    url: str = "",
+    pid: int | None = None,
+    restarts: int = 0,
+    reason: str = "",
+    ready_at: datetime | None = None,
+) -> Replica:
+    """Record how a replica was seen just now; restarts and changes of state become events."""
+    before = Replica.objects.select_for_update().filter(name=name).first()
+    replica, _ = Replica.objects.update_or_create(
+        name=name,
+        defaults={
+            "deployment": deployment,
+            "generation": generation,
+            "rank": rank,
+            "state": state,
+            "url": url,
+            "pid": pid,
+            "restarts": restarts,
+            "reason": reason[:300],
+            "ready_at": ready_at,
+            "heartbeat_at": now(),
+        },
+    )
+    data = {"replica": name, "pid": pid, "restarts": restarts}
+    if before is not None and (restarts > before.restarts or (before.pid and pid and pid != before.pid)):
+        event_add(
+            deployment=deployment, kind="restarted", message=f"{name} died and was started again.", data=data
+        )
+    if before is None or before.state != state:
+        event_add(
+            deployment=deployment,
+            kind=f"replica_{state}",
+            message=f"{name} is {state}. {reason}".strip(),
+            data=data,
+        )
+    return replica
+
+
+def replica_forget(*, name: str) -> None:
+    """Drop the row of a replica that was deleted on purpose and whose usage log was read to its end."""
+    Replica.objects.filter(name=name).delete()
+
+
+def event_add(*, deployment: Deployment, kind: str, message: str, data: dict[str, Any] | None = None) -> None:
+    """Note something that happened to a deployment."""
+    DeploymentEvent.objects.create(
+        deployment=deployment, kind=kind[:40], message=message[:300], data=data or {}
+    )
+
+
+@transaction.atomic
+def _desire(org: Organisation, deployment_id: str, desired: str, actor: Actor) -> Deployment:
+    found: Deployment | None = (
+        Deployment.objects.for_org(org).select_for_update().filter(id=deployment_id).first()
+    )
+    if found is None:
+        raise not_found("deployment")
+    if found.desired_state != desired:
+        found.desired_state = desired
+        found.save(update_fields=["desired_state"])
+        event_add(deployment=found, kind="desired", message=f"{actor.label} asked for it to be {desired}.")
+        audit_record(actor=actor, action=f"deployment.{desired}", target=found.id, organisation_id=org.id)
+    enqueue(RECONCILE_JOB, deployment_id=found.id)
+    return found

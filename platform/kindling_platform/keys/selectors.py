@@ -1,0 +1,39 @@
+"""Reads API keys."""
+
+from django.conf import settings
+
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.common.errors import not_found
+from kindling_platform.keys import secret
+from kindling_platform.keys.models import ApiKey
+
+
+def key_list(*, org: Organisation) -> list[ApiKey]:
+    """An organisation's keys, newest first; the playground's short-lived ones are left out."""
+    rows = ApiKey.objects.for_org(org).exclude(kind=ApiKey.Kind.PLAYGROUND).select_related("created_by")
+    return list(rows.order_by("-created_at", "-id"))
+
+
+def key_get(*, org: Organisation, key_id: str) -> ApiKey:
+    """One key of an organisation.
+
+    Raises:
+        KindlingError: `not_found`.
+    """
+    key = ApiKey.objects.for_org(org).filter(id=key_id).select_related("created_by").first()
+    if key is None:
+        raise not_found("key")
+    return key
+
+
+def key_name_list(*, org: Organisation) -> dict[str, str]:
+    """Names of all keys by id, the playground's too."""
+    return dict(ApiKey.objects.for_org(org).values_list("id", "name"))
+
+
+def key_find(*, text: str) -> ApiKey | None:
+    """The key of a text that a client sent, whatever its state; None when it was never issued."""
+    if not secret.is_wellformed(text):
+        return None
+    digest = secret.digest(text, settings.KINDLING_ENV.key_pepper)
+    return ApiKey.objects.filter(digest=digest).select_related("organisation").first()

@@ -1,0 +1,124 @@
+"""Makes and revokes API keys."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from kindling_platform.accounts.models import Organisation, User
+from kindling_platform.audit.services import audit_record
+from kindling_platform.common.actors import Actor
+from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError, not_found
+from kindling_platform.keys import secret
+from kindling_platform.keys.models import SCOPES, ApiKey
+
+MAX_KEYS = 500
+MAX_NAME_CHARS = 80
+
+
+def pepper_id(pepper: str) -> str:
+    """Names the pepper that a digest was made with, without telling it."""
+    return hashlib.sha256(b"kindling pepper " + pepper.encode()).hexdigest()[:8]
+
+
+@transaction.atomic
+def key_create(
+    *,
+    org: Organisation,
+    name: str,
+    scopes: Sequence[str],
+    actor: Actor,
+    expires_at: datetime | None = None,
+    kind: str = ApiKey.Kind.USER,
+    secret_text: str | None = None,
+) -> tuple[ApiKey, str]:
+    """Make a key; its text is returned here and never again. `secret_text` stores a given key instead.
+
+    Raises:
+        KindlingError: `name_invalid`, `scopes_invalid`, `expiry_invalid`, `key_malformed`, `key_exists`,
+            `key_limit_reached`.
+    """
+    name = name.strip()
+    wanted = [scope for scope in SCOPES if scope in set(scopes)]
+    if not 1 <= len(name) <= MAX_NAME_CHARS:
+        raise KindlingError("name_invalid", "Give the key a name of 1 to 80 characters.", param="name")
+    if not wanted or set(scopes) - set(SCOPES):
+        text = f"Choose one or more scopes among {', '.join(SCOPES)}."
+        raise KindlingError("scopes_invalid", text, param="scopes")
+    if expires_at is not None and expires_at <= now():
+        raise KindlingError("expiry_invalid", "The expiry must lie in the future.", param="expires_at")
+    if secret_text is not None and not secret.is_wellformed(secret_text):
+        raise KindlingError("key_malformed", "This text is not a key.", param="secret_text")
+    active = ApiKey.objects.for_org(org).filter(kind=ApiKey.Kind.USER, revoked_at=None)
+    if kind == ApiKey.Kind.USER and active.count() >= MAX_KEYS:
+        text = f"An organisation may have {MAX_KEYS} keys. Revoke one that is not used any more."
+        raise KindlingError("key_limit_reached", text, 409)
+    text = secret_text or secret.generate()
+    pepper = settings.KINDLING_ENV.key_pepper
+    digest = secret.digest(text, pepper)
+    if ApiKey.objects.filter(digest=digest).exists():
+        raise KindlingError("key_exists", "This key is stored already.", 409)
+    key = ApiKey.objects.create(
+        organisation=org,
+        name=name,
+        digest=digest,
+        pepper_id=pepper_id(pepper),
+        prefix=text[: secret.PREFIX_CHARS],
+        last4=text[-4:],
+        scopes=wanted,
+        kind=kind,
+        expires_at=expires_at,
+        created_by=User.objects.filter(id=actor.id).first(),
+    )
+    data = {"name": name, "scopes": wanted, "kind": str(kind)}
+    audit_record(actor=actor, action="key.created", target=key.id, organisation_id=org.id, data=data)
+    return key, text
+
+
+@transaction.atomic
+def key_revoke(*, org: Organisation, key_id: str, actor: Actor) -> ApiKey:
+    """Refuse a key from now on; the gateway follows within a second. Repeating it changes nothing.
+
+    Raises:
+        KindlingError: `not_found`.
+    """
+    key = ApiKey.objects.for_org(org).select_for_update(of=("self",)).filter(id=key_id).first()
+    if key is None:
+        raise not_found("key")
+    if key.revoked_at is None:
+        key.revoked_at = now()
+        key.save(update_fields=["revoked_at"])
+        audit_record(
+            actor=actor, action="key.revoked", target=key.id, organisation_id=org.id, data={"name": key.name}
+        )
+    return key
+
+
+def key_ensure(*, org: Organisation, name: str, scopes: Sequence[str], text: str, actor: Actor) -> ApiKey:
+    """Store a key whose text is given, unless it is stored already.
+
+    Raises:
+        KindlingError: what `key_create` raises.
+    """
+    digest = secret.digest(text, settings.KINDLING_ENV.key_pepper)
+    found: ApiKey | None = ApiKey.objects.for_org(org).filter(digest=digest).first()
+    if found is not None:
+        return found
+    made, _ = key_create(
+        org=org, name=name, scopes=scopes, actor=actor, kind=ApiKey.Kind.BOOTSTRAP, secret_text=text
+    )
+    return made
+
+
+def key_touch(*, used_at: Mapping[str, datetime]) -> None:
+    """Note when keys were last used, by key id; an older time never replaces a newer one."""
+    ordered = sorted(used_at.items())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE keys_apikey AS key SET last_used_at = greatest(key.last_used_at, used.at)"
+            " FROM unnest(%s::text[], %s::timestamptz[]) AS used(id, at) WHERE key.id = used.id",
+            [[key_id for key_id, _ in ordered], [at for _, at in ordered]],
+        )

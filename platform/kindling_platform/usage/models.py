@@ -1,0 +1,95 @@
+"""What was used: one event per request, sums by the hour, and how far each engine's log was read."""
+
+from django.db import models
+
+from kindling_platform.common.models import OrgQuerySet
+
+ID = 32
+
+
+class UsageEvent(models.Model):
+    """One request as its engine logged it, rated. Everything else is referred to by id, so that a row outlives it."""
+
+    request_id = models.UUIDField(primary_key=True)
+    organisation_id = models.CharField(max_length=ID)
+    key_id = models.CharField(max_length=ID)
+    model_id = models.CharField(max_length=ID)
+    model_name = models.CharField(max_length=160)
+    adapter_id = models.CharField(max_length=ID, blank=True)
+    adapter_hash = models.CharField(max_length=64, blank=True)
+    deployment_id = models.CharField(max_length=ID, blank=True)
+    replica_name = models.CharField(max_length=80)
+    prompt_tokens = models.PositiveIntegerField()
+    cached_tokens = models.PositiveIntegerField(default=0)
+    completion_tokens = models.PositiveIntegerField()
+    finish = models.CharField(max_length=24)
+    billable = models.BooleanField()
+    price_version_id = models.CharField(max_length=ID, blank=True)
+    cost_picousd = models.BigIntegerField()
+    started_at = models.DateTimeField()
+    first_token_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField()
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["organisation_id", "-finished_at", "-request_id"]),
+            models.Index(fields=["adapter_id", "-finished_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.request_id)
+
+
+class UsageHour(models.Model):
+    """Sums of an hour (UTC) by model, adapter and key; charts read nothing else."""
+
+    organisation_id = models.CharField(max_length=ID)
+    hour = models.DateTimeField()
+    model_id = models.CharField(max_length=ID)
+    adapter_id = models.CharField(max_length=ID, blank=True)
+    key_id = models.CharField(max_length=ID)
+    requests = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+    prompt_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    cost_picousd = models.DecimalField(max_digits=38, decimal_places=0, default=0)
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organisation_id", "hour", "model_id", "adapter_id", "key_id"], name="one_usage_hour"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.organisation_id} {self.hour:%Y-%m-%d %H}h"
+
+
+class UsageCursor(models.Model):
+    """How far a replica's usage log was ingested."""
+
+    source = models.CharField(max_length=80, primary_key=True)
+    log_id = models.CharField(max_length=36)
+    offset = models.BigIntegerField(default=0)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"{self.source}@{self.offset}"
+
+
+class ParkedUsage(models.Model):
+    """A record that cannot be billed yet, kept whole with the reason, for the operator to see."""
+
+    request_id = models.UUIDField(primary_key=True)
+    source = models.CharField(max_length=80)
+    reason = models.CharField(max_length=200)
+    record = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.request_id}: {self.reason}"

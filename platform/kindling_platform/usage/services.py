@@ -1,0 +1,164 @@
+"""Books usage: events, their cost, the hourly sums and the cursor, all in one database transaction."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+import msgspec
+import structlog
+from django.db import connection, transaction
+
+from kindling_billing.selectors import Balance, balance_map
+from kindling_billing.services import UsageCharge, usage_post
+from kindling_engine.protocol.usage_log import UsageRecord
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.keys.models import ApiKey
+from kindling_platform.usage.context import context_parse
+from kindling_platform.usage.models import ParkedUsage, UsageCursor, UsageEvent, UsageHour
+from kindling_platform.usage.rating import records_rate
+
+log = structlog.get_logger(__name__)
+MAX_RECORDS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    """What one call booked: new events, their cost in pico-dollars, wallets and request ids to tell Valkey of."""
+
+    inserted: int
+    parked: int
+    cost_picousd: int
+    wallets: dict[str, Balance]
+    request_ids: dict[str, list[str]]
+
+
+def usage_ingest(
+    *, source: str, log_id: str, after: int, records: Sequence[UsageRecord], next_offset: int
+) -> IngestResult:
+    """Book up to 500 records of a replica's log, read from `after` to `next_offset`.
+
+    Exactly once: the cursor's row is locked, known request ids are left alone, all is one transaction. A cursor that
+    another worker has moved meanwhile is not moved back.
+
+    Raises:
+        ValueError: more records than one call may book.
+    """
+    if len(records) > MAX_RECORDS:
+        raise ValueError(f"at most {MAX_RECORDS} records at once")
+    with transaction.atomic():
+        cursor = _cursor_lock(source, log_id)
+        if cursor.offset != after:
+            return IngestResult(0, 0, 0, {}, {})
+        rated = records_rate(records, source=source, known_orgs=_known_orgs(records))
+        inserted = _insert(rated.events)
+        usage_post(
+            [
+                UsageCharge(e.organisation_id, str(e.request_id), e.cost_picousd, f"Usage of {e.model_name}")
+                for e in inserted
+                if e.cost_picousd
+            ]
+        )
+        _add_hours(inserted)
+        _park(source, rated.parked)
+        _touch_keys(inserted)
+        cursor.offset = next_offset
+        cursor.save(update_fields=["offset", "updated_at"])
+        by_org: dict[str, list[str]] = defaultdict(list)
+        for event in rated.events:
+            by_org[event.organisation_id].append(str(event.request_id))
+        wallets = balance_map(owner_ids=set(by_org))
+    for record, reason in rated.parked:
+        log.error("usage.parked", request_id=record.request_id, source=source, reason=reason)
+    return IngestResult(
+        inserted=len(inserted),
+        parked=len(rated.parked),
+        cost_picousd=sum(event.cost_picousd for event in inserted),
+        wallets=wallets,
+        request_ids=dict(by_org),
+    )
+
+
+def cursor_get(*, source: str) -> tuple[str, int]:
+    """The id of the log that was read last from this source, and how far."""
+    cursor = UsageCursor.objects.filter(source=source).first()
+    return (cursor.log_id, cursor.offset) if cursor else ("", 0)
+
+
+def _cursor_lock(source: str, log_id: str) -> UsageCursor:
+    UsageCursor.objects.bulk_create([UsageCursor(source=source, log_id=log_id)], ignore_conflicts=True)
+    cursor = UsageCursor.objects.select_for_update().get(source=source)
+    if cursor.log_id != log_id:  # the log was made anew: begin at its beginning
+        cursor.log_id, cursor.offset = log_id, 0
+        cursor.save(update_fields=["log_id", "offset", "updated_at"])
+    return cursor
+
+
+def _known_orgs(records: Sequence[UsageRecord]) -> set[str]:
+    wanted = {context.org for record in records if (context := context_parse(record.context))}
+    return set(Organisation.objects.filter(id__in=wanted).values_list("id", flat=True))
+
+
+def _insert(events: Sequence[UsageEvent]) -> list[UsageEvent]:
+    """Insert the events whose request id is new, and say which they were."""
+    unique = {event.request_id: event for event in events}
+    if not unique:
+        return []
+    with connection.cursor() as cursor:
+        # An advisory lock per request id would be finer; ingest is short, so one writer at a time is simpler.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('kindling.usage'))")
+        cursor.execute("SELECT request_id FROM usage_usageevent WHERE request_id = ANY(%s)", [list(unique)])
+        known: set[UUID] = {found for (found,) in cursor.fetchall()}
+    new = [event for request_id, event in unique.items() if request_id not in known]
+    UsageEvent.objects.bulk_create(new)
+    return new
+
+
+def _add_hours(events: Iterable[UsageEvent]) -> None:
+    sums: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * 6)
+    for event in events:
+        hour = event.finished_at.replace(minute=0, second=0, microsecond=0)
+        row = sums[event.organisation_id, hour, event.model_id, event.adapter_id, event.key_id]
+        added = (
+            1, int(not event.billable), event.prompt_tokens, event.cached_tokens,
+            event.completion_tokens, event.cost_picousd,
+        )  # fmt: skip
+        for column, value in enumerate(added):
+            row[column] += value
+    if not sums:
+        return
+    columns = ["requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_picousd"]
+    keys = ["organisation_id", "hour", "model_id", "adapter_id", "key_id"]
+    table = UsageHour._meta.db_table
+    assignments = ", ".join(f"{column} = {table}.{column} + excluded.{column}" for column in columns)
+    values = ", ".join(["%s"] * (len(keys) + len(columns)))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {table} ({', '.join(keys + columns)}) VALUES ({values})"  # noqa: S608  # names of ours only
+            f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {assignments}",
+            [(*key, *row) for key, row in sorted(sums.items())],
+        )
+
+
+def _park(source: str, parked: Sequence[tuple[UsageRecord, str]]) -> None:
+    rows = []
+    for record, reason in parked:
+        try:
+            request_id = UUID(record.request_id)
+        except ValueError:
+            request_id = uuid5(NAMESPACE_OID, record.request_id)
+        rows.append(
+            ParkedUsage(
+                request_id=request_id, source=source, reason=reason[:200], record=msgspec.to_builtins(record)
+            )
+        )
+    ParkedUsage.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+def _touch_keys(events: Iterable[UsageEvent]) -> None:
+    last: dict[str, Any] = {}
+    for event in events:
+        last[event.key_id] = max(last.get(event.key_id, event.finished_at), event.finished_at)
+    for key_id, moment in sorted(last.items()):
+        ApiKey.objects.filter(id=key_id).exclude(last_used_at__gte=moment).update(last_used_at=moment)
