@@ -167,17 +167,22 @@ def test_neighbours_run_on_while_an_adapter_loads(model, blobs, monkeypatch):
     assert [(item.adapter, item.in_use) for item in rig.answers(AdapterList)[0].items] == [("good", 0)]
 
 
-def test_an_adapter_that_overflows_harms_nobody(rig, model, blobs):
-    """Its rows are not finite; the blocks they leave must not poison the next owner through masked positions."""
-    rig.submit("calm", [5, 6, 7], max_tokens=30)
-    rig.run_until("calm")
-    tight = rig_make(model, blobs, kv_tokens=64)
-    tight.submit("bad", [5, 6, 7] * 9, adapter="huge")
-    tight.run_until("bad")
-    assert (tight.end("bad").finish, tight.end("bad").error_code) == ("error", "non_finite_logits")
-    tight.submit("next", [5, 6, 7], max_tokens=30)
-    tight.run_until("next")
-    assert tight.tokens("next") == rig.tokens("calm")
+def test_an_adapter_that_overflows_harms_nobody(model, blobs):
+    """Its rows are not finite; the blocks they leave must not poison the next owner through masked positions.
+
+    Two rows of different length share a batch, so that the shorter one's last block is read beyond its end.
+    """
+    prompts = {"short": [5, 6, 7], "long": [8] * 14}
+    calm, shaken = (rig_make(model, blobs, kv_tokens=96) for _ in range(2))
+    shaken.submit("bad", [5, 6, 7] * 30, adapter="huge", max_tokens=2)
+    shaken.run_until("bad")
+    assert (shaken.end("bad").finish, shaken.end("bad").error_code) == ("error", "non_finite_logits")
+    for rig in (calm, shaken):
+        for name, prompt in prompts.items():
+            rig.submit(name, prompt, max_tokens=25)
+        rig.run_until(*prompts)
+    assert {name: calm.tokens(name) for name in prompts} == {name: shaken.tokens(name) for name in prompts}
+    assert all(len(calm.tokens(name)) == 25 for name in prompts)
 
 
 def _check(rig: Rig, name: str) -> AdapterLoaded:
