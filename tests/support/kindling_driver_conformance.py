@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
+
+from kindling_agent import eventually
 from kindling_engine.protocol.replica import ReplicaSpec, ReplicaStatus
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_workers.drivers.base import Driver, DriverError, UsageSource
-
-from kindling_agent import eventually
 
 SPEC = ReplicaSpec(
     name="dep_conform-g1-r0",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import msgspec
+
 from kindling_engine.protocol.replica import ReplicaSpec, ReplicaStatus
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_workers.drivers.base import DriverError, DriverUnreachable, UsageLog, UsagePage
@@ -49,17 +50,15 @@ class FakeDriver:
             self.starts += 1
             self.replicas[spec.name] = FakeReplica(spec=spec, pid=1000 + self.starts)
             self.logs.setdefault(spec.name, FakeLog(log_id=f"log-{spec.name}"))
+        else:
+            self._age(running)
         return self._status(spec.name)
 
     def observe(self, name: str) -> ReplicaStatus | None:
         self._enter("observe", name)
         if name not in self.replicas:
             return None
-        replica = self.replicas[name]
-        if replica.state in ("starting", "restarting") and not self.never_ready:
-            replica.looks -= 1
-            if replica.looks < 0:
-                replica.state = "ready"
+        self._age(self.replicas[name])
         return self._status(name)
 
     def delete(self, name: str) -> None:
@@ -91,6 +90,12 @@ class FakeDriver:
         self.logs.setdefault(name, FakeLog(log_id=f"log-{name}")).records.append(
             msgspec.structs.replace(record, replica=name)
         )
+
+    def _age(self, replica: FakeReplica) -> None:
+        if replica.state in ("starting", "restarting") and not self.never_ready:
+            replica.looks -= 1
+            if replica.looks < 0:
+                replica.state, replica.reason = "ready", ""
 
     def _enter(self, call: str, name: str) -> None:
         self.calls.append((call, name))

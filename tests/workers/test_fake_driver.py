@@ -1,10 +1,10 @@
 """The fake which other tests injure keeps the same promises as the driver it stands for."""
 
 import pytest
-from kindling_workers.drivers.base import DriverError, DriverUnreachable
 
 from kindling_driver_conformance import SPEC, Bench, DriverConformance
 from kindling_fake_driver import FakeDriver
+from kindling_workers.drivers.base import DriverError, DriverUnreachable
 
 
 class TestFakeDriver(DriverConformance):

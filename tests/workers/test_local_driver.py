@@ -8,14 +8,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
+from kindling_agent import AgentProcess, eventually
+from kindling_driver_conformance import SPEC, Bench, DriverConformance
 from kindling_engine.protocol.replica import ReplicaStatus
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_workers.drivers.base import DriverError, DriverUnreachable
 from kindling_workers.drivers.local import LocalDriver
 from kindling_workers.http import http_call
-
-from kindling_agent import AgentProcess, eventually
-from kindling_driver_conformance import SPEC, Bench, DriverConformance
 
 
 @pytest.fixture

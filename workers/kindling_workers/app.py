@@ -7,11 +7,15 @@ Messages are wake-ups: any of them may be lost, late, doubled or run twice at th
 the contract with `kindling_platform.common.jobs`.
 """
 
+import logging
 import os
+from typing import Any
 
 import django
 from celery import Celery
+from celery.signals import setup_logging, task_postrun, task_prerun
 from django.apps import apps
+from django.db import close_old_connections
 
 from kindling_platform.config.env import load_env
 from kindling_workers.schedule import BEAT_SCHEDULE
@@ -22,9 +26,12 @@ if not apps.ready:
 
 # Each step is bounded well below this; a message whose worker died is delivered again after it.
 VISIBILITY_TIMEOUT_S = 120
+TASKS = ("adapters", "deployments", "usage", "wallets")
+# Celery's own lines about every tick would drown ours.
+CHATTY = ("celery.app.trace", "celery.beat", "celery.worker.strategy")
 
-# With DJANGO_SETTINGS_MODULE set, Celery closes each thread's database connections around every task.
-app = Celery("kindling")
+# Without Celery's Django fix-up, which would make each thread connect to the database anew for every tick.
+app = Celery("kindling", fixups=[])
 app.conf.update(
     broker_url=load_env().redis_url,
     broker_connection_retry_on_startup=True,
@@ -37,18 +44,16 @@ app.conf.update(
         "socket_keepalive": True,
         "health_check_interval": 10,
     },
-    include=[f"kindling_workers.tasks.{name}" for name in ("adapters", "deployments", "usage", "wallets")],
+    include=[f"{__package__}.tasks.{name}" for name in TASKS],
     task_serializer="json",
     accept_content=["json"],
     result_backend=None,
     task_ignore_result=True,
-    task_store_errors_even_if_ignored=False,
     task_acks_late=True,
     worker_prefetch_multiplier=1,
     worker_enable_remote_control=False,
     worker_send_task_events=False,
     worker_cancel_long_running_tasks_on_connection_loss=False,
-    worker_hijack_root_logger=False,
     enable_utc=True,
     timezone="UTC",
     beat_schedule=BEAT_SCHEDULE,
@@ -56,3 +61,17 @@ app.conf.update(
     beat_scheduler="celery.beat:Scheduler",
     beat_max_loop_interval=1.0,
 )
+
+
+@setup_logging.connect
+def keep_logging(**_: Any) -> None:
+    """The settings have configured logging; Celery shall not do it again."""
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@task_prerun.connect
+@task_postrun.connect
+def release_connections(**_: Any) -> None:
+    """Before and after a task, drop what is broken or too old: connections belong to the pool's threads."""
+    close_old_connections()

@@ -1,12 +1,13 @@
 """Says a lasting trouble once, again every minute, and once more when it is over: not at every tick."""
 
-import logging
 import threading
 import time
 from dataclasses import dataclass, field
 
+import structlog
+
 REPEAT_S = 60.0
-log = logging.getLogger("kindling.workers")
+log = structlog.get_logger("kindling.workers")
 
 
 @dataclass(slots=True)
@@ -24,14 +25,14 @@ class Complaints:
             if last and last[0] == trouble and now - last[1] < REPEAT_S:
                 return
             self._said[subject] = (trouble, now)
-        log.warning("%s: %s", subject, trouble, exc_info=error)
+        log.warning("trouble", subject=subject, trouble=trouble, exc_info=error)
 
     def content(self, subject: str) -> None:
         """The subject is well; logged when it was not before."""
         with self._lock:
             was_bad = self._said.pop(subject, None) is not None
         if was_bad:
-            log.warning("%s: well again", subject)
+            log.warning("well again", subject=subject)
 
 
 complaints = Complaints()

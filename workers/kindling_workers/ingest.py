@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from django.db import InterfaceError, OperationalError
 from redis.exceptions import RedisError
 
-from kindling_platform.common.clock import now
-from kindling_platform.usage.selectors import cursor_list
+from kindling_platform.usage.models import UsageCursor
 from kindling_platform.usage.services import usage_ingest
 from kindling_workers.complaints import complaints
 from kindling_workers.drivers.base import UsageLog, UsageSource
@@ -42,7 +41,7 @@ class Ingested:
 def logs_ingest(source: UsageSource, wallets: Wallets) -> Ingested:
     """Book what every log has beyond its cursor. Errors: those of the source's `usage_list`, of the database."""
     done = Ingested()
-    cursors = {row.source: Cursor(row.log_id, row.offset) for row in cursor_list()}
+    cursors = {row.source: Cursor(row.log_id, row.offset) for row in UsageCursor.objects.all()}
     for log in source.usage_list():
         cursor = cursors.get(log.replica, Cursor())
         if cursor.log_id and cursor.offset == log.size_bytes:
@@ -52,7 +51,7 @@ def logs_ingest(source: UsageSource, wallets: Wallets) -> Ingested:
             log_ingest(source, wallets, log, cursor, done)
         except (OperationalError, InterfaceError):
             raise
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             done.failed.append(log.replica)
             complaints.complain(subject, f"{type(error).__name__}: {error}", error=error)
         else:
@@ -60,9 +59,7 @@ def logs_ingest(source: UsageSource, wallets: Wallets) -> Ingested:
     return done
 
 
-def log_ingest(
-    source: UsageSource, wallets: Wallets, log: UsageLog, cursor: Cursor, done: Ingested
-) -> None:
+def log_ingest(source: UsageSource, wallets: Wallets, log: UsageLog, cursor: Cursor, done: Ingested) -> None:
     """Book one log's records, page by page, up to a bound."""
     for _ in range(MAX_PAGES):
         page = source.usage_read(log.replica, after=cursor.offset, limit=PAGE_RECORDS)
@@ -73,20 +70,19 @@ def log_ingest(
         if not page.records:
             return
         result = usage_ingest(
-            source=log.replica, log_id=page.log_id, records=page.records, next_offset=page.next_offset, now=now()
+            source=log.replica,
+            log_id=page.log_id,
+            after=cursor.offset,
+            records=page.records,
+            next_offset=page.next_offset,
         )
         done.records += len(page.records)
         done.inserted += result.inserted
-        for owner in result.wallets:
+        for owner_id, balance in result.wallets.items():
             try:
-                wallets.posted(
-                    owner_id=owner.owner_id,
-                    balance_picousd=owner.balance_picousd,
-                    version=owner.version,
-                    request_ids=owner.request_ids,
-                )
+                wallets.posted(owner_id=owner_id, balance=balance, request_ids=result.request_ids[owner_id])
             except RedisError as error:
-                done.untold.add(owner.owner_id)
+                done.untold.add(owner_id)
                 complaints.complain("usage.ingest valkey", f"{type(error).__name__}: {error}")
         cursor = Cursor(page.log_id, page.next_offset)
         if len(page.records) < PAGE_RECORDS:

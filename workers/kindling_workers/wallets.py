@@ -4,20 +4,22 @@ Valkey is never a source of truth. A message that got lost leaves a balance that
 posted, while the request's hold still covers it; the comparison puts both right.
 """
 
-import logging
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 import redis
+import structlog
 
 from kindling_billing import holds
-from kindling_billing.selectors import balance_list
-from kindling_platform.usage.selectors import request_id_posted_list
+from kindling_billing.selectors import Balance, balance_map
+from kindling_platform.usage.models import UsageEvent
 
-log = logging.getLogger("kindling.workers")
+log = structlog.get_logger("kindling.workers")
 BATCH = 500
 WALLETS = holds.wallet_key("*")
 PREFIX = holds.wallet_key("")
@@ -42,12 +44,10 @@ class Wallets:
         self._posted = client.register_script(holds.POSTED)
         self._seed = client.register_script(holds.SEED)
 
-    def posted(
-        self, *, owner_id: str, balance_picousd: int, version: int, request_ids: Iterable[str]
-    ) -> None:
+    def posted(self, *, owner_id: str, balance: Balance, request_ids: list[str]) -> None:
         """Set the balance that a posting left and drop the holds of the posted requests; repeatable."""
         args = holds.posted_args(
-            version=version, balance_picousd=balance_picousd, request_ids=list(request_ids)
+            version=balance.version, balance_picousd=balance.picousd, request_ids=request_ids
         )
         self._posted(keys=holds.script_keys(owner_id), args=args)
 
@@ -56,20 +56,16 @@ class Wallets:
         total = Refreshed()
         for owner_ids in _batches(self._owner_ids()):
             total = self._refresh_batch(owner_ids, total)
-        level = logging.WARNING if total.drifted else logging.INFO
-        log.log(
-            level,
-            "wallets.refresh wallets=%d behind=%d drifted=%d drift_nano=%d holds_dropped=%d",
-            total.wallets, total.behind, total.drifted, total.drift_nano, total.holds_dropped,
-        )  # fmt: skip
+        say = log.warning if total.drifted else log.info
+        say("wallets.refresh", **asdict(total))
         return total
 
     def _refresh_batch(self, owner_ids: list[str], total: Refreshed) -> Refreshed:
         # The posted requests first, the balances after: a balance then holds at least those postings.
         seen = {owner_id: self._look(owner_id) for owner_id in owner_ids}
         held = [request_id for look in seen.values() for request_id in look.request_ids]
-        posted = set(request_id_posted_list(request_ids=held)) if held else set()
-        balances = balance_list(owner_ids=owner_ids)
+        posted = _posted_among(held)
+        balances = balance_map(owner_ids=owner_ids)
         for owner_id, look in seen.items():
             balance = balances.get(owner_id)
             if balance is None:
@@ -78,13 +74,8 @@ class Wallets:
             if look.version == balance.version:
                 drift = abs(look.balance_nano - holds.balance_nano(balance.picousd))
             done = [request_id for request_id in look.request_ids if request_id in posted]
-            self.posted(
-                owner_id=owner_id,
-                balance_picousd=balance.picousd,
-                version=balance.version,
-                request_ids=done,
-            )
-            self._recount(owner_id, balance.picousd, balance.version)
+            self.posted(owner_id=owner_id, balance=balance, request_ids=done)
+            self._recount(owner_id, balance)
             total = replace(
                 total,
                 wallets=total.wallets + 1,
@@ -95,15 +86,15 @@ class Wallets:
             )
         return total
 
-    def _recount(self, owner_id: str, balance_picousd: int, version: int) -> None:
+    def _recount(self, owner_id: str, balance: Balance) -> None:
         now_ms = int(time.time() * 1000)
-        args = holds.seed_args(version=version, balance_picousd=balance_picousd, now_ms=now_ms)
+        args = holds.seed_args(version=balance.version, balance_picousd=balance.picousd, now_ms=now_ms)
         self._seed(keys=holds.script_keys(owner_id), args=args)
 
     def _look(self, owner_id: str) -> "_Look":
         wallet_key, holds_key = holds.script_keys(owner_id)
         pipe = self._client.pipeline(transaction=False)
-        pipe.hmget(wallet_key, "b", "v")
+        pipe.hmget(wallet_key, ["b", "v"])
         pipe.hkeys(holds_key)
         (balance, version), request_ids = pipe.execute()
         return _Look(int(balance or 0), int(version or -1), list(request_ids))
@@ -118,6 +109,16 @@ class _Look:
     balance_nano: int
     version: int
     request_ids: list[str]
+
+
+def _posted_among(request_ids: list[str]) -> set[str]:
+    """Those that the books know; what is no request id of ours is left to expire."""
+    wellformed = []
+    for request_id in request_ids:
+        with suppress(ValueError):
+            wellformed.append(UUID(request_id))
+    known = UsageEvent.objects.filter(request_id__in=wellformed).values_list("request_id", flat=True)
+    return {str(request_id) for request_id in known}
 
 
 def _batches(items: Iterator[str]) -> Iterator[list[str]]:

@@ -1,0 +1,37 @@
+"""Wake-ups of the reconciler."""
+
+import structlog
+
+from kindling_platform.deployments.selectors import deployment_list_unsettled
+from kindling_workers.app import app
+from kindling_workers.complaints import complaints
+from kindling_workers.drivers.base import DriverError
+from kindling_workers.drivers.choice import driver_get
+from kindling_workers.reconciler import deployment_reconcile, orphans_end
+from kindling_workers.ticks import tick
+
+log = structlog.get_logger("kindling.workers")
+# A message that waited longer than this is doubled by the next sweep's.
+EXPIRES_S = 10
+
+
+@app.task(name="deployments.reconcile")
+def reconcile(deployment_id: str) -> None:
+    deployment_reconcile(driver_get(), deployment_id)
+
+
+@app.task(name="deployments.sweep")
+def sweep() -> None:
+    with tick("deployments.sweep") as mine:
+        if not mine:
+            return
+        for deployment_id in deployment_list_unsettled():
+            reconcile.apply_async(kwargs={"deployment_id": deployment_id}, expires=EXPIRES_S)
+        try:
+            orphans = orphans_end(driver_get())
+        except DriverError as error:
+            complaints.complain("deployments.sweep driver", error.message)
+            return
+        complaints.content("deployments.sweep driver")
+        if orphans:
+            log.warning("deployments.orphans_ended", replicas=orphans)

@@ -1,0 +1,108 @@
+"""Judges an uploaded adapter: its files without torch first, then on a running engine of its base.
+
+Each part may be repeated. The verdict is written under the adapter's lease and only while the adapter still
+waits for one, so that a late worker neither revives a deleted adapter nor overrules an earlier verdict.
+"""
+
+import redis
+
+from kindling_engine.protocol.adapter_files import AdapterReport, check_adapter_folder
+from kindling_engine.protocol.ipc import Finding
+from kindling_platform.adapters.early_check import base_shape, report_json
+from kindling_platform.adapters.models import Adapter
+from kindling_platform.adapters.selectors import adapter_get_any
+from kindling_platform.adapters.services import adapter_validation_postpone, adapter_validation_store
+from kindling_platform.adapters.storage import blob_store, upload_folder
+from kindling_platform.common.leases import lease_release, lease_take
+from kindling_platform.deployments.selectors import replica_list_ready
+from kindling_workers.engine_check import (
+    EngineCheckBroken,
+    EngineCheckUnreachable,
+    EngineVerdict,
+    engine_check,
+)
+
+LEASE_S = 100.0
+# An adapter that takes its engine down so often in a row is not tried again.
+MAX_BREAKS = 3
+BREAKS_KEPT_S = 3600
+
+
+def adapter_validate(*, adapter_id: str, valkey: "redis.Redis") -> bool:
+    """Take the adapter one step further; True when a verdict was stored."""
+    token = lease_take(Adapter.objects, pk=adapter_id, ttl_s=LEASE_S)
+    if token is None:
+        return False
+    try:
+        adapter = adapter_get_any(adapter_id=adapter_id)
+        if adapter is None or adapter.state != Adapter.State.VALIDATING:
+            return False
+        return _Validation(adapter, token, valkey).run()
+    finally:
+        lease_release(Adapter.objects, pk=adapter_id, token=token)
+
+
+class _Validation:
+    def __init__(self, adapter: Adapter, token: str, valkey: "redis.Redis") -> None:
+        self._adapter = adapter
+        self._token = token
+        self._valkey = valkey
+
+    def run(self) -> bool:
+        report = check_adapter_folder(upload_folder(self._adapter.id), base_shape(self._adapter.base))
+        if not report.ok:
+            return self._store(report)
+        base = self._adapter.base.ref
+        replica = replica_list_ready(model_id=self._adapter.base_id).first()
+        if replica is None:
+            return self._wait(f"Waiting for a running engine of {base} to try the adapter on.")
+        content_hash = blob_store(adapter_id=self._adapter.id)
+        try:
+            verdict = engine_check(replica.url, content_hash)
+        except EngineCheckUnreachable:
+            return self._wait(f"The engine of {base} does not answer; the adapter is tried again soon.")
+        except EngineCheckBroken:
+            if self._count_break() < MAX_BREAKS:
+                return self._wait(f"The engine of {base} stopped during the check; it is tried again soon.")
+            report.findings.append(_broken_finding())
+            return self._store(report)
+        report.findings += verdict.findings
+        if not verdict.ok and report.ok:
+            report.add("smoke", "fail", "The engine refused the adapter.", "Train it again and upload it.")
+        return self._store(report, content_hash=content_hash, verdict=verdict)
+
+    def _store(
+        self, report: AdapterReport, *, content_hash: str = "", verdict: EngineVerdict | None = None
+    ) -> bool:
+        kept = report_json(report)
+        if verdict:
+            kept["smoke_text"] = verdict.smoke_text[:500]
+        failed = next((finding for finding in report.findings if finding.level == "fail"), None)
+        return adapter_validation_store(
+            adapter_id=self._adapter.id,
+            token=self._token,
+            report=kept,
+            content_hash=content_hash,
+            error_code=failed.check if failed else "",
+            error=f"{failed.message} {failed.fix}".strip() if failed else "",
+        )
+
+    def _wait(self, reason: str) -> bool:
+        adapter_validation_postpone(adapter_id=self._adapter.id, token=self._token, reason=reason)
+        return False
+
+    def _count_break(self) -> int:
+        """How often the engine broke with this adapter; a count that Valkey loses only allows more tries."""
+        key = f"kd:adapter-breaks:{self._adapter.id}"
+        count = self._valkey.incr(key)
+        self._valkey.expire(key, BREAKS_KEPT_S)
+        return int(str(count))
+
+
+def _broken_finding() -> Finding:
+    return Finding(
+        check="smoke",
+        level="fail",
+        message=f"The engine stopped {MAX_BREAKS} times while it loaded these files.",
+        fix="Save the adapter again with PEFT and upload it under a new name; if it happens again, tell the operator.",
+    )
