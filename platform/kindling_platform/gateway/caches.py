@@ -11,6 +11,7 @@ V = TypeVar("V")
 
 TTL_S = 1.0
 PATIENCE_S = 0.15
+FAILING_S = 5.0
 STALE_S = 3600.0
 LOAD_TIMEOUT_S = 2.5
 
@@ -79,6 +80,7 @@ class TtlCache(Generic[K, V]):
             return Entry(load.result(), monotonic(), 0.0)
         if usable:
             usable.retry_at = monotonic() + self._ttl_s
+            self._failing_until = monotonic() + FAILING_S
             return usable
         raise LoadFailedError(str(load.exception()) if load.done() and not load.cancelled() else "timed out")
 
@@ -102,4 +104,4 @@ class TtlCache(Generic[K, V]):
     def _ended(self, key: K, load: asyncio.Task[V]) -> None:
         self._loads.pop(key, None)
         failed = load.cancelled() or load.exception() is not None
-        self._failing_until = monotonic() + 5 * self._ttl_s if failed else 0.0
+        self._failing_until = monotonic() + FAILING_S if failed else 0.0

@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from kindling_billing import holds
 from kindling_billing.holds import HELD, NEVER_SEEN, REFUSED, HoldReply
@@ -31,14 +33,24 @@ class Balance:
 class Wallets:
     """Holds by owner and request. `settle` and `release` do not wait, so that they outlive their request."""
 
-    def __init__(self, database: Database, valkey: Valkey, log: Log) -> None:
+    def __init__(
+        self,
+        database: Database,
+        valkey: Valkey,
+        log: Log,
+        *,
+        lease_ms: int = LEASE_MS,
+        renew_every_s: float = RENEW_EVERY_S,
+    ) -> None:
+        self._lease_ms = lease_ms
+        self._renew_every_s = renew_every_s
         self._log = log
         self._database = database
         self._valkey = valkey
         self._balances: TtlCache[str, Balance] = TtlCache(self._load)
         self._live: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._unposted: defaultdict[str, dict[str, tuple[int, float]]] = defaultdict(dict)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._renewer: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -62,20 +74,12 @@ class Wallets:
     def settle(self, owner_id: str, request_id: str, actual_nano: int | None) -> None:
         """A request has ended: keep its actual cost until the rater posts it; None keeps all that it held."""
         held = self._forget(owner_id, request_id)
-        amount = held if actual_nano is None else actual_nano
-        if self._valkey.up:
-            args = holds.settle_args(
-                request_id=request_id, actual_nano=amount, expires_ms=_now_ms() + POSTING_MS
-            )
-            self._spawn("settle", owner_id, args)
-        else:
-            self._unposted[owner_id][request_id] = (amount, monotonic() + POSTING_LOCAL_S)
+        self._spawn(self._settle(owner_id, request_id, held if actual_nano is None else actual_nano))
 
     def release(self, owner_id: str, request_id: str) -> None:
         """A request has ended and costs nothing."""
         self._forget(owner_id, request_id)
-        if self._valkey.up:
-            self._spawn("release", owner_id, holds.release_args(request_id=request_id))
+        self._spawn(self._run(owner_id, "release", holds.release_args(request_id=request_id)))
 
     async def _acquire(self, owner_id: str, request_id: str, total_nano: int) -> HoldReply:
         try:
@@ -91,7 +95,7 @@ class Wallets:
 
     async def _ask(self, owner_id: str, request_id: str, total_nano: int) -> HoldReply:
         args = holds.acquire_args(
-            request_id=request_id, total_nano=total_nano, now_ms=_now_ms(), lease_ms=LEASE_MS
+            request_id=request_id, total_nano=total_nano, now_ms=_now_ms(), lease_ms=self._lease_ms
         )
         return holds.acquire_reply(await self._valkey.run("acquire", holds.script_keys(owner_id), args))
 
@@ -137,26 +141,34 @@ class Wallets:
             self._live.pop(owner_id, None)
         return held
 
-    def _spawn(self, script: str, owner_id: str, args: list[str]) -> None:
-        task = asyncio.create_task(self._run_quietly(script, owner_id, args))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _settle(self, owner_id: str, request_id: str, nano: int) -> None:
+        expires_ms = _now_ms() + POSTING_MS
+        args = holds.settle_args(request_id=request_id, actual_nano=nano, expires_ms=expires_ms)
+        if not await self._run(owner_id, "settle", args):
+            self._unposted[owner_id][request_id] = (nano, monotonic() + POSTING_LOCAL_S)
 
-    async def _run_quietly(self, script: str, owner_id: str, args: list[str]) -> None:
+    async def _run(self, owner_id: str, script: str, args: list[str]) -> bool:
         try:
             await self._valkey.run(script, holds.script_keys(owner_id), args)
         except ValkeyUnavailableError:
             # The rater removes the hold when it posts the request; failing that its lease ends.
-            self._log.warning("hold_not_closed", script=script, org=owner_id, request_id=args[0])
+            self._log.debug("hold_not_reached", script=script, org=owner_id, request_id=args[0])
+            return False
+        return True
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_EVERY_S)
-            expires_ms = _now_ms() + LEASE_MS
+            await asyncio.sleep(self._renew_every_s)
+            expires_ms = _now_ms() + self._lease_ms
             for owner_id, live in list(self._live.items()):
                 for request_id in list(live):
                     args = holds.renew_args(request_id=request_id, expires_ms=expires_ms)
-                    await self._run_quietly("renew", owner_id, args)
+                    await self._run(owner_id, "renew", args)
 
 
 def _now_ms() -> int:

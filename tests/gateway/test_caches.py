@@ -1,0 +1,104 @@
+"""The read-through cache: one load at a time, old values while loads fail, no old absence."""
+
+import asyncio
+from time import monotonic
+
+import pytest
+
+from kindling_platform.gateway.caches import LoadFailedError, TtlCache
+
+
+class Source:
+    """Something to load from, which can be slow or down."""
+
+    def __init__(self) -> None:
+        self.value: str | None = "first"
+        self.loads = 0
+        self.down = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def load(self, key: str) -> str | None:
+        self.loads += 1
+        await self.gate.wait()
+        if self.down:
+            raise OSError("down")
+        return self.value
+
+
+async def test_many_callers_share_one_load():
+    source = Source()
+    cache = TtlCache(source.load)
+    source.gate.clear()
+    calls = [asyncio.create_task(cache.get("a")) for _ in range(50)]
+    await asyncio.sleep(0)
+    source.gate.set()
+    assert set(await asyncio.gather(*calls)) == {"first"}
+    assert source.loads == 1
+
+
+async def test_a_value_is_read_again_after_its_time():
+    source = Source()
+    cache = TtlCache(source.load, ttl_s=0.02)
+    assert await cache.get("a") == "first"
+    source.value = "second"
+    assert await cache.get("a") == "first"
+    started = monotonic()
+    while await cache.get("a") == "first":
+        assert monotonic() - started < 1
+        await asyncio.sleep(0.005)
+    assert await cache.get("a") == "second"
+
+
+async def test_an_old_value_is_served_while_loads_fail_and_soon_without_waiting():
+    source = Source()
+    cache = TtlCache(source.load, ttl_s=0.0)
+    await cache.get("a")
+    source.down = True
+    assert await cache.get("a") == "first"
+    source.gate.clear()  # from here on loads hang
+    started = monotonic()
+    assert await cache.get("a") == "first"
+    assert monotonic() - started < 0.1
+    source.gate.set()
+    with pytest.raises(LoadFailedError):
+        await cache.get("b")
+
+
+async def test_an_old_value_has_an_end():
+    source = Source()
+    cache = TtlCache(source.load, ttl_s=0.0, stale_s=0.0)
+    await cache.get("a")
+    source.down = True
+    with pytest.raises(LoadFailedError):
+        await cache.get("a")
+
+
+async def test_an_old_absence_is_not_served_instead_of_an_error():
+    source = Source()
+    source.value = None
+    cache = TtlCache(source.load, ttl_s=0.0)
+    assert await cache.get("a") is None
+    source.down = True
+    with pytest.raises(LoadFailedError):
+        await cache.get("a")
+
+
+async def test_a_caller_who_leaves_does_not_end_the_load_of_others():
+    source = Source()
+    cache = TtlCache(source.load)
+    source.gate.clear()
+    leaver, stayer = (asyncio.create_task(cache.get("a")) for _ in range(2))
+    await asyncio.sleep(0)
+    leaver.cancel()
+    source.gate.set()
+    assert await stayer == "first"
+    assert source.loads == 1
+
+
+async def test_it_keeps_no_more_than_its_size():
+    source = Source()
+    cache = TtlCache(source.load, size=3)
+    for key in "abcde":
+        await cache.get(key)
+    assert [key for key in "abcde" if cache.fresh(key)] == ["c", "d", "e"]
