@@ -21,11 +21,17 @@ from kindling_platform.embedded.valkey import ValkeyServer
 from kindling_services import cluster_template
 
 
+def reachable(folder: Path) -> Path:
+    """Started by root, the servers run as another account, which must be able to enter."""
+    folder.chmod(0o755)
+    return folder
+
+
 @pytest.fixture
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     template, password = cluster_template()
     hold = hold_port()
-    folder = tmp_path_factory.mktemp("postgres")
+    folder = reachable(tmp_path_factory.mktemp("postgres"))
     server = PostgresServer(
         data_dir=folder / "data",
         port=hold.port,
@@ -44,7 +50,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
 @pytest.fixture
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     hold = hold_port()
-    folder = tmp_path_factory.mktemp("valkey")
+    folder = reachable(tmp_path_factory.mktemp("valkey"))
     server = ValkeyServer(
         folder=folder / "data", port=hold.port, password="secret-of-the-test", log_path=folder / "valkey.log"
     )
@@ -119,6 +125,7 @@ def test_passwords_are_not_on_any_command_line(postgres: PostgresServer, valkey:
 
 
 def test_valkey_that_cannot_start_says_why(valkey: ValkeyServer, tmp_path: Path):
+    reachable(tmp_path)
     second = ValkeyServer(
         folder=tmp_path / "second", port=valkey.port, password="x", log_path=tmp_path / "second.log"
     )
@@ -129,7 +136,7 @@ def test_valkey_that_cannot_start_says_why(valkey: ValkeyServer, tmp_path: Path)
 
 
 def test_servers_die_with_a_killed_parent(tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("orphan")
+    folder = reachable(tmp_path_factory.mktemp("orphan"))
     program = """
 import sys, pathlib
 from kindling_platform.embedded.ports import hold_port

@@ -37,6 +37,7 @@ class Services:
         self.postgres: PostgresServer | None = None
         self.valkey: ValkeyServer | None = None
         self.started = False
+        self.keep = False
 
     def export(self) -> None:
         home = self.folder / "home"
@@ -85,7 +86,8 @@ class Services:
                 child.wait_stopped()
         for hold in self.holds:
             hold.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def free_port(self) -> int:
         self.holds.append(hold_port())
@@ -138,6 +140,25 @@ services = Services()
 def pytest_load_initial_conftests() -> Iterator[None]:
     services.export()
     return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # Pytest's own place for temporary folders is closed to others, so a database that root starts there
+    # could not reach its files.
+    if config.option.basetemp is None:
+        config.option.basetemp = str(services.folder / "tmp")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reachable_basetemp(tmp_path_factory: pytest.TempPathFactory) -> None:
+    tmp_path_factory.getbasetemp().chmod(0o755)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    # What a failed session wrote stays until the next one begins.
+    services.keep = exitstatus != 0
 
 
 @pytest.hookimpl(trylast=True)

@@ -12,7 +12,7 @@ from kindling_billing.selectors import balance_get, price_current
 from kindling_billing.services import credit_grant
 from kindling_engine.starter import SPARK_NAME, SPARK_PATH
 from kindling_platform.accounts.actor import SYSTEM
-from kindling_platform.accounts.models import Organisation
+from kindling_platform.accounts.models import Organisation, User
 from kindling_platform.accounts.selectors import organisation_get_for_user
 from kindling_platform.accounts.services import operator_ensure
 from kindling_platform.catalog.folder import model_folder_read
@@ -51,7 +51,7 @@ class Bootstrap:
 def bootstrap_run(env: Env) -> Bootstrap:
     """Errors: KindlingError of the model's folder or download."""
     user, password = operator_ensure(email=OPERATOR_EMAIL)
-    org, _ = organisation_get_for_user(user=user)
+    org = _operator_organisation(user)
     _credit_ensure(org)
     if env.bootstrap_api_key:
         key_ensure(org=org, name="Start", scopes=SCOPES, text=env.bootstrap_api_key, actor=SYSTEM)
@@ -74,6 +74,13 @@ def model_name_from(wanted: str) -> str:
     """A name in the catalog for a hub id or a folder: its last part, in the letters that names may have."""
     last = wanted.rstrip("/").rsplit("/", 1)[-1].lower()
     return re.sub(r"[^a-z0-9._-]+", "-", last).strip("._-")[:64].strip("._-") or "model"
+
+
+def _operator_organisation(user: User) -> Organisation:
+    found = organisation_get_for_user(user=user)
+    if found is None:
+        raise KindlingError("operator_without_organisation", "The operator belongs to no organisation.", 409)
+    return found[0]
 
 
 def _chosen_model(org: Organisation, wanted: str) -> Model:
