@@ -297,7 +297,8 @@ def _wrong_shapes(
         rank = pair["A"][0] if len(pair["A"]) == 2 else 0
         if not 1 <= rank <= MAX_RANK or pair["A"] != (rank, width_in) or pair["B"] != (width_out, rank):
             wrong.append(
-                f"{label} has A {list(pair['A'])} and B {list(pair['B'])}, expected [r, {width_in}] and [{width_out}, r]"
+                f"{label} has A {list(pair['A'])} and B {list(pair['B'])}, "
+                f"expected [r, {width_in}] and [{width_out}, r]"
             )
             continue
         ranks.append(rank)

@@ -188,17 +188,19 @@ def encode(message: ToCore | ToFront) -> bytes:
 def decode_to_core(body: bytes) -> ToCore:
     """A frame's body as the core reads it."""
     try:
-        return _to_core.decode(body)
-    except msgspec.MsgspecError as error:
+        message: ToCore = _to_core.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(str(error)) from error
+    return message
 
 
 def decode_to_front(body: bytes) -> ToFront:
     """A frame's body as the front reads it."""
     try:
-        return _to_front.decode(body)
-    except msgspec.MsgspecError as error:
+        message: ToFront = _to_front.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(str(error)) from error
+    return message
 
 
 class FrameBuffer:

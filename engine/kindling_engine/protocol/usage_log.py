@@ -1,8 +1,9 @@
 """The engine's append-only usage log: one framed record per request, the source of the bill.
 
-A frame is a little-endian u32 length, the CRC-32 of the payload, and the payload as JSON. The first frame holds the log's
-id, so that a reader with an old offset notices that the file was made anew. A process kill loses nothing, because
-records are handed to the operating system before the last chunk leaves; a torn tail is cut at the next opening.
+A frame is a little-endian u32 length, the CRC-32 of the payload, and the payload as JSON. The first frame holds
+the log's id, so that a reader with an old offset notices that the file was made anew. A process kill loses
+nothing, because records are handed to the operating system before the last chunk leaves; a torn tail is cut at
+the next opening.
 """
 
 import os
@@ -71,9 +72,14 @@ class UsageLogWriter:
         """Hand one record to the operating system; returns the offset behind it."""
         return self._write(msgspec.json.encode(record))
 
+    def sync(self) -> None:
+        """Bring what was appended to the disk; may run in another thread than `append`."""
+        if not self._file.closed:
+            os.fdatasync(self._file.fileno())
+
     def close(self) -> None:
         """Flush to the disk and close."""
-        os.fsync(self._file.fileno())
+        self.sync()
         self._file.close()
 
     def _recover(self) -> str:

@@ -1,0 +1,28 @@
+"""``python -m kindling_engine serve …`` runs an engine."""
+
+import logging
+import os
+import sys
+
+# The parent may die while modules are still being imported.
+_PARENT_PID = os.getppid()
+USAGE = "usage: python -m kindling_engine serve [options]"
+
+
+def main() -> int:
+    verb, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
+    if verb == "serve":
+        from kindling_engine.core.deathsig import die_with_parent
+        from kindling_engine.server.options import serve_options_parse
+        from kindling_engine.server.serve import serve
+
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s front %(levelname)s %(message)s")
+        options = serve_options_parse(arguments)
+        die_with_parent(_PARENT_PID)
+        return serve(options)
+    sys.stderr.write(USAGE + "\n")
+    return 0 if verb in ("-h", "--help") else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

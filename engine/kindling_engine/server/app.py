@@ -1,0 +1,81 @@
+"""The engine's HTTP application: routes, one form of errors, a request id on everything."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from kindling_engine.protocol import headers as names
+from kindling_engine.server import control, inference
+from kindling_engine.server.errors import ApiError
+from kindling_engine.server.front import Front
+from kindling_engine.server.keys import FRONT
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def create_app(front: Front) -> web.Application:
+    """The application over one engine."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answer_errors])
+    app[FRONT] = front
+    app.on_response_prepare.append(_add_request_id)
+    app.add_routes(
+        [
+            web.post("/v1/chat/completions", inference.post_chat),
+            web.post("/v1/completions", inference.post_completion),
+            web.post("/requests/{id}/grant", control.post_grant),
+            web.get("/usage", control.get_usage),
+            web.post("/lora/prefetch", control.post_lora_prefetch),
+            web.post("/lora/check", control.post_lora_check),
+            web.get("/lora", control.get_lora),
+            web.get("/healthz", control.get_health),
+        ]
+    )
+    return app
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return _refusal(error)
+    except web.HTTPRequestEntityTooLarge:
+        return _refusal(
+            ApiError(413, "request_too_large", f"The body may have at most {MAX_BODY_BYTES:,} bytes.")
+        )
+    except web.HTTPException as error:
+        return _refusal(ApiError(error.status, "not_found" if error.status == 404 else "invalid_request",
+                                 f"{error.reason}."))  # fmt: skip
+    except ConnectionError:
+        raise
+    except Exception as error:
+        # No text of the error: it may quote a prompt.
+        logger.error("a handler failed: %s at %s", type(error).__name__, _place(error))
+        return _refusal(ApiError(500, "internal_error", "The engine failed to handle this request."))
+
+
+def _refusal(error: ApiError) -> web.Response:
+    response = web.Response(
+        body=msgspec.json.encode(error.body()), status=error.status, content_type="application/json"
+    )
+    if error.retry_after_s is not None:
+        response.headers["retry-after"] = str(error.retry_after_s)
+    return response
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"
+
+
+async def _add_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    request_id = request.headers.get(names.REQUEST, "")
+    if request_id and request_id.isascii() and request_id.isprintable():
+        response.headers["x-request-id"] = request_id[: names.MAX_ID_CHARS]

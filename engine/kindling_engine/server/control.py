@@ -1,0 +1,104 @@
+"""The routes for gateway, agent and workers: grants, adapters, usage, health."""
+
+import asyncio
+import re
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from kindling_engine.protocol.ipc import AdapterLoaded
+from kindling_engine.protocol.usage_log import read_usage
+from kindling_engine.server.errors import ApiError, invalid_value
+from kindling_engine.server.fields import Fields, text_check
+from kindling_engine.server.json_body import json_object_parse
+from kindling_engine.server.keys import FRONT
+
+MAX_GRANT_TOKENS = 1 << 31
+MAX_USAGE_RECORDS = 5000
+DEFAULT_USAGE_RECORDS = 500
+LOAD_TIMEOUT_S = 120.0
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+async def post_grant(request: web.Request) -> web.Response:
+    """Raise the total of tokens a running request may make; a lower total changes nothing."""
+    fields = Fields(json_object_parse(await request.read()))
+    tokens = fields.integer("tokens", low=1, high=MAX_GRANT_TOKENS)
+    if tokens is None:
+        raise ApiError(400, "missing_field", "tokens is required.", param="tokens")
+    fields.end()
+    generation = request.app[FRONT].get(request.match_info["id"])
+    return _json({"tokens": generation.extend(tokens)})
+
+
+async def get_usage(request: web.Request) -> web.Response:
+    """Usage records behind an offset."""
+    after = _query_integer(request, "after", default=0, high=1 << 62)
+    limit = _query_integer(request, "limit", default=DEFAULT_USAGE_RECORDS, high=MAX_USAGE_RECORDS)
+    log_id, records, following = await asyncio.to_thread(
+        read_usage, request.app[FRONT].book.path, after, limit
+    )
+    return _json({"log": log_id, "records": records, "next": following})
+
+
+async def post_lora_prefetch(request: web.Request) -> web.Response:
+    """Load an adapter before it is needed."""
+    loaded = await _load(request, check=False)
+    if not loaded.ok:
+        raise ApiError(412, "adapter_load_failed", loaded.reason or "The adapter could not be loaded.")
+    return _json({"ok": True})
+
+
+async def post_lora_check(request: web.Request) -> web.Response:
+    """Load an adapter, look at its values, and generate with it; a refusal is an answer, not an error."""
+    loaded = await _load(request, check=True)
+    text = request.app[FRONT].text.decode(loaded.smoke_ids)
+    return _json({"ok": loaded.ok, "findings": loaded.findings, "smoke_text": text})
+
+
+async def get_lora(request: web.Request) -> web.Response:
+    """State and tier of every adapter the core knows."""
+    return _json({"adapters": await request.app[FRONT].core.adapter_list()})
+
+
+async def get_health(request: web.Request) -> web.Response:
+    front = request.app[FRONT]
+    status = "draining" if front.draining else "failed" if front.core.closed.done() else "ready"
+    body = {
+        "status": status,
+        "model": front.facts.ref,
+        "context_length": front.facts.context_length,
+        "active": front.active,
+        "waiting": front.core.stats.waiting,
+    }
+    return _json(body, status=200 if status == "ready" else 503)
+
+
+async def _load(request: web.Request, *, check: bool) -> AdapterLoaded:
+    front = request.app[FRONT]
+    fields = Fields(json_object_parse(await request.read()))
+    adapter = text_check(fields.need("adapter"), "adapter")
+    fields.end()
+    if not _HASH.fullmatch(adapter):
+        raise invalid_value("adapter", "adapter must be a sha256 in lower-case hex.")
+    try:
+        async with asyncio.timeout(LOAD_TIMEOUT_S):
+            return await front.core.adapter_load(adapter, front.blobs / adapter, check=check)
+    except TimeoutError:
+        raise ApiError(
+            503, "overloaded", "The adapter did not load in time. Try again.", retry_after_s=5
+        ) from None
+
+
+def _query_integer(request: web.Request, name: str, *, default: int, high: int) -> int:
+    text = request.query.get(name, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= high):
+        raise invalid_value(name, f"{name} must be an integer from 0 to {high}.")
+    return int(text)
+
+
+def _json(value: Any, *, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")

@@ -1,0 +1,101 @@
+"""The two routes that generate: read, run, answer whole or as a stream."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from kindling_engine.protocol.headers import EngineHeaders, HeaderError, parse_headers
+from kindling_engine.server.errors import ApiError, invalid_value
+from kindling_engine.server.generation import Generation, Piece
+from kindling_engine.server.keys import FRONT
+from kindling_engine.server.model_text import ModelText
+from kindling_engine.server.replies import Reply, error_event
+from kindling_engine.server.request_body import (
+    GenerationRequest,
+    ModelFacts,
+    chat_body_read,
+    completion_body_read,
+)
+
+STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+ReadBody = Callable[[bytes, ModelText, ModelFacts], Awaitable[GenerationRequest]]
+
+
+async def post_chat(request: web.Request) -> web.StreamResponse:
+    return await _answer(request, chat_body_read)
+
+
+async def post_completion(request: web.Request) -> web.StreamResponse:
+    return await _answer(request, completion_body_read)
+
+
+async def _answer(request: web.Request, read_body: ReadBody) -> web.StreamResponse:
+    front = request.app[FRONT]
+    headers = _headers(request)
+    front.check_open()
+    asked = await read_body(await request.read(), front.text, front.facts)
+    front.check_open()  # reading may have taken long
+    generation = front.start(asked, headers)
+    try:
+        # The status depends on how the first step goes, so nothing is sent before it.
+        first = await generation.advance()
+        reply = Reply(asked, generation, front.text)
+        extra = {"x-kindling-ignored": ",".join(asked.ignored)} if asked.ignored else {}
+        if asked.stream:
+            return await _stream(request, generation, reply, first, extra)
+        return await _whole(generation, reply, first, extra)
+    finally:
+        front.end(generation)
+
+
+async def _whole(
+    generation: Generation, reply: Reply, piece: Piece, extra: dict[str, str]
+) -> web.StreamResponse:
+    texts, entries = [piece.text], [*piece.entries]
+    while not piece.finish:
+        piece = await generation.advance()
+        texts.append(piece.text)
+        entries += piece.entries
+    body = reply.whole("".join(texts), entries, piece.finish)
+    return web.Response(body=body, content_type="application/json", headers=extra)
+
+
+async def _stream(
+    request: web.Request, generation: Generation, reply: Reply, piece: Piece, extra: dict[str, str]
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={**STREAM_HEADERS, **extra})
+    out = [reply.role_event()]
+    try:
+        await response.prepare(request)
+        while True:
+            if piece.text or piece.entries:
+                out.append(reply.text_event(piece.text, piece.entries))
+            if (made := generation.take_notice()) is not None:
+                out.append(b": grant %d\n\n" % made)
+            if piece.finish:
+                out.append(reply.last_events(piece.finish))
+            if data := b"".join(out):
+                await response.write(data)
+            if piece.finish:
+                break
+            out.clear()
+            piece = await generation.advance()
+    except ApiError as error:
+        await _write_last(response, error_event(error.body()))
+    except ConnectionError:
+        pass  # the client is gone; whoever called us closes the generation
+    return response
+
+
+async def _write_last(response: web.StreamResponse, data: bytes) -> None:
+    try:
+        await response.write(data)
+    except ConnectionError:
+        return
+
+
+def _headers(request: web.Request) -> EngineHeaders:
+    try:
+        return parse_headers(request.headers)
+    except HeaderError as error:
+        raise invalid_value(str(error).split(" ", 1)[0], f"{error}.") from None

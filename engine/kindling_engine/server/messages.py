@@ -1,0 +1,89 @@
+"""Checks chat messages and brings them into the plain form that templates expect."""
+
+import json
+from typing import Any
+
+from kindling_engine.server.errors import ApiError, invalid_value, unsupported_field
+from kindling_engine.server.fields import Fields, text_check
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+MAX_MESSAGES = 10_000
+
+
+def messages_read(value: Any) -> list[dict[str, Any]]:
+    """The messages with text content joined and absent keys left out. Errors name the field by its path."""
+    if not isinstance(value, list) or not value:
+        raise invalid_value("messages", "messages must be a list of at least one message.")
+    if len(value) > MAX_MESSAGES:
+        raise invalid_value("messages", f"messages may hold at most {MAX_MESSAGES} messages.")
+    return [_message(one, f"messages[{index}]") for index, one in enumerate(value)]
+
+
+def _message(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise invalid_value(path, f"{path} must be an object.")
+    fields = Fields(value, f"{path}.")
+    role = fields.need("role")
+    if role not in ROLES:
+        raise invalid_value(f"{path}.role", f"{path}.role must be one of {', '.join(ROLES)}.")
+    message: dict[str, Any] = {"role": role}
+    content = fields.take("content")
+    calls = fields.take("tool_calls") if role == "assistant" else None
+    if content is not None:
+        message["content"] = _content(content, f"{path}.content")
+    elif not calls:
+        raise ApiError(400, "missing_field", f"{path}.content is required.", param=f"{path}.content")
+    if calls:
+        message["tool_calls"] = _tool_calls(calls, f"{path}.tool_calls")
+        message.setdefault("content", "")
+    for name in ("name", "tool_call_id", "reasoning_content"):
+        text = fields.take(name)
+        if text is not None:
+            message[name] = text_check(text, f"{path}.{name}")
+    fields.present("refusal", "audio", "annotations")  # clients send an earlier reply back as it came
+    fields.end()
+    return message
+
+
+def _content(value: Any, path: str) -> str:
+    if isinstance(value, str):
+        return text_check(value, path)
+    if not isinstance(value, list):
+        raise invalid_value(path, f"{path} must be a string or a list of parts.")
+    return "".join(_part(one, f"{path}[{index}]") for index, one in enumerate(value))
+
+
+def _part(value: Any, path: str) -> str:
+    if not isinstance(value, dict):
+        raise invalid_value(path, f"{path} must be an object.")
+    kind = value.get("type")
+    if kind not in ("text", "refusal"):
+        raise unsupported_field(
+            f"{path}.type", f"Content parts of type {str(kind)[:40]!r} are not supported."
+        )
+    return text_check(value.get(kind), f"{path}.{kind}")
+
+
+def _tool_calls(value: Any, path: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise invalid_value(path, f"{path} must be a list.")
+    return [_tool_call(one, f"{path}[{index}]") for index, one in enumerate(value)]
+
+
+def _tool_call(value: Any, path: str) -> dict[str, Any]:
+    function = value.get("function") if isinstance(value, dict) else None
+    if not isinstance(function, dict):
+        raise invalid_value(path, f"{path} must hold a function.")
+    name = text_check(function.get("name"), f"{path}.function.name", empty_ok=False)
+    given = text_check(function.get("arguments", "{}"), f"{path}.function.arguments")
+    try:
+        # Templates print arguments as JSON; a string would be quoted once more.
+        arguments = json.loads(given or "{}")
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise invalid_value(f"{path}.function.arguments", f"{path}.function.arguments must be a JSON object.")
+    call: dict[str, Any] = {"type": "function", "function": {"name": name, "arguments": arguments}}
+    if isinstance(value.get("id"), str):
+        call["id"] = text_check(value["id"], f"{path}.id")
+    return call

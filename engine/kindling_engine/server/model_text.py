@@ -1,0 +1,92 @@
+"""The tokenizer of the served model: text to token ids and back."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from kindling_engine.server.chat_template import ChatTemplate, chat_template_load
+
+# Longer texts are encoded in a thread, so that the event loop goes on streaming to the others.
+INLINE_CHARS = 8192
+# Normalisers may join characters, so a text counts as too long only when it is so several times over.
+SURE_FACTOR = 4
+
+
+class ModelTextError(Exception):
+    """The tokenizer's files cannot be used."""
+
+
+class TextTooLongError(Exception):
+    """A text that cannot fit the context however well it is encoded."""
+
+
+class ModelText:
+    """Tokenizer and chat template of one model folder."""
+
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self._longest_token_chars = max((len(token) for token in tokenizer.get_vocab()), default=1)
+        self._byte_level = "ByteLevel" in str(tokenizer.decoder)
+
+    async def encode(self, text: str, *, add_special_tokens: bool, context_length: int) -> list[int]:
+        """Token ids of a text. Raises TextTooLongError without encoding what cannot fit."""
+        if len(text) > context_length * self._longest_token_chars * SURE_FACTOR:
+            raise TextTooLongError
+        if len(text) <= INLINE_CHARS:
+            return self._encode(text, add_special_tokens)
+        return await asyncio.to_thread(self._encode, text, add_special_tokens)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def token_text(self, token_id: int) -> str:
+        """One token's text by itself, special ones too; half a character reads as U+FFFD."""
+        return str(self.tokenizer.decode([token_id], skip_special_tokens=False))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """One token's bytes, also where they are only part of a character."""
+        piece = self.tokenizer.id_to_token(token_id)
+        if piece is None:
+            return b""
+        if self._byte_level and all(char in _BYTE_OF_CHAR for char in piece):
+            return bytes(_BYTE_OF_CHAR[char] for char in piece)
+        if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+            return bytes([int(piece[3:5], 16)])
+        return self.token_text(token_id).encode()
+
+    def _encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+
+
+def model_text_load(folder: Path) -> ModelText:
+    """Read tokenizer.json and the chat template. Raises ModelTextError."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelTextError(f"{path.name} is missing from the model folder.")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+        template = chat_template_load(folder)
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise ModelTextError(f"The tokenizer's files cannot be read: {str(error)[:300]}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return ModelText(tokenizer, template)
+
+
+def _byte_of_char() -> dict[str, int]:
+    """Byte-level vocabularies write every byte as one visible character.
+
+    Bytes that are visible Latin-1 characters stand for themselves; the others follow from U+0100 on.
+    """
+    visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {
+        chr(0x100 + index): byte for index, byte in enumerate(hidden)
+    }
+
+
+_BYTE_OF_CHAR = _byte_of_char()

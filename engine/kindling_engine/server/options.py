@@ -1,0 +1,55 @@
+"""Command line of ``python -m kindling_engine serve``."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """``port`` 0 takes a free one; ``kv_tokens`` 0 sizes the cache by the memory at hand."""
+
+    model: Path
+    model_ref: str
+    usage_log: Path
+    blobs: Path
+    replica: str
+    host: str = "127.0.0.1"
+    port: int = 0
+    device: str = "auto"
+    threads: int = 1
+    kv_tokens: int = 0
+    max_batch: int = 64
+
+
+def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
+    parser = argparse.ArgumentParser(prog="python -m kindling_engine serve")
+    parser.add_argument("--model", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--model-ref", required=True, help="name of the model, such as kindling/spark")
+    parser.add_argument("--usage-log", type=Path, required=True, help="file to append usage records to")
+    parser.add_argument("--blobs", type=Path, required=True, help="folder of adapters by content hash")
+    parser.add_argument("--replica", required=True, help="name of this replica in usage records")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=_positive, default=1)
+    parser.add_argument("--kv-tokens", type=int, default=0)
+    parser.add_argument("--max-batch", type=_positive, default=64)
+    return ServeOptions(**vars(parser.parse_args(arguments)))
+
+
+def core_arguments(options: ServeOptions, socket: Path) -> list[str]:
+    """What the core is started with."""
+    return [
+        *("--socket", str(socket), "--model", str(options.model), "--model-ref", options.model_ref),
+        *("--blobs", str(options.blobs), "--device", options.device, "--threads", str(options.threads)),
+        *("--kv-tokens", str(options.kv_tokens), "--max-batch", str(options.max_batch)),
+    ]
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value

@@ -1,0 +1,113 @@
+"""The part of the body that chat and plain completions share: limits, sampling, stops, streaming."""
+
+from dataclasses import dataclass
+
+from kindling_engine.protocol.ipc import Sampling
+from kindling_engine.server.errors import invalid_value, unsupported_field
+from kindling_engine.server.fields import Fields, text_check
+
+MAX_TOKENS_LIMIT = 1 << 31
+MAX_STOPS = 4
+MAX_STOP_CHARS = 1000
+MAX_BIASES = 1024
+IGNORED = ("user", "metadata", "store", "safety_identifier")
+
+
+@dataclass(frozen=True, slots=True)
+class CommonFields:
+    """What was asked for; ``max_tokens`` None means that the route's default holds."""
+
+    model: str
+    max_tokens: int | None
+    sampling: Sampling
+    stops: tuple[str, ...]
+    stream: bool
+    ignored: tuple[str, ...]
+
+
+def common_fields_read(fields: Fields, *, vocab_size: int) -> CommonFields:
+    """Read and check the shared fields. Errors: `missing_field`, `invalid_value`, `unsupported_field`."""
+    model = text_check(fields.need("model"), "model", empty_ok=False)
+    max_tokens = fields.integer("max_tokens", low=1, high=MAX_TOKENS_LIMIT)
+    max_completion_tokens = fields.integer("max_completion_tokens", low=1, high=MAX_TOKENS_LIMIT)
+    if max_tokens is not None and max_completion_tokens is not None:
+        raise invalid_value(
+            "max_completion_tokens", "Give either max_tokens or max_completion_tokens, not both."
+        )
+    stream = fields.boolean("stream")
+    _check_stream_options(fields, stream)
+    _check_harmless(fields)
+    return CommonFields(
+        model=model,
+        max_tokens=max_tokens if max_completion_tokens is None else max_completion_tokens,
+        sampling=_sampling(fields, vocab_size),
+        stops=_stops(fields),
+        stream=stream,
+        ignored=fields.present(*IGNORED),
+    )
+
+
+def _sampling(fields: Fields, vocab_size: int) -> Sampling:
+    return Sampling(
+        temperature=fields.number("temperature", low=0.0, high=2.0, default=1.0),
+        top_p=fields.number("top_p", low=0.0, high=1.0, default=1.0),
+        top_k=max(0, fields.integer("top_k", low=-1, high=1 << 31) or 0),
+        min_p=fields.number("min_p", low=0.0, high=1.0, default=0.0),
+        seed=fields.integer("seed", low=-(1 << 63), high=(1 << 63) - 1),
+        repetition_penalty=fields.number("repetition_penalty", low=0.01, high=10.0, default=1.0),
+        frequency_penalty=fields.number("frequency_penalty", low=-2.0, high=2.0, default=0.0),
+        presence_penalty=fields.number("presence_penalty", low=-2.0, high=2.0, default=0.0),
+        logit_bias=_logit_bias(fields, vocab_size),
+        ignore_eos=fields.boolean("ignore_eos"),
+    )
+
+
+def _logit_bias(fields: Fields, vocab_size: int) -> dict[int, float]:
+    given = fields.object("logit_bias") or {}
+    if len(given) > MAX_BIASES:
+        raise invalid_value("logit_bias", f"logit_bias may name at most {MAX_BIASES} tokens.")
+    biases = {}
+    inner = Fields(given, "logit_bias.")
+    for name in given:
+        if not (name.isascii() and name.isdigit() and len(name) < 10 and int(name) < vocab_size):
+            raise invalid_value(
+                "logit_bias", f"logit_bias keys are token ids from 0 to {vocab_size - 1}, not {name[:40]!r}."
+            )
+        biases[int(name)] = inner.number(name, low=-100.0, high=100.0, default=0.0)
+    return biases
+
+
+def _stops(fields: Fields) -> tuple[str, ...]:
+    given = fields.take("stop")
+    if given is None:
+        return ()
+    stops = given if isinstance(given, list) else [given]
+    if len(stops) > MAX_STOPS:
+        raise invalid_value("stop", f"stop may hold at most {MAX_STOPS} strings.")
+    for stop in stops:
+        if len(text_check(stop, "stop", empty_ok=False)) > MAX_STOP_CHARS:
+            raise invalid_value("stop", f"A stop string may have at most {MAX_STOP_CHARS} characters.")
+    return tuple(stops)
+
+
+def _check_stream_options(fields: Fields, stream: bool) -> None:
+    given = fields.object("stream_options")
+    if given is None:
+        return
+    if not stream:
+        raise invalid_value("stream_options", "stream_options needs stream to be true.")
+    inner = Fields(given, "stream_options.")
+    # The final usage chunk is always sent; whoever stands between us and the client drops it if unwanted.
+    inner.boolean("include_usage")
+    inner.only("include_obfuscation", False)
+    inner.end()
+
+
+def _check_harmless(fields: Fields) -> None:
+    """Fields that are accepted only while they ask for what happens anyway."""
+    choices = fields.integer("n", low=1, high=128)
+    if choices not in (None, 1):
+        raise unsupported_field("n", "n greater than 1 is not supported; send the request several times.")
+    fields.only("typical_p", 1, 1.0)
+    fields.only("service_tier", "auto", "default")
+    fields.only("context_length_exceeded_behavior", "error")
