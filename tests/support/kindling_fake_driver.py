@@ -1,6 +1,7 @@
 """A driver in memory which fails on demand: the reconciler's and the ingest's worst day."""
 
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import msgspec
 
@@ -25,7 +26,7 @@ class FakeReplica:
 class FakeLog:
     """A usage log whose offsets are indices."""
 
-    log_id: str
+    log_id: str = field(default_factory=lambda: str(uuid4()))
     records: list[UsageRecord] = field(default_factory=list)
 
 
@@ -49,7 +50,7 @@ class FakeDriver:
         if running is None or running.spec != spec:
             self.starts += 1
             self.replicas[spec.name] = FakeReplica(spec=spec, pid=1000 + self.starts)
-            self.logs.setdefault(spec.name, FakeLog(log_id=f"log-{spec.name}"))
+            self.logs.setdefault(spec.name, FakeLog())
         else:
             self._age(running)
         return self._status(spec.name)
@@ -87,9 +88,7 @@ class FakeDriver:
         replica.state, replica.reason = "restarting", "The engine was ended by SIGKILL."
 
     def write(self, name: str, record: UsageRecord) -> None:
-        self.logs.setdefault(name, FakeLog(log_id=f"log-{name}")).records.append(
-            msgspec.structs.replace(record, replica=name)
-        )
+        self.logs.setdefault(name, FakeLog()).records.append(msgspec.structs.replace(record, replica=name))
 
     def _age(self, replica: FakeReplica) -> None:
         if replica.state in ("starting", "restarting") and not self.never_ready:

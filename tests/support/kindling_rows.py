@@ -23,7 +23,7 @@ from kindling_workers.replicas import replica_name
 
 DOLLAR = 10**12
 SHAPES = {
-    "hidden_size": 8, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_dim": 4, "intermediate_size": 16,
+    "hidden_size": 8, "num_layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 4, "intermediate_size": 16,
 }  # fmt: skip
 
 
