@@ -28,9 +28,11 @@ def up(
     from kindling_platform.embedded.check import check_run
     from kindling_platform.embedded.supervisor import Supervisor
 
-    if model:
-        folder = Path(model).expanduser()
-        os.environ["KINDLING_MODEL"] = str(folder.resolve()) if folder.is_dir() else model
+    wanted = model or os.environ.get("KINDLING_MODEL", "")
+    if wanted:
+        # The children run in the state folder, where a relative path would mean something else.
+        folder = Path(wanted).expanduser()
+        os.environ["KINDLING_MODEL"] = str(folder.resolve()) if folder.is_dir() else wanted
     if check:
         print_figures("up", check_run(), as_json=as_json)
         return

@@ -13,7 +13,7 @@ from kindling_platform.embedded.state import State
 
 def greeting_print(progress: Progress, state: State, facts: dict[str, Any]) -> None:
     """The password stands here once, at the first start; nobody can read it again afterwards."""
-    say = progress.console.print
+    say = progress.say
     password = facts.get("operator_password")
     login = f"password {password}" if password else "(`./kindling reset-operator` makes a new password)"
     body = json.dumps(chat_body(state.model, streamed=False, max_tokens=120))
@@ -27,4 +27,4 @@ def greeting_print(progress: Progress, state: State, facts: dict[str, Any]) -> N
         f"-H {shlex.quote(f'Authorization: Bearer {state.api_key}')} "
         f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
     )
-    progress.say(f"{line}\n")
+    say(f"{line}\n")

@@ -1,5 +1,6 @@
 """One line per step of the start, with its time."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -36,14 +37,16 @@ class Progress:
             raise
         self._line("✓", "green", what, notes, time.monotonic() - begun)
 
-    def say(self, text: str = "") -> None:
-        self.console.print(Text(text))
+    def say(self, text: str | Text = "") -> None:
+        # The terminal may be closed by now, and a stop must come to its end all the same.
+        with contextlib.suppress(OSError):
+            self.console.print(text if isinstance(text, Text) else Text(text))
 
     def fail(self, code: str, message: str) -> None:
         """The one sentence of a failed start, its code, and where to look next."""
-        self.console.print(Text(f"\n{message}\n", style="bold red"))
-        self.console.print(Text(f"[{code}]  `./kindling doctor` looks for the cause."))
+        self.say(Text(f"\n{message}\n", style="bold red"))
+        self.say(f"[{code}]  `./kindling doctor` looks for the cause.")
 
     def _line(self, mark: str, colour: str, what: str, notes: list[str], took_s: float) -> None:
         label = " ".join([what, *notes])
-        self.console.print(Text.assemble("  ", (mark, colour), f" {label:<52} {took_s:6.1f} s"))
+        self.say(Text.assemble("  ", (mark, colour), f" {label:<52} {took_s:6.1f} s"))

@@ -145,12 +145,14 @@ class Supervisor:
     def _wait_for_web(self, url: str) -> None:
         deadline = time.monotonic() + WEB_TIMEOUT_S
         web = self.children["web"]
-        while call(f"{url}/healthz", token="", timeout_s=5).status != 200:
+        while (status := call(f"{url}/healthz", token="", timeout_s=5).status) != 200:
             self._check_stop()
-            if not web.is_alive() or time.monotonic() > deadline:
+            # It answers once the database and the cache do; any other error will not mend itself.
+            if not web.is_alive() or status not in {0, 502, 503} or time.monotonic() > deadline:
                 log = self.home.log("web")
                 raise EmbeddedError(
-                    "web_failed", f"The web server did not start. The end of {log}:\n{log_tail(log)}"
+                    "web_failed",
+                    f"The web server did not start (status {status}). The end of {log}:\n{log_tail(log)}",
                 )
             time.sleep(0.05)
 
