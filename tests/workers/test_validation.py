@@ -10,7 +10,7 @@ import redis
 
 from kindling_agent import AgentProcess, eventually
 from kindling_platform.adapters.models import Adapter
-from kindling_platform.adapters.storage import blob_folder, content_hash_of, upload_folder
+from kindling_platform.adapters.storage import blob_folder, blob_store, content_hash_of, upload_folder
 from kindling_platform.common.clock import now
 from kindling_platform.common.leases import lease_take
 from kindling_platform.deployments.models import Replica
@@ -178,6 +178,15 @@ def test_an_adapter_deleted_meanwhile_stays_deleted(
     monkeypatch.setattr(validation, "engine_check", deleted_while_judged)
     assert validated(adapter, valkey).state == "deleted"
     assert adapter.content_hash == ""
+
+
+def test_what_is_written_to_the_upload_later_does_not_reach_the_copy(shop: Shop, valkey: "redis.Redis"):
+    adapter = make_adapter(shop)
+    content_hash = blob_store(adapter_id=adapter.id)
+    weights = upload_folder(adapter.id) / "adapter_model.safetensors"
+    with weights.open("r+b") as late_request:
+        late_request.write(b"\xff" * 64)
+    assert content_hash_of(blob_folder(content_hash)) == content_hash
 
 
 def test_an_unknown_adapter_is_no_error(valkey: "redis.Redis"):

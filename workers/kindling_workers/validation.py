@@ -12,7 +12,7 @@ from kindling_platform.adapters.early_check import base_shape, report_json
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.adapters.selectors import adapter_get_any
 from kindling_platform.adapters.services import adapter_validation_postpone, adapter_validation_store
-from kindling_platform.adapters.storage import blob_store, upload_folder
+from kindling_platform.adapters.storage import blob_folder, blob_store, upload_folder
 from kindling_platform.common.leases import lease_release, lease_take
 from kindling_platform.deployments.selectors import replica_list_ready
 from kindling_workers.engine_check import (
@@ -49,7 +49,8 @@ class _Validation:
         self._valkey = valkey
 
     def run(self) -> bool:
-        report = check_adapter_folder(upload_folder(self._adapter.id), base_shape(self._adapter.base))
+        shape = base_shape(self._adapter.base)
+        report = check_adapter_folder(upload_folder(self._adapter.id), shape)
         if not report.ok:
             return self._store(report)
         base = self._adapter.base.ref
@@ -57,6 +58,10 @@ class _Validation:
         if replica is None:
             return self._wait(f"Waiting for a running engine of {base} to try the adapter on.")
         content_hash = blob_store(adapter_id=self._adapter.id)
+        # A request may still have written to the upload after the first look; nobody writes to the copy.
+        report = check_adapter_folder(blob_folder(content_hash), shape)
+        if not report.ok:
+            return self._store(report)
         try:
             verdict = engine_check(replica.url, content_hash)
         except EngineCheckUnreachable:

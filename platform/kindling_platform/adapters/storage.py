@@ -1,7 +1,6 @@
 """Adapter files on disk: uploads in progress, and finished ones by content hash, moved there in one step."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,24 +50,24 @@ def upload_write(
 
 
 def blob_store(*, adapter_id: str) -> str:
-    """Move an upload's two files to their content's place; returns the hash. Twice is the same as once."""
+    """Copy an upload's two files to their content's place; returns the hash. Twice is the same as once.
+
+    A copy, and the hash is the copy's: a request that still writes to the upload must not reach what was checked.
+    """
     folder = upload_folder(adapter_id)
-    content_hash = content_hash_of(folder)
-    target = blob_folder(content_hash)
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{adapter_id}")
+    partial = blob_folder(f".{adapter_id}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in (CONFIG, WEIGHTS):
+        shutil.copyfile(folder / name, partial / name)
+        (partial / name).chmod(0o644)
+    content_hash = content_hash_of(partial)
+    try:
+        partial.rename(blob_folder(content_hash))
+    except OSError:  # the same content is there already
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        for name in (CONFIG, WEIGHTS):
-            os.link(folder / name, partial / name)
-            (partial / name).chmod(0o644)
-        try:
-            partial.rename(target)
-        except OSError:  # another upload with the same content was quicker
-            shutil.rmtree(partial, ignore_errors=True)
-            if not target.exists():
-                raise
+        if not blob_folder(content_hash).exists():
+            raise
     return content_hash
 
 
