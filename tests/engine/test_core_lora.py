@@ -8,6 +8,9 @@ import torch
 from kindling_core_rig import rig_make
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
+from kindling_engine.lora.errors import AdapterError
+from kindling_engine.lora.loader import adapter_load
+from kindling_engine.models.registry import model_load
 from kindling_engine.scheduler.request import Request
 from kindling_tiny_models import VOCAB, adapter_make, model_make, reference_load
 
@@ -146,3 +149,20 @@ def test_caches_of_base_and_adapters_are_apart(world):
         rig.run_until(request_id)
     assert [rig.end(request_id).cached_tokens for request_id in "abcde"] == [0, 0, 0, 32, 32]
     assert rig.tokens("b") == rig.tokens("d") and rig.tokens("a") == rig.tokens("e")
+
+
+def test_an_adapter_that_does_not_fit_is_refused_by_its_size(world):
+    model, blobs = world
+    device, dtype = torch.device("cpu"), torch.float32
+    config = model_load(model, device=device, dtype=dtype).config
+
+    def load(max_bytes: int):
+        return adapter_load(
+            blobs / "attention", config, base_ref="t", max_bytes=max_bytes, device=device, dtype=dtype
+        )
+
+    size = load(1 << 30).weights.size_bytes
+    assert load(size).weights.size_bytes == size
+    with pytest.raises(AdapterError) as caught:
+        load(size - 1)
+    assert caught.value.code == "size"

@@ -129,6 +129,19 @@ def test_parked_requests_give_way_when_blocks_run_out():
     assert len(world.made["a"]) == 9
 
 
+def test_parked_requests_give_up_their_seats_when_nothing_else_runs():
+    world = Pretended(max_batch=2)
+    for name in "ab":
+        world.add(_request(name, max_tokens=5, grant=1))
+    world.step()
+    world.add(_request("c", max_tokens=1))
+    assert [row.request.id for row in world.step().rows] == ["c"]
+    for name in "ab":
+        world.scheduler.grant(name, 5)
+    world.drain()
+    assert [len(world.made[name]) for name in "abc"] == [5, 5, 1]
+
+
 def test_cancel_frees_at_once_in_every_state():
     world = Pretended(max_batch=1)
     world.add(_request("runs", max_tokens=50))

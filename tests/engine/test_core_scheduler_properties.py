@@ -37,7 +37,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(actions, st.integers(7, 14), st.integers(2, 5), st.sampled_from([5, 16, 33, 200]))
 def test_random_schedules_end_clean(steps, num_blocks, max_batch, step_tokens):
     world = Pretended(num_blocks=num_blocks, max_batch=max_batch, step_tokens=step_tokens)

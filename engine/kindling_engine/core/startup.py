@@ -62,8 +62,16 @@ def parts_build(options: CoreOptions, wake: Callable[[], None]) -> Parts:
         max_batch=options.max_batch,
         step_tokens=options.step_tokens,
     )
-    load = partial(adapter_load, config=config, base_ref=options.model_ref, device=device, dtype=dtype)
-    adapters = AdapterCache(budget_bytes=options.lora_mib * _MIB, load=load, wake=wake)
+    lora_bytes = options.lora_mib * _MIB
+    load = partial(
+        adapter_load,
+        config=config,
+        base_ref=options.model_ref,
+        max_bytes=lora_bytes,
+        device=device,
+        dtype=dtype,
+    )
+    adapters = AdapterCache(budget_bytes=lora_bytes, load=load, wake=wake)
     runner = ModelRunner(
         model,
         storage,

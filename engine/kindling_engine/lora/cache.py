@@ -136,8 +136,6 @@ class AdapterCache:
 
     def _take_in(self, adapter: str, result: LoadedAdapter | AdapterError) -> list[Settled]:
         self._loading = None
-        if isinstance(result, LoadedAdapter) and result.weights.size_bytes > self._budget_bytes:
-            result = AdapterError("size", "The adapter is larger than this replica's memory for adapters.")
         if isinstance(result, AdapterError):
             failed = [item for item in self._waiting if item.adapter == adapter]
             self._waiting = [item for item in self._waiting if item.adapter != adapter]

@@ -40,13 +40,28 @@ class _Pair:
 
 @torch.inference_mode()
 def adapter_load(
-    folder: Path, config: DecoderConfig, *, base_ref: str, device: torch.device, dtype: torch.dtype
+    folder: Path,
+    config: DecoderConfig,
+    *,
+    base_ref: str,
+    max_bytes: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> LoadedAdapter:
-    """Check, read and convert an adapter; raises AdapterError. Safe to run beside the step loop."""
+    """Check, read and convert an adapter of at most ``max_bytes`` in memory. Safe to run beside the step loop.
+
+    Raises AdapterError, for the size before anything large is read.
+    """
     report = check_adapter_folder(folder, _base_shape(config, base_ref))
     for finding in report.findings:
         if finding.level == "fail":
             raise AdapterError(finding.check, finding.message)
+    if report.parameters * dtype.itemsize > max_bytes:
+        raise AdapterError(
+            "size",
+            f"The adapter needs {report.parameters * dtype.itemsize >> 20} MiB; "
+            f"this replica holds adapters of up to {max_bytes >> 20} MiB.",
+        )
     scaling = peft_scaling_read(folder / CONFIG_NAME)
     known = targets(config)
     pairs = _pairs_read(folder / WEIGHTS_NAME)

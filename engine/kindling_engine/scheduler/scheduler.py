@@ -124,9 +124,10 @@ class Scheduler:
             if request.remaining == 1:
                 self._place(request, 1, rows)
         for request in tuple(self._running):
-            left = self.step_tokens - _tokens(rows)
-            if request.remaining > 1 and left > 0:
-                self._place(request, min(request.remaining, left), rows)
+            if request.remaining > 1:
+                left = self.step_tokens - _tokens(rows)
+                if left > 0:
+                    self._place(request, min(request.remaining, left), rows)
         self._admit(rows, now_s)
         if not rows:
             return None
@@ -201,10 +202,10 @@ class Scheduler:
     def _admit(self, rows: dict[str, ScheduledRow], now_s: float) -> None:
         """Start waiting requests in their turn while seats, blocks and budget last."""
         skip: set[tuple[str, int]] = set()
-        while len(self._running) + len(self._parked_holding()) < self._max_batch:
+        while True:
             left = self.step_tokens - _tokens(rows)
             request = self._queue.peek(now_s, skip)
-            if request is None or request.table is None or left < 1:
+            if request is None or request.table is None or left < 1 or not self._make_seat(rows):
                 return
             found, missed = self._kv.prefix_find(request.table, request.tokens)
             if missed is not None and missed in self._claims:
@@ -227,6 +228,16 @@ class Scheduler:
                 self._claims.add(missed)
             self._run(request)
             self._place(request, min(request.remaining, left), rows)
+
+    def _make_seat(self, rows: dict[str, ScheduledRow]) -> bool:
+        """Whether one more request may run. With nothing running, a parked request gives its seat up."""
+        holding = self._parked_holding()
+        if len(self._running) + len(holding) < self._max_batch:
+            return True
+        if self._running:
+            return False
+        self._preempt(holding[-1], rows)
+        return True
 
     def _make_room(self, request: Request, rows: dict[str, ScheduledRow]) -> bool:
         """Whether all of a request's tokens fit; room for a first chunk alone would only lead to preemption.
