@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 
 from kindling_billing.models import LedgerAccount, LedgerEntry, PriceVersion, utc_now
 
@@ -16,19 +16,6 @@ class Balance:
 
     picousd: int
     version: int
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerLine:
-    """One line of a wallet's account: `id` orders the lines, `source_id` names the cause."""
-
-    id: int
-    transaction_id: str
-    source_type: str
-    source_id: str
-    memo: str
-    amount_picousd: int
-    posted_at: datetime
 
 
 def balance_get(*, owner_id: str) -> Balance:
@@ -42,23 +29,10 @@ def balance_map(*, owner_ids: Iterable[str]) -> dict[str, Balance]:
     return {row.owner_id: Balance(int(row.balance_picousd), row.version) for row in rows}
 
 
-def ledger_list(*, owner_id: str, before_id: int | None = None, limit: int = 100) -> list[LedgerLine]:
-    """A wallet's lines, newest first; `before_id` is the last line of the page before."""
+def ledger_list(*, owner_id: str) -> QuerySet[LedgerEntry]:
+    """The lines of an owner's wallet with their causes, newest first."""
     rows = LedgerEntry.objects.filter(account__kind="wallet", account__owner_id=owner_id)
-    if before_id is not None:
-        rows = rows.filter(id__lt=before_id)
-    return [
-        LedgerLine(
-            id=row.id,
-            transaction_id=row.transaction_id,
-            source_type=row.transaction.source_type,
-            source_id=row.transaction.source_id,
-            memo=row.transaction.memo,
-            amount_picousd=int(row.amount_picousd),
-            posted_at=row.transaction.posted_at,
-        )
-        for row in rows.select_related("transaction").order_by("-id")[:limit]
-    ]
+    return rows.select_related("transaction").order_by("-id")
 
 
 def price_current(*, sku: str, at: datetime | None = None) -> PriceVersion | None:
@@ -73,9 +47,10 @@ def price_map_current(*, skus: Iterable[str], at: datetime | None = None) -> dic
     return {row.sku: row for row in newest}
 
 
-def price_list(*, sku: str) -> list[PriceVersion]:
-    """Every price version of a sku, newest first."""
-    return list(PriceVersion.objects.filter(sku=sku).order_by("-valid_from", "-id"))
+def price_list(*, sku: str | None = None) -> QuerySet[PriceVersion]:
+    """Every price version, of one sku or of all, newest first."""
+    rows = PriceVersion.objects.order_by("-valid_from", "-id")
+    return rows if sku is None else rows.filter(sku=sku)
 
 
 def price_map(*, price_ids: Iterable[str]) -> dict[str, PriceVersion]:

@@ -1,6 +1,9 @@
 """Reads users and organisations."""
 
+from django.db.models import QuerySet
+
 from kindling_platform.accounts.models import Membership, Organisation, User
+from kindling_platform.common.errors import KindlingError, not_found
 
 
 def membership_get_for_user(*, user: User, slug: str | None = None) -> Membership | None:
@@ -11,23 +14,35 @@ def membership_get_for_user(*, user: User, slug: str | None = None) -> Membershi
     return rows.order_by("created_at", "id").first()
 
 
-def organisation_get_for_user(*, user: User) -> tuple[Organisation, Membership] | None:
-    """The organisation a user works in and their membership; None for a user without any."""
+def organisation_get_for_user(*, user: User) -> tuple[Organisation, Membership]:
+    """The organisation a user works in and their membership.
+
+    Raises:
+        KindlingError: `organisation_missing`.
+    """
     membership = membership_get_for_user(user=user)
-    return (membership.organisation, membership) if membership else None
+    if membership is None:
+        raise KindlingError("organisation_missing", "You do not belong to any organisation.", 403)
+    return membership.organisation, membership
 
 
-def organisation_get(*, slug: str) -> Organisation | None:
-    """An organisation by its slug."""
-    return Organisation.objects.filter(slug=slug).first()
+def organisation_get(*, organisation_id: str) -> Organisation:
+    """An organisation by its id.
+
+    Raises:
+        KindlingError: `not_found`.
+    """
+    found = Organisation.objects.filter(id=organisation_id).first()
+    if found is None:
+        raise not_found("organisation")
+    return found
 
 
-def organisation_list() -> list[Organisation]:
-    """Every organisation, oldest first."""
-    return list(Organisation.objects.order_by("created_at", "id"))
+def organisation_list() -> QuerySet[Organisation]:
+    """Every organisation, newest first; for the operator."""
+    return Organisation.objects.order_by("-created_at", "-id")
 
 
-def member_list(*, org: Organisation) -> list[Membership]:
-    """The members of an organisation."""
-    rows = Membership.objects.filter(organisation=org).select_related("user")
-    return list(rows.order_by("created_at", "id"))
+def member_list(*, org: Organisation) -> QuerySet[Membership]:
+    """The members of an organisation, oldest first."""
+    return Membership.objects.filter(organisation=org).select_related("user").order_by("created_at", "id")

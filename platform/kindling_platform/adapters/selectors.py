@@ -31,6 +31,11 @@ def adapter_get(*, org: Organisation, adapter_id: str) -> Adapter:
     return adapter
 
 
+def adapter_name_map(*, org: Organisation) -> dict[str, str]:
+    """Names of all adapters by id, deleted ones too."""
+    return dict(Adapter.objects.for_org(org).values_list("id", "name"))
+
+
 def adapter_list_unvalidated() -> list[str]:
     """Ids of adapters that wait for validation; for the sweep."""
     return list(Adapter.objects.filter(state=Adapter.State.VALIDATING).values_list("id", flat=True))

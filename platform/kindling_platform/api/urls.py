@@ -1,1 +1,38 @@
-urlpatterns = []
+"""Addresses of the control API."""
+
+from django.urls import path, re_path
+from drf_spectacular.views import SpectacularAPIView
+
+from kindling_platform.api.errors import not_found_view
+from kindling_platform.api.views import adapter_files, adapters, billing, deployments, keys, me, models, usage
+
+app_name = "api"
+
+urlpatterns = [
+    path(
+        "schema/", SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]), name="schema"
+    ),
+    path("v1/me", me.Me.as_view()),
+    path("v1/models", models.Models.as_view()),
+    path("v1/models/<path:ref>", models.OneModel.as_view()),
+    path("v1/keys", keys.Keys.as_view()),
+    path("v1/keys/<str:key_id>", keys.OneKey.as_view()),
+    path("v1/adapters", adapters.Adapters.as_view()),
+    path("v1/adapters/<str:adapter_id>", adapters.OneAdapter.as_view()),
+    path("v1/adapters/<str:adapter_id>/report", adapters.AdapterReportView.as_view()),
+    path("v1/adapters/<str:adapter_id>/complete", adapters.AdapterComplete.as_view()),
+    path("v1/adapters/<str:adapter_id>/files", adapter_files.AdapterFiles.as_view()),
+    path("v1/adapters/<str:adapter_id>/files/<str:name>", adapter_files.AdapterFileView.as_view()),
+    path("v1/adapters/<str:adapter_id>/zip", adapter_files.AdapterZip.as_view()),
+    path("v1/deployments", deployments.Deployments.as_view()),
+    path("v1/deployments/<str:deployment_id>", deployments.OneDeployment.as_view()),
+    path("v1/deployments/<str:deployment_id>/start", deployments.DeploymentStart.as_view()),
+    path("v1/deployments/<str:deployment_id>/stop", deployments.DeploymentStop.as_view()),
+    path("v1/deployments/<str:deployment_id>/events", deployments.DeploymentEvents.as_view()),
+    path("v1/usage", usage.Usage.as_view()),
+    path("v1/usage/requests", usage.UsageEvents.as_view()),
+    path("v1/usage/requests/<str:request_id>", usage.OneUsageEvent.as_view()),
+    path("v1/balance", billing.BalanceView.as_view()),
+    path("v1/ledger", billing.Ledger.as_view()),
+    re_path(r"^.*$", not_found_view),
+]

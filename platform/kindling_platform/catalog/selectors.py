@@ -5,12 +5,18 @@ from django.db.models import Q
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.catalog.models import Model
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.models import OrgQuerySet
 
 
-def model_list(*, org: Organisation) -> list[Model]:
+def model_list(*, org: Organisation) -> OrgQuerySet:
     """The models an organisation may use: public ones and its own, by reference."""
     rows = Model.objects.filter(Q(is_public=True) | Q(organisation=org)).select_related("organisation")
-    return list(rows.order_by("organisation__slug", "name"))
+    return rows.order_by("organisation__slug", "name")
+
+
+def model_list_all() -> OrgQuerySet:
+    """Every model of every organisation; for the operator."""
+    return Model.objects.select_related("organisation").order_by("organisation__slug", "name")
 
 
 def model_get(*, org: Organisation, ref: str) -> Model:
@@ -29,6 +35,6 @@ def model_get(*, org: Organisation, ref: str) -> Model:
     return row
 
 
-def model_name_list() -> dict[str, str]:
+def model_name_map() -> dict[str, str]:
     """References of all models by id."""
     return {row.id: row.ref for row in Model.objects.select_related("organisation")}

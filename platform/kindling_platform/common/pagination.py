@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 
 from kindling_platform.common.errors import KindlingError
@@ -38,15 +39,9 @@ def page_get(
         a, b = _decode(cursor)
         try:
             rows = rows.filter(Q(**{f"{first}__lt": a}) | Q(**{first: a, f"{second}__lt": b}))
-            found = list(rows[: limit + 1])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ValidationError) as error:
             raise _invalid() from error
-        except Exception as error:
-            if type(error).__name__ == "ValidationError":
-                raise _invalid() from error
-            raise
-    else:
-        found = list(rows[: limit + 1])
+    found = list(rows[: limit + 1])
     more = len(found) > limit
     found = found[:limit]
     following = _encode(getattr(found[-1], first), getattr(found[-1], second)) if more else ""

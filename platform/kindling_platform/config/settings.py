@@ -6,6 +6,7 @@ from csp.constants import NONCE, NONE, SELF
 
 from kindling_platform.config.database import database_settings
 from kindling_platform.config.env import load_env
+from kindling_platform.config.folders import folder_ensure
 from kindling_platform.config.logs import logging_settings
 from kindling_platform.config.mail import mail_settings
 
@@ -130,7 +131,9 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
-STATIC_ROOT = ENV.home / "static"
+STATIC_ROOT = folder_ensure(ENV.home / "static")
+# Bodies are spooled where uploads end up, and not into a small /tmp.
+FILE_UPLOAD_TEMP_DIR = folder_ensure(ENV.home / "tmp")
 # Serves straight from the packages: no collect step that a user could forget. Files are hashed in production images.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
@@ -144,7 +147,7 @@ globals().update(mail_settings(ENV.smtp_url, ENV.home))
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "kindling_platform.api.authentication.KeyAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "kindling_platform.api.authentication.MemberAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["kindling_platform.api.permissions.MayAct"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

@@ -9,6 +9,7 @@ from kindling_platform.accounts.actor import Actor
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.audit.services import audit_record
 from kindling_platform.catalog.models import Model
+from kindling_platform.catalog.selectors import model_get
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.common.jobs import enqueue
@@ -60,6 +61,25 @@ def deployment_ensure(
         audit_record(actor=actor, action="deployment.change", target=found.id, organisation_id=org.id)
     enqueue(RECONCILE_JOB, deployment_id=found.id)
     return found
+
+
+def deployment_create(
+    *, org: Organisation, model_ref: str, name: str, actor: Actor, replicas: int = 1
+) -> Deployment:
+    """Deploy a model on request of a person or a key.
+
+    Engines cost the operator of this installation, and nothing bills their hours yet: only they may start some.
+
+    Raises:
+        KindlingError: deployments_closed, model_not_found, deployment_exists, and those of `deployment_ensure`.
+    """
+    if not org.is_operator:
+        text = "Only the operator of this installation starts engines. Your adapters run on the operator's."
+        raise KindlingError("deployments_closed", text, 403)
+    model = model_get(org=org, ref=model_ref)
+    if Deployment.objects.for_org(org).filter(name=name).exists():
+        raise KindlingError("deployment_exists", f"There is a deployment {name!r}.", 409, param="name")
+    return deployment_ensure(org=org, model=model, name=name, actor=actor, replicas=replicas)
 
 
 def deployment_start(*, org: Organisation, deployment_id: str, actor: Actor) -> Deployment:

@@ -4,14 +4,15 @@ from django.conf import settings
 
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.common.errors import not_found
+from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.keys import secret
 from kindling_platform.keys.models import ApiKey
 
 
-def key_list(*, org: Organisation) -> list[ApiKey]:
+def key_list(*, org: Organisation) -> OrgQuerySet:
     """An organisation's keys, newest first; the playground's short-lived ones are left out."""
     rows = ApiKey.objects.for_org(org).exclude(kind=ApiKey.Kind.PLAYGROUND).select_related("created_by")
-    return list(rows.order_by("-created_at", "-id"))
+    return rows.order_by("-created_at", "-id")
 
 
 def key_get(*, org: Organisation, key_id: str) -> ApiKey:
@@ -26,7 +27,7 @@ def key_get(*, org: Organisation, key_id: str) -> ApiKey:
     return key
 
 
-def key_name_list(*, org: Organisation) -> dict[str, str]:
+def key_name_map(*, org: Organisation) -> dict[str, str]:
     """Names of all keys by id, the playground's too."""
     return dict(ApiKey.objects.for_org(org).values_list("id", "name"))
 

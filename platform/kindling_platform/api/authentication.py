@@ -1,0 +1,78 @@
+"""Two ways in: a Bearer key with scopes, or the session of a signed-in person."""
+
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+from rest_framework.request import Request
+
+from kindling_platform.accounts.models import User
+from kindling_platform.accounts.selectors import organisation_get_for_user
+from kindling_platform.api.caller import Caller
+from kindling_platform.common.actors import Actor
+from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.requests import client_ip
+from kindling_platform.keys.selectors import key_find
+
+
+class KeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer kd_…`; any other scheme is left to the session."""
+
+    def authenticate(self, request: Request) -> tuple[User | None, Caller] | None:
+        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        key = key_find(text=text.strip())
+        if key is None:
+            raise _refused("invalid_api_key", "This API key is not valid. Check that it was copied whole.")
+        if key.revoked_at is not None:
+            raise _refused("key_revoked", "This API key was revoked. Use another one.")
+        if key.expires_at is not None and key.expires_at <= now():
+            raise _refused("key_expired", "This API key has expired. Make a new one.")
+        actor = Actor(id=key.id, label=f"key {key.name}", ip=client_ip(request._request))
+        return None, Caller(org=key.organisation, actor=actor, key=key, scopes=frozenset(key.scopes))
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class MemberAuthentication(SessionAuthentication):
+    """The console's own calls: a session and a CSRF token."""
+
+    def authenticate(self, request: Request) -> tuple[User, Caller] | None:
+        found = super().authenticate(request)
+        if found is None:
+            return None
+        user: User = found[0]
+        org, membership = organisation_get_for_user(user=user)
+        actor = Actor(id=user.id, label=user.email, ip=client_ip(request._request))
+        return user, Caller(org=org, actor=actor, membership=membership)
+
+
+def _refused(code: str, message: str) -> KindlingError:
+    return KindlingError(code, message, 401)
+
+
+class KeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]
+    """Describes the key in the OpenAPI document."""
+
+    target_class = KeyAuthentication
+    name = "apiKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key with the scope read or manage.",
+        }
+
+
+class MemberScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]
+    """Describes the session in the OpenAPI document."""
+
+    target_class = MemberAuthentication
+    name = "session"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "apiKey", "in": "cookie", "name": "kindling_session"}

@@ -1,0 +1,235 @@
+"""What requests and answers look like. Plain serializers: they describe and convert, and decide nothing."""
+
+from rest_framework import serializers as s
+
+
+class ErrorDetail(s.Serializer[object]):
+    message = s.CharField()
+    type = s.CharField()
+    param = s.CharField(allow_null=True)
+    code = s.CharField()
+
+
+class Error(s.Serializer[object]):
+    error = ErrorDetail()
+
+
+class PriceShape(s.Serializer[object]):
+    id = s.CharField()
+    input_picousd = s.CharField(help_text="Pico-dollars per token.")
+    cached_input_picousd = s.CharField()
+    output_picousd = s.CharField()
+    input_usd_per_million = s.CharField()
+    cached_input_usd_per_million = s.CharField()
+    output_usd_per_million = s.CharField()
+
+
+class ModelShape(s.Serializer[object]):
+    id = s.CharField()
+    ref = s.CharField()
+    name = s.CharField()
+    display_name = s.CharField()
+    description = s.CharField()
+    architecture = s.CharField()
+    context_length = s.IntegerField()
+    vocab_size = s.IntegerField()
+    parameters = s.IntegerField()
+    shapes = s.DictField(child=s.IntegerField())
+    licence = s.CharField()
+    revision = s.CharField()
+    is_public = s.BooleanField()
+    is_stand_in = s.BooleanField()
+    lora_ready = s.BooleanField()
+    price = PriceShape(allow_null=True)
+    created_at = s.DateTimeField()
+
+
+class FileShape(s.Serializer[object]):
+    name = s.CharField()
+    size_bytes = s.IntegerField()
+    received_bytes = s.IntegerField()
+
+
+class AdapterShape(s.Serializer[object]):
+    id = s.CharField()
+    name = s.CharField()
+    ref = s.CharField()
+    base_model = s.CharField()
+    state = s.ChoiceField(choices=["uploading", "validating", "rejected", "ready"])
+    reason = s.CharField()
+    rank = s.IntegerField(allow_null=True)
+    size_bytes = s.IntegerField()
+    content_hash = s.CharField()
+    error_code = s.CharField()
+    error = s.CharField()
+    files = FileShape(many=True)
+    report = s.DictField()
+    created_at = s.DateTimeField()
+    ready_at = s.DateTimeField(allow_null=True)
+
+
+class FileClaimShape(s.Serializer[object]):
+    name = s.CharField(max_length=200)
+    size_bytes = s.IntegerField()
+
+
+class AdapterCreateShape(s.Serializer[object]):
+    name = s.CharField(max_length=200)
+    base_model = s.CharField(max_length=200)
+    files = FileClaimShape(many=True, required=False, max_length=64)
+
+
+class ReplicaShape(s.Serializer[object]):
+    name = s.CharField()
+    state = s.CharField()
+    reason = s.CharField()
+    restarts = s.IntegerField()
+    ready_at = s.DateTimeField(allow_null=True)
+
+
+class DeploymentShape(s.Serializer[object]):
+    id = s.CharField()
+    name = s.CharField()
+    model = s.CharField()
+    desired_state = s.CharField()
+    desired_replicas = s.IntegerField()
+    ready_replicas = s.IntegerField()
+    state = s.CharField()
+    reason = s.CharField()
+    generation = s.IntegerField()
+    replicas = ReplicaShape(many=True)
+    created_at = s.DateTimeField()
+
+
+class DeploymentCreateShape(s.Serializer[object]):
+    name = s.CharField(max_length=200)
+    model = s.CharField(max_length=200)
+    replicas = s.IntegerField(required=False, default=1)
+
+
+class EventShape(s.Serializer[object]):
+    id = s.CharField()
+    kind = s.CharField()
+    message = s.CharField()
+    created_at = s.DateTimeField()
+
+
+class KeyShape(s.Serializer[object]):
+    id = s.CharField()
+    name = s.CharField()
+    prefix = s.CharField()
+    last4 = s.CharField()
+    scopes = s.ListField(child=s.CharField())
+    kind = s.CharField()
+    created_at = s.DateTimeField()
+    expires_at = s.DateTimeField(allow_null=True)
+    revoked_at = s.DateTimeField(allow_null=True)
+    last_used_at = s.DateTimeField(allow_null=True)
+    created_by = s.CharField(allow_null=True)
+
+
+class KeyMadeShape(KeyShape):
+    key = s.CharField(help_text="The key itself; it is not shown again.")
+
+
+class KeyCreateShape(s.Serializer[object]):
+    name = s.CharField(max_length=200)
+    scopes = s.ListField(child=s.CharField(max_length=32), default=["inference"])
+    expires_at = s.DateTimeField(required=False, allow_null=True, default=None)
+
+
+class UsageRowShape(s.Serializer[object]):
+    group = s.CharField(help_text="An hour, a day, or an id.")
+    label = s.CharField()
+    requests = s.IntegerField()
+    failed = s.IntegerField()
+    prompt_tokens = s.IntegerField()
+    cached_tokens = s.IntegerField()
+    completion_tokens = s.IntegerField()
+    cost_picousd = s.CharField()
+    cost_usd = s.CharField()
+
+
+class UsageShape(s.Serializer[object]):
+    group = s.CharField()
+    start = s.DateTimeField()
+    end = s.DateTimeField()
+    data = UsageRowShape(many=True)
+    total = UsageRowShape()
+
+
+class UsageEventShape(s.Serializer[object]):
+    request_id = s.CharField()
+    model = s.CharField()
+    model_id = s.CharField()
+    adapter_id = s.CharField()
+    key_id = s.CharField()
+    deployment_id = s.CharField()
+    prompt_tokens = s.IntegerField()
+    cached_tokens = s.IntegerField()
+    completion_tokens = s.IntegerField()
+    finish = s.CharField()
+    billable = s.BooleanField()
+    price_version_id = s.CharField()
+    cost_picousd = s.CharField()
+    cost_usd = s.CharField()
+    started_at = s.DateTimeField()
+    first_token_at = s.DateTimeField(allow_null=True)
+    finished_at = s.DateTimeField()
+
+
+class BalanceShape(s.Serializer[object]):
+    balance_picousd = s.CharField()
+    balance_usd = s.CharField()
+
+
+class LedgerLineShape(s.Serializer[object]):
+    id = s.IntegerField()
+    transaction_id = s.CharField()
+    source_type = s.CharField()
+    source_id = s.CharField()
+    memo = s.CharField()
+    amount_picousd = s.CharField()
+    amount_usd = s.CharField()
+    posted_at = s.DateTimeField()
+
+
+class OrganisationShape(s.Serializer[object]):
+    id = s.CharField()
+    slug = s.CharField()
+    name = s.CharField()
+
+
+class PersonShape(s.Serializer[object]):
+    id = s.CharField()
+    email = s.EmailField()
+    name = s.CharField()
+
+
+class MeShape(s.Serializer[object]):
+    organisation = OrganisationShape()
+    user = PersonShape(allow_null=True)
+    role = s.CharField(allow_null=True)
+    key_id = s.CharField(allow_null=True)
+    scopes = s.ListField(child=s.CharField())
+
+
+class FindingShape(s.Serializer[object]):
+    check = s.CharField()
+    level = s.ChoiceField(choices=["pass", "warn", "fail"])
+    message = s.CharField()
+    fix = s.CharField()
+
+
+class ReportShape(s.Serializer[object]):
+    state = s.CharField()
+    findings = FindingShape(many=True)
+    report = s.DictField()
+
+
+class FilesShape(s.Serializer[object]):
+    data = FileShape(many=True)
+
+
+class EventsShape(s.Serializer[object]):
+    data = EventShape(many=True)

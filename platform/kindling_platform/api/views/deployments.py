@@ -1,0 +1,95 @@
+"""What runs and what should."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from kindling_platform.api.caller import caller_of
+from kindling_platform.api.paging import PAGING, limit_of, page_response, page_shape
+from kindling_platform.api.rows import deployment_row, plain_row
+from kindling_platform.api.shapes import DeploymentCreateShape, DeploymentShape, EventsShape
+from kindling_platform.deployments.selectors import deployment_get, deployment_list, event_list
+from kindling_platform.deployments.services import deployment_create, deployment_start, deployment_stop
+
+
+class Deployments(APIView):
+    actions = {"GET": "deployments.read", "POST": "deployments.write"}
+
+    @extend_schema(
+        operation_id="deployments_list",
+        summary="Your deployments",
+        parameters=PAGING,
+        responses=page_shape(DeploymentShape),
+    )
+    def get(self, request: Request) -> Response:
+        rows = deployment_list(org=caller_of(request).org)
+        return page_response(request, rows, DeploymentShape, deployment_row)
+
+    @extend_schema(
+        operation_id="deployments_create",
+        summary="Deploy a model",
+        request=DeploymentCreateShape,
+        responses={201: DeploymentShape},
+    )
+    def post(self, request: Request) -> Response:
+        asked = DeploymentCreateShape(data=request.data)
+        asked.is_valid(raise_exception=True)
+        caller = caller_of(request)
+        made = deployment_create(
+            org=caller.org,
+            model_ref=asked.validated_data["model"],
+            name=asked.validated_data["name"],
+            replicas=asked.validated_data["replicas"],
+            actor=caller.actor,
+        )
+        return Response(DeploymentShape(deployment_row(made)).data, status=201)
+
+
+class OneDeployment(APIView):
+    actions = {"GET": "deployments.read"}
+
+    @extend_schema(operation_id="deployments_get", summary="One deployment", responses=DeploymentShape)
+    def get(self, request: Request, deployment_id: str) -> Response:
+        found = deployment_get(org=caller_of(request).org, deployment_id=deployment_id)
+        return Response(DeploymentShape(deployment_row(found)).data)
+
+
+class DeploymentStart(APIView):
+    actions = {"POST": "deployments.write"}
+
+    @extend_schema(
+        operation_id="deployments_start", summary="Start it", request=None, responses=DeploymentShape
+    )
+    def post(self, request: Request, deployment_id: str) -> Response:
+        caller = caller_of(request)
+        found = deployment_start(org=caller.org, deployment_id=deployment_id, actor=caller.actor)
+        return Response(DeploymentShape(deployment_row(found)).data)
+
+
+class DeploymentStop(APIView):
+    actions = {"POST": "deployments.write"}
+
+    @extend_schema(
+        operation_id="deployments_stop", summary="Stop it", request=None, responses=DeploymentShape
+    )
+    def post(self, request: Request, deployment_id: str) -> Response:
+        caller = caller_of(request)
+        found = deployment_stop(org=caller.org, deployment_id=deployment_id, actor=caller.actor)
+        return Response(DeploymentShape(deployment_row(found)).data)
+
+
+class DeploymentEvents(APIView):
+    actions = {"GET": "deployments.read"}
+
+    @extend_schema(
+        operation_id="deployments_events",
+        summary="What happened to it, newest first",
+        parameters=PAGING[1:],
+        responses=EventsShape,
+    )
+    def get(self, request: Request, deployment_id: str) -> Response:
+        found = deployment_get(org=caller_of(request).org, deployment_id=deployment_id)
+        events = event_list(deployment=found, limit=limit_of(request))
+        rows = [plain_row(event, "id", "kind", "message", "created_at") for event in events]
+        return Response(EventsShape({"data": rows}).data)

@@ -1,0 +1,51 @@
+"""API keys."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from kindling_platform.api.caller import caller_of
+from kindling_platform.api.paging import PAGING, page_response, page_shape
+from kindling_platform.api.rows import key_row
+from kindling_platform.api.shapes import KeyCreateShape, KeyMadeShape, KeyShape
+from kindling_platform.keys.selectors import key_get, key_list
+from kindling_platform.keys.services import key_create, key_revoke
+
+
+class Keys(APIView):
+    actions = {"GET": "keys.read", "POST": "keys.write"}
+
+    @extend_schema(
+        operation_id="keys_list", summary="Your keys", parameters=PAGING, responses=page_shape(KeyShape)
+    )
+    def get(self, request: Request) -> Response:
+        return page_response(request, key_list(org=caller_of(request).org), KeyShape, key_row)
+
+    @extend_schema(
+        operation_id="keys_create",
+        summary="Make a key",
+        request=KeyCreateShape,
+        responses={201: KeyMadeShape},
+    )
+    def post(self, request: Request) -> Response:
+        asked = KeyCreateShape(data=request.data)
+        asked.is_valid(raise_exception=True)
+        caller = caller_of(request)
+        key, text = key_create(org=caller.org, actor=caller.actor, **asked.validated_data)
+        row = KeyMadeShape({**key_row(key), "key": text}).data
+        return Response(row, status=201, headers={"Cache-Control": "no-store"})
+
+
+class OneKey(APIView):
+    actions = {"GET": "keys.read", "DELETE": "keys.write"}
+
+    @extend_schema(operation_id="keys_get", summary="One key, without its secret", responses=KeyShape)
+    def get(self, request: Request, key_id: str) -> Response:
+        return Response(KeyShape(key_row(key_get(org=caller_of(request).org, key_id=key_id))).data)
+
+    @extend_schema(operation_id="keys_revoke", summary="Revoke a key", responses={204: None})
+    def delete(self, request: Request, key_id: str) -> Response:
+        caller = caller_of(request)
+        key_revoke(org=caller.org, key_id=key_id, actor=caller.actor)
+        return Response(status=204)
