@@ -4,13 +4,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from kindling_gateway import eventually
-from kindling_platform.gateway.routes import Action, Route, route_find
+from kindling_platform.common.slugs import RESERVED
+from kindling_platform.gateway.routes import OTHER_PATHS, Action, Route, route_find
 
 
 @pytest.mark.parametrize(
@@ -42,16 +43,25 @@ def test_paths(path: str, expected: Route | None):
     assert route_find(path) == expected
 
 
+def test_no_organisation_can_take_a_path_of_the_platform():
+    assert OTHER_PATHS <= RESERVED
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = [sys.executable, "-m", "uvicorn", "kindling_platform.config.asgi_all:application"]
-    log = (tmp_path_factory.mktemp("web") / "log").open("wb")
+    path = tmp_path_factory.mktemp("web") / "log"
+    log = path.open("wb")
     process = subprocess.Popen([*server, "--port", str(port), "--lifespan", "on"], stderr=log, stdout=log)
     try:
-        eventually(lambda: is_up(f"http://127.0.0.1:{port}"), seconds=30)
+        deadline = time.monotonic() + 30
+        while not is_up(f"http://127.0.0.1:{port}"):
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise AssertionError(path.read_text()[-4000:])
+            time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) is not None

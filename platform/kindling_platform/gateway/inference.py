@@ -17,7 +17,14 @@ from kindling_platform.gateway.events import EventFilter, usage_of_body
 from kindling_platform.gateway.names import ModelName
 from kindling_platform.gateway.request import Headers, Request
 from kindling_platform.gateway.routing import Replica, Router
-from kindling_platform.gateway.upstream import CutError, Engines, NotSentError, read_part, read_whole
+from kindling_platform.gateway.upstream import (
+    CUT_ERRORS,
+    CutError,
+    Engines,
+    NotSentError,
+    read_part,
+    read_whole,
+)
 from kindling_platform.gateway.wallets import Wallets
 from kindling_platform.gateway.watch import Watch
 
@@ -205,15 +212,15 @@ class Inference:
     async def _relay_stream(self, reply: aiohttp.ClientResponse, first: bytes, watch: Watch) -> None:
         request, events = self._request, self._events
         await request.start(200, [*STREAM_HEADERS, *passed_headers(reply)])
-        part = first
+        part, read = first, reply.content.readany
         try:
             while part:
                 if out := events.feed(part):
                     await request.write(out)
                 if events.made is not None:
                     self._extend()
-                part = await read_part(reply)
-        except CutError:
+                part = await read()
+        except CUT_ERRORS:
             self._free = True
         if not events.done and not events.failed:
             self._free = True

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kindling_platform.common.slugs import RESERVED
+# First parts of paths that are no organisation's. The operator's slug cannot be taken either, but it has a
+# ``/v1`` of its own, so this is less than what `common.slugs` reserves.
+OTHER_PATHS = frozenset(
+    {
+        *("v1", "inference", "api", "admin", "console", "static", "accounts", "healthz", "metrics", "stripe"),
+        *("docs", "status"),
+    }
+)
 
 
 class Action(StrEnum):
@@ -50,7 +57,7 @@ def split_prefix(path: str) -> tuple[str | None, str] | None:
         return None
     if head == "inference":
         return None, rest
-    return None if head in RESERVED else (head, rest)
+    return None if head in OTHER_PATHS else (head, rest)
 
 
 def route_find(path: str) -> Route | None:

@@ -10,6 +10,7 @@ CONNECT_TIMEOUT_S = 2.0
 SILENCE_TIMEOUT_S = 600.0
 GRANT_TIMEOUT_S = 2.0
 KEEP_ALIVE_S = 20.0
+CUT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class NotSentError(Exception):
@@ -59,7 +60,7 @@ class Engines:
             return await self._open_session().post(target, data=body, headers=headers, allow_redirects=False)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotSentError from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except CUT_ERRORS as error:
             raise CutError from error
 
     async def grant(self, replica: Replica, request_id: str, tokens: int) -> bool:
@@ -70,7 +71,7 @@ class Engines:
             try:
                 async with self._open_session().post(url, json={"tokens": tokens}, timeout=timeout) as reply:
                     return reply.status < 300
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except CUT_ERRORS as error:
                 self._log.warning("grant_not_sent", request_id=request_id, error=type(error).__name__)
         return False
 
@@ -84,7 +85,7 @@ async def read_part(reply: aiohttp.ClientResponse) -> bytes:
     """The next bytes of a reply, empty at its end; raises CutError."""
     try:
         return await reply.content.readany()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except CUT_ERRORS as error:
         raise CutError from error
 
 
@@ -92,5 +93,5 @@ async def read_whole(reply: aiohttp.ClientResponse) -> bytes:
     """All of a reply; raises CutError."""
     try:
         return await reply.read()
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+    except CUT_ERRORS as error:
         raise CutError from error
