@@ -1,0 +1,108 @@
+"""Who looks at a page, for which organisation, and whether they may."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec
+
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
+
+from kindling_platform.accounts.actor import Actor
+from kindling_platform.accounts.roles import can
+from kindling_platform.accounts.selectors import organisation_get_for_user
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.requests import client_ip
+
+P = ParamSpec("P")
+# What a signed-in page may do that needs no right of its own.
+ANY_MEMBER = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """A signed-in person at work for one organisation."""
+
+    user: Any
+    org: Any
+    membership: Any
+    ip: str | None
+
+    def may(self, action: str) -> bool:
+        """Whether the visitor's role allows an action."""
+        return can(self.membership, action)
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the visitor runs this installation."""
+        return self.may("operator")
+
+    @property
+    def actor(self) -> Actor:
+        """The visitor as the audit names them."""
+        return Actor(id=self.user.id, label=self.user.email, ip=self.ip)
+
+
+View = Callable[Concatenate[HttpRequest, Visitor, P], HttpResponseBase]
+
+
+def visitor_of(request: HttpRequest) -> Visitor | None:
+    """The visitor of a request, looked up once; None when nobody is signed in or has no organisation."""
+    if not hasattr(request, "kindling_visitor"):
+        request.kindling_visitor = _visitor(request)  # type: ignore[attr-defined]
+    found: Visitor | None = request.kindling_visitor  # type: ignore[attr-defined]
+    return found
+
+
+def page(action: str = ANY_MEMBER, *, write: str | None = None, methods: tuple[str, ...] = ("GET",)) -> Any:
+    """Guard a view: signed in, a member, allowed to do `action`, and to do `write` when it is a POST.
+
+    A refusal by role is 403; an object of somebody else is 404 like one that does not exist.
+    """
+    allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
+
+    def guard(view: View[P]) -> Callable[Concatenate[HttpRequest, P], HttpResponseBase]:
+        @functools.wraps(view)
+        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+            if request.method not in allowed:
+                return HttpResponseNotAllowed(sorted(allowed))
+            visitor = visitor_of(request)
+            if visitor is None:
+                return sign_in_first(request)
+            needed = write if write and request.method == "POST" else action
+            if needed and not visitor.may(needed):
+                raise PermissionDenied(needed)
+            try:
+                return view(request, visitor, *args, **kwargs)
+            except KindlingError as error:
+                if error.status == 404:
+                    raise Http404(error.message) from error
+                raise
+
+        guarded.console_action = (action, write)  # type: ignore[attr-defined]
+        return guarded
+
+    return guard
+
+
+def sign_in_first(request: HttpRequest) -> HttpResponseBase:
+    """Lead to the sign-in page and back again; a fragment makes the whole page go there."""
+    if request.headers.get("HX-Request") == "true":
+        target = request.headers.get("HX-Current-URL", "")
+        path = "/" + target.split("/", 3)[3] if target.count("/") >= 3 else request.get_full_path()
+        response = HttpResponse(status=204)
+        response["HX-Redirect"] = redirect_to_login(path)["Location"]
+        return response
+    return redirect_to_login(request.get_full_path())
+
+
+def _visitor(request: HttpRequest) -> Visitor | None:
+    if not request.user.is_authenticated:
+        return None
+    try:
+        org, membership = organisation_get_for_user(user=request.user)
+    except KindlingError:
+        return None
+    return Visitor(request.user, org, membership, client_ip(request))

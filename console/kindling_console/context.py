@@ -1,0 +1,48 @@
+"""What the frame around every page shows; each part is read only when a template asks for it."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.functional import SimpleLazyObject
+
+from kindling_billing.selectors import balance_get
+from kindling_console.access import Visitor, visitor_of
+from kindling_console.navigation import nav_groups
+from kindling_platform.catalog.selectors import model_list
+
+THEMES = ("light", "dark")
+
+
+def console(request: HttpRequest) -> dict[str, Any]:
+    """Template variables of the frame: visitor, nav, balance, theme, stand-in notice."""
+    theme = request.COOKIES.get("theme", "")
+    return {
+        "theme": theme if theme in THEMES else "",
+        "visitor": SimpleLazyObject(lambda: visitor_of(request)),
+        "nav": SimpleLazyObject(lambda: _nav(request)),
+        "balance": SimpleLazyObject(lambda: _balance(visitor_of(request))),
+        "stand_ins": SimpleLazyObject(lambda: _stand_ins(visitor_of(request))),
+    }
+
+
+def _nav(request: HttpRequest) -> list[Any]:
+    visitor = visitor_of(request)
+    return nav_groups(visitor, request.path) if visitor else []
+
+
+def _balance(visitor: Visitor | None) -> int | None:
+    if visitor is None or not visitor.may("billing.read"):
+        return None
+    return balance_get(owner_id=visitor.org.id).picousd
+
+
+def _stand_ins(visitor: Visitor | None) -> list[str]:
+    if visitor is None:
+        return []
+    return [model.ref for model in model_list(org=visitor.org) if model.is_stand_in]
+
+
+def home_url() -> str:
+    """Where a lost visitor can start again."""
+    return reverse("console:home")

@@ -1,0 +1,38 @@
+"""The playground's controls, for a post without scripts."""
+
+from typing import Any
+
+from django import forms
+
+
+class PlaygroundForm(forms.Form):
+    """A model, a message and how to sample; what is left empty is left to the engine."""
+
+    model = forms.CharField(max_length=200)
+    message = forms.CharField(max_length=100_000, strip=False)
+    system = forms.CharField(max_length=100_000, required=False)
+    temperature = forms.FloatField(required=False, min_value=0, max_value=2)
+    top_p = forms.FloatField(required=False, min_value=0, max_value=1)
+    max_tokens = forms.IntegerField(required=False, min_value=1)
+    seed = forms.IntegerField(required=False)
+
+    def __init__(self, *args: Any, refs: list[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._refs = refs
+
+    def clean_model(self) -> str:
+        """Only what this organisation may call."""
+        ref: str = self.cleaned_data["model"]
+        if ref not in self._refs:
+            raise forms.ValidationError("There is no such model.")
+        return ref
+
+    def chat_fields(self) -> dict[str, Any]:
+        """The chat request these controls ask for."""
+        data = self.cleaned_data
+        system = [{"role": "system", "content": data["system"]}] if data["system"].strip() else []
+        sampling = {name: data[name] for name in ("temperature", "top_p", "max_tokens", "seed")}
+        return sampling | {
+            "model": data["model"],
+            "messages": [*system, {"role": "user", "content": data["message"]}],
+        }

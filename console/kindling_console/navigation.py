@@ -1,0 +1,67 @@
+"""The side bar: which pages there are, for whom, and which one is open."""
+
+from dataclasses import dataclass
+
+from django.urls import reverse
+
+from kindling_console.access import Visitor
+
+
+@dataclass(frozen=True, slots=True)
+class NavItem:
+    """A link of the side bar."""
+
+    label: str
+    icon: str
+    url: str
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NavGroup:
+    """Links that belong together; the first group needs no title."""
+
+    title: str
+    items: list[NavItem]
+
+
+# (label, icon, url name, action needed)
+BUILD = [
+    ("Home", "home", "home", ""),
+    ("Catalog", "layout-grid", "catalog", "models.read"),
+    ("Playground", "message-chatbot", "playground", "playground.use"),
+    ("Adapters", "puzzle", "adapters", "adapters.read"),
+    ("Deployments", "server", "deployments", "deployments.read"),
+]
+MANAGE = [
+    ("API keys", "key", "keys", "keys.read"),
+    ("Usage", "chart-bar", "usage", "usage.read"),
+    ("Billing", "wallet", "billing", "billing.read"),
+]
+OPERATE = [
+    ("Organisations", "building", "operator-organisations", "operator"),
+    ("Prices", "tag", "operator-prices", "operator"),
+    ("Fleet", "activity", "operator-fleet", "operator"),
+    ("Mail outbox", "mail", "operator-mail", "operator"),
+]
+
+
+def nav_groups(visitor: Visitor, path: str) -> list[NavGroup]:
+    """The links this visitor may follow, the open one marked."""
+    groups = [("Build", BUILD), ("Manage", MANAGE), ("Operate", OPERATE)]
+    built = [
+        NavGroup(
+            title,
+            [
+                NavItem(label, icon, reverse(f"console:{name}"), _is_open(path, reverse(f"console:{name}")))
+                for label, icon, name, action in rows
+                if not action or visitor.may(action)
+            ],
+        )
+        for title, rows in groups
+    ]
+    return [group for group in built if group.items]
+
+
+def _is_open(path: str, url: str) -> bool:
+    return path == url if url == reverse("console:home") else path.startswith(url)

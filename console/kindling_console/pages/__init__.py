@@ -1,0 +1,1 @@
+"""One module per page: thin views over services and selectors."""

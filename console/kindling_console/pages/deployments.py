@@ -1,0 +1,73 @@
+"""Deployments: what runs and why it is as it is; start and stop."""
+
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
+
+from kindling_console.access import Visitor, page
+from kindling_console.answers import done, show
+from kindling_console.quickstart import snippets
+from kindling_platform.deployments.selectors import deployment_list, deployment_list_visible, event_list
+from kindling_platform.deployments.services import deployment_start, deployment_stop
+
+EVENTS = 50
+ACTIONS = {"start": deployment_start, "stop": deployment_stop}
+NEXT_STEPS = {
+    "pending": "A worker takes it up within seconds.",
+    "starting": "The engine reads the weights; requests are refused with 503 until it is ready.",
+    "live": "It answers requests.",
+    "degraded": "Some replicas answer; the others are being brought back.",
+    "stopped": "Requests to it are refused with 503. Start it to serve again.",
+    "failed": "It will be tried again by itself. The reason says what to mend.",
+}
+
+
+@page("deployments.read")
+def deployments(request: HttpRequest, visitor: Visitor) -> HttpResponse:
+    """Everything this visitor's requests can reach."""
+    rows = list(deployment_list_visible(org=visitor.org)[:200])
+    context = {"deployments": rows}
+    return show(request, "console/deployments.html", context, part="console/parts/deployment_rows.html")
+
+
+@page("deployments.read")
+def deployment_page(request: HttpRequest, visitor: Visitor, deployment_id: str) -> HttpResponse:
+    """State, replicas and events of one; its live part is asked for by itself."""
+    deployment = _visible(visitor, deployment_id)
+    context = {
+        "deployment": deployment,
+        "events": event_list(deployment=deployment, limit=EVENTS),
+        "next_step": NEXT_STEPS.get(deployment.state, ""),
+        "may_control": _may_control(visitor, deployment),
+        "snippets": snippets(deployment.model.ref),
+        # Where a replica listens and what its process is called is the operator's business.
+        "sees_hosts": visitor.is_operator,
+    }
+    return show(request, "console/deployment.html", context, part="console/parts/deployment_live.html")
+
+
+@page("deployments.write", methods=("POST",))
+def deployment_action(request: HttpRequest, visitor: Visitor, deployment_id: str, action: str) -> HttpResponse:
+    """Start or stop."""
+    deployment = _visible(visitor, deployment_id)
+    if not _may_control(visitor, deployment):
+        raise PermissionDenied("deployments.write")
+    ACTIONS[action](org=deployment.organisation, deployment_id=deployment.id, actor=visitor.actor)
+    words = {"start": "is asked to start", "stop": "is asked to stop; running requests finish first"}
+    return done(request, reverse("console:deployment", args=[deployment.id]), f"{deployment.name} {words[action]}.")
+
+
+def _visible(visitor: Visitor, deployment_id: str) -> Any:
+    rows = deployment_list() if visitor.is_operator else deployment_list_visible(org=visitor.org)
+    found = rows.filter(id=deployment_id).first()
+    if found is None:
+        raise Http404("There is no such deployment.")
+    return found
+
+
+def _may_control(visitor: Visitor, deployment: Any) -> bool:
+    return visitor.is_operator or (
+        deployment.organisation_id == visitor.org.id and visitor.may("deployments.write")
+    )

@@ -1,0 +1,70 @@
+"""API keys: list, create, revoke. A new key's text is in one answer and nowhere else."""
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from kindling_console.access import Visitor, page
+from kindling_console.answers import done, is_fragment, private, refused, show
+from kindling_console.forms.keys import KeyForm
+from kindling_console.quickstart import snippets
+from kindling_platform.catalog.selectors import model_list
+from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.keys.selectors import key_get, key_list
+from kindling_platform.keys.services import key_create, key_revoke
+
+SHOWN = 200
+
+
+@page("keys.read", write="keys.write", methods=("GET", "POST"))
+def keys(request: HttpRequest, visitor: Visitor) -> HttpResponse:
+    """The keys, and a form for a new one."""
+    if request.method == "POST":
+        return _create(request, visitor)
+    return show(request, "console/keys.html", _context(visitor, KeyForm()))
+
+
+@page("keys.write", methods=("GET", "POST"))
+def key_revoke_page(request: HttpRequest, visitor: Visitor, key_id: str) -> HttpResponse:
+    """Ask, then revoke for good."""
+    key = key_get(org=visitor.org, key_id=key_id)
+    if request.method == "POST":
+        key_revoke(org=visitor.org, key_id=key.id, actor=visitor.actor)
+        return done(request, reverse("console:keys"), f"“{key.name}” is revoked. It is refused within a second.")
+    return show(request, "console/key_revoke.html", {"key": key})
+
+
+def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
+    form = KeyForm(request.POST)
+    if not form.is_valid():
+        return show(
+            request, "console/keys.html", _context(visitor, form), part="console/parts/key_form.html", status=422
+        )
+    try:
+        key, text = key_create(
+            org=visitor.org,
+            name=form.cleaned_data["name"],
+            scopes=form.cleaned_data["scopes"],
+            expires_at=form.expires_at(now()),
+            actor=visitor.actor,
+        )
+    except KindlingError as error:
+        if not is_fragment(request):
+            return refused(request, reverse("console:keys"), error)
+        form.add_error(None, error.message)
+        return show(request, "console/keys.html", _context(visitor, form), part="console/parts/key_form.html", status=422)
+    context = _context(visitor, KeyForm()) | {"new_key": key, "new_text": text, "in_dialog": is_fragment(request)}
+    models = list(model_list(org=visitor.org)[:1])
+    context["snippets"] = snippets(models[0].ref, key=text) if models else []
+    return private(show(request, "console/key_created.html", context, part="console/parts/key_created.html"))
+
+
+def _context(visitor: Visitor, form: KeyForm) -> dict[str, object]:
+    moment = now()
+    rows = list(key_list(org=visitor.org)[:SHOWN])
+    return {
+        "form": form,
+        "live": [key for key in rows if key.revoked_at is None and not (key.expires_at and key.expires_at <= moment)],
+        "past": [key for key in rows if key.revoked_at is not None or (key.expires_at and key.expires_at <= moment)],
+        "may_write": visitor.may("keys.write"),
+    }

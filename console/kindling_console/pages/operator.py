@@ -1,0 +1,109 @@
+"""Pages of whoever runs this installation: organisations, credit, prices, fleet."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from kindling_billing.errors import BillingError
+from kindling_billing.selectors import balance_get, balance_map, ledger_list, ledger_sum, price_list
+from kindling_billing.services import credit_grant
+from kindling_console.access import Visitor, page
+from kindling_console.answers import done, show
+from kindling_console.forms.operator import CreditForm, PriceForm
+from kindling_console.prices import current_prices
+from kindling_console.spans import month_start
+from kindling_platform.accounts.selectors import member_list, organisation_get, organisation_list
+from kindling_platform.audit.services import audit_record
+from kindling_platform.catalog.selectors import model_list_all
+from kindling_platform.catalog.services import model_price_publish
+from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.ids import new_id
+from kindling_platform.deployments.selectors import deployment_list, replica_list
+from kindling_platform.usage.selectors import parked_list, usage_by_organisation, usage_totals
+
+SHOWN = 500
+VERSIONS = 100
+
+
+@page("operator")
+def organisations(request: HttpRequest, visitor: Visitor) -> HttpResponse:
+    """Every organisation with its balance and this month's usage."""
+    query = request.GET.get("q", "").strip()[:80]
+    rows = organisation_list()
+    if query:
+        rows = rows.filter(slug__icontains=query) | rows.filter(name__icontains=query)
+    found = list(rows[:SHOWN])
+    context = {
+        "organisations": found,
+        "query": query,
+        "balances": balance_map(owner_ids=[org.id for org in found]),
+        "usage": usage_by_organisation(start=month_start(), end=now()),
+        "books_sum": ledger_sum(),
+        "parked": parked_list()[:20],
+    }
+    return show(request, "console/operator_organisations.html", context)
+
+
+@page("operator", methods=("GET", "POST"))
+def organisation(request: HttpRequest, visitor: Visitor, organisation_id: str) -> HttpResponse:
+    """One organisation, and credit for it."""
+    org = organisation_get(organisation_id=organisation_id)
+    form = CreditForm(request.POST or None, initial={"grant_id": new_id("grt")})
+    if request.method == "POST" and form.is_valid():
+        amount = form.cleaned_data["amount_picousd"]
+        granted = credit_grant(
+            owner_id=org.id,
+            amount_picousd=amount,
+            # The form's own id: a form that is sent twice grants once.
+            source_id=form.cleaned_data["grant_id"],
+            memo=form.cleaned_data["memo"] or "Credit from the operator",
+            actor_id=visitor.user.id,
+        )
+        if granted:
+            audit_record(
+                actor=visitor.actor, action="credit.grant", target=org.id, organisation_id=org.id,
+                data={"amount_picousd": str(amount)},
+            )  # fmt: skip
+        target = reverse("console:operator-organisation", args=[org.id])
+        return done(request, target, "The credit is granted." if granted else "This credit was granted before.")
+    context = {
+        "org": org,
+        "form": form,
+        "wallet": balance_get(owner_id=org.id),
+        "members": list(member_list(org=org)[:100]),
+        "month": usage_totals(org=org, start=month_start(), end=now()),
+        "credits": list(ledger_list(owner_id=org.id).filter(transaction__source_type="credit")[:20]),
+    }
+    return show(request, "console/operator_organisation.html", context, status=422 if form.is_bound else 200)
+
+
+@page("operator", methods=("GET", "POST"))
+def prices(request: HttpRequest, visitor: Visitor) -> HttpResponse:
+    """The price book; a change is a new version from now on."""
+    models = {model.id: model for model in model_list_all()}
+    form = PriceForm(request.POST or None, models=[(model.id, model.ref) for model in models.values()])
+    if request.method == "POST" and form.is_valid():
+        try:
+            model_price_publish(
+                model=models[form.cleaned_data["model"]], actor=visitor.actor, **form.per_token_picousd()
+            )
+            return done(request, reverse("console:operator-prices"), "The price is in force for new requests.")
+        except (KindlingError, BillingError) as error:
+            form.add_error(None, str(error))
+    versions: list[Any] = list(price_list()[:VERSIONS])
+    context = {
+        "models": list(models.values()),
+        "form": form,
+        "current": current_prices(models),
+        "versions": [(version, models.get(version.sku)) for version in versions],
+    }
+    return show(request, "console/operator_prices.html", context, status=422 if form.is_bound else 200)
+
+
+@page("operator")
+def fleet(request: HttpRequest, visitor: Visitor) -> HttpResponse:
+    """Every deployment and replica of the installation."""
+    context = {"deployments": list(deployment_list()[:SHOWN]), "replicas": list(replica_list()[:SHOWN])}
+    return show(request, "console/operator_fleet.html", context, part="console/parts/fleet_rows.html")

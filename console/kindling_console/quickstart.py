@@ -1,0 +1,58 @@
+"""The quickstart panel: the same three snippets wherever a model can be called."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from django.conf import settings
+
+FOLDER = Path(__file__).parent / "snippets"
+LANGUAGES = (
+    ("curl", "curl", "curl.txt"),
+    ("python", "Python", "python.txt"),
+    ("javascript", "JavaScript", "javascript.txt"),
+)
+# Stands where a key goes. The real one takes its place only in the answer that creates it.
+KEY_PLACE = "YOUR_API_KEY"
+EXAMPLE = "Tell me a short story about a lighthouse."
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A program that calls the model, in one language."""
+
+    id: str
+    label: str
+    text: str
+
+
+def base_url() -> str:
+    """Where clients of the OpenAI API point."""
+    return f"{settings.KINDLING_ENV.public_url}/v1"
+
+
+def snippets(model: str, *, prompt: str = EXAMPLE, key: str = KEY_PLACE) -> list[Snippet]:
+    """Snippets that call a model by its reference, ready to run once the key is in."""
+    messages = json.dumps([{"role": "user", "content": prompt}], ensure_ascii=False)
+    values = {"BASE_URL": base_url(), "API_KEY": key, "MODEL": model, "PARAMS": "", "MESSAGES": messages}
+    return [
+        Snippet(snippet.id, snippet.label, _fill(snippet.id, snippet.text, values))
+        for snippet in snippet_templates()
+    ]
+
+
+@cache
+def snippet_templates() -> tuple[Snippet, ...]:
+    """The snippets with their %PLACES% open; the playground fills them in the browser."""
+    return tuple(
+        Snippet(id, label, (FOLDER / file).read_text().rstrip("\n")) for id, label, file in LANGUAGES
+    )
+
+
+def _fill(language: str, text: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        # The shell's own quote has to leave the quoted body, speak for itself and come back.
+        safe = value.replace("'", "'\\''") if language == "curl" else value
+        text = text.replace(f"%{name}%", safe)
+    return text

@@ -1,0 +1,170 @@
+"""How the console writes money, counts, times and icons."""
+
+import hashlib
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.contrib.staticfiles import finders
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from kindling_billing.money import PICO_PER_USD, pico_to_usd_text
+from kindling_platform.common.clock import now
+
+register = template.Library()
+CENT_PICOUSD = PICO_PER_USD // 100
+SIZE_UNITS = ("B", "kB", "MB", "GB", "TB")
+AGES = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (30 * 86400, 86400, "d"))
+
+
+@register.simple_tag
+def asset(path: str) -> str:
+    """The address of a static file, with its content's hash so that an upgrade is seen at once."""
+    version = _digest(path) if not settings.DEBUG else _digest.__wrapped__(path)
+    return f"{static(path)}?v={version}"
+
+
+@register.simple_tag
+def icon(name: str, size: str = "") -> SafeString:
+    """An icon of the vendored set; decoration only, so hidden from screen readers."""
+    return format_html(
+        '<svg class="icon{}" aria-hidden="true"><use href="{}#{}"></use></svg>',
+        f" icon-{size}" if size else "", asset("vendor/icons.svg"), name,
+    )  # fmt: skip
+
+
+@register.filter
+def usd(picousd: int | None) -> str:
+    """A balance or a sum: six decimals below $100, exact to the shown digit."""
+    if picousd is None:
+        return "—"
+    text = pico_to_usd_text(int(picousd))
+    return f"−${text[1:]}" if text.startswith("-") else f"${text}"
+
+
+@register.filter
+def usd_signed(picousd: int) -> str:
+    """A movement of money, with its sign."""
+    return usd(picousd) if picousd < 0 else f"+{usd(picousd)}"
+
+
+@register.filter
+def usd_cost(picousd: int | None) -> str:
+    """A cost: cents from a cent up, else as many of six decimals as it has, and more for less than those."""
+    if picousd is None:
+        return "—"
+    cost = int(picousd)
+    if cost == 0:
+        return "$0"
+    if abs(cost) < PICO_PER_USD // 10**6:
+        return "$" + pico_to_usd_text(cost, 9).rstrip("0")
+    return usd(cost) if abs(cost) < 100 * CENT_PICOUSD else f"${pico_to_usd_text(cost, 2)}"
+
+
+@register.filter
+def usd_exact(picousd: int | None) -> str:
+    """The whole truth to the last pico-dollar, for titles."""
+    return "" if picousd is None else f"${pico_to_usd_text(int(picousd), 12)}"
+
+
+@register.filter
+def per_million(picousd_per_token: int | None) -> str:
+    """A price per token as dollars per million tokens."""
+    if picousd_per_token is None:
+        return "no price"
+    text = pico_to_usd_text(int(picousd_per_token) * 10**6, 6).rstrip("0")
+    whole, _, part = text.partition(".")
+    return f"${whole}.{part.ljust(2, '0')}"
+
+
+@register.filter
+def count(number: int | None) -> SafeString | str:
+    """A count: short when long, exact in its title."""
+    if number is None:
+        return "—"
+    value = int(number)
+    if abs(value) < 10_000:
+        return f"{value:,}"
+    short = f"{value / 1e9:.1f}B" if value >= 10**9 else f"{value / 1e6:.1f}M" if value >= 10**6 else f"{value / 1e3:.1f}k"
+    return format_html('<span title="{}">{}</span>', f"{value:,}", short.replace(".0", ""))
+
+
+@register.filter
+def size(number: int | None) -> str:
+    """Bytes in the largest unit that leaves a number above one."""
+    value, unit = float(number or 0), 0
+    while value >= 1000 and unit < len(SIZE_UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.0f} {SIZE_UNITS[unit]}" if unit == 0 or value >= 100 else f"{value:.1f} {SIZE_UNITS[unit]}"
+
+
+@register.filter
+def ago(moment: datetime | None) -> SafeString | str:
+    """How long ago, or how soon; the exact moment in the title."""
+    if moment is None:
+        return "never"
+    seconds = (now() - moment).total_seconds()
+    distance = abs(seconds)
+    text = f"{moment:%-d %b %Y}"
+    for limit, unit, name in AGES:
+        if distance < limit:
+            text = f"{int(distance // unit)} {name}"
+            text = "just now" if distance < 2 else f"{text} ago" if seconds > 0 else f"in {text}"
+            break
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{}</time>', moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S}", text
+    )
+
+
+@register.filter
+def short_id(value: object) -> str:
+    """The recognisable ends of a long id."""
+    text = str(value)
+    return text if len(text) <= 16 else f"{text[:8]}…{text[-4:]}"
+
+
+@register.filter
+def get(mapping: dict[str, object], key: str) -> object:
+    """A value of a mapping by a key that is only known in the template."""
+    return mapping.get(key)
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str) -> str:
+    found = finders.find(path)
+    return hashlib.sha256(Path(str(found)).read_bytes()).hexdigest()[:10] if found else "missing"
+
+
+@register.filter
+def usd_movement(picousd: int) -> str:
+    """A ledger row's amount with its sign, in as many decimals as it needs."""
+    amount = int(picousd)
+    return f"−{usd_cost(-amount)}" if amount < 0 else f"+{usd_cost(amount)}"
+
+
+@register.simple_tag
+def ttft(event: Any) -> str:
+    """A request's time to its first token."""
+    if event.first_token_at is None:
+        return "—"
+    return f"{(event.first_token_at - event.started_at).total_seconds() * 1000:,.0f} ms"
+
+
+@register.simple_tag
+def rate(event: Any) -> str:
+    """A request's speed after its first token."""
+    if event.first_token_at is None or event.completion_tokens < 2:
+        return "—"
+    writing_s = (event.finished_at - event.first_token_at).total_seconds()
+    return f"{(event.completion_tokens - 1) / writing_s:,.1f} tok/s" if writing_s > 0 else "—"
+
+
+@register.simple_tag
+def ready_count(deployment: Any) -> int:
+    """How many of a deployment's replicas answer."""
+    return sum(replica.state == "ready" for replica in deployment.replicas.all())
