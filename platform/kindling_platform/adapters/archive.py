@@ -1,5 +1,6 @@
 """Takes the two files out of a zip, bounded by what really unpacks, never by what the archive claims."""
 
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -10,6 +11,12 @@ from kindling_platform.common.errors import KindlingError
 MAX_ENTRIES = 64
 MAX_RATIO = 40  # weights hardly compress; a file that shrinks further is not one
 BLOCK_BYTES = 1024 * 1024
+MAX_DIRECTORY_BYTES = 1024 * 1024
+# The end of a zip: a record with a comment of up to 64 KiB, and before it the 64-bit form of the same.
+TAIL_BYTES = 65536 + 22 + 20 + 56
+END_MARK, END_SIZE = b"PK\x05\x06", struct.Struct("<12xI6x")
+END64_MARK, END64_SIZE = b"PK\x06\x06", struct.Struct("<40xQ8x")
+UNKNOWN = 0xFFFFFFFF
 
 
 def archive_open(path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -18,6 +25,7 @@ def archive_open(path: Path) -> dict[str, zipfile.ZipInfo]:
     Raises:
         KindlingError: zip_refused, pickle_refused, file_not_expected, file_too_large.
     """
+    _check_directory(path)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -62,6 +70,23 @@ def archive_read(path: Path, entry: zipfile.ZipInfo) -> Iterator[bytes]:
                 yield block
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise _refused("a file in it is damaged or encrypted") from error
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse a list of contents that would not fit into memory, before zipfile reads it whole."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - TAIL_BYTES))
+        tail = file.read()
+    claims = []
+    for mark, field in ((END_MARK, END_SIZE), (END64_MARK, END64_SIZE)):
+        at = tail.rfind(mark)
+        if at >= 0 and len(tail) >= at + field.size:
+            claims.append(field.unpack_from(tail, at)[0])
+    if not claims:
+        raise _refused("it is not a readable zip file")
+    if max(claim for claim in claims if claim != UNKNOWN) > MAX_DIRECTORY_BYTES:
+        raise _refused("its list of contents is too long")
 
 
 def _plain_name(entry: zipfile.ZipInfo) -> str:

@@ -1,6 +1,7 @@
 """The life of an adapter: create, receive files, complete, validate, delete."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, TypedDict
 
 from django.db import IntegrityError, transaction
@@ -8,9 +9,16 @@ from django.db import IntegrityError, transaction
 from kindling_platform.accounts.actor import SYSTEM, Actor
 from kindling_platform.accounts.models import Organisation, User
 from kindling_platform.adapters.early_check import base_shape, early_report, report_json
-from kindling_platform.adapters.files import CONFIG, LIMITS_BYTES, WEIGHTS, file_accepted, size_checked
+from kindling_platform.adapters.files import CONFIG, WEIGHTS, file_accepted, size_checked
 from kindling_platform.adapters.models import Adapter, AdapterFile
-from kindling_platform.adapters.storage import upload_discard, upload_folder, upload_write
+from kindling_platform.adapters.selectors import adapter_get
+from kindling_platform.adapters.storage import (
+    room_checked,
+    upload_discard,
+    upload_folder,
+    upload_locked,
+    upload_write,
+)
 from kindling_platform.audit.services import audit_record
 from kindling_platform.catalog.models import Model
 from kindling_platform.catalog.selectors import model_get
@@ -19,8 +27,9 @@ from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.common.jobs import enqueue
 from kindling_platform.common.slugs import name_checked
 
-MAX_UPLOADS_AT_ONCE = 1000
+MAX_UPLOADS_AT_ONCE = 50
 VALIDATE_JOB = "adapters.validate"
+COMPLETED = {Adapter.State.VALIDATING, Adapter.State.READY}
 
 
 class FileClaim(TypedDict):
@@ -49,6 +58,7 @@ def adapter_create(
         )
     if Model.objects.for_org(org).filter(name=name).exists():
         raise KindlingError("adapter_exists", f"{org.slug}/{name} is a model already.", 409, param="name")
+    room_checked(sum(kept.values()))
     try:
         with transaction.atomic():
             _make_way(org, name, actor)
@@ -77,26 +87,62 @@ def adapter_file_put(
     actor: Actor,
     offset: int = 0,
     total_bytes: int | None = None,
+    part_bytes: int | None = None,
 ) -> AdapterFile:
-    """Receive a file or a part of it. Parts come in order; a part that was there already is received again.
+    """Receive a file, or `part_bytes` of it from `offset` on. Parts come in order and may be sent again.
 
     Raises:
-        KindlingError: not_found, not_uploading, file_not_expected, range_mismatch, file_too_large, adapter_rejected.
+        KindlingError: not_found, not_uploading, file_not_expected, range_mismatch, file_too_large, empty_file,
+            upload_busy, adapter_rejected.
     """
-    adapter = _uploading(org, adapter_id)
+    adapter = adapter_uploading_get(org=org, adapter_id=adapter_id)
+    with upload_locked(adapter.id) as folder:
+        return file_receive(
+            adapter=adapter_uploading_get(org=org, adapter_id=adapter_id),
+            folder=folder,
+            name=name,
+            blocks=blocks,
+            actor=actor,
+            offset=offset,
+            total_bytes=total_bytes,
+            part_bytes=part_bytes,
+        )
+
+
+def file_receive(
+    *,
+    adapter: Adapter,
+    folder: Path,
+    name: str,
+    blocks: Iterable[bytes],
+    actor: Actor,
+    offset: int,
+    total_bytes: int | None,
+    part_bytes: int | None,
+) -> AdapterFile:
+    """`adapter_file_put` for a caller who holds the upload's lock."""
     if not file_accepted(name):
         raise KindlingError("file_not_expected", f"{name} is not needed; leave it out.", param="name")
     file = _file(adapter, name, total_bytes)
+    if total_bytes == 0:
+        raise KindlingError("empty_file", f"{name} is empty.", param="name")
     if total_bytes is not None and total_bytes != file.size_bytes:
-        raise KindlingError("range_mismatch", f"{name} was announced with {file.size_bytes:,} bytes.", 416)
+        text = f"{name} was announced with {file.size_bytes:,} bytes, not {total_bytes:,}."
+        raise KindlingError("range_mismatch", text, 416, param="name")
     if offset > file.received_bytes:
-        raise KindlingError(
-            "range_mismatch", f"{name} has {file.received_bytes:,} bytes; go on from there.", 416
-        )
-    limit = file.size_bytes or LIMITS_BYTES[name]
-    written = upload_write(adapter_id=adapter.id, name=name, offset=offset, blocks=blocks, limit_bytes=limit)
-    file.received_bytes = max(file.received_bytes, offset + written)
-    file.save(update_fields=["received_bytes"])
+        text = f"{name} has {file.received_bytes:,} bytes; go on from there."
+        raise KindlingError("range_mismatch", text, 416, param="name")
+    limit = file.size_bytes if part_bytes is None else min(file.size_bytes, offset + part_bytes)
+    try:
+        upload_write(folder / name, offset=offset, blocks=blocks, limit_bytes=limit)
+    finally:
+        # What arrived before a connection broke is kept; a deleted upload has no file any more.
+        if (folder / name).exists():
+            file.received_bytes = (folder / name).stat().st_size
+            file.save(update_fields=["received_bytes"])
+    adapter_uploading_get(org=adapter.organisation, adapter_id=adapter.id)
+    if file.received_bytes == 0:
+        raise KindlingError("empty_file", f"No bytes of {name} came in.", param="name")
     _check_early(adapter, actor)
     return file
 
@@ -107,21 +153,21 @@ def adapter_complete(*, org: Organisation, adapter_id: str, actor: Actor) -> Ada
     Raises:
         KindlingError: not_found, upload_incomplete, adapter_rejected.
     """
-    with transaction.atomic():
-        adapter = _locked(org, adapter_id)
-        if adapter.state in {Adapter.State.VALIDATING, Adapter.State.READY}:
+    adapter = adapter_get(org=org, adapter_id=adapter_id)
+    if adapter.state in COMPLETED:
+        return adapter
+    # Under the lock nobody writes, and whoever comes after sees the new state.
+    with upload_locked(adapter.id), transaction.atomic():
+        adapter = _locked(org, adapter.id)
+        if adapter.state in COMPLETED:
             return adapter
         if adapter.state == Adapter.State.REJECTED:
             raise _rejected(adapter)
         files = {file.name: file for file in adapter.files.all()}
         missing = [name for name in (CONFIG, WEIGHTS) if not _is_whole(files.get(name))]
         if missing:
-            raise KindlingError(
-                "upload_incomplete",
-                f"Not all bytes of {' and '.join(missing)} have arrived.",
-                409,
-                details=missing,
-            )
+            text = f"Not all bytes of {' and '.join(missing)} have arrived."
+            raise KindlingError("upload_incomplete", text, 409, details=missing)
         adapter.state = Adapter.State.VALIDATING
         adapter.reason = "Waiting for a worker."
         adapter.size_bytes = sum(file.size_bytes for file in files.values())
@@ -129,7 +175,7 @@ def adapter_complete(*, org: Organisation, adapter_id: str, actor: Actor) -> Ada
         adapter.save(update_fields=["state", "reason", "size_bytes", "completed_at"])
         audit_record(actor=actor, action="adapter.complete", target=adapter.id, organisation_id=org.id)
         enqueue(VALIDATE_JOB, adapter_id=adapter.id)
-    return adapter
+    return adapter_get(org=org, adapter_id=adapter.id)
 
 
 @transaction.atomic
@@ -199,7 +245,8 @@ def _check_early(adapter: Adapter, actor: Actor) -> None:
     with transaction.atomic():
         row = _locked(adapter.organisation, adapter.id)
         row.state, row.report = Adapter.State.REJECTED, report_json(report)
-        row.error_code, row.error, row.reason = failed.check, failed.message[:500], failed.message[:300]
+        sentence = f"{failed.message} {failed.fix}".strip()
+        row.error_code, row.error, row.reason = failed.check, sentence[:500], sentence[:300]
         row.save()
         audit_record(
             actor=actor,
@@ -213,7 +260,9 @@ def _check_early(adapter: Adapter, actor: Actor) -> None:
 
 
 def _rejected(adapter: Adapter) -> KindlingError:
-    return KindlingError("adapter_rejected", adapter.error, 409, details=adapter.report)
+    return KindlingError(
+        "adapter_rejected", adapter.error, 409, param=adapter.error_code, details=adapter.report
+    )
 
 
 def _make_way(org: Organisation, name: str, actor: Actor) -> None:
@@ -262,7 +311,12 @@ def _locked(org: Organisation, adapter_id: str) -> Adapter:
     return adapter
 
 
-def _uploading(org: Organisation, adapter_id: str) -> Adapter:
+def adapter_uploading_get(*, org: Organisation, adapter_id: str) -> Adapter:
+    """An adapter that takes files.
+
+    Raises:
+        KindlingError: not_found, adapter_rejected, not_uploading.
+    """
     adapter: Adapter | None = (
         Adapter.objects.for_org(org)
         .select_related("base__organisation", "organisation")

@@ -1,8 +1,10 @@
 """Adapter files on disk: uploads in progress, and finished ones by content hash, moved there in one step."""
 
+import fcntl
 import hashlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from django.conf import settings
@@ -11,7 +13,8 @@ from kindling_platform.adapters.files import CONFIG, WEIGHTS
 from kindling_platform.common.errors import KindlingError
 
 BLOCK_BYTES = 1024 * 1024
-SPARE_BYTES = 64 * 1024 * 1024
+SPARE_BYTES = 256 * 1024 * 1024
+LOCK = ".lock"
 
 
 def upload_folder(adapter_id: str) -> Path:
@@ -24,26 +27,55 @@ def blob_folder(content_hash: str) -> Path:
     return Path(settings.KINDLING_ENV.home) / "blobs" / content_hash
 
 
-def upload_write(
-    *, adapter_id: str, name: str, offset: int, blocks: Iterable[bytes], limit_bytes: int
-) -> int:
-    """Write blocks at an offset of an upload's file; returns how many bytes were written.
+def room_checked(size_bytes: int) -> None:
+    """Make sure that an upload of this size fits on the disk.
 
     Raises:
-        KindlingError: file_too_large, disk_full. What was written before stays and can be resumed.
+        KindlingError: disk_full.
     """
-    path = upload_folder(adapter_id) / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(path.parent).free < SPARE_BYTES:
-        raise KindlingError("disk_full", "The server has no space left for uploads; try again later.", 507)
+    home = Path(settings.KINDLING_ENV.home)
+    home.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(home).free < size_bytes + SPARE_BYTES:
+        raise KindlingError(
+            "disk_full", "The server has no space left for this upload; try again later.", 507
+        )
+
+
+@contextmanager
+def upload_locked(adapter_id: str) -> Iterator[Path]:
+    """Be the only one who changes an upload's files; gives their folder.
+
+    Raises:
+        KindlingError: upload_busy, while another request writes.
+    """
+    folder = upload_folder(adapter_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            text = "Another request is sending this upload at the moment; wait for it to end."
+            raise KindlingError("upload_busy", text, 409) from error
+        yield folder
+
+
+def upload_write(path: Path, *, offset: int, blocks: Iterable[bytes], limit_bytes: int) -> int:
+    """Write blocks from an offset on and cut off what stood behind; returns how many bytes were written.
+
+    The file is a prefix of what the client has at any time, so an interrupted request can be resumed.
+
+    Raises:
+        KindlingError: file_too_large.
+    """
     written = 0
     with path.open("r+b" if path.exists() else "w+b") as file:
+        file.truncate(offset)
         file.seek(offset)
         for block in blocks:
             if offset + written + len(block) > limit_bytes:
-                raise KindlingError(
-                    "file_too_large", f"{name} is larger than the {limit_bytes:,} bytes declared.", 413
-                )
+                file.truncate(offset)
+                text = f"{path.name} is larger than the {limit_bytes:,} bytes that were announced."
+                raise KindlingError("file_too_large", text, 413)
             file.write(block)
             written += len(block)
     return written

@@ -8,8 +8,8 @@ from kindling_platform.adapters.archive import archive_open, archive_read
 from kindling_platform.adapters.files import LIMITS_BYTES
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.adapters.selectors import adapter_get
-from kindling_platform.adapters.services import adapter_file_put
-from kindling_platform.adapters.storage import upload_folder, upload_write
+from kindling_platform.adapters.services import adapter_uploading_get, file_receive
+from kindling_platform.adapters.storage import room_checked, upload_locked, upload_write
 
 ZIP = "upload.zip"
 MAX_ZIP_BYTES = sum(LIMITS_BYTES.values())
@@ -21,20 +21,25 @@ def adapter_zip_put(*, org: Organisation, adapter_id: str, blocks: Iterable[byte
     Raises:
         KindlingError: those of `archive_open` and `adapter_file_put`. A refused zip leaves nothing behind.
     """
-    adapter = adapter_get(org=org, adapter_id=adapter_id)
-    path = upload_folder(adapter.id) / ZIP
-    try:
-        upload_write(adapter_id=adapter.id, name=ZIP, offset=0, blocks=blocks, limit_bytes=MAX_ZIP_BYTES)
-        entries = archive_open(path)
-        for name in sorted(entries):  # the config first: it is small and says most
-            adapter_file_put(
-                org=org,
-                adapter_id=adapter.id,
-                name=name,
-                blocks=archive_read(path, entries[name]),
-                actor=actor,
-                total_bytes=entries[name].file_size,
-            )
-    finally:
-        path.unlink(missing_ok=True)
+    adapter = adapter_uploading_get(org=org, adapter_id=adapter_id)
+    with upload_locked(adapter.id) as folder:
+        adapter = adapter_uploading_get(org=org, adapter_id=adapter_id)
+        path = folder / ZIP
+        try:
+            upload_write(path, offset=0, blocks=blocks, limit_bytes=MAX_ZIP_BYTES)
+            entries = archive_open(path)
+            room_checked(sum(entry.file_size for entry in entries.values()))
+            for name in sorted(entries):  # the config first: it is small and says most
+                file_receive(
+                    adapter=adapter,
+                    folder=folder,
+                    name=name,
+                    blocks=archive_read(path, entries[name]),
+                    actor=actor,
+                    offset=0,
+                    total_bytes=entries[name].file_size,
+                    part_bytes=None,
+                )
+        finally:
+            path.unlink(missing_ok=True)
     return adapter_get(org=org, adapter_id=adapter_id)

@@ -14,10 +14,10 @@ CONTENT_RANGE = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Where a body belongs in its file; `end` is exclusive, both None when the client does not say."""
+    """Where a body belongs in its file, in bytes; `size` and `total` are None when the client does not say."""
 
     offset: int
-    end: int | None
+    size: int | None
     total: int | None
 
 
@@ -41,7 +41,7 @@ def part_of(request: Request) -> Part:
             416,
             param="Content-Range",
         )
-    return Part(first, last + 1, total)
+    return Part(first, last - first + 1, total)
 
 
 def blocks_of(request: Request) -> Iterator[bytes]:

@@ -1,8 +1,10 @@
 """Books usage: events, their cost, the hourly sums and the cursor, all in one database transaction."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -14,7 +16,7 @@ from kindling_billing.selectors import Balance, balance_map
 from kindling_billing.services import UsageCharge, usage_post
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_platform.accounts.models import Organisation
-from kindling_platform.keys.models import ApiKey
+from kindling_platform.keys.services import key_touch
 from kindling_platform.usage.context import context_parse
 from kindling_platform.usage.models import ParkedUsage, UsageCursor, UsageEvent, UsageHour
 from kindling_platform.usage.rating import records_rate
@@ -55,9 +57,8 @@ def usage_ingest(
         inserted = _insert(rated.events)
         usage_post(
             [
-                UsageCharge(e.organisation_id, str(e.request_id), e.cost_picousd, f"Usage of {e.model_name}")
-                for e in inserted
-                if e.cost_picousd
+                UsageCharge(event.organisation_id, str(event.request_id), event.cost_picousd, _memo(event))
+                for event in inserted
             ]
         )
         _add_hours(inserted)
@@ -141,6 +142,10 @@ def _add_hours(events: Iterable[UsageEvent]) -> None:
         )
 
 
+def _memo(event: UsageEvent) -> str:
+    return f"Usage of {event.model_name}" if event.billable else f"Failed on our side: {event.model_name}"
+
+
 def _park(source: str, parked: Sequence[tuple[UsageRecord, str]]) -> None:
     rows = []
     for record, reason in parked:
@@ -148,17 +153,15 @@ def _park(source: str, parked: Sequence[tuple[UsageRecord, str]]) -> None:
             request_id = UUID(record.request_id)
         except ValueError:
             request_id = uuid5(NAMESPACE_OID, record.request_id)
-        rows.append(
-            ParkedUsage(
-                request_id=request_id, source=source, reason=reason[:200], record=msgspec.to_builtins(record)
-            )
-        )
+        # Postgres stores no NUL; the record is kept for people to read.
+        readable = json.loads(msgspec.json.encode(record).replace(b"\\u0000", b"\\ufffd"))
+        clean = reason.replace("\0", "\ufffd")[:200]
+        rows.append(ParkedUsage(request_id=request_id, source=source, reason=clean, record=readable))
     ParkedUsage.objects.bulk_create(rows, ignore_conflicts=True)
 
 
 def _touch_keys(events: Iterable[UsageEvent]) -> None:
-    last: dict[str, Any] = {}
+    last: dict[str, datetime] = {}
     for event in events:
         last[event.key_id] = max(last.get(event.key_id, event.finished_at), event.finished_at)
-    for key_id, moment in sorted(last.items()):
-        ApiKey.objects.filter(id=key_id).exclude(last_used_at__gte=moment).update(last_used_at=moment)
+    key_touch(used_at=last)

@@ -57,6 +57,7 @@ class AdapterFileView(APIView):
             actor=caller.actor,
             offset=part.offset,
             total_bytes=part.total,
+            part_bytes=part.size,
         )
         return Response(FileShape(file_row(file)).data)
 
