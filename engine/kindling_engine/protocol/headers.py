@@ -1,5 +1,6 @@
 """The headers that a gateway adds to an OpenAI body on its way to an engine."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,8 +14,10 @@ CONTEXT = "x-kindling-context"
 
 MAX_CONTEXT_BYTES = 1024
 MAX_ID_CHARS = 64
+MAX_TEXT_CHARS = 256
 MAX_GRANT_TOKENS = 1 << 31
 HASH_CHARS = 64
+_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_ID_CHARS}}}")
 
 
 class HeaderError(ValueError):
@@ -41,24 +44,31 @@ def parse_headers(headers: Mapping[str, str]) -> EngineHeaders:
         HeaderError: a header is missing, too long or not of its kind.
     """
     request = headers.get(REQUEST, "")
-    if not request or len(request) > MAX_ID_CHARS or not request.isascii():
-        raise HeaderError(f"{REQUEST} must be an id of 1 to {MAX_ID_CHARS} characters")
+    if not _ID.fullmatch(request):
+        raise HeaderError(f"{REQUEST} must be an id of 1 to {MAX_ID_CHARS} letters, digits, dots and dashes")
     adapter = headers.get(ADAPTER, "")
     if adapter and (len(adapter) != HASH_CHARS or not set(adapter) <= set("0123456789abcdef")):
         raise HeaderError(f"{ADAPTER} must be a sha256 in lower-case hex")
-    context = headers.get(CONTEXT, "")
+    # Half surrogates, which stand for bytes that are not UTF-8, are not printable.
+    context = _text(CONTEXT, headers.get(CONTEXT, ""), limit=MAX_CONTEXT_BYTES)
     if len(context.encode()) > MAX_CONTEXT_BYTES:
         raise HeaderError(f"{CONTEXT} is longer than {MAX_CONTEXT_BYTES} bytes")
     grant = headers.get(GRANT, "")
     return EngineHeaders(
         request=request,
         adapter=adapter,
-        salt=headers.get(SALT, ""),
-        tenant=headers.get(TENANT, ""),
+        salt=_text(SALT, headers.get(SALT, "")),
+        tenant=_text(TENANT, headers.get(TENANT, "")),
         priority=_integer(PRIORITY, headers.get(PRIORITY, "0"), low=-1000, high=1000),
         grant=_integer(GRANT, grant, low=1, high=MAX_GRANT_TOKENS) if grant else None,
         context=context,
     )
+
+
+def _text(name: str, value: str, *, limit: int = MAX_TEXT_CHARS) -> str:
+    if len(value) > limit or not value.isprintable():
+        raise HeaderError(f"{name} must be printable text of at most {limit} characters")
+    return value
 
 
 def _integer(name: str, text: str, *, low: int, high: int) -> int:

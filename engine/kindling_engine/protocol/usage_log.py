@@ -6,6 +6,7 @@ nothing, because records are handed to the operating system before the last chun
 the next opening.
 """
 
+import fcntl
 import os
 import struct
 import time
@@ -65,7 +66,14 @@ class UsageLogWriter:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+        path.touch(exist_ok=True)
+        self._file = path.open("r+b", buffering=0)
+        try:
+            # Two writers would cut each other's records away.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._file.close()
+            raise UsageLogError(f"usage log: {path.name} is in use by another process") from error
         self.log_id = self._recover()
 
     def append(self, record: UsageRecord) -> int:
@@ -136,7 +144,7 @@ def read_usage(path: Path, after: int, limit: int) -> tuple[str, list[UsageRecor
         while len(records) < limit and (frame := _read_frame(file, offset)) is not None:
             try:
                 records.append(_record_decoder.decode(frame[0]))
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 break
             offset = frame[1]
         return log_id, records, offset
@@ -148,7 +156,7 @@ def _read_header(file: BinaryIO) -> tuple[str | None, int]:
         return None, 0
     try:
         return _header_decoder.decode(frame[0]).log, frame[1]
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None, 0
 
 
