@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kindling_billing.holds import HELD, SCRIPTS, holds_key
+from kindling_billing.holds import HELD, REFUSED, SCRIPTS, holds_key
 from kindling_gateway import gateway_env, held_nano
 from kindling_platform.gateway.access_log import make_log
 from kindling_platform.gateway.app import USED_SCRIPTS
@@ -76,3 +76,15 @@ def test_addresses(url: str, expected: tuple):
         seen.password,
         seen.database,
     ) == expected
+
+
+async def test_money_that_came_in_is_found_when_a_hold_is_refused(wallets: Wallets, scene):
+    poor = scene.world.org(f"poor-{scene.customer.slug}", usd=0)
+    assert (await wallets.acquire(poor.id, "r1", 5)).state == REFUSED
+    scene.world.execute(
+        "UPDATE gateway_balance SET balance_picousd = 9000, version = 2 WHERE org_id = %s", poor.id
+    )
+    async with asyncio.timeout(3):
+        while (await wallets.acquire(poor.id, "r1", 5)).state == REFUSED:
+            await asyncio.sleep(0.05)
+    assert held_nano(scene.valkey, poor) == {"r1": 5}

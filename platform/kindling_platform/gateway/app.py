@@ -31,7 +31,7 @@ from kindling_platform.gateway.watch import Watch, Watches
 ENGINE_PATHS = {Action.CHAT: "/v1/chat/completions", Action.COMPLETION: "/v1/completions"}
 USED_SCRIPTS = ("acquire", "renew", "settle", "release", "seed")
 ROOT = {"object": "api", "paths": ["chat/completions", "completions", "models"]}
-GRACE_S = 5.0
+GRACE_S = 2.0
 
 
 class Gateway:

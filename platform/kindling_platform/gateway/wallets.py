@@ -13,7 +13,7 @@ from kindling_billing.holds import HELD, NEVER_SEEN, REFUSED, HoldReply
 from kindling_platform.gateway.access_log import Log
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
 from kindling_platform.gateway.database import BALANCE_OF_ORG, Database
-from kindling_platform.gateway.errors import books_unavailable
+from kindling_platform.gateway.errors import GatewayError, books_unavailable
 from kindling_platform.gateway.valkey import Valkey, ValkeyUnavailableError
 
 LEASE_MS = 300_000
@@ -84,8 +84,8 @@ class Wallets:
     async def _acquire(self, owner_id: str, request_id: str, total_nano: int) -> HoldReply:
         try:
             reply = await self._ask(owner_id, request_id, total_nano)
-            if reply.state == NEVER_SEEN:
-                await self._seed(owner_id)
+            # Never seen, or refused: money may have come in that only the ledger knows of yet.
+            if reply.state != HELD and await self._seed(owner_id, needed=reply.state == NEVER_SEEN):
                 reply = await self._ask(owner_id, request_id, total_nano)
             if reply.state != NEVER_SEEN:
                 return reply
@@ -99,10 +99,16 @@ class Wallets:
         )
         return holds.acquire_reply(await self._valkey.run("acquire", holds.script_keys(owner_id), args))
 
-    async def _seed(self, owner_id: str) -> None:
-        balance = (await self._balance(owner_id))[0]
+    async def _seed(self, owner_id: str, *, needed: bool) -> bool:
+        try:
+            balance = (await self._balance(owner_id))[0]
+        except GatewayError:
+            if needed:
+                raise
+            return False
         args = holds.seed_args(version=balance.version, balance_picousd=balance.picousd, now_ms=_now_ms())
         await self._valkey.run("seed", holds.script_keys(owner_id), args)
+        return True
 
     async def _acquire_locally(self, owner_id: str, request_id: str, total_nano: int) -> HoldReply:
         # Without Valkey each process sees its own holds only: the balance may be overspent by what the
