@@ -10,7 +10,11 @@ PROTECTED = ("billing_ledgertransaction", "billing_ledgerentry", "billing_pricev
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
     """Django empties tables between transactional tests, which the ledger's own triggers refuse; tests may."""
+    from django.conf import settings
     from django.db import connection
+
+    # The real one takes half a second on purpose, and tests sign up a thousand people.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         for table in PROTECTED:

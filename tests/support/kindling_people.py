@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from django.test import Client
-from kindling_engine.protocol.usage_log import UsageRecord
 
 from kindling_billing.models import PriceVersion
+from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_engine.starter import SPARK_PATH
 from kindling_platform.accounts.actor import Actor, user_actor
 from kindling_platform.accounts.models import Organisation, User
@@ -61,7 +61,9 @@ class ApiClient(Client):
         content = {} if body is None else {"data": json.dumps(body), "content_type": "application/json"}
         return getattr(self, method.lower())(f"/api/v1/{path}", **content, **headers)
 
-    def send(self, path: str, content: bytes, *, content_range: str = "", kind: str = "application/octet-stream") -> Any:
+    def send(
+        self, path: str, content: bytes, *, content_range: str = "", kind: str = "application/octet-stream"
+    ) -> Any:
         headers = {"HTTP_CONTENT_RANGE": content_range} if content_range else {}
         return self.put(f"/api/v1/{path}", data=content, content_type=kind, **headers)
 
@@ -77,7 +79,9 @@ def make_operator() -> Customer:
 
 
 def make_model(owner: Customer, name: str = "spark", *, is_public: bool = True, priced: bool = True) -> Model:
-    model = model_import(org=owner.org, name=name, source_path=SPARK_PATH, is_public=is_public, actor=owner.actor)
+    model = model_import(
+        org=owner.org, name=name, source_path=SPARK_PATH, is_public=is_public, actor=owner.actor
+    )
     if priced:
         make_price(model, owner.actor)
     return model
@@ -90,7 +94,13 @@ def make_price(model: Model, actor: Actor) -> PriceVersion:
 
 
 def make_record(
-    org_id: str, model: Model, price: PriceVersion, *, request_id: str = "", context: str | None = None, **changes: Any
+    org_id: str,
+    model: Model,
+    price: PriceVersion,
+    *,
+    request_id: str = "",
+    context: str | None = None,
+    **changes: Any,
 ) -> UsageRecord:
     facts = {
         "org": org_id, "key": "key_1", "model": model.id, "name": model.ref, "adapter": "", "deployment": "dep_1",

@@ -89,6 +89,5 @@ def _first(detail: Any, path: str = "") -> tuple[str, str]:
         inner_path = path if name == "non_field_errors" else f"{path}.{name}".lstrip(".")
         return _first(inner, inner_path)
     if isinstance(detail, list):
-        at, inner = next((at, item) for at, item in enumerate(detail) if item)
-        return _first(inner, path if isinstance(inner, str) else f"{path}[{at}]")
+        return _first(next(item for item in detail if item), path)
     return path, str(detail)

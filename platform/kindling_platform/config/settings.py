@@ -26,8 +26,11 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ENV.public_url.startswith("https://
 SESSION_COOKIE_NAME = "kindling_session"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "kindling_console.pages.errors.csrf_failure"
 
 INSTALLED_APPS = [
+    # First, so that its templates for signing in are found before allauth's own.
+    "kindling_console",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -54,7 +57,6 @@ INSTALLED_APPS = [
     "kindling_platform.deployments",
     "kindling_platform.api",
     "kindling_platform.embedded",
-    "kindling_console",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -151,7 +153,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["kindling_platform.api.permissions.MayAct"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["kindling_platform.api.parsers.StrictJsonParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "kindling_platform.api.errors.handle",
     "UNAUTHENTICATED_USER": None,

@@ -1,0 +1,92 @@
+"""Every address, walked as the wrong tenant: 404, and nothing of the other's in the answer."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from django.urls import URLPattern
+
+from kindling_billing.selectors import price_current
+from kindling_people import ApiClient, Customer, make_model, make_record
+from kindling_platform.adapters.services import adapter_create
+from kindling_platform.api import urls
+from kindling_platform.deployments.services import deployment_ensure
+from kindling_platform.keys.services import key_create
+from kindling_platform.usage.services import usage_ingest
+
+pytestmark = pytest.mark.django_db
+SECRETS = ("treasure-key", "treasure-adapter", "treasure-deployment", "treasure-model")
+
+
+@pytest.fixture
+def targets(ada: Customer) -> dict[str, str]:
+    """One object of ada's for each kind of id in the addresses."""
+    model = make_model(ada, "treasure-model", is_public=False)
+    key, _ = key_create(org=ada.org, name="treasure-key", scopes=["read"], actor=ada.actor)
+    files = [{"name": "adapter_config.json", "size_bytes": 10}]
+    adapter = adapter_create(
+        org=ada.org, name="treasure-adapter", base_ref=model.ref, files=files, actor=ada.actor
+    )
+    deployment = deployment_ensure(org=ada.org, model=model, name="treasure-deployment", actor=ada.actor)
+    price = price_current(sku=model.id)
+    assert price
+    record = make_record(ada.org.id, model, price)
+    usage_ingest(source="r", log_id="l", after=0, records=[record], next_offset=1)
+    return {
+        "key_id": key.id, "adapter_id": adapter.id, "deployment_id": deployment.id,
+        "request_id": record.request_id, "ref": model.ref, "name": "adapter_config.json",
+    }  # fmt: skip
+
+
+def addresses() -> Iterator[tuple[str, str]]:
+    """(method, route) of every view."""
+    for pattern in urls.urlpatterns:
+        route = str(pattern.pattern)
+        if isinstance(pattern, URLPattern) and route.startswith("v1/"):
+            for method in pattern.callback.view_class.actions:
+                yield method.lower(), route.removeprefix("v1/")
+
+
+def filled(route: str, targets: dict[str, str]) -> str:
+    return re.sub(r"<\w+:(\w+)>", lambda found: targets[found[1]], route)
+
+
+def walk(client: ApiClient, method: str, path: str):
+    if method == "put":
+        return client.send(path, b"{}")
+    return client.call(method, path, {} if method == "post" else None)
+
+
+@pytest.mark.parametrize(("method", "route"), list(addresses()))
+def test_another_tenants_objects_do_not_exist(
+    ada: Customer, bob: Customer, targets: dict[str, str], method: str, route: str
+):
+    for client in (bob.client(), bob.browser()):
+        reply = walk(client, method, filled(route, targets))
+        text = reply.content.decode()
+        assert not [secret for secret in SECRETS if secret in text and secret not in filled(route, targets)]
+        assert ada.org.id not in text
+        if "<" in route:
+            assert reply.status_code == 404, text
+            assert reply.json()["error"]["code"] in {"not_found", "model_not_found"}
+
+
+@pytest.mark.parametrize(("method", "route"), [pair for pair in addresses() if pair[0] == "get"])
+def test_the_owner_sees_them(ada: Customer, targets: dict[str, str], method: str, route: str):
+    # Without this, a walk over wrong addresses would pass as well.
+    assert walk(ada.client(), method, filled(route, targets)).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "route"), list(addresses()))
+def test_a_stranger_gets_401(client, targets: dict[str, str], method: str, route: str):
+    stranger = ApiClient()
+    assert walk(stranger, method, filled(route, targets)).status_code == 401
+
+
+def test_every_view_names_the_action_of_every_method():
+    for pattern in urls.urlpatterns:
+        view = getattr(pattern.callback, "view_class", None)
+        if view is None or not str(pattern.pattern).startswith("v1/"):
+            continue
+        methods = {m.upper() for m in ("get", "post", "put", "patch", "delete") if hasattr(view, m)}
+        assert methods == set(view.actions), view
