@@ -9,6 +9,7 @@ import redis
 from kindling_billing import holds
 from kindling_billing.models import LedgerTransaction
 from kindling_billing.selectors import balance_get
+from kindling_billing.services import price_publish
 from kindling_fake_driver import FakeDriver, FakeLog
 from kindling_platform.usage.models import ParkedUsage, UsageCursor, UsageEvent
 from kindling_rows import DOLLAR, RECORD_COST_PICOUSD, Shop, make_shop
@@ -133,6 +134,9 @@ def test_a_record_that_nobody_can_be_billed_for_is_kept_and_the_rest_goes_on(
         shop.record(context=context.replace(shop.price.id, "prc_nothing")),
         shop.record(request_id="not-a-uuid"),
         shop.record(cached_tokens=11),
+        shop.record(prompt_tokens=2**40),
+        shop.record(adapter="nul \0"),
+        shop.record(finished_ms=2**62),
     ]
     for record in strange:
         driver.write(shop.replica, record)
@@ -148,21 +152,22 @@ def test_a_record_that_nobody_can_be_billed_for_is_kept_and_the_rest_goes_on(
 def test_a_record_that_the_database_refuses_is_set_aside_alone(
     driver: FakeDriver, shop: Shop, wallets: Wallets
 ):
-    strange = [
-        shop.record(prompt_tokens=2**40),
-        shop.record(finish="x" * 100),
-        shop.record(adapter="nul \0"),
-        shop.record(finished_ms=2**62),
-    ]
-    for record in strange:
+    dear = price_publish(
+        sku=shop.model.id, input_picousd=DOLLAR, cached_input_picousd=DOLLAR, output_picousd=DOLLAR
+    )
+    context = shop.record().context.replace(shop.price.id, dear.id)
+    unpayable = [shop.record(context=context, prompt_tokens=90_000_000) for _ in range(2)]
+    for record in unpayable:
         driver.write(shop.replica, shop.record())
         driver.write(shop.replica, record)
     driver.write(shop.replica, shop.record())
+
     done = logs_ingest(driver, wallets)
-    assert (done.records, done.inserted, done.parked, done.failed) == (9, 5, 4, [])
-    assert_billed(shop, 5)
+
+    assert (done.records, done.inserted, done.parked, done.failed) == (5, 3, 2, [])
+    assert_billed(shop, 3)
     parked = {str(row.request_id): row for row in ParkedUsage.objects.filter(source=shop.replica)}
-    assert set(parked) == {record.request_id for record in strange}
+    assert set(parked) == {record.request_id for record in unpayable}
     assert all("refuse" in row.reason for row in parked.values())
     assert logs_ingest(driver, wallets).records == 0
 

@@ -26,7 +26,9 @@ from kindling_platform.embedded.valkey import ValkeyServer
 from kindling_platform.usage.models import UsageEvent
 from kindling_rows import DOLLAR, RECORD_COST_PICOUSD, Shop, make_adapter, make_shop
 from kindling_worker import BEAT, WORKER, CeleryProcess, worker_env
+from kindling_workers.beat import MAX_WAITING, QUEUE
 from kindling_workers.http import http_call
+from kindling_workers.schedule import BEAT_SCHEDULE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 
@@ -64,8 +66,9 @@ class Plant:
         self.beat.start()
 
     def stop(self) -> None:
-        self.beat.stop()
-        self.worker.stop()
+        # A polite end takes seconds and proves nothing here.
+        self.beat.kill()
+        self.worker.kill()
         self.agent.stop()
         self.valkey.stop()
         self.hold.release()
@@ -122,9 +125,7 @@ def test_ticks_bring_a_deployment_live_an_adapter_ready_and_a_request_billed(pla
         plant.make(shop.record())
     wait_billed(shop, 3)
     assert time.monotonic() - began < 4, "usage becomes visible within two seconds of a tick"
-    eventually(
-        lambda: Adapter.objects.get(id=adapter.id).state, lambda state: state == "ready", seconds=30
-    )
+    eventually(lambda: Adapter.objects.get(id=adapter.id).state, lambda state: state == "ready", seconds=30)
 
 
 def test_a_killed_engine_is_recorded_and_back(plant: Plant, shop: Shop):
@@ -153,9 +154,7 @@ def test_a_worker_killed_between_commit_and_valkey_doubles_nothing(plant: Plant,
     keys = holds.script_keys(shop.org.id)
     seed = holds.seed_args(version=1, balance_picousd=DOLLAR, now_ms=now_ms)
     client.register_script(holds.SEED)(keys=keys, args=seed)
-    hold = holds.acquire_args(
-        request_id=record.request_id, total_nano=9_000, now_ms=now_ms, lease_ms=600_000
-    )
+    hold = holds.acquire_args(request_id=record.request_id, total_nano=9_000, now_ms=now_ms, lease_ms=600_000)
     client.register_script(holds.ACQUIRE)(keys=keys, args=hold)
     plant.make(record)
 
@@ -178,6 +177,16 @@ def test_a_worker_killed_between_commit_and_valkey_doubles_nothing(plant: Plant,
     assert wallet == expected
     plant.make(shop.record())
     wait_billed(shop, 2)
+
+
+def test_beat_does_not_flood_a_queue_that_nobody_empties(plant: Plant):
+    plant.worker.kill()
+    client = plant.client()
+    client.rpush(QUEUE, *["{}"] * MAX_WAITING)
+    eventually(lambda: plant.beat.log.read_text(), lambda text: "no worker takes them" in text, seconds=30)
+    assert client.llen(QUEUE) <= MAX_WAITING + len(BEAT_SCHEDULE)
+    client.delete(QUEUE)
+    eventually(lambda: client.llen(QUEUE), bool, seconds=30)
 
 
 def test_a_wiped_broker_delays_by_a_sweep(plant: Plant, shop: Shop):

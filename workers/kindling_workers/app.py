@@ -57,8 +57,7 @@ app.conf.update(
     enable_utc=True,
     timezone="UTC",
     beat_schedule=BEAT_SCHEDULE,
-    # The schedule is all code: a file beside it could only be torn by a kill.
-    beat_scheduler="celery.beat:Scheduler",
+    beat_scheduler=f"{__package__}.beat:BoundedScheduler",
     beat_max_loop_interval=1.0,
 )
 
