@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 
-from kindling_platform.accounts.actor import Actor
+from kindling_platform.common.actors import Actor
 from kindling_platform.accounts.roles import can
 from kindling_platform.accounts.selectors import organisation_get_for_user
 from kindling_platform.common.errors import KindlingError

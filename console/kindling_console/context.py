@@ -1,10 +1,10 @@
 """What the frame around every page shows; each part is read only when a template asks for it."""
 
+from functools import cache
 from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.functional import SimpleLazyObject
 
 from kindling_billing.selectors import balance_get
 from kindling_console.access import Visitor, visitor_of
@@ -17,12 +17,13 @@ THEMES = ("light", "dark")
 def console(request: HttpRequest) -> dict[str, Any]:
     """Template variables of the frame: visitor, nav, balance, theme, stand-in notice."""
     theme = request.COOKIES.get("theme", "")
+    # Templates call what can be called; `cache` keeps a second mention from asking again.
     return {
         "theme": theme if theme in THEMES else "",
-        "visitor": SimpleLazyObject(lambda: visitor_of(request)),
-        "nav": SimpleLazyObject(lambda: _nav(request)),
-        "balance": SimpleLazyObject(lambda: _balance(visitor_of(request))),
-        "stand_ins": SimpleLazyObject(lambda: _stand_ins(visitor_of(request))),
+        "visitor": cache(lambda: visitor_of(request)),
+        "nav": cache(lambda: _nav(request)),
+        "balance": cache(lambda: _balance(visitor_of(request))),
+        "stand_ins": cache(lambda: _stand_ins(visitor_of(request))),
     }
 
 

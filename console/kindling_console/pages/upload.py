@@ -29,7 +29,14 @@ def adapter_upload(request: HttpRequest, visitor: Visitor) -> HttpResponse:
             return _receive(request, visitor, form)
         except KindlingError as error:
             form.add_error("name" if error.param == "name" else None, error.message)
-    context = {"form": form, "bases": bases, "resumed": resumed}
+    given = {name: request.GET.get(name, "") for name in ("name", "base")} | request.POST.dict()
+    context = {
+        "form": form,
+        "bases": bases,
+        "resumed": resumed,
+        "name": resumed.name if resumed else given["name"],
+        "base": resumed.base.ref if resumed else given.get("base_model") or given["base"],
+    }
     return show(request, "console/adapter_upload.html", context, status=422 if form.is_bound else 200)
 
 

@@ -142,7 +142,7 @@ async function begin() {
     zip.row.show(zip.size);
     return;
   }
-  const arrived = new Map((await call("GET", `/${adapterId}/files`)).files.map((file) => [file.name, file]));
+  const arrived = new Map((await call("GET", `/${adapterId}/files`)).data.map((file) => [file.name, file]));
   // The config goes first: it is small and shows a wrong base at once.
   const wanted = chosen.filter((file) => WANTED.includes(file.name)).sort((a, b) => a.size - b.size);
   for (const file of chosen) if (!wanted.includes(file)) file.row.show(file.size, "not needed, left out");

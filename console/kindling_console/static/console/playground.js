@@ -1,0 +1,269 @@
+// The playground: streams answers, stops them, and shows what the engine's log and the ledger say of each.
+const form = document.getElementById("playground");
+const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
+const message = document.getElementById("id_message");
+const send = document.getElementById("pg-send");
+const stop = document.getElementById("pg-stop");
+const compare = document.getElementById("pg-compare");
+const clear = document.getElementById("pg-clear");
+const code = document.getElementById("pg-code");
+const lanes = Object.fromEntries([...form.querySelectorAll("[data-lane]")].map((element) => [element.dataset.lane, {
+  element, log: element.querySelector(".pg-log"), select: element.querySelector("select"), turns: [],
+}]));
+const placeholder = lanes.a.log.querySelector(".pg-empty")?.cloneNode(true);
+const RECEIPT_TRIES = 40;
+const RECEIPT_WAIT_MS = 250;
+const FIXES = {
+  insufficient_credit: "Ask the operator for credit, or shorten the prompt and the longest answer.",
+  no_replica: "No engine is ready for this model. It may be starting: try again in some seconds.",
+  model_not_found: "It may have been deleted. Reload the page to see what can be called.",
+  overloaded: "Many requests run at the moment. Try again in some seconds.",
+};
+let running = null;
+
+function announce(text) {
+  document.dispatchEvent(new CustomEvent("kindling:announce", { detail: text }));
+}
+
+function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function bubble(lane, who, kind, text) {
+  lane.log.querySelector(".pg-empty")?.remove();
+  const article = element("article", `msg is-${kind}`);
+  const body = element("div", "msg-text", text);
+  const stats = element("p", "msg-stats");
+  article.append(element("p", kind === "model" ? "msg-who mono" : "msg-who", who), body, stats);
+  lane.log.append(article);
+  lane.log.scrollTop = lane.log.scrollHeight;
+  return { article, body, stats };
+}
+
+function fail(lane, title, text, errorCode) {
+  const note = element("div", "note is-bad");
+  note.setAttribute("role", "alert");
+  const inner = element("div");
+  const line = element("p", "", text);
+  if (errorCode) line.append(" ", element("code", "", errorCode));
+  inner.append(element("strong", "", title), line);
+  if (FIXES[errorCode]) inner.append(element("p", "", FIXES[errorCode]));
+  note.append(inner);
+  lane.log.append(note);
+  lane.log.scrollTop = lane.log.scrollHeight;
+}
+
+function number(id) {
+  const { value } = document.getElementById(id);
+  return value === "" ? undefined : Number(value);
+}
+
+function settings() {
+  return { temperature: number("id_temperature"), top_p: number("id_top_p"), max_tokens: number("id_max_tokens"), seed: number("id_seed") };
+}
+
+function messages(lane) {
+  const system = document.getElementById("id_system").value;
+  return [...(system.trim() ? [{ role: "system", content: system }] : []), ...lane.turns];
+}
+
+async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    rest += value;
+    const blocks = rest.split(/\r?\n\r?\n/);
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const data = block.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart()).join("\n");
+      if (data && data !== "[DONE]") yield JSON.parse(data);
+    }
+  }
+}
+
+async function answer(lane, signal) {
+  const model = lane.select.value;
+  const shown = bubble(lane, model, "model", "");
+  shown.article.setAttribute("aria-busy", "true");
+  let text = "";
+  let requestId = "";
+  let outcome = "cut";
+  let tokens = null;
+  try {
+    const reply = await fetch(form.dataset.run, {
+      method: "POST", signal, headers: { "Content-Type": "application/json", "X-CSRFToken": token },
+      body: JSON.stringify({ ...settings(), model, messages: messages(lane) }),
+    });
+    requestId = reply.headers.get("X-Kindling-Request") ?? "";
+    if (!reply.ok) {
+      const { error } = await reply.json().catch(() => ({ error: null }));
+      shown.article.remove();
+      fail(lane, "No answer", error?.message ?? `The server answered ${reply.status}.`, error?.code);
+      return "failed";
+    }
+    for await (const event of events(reply.body)) {
+      if (event.error) {
+        fail(lane, "The answer broke off", `${event.error.message} Nothing is charged for it.`, event.error.code);
+        outcome = "failed";
+      }
+      const choice = event.choices?.[0];
+      if (choice?.delta?.content) {
+        const atEnd = lane.log.scrollHeight - lane.log.scrollTop - lane.log.clientHeight < 40;
+        text += choice.delta.content;
+        shown.body.textContent = text;
+        if (atEnd) lane.log.scrollTop = lane.log.scrollHeight;
+      }
+      if (choice?.finish_reason) outcome = choice.finish_reason;
+      if (event.usage) tokens = event.usage;
+    }
+  } catch (error) {
+    outcome = error.name === "AbortError" ? "stopped" : "cut";
+    if (outcome === "cut") fail(lane, "The connection was lost", "What arrived is kept above.");
+  } finally {
+    shown.article.setAttribute("aria-busy", "false");
+  }
+  lane.turns.push({ role: "assistant", content: text });
+  if (tokens) draft(shown.stats, tokens);
+  if (requestId) receipt(lane, shown.stats, requestId, outcome);
+  announce(`Answer ${outcome === "stopped" ? "stopped" : "complete"}${tokens ? `, ${tokens.completion_tokens} tokens` : ""}`);
+  return outcome;
+}
+
+function fact(label, value) {
+  const span = element("span");
+  span.append(element("b", "", value), ` ${label}`);
+  return span;
+}
+
+function draft(stats, tokens) {
+  stats.replaceChildren(fact("in", tokens.prompt_tokens), fact("out", tokens.completion_tokens), element("span", "", "being booked"));
+}
+
+// The ledger has the last word: its row appears within two seconds of the answer's end.
+async function receipt(lane, stats, requestId, outcome) {
+  const url = form.dataset.receipt.replace("REQUEST", requestId);
+  for (let attempt = 0; attempt < RECEIPT_TRIES; attempt += 1) {
+    await new Promise((resolve) => setTimeout(resolve, RECEIPT_WAIT_MS));
+    const reply = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
+    if (!reply?.ok) continue;
+    const row = await reply.json();
+    const cost = element("a", "", row.cost);
+    cost.href = row.url;
+    cost.title = `$${row.cost_exact_usd}, booked`;
+    const parts = [
+      row.first_token_ms === null ? null : fact("ms to first token", row.first_token_ms),
+      row.tokens_per_s === null ? null : fact("tok/s", row.tokens_per_s),
+      fact(row.cached_tokens ? `in (${row.cached_tokens} cached)` : "in", row.prompt_tokens),
+      fact("out", row.completion_tokens), cost,
+      outcome === "stopped" ? element("span", "", "stopped by you") : null,
+      outcome === "length" ? element("span", "", "ended at the limit") : null,
+    ];
+    stats.replaceChildren(...parts.filter(Boolean));
+    stats.dataset.booked = row.cost_exact_usd;
+    const balance = document.querySelector("[data-balance]");
+    if (balance && row.balance) balance.textContent = row.balance;
+    lane.log.scrollTop = lane.log.scrollHeight;
+    return;
+  }
+  stats.append(element("span", "", "The cost will appear under Usage."));
+}
+
+function open(lane) {
+  return !lane.element.hidden;
+}
+
+async function run() {
+  const text = message.value;
+  if (!text.trim() || running) return;
+  running = new AbortController();
+  message.value = "";
+  stop.hidden = false;
+  send.disabled = true;
+  stop.focus();
+  const active = Object.values(lanes).filter(open);
+  for (const lane of active) {
+    lane.turns.push({ role: "user", content: text });
+    bubble(lane, "You", "user", text);
+  }
+  const outcomes = await Promise.all(active.map((lane) => answer(lane, running.signal)));
+  if (outcomes.every((outcome) => outcome === "failed")) {
+    // Nothing is lost: the message comes back to be sent again.
+    for (const lane of active) lane.turns.pop();
+    message.value = text;
+  }
+  running = null;
+  stop.hidden = true;
+  send.disabled = false;
+  message.focus();
+}
+
+function remember() {
+  const url = new URL(location);
+  url.searchParams.set("model", lanes.a.select.value);
+  if (open(lanes.b)) url.searchParams.set("compare", lanes.b.select.value);
+  else url.searchParams.delete("compare");
+  history.replaceState(null, "", url);
+}
+
+function showCompared(isShown) {
+  lanes.b.element.hidden = !isShown;
+  compare.hidden = isShown;
+  if (isShown && !new URL(location).searchParams.get("compare")) {
+    const choices = JSON.parse(document.getElementById("pg-choices").textContent);
+    const chosen = choices.find((choice) => choice.ref === lanes.a.select.value);
+    // An adapter is compared with its base, a base with its first adapter.
+    const other = chosen?.base || choices.find((choice) => choice.base === chosen?.ref)?.ref;
+    if (other) lanes.b.select.value = other;
+  }
+  remember();
+}
+
+function wipe() {
+  for (const lane of Object.values(lanes)) {
+    lane.turns = [];
+    lane.log.replaceChildren();
+  }
+  if (placeholder) lanes.a.log.append(placeholder.cloneNode(true));
+}
+
+const STYLES = {
+  curl: { indent: "    ", write: (name, value) => `"${name}": ${value},` },
+  python: { indent: "    ", write: (name, value) => `${name}=${value},` },
+  javascript: { indent: "  ", write: (name, value) => `${name}: ${value},` },
+};
+
+function showCode() {
+  const turns = messages(lanes.a);
+  const next = message.value.trim();
+  if (next || !turns.some((turn) => turn.role === "user")) turns.push({ role: "user", content: next || "Hello!" });
+  if (turns.at(-1).role === "assistant") turns.pop();
+  const chosen = Object.entries(settings()).filter(([, value]) => value !== undefined);
+  for (const template of JSON.parse(document.getElementById("pg-templates").textContent)) {
+    const { indent, write } = STYLES[template.id];
+    let list = JSON.stringify(turns, null, 2).replaceAll("\n", `\n${indent}`);
+    if (template.id === "curl") list = list.replaceAll("'", "'\\''");
+    const params = chosen.map(([name, value]) => `${indent}${write(name, value)}\n`).join("");
+    document.getElementById(`code-pg-${template.id}`).textContent = template.text
+      .replaceAll("%BASE_URL%", form.dataset.baseUrl).replaceAll("%API_KEY%", "YOUR_API_KEY")
+      .replaceAll("%MODEL%", () => lanes.a.select.value).replaceAll("%PARAMS%", () => params).replaceAll("%MESSAGES%", () => list);
+  }
+  document.getElementById("pg-code-dialog").showModal();
+}
+
+for (const button of [compare, clear, code]) button.hidden = false;
+form.addEventListener("submit", (event) => { event.preventDefault(); run(); });
+message.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); run(); }
+});
+stop.addEventListener("click", () => running?.abort());
+clear.addEventListener("click", () => { running?.abort(); wipe(); message.focus(); });
+code.addEventListener("click", showCode);
+compare.addEventListener("click", () => showCompared(true));
+document.getElementById("pg-single").addEventListener("click", () => showCompared(false));
+for (const lane of Object.values(lanes)) lane.select.addEventListener("change", remember);
+if (new URL(location).searchParams.get("compare")) showCompared(true);

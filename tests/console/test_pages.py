@@ -1,0 +1,85 @@
+"""Every page opens for those it is for, and says what it is about."""
+
+import re
+
+import pytest
+from django.urls import reverse
+
+from kindling_console_world import Member, World
+
+PLAIN = [
+    "home", "catalog", "playground", "adapters", "adapter-upload", "deployments", "keys", "usage", "requests",
+    "billing", "account", "home-live",
+]  # fmt: skip
+OPERATOR = ["operator-organisations", "operator-prices", "operator-fleet", "operator-mail"]
+
+
+def whole(html: str) -> None:
+    assert len(re.findall(r"<h1[ >]", html)) == 1
+    assert html.count("<main ") == 1
+    assert 'class="skip"' in html
+    assert 'id="status" role="status"' in html
+    assert re.search(r"<title>[^<]+· Kindling</title>", html)
+    # Nothing that the content security policy would refuse.
+    assert " style=" not in html
+    assert " onclick=" not in html
+    assert "hx-on" not in html
+    assert not re.search(r"<script(?![^>]*(src=|application/json))", html)
+    # In an address or a text, a missing variable would show as this.
+    assert "None<" not in html
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_pages_open_for_a_new_customer_with_nothing(member: Member, name: str):
+    reply = member.client.get(reverse(f"console:{name}"))
+    assert reply.status_code == 200
+    html = reply.content.decode()
+    if name != "home-live":
+        whole(html)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_pages_open_for_a_customer_with_everything(world: World, member: Member, name: str):
+    adapter = world.adapter(member)
+    world.adapter(member, name="late", state="validating", report={})
+    world.adapter(member, name="bad", state="rejected", error_code="rank", error="The rank is 0.")
+    world.use(member, requests=3)
+    world.use(member, requests=1, adapter=adapter)
+    world.use(member, finish="error", completion_tokens=0, first_token_ms=None)
+    reply = member.client.get(reverse(f"console:{name}"))
+    assert reply.status_code == 200
+    if name != "home-live":
+        whole(reply.content.decode())
+
+
+@pytest.mark.parametrize("name", OPERATOR)
+def test_operator_pages_open_for_the_operator_alone(world: World, member: Member, name: str):
+    reply = world.operator.client.get(reverse(f"console:{name}"))
+    assert reply.status_code == 200
+    whole(reply.content.decode())
+    assert member.client.get(reverse(f"console:{name}")).status_code == 403
+
+
+def test_pages_of_single_objects_open(world: World, member: Member):
+    adapter = world.adapter(member)
+    (request_id,) = world.use(member, adapter=adapter)
+    key = member.key()
+    for name, args in [
+        ("model", ["kindling", "spark"]), ("adapter", [adapter.id]), ("adapter-delete", [adapter.id]),
+        ("request", [request_id]), ("deployment", [world.deployment.id]), ("key-revoke", [key.id]),
+    ]:  # fmt: skip
+        reply = member.client.get(reverse(f"console:{name}", args=args))
+        assert reply.status_code == 200, name
+        whole(reply.content.decode())
+    reply = world.operator.client.get(reverse("console:operator-organisation", args=[member.org.id]))
+    assert reply.status_code == 200
+    whole(reply.content.decode())
+
+
+def test_every_page_says_that_the_model_is_a_stand_in(world: World, member: Member):
+    for name in [*PLAIN[:-1]]:
+        html = member.client.get(reverse(f"console:{name}")).content.decode()
+        assert "is a stand-in" in html, name
+    world.model.is_stand_in = False
+    world.model.save()
+    assert "is a stand-in" not in member.client.get(reverse("console:home")).content.decode()
