@@ -14,6 +14,7 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task] = set()
         self._flowing = asyncio.Event()
         self.port = 0
 
@@ -61,6 +62,9 @@ class FaultProxy:
             self._server = None
         for writer in list(self._writers):
             writer.transport.abort()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -69,9 +73,14 @@ class FaultProxy:
             writer.transport.abort()
             return
         self._writers |= {writer, far_writer}
+        task = asyncio.current_task()
+        self._tasks.add(task)
         try:
             await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
+        except asyncio.CancelledError:
+            return
         finally:
+            self._tasks.discard(task)
             self._writers -= {writer, far_writer}
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
