@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from kindling_books import assert_books_agree, read_books
+from kindling_books import assert_books_agree, read_books_if_open
 from kindling_load import Answer, ask_stream, ask_whole
 from kindling_stack import Stack, started_stack
 from kindling_tenant import Tenant, poll
@@ -98,10 +98,13 @@ def test_a_killed_process_loses_and_doubles_nothing(own_stack: Stack, victim: st
     complete = {answer.request_id: answer for answer in answers if answer.complete}
     assert len(complete) > CLIENTS
     books = poll(
-        lambda: read_books(own_stack, org_id),
-        lambda seen: set(complete) <= set(seen.events) and set(seen.events) == set(seen.logged),
+        lambda: read_books_if_open(own_stack, org_id),
+        lambda seen: seen is not None
+        and set(complete) <= set(seen.events)
+        and set(seen.events) == set(seen.logged),
         seconds=RECOVERY_S,
     )
+    assert books is not None
     assert_books_agree(books)
     for request_id, answer in complete.items():
         assert books.events[request_id]["completion_tokens"] == answer.completion_tokens

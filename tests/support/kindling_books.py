@@ -42,6 +42,14 @@ def engine_log(stack: Stack) -> list[UsageRecord]:
     return found
 
 
+def read_books_if_open(stack: Stack, org_id: str) -> Books | None:
+    """The books, or None while the database is starting."""
+    try:
+        return read_books(stack, org_id)
+    except psycopg.OperationalError:
+        return None
+
+
 def read_books(stack: Stack, org_id: str) -> Books:
     with psycopg.connect(stack.state["database_url"], row_factory=psycopg.rows.dict_row) as db:
         events = db.execute("SELECT * FROM usage_usageevent WHERE organisation_id = %s", [org_id]).fetchall()

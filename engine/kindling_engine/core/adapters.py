@@ -134,7 +134,7 @@ class AdapterDesk:
 
     def _loaded(self, ticket: LoadTicket, error: AdapterError | None, now_s: float) -> None:
         if error is not None:
-            finding = Finding(error.code, "fail", error.message)
+            finding = Finding(error.code, "fail", error.message, error.fix)
             self._send(AdapterLoaded(ticket.id, ticket.adapter, False, error.code, error.message, [finding]))
             return
         loaded = self._cache.get(ticket.adapter)

@@ -98,7 +98,11 @@ def _values_check(pairs: dict[tuple[int, str], _Pair]) -> Finding:
     zero = 0
     for (layer, name), pair in pairs.items():
         if not (bool(pair.a.isfinite().all()) and bool(pair.b.isfinite().all())):
-            raise AdapterError("values", f"The weights of {name} in layer {layer} contain NaN or infinity.")
+            raise AdapterError(
+                "values",
+                f"The weights of {name} in layer {layer} contain NaN or infinity.",
+                "The training diverged: train again with a lower learning rate, or upload an earlier checkpoint.",
+            )
         zero += not bool(pair.b.any())
     if zero == len(pairs):
         return Finding(
