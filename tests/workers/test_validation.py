@@ -130,7 +130,11 @@ def test_an_adapter_that_takes_its_engine_down_is_rejected_in_the_end(
 ):
     adapter = make_adapter(shop)
     for attempt in range(MAX_BREAKS):
-        eventually(lambda: agent.driver.observe(shop.replica), lambda status: status.state == "ready")
+        # The agent notices a death within a moment; until then it still calls the engine ready.
+        eventually(
+            lambda: agent.driver.observe(shop.replica),
+            lambda seen: seen and (seen.state, seen.restarts) == ("ready", attempt),
+        )
         behave(engine, die=True)
         validated(adapter, valkey)
         assert adapter.state == ("validating" if attempt < MAX_BREAKS - 1 else "rejected")

@@ -83,6 +83,9 @@ class Replica:
         while True:
             started = time.monotonic()
             await self._live_once()
+            # A cancellation that meets the end of the output is swallowed by wait_for in Python 3.11.
+            if self._stopping:
+                return
             self._deaths_unready = 0 if self._ready else self._deaths_unready + 1
             self._ready, self.ready_ms = False, None
             self.restarts += 1
