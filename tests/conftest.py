@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-PROTECTED = ("billing_ledgertransaction", "billing_ledgerentry", "billing_priceversion")
+PROTECTED = ("billing_ledgertransaction", "billing_ledgerentry", "billing_priceversion", "audit_auditevent")
 
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
-    """Django empties tables between transactional tests, which the ledger's own triggers refuse; tests may."""
+    """Between transactional tests Django empties tables, which ledger and audit log refuse; tests may."""
     from django.conf import settings
     from django.db import connection
 

@@ -214,7 +214,7 @@ def test_a_zip_brings_both_files(ada: Customer):
 
 def lying_zip() -> bytes:
     """Claims small files in its list of contents and unpacks to large ones."""
-    packed = bytearray(zip_of({CONFIG: b"{}", WEIGHTS: bytes(3_000_000)}))
+    packed = bytearray(zip_of({CONFIG: CONTENT[CONFIG], WEIGHTS: bytes(3_000_000)}))
     at = packed.rfind(b"PK\x01\x02")
     struct.pack_into("<I", packed, at + 24, 5000)
     return bytes(packed)

@@ -136,10 +136,17 @@ def test_pages_follow_each_other_without_gaps(ada: Customer):
     assert seen == sorted(seen, reverse=True)
 
 
-@pytest.mark.parametrize(("query", "code"), [({"cursor": "%%%"}, "cursor_invalid"), ({"cursor": "W10"}, "cursor_invalid"),
-                                             ({"limit": "0"}, "limit_invalid"), ({"limit": "x"}, "limit_invalid"),
-                                             ({"limit": "9" * 30}, "limit_invalid"),
-                                             ({"cursor": "WyJ4IiwgInkiXQ"}, "cursor_invalid")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"cursor": "%%%"}, "cursor_invalid"),
+        ({"cursor": "W10"}, "cursor_invalid"),
+        ({"cursor": "WyJ4IiwgInkiXQ"}, "cursor_invalid"),
+        ({"limit": "0"}, "limit_invalid"),
+        ({"limit": "x"}, "limit_invalid"),
+        ({"limit": "9" * 30}, "limit_invalid"),
+    ],
+)
 def test_a_bad_page_is_refused(ada: Customer, query: dict, code: str):
     reply = ada.client().get("/api/v1/keys", query)
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, code)

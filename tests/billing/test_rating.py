@@ -22,9 +22,7 @@ def test_cost_is_the_sum_over_tokens(price: Price, fresh: int, cached: int, made
 @pytest.mark.parametrize(("prompt", "cached", "made"), [(-1, 0, 0), (1, 2, 0), (1, 0, -1), (1, -1, 0)])
 def test_impossible_counts_are_refused(prompt: int, cached: int, made: int):
     with pytest.raises(ValueError, match="token counts"):
-        event_cost_picousd(
-            Price(1, 1, 1), prompt_tokens=prompt, cached_tokens=cached, completion_tokens=made
-        )
+        event_cost_picousd(Price(1, 1, 1), prompt_tokens=prompt, cached_tokens=cached, completion_tokens=made)
 
 
 @given(st.integers(-(10**25), 10**25))
@@ -42,5 +40,5 @@ def test_small_balances_show_six_decimals(pico: int, text: str):
 
 @pytest.mark.parametrize("text", ["", "abc", "NaN", "Infinity", "0.0000000000001"])
 def test_what_is_not_an_amount_is_refused(text: str):
-    with pytest.raises(ValueError, match="dollars|pico"):
+    with pytest.raises(ValueError, match=r"dollars|pico"):
         usd_to_pico(text)

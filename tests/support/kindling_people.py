@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from django.test import Client
@@ -113,7 +111,3 @@ def make_record(
         "finished_ms": 1_790_000_000_050, "replica": "dep_1-g1-r0",
     }  # fmt: skip
     return UsageRecord(**values | changes)
-
-
-def copy_tree(source: Path, target: Path) -> Path:
-    return Path(shutil.copytree(source, target))

@@ -12,7 +12,7 @@ VIEWS = {
     "gateway_model": """
         WITH price AS (
             SELECT DISTINCT ON (sku) sku, id, input_picousd, cached_input_picousd, output_picousd
-            FROM billing_priceversion WHERE valid_from <= now() ORDER BY sku, valid_from DESC, id DESC
+            FROM billing_priceversion WHERE valid_from <= statement_timestamp() ORDER BY sku, valid_from DESC, id DESC
         ), base AS (
             SELECT m.*, o.slug FROM catalog_model m JOIN accounts_organisation o ON o.id = m.organisation_id
         ), callable AS (

@@ -1,0 +1,184 @@
+"""The four views that the gateway reads: their columns and types, and which rows they show."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+
+from kindling_people import Customer, make_customer, make_model, make_operator, make_price
+from kindling_platform.adapters.models import Adapter
+from kindling_platform.common.clock import now
+from kindling_platform.deployments.models import Deployment, Replica
+from kindling_platform.gateway import database as gateway
+from kindling_platform.gateway.auth import caller_from_row
+from kindling_platform.gateway.catalog import model_from_row
+from kindling_platform.keys.models import ApiKey
+from kindling_platform.keys.services import key_create, key_revoke
+
+pytestmark = pytest.mark.django_db
+COLUMNS = {
+    "gateway_key": {
+        "digest": "bytea", "key_id": "character varying", "org_id": "character varying",
+        "org_slug": "character varying", "org_salt": "character varying", "scopes": "ARRAY",
+        "expires_at": "timestamp with time zone", "revoked": "boolean", "suspended": "boolean",
+    },
+    "gateway_model": {
+        "org_id": "character varying", "org_slug": "character varying", "is_public": "boolean",
+        "name": "character varying", "kind": "text", "model_id": "character varying", "base_ref": "text",
+        "adapter_id": "character varying", "adapter_hash": "character varying", "context_length": "integer",
+        "price_version_id": "character varying", "input_picousd": "bigint", "cached_input_picousd": "bigint",
+        "output_picousd": "bigint", "created_at": "timestamp with time zone",
+    },
+    "gateway_replica": {
+        "deployment_id": "character varying", "deployment_name": "character varying",
+        "org_id": "character varying", "org_slug": "character varying", "model_id": "character varying",
+        "replica_name": "character varying", "url": "character varying",
+    },
+    "gateway_balance": {"org_id": "character varying", "balance_picousd": "numeric", "version": "bigint"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def operator(db: None) -> Customer:
+    return make_operator()
+
+
+@pytest.fixture
+def ada(db: None) -> Customer:
+    return make_customer("ada")
+
+
+def rows(query: str, *values: object) -> list[dict]:
+    """Run one of the gateway's own queries."""
+    with connection.cursor() as cursor:
+        cursor.execute(query, values)
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@pytest.mark.parametrize("view", COLUMNS)
+def test_columns_and_types(view: str):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = %s", [view]
+        )
+        assert dict(cursor.fetchall()) == COLUMNS[view]
+
+
+def test_a_key_in_each_of_its_states(ada: Customer):
+    key, _ = key_create(org=ada.org, name="a", scopes=["inference", "read"], actor=ada.actor)
+    digest = bytes(ApiKey.objects.get(id=key.id).digest)
+    row = rows(gateway.KEY_BY_DIGEST, digest)[0]
+    assert (row["key_id"], row["org_slug"], row["revoked"], row["suspended"]) == (
+        key.id,
+        ada.org.slug,
+        False,
+        False,
+    )
+    caller = caller_from_row(digest, row)
+    assert caller.scopes == {"inference", "read"}
+    key_revoke(org=ada.org, key_id=key.id, actor=ada.actor)
+    ada.org.suspended_at = now()
+    ada.org.save()
+    row = rows(gateway.KEY_BY_DIGEST, digest)[0]
+    assert (row["revoked"], row["suspended"]) == (True, True)
+
+
+def test_salts_differ_between_organisations(ada: Customer):
+    for customer in (ada, make_customer("bob")):
+        customer.key()
+    salts = [row["org_salt"] for row in rows("SELECT org_salt FROM gateway_key")]
+    assert len(set(salts)) == 2
+    assert all(len(salt) == 64 for salt in salts)
+
+
+def test_a_base_model_carries_the_price_in_force(operator: Customer):
+    model = make_model(operator)
+    make_price(model, operator.actor)
+    future = make_price_from_tomorrow(model)
+    row = rows(gateway.MODEL_BY_NAME, "kindling", "spark")[0]
+    assert row["kind"] == "base"
+    assert row["base_ref"] == "kindling/spark"
+    assert row["price_version_id"] not in (None, future)
+    found = model_from_row(row)
+    assert found.price is not None
+    assert (found.price.input, found.price.cached_input, found.price.output) == (100_000, 50_000, 400_000)
+
+
+def make_price_from_tomorrow(model) -> str:
+    from kindling_billing.services import price_publish
+
+    tomorrow = now() + timedelta(days=1)
+    return price_publish(
+        sku=model.id, input_picousd=9, cached_input_picousd=9, output_picousd=9, valid_from=tomorrow
+    ).id
+
+
+def test_a_model_without_a_price_is_there_without_one(operator: Customer):
+    make_model(operator, priced=False)
+    row = rows(gateway.MODEL_BY_NAME, "kindling", "spark")[0]
+    assert row["price_version_id"] is None
+    assert model_from_row(row).price is None
+
+
+@pytest.mark.parametrize("state", ["uploading", "validating", "rejected", "deleted"])
+def test_an_adapter_is_callable_only_when_ready(operator: Customer, ada: Customer, state: str):
+    model = make_model(operator)
+    adapter = Adapter.objects.create(
+        organisation=ada.org, base=model, name="mine", content_hash="f" * 64, state=state
+    )
+    assert rows(gateway.MODEL_BY_NAME, ada.org.slug, "mine") == []
+    Adapter.objects.filter(id=adapter.id).update(state="ready")
+    row = rows(gateway.MODEL_BY_NAME, ada.org.slug, "mine")[0]
+    base = rows(gateway.MODEL_BY_NAME, "kindling", "spark")[0]
+    assert row["kind"] == "adapter"
+    assert (row["adapter_hash"], row["adapter_id"], row["is_public"]) == ("f" * 64, adapter.id, False)
+    for column in ("model_id", "base_ref", "price_version_id", "context_length"):
+        assert row[column] == base[column]
+
+
+def test_an_organisation_sees_public_models_and_its_own(operator: Customer, ada: Customer):
+    make_model(operator)
+    make_model(operator, "hidden", is_public=False)
+    make_model(ada, "own", is_public=False)
+    seen = {f"{row['org_slug']}/{row['name']}" for row in rows(gateway.MODELS_OF_ORG, ada.org.id)}
+    assert seen == {"kindling/spark", f"{ada.org.slug}/own"}
+
+
+@pytest.mark.parametrize(
+    ("change", "visible"),
+    [
+        ({}, True),
+        ({"state": "starting"}, False),
+        ({"state": "failed"}, False),
+        ({"generation": 1}, False),
+        ({"url": ""}, False),
+        ({"desired_state": "stopped"}, False),
+    ],
+)
+def test_only_ready_replicas_of_running_deployments_are_routed_to(
+    operator: Customer, change: dict, visible: bool
+):
+    model = make_model(operator)
+    desired = change.pop("desired_state", "running")
+    deployment = Deployment.objects.create(
+        organisation=operator.org, model=model, name="d", generation=2, desired_state=desired
+    )
+    facts = {"state": "ready", "url": "http://127.0.0.1:1", "generation": 2} | change
+    Replica.objects.create(deployment=deployment, name="d-g2-r0", **facts)
+    found = rows(gateway.REPLICAS_OF_MODEL, model.id)
+    assert [row["replica_name"] for row in found] == (["d-g2-r0"] if visible else [])
+
+
+def test_every_organisation_has_a_balance(operator: Customer, ada: Customer):
+    assert rows(gateway.BALANCE_OF_ORG, operator.org.id) == [{"balance_picousd": 0, "version": 0}]
+    assert rows(gateway.BALANCE_OF_ORG, ada.org.id) == [{"balance_picousd": 10**12, "version": 1}]
+
+
+@pytest.mark.parametrize("view", COLUMNS)
+def test_the_views_can_only_be_read(view: str):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT is_insertable_into FROM information_schema.tables WHERE table_name = %s", [view]
+        )
+        assert cursor.fetchone() == ("NO",)

@@ -1,0 +1,198 @@
+"""Every service that changes something leaves a trace, and the trace cannot be wiped."""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from kindling_engine.starter import ADAPTER_PATHS, SPARK_PATH
+from kindling_people import PASSWORD, Customer, make_customer, make_model
+from kindling_platform.accounts.models import User
+from kindling_platform.accounts.services import (
+    operator_ensure,
+    operator_password_reset,
+    organisation_create,
+    user_register,
+    user_rename,
+    user_settle,
+)
+from kindling_platform.adapters.models import Adapter
+from kindling_platform.adapters.services import (
+    adapter_complete,
+    adapter_create,
+    adapter_delete,
+    adapter_file_put,
+    adapter_validation_store,
+)
+from kindling_platform.audit.models import AuditEvent
+from kindling_platform.catalog.services import model_import, model_price_publish
+from kindling_platform.common import leases
+from kindling_platform.deployments.services import (
+    deployment_create,
+    deployment_ensure,
+    deployment_start,
+    deployment_stop,
+)
+from kindling_platform.keys.secret import generate
+from kindling_platform.keys.services import key_create, key_ensure, key_revoke
+
+pytestmark = pytest.mark.django_db
+ROOMS = ("accounts", "keys", "catalog", "adapters", "deployments", "usage")
+FILES = {
+    path.name: path.read_bytes() for path in Path(ADAPTER_PATHS["intent"]).iterdir() if path.suffix != ".md"
+}
+# What machines note about machines, and steps of something that is audited as a whole.
+OBSERVATIONS = {
+    "keys.key_touch": "the time of a key's last use, from the usage log",
+    "usage.usage_ingest": "its trace is the usage event and the ledger",
+    "usage.cursor_get": "reads",
+    "deployments.deployment_lease": "a worker's lease",
+    "deployments.deployment_apply": "an observation, kept as a deployment's event",
+    "deployments.replica_observe": "an observation, kept as a deployment's event",
+    "deployments.replica_forget": "an observation",
+    "deployments.event_add": "a deployment's own log",
+    "adapters.adapter_file_put": "bytes of an upload whose creation and completion are audited",
+    "adapters.file_receive": "the inner part of adapter_file_put",
+    "adapters.adapter_uploading_get": "reads",
+    "adapters.adapter_validation_postpone": "a worker's lease",
+    "catalog.hub_download": "files on the disk; entering them is audited",
+    "catalog.model_import_hub": "hub_download and model_import",
+    "keys.pepper_id": "pure",
+}
+
+
+def public_services() -> set[str]:
+    """`room.function` of every public function in a services module."""
+    found = set()
+    for room in ROOMS:
+        module = importlib.import_module(f"kindling_platform.{room}.services")
+        tree = ast.parse(inspect.getsource(module))
+        names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+        found |= {f"{room}.{name}" for name in names if not name.startswith("_")}
+    return found
+
+
+def upload(owner: Customer, base: str) -> Adapter:
+    files: Any = [{"name": name, "size_bytes": len(data)} for name, data in FILES.items()]
+    adapter = adapter_create(org=owner.org, name="mine", base_ref=base, files=files, actor=owner.actor)
+    for name, data in FILES.items():
+        adapter_file_put(org=owner.org, adapter_id=adapter.id, name=name, blocks=[data], actor=owner.actor)
+    return adapter
+
+
+def validated(owner: Customer, base: str) -> None:
+    adapter = upload(owner, base)
+    adapter_complete(org=owner.org, adapter_id=adapter.id, actor=owner.actor)
+    token = leases.lease_take(Adapter.objects, pk=adapter.id, ttl_s=5)
+    assert token
+    assert adapter_validation_store(adapter_id=adapter.id, token=token, report={}, content_hash="f" * 64)
+
+
+def new_user() -> User:
+    user = User(email="new@example.test")
+    user.set_password(PASSWORD)
+    return user
+
+
+WORKS: dict[str, Callable[[Customer], object]] = {
+    "accounts.user_register": lambda c: user_register(email="x@example.test", password=PASSWORD),
+    "accounts.user_settle": lambda c: user_settle(user=new_user()),
+    "accounts.user_rename": lambda c: user_rename(user=c.user, name="Ada", actor=c.actor),
+    "accounts.organisation_create": lambda c: organisation_create(name="Two", owner=c.user, actor=c.actor),
+    "accounts.operator_ensure": lambda c: operator_ensure(email="other@example.test"),
+    "accounts.operator_password_reset": lambda c: operator_password_reset(email=c.user.email),
+    "keys.key_create": lambda c: c.key(),
+    "keys.key_ensure": lambda c: key_ensure(
+        org=c.org, name="start", scopes=["read"], text=generate(), actor=c.actor
+    ),
+    "keys.key_revoke": lambda c: key_revoke(
+        org=c.org,
+        key_id=key_create(org=c.org, name="k", scopes=["read"], actor=c.actor)[0].id,
+        actor=c.actor,
+    ),
+    "catalog.model_import": lambda c: model_import(org=c.org, name="m", source_path=SPARK_PATH, actor=c.actor),
+    "catalog.model_price_publish": lambda c: model_price_publish(
+        model=make_model(c, "priced", priced=False), input_picousd=1, cached_input_picousd=1, output_picousd=1,
+        actor=c.actor,
+    ),
+    "adapters.adapter_create": lambda c: upload(c, make_model(c).ref),
+    "adapters.adapter_complete": lambda c: adapter_complete(
+        org=c.org, adapter_id=upload(c, make_model(c).ref).id, actor=c.actor
+    ),
+    "adapters.adapter_delete": lambda c: adapter_delete(
+        org=c.org, adapter_id=upload(c, make_model(c).ref).id, actor=c.actor
+    ),
+    "adapters.adapter_validation_store": lambda c: validated(c, make_model(c).ref),
+    "deployments.deployment_ensure": lambda c: deployment_ensure(
+        org=c.org, model=make_model(c), name="d", actor=c.actor
+    ),
+    "deployments.deployment_create": lambda c: deployment_create(
+        org=c.org, model_ref=make_model(c).ref, name="d", actor=c.actor
+    ),
+    "deployments.deployment_start": lambda c: start_and_stop(c),
+    "deployments.deployment_stop": lambda c: start_and_stop(c),
+}  # fmt: skip
+
+
+def start_and_stop(owner: Customer) -> None:
+    found = deployment_ensure(org=owner.org, model=make_model(owner), name="d", actor=owner.actor)
+    deployment_stop(org=owner.org, deployment_id=found.id, actor=owner.actor)
+    deployment_start(org=owner.org, deployment_id=found.id, actor=owner.actor)
+
+
+EXPECTED = {
+    "accounts.user_register": "user.registered",
+    "accounts.user_settle": "user.registered",
+    "accounts.user_rename": "user.renamed",
+    "accounts.organisation_create": "organisation.created",
+    "accounts.operator_ensure": "operator.ensured",
+    "accounts.operator_password_reset": "operator.password_reset",
+    "keys.key_create": "key.created",
+    "keys.key_ensure": "key.created",
+    "keys.key_revoke": "key.revoked",
+    "catalog.model_import": "model.imported",
+    "catalog.model_price_publish": "price.published",
+    "adapters.adapter_create": "adapter.create",
+    "adapters.adapter_complete": "adapter.complete",
+    "adapters.adapter_delete": "adapter.delete",
+    "adapters.adapter_validation_store": "adapter.ready",
+    "deployments.deployment_ensure": "deployment.create",
+    "deployments.deployment_create": "deployment.create",
+    "deployments.deployment_start": "deployment.running",
+    "deployments.deployment_stop": "deployment.stopped",
+}
+
+
+def test_every_service_is_either_audited_or_named_as_an_observation():
+    assert public_services() == WORKS.keys() | OBSERVATIONS.keys()
+    assert WORKS.keys() == EXPECTED.keys()
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_a_change_leaves_a_trace(operator: Customer, name: str):
+    before = set(AuditEvent.objects.values_list("id", flat=True))
+    WORKS[name](operator)
+    added = AuditEvent.objects.exclude(id__in=before)
+    assert EXPECTED[name] in {event.action for event in added}
+    assert all(event.actor_label and event.target for event in added)
+
+
+def test_no_secret_is_in_the_log(operator: Customer):
+    text = operator.key()
+    said = " ".join(str(event.data) + event.target for event in AuditEvent.objects.all())
+    assert text not in said
+    assert text[12:-4] not in said
+
+
+@pytest.mark.parametrize("statement", ["UPDATE {} SET action = 'x'", "DELETE FROM {}", "TRUNCATE {}"])
+def test_the_log_cannot_be_changed(statement: str):
+    make_customer()
+    table = AuditEvent._meta.db_table
+    with pytest.raises(DatabaseError, match="refused"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER {table}_not_emptied")
+        cursor.execute(statement.format(table))
