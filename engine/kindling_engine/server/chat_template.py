@@ -42,7 +42,7 @@ class ChatTemplate:
             raise invalid_value(
                 "messages", f"The model's chat template refused: {str(error)[:300]}"
             ) from None
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError):
+        except Exception:  # a template is a program: it may fail in any way
             raise invalid_value(
                 "messages", "The model's chat template cannot render these messages."
             ) from None

@@ -57,6 +57,7 @@ class Detokenizer:
         elif not self._context_text and len(self._context) < MAX_HELD_TOKENS:
             # A first token may be a blank that the decoder strips: what follows must still see it.
             self._context = self._context + released
+            self._context_text = self._decode(self._context)
         return out
 
     def _decode(self, ids: list[int]) -> str:

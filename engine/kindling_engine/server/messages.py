@@ -59,7 +59,7 @@ def _part(value: Any, path: str) -> str:
     kind = value.get("type")
     if kind not in ("text", "refusal"):
         raise unsupported_field(
-            f"{path}.type", f"Content parts of type {str(kind)[:40]!r} are not supported."
+            f"{path}.type", f"{path} is of type {str(kind)[:40]!r}, which is not supported."
         )
     return text_check(value.get(kind), f"{path}.{kind}")
 
