@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from kindling_stack import Stack, free_port, started_stack
@@ -132,6 +133,7 @@ def test_everything_survives_kills_and_a_stop_leaves_nothing(tmp_path_factory: p
             before = stack.pid(name)
             os.kill(before, signal.SIGKILL)
             wait(lambda name=name, before=before: stack.pid(name) != before)
+        wait(lambda: is_healthy(stack))
         tenant = stack.sign_up("after-kills")
         answer = poll(lambda: ask(stack.url, tenant.key), lambda reply: reply.status_code == 200, seconds=60)
         assert int(tenant.event(answer.headers["x-request-id"])["cost_picousd"]) > 0
@@ -155,6 +157,14 @@ def test_everything_survives_kills_and_a_stop_leaves_nothing(tmp_path_factory: p
         assert not any(is_alive(pid) for pid in below)
         assert not (again.home / "run/state.json").exists()
         assert "Nothing runs" in again.cli("down").stdout
+
+
+def is_healthy(stack: Stack) -> bool:
+    try:
+        psycopg.connect(stack.state["database_url"]).close()
+        return httpx.get(f"{stack.url}/healthz", timeout=5).status_code == 200
+    except (httpx.HTTPError, psycopg.OperationalError):
+        return False
 
 
 def ask(url: str, key: str) -> httpx.Response:

@@ -60,9 +60,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def started_by(home: Path) -> int | None:
+    """The process that wrote the state; a killed one leaves its state behind until the next start."""
+    try:
+        return int(json.loads((home / "run" / "state.json").read_text())["pid"])
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def wait_until_ready(process: subprocess.Popen[bytes], home: Path, log: Path) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not (home / "run" / "state.json").exists():
+    while started_by(home) != process.pid:
         if process.poll() is not None:
             raise AssertionError(f"the stack ended with {process.returncode}:\n{log.read_text()[-4000:]}")
         if time.monotonic() > deadline:

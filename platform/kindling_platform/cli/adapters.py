@@ -61,10 +61,9 @@ def check(folder: Folder, base: Base = "") -> None:
     print_findings(
         [{"check": f.check, "level": f.level, "message": f.message, "fix": f.fix} for f in report.findings]
     )
-    if not report.ok:
-        raise CliError(
-            "An upload would be rejected.", next(f.check for f in report.findings if f.level == "fail")
-        )
+    failed = next((finding for finding in report.findings if finding.level == "fail"), None)
+    if failed:
+        raise CliError(f"An upload would be rejected: {failed.message}", failed.check)
     print(f"\nRank {report.rank}, {report.parameters:,} parameters, {report.dtype}: fits {ref}.")
 
 

@@ -49,6 +49,8 @@ class Supervisor:
         """Start, print the address, watch until asked to stop. Errors: EmbeddedError of any step."""
         self.home.make()
         self._lock.take()
+        # A supervisor that was killed left its state behind.
+        self.home.state.unlink(missing_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         try:
