@@ -133,7 +133,7 @@ def test_an_adapter_that_takes_its_engine_down_is_rejected_in_the_end(
         # The agent notices a death within a moment; until then it still calls the engine ready.
         eventually(
             lambda: agent.driver.observe(shop.replica),
-            lambda seen: seen and (seen.state, seen.restarts) == ("ready", attempt),
+            lambda seen, attempt=attempt: seen and (seen.state, seen.restarts) == ("ready", attempt),
         )
         behave(engine, die=True)
         validated(adapter, valkey)

@@ -71,7 +71,8 @@ class _Validation:
                 return self._wait(f"The engine of {base} stopped during the check; it is tried again soon.")
             report.findings.append(_broken_finding())
             return self._store(report)
-        report.findings += verdict.findings
+        # The engine looks at the files too; what was said once is not said again.
+        report.findings += [finding for finding in verdict.findings if finding not in report.findings]
         if not verdict.ok and report.ok:
             report.add("smoke", "fail", "The engine refused the adapter.", "Train it again and upload it.")
         return self._store(report, content_hash=content_hash, verdict=verdict)
