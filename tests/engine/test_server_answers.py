@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kindling_engine.protocol.ipc import AdapterLoaded, Finding
 from kindling_fake_core import Bench, event, events, fake_bench, text_of
 
 TEXT = "Once upon a time a fox said: héllo 🦊 wörld, naïve café! 日本語"
@@ -199,7 +200,24 @@ async def test_control_routes(bench: Bench):
         body = await reply.json()
         assert body["ok"]
         assert body["smoke_text"] == bench.text.decode([45])
-    assert [load.check for load in bench.core.loads] == [False, True]
+    bench.core.loaded = AdapterLoaded(
+        "",
+        "cd" * 32,
+        False,
+        "values",
+        "NaN",
+        [Finding("files", "pass", "Fine."), Finding("values", "fail", "NaN")],
+    )
+    async with bench.post("/lora/check", {"adapter": "cd" * 32}) as reply:
+        body = await reply.json()
+        assert reply.status == 200
+        assert not body["ok"]
+        assert [finding["check"] for finding in body["findings"]] == ["values"]
+        assert body["findings"][0]["fix"]
+    async with bench.post("/lora/prefetch", {"adapter": "cd" * 32}) as reply:
+        assert reply.status == 412
+        assert (await reply.json())["error"]["code"] == "adapter_load_failed"
+    assert [load.check for load in bench.core.loads] == [False, True, True, False]
     assert Path(bench.core.loads[0].path) == bench.front.blobs / ("cd" * 32)
     async with bench.http.get(f"{bench.url}/nowhere") as reply:
         assert reply.status == 404

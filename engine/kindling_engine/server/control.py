@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from kindling_engine.protocol.ipc import AdapterLoaded
+from kindling_engine.protocol.adapter_report import SAVE_AGAIN
+from kindling_engine.protocol.ipc import AdapterLoaded, Finding
 from kindling_engine.protocol.usage_log import read_usage
 from kindling_engine.server.errors import ApiError, invalid_value
 from kindling_engine.server.fields import Fields, text_check
@@ -18,6 +19,17 @@ MAX_GRANT_TOKENS = 1 << 31
 MAX_USAGE_RECORDS = 5000
 DEFAULT_USAGE_RECORDS = 500
 LOAD_TIMEOUT_S = 120.0
+ENGINE_CHECKS = ("values", "smoke")
+_FIXES = {
+    "files": "Upload both files of the adapter as PEFT saves them.",
+    "values": "Find the training step that diverged and upload a checkpoint from before it.",
+    "smoke": "Train again with a lower learning rate or alpha.",
+    "size": "Train with a lower rank or fewer targets.",
+    "safetensors_header": SAVE_AGAIN,
+    "config_json": SAVE_AGAIN,
+    "rank": SAVE_AGAIN,
+    "tensor_shapes": "Choose the base model that the adapter was trained on.",
+}
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -54,7 +66,21 @@ async def post_lora_check(request: web.Request) -> web.Response:
     """Load an adapter, look at its values, and generate with it; a refusal is an answer, not an error."""
     loaded = await _load(request, check=True)
     text = request.app[FRONT].text.decode(loaded.smoke_ids)
-    return _json({"ok": loaded.ok, "findings": loaded.findings, "smoke_text": text})
+    return _json({"ok": loaded.ok, "findings": engine_findings(loaded.findings), "smoke_text": text})
+
+
+def engine_findings(findings: list[Finding]) -> list[Finding]:
+    """What only an engine can find, and every failure with something to do about it.
+
+    What passed from the files alone is left out: whoever asks has checked the files before.
+    """
+    return [
+        msgspec.structs.replace(finding, fix=finding.fix or _FIXES.get(finding.check, ""))
+        if finding.level == "fail"
+        else finding
+        for finding in findings
+        if finding.level == "fail" or finding.check in ENGINE_CHECKS
+    ]
 
 
 async def get_lora(request: web.Request) -> web.Response:

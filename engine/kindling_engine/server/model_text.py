@@ -71,7 +71,7 @@ def model_text_load(folder: Path) -> ModelText:
         tokenizer = Tokenizer.from_file(str(path))
         template = chat_template_load(folder)
     except Exception as error:  # the tokenizers library raises bare Exception
-        raise ModelTextError(f"The tokenizer's files cannot be read: {str(error)[:300]}") from error
+        raise ModelTextError(f"The tokenizer's files cannot be read: {str(error)[:300]}.") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return ModelText(tokenizer, template)
