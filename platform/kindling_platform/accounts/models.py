@@ -38,7 +38,6 @@ class User(Created, AbstractBaseUser, PermissionsMixin):
     objects = UserManager()
 
     USERNAME_FIELD = "email"
-    REQUIRED_FIELDS: list[str] = []
 
     def __str__(self) -> str:
         return self.email

@@ -76,7 +76,7 @@ class FileClaimShape(s.Serializer[object]):
 class AdapterCreateShape(s.Serializer[object]):
     name = s.CharField(max_length=200)
     base_model = s.CharField(max_length=200)
-    files = FileClaimShape(many=True, required=False, max_length=64)
+    files = s.ListField(child=FileClaimShape(), required=False, max_length=64)
 
 
 class ReplicaShape(s.Serializer[object]):
@@ -140,7 +140,7 @@ class KeyCreateShape(s.Serializer[object]):
 
 class UsageRowShape(s.Serializer[object]):
     group = s.CharField(help_text="An hour, a day, or an id.")
-    label = s.CharField()
+    label = s.CharField()  # type: ignore[assignment]  # DRF takes fields out of the class
     requests = s.IntegerField()
     failed = s.IntegerField()
     prompt_tokens = s.IntegerField()
@@ -154,7 +154,7 @@ class UsageShape(s.Serializer[object]):
     group = s.CharField()
     start = s.DateTimeField()
     end = s.DateTimeField()
-    data = UsageRowShape(many=True)
+    data = UsageRowShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
     total = UsageRowShape()
 
 
@@ -228,8 +228,8 @@ class ReportShape(s.Serializer[object]):
 
 
 class FilesShape(s.Serializer[object]):
-    data = FileShape(many=True)
+    data = FileShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
 
 
 class EventsShape(s.Serializer[object]):
-    data = EventShape(many=True)
+    data = EventShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class

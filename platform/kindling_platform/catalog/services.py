@@ -61,7 +61,7 @@ def model_import(
     }
     if org.adapters.filter(name=name).exclude(state="deleted").exists():
         raise KindlingError("name_taken", f"{org.slug}/{name} is an adapter already.", 409, param="name")
-    model = Model.objects.for_org(org).select_for_update(of=("self",)).filter(name=name).first()
+    model: Model | None = Model.objects.for_org(org).select_for_update(of=("self",)).filter(name=name).first()
     if model is None:
         model = Model.objects.create(organisation=org, name=name, **values)
     else:

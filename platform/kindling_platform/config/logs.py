@@ -8,7 +8,7 @@ import structlog
 
 def logging_settings(level: str) -> dict[str, Any]:
     """Configure structlog and the standard library's logging to write the same lines; returns what was set."""
-    shared = [
+    shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

@@ -1,6 +1,7 @@
 """Django's settings, all of them derived from the environment (`config.env`)."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from csp.constants import NONCE, NONE, SELF
 
@@ -16,7 +17,8 @@ DEBUG = ENV.debug
 KINDLING_ENV = ENV
 SITE_NAME = "Kindling"
 
-ALLOWED_HOSTS = ["*"] if ENV.is_loopback else [ENV.public_url.split("://", 1)[1].split("/")[0].split(":")[0]]
+# The loopback names stay allowed behind a proxy too: health checks come that way.
+ALLOWED_HOSTS = sorted({"localhost", "127.0.0.1", "[::1]", urlsplit(ENV.public_url).hostname or "localhost"})
 CSRF_TRUSTED_ORIGINS = [ENV.public_url]
 USE_X_FORWARDED_HOST = False
 SECURE_PROXY_SSL_HEADER = (
@@ -114,6 +116,8 @@ ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_RATE_LIMITS = {"signup": "60/m/ip", "login_failed": "10/m/ip,5/5m/key"}
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Kindling"
+# Without a mail server no address can be verified, and a second factor is still worth having.
+MFA_ALLOW_UNVERIFIED_EMAIL = ENV.smtp_url is None
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

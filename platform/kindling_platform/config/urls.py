@@ -5,6 +5,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import include, path
 
+from kindling_platform.api.docs import docs_page
+from kindling_platform.config.admin_site import register_all
+
 
 def home(request: HttpRequest) -> HttpResponse:
     """The front door leads to the console."""
@@ -16,12 +19,15 @@ def healthz(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"status": "ok"})
 
 
+register_all()
+
 urlpatterns = [
     path("", home),
     path("healthz", healthz),
     path("console/", include("kindling_console.urls")),
     path("accounts/", include("allauth.urls")),
     path("api/", include("kindling_platform.api.urls")),
+    path("docs", docs_page, name="docs"),
     path("admin/", admin.site.urls),
 ]
 handler403 = "kindling_console.pages.errors.forbidden"

@@ -21,7 +21,7 @@ def key_get(*, org: Organisation, key_id: str) -> ApiKey:
     Raises:
         KindlingError: `not_found`.
     """
-    key = ApiKey.objects.for_org(org).filter(id=key_id).select_related("created_by").first()
+    key: ApiKey | None = ApiKey.objects.for_org(org).filter(id=key_id).select_related("created_by").first()
     if key is None:
         raise not_found("key")
     return key

@@ -85,7 +85,7 @@ def key_revoke(*, org: Organisation, key_id: str, actor: Actor) -> ApiKey:
     Raises:
         KindlingError: `not_found`.
     """
-    key = ApiKey.objects.for_org(org).select_for_update(of=("self",)).filter(id=key_id).first()
+    key: ApiKey | None = ApiKey.objects.for_org(org).select_for_update(of=("self",)).filter(id=key_id).first()
     if key is None:
         raise not_found("key")
     if key.revoked_at is None:
