@@ -1,0 +1,135 @@
+"""The first start's rows: made once, brought up to date, never doubled."""
+
+import dataclasses
+import json
+import shutil
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+
+from kindling_billing.money import usd_to_pico
+from kindling_billing.selectors import balance_get, price_list
+from kindling_billing.services import UsageCharge, usage_post
+from kindling_engine.starter import SPARK_PATH
+from kindling_platform.accounts.models import User
+from kindling_platform.audit.models import AuditEvent
+from kindling_platform.catalog.models import Model
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.models import Deployment
+from kindling_platform.embedded.bootstrap import OPERATOR_EMAIL, Bootstrap, bootstrap_run, model_name_from
+from kindling_platform.keys import secret
+from kindling_platform.keys.models import ApiKey
+
+pytestmark = pytest.mark.django_db
+KEY = secret.generate()
+
+
+def run(model: str = "kindling/spark") -> Bootstrap:
+    return bootstrap_run(dataclasses.replace(settings.KINDLING_ENV, bootstrap_api_key=KEY, model=model))
+
+
+def test_first_run_makes_everything_a_start_needs():
+    made = run()
+    assert made.operator_email == OPERATOR_EMAIL and made.operator_password
+    assert made.model == "kindling/spark"
+    deployment = Deployment.objects.get(id=made.deployment_id)
+    assert deployment.desired_state == "running" and deployment.model.is_stand_in
+    (price,) = price_list(sku=deployment.model_id)
+    assert (price.input_picousd, price.cached_input_picousd, price.output_picousd) == (
+        100_000,
+        50_000,
+        400_000,
+    )
+    assert balance_get(owner_id=made.organisation_id).picousd == usd_to_pico("10")
+    key = ApiKey.objects.get(digest=secret.digest(KEY, settings.KINDLING_ENV.key_pepper))
+    assert set(key.scopes) == {"inference", "read", "manage"} and key.kind == "bootstrap"
+
+
+def test_second_run_changes_nothing_and_shows_no_password():
+    first = run()
+    rows = (
+        Model.objects.count(),
+        Deployment.objects.count(),
+        ApiKey.objects.count(),
+        AuditEvent.objects.count(),
+    )
+    second = run()
+    assert second == dataclasses.replace(first, operator_password=None)
+    again = (
+        Model.objects.count(),
+        Deployment.objects.count(),
+        ApiKey.objects.count(),
+        AuditEvent.objects.count(),
+    )
+    assert again == rows
+    assert balance_get(owner_id=first.organisation_id).picousd == usd_to_pico("10")
+
+
+def test_spent_credit_is_given_again_once():
+    org_id = run().organisation_id
+    usage_post([UsageCharge(owner_id=org_id, request_id="r1", cost_picousd=usd_to_pico("9.5"), memo="")])
+    run()
+    run()
+    assert balance_get(owner_id=org_id).picousd == usd_to_pico("10.5")
+
+
+def test_other_model_is_served_instead_of_the_starter(tmp_path: Path):
+    folder = tmp_path / "My Model!"
+    shutil.copytree(SPARK_PATH, folder)
+    spark = run()
+    other = run(str(folder))
+    assert other.model == "kindling/my-model"
+    assert Deployment.objects.get(id=spark.deployment_id).desired_state == "stopped"
+    assert Deployment.objects.get(id=other.deployment_id).model.source_path == str(folder)
+    assert run().deployment_id == spark.deployment_id
+    assert Deployment.objects.get(id=spark.deployment_id).desired_state == "running"
+
+
+def test_folder_that_moved_is_followed(tmp_path: Path):
+    folder = tmp_path / "a" / "model"
+    shutil.copytree(SPARK_PATH, folder)
+    first = run(str(folder))
+    moved = tmp_path / "b" / "model"
+    moved.parent.mkdir()
+    folder.rename(moved)
+    assert run(str(moved)).deployment_id == first.deployment_id
+    assert Model.objects.get(name="model").source_path == str(moved)
+
+
+def test_missing_folder_is_refused_by_name(tmp_path: Path):
+    with pytest.raises(KindlingError) as refused:
+        run(str(tmp_path / "nowhere"))
+    assert refused.value.code == "model_folder_missing"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "smollm2-135m-instruct"),
+        ("/data/models/My Model/", "my-model"),
+        ("org/--.--", "model"),
+        ("a/" + "x" * 100, "x" * 64),
+    ],
+)
+def test_names_in_the_catalog_come_from_the_last_part(wanted: str, name: str):
+    assert model_name_from(wanted) == name
+
+
+def test_reset_gives_a_password_that_works():
+    run()
+    out = StringIO()
+    call_command("reset_operator", stdout=out)
+    found = json.loads(out.getvalue())
+    assert User.objects.get(email=found["operator_email"]).check_password(found["operator_password"])
+
+
+def test_command_says_a_refusal_as_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    env = dataclasses.replace(settings.KINDLING_ENV, model=str(tmp_path / "nowhere"))
+    monkeypatch.setattr(settings, "KINDLING_ENV", env)
+    out = StringIO()
+    with pytest.raises(SystemExit):
+        call_command("bootstrap", stdout=out)
+    assert json.loads(out.getvalue())["error"]["code"] == "model_folder_missing"
