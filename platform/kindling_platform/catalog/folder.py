@@ -12,6 +12,7 @@ from kindling_engine.protocol.safetensors_header import LENGTH, HeaderRefused, h
 from kindling_platform.common.errors import KindlingError
 
 MAX_CONFIG_BYTES = 1024 * 1024
+MAX_SIZE = 2**31 - 1
 HASHED_WHOLE_BYTES = 64 * 1024 * 1024
 CARD_LICENCE = re.compile(r"^license:\s*([\w.\-+ ]{1,80})\s*$", re.MULTILINE)
 
@@ -41,27 +42,23 @@ def model_folder_read(path: Path) -> ModelFolder:
         raise _invalid(f"{path} holds no .safetensors files; other formats are not served.")
     if not (path / "tokenizer.json").is_file():
         raise _invalid(f"{path} has no tokenizer.json.")
-    try:
-        heads = int(config["num_attention_heads"])
-        shapes = {
-            "hidden_size": int(config["hidden_size"]),
-            "intermediate_size": int(config["intermediate_size"]),
-            "num_layers": int(config["num_hidden_layers"]),
+    heads, hidden = _size(config, "num_attention_heads"), _size(config, "hidden_size")
+    return ModelFolder(
+        architecture=_architecture(config),
+        context_length=_size(config, "max_position_embeddings"),
+        vocab_size=_size(config, "vocab_size"),
+        parameters=sum(_parameters(file) for file in weights),
+        shapes={
+            "hidden_size": hidden,
+            "intermediate_size": _size(config, "intermediate_size"),
+            "num_layers": _size(config, "num_hidden_layers"),
             "heads": heads,
-            "kv_heads": int(config.get("num_key_value_heads") or heads),
-            "head_dim": int(config.get("head_dim") or int(config["hidden_size"]) // heads),
-        }
-        return ModelFolder(
-            architecture=str(config["architectures"][0]),
-            context_length=int(config["max_position_embeddings"]),
-            vocab_size=int(config["vocab_size"]),
-            parameters=sum(_parameters(file) for file in weights),
-            shapes=shapes,
-            licence=_licence(path),
-            revision=_revision(path),
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise _invalid(f"{path}/config.json lacks a usable {error}.") from error
+            "kv_heads": _size(config, "num_key_value_heads", heads),
+            "head_dim": _size(config, "head_dim", hidden // heads),
+        },
+        licence=_licence(path),
+        revision=_revision(path),
+    )
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -76,6 +73,22 @@ def _config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise _invalid(f"{path}/config.json is not a JSON object.")
     return config
+
+
+def _size(config: dict[str, Any], name: str, default: int | None = None) -> int:
+    value = config.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIZE:
+        raise _invalid(f"config.json lacks a usable {name}.")
+    return value
+
+
+def _architecture(config: dict[str, Any]) -> str:
+    named = config.get("architectures")
+    if not isinstance(named, list) or not named or not isinstance(named[0], str):
+        raise _invalid("config.json does not say which architecture it is for.")
+    return named[0][:80]
 
 
 def _parameters(file: Path) -> int:

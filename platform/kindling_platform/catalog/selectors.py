@@ -28,7 +28,9 @@ def model_get(*, org: Organisation, ref: str) -> Model:
     slug, _, name = ref.rpartition("/")
     named = Q(organisation__slug=slug or org.slug, name=name)
     visible = Q(is_public=True) | Q(organisation=org)
-    row: Model | None = Model.objects.filter(visible, named | Q(id=ref)).select_related("organisation").first()
+    row: Model | None = (
+        Model.objects.filter(visible, named | Q(id=ref)).select_related("organisation").first()
+    )
     if row is None:
         text = f"There is no model {ref[:100]!r}, or it is not yours to use."
         raise KindlingError("model_not_found", text, 404, param="model")

@@ -1,0 +1,183 @@
+"""Models from folders and from the hub."""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from kindling_billing.selectors import price_current, price_list
+from kindling_engine.starter import SPARK_PATH
+from kindling_people import Customer, make_model, make_price
+from kindling_platform.catalog.folder import model_folder_read
+from kindling_platform.catalog.models import Model
+from kindling_platform.catalog.selectors import model_get, model_list
+from kindling_platform.catalog.services import hub_download, model_import, model_price_publish
+from kindling_platform.common.errors import KindlingError
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(SPARK_PATH, tmp_path / "model"))
+
+
+def change_config(folder: Path, **values: object) -> None:
+    config = json.loads((folder / "config.json").read_text()) | values
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def refusal(work) -> str:
+    with pytest.raises(KindlingError) as refused:
+        work()
+    return refused.value.code
+
+
+def test_a_folder_says_what_it_holds():
+    facts = model_folder_read(SPARK_PATH)
+    config = json.loads((SPARK_PATH / "config.json").read_text())
+    assert facts.architecture == "LlamaForCausalLM"
+    assert facts.context_length == config["max_position_embeddings"]
+    assert facts.vocab_size == config["vocab_size"]
+    assert 900_000 < facts.parameters < 1_200_000
+    assert facts.licence == "apache-2.0"
+    assert facts.shapes["num_layers"] == config["num_hidden_layers"]
+    assert facts.shapes["kv_heads"] == config["num_key_value_heads"]
+
+
+def test_the_same_files_have_the_same_revision_and_others_another(folder: Path):
+    assert model_folder_read(folder).revision == model_folder_read(SPARK_PATH).revision
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert model_folder_read(folder).revision != model_folder_read(SPARK_PATH).revision
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def broken_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def list_config(folder: Path) -> None:
+    (folder / "config.json").write_text("[]")
+
+
+def no_sizes(folder: Path) -> None:
+    change_config(folder, hidden_size=None)
+
+
+def absurd_sizes(folder: Path) -> None:
+    change_config(folder, num_attention_heads=0, head_dim=None)
+
+
+def negative_sizes(folder: Path) -> None:
+    change_config(folder, vocab_size=-5)
+
+
+def huge_header(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", 2**60) + b"{}")
+
+
+SPOILERS = [
+    *(no_weights, no_tokenizer, no_config, broken_config, list_config),
+    *(no_sizes, absurd_sizes, negative_sizes, huge_header),
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
+def test_a_folder_that_is_no_model_is_refused(folder: Path, spoil):
+    spoil(folder)
+    assert refusal(lambda: model_folder_read(folder)) == "model_folder_invalid"
+
+
+def test_importing_twice_changes_nothing_and_moving_follows(operator: Customer, folder: Path):
+    first = make_model(operator)
+    assert make_model(operator).id == first.id
+    moved = model_import(
+        org=operator.org, name="spark", source_path=folder, is_public=True, actor=operator.actor
+    )
+    assert (moved.id, moved.source_path) == (first.id, str(folder))
+    assert Model.objects.count() == 1
+
+
+def test_another_shape_under_a_name_with_adapters_is_refused(operator: Customer, folder: Path):
+    from kindling_platform.adapters.models import Adapter
+
+    model = make_model(operator)
+    Adapter.objects.create(organisation=operator.org, base=model, name="tuned")
+    change_config(folder, vocab_size=4096)
+
+    def again() -> None:
+        model_import(org=operator.org, name="spark", source_path=folder, actor=operator.actor)
+
+    assert refusal(again) == "model_changed"
+
+
+def test_a_name_of_an_adapter_is_taken(operator: Customer):
+    from kindling_platform.adapters.models import Adapter
+
+    Adapter.objects.create(organisation=operator.org, base=make_model(operator), name="tuned")
+    assert refusal(lambda: make_model(operator, "tuned")) == "name_taken"
+
+
+def test_who_sees_what(operator: Customer, ada: Customer, bob: Customer):
+    public = make_model(operator)
+    private = make_model(ada, "private", is_public=False)
+    assert [model.id for model in model_list(org=bob.org)] == [public.id]
+    assert {model.id for model in model_list(org=ada.org)} == {public.id, private.id}
+    assert model_get(org=ada.org, ref="private").id == private.id
+    assert model_get(org=ada.org, ref=private.ref).id == private.id
+    assert model_get(org=ada.org, ref=private.id).id == private.id
+    for ref in (private.ref, private.id, "private", "", "a/b/c"):
+        assert refusal(lambda ref=ref: model_get(org=bob.org, ref=ref)) == "model_not_found"
+
+
+def test_a_price_is_added_and_never_changed(operator: Customer):
+    model = make_model(operator)
+    before = price_current(sku=model.id)
+    make_price(model, operator.actor)
+    after = price_current(sku=model.id)
+    assert before and after and before.id != after.id
+    assert [price.id for price in price_list(sku=model.id)] == [after.id, before.id]
+
+
+def test_a_price_below_nothing_is_refused(operator: Customer):
+    model = make_model(operator)
+
+    def publish() -> None:
+        model_price_publish(
+            model=model, input_picousd=-1, cached_input_picousd=0, output_picousd=0, actor=operator.actor
+        )
+
+    assert refusal(publish) == "amount_invalid"
+
+
+@pytest.mark.parametrize("repo_id", ["", "../../etc", "a/b/c", "https://x/y", "a b", ".hidden/x"])
+def test_what_is_no_id_of_a_model_is_refused_before_any_call(repo_id: str):
+    assert refusal(lambda: hub_download(repo_id=repo_id)) == "hub_not_found"
+
+
+def test_a_hub_that_cannot_be_reached_is_said_so(monkeypatch: pytest.MonkeyPatch):
+    # A port of this machine where nobody listens: no network is needed for there to be none.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 1)
+    from huggingface_hub import HfApi
+
+    monkeypatch.setattr(
+        "huggingface_hub._snapshot_download.HfApi", lambda **kw: HfApi(endpoint="http://127.0.0.1:9")
+    )
+    assert refusal(lambda: hub_download(repo_id="someone/something")) == "hub_unreachable"

@@ -1,0 +1,140 @@
+"""What should run: asked for by people, written by workers that hold the lease."""
+
+import pytest
+
+from kindling_people import Customer, make_model
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.leases import lease_release
+from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
+from kindling_platform.deployments.selectors import (
+    deployment_get,
+    deployment_list,
+    deployment_list_unsettled,
+    deployment_list_visible,
+    event_list,
+)
+from kindling_platform.deployments.services import (
+    deployment_apply,
+    deployment_create,
+    deployment_ensure,
+    deployment_lease,
+    deployment_start,
+    deployment_stop,
+    replica_observe,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def deployment(operator: Customer) -> Deployment:
+    return deployment_ensure(org=operator.org, model=make_model(operator), name="spark", actor=operator.actor)
+
+
+def refusal(work) -> str:
+    with pytest.raises(KindlingError) as refused:
+        work()
+    return refused.value.code
+
+
+def test_ensuring_twice_is_once_and_another_model_is_a_new_generation(
+    operator: Customer, deployment: Deployment
+):
+    again = deployment_ensure(org=operator.org, model=deployment.model, name="spark", actor=operator.actor)
+    assert (again.id, again.generation) == (deployment.id, 1)
+    other = make_model(operator, "other")
+    changed = deployment_ensure(org=operator.org, model=other, name="spark", actor=operator.actor)
+    assert (changed.id, changed.generation, changed.model_id) == (deployment.id, 2, other.id)
+
+
+def test_changes_wake_the_reconciler_after_the_commit(
+    operator: Customer, deployment: Deployment, django_capture_on_commit_callbacks
+):
+    with django_capture_on_commit_callbacks() as jobs:
+        deployment_stop(org=operator.org, deployment_id=deployment.id, actor=operator.actor)
+    assert len(jobs) == 1
+
+
+def test_only_the_operator_starts_engines(operator: Customer, ada: Customer):
+    make_model(operator)
+
+    def create(owner: Customer, name: str = "mine") -> Deployment:
+        return deployment_create(org=owner.org, model_ref="kindling/spark", name=name, actor=owner.actor)
+
+    assert refusal(lambda: create(ada)) == "deployments_closed"
+    assert create(operator).desired_state == "running"
+    assert refusal(lambda: create(operator)) == "deployment_exists"
+    assert refusal(lambda: create(operator, "No Good")) == "name_invalid"
+
+
+@pytest.mark.parametrize("replicas", [0, -1, 65])
+def test_replicas_have_bounds(operator: Customer, replicas: int):
+    model = make_model(operator)
+
+    def ensure() -> None:
+        deployment_ensure(org=operator.org, model=model, name="d", replicas=replicas, actor=operator.actor)
+
+    assert refusal(ensure) == "replicas_invalid"
+
+
+def test_a_stopped_deployment_is_settled_once_its_replicas_are_gone(
+    operator: Customer, deployment: Deployment
+):
+    assert deployment_list_unsettled() == [deployment.id]
+    deployment_stop(org=operator.org, deployment_id=deployment.id, actor=operator.actor)
+    token = deployment_lease(deployment_id=deployment.id, ttl_s=5)
+    assert token
+    assert deployment_apply(deployment_id=deployment.id, token=token, state="stopped", reason="")
+    assert deployment_list_unsettled() == []
+    deployment_start(org=operator.org, deployment_id=deployment.id, actor=operator.actor)
+    assert deployment_list_unsettled() == [deployment.id]
+
+
+def test_one_lease_at_a_time_and_only_its_holder_writes(deployment: Deployment):
+    token = deployment_lease(deployment_id=deployment.id, ttl_s=30)
+    assert token
+    assert deployment_lease(deployment_id=deployment.id, ttl_s=30) is None
+    assert not deployment_apply(deployment_id=deployment.id, token="stolen", state="failed", reason="")
+    assert deployment_apply(deployment_id=deployment.id, token=token, state="live", reason="")
+    assert not deployment_apply(deployment_id=deployment.id, token=token, state="failed", reason="")
+    deployment.refresh_from_db()
+    assert deployment.state == "live"
+
+
+def test_an_expired_lease_may_be_taken_and_its_old_holder_is_too_late(deployment: Deployment):
+    old = deployment_lease(deployment_id=deployment.id, ttl_s=-1)
+    new = deployment_lease(deployment_id=deployment.id, ttl_s=30)
+    assert old and new and old != new
+    assert not deployment_apply(deployment_id=deployment.id, token=old, state="failed", reason="")
+    assert not lease_release(Deployment.objects, pk=deployment.id, token=old)
+    assert lease_release(Deployment.objects, pk=deployment.id, token=new)
+
+
+def test_a_change_of_state_is_an_event_and_a_repeat_is_not(deployment: Deployment):
+    for state in ("starting", "starting", "live", "live"):
+        token = deployment_lease(deployment_id=deployment.id, ttl_s=5)
+        assert token
+        deployment_apply(deployment_id=deployment.id, token=token, state=state, reason="")
+    kinds = [event.kind for event in event_list(deployment=deployment)]
+    assert kinds.count("starting") == 1
+    assert kinds.count("live") == 1
+
+
+def test_a_restarted_replica_is_told(deployment: Deployment):
+    for pid, restarts in ((100, 0), (100, 0), (200, 1)):
+        replica_observe(
+            deployment=deployment, name="r", generation=1, rank=0, state="ready", pid=pid, restarts=restarts
+        )
+    assert Replica.objects.count() == 1
+    assert DeploymentEvent.objects.filter(kind__contains="restarted").count() == 1
+
+
+def test_others_see_public_models_running_and_cannot_touch_them(ada: Customer, deployment: Deployment):
+    assert [row.id for row in deployment_list_visible(org=ada.org)] == [deployment.id]
+    assert list(deployment_list(org=ada.org)) == []
+    assert refusal(lambda: deployment_get(org=ada.org, deployment_id=deployment.id)) == "not_found"
+    for act in (deployment_start, deployment_stop):
+        assert (
+            refusal(lambda act=act: act(org=ada.org, deployment_id=deployment.id, actor=ada.actor))
+            == "not_found"
+        )

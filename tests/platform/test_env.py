@@ -1,0 +1,80 @@
+"""Settings: all mistakes at once, secrets from their file, no Django."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kindling_platform.config.database import database_settings
+from kindling_platform.config.env import EnvError, load_env
+from kindling_platform.config.mail import mail_settings
+
+GOOD = {
+    "KINDLING_DATABASE_URL": "postgresql://u:p%40ss@db:5433/kindling?sslmode=require",
+    "KINDLING_REDIS_URL": "redis://localhost:6379/0",
+    "KINDLING_SECRET_KEY": "s",
+    "KINDLING_KEY_PEPPER": "p",
+    "KINDLING_AGENT_TOKEN": "a",
+}
+
+
+def test_every_mistake_is_named_at_once():
+    with pytest.raises(EnvError) as refused:
+        load_env({"KINDLING_PORT": "many", "KINDLING_SIGNUP_CREDIT_USD": "-1", "KINDLING_HOME": "/nowhere"})
+    said = str(refused.value)
+    for name in (
+        "DATABASE_URL",
+        "REDIS_URL",
+        "SECRET_KEY",
+        "KEY_PEPPER",
+        "AGENT_TOKEN",
+        "PORT",
+        "SIGNUP_CREDIT_USD",
+    ):
+        assert f"KINDLING_{name}" in said
+
+
+def test_defaults_are_for_ones_own_machine(tmp_path: Path):
+    env = load_env(GOOD | {"KINDLING_HOME": str(tmp_path)})
+    assert (env.host, env.port, env.public_url, env.is_loopback) == (
+        "127.0.0.1",
+        8000,
+        "http://localhost:8000",
+        True,
+    )
+    assert env.signup_credit_usd == "1.00"
+    assert env.smtp_url is None and env.debug is False
+
+
+def test_secrets_come_from_their_file_and_the_environment_wins(tmp_path: Path):
+    (tmp_path / "secrets.env").write_text(
+        "# made at the first start\nKINDLING_SECRET_KEY=file\nKINDLING_KEY_PEPPER=file\n"
+    )
+    given = {name: value for name, value in GOOD.items() if name != "KINDLING_SECRET_KEY"}
+    env = load_env(given | {"KINDLING_HOME": str(tmp_path)})
+    assert (env.secret_key, env.key_pepper) == ("file", "p")
+
+
+def test_reading_them_needs_no_django():
+    code = "import sys, kindling_platform.config.env; sys.exit('django' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_database_url_in_all_its_parts():
+    found = database_settings(GOOD["KINDLING_DATABASE_URL"])
+    assert (found["NAME"], found["USER"], found["PASSWORD"]) == ("kindling", "u", "p@ss")
+    assert (found["HOST"], found["PORT"], found["OPTIONS"]) == ("db", "5433", {"sslmode": "require"})
+    with pytest.raises(ValueError, match="postgresql"):
+        database_settings("mysql://x")
+
+
+def test_mail_goes_to_a_server_or_into_files(tmp_path: Path):
+    assert mail_settings(None, tmp_path)["EMAIL_FILE_PATH"] == str(tmp_path / "mail")
+    server = mail_settings("smtp://me:secret%21@mail.test:587", tmp_path)
+    assert (server["EMAIL_HOST"], server["EMAIL_PORT"], server["EMAIL_HOST_PASSWORD"]) == (
+        "mail.test",
+        587,
+        "secret!",
+    )
+    assert server["EMAIL_USE_TLS"] is True
