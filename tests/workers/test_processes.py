@@ -36,8 +36,8 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 DIES_BEFORE_TELLING = """
 import os
 from kindling_workers.app import app
-from kindling_workers.wallets import Wallets
-Wallets.posted = lambda self, **_: os._exit(137)
+from kindling_workers.ingest import _LogIngest
+_LogIngest._tell = lambda self, result: os._exit(137)
 app.worker_main(["worker", "-P", "threads", "-c", "1", "--without-gossip", "--without-mingle"])
 """
 

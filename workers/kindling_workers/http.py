@@ -16,7 +16,7 @@ class HttpUnreachable(Exception):
 
 
 class HttpBroken(HttpUnreachable):
-    """The request was sent and the connection then broke: it may have had its effect."""
+    """The request was sent and the other side then hung up: perhaps because of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def http_call(
 ) -> HttpAnswer:
     """Send one request and read the whole answer.
 
-    Errors: `HttpUnreachable` before the request was sent, `HttpBroken` after.
+    Errors: `HttpBroken` when the connection ended after the request was sent, else `HttpUnreachable`.
     """
     address = urlsplit(url)
     kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
@@ -54,10 +54,15 @@ def http_call(
             connection.request(method, path, body=body, headers=_headers(headers, body))
             answer = connection.getresponse()
             data = answer.read(MAX_ANSWER_BYTES + 1)
+        except TimeoutError as error:
+            raise HttpUnreachable(f"{method} {path}: no answer within {timeout_s:g} s") from error
         except (OSError, http.client.HTTPException) as error:
             raise HttpBroken(f"{method} {path}: {error or type(error).__name__}") from error
         if len(data) > MAX_ANSWER_BYTES:
             raise HttpBroken(f"{method} {path}: the answer is longer than {MAX_ANSWER_BYTES} bytes")
+        if answer.length:
+            # A read with a limit does not complain about a body that ends too early.
+            raise HttpBroken(f"{method} {path}: the answer lacks {answer.length} bytes")
         return HttpAnswer(answer.status, data)
     finally:
         connection.close()
