@@ -1,4 +1,4 @@
-"""``python -m kindling_engine serve …`` runs an engine."""
+"""``python -m kindling_engine serve …`` runs an engine; ``bench …`` measures one."""
 
 import logging
 import os
@@ -6,7 +6,7 @@ import sys
 
 # The parent may die while modules are still being imported.
 _PARENT_PID = os.getppid()
-USAGE = "usage: python -m kindling_engine serve [options]"
+USAGE = "usage: python -m kindling_engine {serve,bench} [options]; --help after either says more"
 
 
 def main() -> int:
@@ -20,6 +20,10 @@ def main() -> int:
         options = serve_options_parse(arguments)
         die_with_parent(_PARENT_PID)
         return serve(options)
+    if verb == "bench":
+        from kindling_engine.bench.command import bench
+
+        return bench(arguments)
     sys.stderr.write(USAGE + "\n")
     return 0 if verb in ("-h", "--help") else 2
 
