@@ -150,3 +150,25 @@ def test_pages_follow_each_other_without_gaps(ada: Customer):
 def test_a_bad_page_is_refused(ada: Customer, query: dict, code: str):
     reply = ada.client().get("/api/v1/keys", query)
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, code)
+
+
+def test_no_key_reaches_a_log(
+    ada: Customer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    from kindling_platform.api.views import me
+
+    text = ada.key()
+    client = ada.client()
+    monkeypatch.setattr(me, "plain_row", lambda *_: 1 / 0)  # our own fault, with a traceback
+    with caplog.at_level("DEBUG"):
+        for key in (text, text[:-1], "kd_live_nonsense"):
+            client.get("/api/v1/me", HTTP_AUTHORIZATION=f"Bearer {key}")
+        made = client.call("post", "keys", {"name": "x", "scopes": ["read"]}).json()["key"]
+    assert "api.failed" in caplog.text
+    for secret in (text, text[8:38], made, made[8:38]):
+        assert secret not in caplog.text
+
+
+def test_a_key_of_the_control_api_shows_when_it_was_used(ada: Customer):
+    ada.client().call("get", "me")
+    assert ApiKey.objects.get().last_used_at is not None

@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection, transaction
 
 from kindling_engine.starter import ADAPTER_PATHS, SPARK_PATH
 from kindling_people import PASSWORD, Customer, make_customer, make_model
+from kindling_platform.accounts.credit import credit_give, signup_credit_grant
 from kindling_platform.accounts.models import User
 from kindling_platform.accounts.services import (
     operator_ensure,
@@ -28,6 +29,7 @@ from kindling_platform.adapters.services import (
     adapter_delete,
     adapter_file_put,
     adapter_validation_store,
+    upload_list_expire,
 )
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.catalog.services import model_import, model_price_publish
@@ -69,11 +71,12 @@ OBSERVATIONS = {
 def public_services() -> set[str]:
     """`room.function` of every public function in a services module."""
     found = set()
-    for room in ROOMS:
-        module = importlib.import_module(f"kindling_platform.{room}.services")
+    for name in [*(f"{room}.services" for room in ROOMS), "accounts.credit"]:
+        room = name.split(".")[0]
+        module = importlib.import_module(f"kindling_platform.{name}")
         tree = ast.parse(inspect.getsource(module))
-        names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-        found |= {f"{room}.{name}" for name in names if not name.startswith("_")}
+        functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+        found |= {f"{room}.{function}" for function in functions if not function.startswith("_")}
     return found
 
 
@@ -93,6 +96,12 @@ def validated(owner: Customer, base: str) -> None:
     assert adapter_validation_store(adapter_id=adapter.id, token=token, report={}, content_hash="f" * 64)
 
 
+def expired(owner: Customer, base: str) -> None:
+    adapter = upload(owner, base)
+    assert upload_list_expire() == []
+    assert upload_list_expire(idle_s=0) == [adapter.id]
+
+
 def new_user() -> User:
     user = User(email="new@example.test")
     user.set_password(PASSWORD)
@@ -106,6 +115,10 @@ WORKS: dict[str, Callable[[Customer], object]] = {
     "accounts.organisation_create": lambda c: organisation_create(name="Two", owner=c.user, actor=c.actor),
     "accounts.operator_ensure": lambda c: operator_ensure(email="other@example.test"),
     "accounts.operator_password_reset": lambda c: operator_password_reset(email=c.user.email),
+    "accounts.credit_give": lambda c: credit_give(
+        org=c.org, amount_picousd=5, source_id="gift", memo="Sorry", actor=c.actor
+    ),
+    "accounts.signup_credit_grant": lambda c: signup_credit_grant(org=c.org, user=c.user),
     "keys.key_create": lambda c: c.key(),
     "keys.key_ensure": lambda c: key_ensure(
         org=c.org, name="start", scopes=["read"], text=generate(), actor=c.actor
@@ -128,6 +141,7 @@ WORKS: dict[str, Callable[[Customer], object]] = {
         org=c.org, adapter_id=upload(c, make_model(c).ref).id, actor=c.actor
     ),
     "adapters.adapter_validation_store": lambda c: validated(c, make_model(c).ref),
+    "adapters.upload_list_expire": lambda c: expired(c, make_model(c).ref),
     "deployments.deployment_ensure": lambda c: deployment_ensure(
         org=c.org, model=make_model(c), name="d", actor=c.actor
     ),
@@ -152,6 +166,8 @@ EXPECTED = {
     "accounts.organisation_create": "organisation.created",
     "accounts.operator_ensure": "operator.ensured",
     "accounts.operator_password_reset": "operator.password_reset",
+    "accounts.credit_give": "credit.granted",
+    "accounts.signup_credit_grant": "credit.granted",
     "keys.key_create": "key.created",
     "keys.key_ensure": "key.created",
     "keys.key_revoke": "key.revoked",
@@ -161,6 +177,7 @@ EXPECTED = {
     "adapters.adapter_complete": "adapter.complete",
     "adapters.adapter_delete": "adapter.delete",
     "adapters.adapter_validation_store": "adapter.ready",
+    "adapters.upload_list_expire": "adapter.delete",
     "deployments.deployment_ensure": "deployment.create",
     "deployments.deployment_create": "deployment.create",
     "deployments.deployment_start": "deployment.running",

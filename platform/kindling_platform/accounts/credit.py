@@ -6,16 +6,18 @@ from datetime import timedelta
 from django.conf import settings
 from django.db import connection, transaction
 
-from kindling_billing.money import pico_to_usd_text, usd_to_pico
+from kindling_billing.money import PICO_PER_USD, pico_to_usd_text, usd_to_pico
 from kindling_billing.services import credit_grant
-from kindling_platform.accounts.actor import user_actor
+from kindling_platform.accounts.actor import Actor, user_actor
 from kindling_platform.accounts.models import Organisation, User
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError
 
 WINDOW = timedelta(hours=1)
 MAX_PER_ADDRESS = 20
 MAX_IN_ALL = 300
+MAX_GIFT_PICOUSD = 1_000_000 * PICO_PER_USD
 LOCK = 0x6B64_0001
 TOO_MANY = "No starting credit was given, because many accounts were made in a short time. Ask the operator for some."
 
@@ -41,6 +43,25 @@ def signup_credit_grant(*, org: Organisation, user: User) -> bool:
     )
     if posted:
         data = {"usd": pico_to_usd_text(amount_picousd)}
+        audit_record(actor=actor, action="credit.granted", target=org.id, organisation_id=org.id, data=data)
+    return posted is not None
+
+
+@transaction.atomic
+def credit_give(*, org: Organisation, amount_picousd: int, source_id: str, memo: str, actor: Actor) -> bool:
+    """Give an organisation credit by hand; False when this `source_id` was used before.
+
+    Raises:
+        KindlingError: `amount_invalid`.
+    """
+    if not 0 < amount_picousd <= MAX_GIFT_PICOUSD:
+        text = f"Credit lies between nothing and ${pico_to_usd_text(MAX_GIFT_PICOUSD)}."
+        raise KindlingError("amount_invalid", text, param="amount")
+    posted = credit_grant(
+        owner_id=org.id, amount_picousd=amount_picousd, source_id=source_id, memo=memo, actor_id=actor.id
+    )
+    if posted:
+        data = {"usd": pico_to_usd_text(amount_picousd), "memo": memo}
         audit_record(actor=actor, action="credit.granted", target=org.id, organisation_id=org.id, data=data)
     return posted is not None
 

@@ -1,6 +1,7 @@
 """The life of an adapter: create, receive files, complete, validate, delete."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,6 +17,7 @@ from kindling_platform.adapters.storage import (
     room_checked,
     upload_discard,
     upload_folder,
+    upload_idle_s,
     upload_locked,
     upload_write,
 )
@@ -28,6 +30,7 @@ from kindling_platform.common.jobs import enqueue
 from kindling_platform.common.slugs import name_checked
 
 MAX_UPLOADS_AT_ONCE = 50
+UPLOAD_IDLE_S = 24 * 3600.0
 VALIDATE_JOB = "adapters.validate"
 COMPLETED = {Adapter.State.VALIDATING, Adapter.State.READY}
 
@@ -187,6 +190,20 @@ def adapter_delete(*, org: Organisation, adapter_id: str, actor: Actor) -> None:
     """
     adapter = _locked(org, adapter_id)
     _mark_deleted(adapter, actor)
+
+
+@transaction.atomic
+def upload_list_expire(*, idle_s: float = UPLOAD_IDLE_S) -> list[str]:
+    """Delete uploads that nobody went on with and give their ids; safe to run at any time."""
+    stale = Adapter.objects.filter(
+        state=Adapter.State.UPLOADING, created_at__lt=now() - timedelta(seconds=idle_s)
+    )
+    expired = []
+    for adapter in stale.select_for_update(skip_locked=True):
+        if upload_idle_s(adapter.id) >= idle_s:
+            _mark_deleted(adapter, SYSTEM)
+            expired.append(adapter.id)
+    return expired
 
 
 @transaction.atomic

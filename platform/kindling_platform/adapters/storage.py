@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,12 @@ def upload_write(path: Path, *, offset: int, blocks: Iterable[bytes], limit_byte
             file.write(block)
             written += len(block)
     return written
+
+
+def upload_idle_s(adapter_id: str) -> float:
+    """For how long nothing was written to an upload, in seconds."""
+    written = [path.stat().st_mtime for path in upload_folder(adapter_id).glob("*")]
+    return time.time() - max(written, default=0.0)
 
 
 def blob_store(*, adapter_id: str) -> str:

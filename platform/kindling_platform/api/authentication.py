@@ -1,5 +1,6 @@
 """Two ways in: a Bearer key with scopes, or the session of a signed-in person."""
 
+from datetime import timedelta
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -14,6 +15,9 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.requests import client_ip
 from kindling_platform.keys.selectors import key_find
+from kindling_platform.keys.services import key_touch
+
+TOUCH_EVERY = timedelta(minutes=1)
 
 
 class KeyAuthentication(BaseAuthentication):
@@ -30,6 +34,8 @@ class KeyAuthentication(BaseAuthentication):
             raise _refused("key_revoked", "This API key was revoked. Use another one.")
         if key.expires_at is not None and key.expires_at <= now():
             raise _refused("key_expired", "This API key has expired. Make a new one.")
+        if key.last_used_at is None or now() - key.last_used_at > TOUCH_EVERY:
+            key_touch(used_at={key.id: now()})
         actor = Actor(id=key.id, label=f"key {key.name}", ip=client_ip(request._request))
         return None, Caller(org=key.organisation, actor=actor, key=key, scopes=frozenset(key.scopes))
 
