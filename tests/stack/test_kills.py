@@ -99,9 +99,9 @@ def test_a_killed_process_loses_and_doubles_nothing(own_stack: Stack, victim: st
     assert len(complete) > CLIENTS
     books = poll(
         lambda: read_books_if_open(own_stack, org_id),
-        lambda seen: seen is not None
-        and set(complete) <= set(seen.events)
-        and set(seen.events) == set(seen.logged),
+        lambda seen: (
+            seen is not None and set(complete) <= set(seen.events) and set(seen.events) == set(seen.logged)
+        ),
         seconds=RECOVERY_S,
     )
     assert books is not None
