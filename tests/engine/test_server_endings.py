@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import aiohttp
 import pytest
+from aiohttp import web
 
 from kindling_engine.protocol.usage_log import UsageLogError, read_usage
 from kindling_fake_core import Bench, event, events, fake_bench, text_of
@@ -188,6 +190,21 @@ async def test_a_client_that_leaves_before_the_first_token(bench: Bench):
     asking.cancel()
     record = await bench.record_when_there()
     assert (record.finish, record.completion_tokens, record.first_token_ms) == ("cancelled", 0, None)
+
+
+async def test_a_client_that_stops_reading_is_hung_up_on(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    async def never(response: web.StreamResponse, data: bytes) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("kindling_engine.server.inference.WRITE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(web.StreamResponse, "write", never)
+    bench.say(LONG)
+    bench.core.gate = asyncio.Semaphore(5)
+    with pytest.raises(aiohttp.ClientError):
+        async with bench.chat(stream=True) as reply:
+            await reply.read()
+    record = await bench.record_when_there()
+    assert (record.finish, record.completion_tokens) == ("cancelled", 5)
 
 
 async def test_leaving_after_the_end_makes_no_second_record(bench: Bench):

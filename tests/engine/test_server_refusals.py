@@ -127,6 +127,7 @@ async def test_what_is_not_one_json_object_is_invalid_json(bench: Bench, raw: by
         ({"logit_bias": [5]}, "invalid_value", "logit_bias"),
         ({"frequency_penalty": 3}, "invalid_value", "frequency_penalty"),
         ({"repetition_penalty": 0}, "invalid_value", "repetition_penalty"),
+        ({"context_length_exceeded_behavior": 1}, "invalid_value", "context_length_exceeded_behavior"),
         ({"n": 2}, "unsupported_field", "n"),
         ({"n": 0}, "invalid_value", "n"),
         ({"logprobs": "yes"}, "invalid_value", "logprobs"),
@@ -206,6 +207,12 @@ async def test_eight_megabytes_are_the_limit(bench: Bench):
     # Just below it the body is read and refused for what it says.
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "a" * (8 * MEGABYTE - 200)}]})
     assert (await refusal(bench, body.encode()))["code"] == "context_length_exceeded"
+
+
+async def test_a_limit_beyond_the_context_may_be_shortened(bench: Bench):
+    await bench.chat_whole(max_tokens=5000, context_length_exceeded_behavior="truncate")
+    submit = bench.core.submitted[0]
+    assert submit.max_tokens == 1024 - len(submit.prompt_ids)
 
 
 async def test_fields_that_are_null_count_as_absent(bench: Bench):

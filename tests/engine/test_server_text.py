@@ -1,5 +1,7 @@
 """Tokens to text: whole characters only, stop strings cut, the same however the text was cut into parts."""
 
+import asyncio
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,3 +167,18 @@ async def test_long_and_short_texts_are_encoded_alike():
     text = "The fox said hello. " * 1000
     ids = await TEXT.encode(text, add_special_tokens=False, context_length=100_000)
     assert ids == TEXT.tokenizer.encode(text, add_special_tokens=False).ids
+
+
+async def test_others_go_on_while_a_long_text_is_encoded():
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.005)
+            ticks += 1
+
+    ticking = asyncio.ensure_future(tick())
+    await TEXT.encode("The fox said hello. " * 40_000, add_special_tokens=False, context_length=1_000_000)
+    ticking.cancel()
+    assert ticks > 10

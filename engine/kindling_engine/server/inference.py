@@ -1,5 +1,6 @@
 """The two routes that generate: read, run, answer whole or as a stream."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -18,6 +19,8 @@ from kindling_engine.server.request_body import (
 )
 
 STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+# So long may a client take to read what lies before it.
+WRITE_TIMEOUT_S = 60.0
 ReadBody = Callable[[bytes, ModelText, ModelFacts], Awaitable[GenerationRequest]]
 
 
@@ -75,13 +78,18 @@ async def _stream(
             if piece.finish:
                 out.append(reply.last_events(piece.finish))
             if data := b"".join(out):
-                await response.write(data)
+                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                    await response.write(data)
             if piece.finish:
                 break
             out.clear()
             piece = await generation.advance()
     except ApiError as error:
         await _write_last(response, error_event(error.body()))
+    except TimeoutError:
+        # A reader that has stopped reading would keep its request, and its hold, for ever.
+        if request.transport:
+            request.transport.abort()
     except ConnectionError:
         pass  # the client is gone; whoever called us closes the generation
     return response

@@ -108,15 +108,16 @@ def _made(
     room = facts.context_length - len(ids)
     if room < 1:
         raise _too_long(prompt_field, f"{len(ids)} tokens", facts)
-    if common.max_tokens is not None and common.max_tokens > room:
+    if common.max_tokens is not None and common.max_tokens > room and not common.shorten:
         raise ApiError(
             400,
             "context_length_exceeded",
             f"The prompt has {len(ids)} tokens and max_tokens asks for {common.max_tokens} more; together they may "
-            f"be at most {facts.context_length}. Ask for at most {room} or shorten the prompt.",
+            f"be at most {facts.context_length}. Ask for at most {room}, shorten the "
+            "prompt, or set context_length_exceeded_behavior to truncate.",
             param="max_tokens",
         )
-    wanted = common.max_tokens or (room if default_tokens is None else min(default_tokens, room))
+    wanted = min(room, common.max_tokens or default_tokens or room)
     return GenerationRequest(
         chat=chat,
         model=common.model,

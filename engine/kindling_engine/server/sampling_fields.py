@@ -15,13 +15,17 @@ IGNORED = ("user", "metadata", "store", "safety_identifier")
 
 @dataclass(frozen=True, slots=True)
 class CommonFields:
-    """What was asked for; ``max_tokens`` None means that the route's default holds."""
+    """What was asked for; ``max_tokens`` None means that the route's default holds.
+
+    ``shorten`` allows fewer tokens than ``max_tokens`` where the context has no room for all.
+    """
 
     model: str
     max_tokens: int | None
     sampling: Sampling
     stops: tuple[str, ...]
     stream: bool
+    shorten: bool
     ignored: tuple[str, ...]
 
 
@@ -43,6 +47,7 @@ def common_fields_read(fields: Fields, *, vocab_size: int) -> CommonFields:
         sampling=_sampling(fields, vocab_size),
         stops=_stops(fields),
         stream=stream,
+        shorten=_shorten(fields),
         ignored=fields.present(*IGNORED),
     )
 
@@ -90,6 +95,14 @@ def _stops(fields: Fields) -> tuple[str, ...]:
     return tuple(stops)
 
 
+def _shorten(fields: Fields) -> bool:
+    behavior = fields.take("context_length_exceeded_behavior")
+    if behavior not in (None, "error", "truncate"):
+        name = "context_length_exceeded_behavior"
+        raise invalid_value(name, f"{name} must be error or truncate.")
+    return bool(behavior == "truncate")
+
+
 def _check_stream_options(fields: Fields, stream: bool) -> None:
     given = fields.object("stream_options")
     if given is None:
@@ -110,4 +123,3 @@ def _check_harmless(fields: Fields) -> None:
         raise unsupported_field("n", "n greater than 1 is not supported; send the request several times.")
     fields.only("typical_p", 1, 1.0)
     fields.only("service_tier", "auto", "default")
-    fields.only("context_length_exceeded_behavior", "error")
