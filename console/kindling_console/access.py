@@ -10,9 +10,9 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.http.response import HttpResponseBase
 
-from kindling_platform.common.actors import Actor
 from kindling_platform.accounts.roles import can
 from kindling_platform.accounts.selectors import organisation_get_for_user
+from kindling_platform.common.actors import Actor
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.requests import client_ip
 
@@ -46,6 +46,7 @@ class Visitor:
 
 
 View = Callable[Concatenate[HttpRequest, Visitor, P], HttpResponseBase]
+Guarded = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 
 
 def visitor_of(request: HttpRequest) -> Visitor | None:
@@ -56,15 +57,16 @@ def visitor_of(request: HttpRequest) -> Visitor | None:
     return found
 
 
-def page(action: str = ANY_MEMBER, *, write: str | None = None, methods: tuple[str, ...] = ("GET",)) -> Any:
+def page(
+    action: str = ANY_MEMBER, *, write: str | None = None, methods: tuple[str, ...] = ("GET",)
+) -> Callable[[View[P]], Guarded[P]]:
     """Guard a view: signed in, a member, allowed to do `action`, and to do `write` when it is a POST.
 
     A refusal by role is 403; an object of somebody else is 404 like one that does not exist.
     """
     allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
 
-    def guard(view: View[P]) -> Callable[Concatenate[HttpRequest, P], HttpResponseBase]:
-        @functools.wraps(view)
+    def guard(view: View[P]) -> Guarded[P]:
         def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if request.method not in allowed:
                 return HttpResponseNotAllowed(sorted(allowed))
@@ -81,7 +83,7 @@ def page(action: str = ANY_MEMBER, *, write: str | None = None, methods: tuple[s
                     raise Http404(error.message) from error
                 raise
 
-        guarded.console_action = (action, write)  # type: ignore[attr-defined]
+        functools.update_wrapper(guarded, view)
         return guarded
 
     return guard

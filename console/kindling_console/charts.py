@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 880, 220
-LEFT, RIGHT, TOP, BOTTOM = 64, 8, 12, 28
+LEFT, RIGHT, TOP, BOTTOM = 80, 8, 12, 28
 GRID_LINES = 4
 MAX_LABELS = 8
 MAX_BAR_WIDTH = 44
@@ -76,10 +76,10 @@ def bar_chart(points: Sequence[tuple[str, int]]) -> Chart:
 
 
 def round_up(value: int) -> int:
-    """The next of 1, 2, 4, 5 or 8 times a power of ten: divisible into four equal steps people can read."""
+    """The next round number whose quarters are round too: 1, 1.2, 1.6, 2, 2.4 … times a power of ten."""
     if value <= 0:
         return 0
-    power = 10 ** (len(str(value)) - 1)
+    power = int(10 ** (len(str(value)) - 1))
     return next(
         factor * power // 10
         for factor in (10, 12, 16, 20, 24, 32, 40, 60, 80, 100)

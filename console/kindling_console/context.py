@@ -38,10 +38,10 @@ def _balance(visitor: Visitor | None) -> int | None:
     return balance_get(owner_id=visitor.org.id).picousd
 
 
-def _stand_ins(visitor: Visitor | None) -> list[str]:
+def _stand_ins(visitor: Visitor | None) -> list[Any]:
     if visitor is None:
         return []
-    return [model.ref for model in model_list(org=visitor.org) if model.is_stand_in]
+    return [model for model in model_list(org=visitor.org) if model.is_stand_in]
 
 
 def home_url() -> str:

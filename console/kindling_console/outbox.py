@@ -53,6 +53,8 @@ def _read(path: Path) -> list[Letter]:
         body = mail.get_body(preferencelist=("plain",))
         content = body.get_content() if body else ""
         letters.append(
-            Letter(f"{path.stem}-{index}", str(mail["To"] or ""), str(mail["Subject"] or ""), content, written_at)
+            Letter(
+                f"{path.stem}-{index}", str(mail["To"] or ""), str(mail["Subject"] or ""), content, written_at
+            )
         )
     return letters

@@ -49,7 +49,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="deployment-action",
     ),
     path("operator/organisations/", operator.organisations, name="operator-organisations"),
-    path("operator/organisations/<str:organisation_id>/", operator.organisation, name="operator-organisation"),
+    path(
+        "operator/organisations/<str:organisation_id>/", operator.organisation, name="operator-organisation"
+    ),
     path("operator/prices/", operator.prices, name="operator-prices"),
     path("operator/fleet/", operator.fleet, name="operator-fleet"),
     path("operator/mail/", mail.outbox, name="operator-mail"),

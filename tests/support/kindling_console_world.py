@@ -25,7 +25,7 @@ from kindling_platform.usage.services import usage_ingest
 
 INPUT, CACHED, OUTPUT = 100_000, 50_000, 400_000
 SHAPES = {
-    "hidden_size": 8, "num_layers": 1, "num_heads": 2, "num_kv_heads": 1, "head_dim": 4, "intermediate_size": 16,
+    "hidden_size": 8, "num_layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 4, "intermediate_size": 16,
 }  # fmt: skip
 REPORT = {
     "findings": [
@@ -70,11 +70,17 @@ class World:
         email = f"{name or 'someone'}-{secrets.token_hex(3)}@example.com"
         return sign_in(user_register(email=email, password=secrets.token_hex(12)))
 
-    def adapter(self, member: Member, *, name: str = "intent", state: str = "ready", **fields: Any) -> Adapter:
+    def adapter(
+        self, member: Member, *, name: str = "intent", state: str = "ready", **fields: Any
+    ) -> Adapter:
         given = {"report": REPORT, "rank": 8, "size_bytes": 4096} | fields
-        return Adapter.objects.create(organisation=member.org, base=self.model, name=name, state=state, **given)
+        return Adapter.objects.create(
+            organisation=member.org, base=self.model, name=name, state=state, **given
+        )
 
-    def use(self, member: Member, *, requests: int = 1, adapter: Adapter | None = None, **changes: Any) -> list[str]:
+    def use(
+        self, member: Member, *, requests: int = 1, adapter: Adapter | None = None, **changes: Any
+    ) -> list[str]:
         """Requests of a member, through the same ingest as real ones; 10 tokens in and 5 out each."""
         key_id = changes.pop("key_id", "") or member.key(f"key {secrets.token_hex(2)}").id
         records = [self._record(member, key_id, adapter, changes) for _ in range(requests)]

@@ -6,5 +6,5 @@ from django import forms
 class NameForm(forms.Form):
     """How others see the visitor."""
 
-    name = forms.CharField(max_length=120, required=False, label="Your name")
+    name = forms.CharField(max_length=80, label="Your name")
     name.widget.attrs["autocomplete"] = "name"

@@ -9,13 +9,21 @@ SCOPES = [
     ("read", "Read", "see adapters, deployments, usage and balance over the API"),
     ("manage", "Manage", "upload and delete adapters, make and revoke keys over the API"),
 ]
-LIFETIMES = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("90", "In 90 days"), ("365", "In a year")]
+LIFETIMES = [
+    ("", "Never"),
+    ("7", "In 7 days"),
+    ("30", "In 30 days"),
+    ("90", "In 90 days"),
+    ("365", "In a year"),
+]
 
 
 class KeyForm(forms.Form):
     """Name, scopes and lifetime."""
 
-    name = forms.CharField(max_length=80, label="Name", help_text="What will use it, for example “laptop” or “staging”.")
+    name = forms.CharField(
+        max_length=80, label="Name", help_text="What will use it, for example “laptop” or “staging”."
+    )
     scopes = forms.MultipleChoiceField(
         choices=[(scope, label) for scope, label, _ in SCOPES], label="Scopes", initial=["inference"]
     )

@@ -14,7 +14,9 @@ class CreditForm(forms.Form):
     """Credit for an organisation."""
 
     amount = forms.CharField(max_length=24, label="Amount in US dollars")
-    memo = forms.CharField(max_length=120, required=False, label="Reason", help_text="Shown in the customer's ledger.")
+    memo = forms.CharField(
+        max_length=120, required=False, label="Reason", help_text="Shown in the customer's ledger."
+    )
     grant_id = forms.RegexField(r"^grt_[0-9a-z]{26}$", widget=forms.HiddenInput)
 
     def clean(self) -> dict[str, Any]:
@@ -58,7 +60,8 @@ class PriceForm(forms.Form):
     def per_token_picousd(self) -> dict[str, int]:
         """The three prices as the price book keeps them."""
         return {
-            name: self.cleaned_data[name] for name in ("input_picousd", "cached_input_picousd", "output_picousd")
+            name: self.cleaned_data[name]
+            for name in ("input_picousd", "cached_input_picousd", "output_picousd")
         }
 
     def _per_token(self, name: str, text: str) -> int:

@@ -29,7 +29,9 @@ class UploadForm(forms.Form):
 
     name = forms.CharField(max_length=64, error_messages={"required": "Give the adapter a name."})
     base_model = forms.ChoiceField(error_messages={"required": "Choose the model it was trained on."})
-    files = ManyFilesField(error_messages={"required": "Choose the adapter's files, or a zip of them."})
+    files = ManyFilesField(  # type: ignore[assignment]  # shadows Form.files, which is only read before
+        error_messages={"required": "Choose the adapter's files, or a zip of them."}
+    )
 
     def __init__(self, *args: Any, bases: list[tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -20,7 +20,7 @@ def account(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Name, sign-in and where second factors are set up."""
     form = NameForm(request.POST or None, initial={"name": visitor.user.name})
     if request.method == "POST" and form.is_valid():
-        user_rename(user=visitor.user, name=form.cleaned_data["name"])
+        user_rename(user=visitor.user, name=form.cleaned_data["name"], actor=visitor.actor)
         return done(request, reverse("console:account"), "Your name is saved.")
     status = 422 if form.is_bound else 200
     return show(request, "console/account.html", {"form": form}, status=status)

@@ -71,7 +71,8 @@ def adapter_delete_page(request: HttpRequest, visitor: Visitor, adapter_id: str)
 
 def report_context(adapter: Any) -> dict[str, Any]:
     """An adapter with its findings, worst first, and the counts of each level."""
-    findings = sorted(adapter.report.get("findings", []), key=lambda finding: LEVELS.get(finding["level"], 0))
+    unique = {(found["check"], found["message"]): found for found in adapter.report.get("findings", [])}
+    findings = sorted(unique.values(), key=lambda finding: LEVELS.get(finding["level"], 0))
     levels = [finding["level"] for finding in findings]
     return {
         "adapter": adapter,

@@ -49,14 +49,18 @@ def deployment_page(request: HttpRequest, visitor: Visitor, deployment_id: str) 
 
 
 @page("deployments.write", methods=("POST",))
-def deployment_action(request: HttpRequest, visitor: Visitor, deployment_id: str, action: str) -> HttpResponse:
+def deployment_action(
+    request: HttpRequest, visitor: Visitor, deployment_id: str, action: str
+) -> HttpResponse:
     """Start or stop."""
     deployment = _visible(visitor, deployment_id)
     if not _may_control(visitor, deployment):
         raise PermissionDenied("deployments.write")
     ACTIONS[action](org=deployment.organisation, deployment_id=deployment.id, actor=visitor.actor)
     words = {"start": "is asked to start", "stop": "is asked to stop; running requests finish first"}
-    return done(request, reverse("console:deployment", args=[deployment.id]), f"{deployment.name} {words[action]}.")
+    return done(
+        request, reverse("console:deployment", args=[deployment.id]), f"{deployment.name} {words[action]}."
+    )
 
 
 def _visible(visitor: Visitor, deployment_id: str) -> Any:

@@ -35,13 +35,11 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The form was too old or came from another site."""
     return _answer(
         request, 403, "This form is too old",
-        "Cookies were cleared or you signed in again since it was opened. Go back, reload the page and send it once more.",
+        "You signed in or out since it was opened. Go back, reload the page and send it once more.",
     )  # fmt: skip
 
 
-def _answer(
-    request: HttpRequest, status: int, title: str, message: str, reference: str = ""
-) -> HttpResponse:
+def _answer(request: HttpRequest, status: int, title: str, message: str, reference: str = "") -> HttpResponse:
     fragment = request.headers.get("HX-Request") == "true"
     template = "console/parts/error.html" if fragment else "console/error.html"
     context = {"status": status, "title": title, "message": message, "reference": reference}

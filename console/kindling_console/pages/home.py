@@ -56,7 +56,8 @@ def _live(visitor: Visitor) -> dict[str, object]:
     sees_usage = visitor.may("usage.read")
     context: dict[str, object] = {"steps": _steps(visitor), "sees_usage": sees_usage}
     if visitor.may("billing.read"):
-        context["wallet"] = balance_get(owner_id=org.id).picousd
+        # The frame's own balance is the same number, read once.
+        context["wallet"] = context["balance"] = balance_get(owner_id=org.id).picousd
     if sees_usage:
         context["today"] = usage_totals(org=org, start=today_start(), end=now())
         context["month"] = usage_totals(org=org, start=month_start(), end=now())

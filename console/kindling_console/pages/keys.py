@@ -30,7 +30,9 @@ def key_revoke_page(request: HttpRequest, visitor: Visitor, key_id: str) -> Http
     key = key_get(org=visitor.org, key_id=key_id)
     if request.method == "POST":
         key_revoke(org=visitor.org, key_id=key.id, actor=visitor.actor)
-        return done(request, reverse("console:keys"), f"“{key.name}” is revoked. It is refused within a second.")
+        return done(
+            request, reverse("console:keys"), f"“{key.name}” is revoked. It is refused within a second."
+        )
     return show(request, "console/key_revoke.html", {"key": key})
 
 
@@ -38,7 +40,11 @@ def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     form = KeyForm(request.POST)
     if not form.is_valid():
         return show(
-            request, "console/keys.html", _context(visitor, form), part="console/parts/key_form.html", status=422
+            request,
+            "console/keys.html",
+            _context(visitor, form),
+            part="console/parts/key_form.html",
+            status=422,
         )
     try:
         key, text = key_create(
@@ -52,8 +58,18 @@ def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
         if not is_fragment(request):
             return refused(request, reverse("console:keys"), error)
         form.add_error(None, error.message)
-        return show(request, "console/keys.html", _context(visitor, form), part="console/parts/key_form.html", status=422)
-    context = _context(visitor, KeyForm()) | {"new_key": key, "new_text": text, "in_dialog": is_fragment(request)}
+        return show(
+            request,
+            "console/keys.html",
+            _context(visitor, form),
+            part="console/parts/key_form.html",
+            status=422,
+        )
+    context = _context(visitor, KeyForm()) | {
+        "new_key": key,
+        "new_text": text,
+        "in_dialog": is_fragment(request),
+    }
     models = list(model_list(org=visitor.org)[:1])
     context["snippets"] = snippets(models[0].ref, key=text) if models else []
     return private(show(request, "console/key_created.html", context, part="console/parts/key_created.html"))
@@ -64,7 +80,13 @@ def _context(visitor: Visitor, form: KeyForm) -> dict[str, object]:
     rows = list(key_list(org=visitor.org)[:SHOWN])
     return {
         "form": form,
-        "live": [key for key in rows if key.revoked_at is None and not (key.expires_at and key.expires_at <= moment)],
-        "past": [key for key in rows if key.revoked_at is not None or (key.expires_at and key.expires_at <= moment)],
+        "live": [
+            key
+            for key in rows
+            if key.revoked_at is None and not (key.expires_at and key.expires_at <= moment)
+        ],
+        "past": [
+            key for key in rows if key.revoked_at is not None or (key.expires_at and key.expires_at <= moment)
+        ],
         "may_write": visitor.may("keys.write"),
     }

@@ -67,7 +67,9 @@ def organisation(request: HttpRequest, visitor: Visitor, organisation_id: str) -
                 data={"amount_picousd": str(amount)},
             )  # fmt: skip
         target = reverse("console:operator-organisation", args=[org.id])
-        return done(request, target, "The credit is granted." if granted else "This credit was granted before.")
+        return done(
+            request, target, "The credit is granted." if granted else "This credit was granted before."
+        )
     context = {
         "org": org,
         "form": form,
@@ -89,7 +91,9 @@ def prices(request: HttpRequest, visitor: Visitor) -> HttpResponse:
             model_price_publish(
                 model=models[form.cleaned_data["model"]], actor=visitor.actor, **form.per_token_picousd()
             )
-            return done(request, reverse("console:operator-prices"), "The price is in force for new requests.")
+            return done(
+                request, reverse("console:operator-prices"), "The price is in force for new requests."
+            )
         except (KindlingError, BillingError) as error:
             form.add_error(None, str(error))
     versions: list[Any] = list(price_list()[:VERSIONS])

@@ -61,7 +61,9 @@ async def run(request: HttpRequest) -> HttpResponseBase:
     if not visitor.may("playground.use"):
         return _refusal(403, "role", "Your role does not allow the playground.")
     if len(request.body) > MAX_BODY_BYTES:
-        return _refusal(413, "request_too_large", "The conversation is too long for the playground; clear it.")
+        return _refusal(
+            413, "request_too_large", "The conversation is too long for the playground; clear it."
+        )
     try:
         fields = json.loads(request.body)
     except ValueError:
@@ -77,7 +79,9 @@ async def run(request: HttpRequest) -> HttpResponseBase:
         response = StreamingHttpResponse(_relay(upstream), content_type=upstream.content_type)
         response["X-Accel-Buffering"] = "no"
     else:
-        response = HttpResponse(await upstream.body(), status=upstream.status, content_type=upstream.content_type)
+        response = HttpResponse(
+            await upstream.body(), status=upstream.status, content_type=upstream.content_type
+        )
     response["Cache-Control"] = "no-store"
     response["X-Kindling-Request"] = upstream.request_id
     return response
@@ -142,7 +146,8 @@ def _choices(visitor: Visitor) -> list[dict[str, Any]]:
     models = list(model_list(org=visitor.org))
     prices = current_prices(model.id for model in models)
     by_id = {
-        model.id: {"ref": model.ref, "base": "", "context": model.context_length} | _price(prices.get(model.id))
+        model.id: {"ref": model.ref, "base": "", "context": model.context_length}
+        | _price(prices.get(model.id))
         for model in models
     }
     adapters = [

@@ -1,4 +1,4 @@
-"""Upload an adapter. With scripts the browser talks to the control API; without, one plain form brings the files here."""
+"""Upload an adapter: with scripts over the control API, without them by one plain form that ends here."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -49,7 +49,7 @@ def _resumed(visitor: Visitor, adapter_id: str) -> Any:
 
 def _receive(request: HttpRequest, visitor: Visitor, form: UploadForm) -> HttpResponse:
     files: list[UploadedFile] = form.cleaned_data["files"]
-    archive = next((file for file in files if file.name.lower().endswith(".zip")), None)
+    archive = next((file for file in files if str(file.name).lower().endswith(".zip")), None)
     claims = [] if archive else [{"name": file.name, "size_bytes": file.size} for file in files]
     adapter = adapter_create(
         org=visitor.org,

@@ -16,7 +16,7 @@ from kindling_platform.adapters.selectors import adapter_list
 from kindling_platform.catalog.selectors import model_list
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.pagination import page_get
-from kindling_platform.keys.selectors import key_list
+from kindling_platform.keys.selectors import key_name_map
 from kindling_platform.usage.selectors import (
     UsageSum,
     usage_by,
@@ -26,6 +26,7 @@ from kindling_platform.usage.selectors import (
 )
 
 BREAKDOWNS = (("model", "Model"), ("adapter", "Adapter"), ("key", "API key"))
+REQUEST_FILTERS = ("model_id", "adapter_id", "key_id", "finish")
 CSV_COLUMNS = (
     "request_id", "finished_at", "model_name", "adapter_id", "key_id", "finish", "billable",
     "prompt_tokens", "cached_tokens", "completion_tokens",
@@ -49,7 +50,10 @@ def usage(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     start, end = span.bounds()
     by_step = {row.group: row for row in usage_by(org=visitor.org, group=span.step, start=start, end=end)}
     chart = bar_chart(
-        [(_label(moment, span), by_step[moment].cost_picousd if moment in by_step else 0) for moment in span.steps()]
+        [
+            (_label(moment, span), by_step[moment].cost_picousd if moment in by_step else 0)
+            for moment in span.steps()
+        ]
     )
     context = {
         "span": span, "spans": SPANS, "by": by, "breakdowns": BREAKDOWNS, "chart": chart,
@@ -65,7 +69,9 @@ def usage_csv(request: HttpRequest, visitor: Visitor) -> StreamingHttpResponse:
     """Every request of the span, written while it is read."""
     span = span_from(request.GET)
     response = StreamingHttpResponse(_csv(visitor, span), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="kindling-usage-{visitor.org.slug}-{span.key}.csv"'
+    response["Content-Disposition"] = (
+        f'attachment; filename="kindling-usage-{visitor.org.slug}-{span.key}.csv"'
+    )
     response["X-Accel-Buffering"] = "no"
     return response
 
@@ -74,12 +80,18 @@ def usage_csv(request: HttpRequest, visitor: Visitor) -> StreamingHttpResponse:
 def requests(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Single requests, newest first: who, what, how much; never what was said."""
     rows = usage_event_list(org=visitor.org)
-    filters = {name: request.GET[name] for name in ("model_id", "adapter_id", "key_id", "finish") if request.GET.get(name)}
+    filters = {name: request.GET[name] for name in REQUEST_FILTERS if request.GET.get(name)}
+    order, cursor = ("finished_at", "request_id"), request.GET.get("cursor", "")
     try:
-        found = page_get(rows.filter(**filters), order=("finished_at", "request_id"), cursor=request.GET.get("cursor", ""))
+        found = page_get(rows.filter(**filters), order=order, cursor=cursor)
     except KindlingError:
-        found = page_get(rows.filter(**filters), order=("finished_at", "request_id"))
-    context = {"events": found.rows, "next": found.next_cursor, "filters": filters, "finish": filters.get("finish", "")}
+        found = page_get(rows.filter(**filters), order=order)
+    context = {
+        "events": found.rows,
+        "next": found.next_cursor,
+        "filters": filters,
+        "finish": filters.get("finish", ""),
+    }
     return show(request, "console/requests.html", context)
 
 
@@ -96,11 +108,12 @@ def _cost_parts(event: Any, price: Any) -> list[tuple[str, int, int, int]]:
     if price is None or not event.billable:
         return []
     fresh = event.prompt_tokens - event.cached_tokens
-    return [
-        ("Prompt", fresh, price.input_picousd, fresh * price.input_picousd),
-        ("Prompt, cached", event.cached_tokens, price.cached_input_picousd, event.cached_tokens * price.cached_input_picousd),
-        ("Answer", event.completion_tokens, price.output_picousd, event.completion_tokens * price.output_picousd),
+    counted = [
+        ("Prompt", fresh, price.input_picousd),
+        ("Prompt, cached", event.cached_tokens, price.cached_input_picousd),
+        ("Answer", event.completion_tokens, price.output_picousd),
     ]
+    return [(label, tokens, each, tokens * each) for label, tokens, each in counted]
 
 
 def _label(moment: Any, span: Span) -> str:
@@ -112,17 +125,21 @@ def _lines(visitor: Visitor, by: str, sums: list[UsageSum]) -> list[Line]:
         names = {model.id: model.ref for model in model_list(org=visitor.org)}
         rest = "a model that is gone"
     elif by == "adapter":
-        names = {adapter.id: adapter.ref for adapter in adapter_list(org=visitor.org)[:500]} | {"": "base model"}
+        names = {adapter.id: adapter.ref for adapter in adapter_list(org=visitor.org)[:500]} | {
+            "": "base model"
+        }
         rest = "deleted adapters"
     else:
-        names = {key.id: key.name for key in key_list(org=visitor.org)[:500]}
-        rest = "Playground"
+        names = key_name_map(org=visitor.org)
+        rest = "a key that is gone"
+    # One line per name: the playground makes a key every few minutes, and all are called the same.
+    named: dict[str, list[UsageSum]] = {}
+    for row in sums:
+        named.setdefault(names.get(row.group, rest), []).append(row)
     lines = [
-        Line(names[row.group], row, f"{by}_id={row.group}" if row.group else "") for row in sums if row.group in names
+        Line(name, _sum(rows), f"{by}_id={rows[0].group}" if len(rows) == 1 and rows[0].group else "")
+        for name, rows in named.items()
     ]
-    others = [row for row in sums if row.group not in names]
-    if others:
-        lines.append(Line(rest, _sum(others), f"{by}_id={others[0].group}" if len(others) == 1 else ""))
     return sorted(lines, key=lambda line: line.sums.cost_picousd, reverse=True)
 
 

@@ -19,6 +19,7 @@ from kindling_platform.common.clock import now
 register = template.Library()
 CENT_PICOUSD = PICO_PER_USD // 100
 SIZE_UNITS = ("B", "kB", "MB", "GB", "TB")
+COUNT_UNITS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
 AGES = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (30 * 86400, 86400, "d"))
 
 
@@ -90,8 +91,9 @@ def count(number: int | None) -> SafeString | str:
     value = int(number)
     if abs(value) < 10_000:
         return f"{value:,}"
-    short = f"{value / 1e9:.1f}B" if value >= 10**9 else f"{value / 1e6:.1f}M" if value >= 10**6 else f"{value / 1e3:.1f}k"
-    return format_html('<span title="{}">{}</span>', f"{value:,}", short.replace(".0", ""))
+    unit, name = next((unit, name) for unit, name in COUNT_UNITS if abs(value) >= unit)
+    short = f"{value / unit:.1f}".removesuffix(".0")
+    return format_html('<span title="{}">{}{}</span>', f"{value:,}", short, name)
 
 
 @register.filter
@@ -100,7 +102,9 @@ def size(number: int | None) -> str:
     value, unit = float(number or 0), 0
     while value >= 1000 and unit < len(SIZE_UNITS) - 1:
         value, unit = value / 1000, unit + 1
-    return f"{value:.0f} {SIZE_UNITS[unit]}" if unit == 0 or value >= 100 else f"{value:.1f} {SIZE_UNITS[unit]}"
+    return (
+        f"{value:.0f} {SIZE_UNITS[unit]}" if unit == 0 or value >= 100 else f"{value:.1f} {SIZE_UNITS[unit]}"
+    )
 
 
 @register.filter
@@ -117,7 +121,10 @@ def ago(moment: datetime | None) -> SafeString | str:
             text = "just now" if distance < 2 else f"{text} ago" if seconds > 0 else f"in {text}"
             break
     return format_html(
-        '<time datetime="{}" title="{} UTC">{}</time>', moment.isoformat(), f"{moment:%Y-%m-%d %H:%M:%S}", text
+        '<time datetime="{}" title="{} UTC">{}</time>',
+        moment.isoformat(),
+        f"{moment:%Y-%m-%d %H:%M:%S}",
+        text,
     )
 
 

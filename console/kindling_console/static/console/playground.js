@@ -12,7 +12,8 @@ const lanes = Object.fromEntries([...form.querySelectorAll("[data-lane]")].map((
 }]));
 const placeholder = lanes.a.log.querySelector(".pg-empty")?.cloneNode(true);
 const RECEIPT_TRIES = 40;
-const RECEIPT_WAIT_MS = 250;
+const RECEIPT_FIRST_MS = 700;
+const RECEIPT_WAIT_MS = 300;
 const FIXES = {
   insufficient_credit: "Ask the operator for credit, or shorten the prompt and the longest answer.",
   no_replica: "No engine is ready for this model. It may be starting: try again in some seconds.",
@@ -148,7 +149,7 @@ function draft(stats, tokens) {
 async function receipt(lane, stats, requestId, outcome) {
   const url = form.dataset.receipt.replace("REQUEST", requestId);
   for (let attempt = 0; attempt < RECEIPT_TRIES; attempt += 1) {
-    await new Promise((resolve) => setTimeout(resolve, RECEIPT_WAIT_MS));
+    await new Promise((resolve) => setTimeout(resolve, attempt ? RECEIPT_WAIT_MS : RECEIPT_FIRST_MS));
     const reply = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
     if (!reply?.ok) continue;
     const row = await reply.json();
@@ -255,6 +256,7 @@ function showCode() {
   document.getElementById("pg-code-dialog").showModal();
 }
 
+if (matchMedia("(max-width: 1080px)").matches) form.querySelector(".pg-settings").open = false;
 for (const button of [compare, clear, code]) button.hidden = false;
 form.addEventListener("submit", (event) => { event.preventDefault(); run(); });
 message.addEventListener("keydown", (event) => {

@@ -1,0 +1,96 @@
+"""The operator: who uses what, credit that is granted once, prices as versions, letters that were kept."""
+
+import re
+
+import pytest
+from django.core.mail import send_mail
+from django.urls import reverse
+
+from kindling_billing.models import PriceVersion
+from kindling_billing.selectors import balance_get
+from kindling_console_world import Member, World
+from kindling_platform.audit.models import AuditEvent
+
+
+def grant_id(member: Member, url: str) -> str:
+    found = re.search(r'name="grant_id" value="([^"]+)"', member.client.get(url).content.decode())
+    assert found
+    return found[1]
+
+
+def test_organisations_show_balance_and_usage(world: World, member: Member):
+    world.use(member, requests=2)
+    html = world.operator.client.get("/console/operator/organisations/").content.decode()
+    assert member.org.slug in html
+    assert "$0.999994" in html
+    assert "The books balance" in html
+    found = world.operator.client.get("/console/operator/organisations/", {"q": "nobody"}).content.decode()
+    assert "No organisation matches" in found
+
+
+def test_credit_is_granted_once_per_form(world: World, member: Member):
+    url = reverse("console:operator-organisation", args=[member.org.id])
+    form = {"amount": "$1,000.50", "memo": "For testing", "grant_id": grant_id(world.operator, url)}
+    before = balance_get(owner_id=member.org.id).picousd
+    for _ in range(2):
+        assert world.operator.client.post(url, form).status_code == 303
+    assert balance_get(owner_id=member.org.id).picousd - before == 1_000_500_000_000_000
+    assert AuditEvent.objects.filter(action="credit.grant", target=member.org.id).count() == 1
+    assert "For testing" in member.client.get("/console/billing/").content.decode()
+
+
+@pytest.mark.parametrize("amount", ["", "0", "-5", "ten", "NaN", "Infinity", "1e30", "1000001"])
+def test_odd_amounts_are_refused(world: World, member: Member, amount: str):
+    url = reverse("console:operator-organisation", args=[member.org.id])
+    before = balance_get(owner_id=member.org.id)
+    reply = world.operator.client.post(url, {"amount": amount, "grant_id": grant_id(world.operator, url)})
+    assert reply.status_code == 422
+    assert balance_get(owner_id=member.org.id) == before
+
+
+def test_a_price_is_a_new_version(world: World, member: Member):
+    form = {"model": world.model.id, "input": "0.2", "cached_input": "0.1", "output": "$0.80"}
+    assert world.operator.client.post("/console/operator/prices/", form).status_code == 303
+    first, second = PriceVersion.objects.filter(sku=world.model.id).order_by("created_at")
+    assert (first.input_picousd, second.input_picousd) == (100_000, 200_000)
+    assert (second.cached_input_picousd, second.output_picousd) == (100_000, 800_000)
+    assert "$0.80" in member.client.get("/console/catalog/").content.decode()
+    # Requests that were admitted under the old price keep it.
+    (request_id,) = world.use(member)
+    html = member.client.get(reverse("console:request", args=[request_id])).content.decode()
+    assert "$0.000003000000" in html
+
+
+@pytest.mark.parametrize("price", ["", "-1", "free", "0.0000001", "99999999999"])
+def test_odd_prices_are_refused(world: World, price: str):
+    form = {"model": world.model.id, "input": price, "cached_input": "0", "output": "0"}
+    assert world.operator.client.post("/console/operator/prices/", form).status_code == 422
+    assert PriceVersion.objects.filter(sku=world.model.id).count() == 1
+
+
+def test_letters_that_were_kept_can_be_read(world: World, member: Member, settings, tmp_path):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    settings.EMAIL_FILE_PATH = str(tmp_path)
+    send_mail(
+        "Your password",
+        "Follow http://testserver/accounts/password/reset/key/abc/",
+        None,
+        [member.user.email],
+    )
+    listed = world.operator.client.get("/console/operator/mail/")
+    assert listed["Cache-Control"] == "no-store"
+    html = listed.content.decode()
+    assert "Your password" in html
+    assert member.user.email in html
+    address = re.search(r'href="(/console/operator/mail/[^"]+/)"', html)
+    assert address
+    letter = world.operator.client.get(address[1]).content.decode()
+    assert 'href="http://testserver/accounts/password/reset/key/abc/"' in letter
+    for odd in ("..", "..%2F..%2Fsecrets", "none-0"):
+        assert world.operator.client.get(f"/console/operator/mail/{odd}/").status_code == 404
+
+
+def test_the_fleet_shows_every_replica(world: World):
+    html = world.operator.client.get("/console/operator/fleet/").content.decode()
+    assert "http://127.0.0.1:9" in html
+    assert f"{world.deployment.id}-g1-r0" in html

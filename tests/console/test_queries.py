@@ -1,0 +1,53 @@
+"""How many queries a page takes does not grow with what it shows."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from kindling_console_world import Member, World
+
+# Session, user, membership, and for whole pages balance and stand-ins are in each.
+PINNED = {
+    "home": 17, "home-live": 15, "catalog": 9, "adapters": 8, "keys": 6, "usage": 9, "requests": 6, "billing": 9,
+    "deployments": 7, "playground": 9,
+}  # fmt: skip
+PINNED_OPERATOR = {
+    "operator-organisations": 10,
+    "operator-prices": 8,
+    "operator-fleet": 8,
+    "operator-mail": 5,
+}
+
+
+def count(member: Member, name: str) -> int:
+    with CaptureQueriesContext(connection) as seen:
+        assert member.client.get(reverse(f"console:{name}")).status_code == 200
+    return len(seen)
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_pages(world: World, member: Member, name: str):
+    fill(world, member, 1)
+    few = count(member, name)
+    fill(world, member, 5)
+    assert count(member, name) == few
+    assert few == PINNED[name]
+
+
+@pytest.mark.parametrize("name", PINNED_OPERATOR)
+def test_operator_pages(world: World, name: str):
+    fill(world, world.member(), 1)
+    few = count(world.operator, name)
+    for _ in range(3):
+        fill(world, world.member(), 1)
+    assert count(world.operator, name) == few
+    assert few == PINNED_OPERATOR[name]
+
+
+def fill(world: World, member: Member, times: int) -> None:
+    for _ in range(times):
+        suffix = len(world.offsets) + sum(world.offsets.values())
+        adapter = world.adapter(member, name=f"adapter-{suffix}")
+        world.use(member, adapter=adapter)
+        world.use(member, finish="error")

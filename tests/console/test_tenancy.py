@@ -1,0 +1,112 @@
+"""Nobody sees, by any address of the console, what belongs to another organisation."""
+
+import pytest
+from django.urls import URLPattern, get_resolver, reverse
+
+from kindling_console_world import Member, World
+
+# Addresses with nobody's object in them.
+OPEN = {
+    "home", "home-live", "account", "theme", "catalog", "adapters", "adapter-upload", "keys", "playground",
+    "playground-run", "usage", "usage-csv", "requests", "billing", "deployments", "operator-organisations",
+    "operator-prices", "operator-fleet", "operator-mail",
+}  # fmt: skip
+
+READ_ONLY = {
+    "model",
+    "adapter",
+    "adapter-report",
+    "playground-receipt",
+    "request",
+    "deployment",
+    "operator-letter",
+}
+
+
+def console_urls() -> dict[str, URLPattern]:
+    (console,) = [
+        found for found in get_resolver().url_patterns if getattr(found, "app_name", "") == "console"
+    ]
+    return {str(pattern.name): pattern for pattern in console.url_patterns}
+
+
+@pytest.fixture
+def theirs(world: World) -> dict[str, list[str]]:
+    """Arguments that lead to another organisation's things, by the name of the address."""
+    other = world.member("grace")
+    adapter = world.adapter(other)
+    (request_id,) = world.use(other, adapter=adapter)
+    world.model.organisation, world.model.is_public = other.org, False
+    world.model.save()
+    world.deployment.organisation = other.org
+    world.deployment.save()
+    key = other.key()
+    return {
+        "model": [other.org.slug, world.model.name],
+        "adapter": [adapter.id],
+        "adapter-report": [adapter.id],
+        "adapter-delete": [adapter.id],
+        "key-revoke": [key.id],
+        "playground-receipt": [request_id],
+        "request": [request_id],
+        "deployment": [world.deployment.id],
+        "deployment-action": [world.deployment.id, "stop"],
+        "operator-organisation": [other.org.id],
+        "operator-letter": ["any-0"],
+    }
+
+
+def test_every_address_is_known_to_this_test(theirs: dict[str, list[str]]):
+    assert set(console_urls()) == OPEN | set(theirs)
+
+
+def test_what_belongs_to_others_does_not_exist(member: Member, theirs: dict[str, list[str]]):
+    for name, args in theirs.items():
+        url = reverse(f"console:{name}", args=args)
+        # Of an operator's page even its existence is nobody's business, so the role speaks first.
+        expected = 403 if name.startswith("operator-") else 404
+        seen = {"POST": member.client.post(url).status_code}
+        if name != "deployment-action":
+            seen["GET"] = member.client.get(url).status_code
+            seen["GET part"] = member.client.get(url, headers={"HX-Request": "true"}).status_code
+        if name in READ_ONLY:
+            assert seen.pop("POST") == 405, name
+        assert set(seen.values()) == {expected}, (name, seen)
+
+
+def test_lists_hold_nothing_of_others(world: World, member: Member):
+    other = world.member("grace")
+    adapter = world.adapter(other, name="secret-adapter")
+    key = other.key("secret-key")
+    world.use(other, adapter=adapter, key_id=key.id)
+    for name in OPEN - {"theme", "playground-run"}:
+        if name.startswith("operator-"):
+            continue
+        reply = member.client.get(reverse(f"console:{name}"))
+        text = b"".join(reply) if reply.streaming else reply.content
+        for hidden in (other.org.slug, other.user.email, adapter.name, key.name, key.id):
+            assert hidden.encode() not in text, (name, hidden)
+
+
+def test_a_request_filter_cannot_reach_others(world: World, member: Member):
+    other = world.member("grace")
+    key = other.key()
+    (request_id,) = world.use(other, key_id=key.id)
+    reply = member.client.get(reverse("console:requests"), {"key_id": key.id})
+    assert request_id not in reply.content.decode()
+
+
+def test_signed_out_visitors_are_led_to_the_sign_in_page(world: World, client):
+    for name in OPEN - {"theme", "playground-run"}:
+        reply = client.get(reverse(f"console:{name}"))
+        assert reply.status_code == 302, name
+        assert reply["Location"].startswith("/accounts/login/?next=/console/"), name
+
+
+def test_a_part_of_a_page_leads_the_whole_page_to_signing_in(world: World, client):
+    reply = client.get(
+        reverse("console:home-live"),
+        headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/console/"},
+    )
+    assert reply.status_code == 204
+    assert reply["HX-Redirect"] == "/accounts/login/?next=/console/"
