@@ -62,7 +62,7 @@ def test_the_front_loads_no_torch_and_neither_process_spins(engine: EngineProces
     before = [cpu_s(engine.pid), cpu_s(engine.core_pid)]
     time.sleep(1)
     assert [cpu_s(engine.pid) - before[0], cpu_s(engine.core_pid) - before[1]] == pytest.approx(
-        [0, 0], abs=0.03
+        [0, 0], abs=0.05
     )
 
 

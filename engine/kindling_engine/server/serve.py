@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 EXIT_OK = 0
 EXIT_START_FAILED = 1
 EXIT_CORE_DIED = 70
-DRAIN_WITHIN_S = 10.0
+# Whoever stops us waits ten seconds; what is then still running needs time for its last words.
+DRAIN_WITHIN_S = 7.5
 
 
 def serve(options: ServeOptions) -> int:
