@@ -59,8 +59,6 @@ OBSERVATIONS = {
     "deployments.replica_forget": "an observation",
     "deployments.event_add": "a deployment's own log",
     "adapters.adapter_file_put": "bytes of an upload whose creation and completion are audited",
-    "adapters.file_receive": "the inner part of adapter_file_put",
-    "adapters.adapter_uploading_get": "reads",
     "adapters.adapter_validation_postpone": "a worker's lease",
     "catalog.hub_download": "files on the disk; entering them is audited",
     "catalog.model_import_hub": "hub_download and model_import",

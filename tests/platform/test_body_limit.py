@@ -48,10 +48,12 @@ async def test_a_body_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch
 async def test_uploads_may_be_larger(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(body_limit, "UPLOAD_BYTES", 8 * MEGABYTE)
     path = "/api/v1/adapters/adp_1/files/adapter_model.safetensors"
-    fits = await send(path, content=chunks(6), headers={"Authorization": "Bearer nonsense"})
+    fits = await send(path, content=b"x" * 6 * MEGABYTE, headers={"Authorization": "Bearer nonsense"})
     assert fits.status_code == 401
-    larger = await send(path, content=chunks(9))
+    larger = await send(path, content=b"x" * 9 * MEGABYTE)
     assert larger.status_code == 413
+    form = await send("/console/adapters/upload", content=chunks(9))
+    assert form.status_code == 413
 
 
 @pytest.mark.parametrize("length", ["abc", "-1", "9" * 40])

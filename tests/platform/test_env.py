@@ -64,7 +64,7 @@ def test_reading_them_needs_no_django():
 def test_a_database_url_in_all_its_parts():
     found = database_settings(GOOD["KINDLING_DATABASE_URL"])
     assert (found["NAME"], found["USER"], found["PASSWORD"]) == ("kindling", "u", "p@ss")
-    assert (found["HOST"], found["PORT"], found["OPTIONS"]) == ("db", "5433", {"sslmode": "require"})
+    assert (found["HOST"], found["PORT"], found["OPTIONS"]["sslmode"]) == ("db", "5433", "require")
     with pytest.raises(ValueError, match="postgresql"):
         database_settings("mysql://x")
 

@@ -2,30 +2,28 @@
 
 from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypedDict
 
 from django.db import IntegrityError, transaction
 
 from kindling_platform.accounts.actor import SYSTEM, Actor
 from kindling_platform.accounts.models import Organisation, User
-from kindling_platform.adapters.early_check import base_shape, early_report, report_json
 from kindling_platform.adapters.files import CONFIG, WEIGHTS, file_accepted, size_checked
+from kindling_platform.adapters.guards import adapter_locked, adapter_uploading_get, rejected
 from kindling_platform.adapters.models import Adapter, AdapterFile
+from kindling_platform.adapters.receiving import file_receive
 from kindling_platform.adapters.selectors import adapter_get
 from kindling_platform.adapters.storage import (
     room_checked,
     upload_discard,
-    upload_folder,
     upload_idle_s,
     upload_locked,
-    upload_write,
 )
 from kindling_platform.audit.services import audit_record
 from kindling_platform.catalog.models import Model
 from kindling_platform.catalog.selectors import model_get
 from kindling_platform.common.clock import now
-from kindling_platform.common.errors import KindlingError, not_found
+from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.jobs import enqueue
 from kindling_platform.common.slugs import name_checked
 
@@ -112,44 +110,6 @@ def adapter_file_put(
         )
 
 
-def file_receive(
-    *,
-    adapter: Adapter,
-    folder: Path,
-    name: str,
-    blocks: Iterable[bytes],
-    actor: Actor,
-    offset: int,
-    total_bytes: int | None,
-    part_bytes: int | None,
-) -> AdapterFile:
-    """`adapter_file_put` for a caller who holds the upload's lock."""
-    if not file_accepted(name):
-        raise KindlingError("file_not_expected", f"{name} is not needed; leave it out.", param="name")
-    file = _file(adapter, name, total_bytes)
-    if total_bytes == 0:
-        raise KindlingError("empty_file", f"{name} is empty.", param="name")
-    if total_bytes is not None and total_bytes != file.size_bytes:
-        text = f"{name} was announced with {file.size_bytes:,} bytes, not {total_bytes:,}."
-        raise KindlingError("range_mismatch", text, 416, param="name")
-    if offset > file.received_bytes:
-        text = f"{name} has {file.received_bytes:,} bytes; go on from there."
-        raise KindlingError("range_mismatch", text, 416, param="name")
-    limit = file.size_bytes if part_bytes is None else min(file.size_bytes, offset + part_bytes)
-    try:
-        upload_write(folder / name, offset=offset, blocks=blocks, limit_bytes=limit)
-    finally:
-        # What arrived before a connection broke is kept; a deleted upload has no file any more.
-        if (folder / name).exists():
-            file.received_bytes = (folder / name).stat().st_size
-            file.save(update_fields=["received_bytes"])
-    adapter_uploading_get(org=adapter.organisation, adapter_id=adapter.id)
-    if file.received_bytes == 0:
-        raise KindlingError("empty_file", f"No bytes of {name} came in.", param="name")
-    _check_early(adapter, actor)
-    return file
-
-
 def adapter_complete(*, org: Organisation, adapter_id: str, actor: Actor) -> Adapter:
     """Say that all files are there; validation begins. Twice is the same as once.
 
@@ -161,11 +121,11 @@ def adapter_complete(*, org: Organisation, adapter_id: str, actor: Actor) -> Ada
         return adapter
     # Under the lock nobody writes, and whoever comes after sees the new state.
     with upload_locked(adapter.id), transaction.atomic():
-        adapter = _locked(org, adapter.id)
+        adapter = adapter_locked(org=org, adapter_id=adapter.id)
         if adapter.state in COMPLETED:
             return adapter
         if adapter.state == Adapter.State.REJECTED:
-            raise _rejected(adapter)
+            raise rejected(adapter)
         files = {file.name: file for file in adapter.files.all()}
         missing = [name for name in (CONFIG, WEIGHTS) if not _is_whole(files.get(name))]
         if missing:
@@ -188,7 +148,7 @@ def adapter_delete(*, org: Organisation, adapter_id: str, actor: Actor) -> None:
     Raises:
         KindlingError: not_found.
     """
-    adapter = _locked(org, adapter_id)
+    adapter = adapter_locked(org=org, adapter_id=adapter_id)
     _mark_deleted(adapter, actor)
 
 
@@ -248,40 +208,6 @@ def adapter_validation_postpone(*, adapter_id: str, token: str, reason: str) -> 
     )
 
 
-def _check_early(adapter: Adapter, actor: Actor) -> None:
-    files = list(adapter.files.all())
-    report = early_report(
-        upload_folder(adapter.id),
-        {file.name: file.size_bytes for file in files},
-        {file.name: file.received_bytes for file in files},
-        base_shape(adapter.base),
-    )
-    failed = next((finding for finding in report.findings if finding.level == "fail"), None)
-    if failed is None:
-        return
-    with transaction.atomic():
-        row = _locked(adapter.organisation, adapter.id)
-        row.state, row.report = Adapter.State.REJECTED, report_json(report)
-        sentence = f"{failed.message} {failed.fix}".strip()
-        row.error_code, row.error, row.reason = failed.check, sentence[:500], sentence[:300]
-        row.save()
-        audit_record(
-            actor=actor,
-            action="adapter.rejected",
-            target=row.id,
-            organisation_id=row.organisation_id,
-            data={"code": failed.check},
-        )
-    upload_discard(adapter_id=adapter.id)
-    raise _rejected(row)
-
-
-def _rejected(adapter: Adapter) -> KindlingError:
-    return KindlingError(
-        "adapter_rejected", adapter.error, 409, param=adapter.error_code, details=adapter.report
-    )
-
-
 def _make_way(org: Organisation, name: str, actor: Actor) -> None:
     existing = (
         Adapter.objects.for_org(org)
@@ -313,52 +239,6 @@ def _exists(org: Organisation, name: str) -> KindlingError:
         409,
         param="name",
     )
-
-
-def _locked(org: Organisation, adapter_id: str) -> Adapter:
-    adapter: Adapter | None = (
-        Adapter.objects.for_org(org)
-        .select_for_update()
-        .filter(id=adapter_id)
-        .exclude(state=Adapter.State.DELETED)
-        .first()
-    )
-    if adapter is None:
-        raise not_found("adapter")
-    return adapter
-
-
-def adapter_uploading_get(*, org: Organisation, adapter_id: str) -> Adapter:
-    """An adapter that takes files.
-
-    Raises:
-        KindlingError: not_found, adapter_rejected, not_uploading.
-    """
-    adapter: Adapter | None = (
-        Adapter.objects.for_org(org)
-        .select_related("base__organisation", "organisation")
-        .filter(id=adapter_id)
-        .exclude(state=Adapter.State.DELETED)
-        .first()
-    )
-    if adapter is None:
-        raise not_found("adapter")
-    if adapter.state == Adapter.State.REJECTED:
-        raise _rejected(adapter)
-    if adapter.state != Adapter.State.UPLOADING:
-        raise KindlingError(
-            "not_uploading", "This adapter is complete; create a new one to upload again.", 409
-        )
-    return adapter
-
-
-def _file(adapter: Adapter, name: str, total_bytes: int | None) -> AdapterFile:
-    file = adapter.files.filter(name=name).first()
-    if file is not None:
-        return file
-    if total_bytes is None:
-        raise KindlingError("file_not_expected", f"{name} was not announced; send its size.", param="name")
-    return AdapterFile.objects.create(adapter=adapter, name=name, size_bytes=size_checked(name, total_bytes))
 
 
 def _is_whole(file: AdapterFile | None) -> bool:

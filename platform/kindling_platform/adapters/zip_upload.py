@@ -6,9 +6,10 @@ from kindling_platform.accounts.actor import Actor
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.adapters.archive import archive_open, archive_read
 from kindling_platform.adapters.files import LIMITS_BYTES
+from kindling_platform.adapters.guards import adapter_uploading_get
 from kindling_platform.adapters.models import Adapter
+from kindling_platform.adapters.receiving import file_receive
 from kindling_platform.adapters.selectors import adapter_get
-from kindling_platform.adapters.services import adapter_uploading_get, file_receive
 from kindling_platform.adapters.storage import room_checked, upload_locked, upload_write
 
 ZIP = "upload.zip"

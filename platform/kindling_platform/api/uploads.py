@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from django.db import connection
 from rest_framework.request import Request
 
+from kindling_platform.common.bodies import SCOPE_KEY, Body
 from kindling_platform.common.errors import KindlingError
 
 BLOCK_BYTES = 256 * 1024
@@ -46,6 +48,14 @@ def part_of(request: Request) -> Part:
 
 def blocks_of(request: Request) -> Iterator[bytes]:
     """The raw body, block by block."""
-    stream = request._request
-    while block := stream.read(BLOCK_BYTES):
+    plain = request._request
+    stream: Body = getattr(plain, "scope", {}).get(SCOPE_KEY, plain)
+    while block := _read(stream):
         yield block
+
+
+def _read(stream: Body) -> bytes:
+    # A client may take an hour; the connection to the database serves others in the meantime.
+    if not connection.in_atomic_block:
+        connection.close()
+    return stream.read(BLOCK_BYTES)

@@ -5,7 +5,9 @@ import os
 from django.core.asgi import get_asgi_application
 
 from kindling_platform.config.body_limit import BodyLimit
+from kindling_platform.config.body_stream import StreamUploads
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kindling_platform.config.settings")
 
-application = BodyLimit(get_asgi_application())  # type: ignore[arg-type]  # Django's own scope types are narrower
+# Django's own types of scope and send are narrower than the protocol's.
+application = BodyLimit(StreamUploads(get_asgi_application()))  # type: ignore[arg-type]

@@ -3,6 +3,9 @@
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+# Requests run in threads that come and go, so connections live in a pool of the process and not in its threads.
+POOL = {"min_size": 0, "max_size": 16, "timeout": 10, "max_idle": 120}
+
 
 def database_settings(url: str) -> dict[str, Any]:
     """The entry of DATABASES for `postgresql://user:password@host:port/name?option=…`."""
@@ -16,7 +19,7 @@ def database_settings(url: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
-        "OPTIONS": dict(parse_qsl(parts.query)),
-        "CONN_MAX_AGE": 60,
+        "OPTIONS": {**dict(parse_qsl(parts.query)), "pool": POOL},
+        "CONN_MAX_AGE": 0,
         "CONN_HEALTH_CHECKS": True,
     }
