@@ -76,13 +76,14 @@ class Supervisor:
             servers.wait_ready()
             if first:
                 notes.append("(made anew)")
+        # Loading the web server takes as long as preparing the database, and needs no table yet.
+        self._add("web", web_child(self.home, env))
         with self.progress.step("schema, operator, starter model"):
             facts = preparation_run(self.home)
             self._tend()
         with self.progress.step("web, gateway, worker, clock"):
             self._add("worker", worker_child(self.home))
             self._add("beat", beat_child(self.home))
-            self._add("web", web_child(self.home, env))
             local_url = f"http://{_reachable(env.host)}:{env.port}"
             self._wait_for_web(local_url)
         with self.progress.step(f"engine with {facts['model']}"):
