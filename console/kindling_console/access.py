@@ -67,7 +67,7 @@ def page(
     allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
 
     def guard(view: View[P]) -> Guarded[P]:
-        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if request.method not in allowed:
                 return HttpResponseNotAllowed(sorted(allowed))
             visitor = visitor_of(request)

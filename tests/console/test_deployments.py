@@ -10,7 +10,8 @@ from kindling_console_world import Member, World
     ("state", "words"),
     [
         ("pending", "A worker takes it up"), ("starting", "reads the weights"), ("live", "It answers requests."),
-        ("degraded", "being brought back"), ("stopped", "Start it to serve again."), ("failed", "tried again by itself"),
+        ("degraded", "being brought back"), ("stopped", "Start it to serve again."),
+        ("failed", "tried again by itself"),
     ],
 )  # fmt: skip
 def test_each_state_says_what_comes_next(world: World, member: Member, state: str, words: str):

@@ -1,5 +1,6 @@
 """The catalog: models to call, and one model's page."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -47,7 +48,7 @@ def catalog(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     prices = current_prices(model.id for model in everything)
     live_ids = {d.model_id for d in deployment_list_visible(org=visitor.org) if d.state == "live"}
     cards = [Card(model, prices.get(model.id), model.id in live_ids) for model in everything]
-    filters = {
+    filters: dict[str, tuple[bool, Callable[[Card], bool]]] = {
         f"the search for “{query}”": (bool(query), lambda card: _matches(card.model, query)),
         "“LoRA-ready”": (lora, lambda card: card.model.lora_ready),
         "“Live now”": (live, lambda card: card.is_live),

@@ -1,0 +1,174 @@
+"""The playground talks to the real gateway as a customer would, and keeps its key to itself."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection
+from django.test import AsyncClient
+
+from kindling_billing.selectors import balance_get
+from kindling_billing.services import credit_grant
+from kindling_console import playground_keys
+from kindling_console_world import Member, World, make_world
+from kindling_fake_engine import Behaviour, FakeEngine
+from kindling_gateway import GatewayServer, eventually, gateway_env
+from kindling_platform.deployments.models import Replica
+from kindling_platform.gateway.app import create_app
+from kindling_platform.keys.models import ApiKey
+
+pytestmark = pytest.mark.django_db(transaction=True)
+RUN = "/console/playground/run/"
+ASK = {"model": "kindling/spark", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 8}
+
+
+@dataclass(slots=True)
+class Scene:
+    """A customer in front of the playground, with the gateway and an engine behind it."""
+
+    world: World
+    member: Member
+    engine: FakeEngine
+    client: AsyncClient
+
+    async def run(self, **fields):
+        return await self.client.post(RUN, json.dumps(ASK | fields), content_type="application/json")
+
+
+@pytest.fixture
+def backend(db, settings) -> Iterator[FakeEngine]:
+    playground_keys._kept.clear()
+    parts = urlsplit(gateway_env().database_url)
+    url = urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
+    with FakeEngine() as engine, GatewayServer(create_app(gateway_env(database_url=url))) as gateway:
+        settings.KINDLING_GATEWAY_URL = gateway.url
+        yield engine
+
+
+@pytest.fixture
+async def scene(backend: FakeEngine) -> AsyncIterator[Scene]:
+    world = await sync_to_async(make_world)()
+    member = await sync_to_async(world.member)("ada")
+    await Replica.objects.aupdate(url=backend.url)
+    client = AsyncClient()
+    await client.aforce_login(member.user)
+    yield Scene(world, member, backend, client)
+
+
+async def chunks(reply) -> list[dict]:
+    text = b"".join([piece async for piece in reply.streaming_content]).decode()
+    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+
+
+async def test_an_answer_streams_with_its_usage_and_request_id(scene: Scene):
+    reply = await scene.run(temperature=0.5, seed="", unknown="dropped")
+    assert reply.status_code == 200
+    assert reply["Content-Type"].startswith("text/event-stream")
+    assert reply["Cache-Control"] == "no-store"
+    seen = await chunks(reply)
+    assert "".join(c["choices"][0]["delta"].get("content", "") for c in seen if c["choices"])
+    assert seen[-1]["usage"]["completion_tokens"] == 8
+
+    (received,) = scene.engine.received
+    assert received.id == reply["X-Kindling-Request"]
+    # The customer's organisation asks, with what the page knows to ask for and nothing else.
+    assert received.headers["x-kindling-tenant"] == scene.member.org.id
+    assert received.body["temperature"] == 0.5
+    assert {"seed", "unknown"} & set(received.body) == set()
+
+
+async def test_one_short_lived_key_serves_many_answers(scene: Scene):
+    for _ in range(3):
+        await chunks(await scene.run())
+    (key,) = [key async for key in ApiKey.objects.filter(organisation=scene.member.org)]
+    assert (key.kind, key.scopes) == ("playground", ["inference"])
+    assert 0 < (key.expires_at - key.created_at).total_seconds() <= 600
+
+
+async def test_a_revoked_key_is_replaced_without_a_word(scene: Scene):
+    await chunks(await scene.run())
+    await ApiKey.objects.filter(organisation=scene.member.org).aupdate(revoked_at="2026-01-01T00:00Z")
+    # The gateway may know the key for another second; no answer fails, before or after.
+    async with asyncio.timeout(5):
+        while await ApiKey.objects.filter(organisation=scene.member.org).acount() == 1:
+            assert (await chunks(await scene.run()))[-1]["usage"]
+
+
+async def test_leaving_stops_the_engine(scene: Scene):
+    scene.engine.behaviour = Behaviour(tokens=2000, delay_s=0.02)
+    reply = await scene.run(max_tokens=400)
+    # A server cancels the task that sends when its client is gone.
+    sending = asyncio.create_task(chunks(reply))
+    await asyncio.to_thread(eventually, lambda: scene.engine.active)
+    await asyncio.sleep(0.1)
+    sending.cancel()
+    await asyncio.to_thread(eventually, lambda: not scene.engine.active)
+    assert scene.engine.records[-1]["completion_tokens"] < 400
+
+
+async def test_refusals_of_the_gateway_arrive_as_they_are(scene: Scene):
+    unknown = await scene.run(model="kindling/none")
+    assert unknown.status_code == 404
+    assert json.loads(unknown.content)["error"]["code"] == "model_not_found"
+
+    def spend() -> None:
+        balance = balance_get(owner_id=scene.member.org.id).picousd
+        scene.world.use(scene.member, prompt_tokens=balance // 100_000 - 5)
+
+    await sync_to_async(spend)()
+    await sync_to_async(credit_grant)(
+        owner_id=scene.member.org.id, amount_picousd=1, source_id="test:dust", memo="Dust", actor_id="test"
+    )
+    broke = await scene.run()
+    assert broke.status_code == 402
+    assert json.loads(broke.content)["error"]["code"] == "insufficient_credit"
+
+
+async def test_a_gateway_that_is_gone_is_a_sentence(scene: Scene, settings):
+    settings.KINDLING_GATEWAY_URL = "http://127.0.0.1:9"
+    reply = await scene.run()
+    assert reply.status_code == 502
+    assert "Try again" in json.loads(reply.content)["error"]["message"]
+
+
+async def test_strangers_viewers_and_nonsense_are_refused(scene: Scene):
+    assert (await AsyncClient().post(RUN, "{}", content_type="application/json")).status_code == 401
+    assert (await scene.client.post(RUN, "[", content_type="application/json")).status_code == 400
+    assert (await scene.client.post(RUN, "[]", content_type="application/json")).status_code == 400
+    assert (await scene.client.get(RUN)).status_code == 405
+    strict = AsyncClient(enforce_csrf_checks=True)
+    await strict.aforce_login(scene.member.user)
+    assert (await strict.post(RUN, "{}", content_type="application/json")).status_code == 403
+    await sync_to_async(scene.member.role)("viewer")
+    assert (await scene.run()).status_code == 403
+    assert scene.engine.received == []
+
+
+async def test_without_scripts_a_post_answers_in_whole(scene: Scene):
+    form = {"model": "kindling/spark", "message": "Hello!", "system": "Be kind.", "max_tokens": "8"}
+    reply = await scene.client.post("/console/playground/", form)
+    html = reply.content.decode()
+    assert reply.status_code == 200
+    assert 'class="msg is-model"' in html
+    assert f"/console/usage/requests/{scene.engine.received[0].id}/" in html
+    assert scene.engine.received[0].body["messages"][0] == {"role": "system", "content": "Be kind."}
+
+    wrong = await scene.client.post("/console/playground/", form | {"model": "kindling/none"})
+    assert wrong.status_code == 422
+    assert "There is no such model." in wrong.content.decode()
+
+
+async def test_the_receipt_appears_when_the_request_is_booked(scene: Scene):
+    reply = await scene.run()
+    await chunks(reply)
+    url = f"/console/playground/receipt/{reply['X-Kindling-Request']}/"
+    assert (await scene.client.get(url)).status_code == 404
+    (request_id,) = await sync_to_async(scene.world.use)(scene.member)
+    booked = (await scene.client.get(f"/console/playground/receipt/{request_id}/")).json()
+    assert booked["cost_exact_usd"] == "0.000003000000"
+    assert (booked["first_token_ms"], booked["tokens_per_s"]) == (20, 100.0)
+    assert booked["balance"] == "$0.999997"
