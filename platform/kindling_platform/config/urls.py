@@ -5,7 +5,6 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import include, path
 
-from kindling_platform.api.docs import docs_page
 from kindling_platform.config.admin_site import register_all
 
 
@@ -27,7 +26,7 @@ urlpatterns = [
     path("console/", include("kindling_console.urls")),
     path("accounts/", include("allauth.urls")),
     path("api/", include("kindling_platform.api.urls")),
-    path("docs", docs_page, name="docs"),
+    path("docs", include("kindling_platform.api.docs_urls")),
     path("admin/", admin.site.urls),
 ]
 handler403 = "kindling_console.pages.errors.forbidden"
