@@ -3,18 +3,21 @@
 import http.client
 import json
 import struct
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
-import uvicorn
 
 from kindling_engine.starter import ADAPTER_PATHS
 from kindling_people import Customer, make_customer, make_model, make_operator
 from kindling_platform.adapters.storage import upload_folder
+from kindling_platform.embedded.ports import hold_port
 from kindling_tenant import poll
+from kindling_worker import worker_env
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -22,19 +25,31 @@ CONTENT = {name: (ADAPTER_PATHS["intent"] / name).read_bytes() for name in (CONF
 MEGABYTE = 1024 * 1024
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    """The web process as it is served, in a thread."""
-    from kindling_platform.config.asgi import application
+@pytest.fixture(scope="module")
+def url(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The web process as it is served, on the test database."""
+    hold = hold_port()
+    with (tmp_path_factory.mktemp("web") / "log").open("wb") as log:
+        command = [sys.executable, "-m", "uvicorn", "kindling_platform.config.asgi:application"]
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(hold.port), "--lifespan", "off"],
+            env=worker_env(), stdout=log, stderr=log,
+        )  # fmt: skip
+        address = f"http://127.0.0.1:{hold.port}"
+        try:
+            poll(lambda: answers(address), bool, seconds=30, every=0.1)
+            yield address
+        finally:
+            process.kill()
+            process.wait()
+            hold.release()
 
-    config = uvicorn.Config(application, host="127.0.0.1", port=0, lifespan="off", log_level="warning")  # type: ignore[arg-type]
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    poll(lambda: server.started, bool, seconds=10, every=0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(address + "/healthz").status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 @pytest.fixture

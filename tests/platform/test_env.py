@@ -62,11 +62,13 @@ def test_reading_them_needs_no_django():
 
 
 def test_a_database_url_in_all_its_parts():
-    found = database_settings(GOOD["KINDLING_DATABASE_URL"])
+    found = database_settings(GOOD["KINDLING_DATABASE_URL"], pooled=False)
     assert (found["NAME"], found["USER"], found["PASSWORD"]) == ("kindling", "u", "p@ss")
-    assert (found["HOST"], found["PORT"], found["OPTIONS"]["sslmode"]) == ("db", "5433", "require")
+    assert (found["HOST"], found["PORT"], found["OPTIONS"]) == ("db", "5433", {"sslmode": "require"})
+    pooled = database_settings(GOOD["KINDLING_DATABASE_URL"], pooled=True)
+    assert (pooled["CONN_MAX_AGE"], pooled["OPTIONS"]["sslmode"]) == (0, "require")
     with pytest.raises(ValueError, match="postgresql"):
-        database_settings("mysql://x")
+        database_settings("mysql://x", pooled=False)
 
 
 def test_mail_goes_to_a_server_or_into_files(tmp_path: Path):
