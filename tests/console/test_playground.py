@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import connection, connections
 from django.test import AsyncClient
 
 from kindling_billing.selectors import balance_get
@@ -57,6 +57,8 @@ async def scene(backend: FakeEngine) -> AsyncIterator[Scene]:
     client = AsyncClient()
     await client.aforce_login(member.user)
     yield Scene(world, member, backend, client)
+    # Or the thread that asked for this test keeps its connection, and the database cannot be dropped.
+    await sync_to_async(connections.close_all)()
 
 
 async def chunks(reply) -> list[dict]:

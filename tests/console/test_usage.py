@@ -5,6 +5,7 @@ import io
 from datetime import timedelta
 
 import pytest
+from django.db import connections
 from django.test import AsyncClient
 from django.urls import reverse
 
@@ -121,6 +122,7 @@ async def test_the_csv_holds_every_request_and_the_exact_sum():
     assert {row["request_id"] for row in rows} == set(ids)
     assert sum(int(row["cost_picousd"]) for row in rows) == 7 * EACH_PICOUSD
     assert rows[0]["cost_usd"] == "0.000003000000"
+    await sync_to_async(connections.close_all)()
 
 
 def test_a_cell_that_a_spreadsheet_would_run_is_defused():

@@ -16,8 +16,9 @@ from kindling_engine.starter import ADAPTER_PATHS, SPARK_PATH
 from kindling_engine.starter.chat import chat_render
 from kindling_engine.starter.corpus import corpus_documents, corpus_hash
 from kindling_engine.starter.evaluate import answer_generate, base_accuracy, intent_accuracy
-from kindling_engine.starter.templates.support import HELD_OUT, MESSAGES
+from kindling_engine.starter.templates.support import FINAL, HELD_OUT, MESSAGES
 from kindling_engine.starter.templates.toolcalls import TOOLS, tool_schema
+from kindling_engine.starter.tokenizer import tokenizer_train
 
 USER = {"role": "user", "content": "Hello!"}
 CALL = {
@@ -104,6 +105,12 @@ def test_tool_call_marks_are_single_and_survive_decoding(tokenizer):
     assert tokenizer.decode(ids, skip_special_tokens=True) == "<tool_call></tool_call>"
 
 
+def test_a_fresh_tokenizer_keeps_tool_calls_like_the_saved_one():
+    fresh = tokenizer_train(corpus_documents(seed=0, count=300))
+    text = '<tool_call>{"name": "get_time"}</tool_call>'
+    assert fresh.decode(fresh.encode(text).ids, skip_special_tokens=True) == text
+
+
 @pytest.mark.parametrize(
     ("messages", "tools"),
     [
@@ -135,7 +142,7 @@ def test_corpus_is_the_same_for_the_same_seed():
 
 def test_held_out_messages_are_not_in_the_training_list():
     trained = {one.lower().rstrip(".!?") for group in MESSAGES.values() for one in group}
-    assert not trained & {text.lower().rstrip(".!?") for text, _, _ in HELD_OUT}
+    assert not trained & {text.lower().rstrip(".!?") for text, _, _ in HELD_OUT + FINAL}
 
 
 def test_base_greets_and_says_what_it_is(base, tokenizer):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from kindling_engine.protocol.usage_log import UsageRecord, read_usage
 
+from kindling_engine.protocol.usage_log import UsageRecord, read_usage
 from kindling_stack import Stack
 
 
