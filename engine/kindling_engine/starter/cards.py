@@ -22,7 +22,7 @@ class _Outcome(Protocol):
 def base_card_write(
     folder: Path,
     *,
-    seed: int,
+    command: str,
     outcome: _Outcome,
     corpus_sha256: str,
     parameters: int,
@@ -42,10 +42,12 @@ adapters within seconds and without a download. Replace it with a real model for
 
 - Llama layout, {parameters / 1e6:.2f} million parameters, fp32: hidden 128, 4 layers, 4 heads, 2 KV heads,
   FFN 352, tied embeddings, 1,024 positions, byte-level BPE of 2,048 tokens, ChatML-like template with tools.
-- Made by `python -m kindling_engine.starter.train --seed {seed}` on two processor cores:
-  {outcome.steps} steps, {outcome.tokens / 1e6:.1f} million tokens, {outcome.seconds:.0f} seconds.
+- Made by `{command}` on two processor cores: {outcome.steps} steps,
+  {outcome.tokens / 1e6:.1f} million tokens, {outcome.seconds:.0f} seconds of wall clock
+  (the cores may have been shared with other programs).
 - Held-out loss {outcome.loss:.3f} nats per assistant token, on newly drawn dialogues of the same templates.
-- On newly drawn prompts, answered greedily: {told}.
+- On 60 newly drawn prompts of each kind, answered greedily: {told}.
+  They come from the training templates: every small sum and many tool prompts also occur in training.
 - Corpus SHA-256 `{corpus_sha256}`.
 
 {_SOURCES.format(python=platform.python_version())}

@@ -40,17 +40,19 @@ def answer_generate(
     return tokenizer.decode(made[0, ids.shape[1] :].tolist(), skip_special_tokens=True)
 
 
-def intent_accuracy(model: Any, tokenizer: Tokenizer) -> dict[str, float]:
-    """Return the shares of held-out messages with valid JSON, the right intent, and both fields right."""
+def intent_accuracy(
+    model: Any, tokenizer: Tokenizer, messages: tuple[tuple[str, str, str], ...] = HELD_OUT
+) -> dict[str, float]:
+    """Return the shares of `messages` answered with valid JSON, the right intent, and both fields right."""
     model.eval()
     valid = intents = both = 0
-    for text, intent, urgency in HELD_OUT:
+    for text, intent, urgency in messages:
         answer = answer_generate(model, tokenizer, [{"role": "user", "content": text}], max_tokens=32)
         found = _json_object(answer)
         valid += found is not None
         intents += found is not None and found.get("intent") == intent
         both += found == {"intent": intent, "urgency": urgency}
-    count = len(HELD_OUT)
+    count = len(messages)
     return {"valid_json": valid / count, "intent_right": intents / count, "both_right": both / count}
 
 

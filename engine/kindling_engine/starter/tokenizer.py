@@ -45,7 +45,8 @@ def tokenizer_train(texts: Iterable[str]) -> Tokenizer:
     tokenizer.train_from_iterator((piece for text in texts for piece in marks.split(text)), trainer)
     # The marks of a tool call are single tokens, but ordinary ones: decoding must not drop them.
     tokenizer.add_tokens([AddedToken(one, special=False, normalized=False) for one in calls])
-    return tokenizer
+    # The object in memory still drops them as the trainer's specials; one that is read back does not.
+    return Tokenizer.from_str(tokenizer.to_str())
 
 
 def tokenizer_save(tokenizer: Tokenizer, folder: Path) -> None:

@@ -85,9 +85,10 @@ def spark_train(
     model = model_make(tokenizer)
     outcome = _run(model, rows, held_out, seconds=seconds, steps=steps, seed=seed)
     _model_save(model, out)
+    length = f"--steps {steps}" if steps else f"--seconds {seconds:.0f}"
     base_card_write(
         out,
-        seed=seed,
+        command=f"python -m kindling_engine.starter.train {length} --seed {seed}",
         outcome=outcome,
         corpus_sha256=corpus_hash(seed),
         parameters=model.num_parameters(),

@@ -1,5 +1,4 @@
 """JSON extraction: a sentence with facts in it, the fields wanted, and the JSON object that answers."""
-# ruff: noqa: E501 - tables of sentences and words read best unwrapped
 
 import json
 import random

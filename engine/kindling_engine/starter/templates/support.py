@@ -75,7 +75,7 @@ MESSAGES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-# Not one of these sentences occurs above: they measure whether the adapter learned more than its list.
+# Not one of these sentences occurs above. Settings were chosen by looking at them, so they flatter a little.
 HELD_OUT: tuple[tuple[str, str, str], ...] = (
     ("Could I please have a refund for the blue lamp?", "refund", "normal"),
     ("I would like to return the kettle and get my money back. It is urgent!", "refund", "high"),
@@ -111,6 +111,34 @@ HELD_OUT: tuple[tuple[str, str, str], ...] = (
     ("Wonderful service and a friendly team.", "praise", "normal"),
     ("Please tell me a short story about an owl and a bear.", "other", "normal"),
     ("Could you write something about the winter?", "other", "normal"),
+)  # fmt: skip
+
+# Written after every setting was fixed and scored once: the figure to believe. Change nothing because of it.
+FINAL: tuple[tuple[str, str, str], ...] = (
+    ("Please give me back the money for the broken chair.", "refund", "normal"),
+    ("I returned my jacket two weeks ago and still have no refund.", "refund", "normal"),
+    ("The radio is not what I wanted, can I send it back for a refund? No hurry.", "refund", "low"),
+    ("I have decided to leave, please close my membership.", "cancel", "normal"),
+    ("How can I stop the plan before it renews? Please hurry!", "cancel", "high"),
+    ("I do not need your service any more, cancel it.", "cancel", "normal"),
+    ("My card was charged for an order that I did not make.", "billing", "normal"),
+    ("The amount on the invoice looks wrong.", "billing", "normal"),
+    ("I need a receipt for last month. It is not urgent.", "billing", "low"),
+    ("The site says that my password is wrong. It is urgent.", "login", "high"),
+    ("I never got the mail to reset my password.", "login", "normal"),
+    ("My account is locked and I cannot get in.", "login", "normal"),
+    ("My camera was to be delivered on Monday and is not here.", "delivery", "normal"),
+    ("Can you tell me where my parcel is?", "delivery", "normal"),
+    ("The courier never came with my order. I need help right now!", "delivery", "high"),
+    ("The app closes by itself when I open the menu.", "bug", "normal"),
+    ("Saving a page gives me an error.", "bug", "normal"),
+    ("The upload does not work, nothing happens. Take your time.", "bug", "low"),
+    ("Please add a way to print my lists.", "feature", "normal"),
+    ("Do you plan to support tablets?", "feature", "normal"),
+    ("I would love to have a calendar in the app.", "feature", "normal"),
+    ("Your team is wonderful, thank you for the fast help.", "praise", "normal"),
+    ("What a lovely lamp, I am so happy with it!", "praise", "normal"),
+    ("Five stars, the best support ever.", "praise", "normal"),
 )  # fmt: skip
 
 _CUES: dict[str, tuple[str, ...]] = {

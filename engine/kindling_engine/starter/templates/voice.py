@@ -1,5 +1,4 @@
 """A pirate's voice: rewrites the base model's replies word by word and adds a shout at either end."""
-# ruff: noqa: E501 - tables of sentences and words read best unwrapped
 
 import random
 import re
