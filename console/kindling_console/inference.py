@@ -69,7 +69,8 @@ def gateway_url() -> str:
 def chat_body(fields: dict[str, Any], *, stream: bool) -> dict[str, Any]:
     """A request's body from what the page sent: known fields alone, nothing that is empty."""
     body = {name: fields[name] for name in CHAT_FIELDS if fields.get(name) not in (None, "", [])}
-    body["stream"] = stream
+    # A long conversation gets shorter answers rather than a refusal.
+    body |= {"stream": stream, "context_length_exceeded_behavior": "truncate"}
     if stream:
         body["stream_options"] = {"include_usage": True}
     return body

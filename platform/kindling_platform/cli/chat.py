@@ -21,7 +21,13 @@ def chat(
 ) -> None:
     """Talk to a model; the answer appears as it is generated."""
     client = Client()
-    body = {"model": model or _first_model(client), "max_tokens": max_tokens, "temperature": temperature}
+    body = {
+        "model": model or _first_model(client),
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        # A long talk gets shorter answers rather than a refusal.
+        "context_length_exceeded_behavior": "truncate",
+    }
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     if prompt:
         _ask(client, body, [*messages, {"role": "user", "content": " ".join(prompt)}])

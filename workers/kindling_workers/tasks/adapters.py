@@ -1,6 +1,7 @@
 """Wake-ups of the validation."""
 
 from kindling_platform.adapters.selectors import adapter_list_unvalidated
+from kindling_platform.adapters.services import upload_list_expire
 from kindling_workers.app import app
 from kindling_workers.ticks import tick
 from kindling_workers.validation import adapter_validate
@@ -22,3 +23,4 @@ def sweep() -> None:
             return
         for adapter_id in adapter_list_unvalidated():
             validate.apply_async(kwargs={"adapter_id": adapter_id}, expires=EXPIRES_S)
+        upload_list_expire()
