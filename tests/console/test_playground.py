@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
 import pytest
+import uvicorn
 from asgiref.sync import sync_to_async
+from django.core.asgi import get_asgi_application
 from django.db import connection, connections
 from django.test import AsyncClient
 
@@ -61,6 +65,31 @@ async def scene(backend: FakeEngine) -> AsyncIterator[Scene]:
     await sync_to_async(connections.close_all)()
 
 
+class DjangoServer:
+    """Django under uvicorn, as in production, in a thread."""
+
+    def __init__(self) -> None:
+        config = uvicorn.Config(
+            get_asgi_application(),
+            host="127.0.0.1",
+            port=0,
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        eventually(lambda: self._server.started, seconds=10)
+        return f"http://127.0.0.1:{self._server.servers[0].sockets[0].getsockname()[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+
 async def chunks(reply) -> list[dict]:
     text = b"".join([piece async for piece in reply.streaming_content]).decode()
     return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
@@ -110,6 +139,22 @@ async def test_leaving_stops_the_engine(scene: Scene):
     sending.cancel()
     await asyncio.to_thread(eventually, lambda: not scene.engine.active)
     assert scene.engine.records[-1]["completion_tokens"] < 400
+
+
+async def test_a_browser_that_leaves_a_real_server_stops_the_engine(scene: Scene):
+    scene.engine.behaviour = Behaviour(tokens=2000, delay_s=0.02)
+    await sync_to_async(scene.client.cookies.load)(f"csrftoken={'a' * 32}")
+    cookies = {name: morsel.value for name, morsel in scene.client.cookies.items()}
+    with DjangoServer() as url:
+        async with (
+            httpx.AsyncClient(base_url=url, cookies=cookies, headers={"X-CSRFToken": "a" * 32}) as browser,
+            browser.stream("POST", RUN, json=ASK | {"max_tokens": 400}) as reply,
+        ):
+            assert reply.status_code == 200
+            await anext(reply.aiter_bytes())
+            assert scene.engine.active
+        await asyncio.to_thread(eventually, lambda: not scene.engine.active)
+    assert 0 < scene.engine.records[-1]["completion_tokens"] < 400
 
 
 async def test_refusals_of_the_gateway_arrive_as_they_are(scene: Scene):

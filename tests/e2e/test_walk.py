@@ -1,0 +1,173 @@
+"""A new customer's first minutes, in a browser, on the whole stack; money to the last pico-dollar."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from kindling_browser import Visit
+
+pytestmark = [pytest.mark.stack, pytest.mark.browser]
+FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+ASK = "I was charged twice for my order"
+STOP_AT_FIRST_WORD = """
+() => {
+  const log = document.querySelector(".pg-log");
+  const watcher = new MutationObserver(() => {
+    if (!log.querySelector(".is-model .msg-text")?.textContent) return;
+    watcher.disconnect();
+    document.getElementById("pg-stop").click();
+  });
+  watcher.observe(log, { childList: true, subtree: true, characterData: true });
+}
+"""
+
+
+def create_key(visit: Visit) -> str:
+    page = visit.page
+    page.goto("/console/keys/")
+    page.get_by_label("Name").fill("laptop")
+    page.get_by_role("button", name="Create key").click()
+    dialog = page.get_by_role("dialog")
+    text = dialog.locator("#new-key-text").inner_text()
+    # It cannot be left behind unread.
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_visible()
+    dialog.get_by_label("I have stored it").check()
+    dialog.get_by_role("button", name="Done").click()
+    page.wait_for_url("**/console/keys/**")
+    expect(page.get_by_role("cell", name="laptop").first).to_be_visible()
+    assert text not in page.content()
+    return text
+
+
+def upload(visit: Visit, folder: Path, name: str) -> None:
+    page = visit.page
+    page.goto("/console/adapters/upload/")
+    page.get_by_label("Name").fill(name)
+    page.set_input_files("#id_files", [folder / file for file in FILES if (folder / file).exists()])
+    page.get_by_role("button", name="Upload adapter").click()
+    page.wait_for_url(re.compile(r"/console/adapters/adp_\w+/$"))
+    expect(page.get_by_role("heading", name="Ready to call")).to_be_visible(timeout=30_000)
+
+
+def ask(visit: Visit, text: str) -> int:
+    """Send a message; returns what the last answer cost once it is in the ledger, in pico-dollars."""
+    page = visit.page
+    booked = page.locator("[data-booked]")
+    before = booked.count()
+    page.get_by_label("Message").fill(text)
+    page.get_by_role("button", name="Send").click()
+    expect(booked).to_have_count(before + 1, timeout=20_000)
+    dollars = booked.last.get_attribute("data-booked") or ""
+    return int(dollars.replace(".", ""))
+
+
+def test_from_sign_up_to_a_paid_answer(visit: Callable[..., Visit], intent: Path):
+    me = visit()
+    page = me.page
+    me.sign_up("walker@example.com")
+    expect(page.get_by_text("0 of 4 done")).to_be_visible()
+    start = me.balance_picousd()
+    assert start == 10**12
+
+    key = create_key(me)
+
+    # A call from elsewhere ticks the list on the open page, without a reload.
+    page.goto("/console/")
+    expect(page.get_by_text("1 of 4 done")).to_be_visible()
+    called = httpx.post(
+        f"{me.url}/v1/chat/completions",
+        headers={"Authorization": f"Bearer {key}"},
+        json={
+            "model": "kindling/spark",
+            "messages": [{"role": "user", "content": "Hello!"}],
+            "max_tokens": 16,
+        },
+        timeout=60,
+    )
+    assert called.status_code == 200, called.text
+    expect(page.get_by_text("2 of 4 done")).to_be_visible(timeout=8_000)
+    after_call = me.balance_picousd()
+    expect(page.locator("[data-balance]")).to_have_text(f"${after_call / 10**12:.6f}", timeout=8_000)
+
+    upload(me, intent, "intent")
+    expect(page.get_by_text("0 failed", exact=True)).to_be_visible()
+
+    page.get_by_role("link", name="Try it").click()
+    expect(page.get_by_label("Model", exact=True)).to_have_value(f"{me.slug}/intent")
+    page.get_by_label("Temperature").fill("0")
+    cost = ask(me, ASK)
+    answer = json.loads(page.locator(".msg.is-model .msg-text").last.inner_text())
+    assert answer["intent"]
+    assert me.balance_picousd() == after_call - cost
+    expect(page.locator("[data-balance]")).to_have_text(f"${(after_call - cost) / 10**12:.6f}")
+
+    # Usage and ledger tell the same story as the wallet.
+    page.goto("/console/usage/?range=24h&by=adapter")
+    spent = (start - me.balance_picousd()) / 10**12
+    expect(page.locator(".tile-value").first).to_have_text(f"${spent:.6f}")
+    expect(page.get_by_role("link", name=f"{me.slug}/intent")).to_be_visible()
+    page.goto("/console/billing/")
+    expect(page.get_by_role("link", name="Usage of kindling/spark")).to_have_count(1)
+    page.get_by_role("link", name=f"Usage of {me.slug}/intent").click()
+    expect(page.get_by_role("heading", name="Request")).to_be_visible()
+    expect(page.locator("tfoot td").last).to_have_text(f"${cost / 10**12:.12f}")
+
+    # All four steps are done, so the list has gone.
+    page.goto("/console/")
+    expect(page.get_by_text("Get started")).to_have_count(0)
+
+
+def test_base_and_adapter_answer_side_by_side(visit: Callable[..., Visit], intent: Path):
+    me = visit()
+    me.sign_up("compare@example.com")
+    upload(me, intent, "intent")
+    page = me.page
+    page.goto("/console/playground/?model=kindling/spark")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_label("Compared with")).to_have_value(f"{me.slug}/intent")
+    assert "compare=" in page.url
+    page.get_by_label("Temperature").fill("0")
+    page.get_by_label("Message").fill(ASK)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("[data-booked]")).to_have_count(2, timeout=20_000)
+    left, right = (lane.inner_text() for lane in page.locator(".msg.is-model .msg-text").all())
+    assert "intent" in json.loads(right)
+    assert left != right
+
+
+def test_stopping_ends_the_request_at_once(visit: Callable[..., Visit]):
+    me = visit()
+    me.sign_up("stopper@example.com")
+    page = me.page
+    page.goto("/console/playground/")
+    # The model is quicker than a hand: the button is pressed as soon as the first word is there.
+    page.evaluate(STOP_AT_FIRST_WORD)
+    page.get_by_label("Message").fill("Tell me a story about a fox.")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("stopped by you")).to_be_visible(timeout=20_000)
+    (event,) = me.api("usage/requests")["data"]
+    # On a quick machine this model may have finished while the button was pressed; what was made is paid for.
+    assert event["finish"] in {"cancelled", "stop"}
+    assert event["completion_tokens"] > 0
+    assert me.balance_picousd() == 10**12 - int(event["cost_picousd"])
+
+
+def test_view_code_repeats_the_conversation(visit: Callable[..., Visit]):
+    me = visit()
+    me.sign_up("coder@example.com")
+    page = me.page
+    page.goto("/console/playground/")
+    page.get_by_label("Message").fill('It\'s "quoted"')
+    page.get_by_role("button", name="View code").click()
+    page.get_by_role("tab", name="Python").click()
+    code = page.locator("#code-pg-python").inner_text()
+    compile(code, "snippet", "exec")
+    assert 'model="kindling/spark"' in code
+    assert 'It\'s \\"quoted\\"' in code
+    assert "temperature=0.7" in code
