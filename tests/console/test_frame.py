@@ -1,5 +1,6 @@
 """What surrounds every page: policies in headers, error pages, vendored files as they came, readable colours."""
 
+import gzip
 import hashlib
 import json
 import re
@@ -50,6 +51,9 @@ def test_vendored_files_are_those_of_the_lock():
         assert hashlib.sha256(content).hexdigest() == entry["sha256"], entry["file"]
         assert (VENDOR / entry["licence_file"]).stat().st_size > 200
         named |= {entry["file"], entry["licence_file"]}
+        if "packed" in entry:
+            assert gzip.decompress((VENDOR / entry["packed"]).read_bytes()) == content
+            named.add(entry["packed"])
     assert {path.name for path in VENDOR.iterdir()} == named
 
 
@@ -78,6 +82,12 @@ def test_pages_ask_for_nothing_from_elsewhere(member: Member):
 def test_static_files_are_served(client: Client):
     for file in ("vendor/htmx.min.js", "console/tokens.css", "vendor/icons.svg"):
         assert client.get(f"/static/{file}").status_code == 200, file
+
+
+def test_the_large_sheet_travels_packed(client: Client):
+    reply = client.get("/static/vendor/tabler.min.css", headers={"Accept-Encoding": "gzip"})
+    assert reply["Content-Encoding"] == "gzip"
+    assert int(reply["Content-Length"]) < 100_000
 
 
 def luminance(colour: str) -> float:

@@ -51,7 +51,7 @@ def prepare(me: Visit, intent: Path) -> str:
 
 
 def test_pictures(visit: Callable[..., Visit], intent: Path, folder: Path):
-    me = visit(viewport=SIZES[""], device_scale_factor=1.5)
+    me = visit(viewport=SIZES[""], device_scale_factor=1.5, reduced_motion="reduce")
     adapter_url = prepare(me, intent)
     page = me.page
     page.goto("/console/playground/?model=kindling/spark&compare=lumen/intent")
@@ -62,7 +62,7 @@ def test_pictures(visit: Callable[..., Visit], intent: Path, folder: Path):
     for suffix, size in SIZES.items():
         page.set_viewport_size(size)
         for theme in ("", "-dark"):
-            page.emulate_media(color_scheme="dark" if theme else "light")
+            page.emulate_media(color_scheme="dark" if theme else "light", reduced_motion="reduce")
             page.evaluate("scrollTo(0, 0)")
             page.screenshot(path=folder / f"playground{theme}{suffix}.png")
 
@@ -71,7 +71,7 @@ def test_pictures(visit: Callable[..., Visit], intent: Path, folder: Path):
         for suffix, size in SIZES.items():
             page.set_viewport_size(size)
             for theme in ("", "-dark"):
-                page.emulate_media(color_scheme="dark" if theme else "light")
+                page.emulate_media(color_scheme="dark" if theme else "light", reduced_motion="reduce")
                 page.goto(address)
                 expect(page.locator(".state, .chart").first).to_be_attached()
                 page.screenshot(path=folder / f"{name}{theme}{suffix}.png")
