@@ -9,7 +9,7 @@ from django.urls import reverse
 from kindling_billing.selectors import balance_get
 from kindling_console.access import Visitor, visitor_of
 from kindling_console.navigation import nav_groups
-from kindling_platform.catalog.selectors import model_list
+from kindling_platform.catalog.selectors import model_list, model_list_public
 
 THEMES = ("light", "dark")
 
@@ -39,9 +39,8 @@ def _balance(visitor: Visitor | None) -> int | None:
 
 
 def _stand_ins(visitor: Visitor | None) -> list[Any]:
-    if visitor is None:
-        return []
-    return [model for model in model_list(org=visitor.org) if model.is_stand_in]
+    models = model_list(org=visitor.org) if visitor else model_list_public()
+    return [model for model in models if model.is_stand_in]
 
 
 def home_url() -> str:

@@ -48,7 +48,9 @@ class Visit:
 
     @classmethod
     def open(cls, browser: Browser, url: str, **options: Any) -> "Visit":
-        context = browser.new_context(base_url=url, **({"viewport": {"width": 1320, "height": 900}} | options))
+        context = browser.new_context(
+            base_url=url, **({"viewport": {"width": 1320, "height": 900}} | options)
+        )
         visit = cls(context, context.new_page(), url)
         visit.page.on("console", lambda message: visit._note(message))
         visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
@@ -82,4 +84,6 @@ class Visit:
         return int(self.api("balance")["balance_picousd"])
 
     def sideways_scroll_px(self) -> int:
-        return int(self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+        return int(
+            self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        )

@@ -14,6 +14,11 @@ def model_list(*, org: Organisation) -> OrgQuerySet:
     return rows.order_by("organisation__slug", "name")
 
 
+def model_list_public() -> OrgQuerySet:
+    """The models that everybody may use, also before signing in."""
+    return model_list_all().filter(is_public=True)
+
+
 def model_list_all() -> OrgQuerySet:
     """Every model of every organisation; for the operator."""
     return Model.objects.select_related("organisation").order_by("organisation__slug", "name")
