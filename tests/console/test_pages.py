@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from django.test import Client
 from django.urls import reverse
 
 from kindling_console_world import Member, World
@@ -83,3 +84,8 @@ def test_every_page_says_that_the_model_is_a_stand_in(world: World, member: Memb
     world.model.is_stand_in = False
     world.model.save()
     assert "is a stand-in" not in member.client.get(reverse("console:home")).content.decode()
+
+
+@pytest.mark.parametrize("name", ["account_login", "account_signup"])
+def test_the_entrance_says_so_too(world: World, client: Client, name: str):
+    assert "tiny stand-in" in client.get(reverse(name)).content.decode()
