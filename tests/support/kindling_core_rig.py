@@ -60,7 +60,7 @@ class Rig:
         return [message for message in self.sent if isinstance(message, kind)]
 
 
-def rig_make(model: Path, blobs: Path, **options) -> Rig:
+def rig_make(model: Path, blobs: Path, *, device: str = "cpu", **options) -> Rig:
     torch.set_num_threads(1)
     sent: list[ToFront] = []
     parts = parts_build(
@@ -69,7 +69,7 @@ def rig_make(model: Path, blobs: Path, **options) -> Rig:
             model=model,
             model_ref="kindling/tiny",
             blobs=blobs,
-            device="cpu",
+            device=device,
             **options,
         ),
         wake=lambda: None,
