@@ -113,14 +113,11 @@ def test_signing_out_and_in_again(visit: Callable[..., Visit]):
 def test_the_operator_grants_credit(visit: Callable[..., Visit], stack: Stack):
     customer = visit()
     customer.sign_up("granted@example.com")
-    made = stack.cli("reset-operator")
-    password = next(
-        word for line in made.stdout.splitlines() if "assword" in line for word in line.split()[-1:]
-    )
+    email, password = stack.operator_login()
     operator = visit()
     page = operator.page
     page.goto("/accounts/login/")
-    page.get_by_label("Email").fill("operator@kindling.local")
+    page.get_by_label("Email").fill(email)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
     page.goto("/console/operator/organisations/?q=granted")

@@ -64,14 +64,11 @@ def test_printed_line_works_as_it_stands(stack: Stack):
 
 
 def test_printed_login_works_and_a_reset_replaces_it(stack: Stack):
-    found = re.search(r"Operator\s+(\S+)\s+password (\S+)", stack.log.read_text())
-    assert found
-    assert signs_in(stack, found[1], found[2])
-    reset = stack.cli("reset-operator")
-    assert reset.returncode == 0, reset.stderr
-    password = reset.stdout.split()[-1]
-    assert signs_in(stack, found[1], password)
-    assert not signs_in(stack, found[1], found[2])
+    email, password = stack.operator_login()
+    assert signs_in(stack, email, password)
+    stack.operator_reset()
+    assert signs_in(stack, *stack.operator_login())
+    assert not signs_in(stack, email, password)
 
 
 def signs_in(stack: Stack, email: str, password: str) -> bool:

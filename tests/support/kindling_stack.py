@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -31,6 +32,7 @@ class Stack:
     env: dict[str, str]
     process: subprocess.Popen[bytes]
     log: Path
+    new_password: str = ""
 
     @property
     def state(self) -> dict[str, Any]:
@@ -40,6 +42,18 @@ class Stack:
     def api_key(self) -> str:
         """The operator's key, the one which the start prints."""
         return str(self.state["api_key"])
+
+    def operator_login(self) -> tuple[str, str]:
+        """The operator's address and password: the printed ones, or what a reset made of them since."""
+        found = re.search(r"Operator\s+(\S+)\s+password (\S+)", self.log.read_text())
+        assert found, "the start printed no login"
+        return found[1], self.new_password or found[2]
+
+    def operator_reset(self) -> None:
+        """Give the operator a new password, as somebody who lost the old one would."""
+        reset = self.cli("reset-operator")
+        assert reset.returncode == 0, reset.stderr
+        self.new_password = reset.stdout.split()[-1]
 
     def pid(self, child: str) -> int:
         return int(self.state["children"][child])
