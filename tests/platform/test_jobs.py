@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 from django.db import transaction
+from structlog.testing import capture_logs
 
 from kindling_platform.common import jobs
 from kindling_platform.config.env import load_env
@@ -44,7 +45,9 @@ def test_a_broker_that_is_away_does_not_fail_the_request(monkeypatch: pytest.Mon
     monkeypatch.setenv("KINDLING_REDIS_URL", "redis://127.0.0.1:9/0")
     jobs._client.cache_clear()
     try:
-        with transaction.atomic():
+        # Django would swallow an error after the commit; the note says that the sender itself dealt with it.
+        with capture_logs() as notes, transaction.atomic():
             jobs.enqueue("adapters.validate", adapter_id="adp_1")
     finally:
         jobs._client.cache_clear()
+    assert [(note["event"], note["task"]) for note in notes] == [("job.not_sent", "adapters.validate")]
