@@ -26,6 +26,28 @@ class Sampling(msgspec.Struct, frozen=True):
     logit_bias: dict[int, float] = {}
     ignore_eos: bool = False
     min_tokens: int = 0
+    typical_p: float = 1.0
+
+
+class Constraint(msgspec.Struct, frozen=True):
+    """What the answer's text must match. kind: json_object | json_schema | regex | lark; text is the schema as
+    JSON, the expression, or the grammar; empty for json_object.
+    """
+
+    kind: str
+    text: str = ""
+
+
+class Thinking(msgspec.Struct, frozen=True):
+    """Reasoning in front of the answer, closed by `end_ids`; `open` when the prompt has opened it already.
+
+    After `budget` tokens of reasoning the end is forced; −1 sets no bound.
+    """
+
+    start_ids: list[int]
+    end_ids: list[int]
+    budget: int = -1
+    open: bool = True
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True):
@@ -45,7 +67,10 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Submit(msgspec.Struct, tag=True):
-    """Start a request. It may make min(max_tokens, grant) tokens; logprobs −1 means none."""
+    """Start a request. It may make min(max_tokens, grant) tokens; logprobs −1 means none.
+
+    `prompt_logprobs` asks the same of the prompt's own tokens, all but the first.
+    """
 
     id: str
     prompt_ids: list[int]
@@ -57,6 +82,20 @@ class Submit(msgspec.Struct, tag=True):
     grant: int = 16
     sampling: Sampling = Sampling()
     logprobs: int = -1
+    prompt_logprobs: int = -1
+    constraint: Constraint | None = None
+    thinking: Thinking | None = None
+
+
+class Embed(msgspec.Struct, tag=True):
+    """Turn a text into one vector."""
+
+    id: str
+    prompt_ids: list[int]
+    adapter: str = ""
+    salt: str = ""
+    tenant: str = ""
+    priority: int = 0
 
 
 class SetGrant(msgspec.Struct, tag=True):
@@ -121,6 +160,20 @@ class StepItem(msgspec.Struct):
     cached_tokens: int = 0
     queue_ms: float = 0.0
     parked: bool = False
+    prompt_logprobs: list[TokenLogprobs | None] | None = None
+
+
+class Embedded(msgspec.Struct, tag=True):
+    """The answer to Embed: `values` is the vector as little-endian float32, not normalised; empty on an error."""
+
+    id: str
+    values: bytes = b""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    finish: str = "stop"
+    error_code: str = ""
+    error: str = ""
+    queue_ms: float = 0.0
 
 
 class Step(msgspec.Struct, tag=True):
@@ -167,8 +220,8 @@ class Stats(msgspec.Struct, tag=True):
     free_blocks: int
 
 
-ToCore = Submit | SetGrant | Cancel | LoadAdapter | ListAdapters
-ToFront = CoreReady | CoreFailed | Step | AdapterLoaded | AdapterList | Stats
+ToCore = Submit | Embed | SetGrant | Cancel | LoadAdapter | ListAdapters
+ToFront = CoreReady | CoreFailed | Step | Embedded | AdapterLoaded | AdapterList | Stats
 
 _encoder = msgspec.msgpack.Encoder()
 _to_core = msgspec.msgpack.Decoder(ToCore)
