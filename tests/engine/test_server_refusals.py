@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kindling_engine.server.chat_body import chat_body_read
+from kindling_engine.server.completion_body import completion_body_read
 from kindling_engine.server.errors import ApiError
 from kindling_engine.server.model_text import ModelText, model_text_load
-from kindling_engine.server.request_body import ModelFacts, chat_body_read, completion_body_read
+from kindling_engine.server.request_common import ModelFacts
 from kindling_engine.starter import SPARK_PATH
 from kindling_fake_core import Bench, fake_bench
 

@@ -37,7 +37,7 @@ from kindling_engine.server.app import create_app
 from kindling_engine.server.core_link import CoreLink
 from kindling_engine.server.front import Front
 from kindling_engine.server.model_text import ModelText, model_text_load
-from kindling_engine.server.request_body import ModelFacts
+from kindling_engine.server.request_common import ModelFacts
 from kindling_engine.server.usage import UsageBook
 from kindling_engine.starter import SPARK_PATH
 

@@ -12,7 +12,7 @@ from kindling_engine.server.errors import ApiError, engine_unavailable
 from kindling_engine.server.generation import Generation, TaskSet
 from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.output_text import OutputText
-from kindling_engine.server.request_body import GenerationRequest, ModelFacts
+from kindling_engine.server.request_common import GenerationRequest, ModelFacts
 from kindling_engine.server.usage import UsageBook
 
 MAX_OPEN_REQUESTS = 1024
@@ -61,6 +61,8 @@ class Front:
             grant=request.max_tokens if headers.grant is None else headers.grant,
             sampling=request.sampling,
             logprobs=request.logprobs,
+            constraint=request.constraint,
+            thinking=request.thinking,
         )
         generation = Generation(
             core=self.core,

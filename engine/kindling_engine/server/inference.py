@@ -6,17 +6,16 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from kindling_engine.protocol.headers import EngineHeaders, HeaderError, parse_headers
+from kindling_engine.server.chat_body import chat_body_read
+from kindling_engine.server.chat_reply import ChatReply
+from kindling_engine.server.completion_body import completion_body_read
+from kindling_engine.server.completion_reply import CompletionReply
 from kindling_engine.server.errors import ApiError, invalid_value
 from kindling_engine.server.generation import Generation, Piece
 from kindling_engine.server.keys import FRONT
 from kindling_engine.server.model_text import ModelText
-from kindling_engine.server.replies import Reply, error_event
-from kindling_engine.server.request_body import (
-    GenerationRequest,
-    ModelFacts,
-    chat_body_read,
-    completion_body_read,
-)
+from kindling_engine.server.reply import Reply, error_event
+from kindling_engine.server.request_common import GenerationRequest, ModelFacts
 
 STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 # So long may a client take to read what lies before it.
@@ -42,7 +41,7 @@ async def _answer(request: web.Request, read_body: ReadBody) -> web.StreamRespon
     try:
         # The status depends on how the first step goes, so nothing is sent before it.
         first = await generation.advance()
-        reply = Reply(asked, generation, front.text)
+        reply: Reply = (ChatReply if asked.chat else CompletionReply)(asked, generation, front.text)
         extra = {"x-kindling-ignored": ",".join(asked.ignored)} if asked.ignored else {}
         if asked.stream:
             return await _stream(request, generation, reply, first, extra)
@@ -67,7 +66,7 @@ async def _stream(
     request: web.Request, generation: Generation, reply: Reply, piece: Piece, extra: dict[str, str]
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={**STREAM_HEADERS, **extra})
-    out = [reply.role_event()]
+    out = [reply.first_event()]
     try:
         await response.prepare(request)
         while True:

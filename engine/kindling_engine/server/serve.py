@@ -17,7 +17,7 @@ from kindling_engine.server.core_process import CoreProcess, core_start
 from kindling_engine.server.front import LAST_WORDS_WITHIN_S, Front
 from kindling_engine.server.model_text import ModelText, ModelTextError, model_text_load
 from kindling_engine.server.options import ServeOptions
-from kindling_engine.server.request_body import ModelFacts
+from kindling_engine.server.request_common import ModelFacts
 from kindling_engine.server.usage import UsageBook
 
 logger = logging.getLogger(__name__)

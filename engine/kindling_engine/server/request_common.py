@@ -1,0 +1,90 @@
+"""What the bodies of chat and plain completions come to, and the steps that both take on the way."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from kindling_engine.protocol.ipc import Constraint, Sampling, Thinking
+from kindling_engine.server.errors import ApiError, invalid_value
+from kindling_engine.server.json_body import json_object_parse
+from kindling_engine.server.model_text import ModelText, TextTooLongError
+from kindling_engine.server.sampling_fields import CommonFields
+
+# Bodies above this are parsed in a thread.
+INLINE_BODY_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a request is checked against."""
+
+    ref: str
+    context_length: int
+    vocab_size: int
+    eos_ids: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """A checked request. ``logprobs`` −1 is none, else the number of alternatives."""
+
+    chat: bool
+    model: str
+    prompt_ids: list[int]
+    max_tokens: int
+    sampling: Sampling
+    stops: tuple[str, ...]
+    stream: bool
+    logprobs: int
+    ignored: tuple[str, ...]
+    constraint: Constraint | None = None
+    thinking: Thinking | None = None
+
+
+async def body_object(raw: bytes) -> dict[str, Any]:
+    """The body as an object; large ones are parsed in a thread."""
+    if len(raw) <= INLINE_BODY_BYTES:
+        return json_object_parse(raw)
+    return await asyncio.to_thread(json_object_parse, raw)
+
+
+async def prompt_encode(
+    text: ModelText, prompt: str, field: str, facts: ModelFacts, *, add_special_tokens: bool
+) -> list[int]:
+    """Token ids of a prompt. Errors: `context_length_exceeded` where it cannot fit however it is encoded."""
+    try:
+        return await text.encode(
+            prompt, add_special_tokens=add_special_tokens, context_length=facts.context_length
+        )
+    except TextTooLongError:
+        raise prompt_too_long(field, f"{len(prompt)} characters", facts) from None
+
+
+def output_limit(
+    common: CommonFields, prompt_tokens: int, facts: ModelFacts, *, default: int | None, prompt_field: str
+) -> int:
+    """Tokens the answer may have. Errors: 400 when prompt and answer do not fit the context."""
+    if not prompt_tokens:
+        raise invalid_value(prompt_field, f"{prompt_field} holds no text.")
+    room = facts.context_length - prompt_tokens
+    if room < 1:
+        raise prompt_too_long(prompt_field, f"{prompt_tokens} tokens", facts)
+    if common.max_tokens is not None and common.max_tokens > room and not common.shorten:
+        raise ApiError(
+            400,
+            "context_length_exceeded",
+            f"The prompt has {prompt_tokens} tokens and max_tokens asks for {common.max_tokens} more; together they "
+            f"may be at most {facts.context_length}. Ask for at most {room}, shorten the "
+            "prompt, or set context_length_exceeded_behavior to truncate.",
+            param="max_tokens",
+        )
+    return min(room, common.max_tokens or default or room)
+
+
+def prompt_too_long(field: str, size: str, facts: ModelFacts) -> ApiError:
+    return ApiError(
+        400,
+        "context_length_exceeded",
+        f"The prompt has {size}; this model takes {facts.context_length} tokens, prompt and answer together.",
+        param=field,
+    )
