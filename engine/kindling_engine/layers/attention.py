@@ -1,51 +1,40 @@
 """Attention over paged KV: one dispatch point and the torch reference behind it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows, PrefillRows, additive
+
+__all__ = [
+    "AttentionFunction",
+    "AttentionInputs",
+    "AttentionSpec",
+    "DecodeRows",
+    "LayerCache",
+    "PrefillRows",
+    "attention_for",
+    "bidirectional_attention",
+    "paged_attention_reference",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeRows:
-    """The first ``count`` tokens of the step: one token each of ``count`` requests.
+class AttentionSpec:
+    """One layer's attention.
 
-    ``pages [count · width]`` are the requests' blocks, padded with block 0; ``mask [count, 1, 1, length]`` is
-    additive, None when every row has ``length`` tokens. ``length`` counts the token of this step.
+    ``scale`` multiplies q·k; ``window``: a token sees the last ``window`` positions, itself included, None all;
+    ``softcap``: cap·tanh(x/cap) on the scaled scores.
     """
 
-    count: int
-    pages: Tensor
-    length: int
-    mask: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class PrefillRows:
-    """Tokens ``start`` to ``stop`` of the step: consecutive positions of one request.
-
-    Without earlier context ``pages`` is None, and the keys of this step are all there are. With it, ``pages``
-    cover ``length`` tokens and ``mask [stop − start, length]`` is additive and causal.
-    """
-
-    start: int
-    stop: int
-    pages: Tensor | None
-    length: int
-    mask: Tensor | None
-
-
-@dataclass(frozen=True, slots=True)
-class AttentionInputs:
-    """What attention needs to know about a step; ``slots [n]`` is where each token's K and V are stored."""
-
-    slots: Tensor
-    decode: DecodeRows | None
-    prefills: tuple[PrefillRows, ...]
+    scale: float
+    window: int | None = None
+    softcap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +47,7 @@ class LayerCache:
     value_slots: Tensor
 
 
-AttentionFunction = Callable[[Tensor, Tensor, Tensor, LayerCache, AttentionInputs], Tensor]
+AttentionFunction = Callable[[Tensor, Tensor, Tensor, LayerCache, AttentionInputs, AttentionSpec], Tensor]
 
 
 def attention_for(device: torch.device) -> AttentionFunction:
@@ -66,57 +55,130 @@ def attention_for(device: torch.device) -> AttentionFunction:
     return _IMPLEMENTATIONS.get(device.type, paged_attention_reference)
 
 
-def paged_attention_reference(
-    query: Tensor, key: Tensor, value: Tensor, cache: LayerCache, inputs: AttentionInputs
+def paged_attention_reference(  # noqa: PLR0917, in the order of every implementation
+    query: Tensor, key: Tensor, value: Tensor, cache: LayerCache, inputs: AttentionInputs, spec: AttentionSpec
 ) -> Tensor:
     """Store this step's K and V, then attend.
 
-    ``query [n, heads, d]``, ``key`` and ``value [n, kv_heads, d]``; returns ``[n, heads · d]``. Scores are
-    scaled by 1/√d, softmax(q·kᵀ/√d + mask)·v.
+    ``query [n, heads, d]``, ``key`` and ``value [n, kv_heads, d]``; returns ``[n, heads · d]``:
+    softmax(cap(scale·q·kᵀ) + mask)·v.
     """
     cache.key_slots.index_copy_(1, inputs.slots, key.transpose(0, 1))
     cache.value_slots.index_copy_(1, inputs.slots, value.transpose(0, 1))
     if inputs.decode is not None and not inputs.prefills:
-        return _decode(query, cache, inputs.decode)
+        return _decode(query, cache, inputs.decode, spec)
     output = query.new_empty(query.shape[0], query.shape[1] * query.shape[2])
     if inputs.decode is not None:
         count = inputs.decode.count
-        output[:count] = _decode(query[:count], cache, inputs.decode)
+        output[:count] = _decode(query[:count], cache, inputs.decode, spec)
     for rows in inputs.prefills:
         span = slice(rows.start, rows.stop)
-        output[span] = _prefill(query[span], key[span], value[span], cache, rows)
+        output[span] = _prefill(query[span], key[span], value[span], cache, rows=rows, spec=spec)
     return output
 
 
-def _decode(query: Tensor, cache: LayerCache, rows: DecodeRows) -> Tensor:
+def bidirectional_attention(
+    query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], spec: AttentionSpec
+) -> Tensor:
+    """Attention of encoders: each of several sequences laid end to end sees all of itself, and nothing is kept.
+
+    ``query [n, heads, d]``, ``key`` and ``value [n, kv_heads, d]`` with n the sum of ``lengths``; returns
+    ``[n, heads · d]``. A ``window`` reaches both ways: a token sees those less than ``window`` positions off.
+    Neighbours of equal length share one call, so sort by length where it matters.
+    """
+    output = query.new_empty(query.shape[0], query.shape[1] * query.shape[2])
+    start = 0
+    for length, equals in groupby(lengths):
+        count = sum(1 for _ in equals)
+        span = slice(start, start + count * length)
+        mask = None
+        if spec.window is not None and spec.window < length:
+            position = torch.arange(length, device=query.device)
+            apart = (position[:, None] - position[None, :]).abs()
+            mask = additive(apart >= spec.window, query.dtype)
+        attended = _attend(
+            _heads_first(query[span], count),
+            _heads_first(key[span], count),
+            _heads_first(value[span], count),
+            mask,
+            spec,
+        )
+        output[span] = attended.transpose(1, 2).reshape(count * length, -1)
+        start = span.stop
+    return output
+
+
+def _decode(query: Tensor, cache: LayerCache, rows: DecodeRows, spec: AttentionSpec) -> Tensor:
     """The query heads of a KV head become rows of one query, so that keys are read once per group."""
     heads, head_dim = query.shape[1], query.shape[2]
-    keys = _gather(cache.key_pages, rows.pages, rows.count, rows.length)
-    values = _gather(cache.value_pages, rows.pages, rows.count, rows.length)
+    view = rows.view(spec.window)
+    keys = _gather(cache.key_pages, view.pages, rows.count, view.length)
+    values = _gather(cache.value_pages, view.pages, rows.count, view.length)
     grouped = query.view(rows.count, keys.shape[1], -1, head_dim)
-    output = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=rows.mask)
+    output = _attend(grouped, keys, values, view.mask, spec)
     return output.reshape(rows.count, heads * head_dim)
 
 
-def _prefill(query: Tensor, key: Tensor, value: Tensor, cache: LayerCache, rows: PrefillRows) -> Tensor:
+def _prefill(
+    query: Tensor, key: Tensor, value: Tensor, cache: LayerCache, *, rows: PrefillRows, spec: AttentionSpec
+) -> Tensor:
     """The query heads of a KV head become the batch; K and V are repeated over it with stride zero."""
     count, heads, head_dim = query.shape
-    if rows.pages is None:
+    view = rows.view(spec.window)
+    if view.pages is None:
         keys, values = key.transpose(0, 1), value.transpose(0, 1)
     else:
-        keys = _gather(cache.key_pages, rows.pages, 1, rows.length)[0]
-        values = _gather(cache.value_pages, rows.pages, 1, rows.length)[0]
+        keys = _gather(cache.key_pages, view.pages, 1, view.length)[0]
+        values = _gather(cache.value_pages, view.pages, 1, view.length)[0]
     kv_heads = keys.shape[0]
     group = heads // kv_heads
     grouped = query.view(count, kv_heads, group, head_dim).permute(2, 1, 0, 3)
-    output = F.scaled_dot_product_attention(
+    output = _attend(
         grouped,
         keys.expand(group, -1, -1, -1),
         values.expand(group, -1, -1, -1),
-        attn_mask=rows.mask,
-        is_causal=rows.mask is None,
+        view.mask,
+        spec,
+        is_causal=view.mask is None,
     )
     return output.permute(2, 1, 0, 3).reshape(count, heads * head_dim)
+
+
+def _attend(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    spec: AttentionSpec,
+    *,
+    is_causal: bool = False,
+) -> Tensor:
+    """``[batch, heads, q, d]`` over ``[batch, kv_heads, k, d]``; torch's fused kernels know no soft cap."""
+    if spec.softcap is None:
+        return F.scaled_dot_product_attention(
+            query,
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=is_causal,
+            scale=spec.scale,
+            enable_gqa=query.shape[1] != keys.shape[1],
+        )
+    group = query.shape[1] // keys.shape[1]
+    if group > 1:
+        keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
+    scores = (query @ keys.transpose(-1, -2)).mul_(spec.scale / spec.softcap).tanh_().mul_(spec.softcap)
+    if mask is not None:
+        scores += mask
+    elif is_causal:
+        ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu_(1)
+        scores.masked_fill_(ahead, float("-inf"))
+    return scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype) @ values
+
+
+def _heads_first(x: Tensor, count: int) -> Tensor:
+    """``[count · length, heads, d]`` as ``[count, heads, length, d]``."""
+    return x.reshape(count, -1, x.shape[1], x.shape[2]).transpose(1, 2)
 
 
 def _gather(pages: Tensor, index: Tensor, count: int, length: int) -> Tensor:

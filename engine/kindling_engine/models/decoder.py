@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_engine.kvcache.storage import KvStorage
-from kindling_engine.layers.attention import AttentionInputs, LayerCache, attention_for
+from kindling_engine.layers.attention import AttentionInputs, AttentionSpec, LayerCache, attention_for
 from kindling_engine.layers.linear import Linear
 from kindling_engine.layers.norm import RmsNorm
 from kindling_engine.layers.rotary import inverse_frequencies, rotary_tables, rotate
 from kindling_engine.lora.batch import LoraBatch
-from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, site_index
+from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, decoder_layout, site_index
 from kindling_engine.models.config import DecoderConfig
 from kindling_engine.models.weights import Checkpoint
 
@@ -52,6 +52,13 @@ class Decoder:
     def __init__(self, config: DecoderConfig, checkpoint: Checkpoint, device: torch.device) -> None:
         self.config = config
         self.device = device
+        self.lora = decoder_layout(
+            num_layers=config.num_layers,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            q_size=config.num_heads * config.head_dim,
+            kv_size=config.num_kv_heads * config.head_dim,
+        )
         self._embedding = checkpoint.take(
             "model.embed_tokens.weight", (config.vocab_size, config.hidden_size)
         )
@@ -64,6 +71,7 @@ class Decoder:
         self._head = Linear(head)
         self._inverse_frequencies = inverse_frequencies(config.rotary, config.head_dim, device)
         self._attention = attention_for(device)
+        self._spec = AttentionSpec(scale=config.head_dim**-0.5)
         self._caches: list[LayerCache] = []
 
     def bind(self, storage: KvStorage) -> None:
@@ -86,7 +94,9 @@ class Decoder:
                 lora.add(qkv, normed, site_index(index, QKV))
             qkv = qkv.view(-1, heads + 2 * kv_heads, head_dim)
             query, key = _rotated(layer, qkv, heads, kv_heads, rotary)
-            attended = self._attention(query, key, qkv[:, heads + kv_heads :], cache, inputs.attention)
+            attended = self._attention(
+                query, key, qkv[:, heads + kv_heads :], cache, inputs.attention, self._spec
+            )
             projected = layer.output(attended)
             if lora is not None:
                 lora.add(projected, attended, site_index(index, OUTPUT))

@@ -68,23 +68,23 @@ class InputBuilder:
         )
 
     def _decode_rows(self, rows: list[int], lengths: list[int]) -> DecodeRows:
-        longest = max(lengths)
-        width = -(-longest // PAGE_SIZE)
-        pages = torch.from_numpy(self._rows.blocks[rows, :width].reshape(-1)).to(self._device)
-        mask = None
-        if min(lengths) < longest:
-            beyond = np.arange(longest)[None, :] >= np.array(lengths)[:, None]
-            mask = self._additive(torch.from_numpy(beyond))[:, None, None, :]
-        return DecodeRows(count=len(rows), pages=pages, length=longest, mask=mask)
+        width = -(-max(lengths) // PAGE_SIZE)
+        return DecodeRows(
+            blocks=self._rows.blocks[rows, :width],
+            lengths=np.array(lengths),
+            dtype=self._dtype,
+            device=self._device,
+        )
 
     def _prefill_rows(self, first: int, start: int, stop: int, row: int) -> PrefillRows:
-        count = stop - start
-        if start == 0:
-            return PrefillRows(first, first + count, pages=None, length=count, mask=None)
-        width = -(-stop // PAGE_SIZE)
-        pages = torch.from_numpy(self._rows.blocks[row, :width].copy()).to(self._device)
-        beyond = torch.arange(stop)[None, :] > torch.arange(start, stop)[:, None]
-        return PrefillRows(first, first + count, pages=pages, length=stop, mask=self._additive(beyond))
+        return PrefillRows(
+            start=first,
+            stop=first + stop - start,
+            position=start,
+            blocks=self._rows.blocks[row, : -(-stop // PAGE_SIZE)],
+            dtype=self._dtype,
+            device=self._device,
+        )
 
     def _lora(self, scheduled: Sequence[ScheduledRow]) -> LoraBatch | None:
         """Runs of rows by adapter; None, and not an empty batch, when no row has one."""
@@ -104,10 +104,6 @@ class InputBuilder:
         return LoraBatch(
             tuple(LoraGroup(tuple(runs), self._adapter_lookup(adapter)) for adapter, runs in spans.items())
         )
-
-    def _additive(self, hidden: Tensor) -> Tensor:
-        mask = torch.zeros(hidden.shape, dtype=self._dtype)
-        return mask.masked_fill_(hidden, float("-inf")).to(self._device)
 
     def _ints(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)

@@ -1,0 +1,167 @@
+"""Attention over pages against dense attention written out."""
+
+import numpy as np
+import pytest
+import torch
+
+from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.kvcache.storage import KvStorage
+from kindling_engine.layers.attention import (
+    AttentionInputs,
+    AttentionSpec,
+    DecodeRows,
+    LayerCache,
+    PrefillRows,
+    attention_for,
+    bidirectional_attention,
+)
+
+HEADS, KV_HEADS, DIM, BLOCKS = 6, 2, 32, 64
+CPU = torch.device("cpu")
+SPECS = [
+    AttentionSpec(scale=DIM**-0.5),
+    AttentionSpec(scale=0.3),
+    AttentionSpec(scale=DIM**-0.5, window=1),
+    AttentionSpec(scale=DIM**-0.5, window=7),
+    AttentionSpec(scale=DIM**-0.5, window=40),
+    AttentionSpec(scale=DIM**-0.5, window=1000),
+    AttentionSpec(scale=0.5, softcap=2.0),
+    AttentionSpec(scale=0.5, softcap=2.0, window=20),
+]
+
+
+def _name(spec: AttentionSpec) -> str:
+    return f"scale{spec.scale:.2f}-window{spec.window}-cap{spec.softcap}"
+
+
+def dense(query, key, value, spec, *, causal=True):
+    """One sequence, ``[n, heads, d]``; queries are the last ones of the keys' positions."""
+    group = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(group, 1).double(), value.repeat_interleave(group, 1).double()
+    scores = torch.einsum("qhd,khd->hqk", query.double(), key) * spec.scale
+    if spec.softcap:
+        scores = spec.softcap * torch.tanh(scores / spec.softcap)
+    keys = torch.arange(len(key))
+    queries = keys[len(key) - len(query) :]
+    apart = queries[:, None] - keys[None, :]
+    seen = apart >= 0 if causal else torch.ones_like(apart, dtype=torch.bool)
+    if spec.window is not None:
+        seen &= apart.abs() < spec.window
+    scores = scores.masked_fill(~seen, float("-inf"))
+    return torch.einsum("hqk,khd->qhd", scores.softmax(-1), value).float().flatten(1)
+
+
+class World:
+    """Sequences in pages scattered over the storage, beside a dense copy of their K and V."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        self.rng = np.random.default_rng(5)
+        torch.manual_seed(5)
+        storage = KvStorage(
+            num_layers=1,
+            num_kv_heads=KV_HEADS,
+            head_dim=DIM,
+            num_blocks=BLOCKS,
+            dtype=torch.float32,
+            device=CPU,
+        )
+        self.cache = LayerCache(*storage.layers[0], *storage.slots[0])
+        # What an earlier owner left behind must not be seen, so the pages start out full.
+        self.cache.key_pages[:, 1:].normal_()
+        self.cache.value_pages[:, 1:].normal_()
+        free = list(self.rng.permutation(np.arange(1, BLOCKS)))
+        self.tables = [np.array([free.pop() for _ in range(-(-length // PAGE_SIZE))]) for length in lengths]
+        self.query = [torch.randn(length, HEADS, DIM) for length in lengths]
+        self.key = [torch.randn(length, KV_HEADS, DIM) for length in lengths]
+        self.value = [torch.randn(length, KV_HEADS, DIM) for length in lengths]
+
+    def step(self, spans: list[tuple[int, int, int]], spec: AttentionSpec) -> list[torch.Tensor]:
+        """Run one step over ``(sequence, start, stop)``; spans of one token come first and are decodes."""
+        slots, prefills, decodes, at = [], [], [], 0
+        for sequence, start, stop in spans:
+            where = np.arange(start, stop)
+            table = self.tables[sequence]
+            slots.extend((table[where // PAGE_SIZE] * PAGE_SIZE + where % PAGE_SIZE).tolist())
+            if stop - start == 1:
+                decodes.append((table, stop))
+            else:
+                prefills.append(PrefillRows(at, at + stop - start, start, table, torch.float32, CPU))
+            at += stop - start
+        decode = None
+        if decodes:
+            width = max(len(table) for table, _ in decodes)
+            blocks = np.zeros((len(decodes), width), dtype=np.int64)
+            for row, (table, _) in enumerate(decodes):
+                blocks[row, : len(table)] = table
+            decode = DecodeRows(blocks, np.array([stop for _, stop in decodes]), torch.float32, CPU)
+        inputs = AttentionInputs(torch.tensor(slots), decode, tuple(prefills))
+        output = attention_for(CPU)(
+            torch.cat([self.query[s][a:b] for s, a, b in spans]),
+            torch.cat([self.key[s][a:b] for s, a, b in spans]),
+            torch.cat([self.value[s][a:b] for s, a, b in spans]),
+            self.cache,
+            inputs,
+            spec,
+        )
+        return list(output.split([b - a for _, a, b in spans]))
+
+    def expected(self, span: tuple[int, int, int], spec: AttentionSpec) -> torch.Tensor:
+        sequence, start, stop = span
+        return dense(
+            self.query[sequence][start:stop], self.key[sequence][:stop], self.value[sequence][:stop], spec
+        )
+
+    def check(self, spans: list[tuple[int, int, int]], spec: AttentionSpec) -> None:
+        for span, got in zip(spans, self.step(spans, spec), strict=True):
+            torch.testing.assert_close(got, self.expected(span, spec), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_name)
+def test_a_prompt_in_one_piece(spec):
+    World([50]).check([(0, 0, 50)], spec)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_name)
+def test_a_prompt_in_chunks_that_ignore_pages(spec):
+    world = World([75])
+    for start, stop in ((0, 21), (21, 48), (48, 75)):
+        world.check([(0, start, stop)], spec)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_name)
+def test_decodes_of_very_different_lengths_beside_prefills(spec):
+    world = World([90, 3, 33, 17, 40, 60])
+    for sequence, length in ((0, 90), (1, 3), (2, 33), (3, 17)):
+        if length > 2:
+            world.step([(sequence, 0, length - 1)], spec)
+    world.step([(4, 0, 16)], spec)
+    world.check([(0, 89, 90), (1, 2, 3), (2, 32, 33), (3, 16, 17), (4, 16, 40), (5, 0, 60)], spec)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_name)
+def test_many_decodes_of_equal_length(spec):
+    world = World([32] * 5)
+    world.step([(sequence, 0, 31) for sequence in range(5)], spec)
+    world.check([(sequence, 31, 32) for sequence in range(5)], spec)
+
+
+def test_a_prefix_that_two_requests_share():
+    """The second reads pages that the first wrote, and computes only what follows."""
+    spec = AttentionSpec(scale=DIM**-0.5, window=30)
+    world = World([64, 50])
+    world.tables[1][:2] = world.tables[0][:2]
+    world.key[1][:32], world.value[1][:32] = world.key[0][:32], world.value[0][:32]
+    world.step([(0, 0, 64)], spec)
+    world.check([(1, 32, 50)], spec)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_name)
+def test_encoders_see_both_ways(spec):
+    lengths = [5, 9, 9, 30, 2]
+    torch.manual_seed(0)
+    query = torch.randn(sum(lengths), HEADS, DIM)
+    key, value = torch.randn(2, sum(lengths), KV_HEADS, DIM)
+    got = bidirectional_attention(query, key, value, lengths, spec).split(lengths)
+    parts = zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True)
+    for output, (q, k, v) in zip(got, parts, strict=True):
+        torch.testing.assert_close(output, dense(q, k, v, spec, causal=False), atol=2e-5, rtol=1e-4)
