@@ -154,11 +154,18 @@ def test_caches_of_base_and_adapters_are_apart(world):
 def test_an_adapter_that_does_not_fit_is_refused_by_its_size(world):
     model, blobs = world
     device, dtype = torch.device("cpu"), torch.float32
-    config = model_load(model, device=device, dtype=dtype).config
+    loaded = model_load(model, device=device, dtype=dtype)
 
     def load(max_bytes: int):
         return adapter_load(
-            blobs / "attention", config, base_ref="t", max_bytes=max_bytes, device=device, dtype=dtype
+            blobs / "attention",
+            loaded.lora,
+            architecture=loaded.config.architecture,
+            vocab_size=loaded.config.vocab_size,
+            base_ref="t",
+            max_bytes=max_bytes,
+            device=device,
+            dtype=dtype,
         )
 
     size = load(1 << 30).weights.size_bytes

@@ -212,7 +212,7 @@ def without(place: int) -> Any:
         (edit(0, shape=[512]), "tensor_shapes"),
         (without(-1), "tensor_shapes"),
         (rename("layers.2", "layers.3"), "target_modules"),
-        (rename("layers.1", "layers.01"), None),
+        (rename("layers.1", "layers.01"), "target_modules"),
         (rename("q_proj", "c_attn"), "target_modules"),
         (rename("model.layers.0.self_attn.q_proj", "lm_head"), "target_modules"),
         (rename("lora_", "lora_embedding_"), "target_modules"),

@@ -65,7 +65,9 @@ def parts_build(options: CoreOptions, wake: Callable[[], None]) -> Parts:
     lora_bytes = options.lora_mib * _MIB
     load = partial(
         adapter_load,
-        config=config,
+        layout=model.lora,
+        architecture=config.architecture,
+        vocab_size=config.vocab_size,
         base_ref=options.model_ref,
         max_bytes=lora_bytes,
         device=device,

@@ -10,8 +10,7 @@ from torch import Tensor
 from kindling_engine.lora.batch import AdapterWeights, Expand, SiteWeights
 from kindling_engine.lora.errors import AdapterError
 from kindling_engine.lora.peft_config import PeftScaling, peft_scaling_read
-from kindling_engine.lora.sites import SITES_PER_LAYER, Target, site_index, targets
-from kindling_engine.models.config import DecoderConfig
+from kindling_engine.lora.sites import LoraLayout, Target
 from kindling_engine.protocol.adapter_files import (
     CONFIG_NAME,
     TENSOR_NAME,
@@ -41,8 +40,10 @@ class _Pair:
 @torch.inference_mode()
 def adapter_load(
     folder: Path,
-    config: DecoderConfig,
+    layout: LoraLayout,
     *,
+    architecture: str,
+    vocab_size: int,
     base_ref: str,
     max_bytes: int,
     device: torch.device,
@@ -52,7 +53,7 @@ def adapter_load(
 
     Raises AdapterError, for the size before anything large is read.
     """
-    report = check_adapter_folder(folder, _base_shape(config, base_ref))
+    report = check_adapter_folder(folder, _base_shape(layout, architecture, vocab_size, base_ref))
     for finding in report.findings:
         if finding.level == "fail":
             raise AdapterError(finding.check, finding.message)
@@ -63,44 +64,43 @@ def adapter_load(
             f"this replica holds adapters of up to {max_bytes >> 20} MiB.",
         )
     scaling = peft_scaling_read(folder / CONFIG_NAME)
-    known = targets(config)
     pairs = _pairs_read(folder / WEIGHTS_NAME)
     values = _values_check(pairs)
-    sites: list[SiteWeights | None] = [None] * (config.num_layers * SITES_PER_LAYER)
-    for layer in range(config.num_layers):
-        for site in range(SITES_PER_LAYER):
-            names = [name for name, target in known.items() if target.site == site and (layer, name) in pairs]
-            if names:
-                parts = [(known[name], pairs[layer, name]) for name in names]
-                sites[site_index(layer, site)] = _fuse(layer, parts, scaling, device, dtype)
+    parts_of: dict[int, list[tuple[str, _Pair]]] = {}
+    for path in layout.targets:
+        if path in pairs:
+            parts_of.setdefault(layout.targets[path].site, []).append((path, pairs[path]))
+    sites: list[SiteWeights | None] = [None] * layout.num_sites
+    for site, parts in parts_of.items():
+        sites[site] = _fuse(parts, layout, scaling, device, dtype)
     size = sum(_site_bytes(site) for site in sites if site is not None)
     rank = max(pair.a.shape[0] for pair in pairs.values())
     return LoadedAdapter(AdapterWeights(tuple(sites), size, rank), (*report.findings, values))
 
 
-def _pairs_read(path: Path) -> dict[tuple[int, str], _Pair]:
+def _pairs_read(path: Path) -> dict[str, _Pair]:
     """Every target's A and B; names, shapes and pairs have been checked from the header."""
-    halves: dict[tuple[int, str], dict[str, Tensor]] = {}
+    halves: dict[str, dict[str, Tensor]] = {}
     try:
         with safe_open(str(path), framework="pt", device="cpu") as handle:
             for name in handle.keys():  # noqa: SIM118 - the handle is not a mapping
                 match = TENSOR_NAME.fullmatch(name)
                 if match is not None:
-                    halves.setdefault((int(match[1]), match[2]), {})[match[3]] = handle.get_tensor(name)
+                    halves.setdefault(match[1], {})[match[2]] = handle.get_tensor(name)
     except (SafetensorError, OSError) as error:
         raise AdapterError("safetensors_header", f"{WEIGHTS_NAME} cannot be read.") from error
     if not halves:
         raise AdapterError("tensor_shapes", "The adapter holds no LoRA matrices.")
-    return {place: _Pair(half["A"], half["B"]) for place, half in halves.items()}
+    return {path: _Pair(half["A"], half["B"]) for path, half in halves.items()}
 
 
-def _values_check(pairs: dict[tuple[int, str], _Pair]) -> Finding:
+def _values_check(pairs: dict[str, _Pair]) -> Finding:
     zero = 0
-    for (layer, name), pair in pairs.items():
+    for path, pair in pairs.items():
         if not (bool(pair.a.isfinite().all()) and bool(pair.b.isfinite().all())):
             raise AdapterError(
                 "values",
-                f"The weights of {name} in layer {layer} contain NaN or infinity.",
+                f"The weights of {path} contain NaN or infinity.",
                 "The training diverged: train again with a lower learning rate, or upload an earlier checkpoint.",
             )
         zero += not bool(pair.b.any())
@@ -117,8 +117,8 @@ def _values_check(pairs: dict[tuple[int, str], _Pair]) -> Finding:
 
 
 def _fuse(
-    layer: int,
-    parts: list[tuple[Target, _Pair]],
+    parts: list[tuple[str, _Pair]],
+    layout: LoraLayout,
     scaling: PeftScaling,
     device: torch.device,
     dtype: torch.dtype,
@@ -126,10 +126,10 @@ def _fuse(
     """Stack the A of a site's targets, so that they shrink in one product; keep each B apart, scaled."""
     expands = []
     first = 0
-    for target, pair in parts:
+    for path, pair in parts:
+        target: Target = layout.targets[path]
         rank = pair.a.shape[0]
-        scale = scaling.scale(f"model.layers.{layer}.{target.module}", rank)
-        weight = (pair.b.float() * scale).t().to(device=device, dtype=dtype).contiguous()
+        weight = (pair.b.float() * scaling.scale(path, rank)).t().to(device=device, dtype=dtype).contiguous()
         expands.append(Expand(first, first + rank, target.start, target.stop, weight))
         first += rank
     shrink = torch.cat([pair.a.to(device=device, dtype=dtype) for _, pair in parts])
@@ -140,15 +140,17 @@ def _site_bytes(site: SiteWeights) -> int:
     return site.shrink.nbytes + sum(expand.weight.nbytes for expand in site.expands)
 
 
-def _base_shape(config: DecoderConfig, ref: str) -> BaseShape:
+def _base_shape(layout: LoraLayout, architecture: str, vocab_size: int, ref: str) -> BaseShape:
+    """Only ``linears`` decides; the other sizes are those of a family that the layout need not belong to."""
     return BaseShape(
-        architecture=config.architecture,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-        num_kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        vocab_size=config.vocab_size,
+        architecture=architecture,
+        hidden_size=0,
+        intermediate_size=0,
+        num_layers=0,
+        num_heads=0,
+        num_kv_heads=0,
+        head_dim=0,
+        vocab_size=vocab_size,
         ref=ref,
+        linears=layout.linears(),
     )

@@ -9,7 +9,6 @@ from kindling_engine.protocol.adapter_report import (
     CONFIG_NAME,
     MAX_RANK,
     SAVE_AGAIN,
-    TARGETS,
     AdapterReport,
     BaseShape,
 )
@@ -79,7 +78,7 @@ def check_config(content: bytes, base: BaseShape) -> CheckedConfig:
     _check_kind(report, config)
     _check_base(report, config, base)
     _check_rank(report, config)
-    _check_targets(report, config)
+    _check_targets(report, config, base)
     return report
 
 
@@ -180,7 +179,7 @@ def _check_pattern(report: AdapterReport, pattern: Any, name: str) -> bool:
     return True
 
 
-def _check_targets(report: AdapterReport, config: dict[str, Any]) -> None:
+def _check_targets(report: AdapterReport, config: dict[str, Any], base: BaseShape) -> None:
     layers = config.get("layers_to_transform")
     named = layers if isinstance(layers, list) else [layers]
     if layers is not None and not all(_is_integer(layer) for layer in named):
@@ -193,14 +192,14 @@ def _check_targets(report: AdapterReport, config: dict[str, Any]) -> None:
             "target_modules", "fail", "target_modules must be a list of names or a pattern.", SAVE_AGAIN
         )
         return
-    unknown = sorted({name for name in targets if name.split(".")[-1] not in TARGETS})
+    unknown = sorted({name for name in targets if name.split(".")[-1] not in base.targets})
     if unknown:
         names = ", ".join(name[:60] for name in unknown[:5])
         report.add(
             "target_modules",
             "fail",
             f"Not supported in target_modules: {names}.",
-            f"Train with targets among {', '.join(TARGETS)}.",
+            f"Train with targets among {', '.join(base.targets[:12])}.",
         )
 
 

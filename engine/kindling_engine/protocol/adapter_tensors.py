@@ -7,7 +7,6 @@ from kindling_engine.protocol.adapter_config import allowed_ranks, transformed_l
 from kindling_engine.protocol.adapter_report import (
     MAX_RANK,
     SAVE_AGAIN,
-    TARGETS,
     WEIGHTS_NAME,
     AdapterReport,
     BaseShape,
@@ -15,14 +14,10 @@ from kindling_engine.protocol.adapter_report import (
 from kindling_engine.protocol.safetensors_header import HeaderRefused, TensorEntry, parse_header
 
 FLOAT_DTYPES = {"F32", "F16", "BF16"}
-TENSOR_NAME = re.compile(
-    r"base_model\.model\.model\.layers\.([0-9]{1,4})\.(?:self_attn|mlp)\.("
-    + "|".join(TARGETS)
-    + r")\.lora_([AB])\.weight"
-)
+TENSOR_NAME = re.compile(r"base_model\.model\.([A-Za-z0-9_.]{1,200})\.lora_([AB])\.weight")
 
-# Layer and target, then the shapes of A and B.
-Sides = dict[tuple[int, str], dict[str, tuple[int, ...]]]
+# The module's path, then the shapes of A and B.
+Sides = dict[str, dict[str, tuple[int, ...]]]
 
 
 def check_safetensors_header(
@@ -42,7 +37,7 @@ def check_safetensors_header(
     if config is not None:
         _check_layers(report, sides, config)
     if report.ok and sides:
-        report.target_modules = [name for name in TARGETS if any(target == name for _, target in sides)]
+        report.target_modules = [name for name in base.targets if any(_short(path) == name for path in sides)]
         report.parameters = sum(a * b for pair in sides.values() for a, b in pair.values())
         report.add("target_modules", "pass", f"Adapts {', '.join(report.target_modules)}.")
         report.add("tensor_shapes", "pass", f"Every matrix fits {base.ref}.")
@@ -63,30 +58,29 @@ def _check_names(report: AdapterReport, entries: list[TensorEntry], base: BaseSh
     strange = []
     for entry in entries:
         match = TENSOR_NAME.fullmatch(entry.name)
-        pair = sides.setdefault((int(match[1]), match[2]), {}) if match else {}
-        # "01" and "1" are the same layer, written twice.
-        if match is None or int(match[1]) >= base.num_layers or match[3] in pair:
+        pair = sides.setdefault(match[1], {}) if match and base.linear_at(match[1]) else None
+        if match is None or pair is None:
             strange.append(entry.name[:100])
         else:
-            pair[match[3]] = entry.shape
+            pair[match[2]] = entry.shape
     if strange:
         report.add(
             "target_modules",
             "fail",
             f"{len(strange)} tensors do not belong to {base.ref}, such as {strange[0]!r}.",
-            f"Train on {base.ref} with targets among {', '.join(TARGETS)}.",
+            f"Train on {base.ref} with targets among {', '.join(base.targets[:12])}.",
         )
-    return {place: pair for place, pair in sides.items() if pair}
+    return sides
 
 
 def _check_shapes(
     report: AdapterReport, sides: Sides, base: BaseShape, config: dict[str, Any] | None
 ) -> None:
     wrong, ranks = [], set()
-    for (layer, target), pair in sorted(sides.items()):
-        fault = _fault(pair, *base.linear(target))
+    for path, pair in sorted(sides.items()):
+        fault = _fault(pair, *(base.linear_at(path) or (0, 0)))
         if fault:
-            wrong.append(f"layer {layer} {target} {fault}")
+            wrong.append(f"{path} {fault}")
         else:
             ranks.add(pair["A"][0])
     if wrong:
@@ -126,10 +120,19 @@ def _check_layers(report: AdapterReport, sides: Sides, config: dict[str, Any]) -
         named = transformed_layers(config)
     except TypeError:
         return  # refused with the config
-    if named is not None and named != {layer for layer, _ in sides}:
+    if named is not None and named != {_layer(path) for path in sides}:
         report.add(
             "target_modules",
             "fail",
             "layers_to_transform names other layers than the file holds.",
             SAVE_AGAIN,
         )
+
+
+def _short(path: str) -> str:
+    return path.rsplit(".", 1)[-1]
+
+
+def _layer(path: str) -> int:
+    """The number of the layer that a module lies in, −1 for none; the first number in a path is that."""
+    return next((int(part) for part in path.split(".") if part.isdigit()), -1)
