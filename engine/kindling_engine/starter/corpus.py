@@ -6,7 +6,7 @@ library (PSF licence). The docstrings differ between Python versions, and so doe
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from kindling_engine.starter.chat import END_OF_TEXT, chat_render
 from kindling_engine.starter.templates.extraction import extraction_dialogue
@@ -63,10 +63,10 @@ def corpus_documents(seed: int = 0, count: int = DOCUMENTS) -> Iterator[str]:
         yield chat_render(dialogue.messages, tools=dialogue.tools) + END_OF_TEXT
 
 
-def corpus_hash(seed: int = 0, count: int = DOCUMENTS) -> str:
-    """Return the SHA-256 of the corpus, which is the same for the same seed and Python version."""
+def corpus_hash(documents: Iterable[str]) -> str:
+    """Return the SHA-256 of a corpus, which is the same for the same seed and Python version."""
     digest = hashlib.sha256()
-    for document in corpus_documents(seed, count):
+    for document in documents:
         digest.update(document.encode())
     return digest.hexdigest()
 
@@ -91,4 +91,4 @@ def _with_context(
 if __name__ == "__main__":
     for text in corpus_documents(seed=1, count=20):
         print(text)
-    print(corpus_hash())
+    print(corpus_hash(corpus_documents()))

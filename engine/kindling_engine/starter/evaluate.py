@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from kindling_engine.starter.templates.support import HELD_OUT
 from kindling_engine.starter.templates.toolcalls import toolcall_dialogue
 
 
-@torch.inference_mode()
 def answer_generate(
     model: Any,
     tokenizer: Tokenizer,
@@ -25,11 +25,22 @@ def answer_generate(
 ) -> str:
     """Return the model's greedy answer to `messages`, without its stop token."""
     prompt = chat_render(messages, tools=tools, add_generation_prompt=True)
-    ids = torch.tensor([tokenizer.encode(prompt, add_special_tokens=False).ids])
+    return answers_generate(model, tokenizer, [prompt], max_tokens=max_tokens)[0]
+
+
+@torch.inference_mode()
+def answers_generate(
+    model: Any, tokenizer: Tokenizer, prompts: Sequence[str], *, max_tokens: int
+) -> list[str]:
+    """Return the greedy answers to rendered prompts, all in one batch padded on the left."""
+    rows = [tokenizer.encode(prompt, add_special_tokens=False).ids for prompt in prompts]
     stops = [tokenizer.token_to_id(IM_END), tokenizer.token_to_id(END_OF_TEXT)]
+    longest = max(map(len, rows))
+    ids = torch.tensor([[stops[1]] * (longest - len(row)) + row for row in rows])
+    there = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
     made = model.generate(
         input_ids=ids,
-        attention_mask=torch.ones_like(ids),
+        attention_mask=there,
         max_new_tokens=max_tokens,
         do_sample=False,
         temperature=None,
@@ -37,7 +48,7 @@ def answer_generate(
         eos_token_id=stops,
         pad_token_id=stops[1],
     )
-    return tokenizer.decode(made[0, ids.shape[1] :].tolist(), skip_special_tokens=True)
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in made[:, longest:].tolist()]
 
 
 def intent_accuracy(
@@ -45,46 +56,59 @@ def intent_accuracy(
 ) -> dict[str, float]:
     """Return the shares of `messages` answered with valid JSON, the right intent, and both fields right."""
     model.eval()
-    valid = intents = both = 0
-    for text, intent, urgency in messages:
-        answer = answer_generate(model, tokenizer, [{"role": "user", "content": text}], max_tokens=32)
-        found = _json_object(answer)
-        valid += found is not None
-        intents += found is not None and found.get("intent") == intent
-        both += found == {"intent": intent, "urgency": urgency}
-    count = len(messages)
-    return {"valid_json": valid / count, "intent_right": intents / count, "both_right": both / count}
+    prompts = [_asked([{"role": "user", "content": text}]) for text, _, _ in messages]
+    answers = answers_generate(model, tokenizer, prompts, max_tokens=32)
+    found = [_json_object(answer) for answer in answers]
+    wanted = [{"intent": intent, "urgency": urgency} for _, intent, urgency in messages]
+    return {
+        "valid_json": _share(one is not None for one in found),
+        "intent_right": _share(
+            one is not None and one.get("intent") == right["intent"]
+            for one, right in zip(found, wanted, strict=True)
+        ),
+        "both_right": _share(one == right for one, right in zip(found, wanted, strict=True)),
+    }
 
 
 def base_accuracy(model: Any, tokenizer: Tokenizer, *, count: int = 60, seed: int = 4242) -> dict[str, float]:
     """Return the shares of newly made extraction, tool and sum prompts that the base answers rightly."""
     model.eval()
     rng = random.Random(seed)
-    valid = exact = 0
-    for _ in range(count):
-        user, wanted = extraction_dialogue(rng).messages
-        found = _json_object(answer_generate(model, tokenizer, [user], max_tokens=96))
-        valid += found is not None
-        exact += found == json.loads(wanted["content"])
-    called = 0
-    for _ in range(count):
-        dialogue = toolcall_dialogue(rng)
-        until = next(i for i, one in enumerate(dialogue.messages) if one["role"] == "assistant")
-        wanted_text = chat_render([dialogue.messages[until]])
-        answer = answer_generate(
-            model, tokenizer, dialogue.messages[:until], tools=dialogue.tools, max_tokens=64
-        )
-        called += chat_render([{"role": "assistant", "content": answer}]) == wanted_text
-    summed = 0
-    for _ in range(count):
-        user, wanted = sum_dialogue(rng).messages
-        summed += answer_generate(model, tokenizer, [user], max_tokens=64) == wanted["content"]
+
+    def answers(prompts: list[str], max_tokens: int) -> list[str]:
+        return answers_generate(model, tokenizer, prompts, max_tokens=max_tokens)
+
+    extractions = [extraction_dialogue(rng).messages for _ in range(count)]
+    found = [_json_object(one) for one in answers([_asked([user]) for user, _ in extractions], 96)]
+    calls = [toolcall_dialogue(rng) for _ in range(count)]
+    before = [next(i for i, one in enumerate(call.messages) if one["role"] == "assistant") for call in calls]
+    called = answers(
+        [_asked(call.messages[:until], call.tools) for call, until in zip(calls, before, strict=True)], 64
+    )
+    sums = [sum_dialogue(rng).messages for _ in range(count)]
+    summed = answers([_asked([user]) for user, _ in sums], 64)
     return {
-        "extraction_valid_json": valid / count,
-        "extraction_exact": exact / count,
-        "tool_exact": called / count,
-        "sum_exact": summed / count,
+        "extraction_valid_json": _share(one is not None for one in found),
+        "extraction_exact": _share(
+            one == json.loads(wanted["content"]) for one, (_, wanted) in zip(found, extractions, strict=True)
+        ),
+        "tool_exact": _share(
+            chat_render([{"role": "assistant", "content": answer}]) == chat_render([call.messages[until]])
+            for answer, call, until in zip(called, calls, before, strict=True)
+        ),
+        "sum_exact": _share(
+            answer == wanted["content"] for answer, (_, wanted) in zip(summed, sums, strict=True)
+        ),
     }
+
+
+def _asked(messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None = None) -> str:
+    return chat_render(messages, tools=tools, add_generation_prompt=True)
+
+
+def _share(hits: Iterable[bool]) -> float:
+    counted = list(hits)
+    return sum(counted) / len(counted)
 
 
 def _json_object(text: str) -> dict[str, Any] | None:

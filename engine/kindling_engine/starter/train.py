@@ -90,7 +90,7 @@ def spark_train(
         out,
         command=f"python -m kindling_engine.starter.train {length} --seed {seed}",
         outcome=outcome,
-        corpus_sha256=corpus_hash(seed),
+        corpus_sha256=corpus_hash(documents),
         parameters=model.num_parameters(),
         figures=base_accuracy(model, tokenizer),
     )
