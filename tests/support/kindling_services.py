@@ -24,6 +24,9 @@ PREFIX = "kindling-tests-"
 # Everything below these folders runs without a server, or starts its own.
 NEED_NOTHING = {"engine", "architecture", "stack", "embedded", "e2e"}
 SECRETS = ("KINDLING_SECRET_KEY", "KINDLING_KEY_PEPPER", "KINDLING_AGENT_TOKEN")
+ADDRESSES = ("KINDLING_HOME", "KINDLING_DATABASE_URL", "KINDLING_REDIS_URL")
+# Which of the addresses a session made up itself: its parallel workers inherit them and want their own.
+MADE_UP = "KINDLING_TESTS_MADE_UP"
 
 
 class Services:
@@ -40,6 +43,9 @@ class Services:
         self.keep = False
 
     def export(self) -> None:
+        for name in filter(None, os.environ.pop(MADE_UP, "").split(",")):
+            os.environ.pop(name, None)
+        os.environ[MADE_UP] = ",".join(name for name in ADDRESSES if name not in os.environ)
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         os.environ.setdefault("KINDLING_HOME", str(home))
