@@ -12,7 +12,7 @@ from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.lora.cache import AdapterCache
 from kindling_engine.lora.loader import adapter_load
-from kindling_engine.models.config import DecoderConfig
+from kindling_engine.models.base import ModelConfig
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
 from kindling_engine.runner.runner import ModelRunner
@@ -27,7 +27,7 @@ _FREE_SHARE = {"cpu": 0.25, "cuda": 0.85}
 class Parts:
     """Everything the step loop works with."""
 
-    config: DecoderConfig
+    config: ModelConfig
     scheduler: Scheduler
     runner: ModelRunner
     adapters: AdapterCache
@@ -90,7 +90,7 @@ def _device(wish: str) -> torch.device:
     return torch.device("cuda" if wish == "cuda" or (wish == "auto" and torch.cuda.is_available()) else "cpu")
 
 
-def _num_blocks(config: DecoderConfig, options: CoreOptions, dtype: torch.dtype, device: torch.device) -> int:
+def _num_blocks(config: ModelConfig, options: CoreOptions, dtype: torch.dtype, device: torch.device) -> int:
     """Blocks for ``kv_tokens``, or for a full batch of full contexts as far as memory allows; one more for
     padding.
     """

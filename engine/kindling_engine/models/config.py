@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kindling_engine.layers.rotary import RotaryConfig
+from kindling_engine.models.base import Task
 from kindling_engine.models.errors import ModelError
 
 
@@ -32,6 +33,12 @@ class DecoderConfig:
     tied_embeddings: bool
     eos_ids: tuple[int, ...]
     revision: str
+    is_encoder: bool = False
+    task: Task = "generate"
+
+    @property
+    def num_layers_kv(self) -> int:
+        return self.num_layers
 
 
 def config_load(folder: Path, *, qkv_bias: bool | None = None, qk_norm: bool = False) -> DecoderConfig:

@@ -7,29 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_engine.kvcache.storage import KvStorage
-from kindling_engine.layers.attention import AttentionInputs, AttentionSpec, LayerCache, attention_for
+from kindling_engine.layers.attention import AttentionSpec, LayerCache, attention_for
 from kindling_engine.layers.linear import Linear
 from kindling_engine.layers.norm import RmsNorm
 from kindling_engine.layers.rotary import inverse_frequencies, rotary_tables, rotate
-from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, decoder_layout, site_index
+from kindling_engine.models.base import StepInputs
 from kindling_engine.models.config import DecoderConfig
 from kindling_engine.models.weights import Checkpoint
-
-
-@dataclass(frozen=True, slots=True)
-class StepInputs:
-    """One step's tokens, flattened over requests: ``tokens`` and ``positions [n]``.
-
-    ``logit_rows [m]`` are the tokens whose logits are wanted; None wants all. ``lora`` is None in a base-only
-    step.
-    """
-
-    tokens: Tensor
-    positions: Tensor
-    attention: AttentionInputs
-    logit_rows: Tensor | None
-    lora: LoraBatch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +66,15 @@ class Decoder:
         ]
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        """Logits ``[m, vocab]`` in fp32 for the wanted rows; K and V of every token are stored on the way."""
+        """Logits ``[m, vocab]`` in fp32 for the wanted rows."""
+        return self.logits(self.hidden(inputs))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits ``[m, vocab]`` in fp32 of normed final states."""
+        return self._head(hidden).float()
+
+    def hidden(self, inputs: StepInputs) -> Tensor:
+        """Normed final states of the wanted rows; K and V of every token are stored on the way."""
         config = self.config
         lora = inputs.lora
         heads, kv_heads, head_dim = config.num_heads, config.num_kv_heads, config.head_dim
@@ -113,7 +106,7 @@ class Decoder:
             hidden = hidden + projected
         if inputs.logit_rows is not None:
             hidden = hidden.index_select(0, inputs.logit_rows)
-        return self._head(self._norm(hidden)).float()
+        return self._norm(hidden)
 
 
 def _rotated(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from kindling_engine.models.base import Model
 from kindling_engine.models.config import architecture_read, config_load
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.models.errors import ModelError
@@ -27,7 +28,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def model_load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Decoder:
+def model_load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Model:
     """Load a checkpoint folder; raises ModelError with a code and a remedy."""
     architecture = architecture_read(folder)
     family = FAMILIES.get(architecture)

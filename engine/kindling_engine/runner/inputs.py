@@ -9,7 +9,7 @@ from torch import Tensor
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.layers.attention import AttentionInputs, DecodeRows, PrefillRows
 from kindling_engine.lora.batch import AdapterWeights, LoraBatch, LoraGroup
-from kindling_engine.models.decoder import StepInputs
+from kindling_engine.models.base import StepInputs
 from kindling_engine.runner.rows import RowTable
 from kindling_engine.scheduler.plan import ScheduledRow
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.kvcache.storage import KvStorage
-from kindling_engine.models.decoder import Decoder
+from kindling_engine.models.base import Model
 from kindling_engine.runner.inputs import AdapterLookup, InputBuilder
 from kindling_engine.runner.rows import RowTable
 from kindling_engine.sampling.batch import SampledRow
@@ -34,7 +34,7 @@ class ModelRunner:
 
     def __init__(
         self,
-        model: Decoder,
+        model: Model,
         storage: KvStorage,
         *,
         max_batch: int,

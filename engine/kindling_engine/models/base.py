@@ -1,0 +1,89 @@
+"""What the runner needs of any causal model, whoever built it."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from kindling_engine.kvcache.storage import KvStorage
+from kindling_engine.layers.attention import AttentionInputs
+from kindling_engine.lora.batch import LoraBatch
+from kindling_engine.lora.sites import LoraLayout
+
+Task = Literal["generate", "embed"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """One step's tokens, flattened over requests: ``tokens`` and ``positions [n]``.
+
+    ``logit_rows [m]`` are the tokens whose logits are wanted; None wants all. ``lora`` is None in a base-only
+    step.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    attention: AttentionInputs
+    logit_rows: Tensor | None
+    lora: LoraBatch | None
+
+
+class ModelConfig(Protocol):
+    """What scheduler, runner and intake read of a model's configuration; lengths in tokens.
+
+    ``num_layers_kv`` is the number of layers that store K and V: 0 in an encoder. ``revision`` names the
+    weights.
+    """
+
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def num_layers_kv(self) -> int: ...
+    @property
+    def num_kv_heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def eos_ids(self) -> tuple[int, ...]: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def is_encoder(self) -> bool: ...
+    @property
+    def task(self) -> Task: ...
+
+
+class Model(Protocol):
+    """A causal model over paged KV."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def lora(self) -> LoraLayout: ...
+
+    def bind(self, storage: KvStorage) -> None:
+        """Attach the KV pages that ``hidden`` reads and writes."""
+
+    def hidden(self, inputs: StepInputs) -> Tensor:
+        """Normed final states ``[m, hidden]`` of the wanted rows; K and V of every token are stored on the
+        way.
+        """
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits ``[m, vocab]`` in fp32."""
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        """``logits(hidden(inputs))``."""
