@@ -1,31 +1,46 @@
-"""Tensors of a checkpoint folder, single-file or sharded, read through mmap."""
+"""Tensors of a checkpoint folder, single-file or sharded, memory-mapped and read one at a time."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.folder import json_object_read
+from kindling_engine.models.fp8 import SCALE_NAMES, fp8_widen
+from kindling_engine.models.quantization import quantization_read
+from kindling_engine.models.weight_files import file_index, weights_open
 
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
+LoadProgress = Callable[[int, int], None]
+"""Hears bytes read and bytes in all."""
+
+_PLAIN = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class Checkpoint:
     """Context manager over a folder's safetensors; ``take`` reads one tensor at a time, so the peak stays
     low.
+
+    Raises ModelError for a format that is not served, before anything large is read. ``progress`` hears how far
+    the reading is.
     """
 
-    def __init__(self, folder: Path, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, *, dtype: torch.dtype, device: torch.device, progress: LoadProgress | None = None
+    ) -> None:
         self._folder = folder
         self._dtype = dtype
         self._device = device
-        self._file_of = _file_index(folder)
+        self._fp8 = quantization_read(json_object_read(folder / "config.json"))
+        self._file_of = file_index(folder)
         self._open: dict[str, Any] = {}
+        self._progress = progress
+        self._read_bytes = 0
+        self._all_bytes = sum((folder / name).stat().st_size for name in set(self._file_of.values()))
 
     def __enter__(self) -> Self:
         return self
@@ -36,48 +51,56 @@ class Checkpoint:
         for handle in self._open.values():
             handle.__exit__(kind, error, trace)
         self._open.clear()
+        if error is None and self._progress is not None:
+            self._progress(self._all_bytes, self._all_bytes)
 
     def __contains__(self, name: str) -> bool:
         return name in self._file_of
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """One tensor in the serving dtype and on the serving device; raises ModelError if it is absent or
-        misshapen.
+        """One tensor in the serving dtype and on the serving device.
+
+        Raises ModelError that names the tensor if it is absent, misshapen or of a dtype that is not served.
         """
-        if name not in self._file_of:
-            raise ModelError("weights_missing", f"The checkpoint has no tensor {name}.")
-        tensor: Tensor = self._handle(self._file_of[name]).get_tensor(name)
+        tensor = self._stored(name)
         if tuple(tensor.shape) != shape:
             raise ModelError(
                 "weights_shape",
                 f"Tensor {name} has shape {tuple(tensor.shape)}; config.json implies {shape}.",
             )
+        if tensor.dtype == torch.float8_e4m3fn:
+            tensor = self._widened(name, tensor)
+        elif tensor.dtype not in _PLAIN:
+            shown = str(tensor.dtype).removeprefix("torch.")
+            raise ModelError(
+                "weights_dtype", f"Tensor {name} is {shown}; fp32, bf16, fp16 and FP8 (e4m3) are served."
+            )
         return tensor.to(device=self._device, dtype=self._dtype)
+
+    def _widened(self, name: str, tensor: Tensor) -> Tensor:
+        prefix = name.removesuffix("weight")
+        scale = next((prefix + scale for scale in SCALE_NAMES if prefix + scale in self), None)
+        if scale is None or tensor.dim() != 2:
+            raise ModelError(
+                "weights_missing", f"Tensor {name} is FP8, but the checkpoint has no scale for it."
+            )
+        block = (128, 128) if self._fp8 is None else self._fp8.block
+        return fp8_widen(name, tensor, self._stored(scale), block)
+
+    def _stored(self, name: str) -> Tensor:
+        if name not in self._file_of:
+            raise ModelError("weights_missing", f"The checkpoint has no tensor {name}.")
+        file_name = self._file_of[name]
+        try:
+            tensor: Tensor = self._handle(file_name).get_tensor(name)
+        except SafetensorError as error:
+            raise ModelError("weights_missing", f"{file_name} holds no tensor {name}.") from error
+        if self._progress is not None:
+            self._read_bytes += tensor.nbytes
+            self._progress(min(self._read_bytes, self._all_bytes), self._all_bytes)
+        return tensor
 
     def _handle(self, file_name: str) -> Any:
         if file_name not in self._open:
-            self._open[file_name] = _safe_open(self._folder / file_name)
+            self._open[file_name] = weights_open(self._folder / file_name)
         return self._open[file_name]
-
-
-def _file_index(folder: Path) -> dict[str, str]:
-    if (folder / _INDEX).exists():
-        try:
-            weight_map = json.loads((folder / _INDEX).read_bytes())["weight_map"]
-            return {str(name): Path(str(file_name)).name for name, file_name in weight_map.items()}
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ModelError("weights_index", f"{_INDEX} is malformed.") from error
-    if not (folder / _SINGLE).exists():
-        raise ModelError(
-            "weights_missing",
-            f"The model folder holds neither {_SINGLE} nor {_INDEX}; only safetensors are read.",
-        )
-    with _safe_open(folder / _SINGLE) as handle:
-        return dict.fromkeys(handle.keys(), _SINGLE)
-
-
-def _safe_open(path: Path) -> Any:
-    try:
-        return safe_open(str(path), framework="pt", device="cpu")
-    except (SafetensorError, OSError) as error:
-        raise ModelError("weights_unreadable", f"{path.name} cannot be read: {error}.") from error
