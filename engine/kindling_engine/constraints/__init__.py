@@ -1,0 +1,1 @@
+"""What a request's tokens must match: grammars, and a bound on reasoning."""

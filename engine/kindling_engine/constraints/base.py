@@ -1,0 +1,43 @@
+"""The face that sampler and core see of a constraint, whatever stands behind it."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.int32]
+
+
+class ConstraintError(Exception):
+    """A constraint that cannot be kept; ``code`` is stable, the message is for the client."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class TokenConstraint(Protocol):
+    """What one request's next token may be; it moves on by one accepted token at a time.
+
+    It belongs to the request, not to its seat in a batch, so a preempted request goes on where it was.
+    """
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing but an end token may follow."""
+
+    def fill(self, mask: Mask) -> bool:
+        """Write the allowed tokens into a row ``[ceil(vocab / 32)]``, token t as bit t % 32 of word t // 32.
+
+        False leaves the row as it was: every token is allowed. Raises ConstraintError ``constraint_dead_end``
+        when no token is left.
+        """
+
+    def accept(self, token: int) -> None:
+        """Move on by a committed token. Raises ConstraintError when the constraint does not allow it."""
+
+
+def mask_words(vocab_size: int) -> int:
+    """Length of a mask row."""
+    return (vocab_size + 31) // 32
