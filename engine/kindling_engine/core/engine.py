@@ -11,10 +11,12 @@ from kindling_engine.core.link import FrontLink
 from kindling_engine.core.replies import step_item
 from kindling_engine.core.startup import Parts
 from kindling_engine.core.tickets import RequestTicket
-from kindling_engine.core.warmup import step_tokens_for, warm_up_request
+from kindling_engine.core.warmup import step_tokens_for, warm_up_request, warm_up_text, warmed_up
+from kindling_engine.embeddings.desk import EmbeddingDesk
 from kindling_engine.protocol.ipc import (
     Cancel,
     CoreReady,
+    Embed,
     ListAdapters,
     LoadAdapter,
     SetGrant,
@@ -44,6 +46,10 @@ class EngineCore:
         self._scheduler = parts.scheduler
         self._send = send
         self._desk = AdapterDesk(parts, blobs=blobs, send=send, admit=self._admit)
+        self._embeds = parts.config.task == "embed"
+        self._embeddings = EmbeddingDesk(
+            embeds=self._embeds, vocab_size=parts.config.vocab_size, send=send, admit=self._admit
+        )
         self._items: list[StepItem] = []
         self._failed_steps = 0
         self._stats_sent = Stats(0, 0, parts.kv.pool.free_count)
@@ -56,14 +62,15 @@ class EngineCore:
         vocab_size, max_length = self._parts.config.vocab_size, self._scheduler.max_length
         prefill_s = float("inf")
         for index in range(2):
-            request = warm_up_request(index, vocab_size=vocab_size, max_length=max_length)
+            make = warm_up_text if self._embeds else warm_up_request
+            request = make(index, vocab_size=vocab_size, max_length=max_length)
             self._admit(request, time.monotonic())
             started_s = time.monotonic()
             self._step(started_s)
             prefill_s = min(prefill_s, time.monotonic() - started_s)
             while self._scheduler.has_work:
                 self._step(time.monotonic())
-            if request.made == 0:
+            if not warmed_up(request):
                 raise RuntimeError("the model made no warm-up token")
         if self._parts.device.type == "cpu":
             self._scheduler.step_tokens = step_tokens_for(
@@ -77,6 +84,8 @@ class EngineCore:
             device=str(self._parts.device),
             dtype=str(self._parts.dtype).removeprefix("torch."),
             kv_blocks=self._parts.kv.pool.capacity,
+            hidden_size=config.hidden_size,
+            task=config.task,
         )
 
     def run(self, link: FrontLink) -> None:
@@ -117,6 +126,8 @@ class EngineCore:
         match message:
             case Submit():
                 self._submit(message, now_s)
+            case Embed():
+                self._embeddings.submit(message, now_s)
             case SetGrant():
                 self._desk.grant(message.id, message.tokens)
                 self._scheduler.grant(message.id, message.tokens)
@@ -133,14 +144,11 @@ class EngineCore:
         try:
             request = request_make(message, self._parts.config, now_s)
         except IntakeError as error:
-            self._items.append(
-                StepItem(
-                    id=message.id,
-                    finish="error",
-                    error_code="invalid_value",
-                    error=str(error),
-                    prompt_tokens=len(message.prompt_ids),
-                )
+            self._refuse(message, "invalid_value", str(error))
+            return
+        if self._embeds:
+            self._refuse(
+                message, "not_a_generation_model", "This model makes embeddings; it generates no text."
             )
             return
         outcome = (
@@ -148,6 +156,17 @@ class EngineCore:
         )
         if outcome is not None:
             self._emit(outcome)
+
+    def _refuse(self, message: Submit, code: str, error: str) -> None:
+        self._items.append(
+            StepItem(
+                id=message.id,
+                finish="error",
+                error_code=code,
+                error=error,
+                prompt_tokens=len(message.prompt_ids),
+            )
+        )
 
     def _admit(self, request: Request, now_s: float) -> None:
         outcome = self._scheduler.add(request, now_s)

@@ -8,13 +8,19 @@ from pathlib import Path
 import torch
 
 from kindling_engine.core.options import CoreOptions
+from kindling_engine.embeddings.adapters import adapter_refuse
+from kindling_engine.embeddings.runner import DecoderEmbeddingRunner, EncoderRunner
+from kindling_engine.embeddings.text_room import TextRoom
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.lora.cache import AdapterCache
 from kindling_engine.lora.loader import adapter_load
 from kindling_engine.models.base import ModelConfig
+from kindling_engine.models.config import architecture_read
+from kindling_engine.models.encoder import Encoder, encoder_load
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
+from kindling_engine.protocol.embedding_folder import ENCODERS
 from kindling_engine.runner.runner import ModelRunner
 from kindling_engine.scheduler.scheduler import Scheduler
 
@@ -29,7 +35,7 @@ class Parts:
 
     config: ModelConfig
     scheduler: Scheduler
-    runner: ModelRunner
+    runner: ModelRunner | EncoderRunner
     adapters: AdapterCache
     kv: KvManager
     device: torch.device
@@ -42,6 +48,10 @@ def parts_build(options: CoreOptions, wake: Callable[[], None]) -> Parts:
     device = _device(options.device)
     # bf16 arithmetic is emulated on most CPUs, so weights are widened there.
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    architecture = architecture_read(options.model)
+    if architecture in ENCODERS:
+        encoder = encoder_load(options.model, architecture, device=device, dtype=dtype)
+        return _encoder_parts(encoder, options, wake)
     model = model_load(options.model, device=device, dtype=dtype)
     config = model.config
     num_blocks = _num_blocks(config, options, dtype, device)
@@ -73,8 +83,9 @@ def parts_build(options: CoreOptions, wake: Callable[[], None]) -> Parts:
         device=device,
         dtype=dtype,
     )
-    adapters = AdapterCache(budget_bytes=lora_bytes, load=load, wake=wake)
-    runner = ModelRunner(
+    embeds = config.task == "embed"
+    adapters = AdapterCache(budget_bytes=lora_bytes, load=adapter_refuse if embeds else load, wake=wake)
+    runner = (DecoderEmbeddingRunner if embeds else ModelRunner)(
         model,
         storage,
         max_batch=options.max_batch,
@@ -82,6 +93,20 @@ def parts_build(options: CoreOptions, wake: Callable[[], None]) -> Parts:
         adapter_lookup=adapters.weights,
     )
     return Parts(config, scheduler, runner, adapters, kv, device, dtype)
+
+
+def _encoder_parts(model: Encoder, options: CoreOptions, wake: Callable[[], None]) -> Parts:
+    """An encoder keeps no KV and takes no adapters; seats are bounded by the step's tokens alone."""
+    kv = TextRoom(context_length=model.config.context_length)
+    scheduler = Scheduler(
+        kv=kv,
+        context_length=model.config.context_length,
+        max_batch=options.step_tokens,
+        step_tokens=options.step_tokens,
+        whole=True,
+    )
+    adapters = AdapterCache(budget_bytes=options.lora_mib * _MIB, load=adapter_refuse, wake=wake)
+    return Parts(model.config, scheduler, EncoderRunner(model), adapters, kv, model.device, model.dtype)
 
 
 def _device(wish: str) -> torch.device:

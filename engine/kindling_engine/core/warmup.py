@@ -3,6 +3,7 @@
 import time
 
 from kindling_engine.core.tickets import RequestTicket
+from kindling_engine.embeddings.ticket import embed_request, ticket_of
 from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.scheduler.request import Request
 
@@ -26,6 +27,23 @@ def warm_up_request(index: int, *, vocab_size: int, max_length: int) -> Request:
         arrived_s=time.monotonic(),
         payload=RequestTicket(_PARAMS[index % len(_PARAMS)], on_outcome=lambda outcome: None),
     )
+
+
+def warm_up_text(index: int, *, vocab_size: int, max_length: int) -> Request:
+    """The same for a model that embeds."""
+    count = max(1, min(PROMPT_TOKENS, max_length))
+    return embed_request(
+        f"warm-up/{index}",
+        [token % vocab_size for token in range(1, count + 1)],
+        now_s=time.monotonic(),
+        on_outcome=lambda outcome: None,
+        salt=f"warm-up/{index}",
+    )
+
+
+def warmed_up(request: Request) -> bool:
+    """Whether the model made what a warm-up request is for."""
+    return ticket_of(request).vector is not None if request.embeds else request.made > 0
 
 
 def step_tokens_for(prefill_s: float, prompt_tokens: int, limit: int) -> int:

@@ -51,9 +51,9 @@ class Decoder:
         self._layers = [_layer_load(config, checkpoint, index) for index in range(config.num_layers)]
         self._norm = RmsNorm(checkpoint.take("model.norm.weight", (config.hidden_size,)), config.norm_eps)
         # A checkpoint with tied embeddings may store the head as well; the flag decides.
-        tied = config.tied_embeddings
+        tied = config.tied_embeddings or config.task == "embed"
         head = self._embedding if tied else checkpoint.take("lm_head.weight", tuple(self._embedding.shape))
-        self._head = Linear(head)
+        self._head = None if config.task == "embed" else Linear(head)
         self._inverse_frequencies = inverse_frequencies(config.rotary, config.head_dim, device)
         self._attention = attention_for(device)
         self._spec = AttentionSpec(scale=config.head_dim**-0.5)
@@ -70,7 +70,9 @@ class Decoder:
         return self.logits(self.hidden(inputs))
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits ``[m, vocab]`` in fp32 of normed final states."""
+        """Logits ``[m, vocab]`` in fp32 of normed final states; an embedding model has none."""
+        if self._head is None:
+            raise RuntimeError("an embedding model has no head")
         return self._head(hidden).float()
 
     def hidden(self, inputs: StepInputs) -> Tensor:

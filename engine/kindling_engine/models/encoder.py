@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_engine.layers.linear import Linear
-from kindling_engine.models.encoder_config import EncoderConfig
+from kindling_engine.models.encoder_config import EncoderConfig, encoder_config_load
 from kindling_engine.models.encoder_inputs import TextBatch, TextGroup
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.weights import Checkpoint
@@ -24,6 +25,13 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
 }
+
+
+def encoder_load(folder: Path, architecture: str, *, device: torch.device, dtype: torch.dtype) -> "Encoder":
+    """Load an encoder's folder; raises ModelError with a code and a remedy."""
+    config = encoder_config_load(folder, architecture)
+    with torch.inference_mode(), Checkpoint(folder, dtype=dtype, device=device) as checkpoint:
+        return Encoder(config, checkpoint, device)
 
 
 class LayerNorm:

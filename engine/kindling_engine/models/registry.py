@@ -1,6 +1,6 @@
 """Which architectures are served, and how each differs from Llama."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -9,6 +9,7 @@ from kindling_engine.models.base import Model
 from kindling_engine.models.config import architecture_read, config_load
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.task import task_read
 from kindling_engine.models.weights import Checkpoint
 
 
@@ -38,5 +39,6 @@ def model_load(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Mod
             "unsupported_model", f"Architecture {architecture} is not served; these are: {served}."
         )
     config = config_load(folder, qkv_bias=family.qkv_bias, qk_norm=family.qk_norm)
+    config = replace(config, task=task_read(folder, architecture))
     with torch.inference_mode(), Checkpoint(folder, dtype=dtype, device=device) as checkpoint:
         return Decoder(config, checkpoint, device)

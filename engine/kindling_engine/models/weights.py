@@ -55,7 +55,7 @@ class Checkpoint:
             self._progress(self._all_bytes, self._all_bytes)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._file_of
+        return self._name(name) in self._file_of
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """One tensor in the serving dtype and on the serving device.
@@ -87,7 +87,13 @@ class Checkpoint:
         block = (128, 128) if self._fp8 is None else self._fp8.block
         return fp8_widen(name, tensor, self._stored(scale), block)
 
+    def _name(self, name: str) -> str:
+        """The name in the files: a checkpoint of a model without its head lacks the prefix ``model.``."""
+        bare = name.removeprefix("model.")
+        return bare if name not in self._file_of and bare in self._file_of else name
+
     def _stored(self, name: str) -> Tensor:
+        name = self._name(name)
         if name not in self._file_of:
             raise ModelError("weights_missing", f"The checkpoint has no tensor {name}.")
         file_name = self._file_of[name]

@@ -27,6 +27,7 @@ class Sampling(msgspec.Struct, frozen=True):
     ignore_eos: bool = False
     min_tokens: int = 0
     typical_p: float = 1.0
+    stop_token_ids: list[int] = []
 
 
 class Constraint(msgspec.Struct, frozen=True):
@@ -127,7 +128,7 @@ class ListAdapters(msgspec.Struct, tag=True):
 
 
 class CoreReady(msgspec.Struct, tag=True):
-    """The model is loaded and has made a warm-up token."""
+    """The model is loaded and has made a warm-up token, or vector when ``task`` is embed and not generate."""
 
     context_length: int
     vocab_size: int
@@ -135,6 +136,8 @@ class CoreReady(msgspec.Struct, tag=True):
     device: str
     dtype: str
     kv_blocks: int
+    hidden_size: int = 0
+    task: str = "generate"
 
 
 class CoreFailed(msgspec.Struct, tag=True):

@@ -33,6 +33,8 @@ class Request:
     priority: int = 0
     stop_ids: frozenset[int] = frozenset()
     min_tokens: int = 0
+    embeds: bool = False
+    """Ends when its tokens are computed, and makes none."""
     arrived_s: float = 0.0
     payload: object = None
 

@@ -28,12 +28,17 @@ class Scheduler:
         max_batch: int = 64,
         step_tokens: int = 2048,
         grant_wait_s: float = GRANT_WAIT_S,
+        whole: bool = False,
     ) -> None:
+        """``whole``: a prompt is computed in one step or not yet, for models whose tokens see those behind
+        them.
+        """
         self.max_length = min(context_length, kv.pool.capacity * PAGE_SIZE)
         self._kv = kv
         self._max_batch = max_batch
         self.step_tokens = max(step_tokens, max_batch)
         self._grant_wait_s = grant_wait_s
+        self._whole = whole
         self._requests: dict[str, Request] = {}
         self._queue = FairQueue()
         self._running: list[Request] = []
@@ -68,12 +73,12 @@ class Scheduler:
             return _refusal(request, "duplicate_request", "A request with this id is already running.")
         if request.prompt_len < 1 or request.max_tokens < 1:
             return _refusal(request, "invalid_value", "The prompt and max_tokens need at least one token.")
-        if request.prompt_len >= self.max_length:
+        if request.prompt_len + (not request.embeds) > self.max_length:
             return _refusal(
                 request,
                 "context_length_exceeded",
-                f"The prompt has {request.prompt_len} tokens; this replica holds {self.max_length} "
-                "including at least one of output.",
+                f"The prompt has {request.prompt_len} tokens; this replica holds {self.max_length}"
+                + ("." if request.embeds else " including at least one of output."),
             )
         self._requests[request.id] = request
         request.table = self._kv.table_new(adapter=request.adapter, salt=request.salt)
@@ -166,7 +171,9 @@ class Scheduler:
                 self._unclaim(request)
             if not request.suspect:
                 self._kv.publish(request.table, request.tokens, request.computed)
-            if token is not None:
+            if token is not None and request.embeds:
+                outcomes.append(self._end(request, None, "stop"))
+            elif token is not None:
                 outcomes.append(self._accept(request, token, now_s))
         return outcomes
 
@@ -207,6 +214,8 @@ class Scheduler:
             request = self._queue.peek(now_s, skip)
             if request is None or request.table is None or left < 1 or not self._make_seat(rows):
                 return
+            if self._whole and rows and len(request.tokens) > left:
+                return
             found, missed = self._kv.prefix_find(request.table, request.tokens)
             if missed is not None and missed in self._claims:
                 # Somebody is computing the very block it needs next; a step or two later it is there to
@@ -227,7 +236,7 @@ class Scheduler:
                 request.claim = missed
                 self._claims.add(missed)
             self._run(request)
-            self._place(request, min(request.remaining, left), rows)
+            self._place(request, request.remaining if self._whole else min(request.remaining, left), rows)
 
     def _make_seat(self, rows: dict[str, ScheduledRow]) -> bool:
         """Whether one more request may run. With nothing running, a parked request gives its seat up."""
