@@ -130,7 +130,7 @@ async def test_what_is_not_one_json_object_is_invalid_json(bench: Bench, raw: by
         ({"frequency_penalty": 3}, "invalid_value", "frequency_penalty"),
         ({"repetition_penalty": 0}, "invalid_value", "repetition_penalty"),
         ({"context_length_exceeded_behavior": 1}, "invalid_value", "context_length_exceeded_behavior"),
-        ({"n": 2}, "unsupported_field", "n"),
+        ({"n": 17}, "invalid_value", "n"),
         ({"n": 0}, "invalid_value", "n"),
         ({"logprobs": "yes"}, "invalid_value", "logprobs"),
         ({"logprobs": 6}, "invalid_value", "logprobs"),
@@ -168,11 +168,21 @@ async def test_a_chat_that_cannot_be_served_names_the_field(
         ({"prompt": [True]}, "invalid_value", "prompt"),
         ({"prompt": [2048]}, "invalid_value", "prompt"),
         ({"prompt": [-1]}, "invalid_value", "prompt"),
-        ({"prompt": ["a", "b"]}, "unsupported_field", "prompt"),
+        ({"prompt": ["a", 5]}, "invalid_value", "prompt"),
+        ({"prompt": ["a", ""]}, "invalid_value", "prompt"),
+        ({"prompt": ["a"] * 129}, "invalid_value", "prompt"),
+        ({"prompt": ["a"] * 65, "n": 2}, "invalid_value", "n"),
         ({"prompt": [5] * 1024}, "context_length_exceeded", "prompt"),
         ({"prompt": [5] * 1020, "max_tokens": 5}, "context_length_exceeded", "max_tokens"),
-        ({"echo": True}, "unsupported_field", "echo"),
-        ({"best_of": 2}, "unsupported_field", "best_of"),
+        ({"echo": "yes"}, "invalid_value", "echo"),
+        ({"max_tokens": 0}, "invalid_value", "max_tokens"),
+        ({"best_of": 2, "n": 3}, "invalid_value", "best_of"),
+        ({"best_of": 2, "stream": True}, "invalid_value", "best_of"),
+        ({"best_of": 17}, "invalid_value", "best_of"),
+        ({"raw_output": True}, "unsupported_field", "raw_output"),
+        ({"stop_token_ids": [2048]}, "invalid_value", "stop_token_ids"),
+        ({"stop_token_ids": 5}, "invalid_value", "stop_token_ids"),
+        ({"min_tokens": -1}, "invalid_value", "min_tokens"),
         ({"suffix": "x"}, "unsupported_field", "suffix"),
         ({"logprobs": 6}, "invalid_value", "logprobs"),
         ({"messages": MESSAGES}, "unsupported_field", "messages"),
@@ -259,5 +269,7 @@ async def test_any_json_is_served_or_refused_with_400(text: ModelText, fields: d
         assert error.status == 400
         json.dumps(error.body()).encode()
         return
-    assert 0 < request.max_tokens <= 1024 - len(request.prompt_ids)
+    assert request.prompts
+    for prompt in request.prompts:
+        assert 0 < prompt.max_tokens <= 1024 - len(prompt.ids)
     assert 0 <= request.sampling.temperature <= 2

@@ -8,6 +8,7 @@ from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.request_common import (
     GenerationRequest,
     ModelFacts,
+    Prompt,
     body_object,
     output_limit,
     prompt_encode,
@@ -39,13 +40,16 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     return GenerationRequest(
         chat=True,
         model=common.model,
-        prompt_ids=ids,
-        max_tokens=output_limit(common, len(ids), facts, default=None, prompt_field="messages"),
+        prompts=(Prompt(ids, output_limit(common, len(ids), facts, default=None, prompt_field="messages")),),
         sampling=common.sampling,
         stops=common.stops,
         stream=common.stream,
         logprobs=logprobs,
         ignored=common.ignored,
+        n=common.n,
+        best_of=common.n,
+        return_token_ids=common.return_token_ids,
+        include_stop=common.include_stop,
     )
 
 

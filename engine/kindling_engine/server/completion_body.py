@@ -2,60 +2,113 @@
 
 from typing import Any
 
-from kindling_engine.server.errors import invalid_value, unsupported_field
+from kindling_engine.server.errors import invalid_value
 from kindling_engine.server.fields import Fields, text_check
 from kindling_engine.server.model_text import ModelText
+from kindling_engine.server.prompt_text import prompt_offsets
 from kindling_engine.server.request_common import (
     GenerationRequest,
     ModelFacts,
+    Prompt,
     body_object,
     output_limit,
     prompt_encode,
 )
-from kindling_engine.server.sampling_fields import common_fields_read
+from kindling_engine.server.sampling_fields import MAX_CHOICES, CommonFields, common_fields_read
 
 MAX_LOGPROBS = 5
 DEFAULT_TOKENS = 16
+MAX_PROMPTS = 128
+MAX_GROUP = 128
 
 
 async def completion_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> GenerationRequest:
     """Read a plain completion's body. Errors: 400 ones only."""
     fields = Fields(await body_object(raw))
-    common = common_fields_read(fields, vocab_size=facts.vocab_size)
-    prompt = _prompt(fields.need("prompt"), facts)
+    common = common_fields_read(fields, vocab_size=facts.vocab_size, least_tokens=0)
+    given = _prompts(fields.need("prompt"), facts)
     logprobs = fields.integer("logprobs", low=0, high=MAX_LOGPROBS)
-    fields.only("echo", False)
-    fields.only("best_of", 1)
+    echo = fields.boolean("echo")
+    best_of = _best_of(fields, common, len(given))
     fields.only("suffix", "")
+    fields.only("raw_output", False)
     fields.end()
-    if isinstance(prompt, str):
-        ids = await prompt_encode(text, prompt, "prompt", facts, add_special_tokens=True)
-    else:
-        ids = prompt
+    if common.max_tokens == 0 and not echo:
+        raise invalid_value("max_tokens", "max_tokens 0 makes no answer; it needs echo to be true.")
     return GenerationRequest(
         chat=False,
         model=common.model,
-        prompt_ids=ids,
-        max_tokens=output_limit(common, len(ids), facts, default=DEFAULT_TOKENS, prompt_field="prompt"),
+        prompts=tuple(
+            [await _prompt(one, text, facts, common=common, echo=echo, logprobs=logprobs) for one in given]
+        ),
         sampling=common.sampling,
         stops=common.stops,
         stream=common.stream,
         logprobs=-1 if logprobs is None else logprobs,
         ignored=common.ignored,
+        n=common.n,
+        best_of=best_of,
+        echo=echo,
+        scoring=common.max_tokens == 0,
+        return_token_ids=common.return_token_ids,
+        include_stop=common.include_stop,
     )
 
 
-def _prompt(value: Any, facts: ModelFacts) -> str | list[int]:
-    if isinstance(value, list) and value and isinstance(value[0], str | list):
-        if len(value) > 1:
-            raise unsupported_field(
-                "prompt", "Several prompts in one request are not supported; send one each."
-            )
-        value = value[0]
+def _prompts(value: Any, facts: ModelFacts) -> list[str | list[int]]:
+    """One prompt or several: a string, a list of token ids, or a list of either."""
+    several = isinstance(value, list) and value and isinstance(value[0], str | list)
+    prompts = value if several else [value]
+    if len(prompts) > MAX_PROMPTS:
+        raise invalid_value("prompt", f"prompt may hold at most {MAX_PROMPTS} prompts.")
+    return [_checked(one, facts) for one in prompts]
+
+
+def _checked(value: Any, facts: ModelFacts) -> str | list[int]:
     if isinstance(value, str):
         return text_check(value, "prompt")
     if not isinstance(value, list):
-        raise invalid_value("prompt", "prompt must be a string or a list of token ids.")
+        raise invalid_value("prompt", "prompt must be a string, a list of token ids, or a list of either.")
     if not all(type(one) is int and 0 <= one < facts.vocab_size for one in value):
         raise invalid_value("prompt", f"prompt's token ids must be from 0 to {facts.vocab_size - 1}.")
     return value
+
+
+def _best_of(fields: Fields, common: CommonFields, num_prompts: int) -> int:
+    best_of = fields.integer("best_of", low=1, high=MAX_CHOICES) or common.n
+    if best_of < common.n:
+        raise invalid_value("best_of", "best_of must not be smaller than n.")
+    if best_of > common.n and common.stream:
+        raise invalid_value(
+            "best_of", "best_of greater than n cannot be streamed: the best are known at the end."
+        )
+    if best_of * num_prompts > MAX_GROUP:
+        raise invalid_value(
+            "best_of" if best_of > common.n else "n",
+            f"n or best_of times the number of prompts may be at most {MAX_GROUP}.",
+        )
+    return best_of
+
+
+async def _prompt(
+    given: str | list[int],
+    text: ModelText,
+    facts: ModelFacts,
+    *,
+    common: CommonFields,
+    echo: bool,
+    logprobs: int | None,
+) -> Prompt:
+    whole = given
+    if isinstance(given, str):
+        ids = await prompt_encode(text, given, "prompt", facts, add_special_tokens=True)
+    else:
+        ids = given
+    if common.truncate_to is not None and len(ids) > common.truncate_to:
+        whole = ids = ids[-common.truncate_to :]
+    # A step that reads a prompt makes a token whether it is wanted or not.
+    limit = max(1, output_limit(common, len(ids), facts, default=DEFAULT_TOKENS, prompt_field="prompt"))
+    if not echo:
+        return Prompt(ids, limit)
+    shown = whole if isinstance(whole, str) else text.decode(ids)
+    return Prompt(ids, limit, shown, () if logprobs is None else await prompt_offsets(text, ids, shown))

@@ -44,10 +44,9 @@ class CoreStartError(Exception):
 
 
 class CoreTicket:
-    """The results of one request, in order; the last item has a finish."""
+    """The results of one request or of several, in order; the last item of each has a finish."""
 
-    def __init__(self, request_id: str) -> None:
-        self.id = request_id
+    def __init__(self) -> None:
         self._items: deque[StepItem] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
@@ -88,13 +87,12 @@ class CoreLink(asyncio.Protocol):
 
     # Requests.
 
-    def submit(self, message: Submit) -> CoreTicket:
-        """Start a request. Errors: `duplicate_request`, `engine_unavailable`."""
+    def submit(self, message: Submit, ticket: CoreTicket) -> None:
+        """Start a request whose results go to the ticket. Errors: `duplicate_request`, `engine_unavailable`."""
         if message.id in self._tickets:
             raise ApiError(409, "duplicate_request", "A request with this id is already running.")
         self._send(message)
-        ticket = self._tickets[message.id] = CoreTicket(message.id)
-        return ticket
+        self._tickets[message.id] = ticket
 
     def cancel(self, request_id: str) -> None:
         """Ask for the end of a request; nothing happens when it has ended or the core has."""
@@ -162,8 +160,10 @@ class CoreLink(asyncio.Protocol):
             if not answer.done():
                 answer.set_exception(engine_unavailable(CORE_GONE))
         tickets, self._tickets = self._tickets, {}
-        for ticket in tickets.values():
-            ticket.push(StepItem(ticket.id, finish="error", error_code="engine_unavailable", error=CORE_GONE))
+        for request_id, ticket in tickets.items():
+            ticket.push(
+                StepItem(request_id, finish="error", error_code="engine_unavailable", error=CORE_GONE)
+            )
 
     def close(self) -> None:
         """Hang up, which ends the core."""

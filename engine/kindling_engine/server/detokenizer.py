@@ -20,8 +20,9 @@ class Detokenizer:
     whose end may still be half a character waits for the next token.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, *, show_special: bool = False) -> None:
         self._decoder = decoder
+        self._skip_special = not show_special
         self._context: list[int] = []  # tokens whose text has left, kept for what they do to their neighbours
         self._context_text = ""
         self._held: list[int] = []
@@ -61,4 +62,4 @@ class Detokenizer:
         return out
 
     def _decode(self, ids: list[int]) -> str:
-        return self._decoder.decode(ids, skip_special_tokens=True)
+        return self._decoder.decode(ids, skip_special_tokens=self._skip_special)

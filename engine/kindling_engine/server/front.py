@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from kindling_engine.protocol.headers import EngineHeaders
-from kindling_engine.protocol.ipc import Submit
 from kindling_engine.server.core_link import CoreLink
 from kindling_engine.server.errors import ApiError, engine_unavailable
-from kindling_engine.server.generation import Generation, TaskSet
+from kindling_engine.server.generation import Generation
 from kindling_engine.server.model_text import ModelText
-from kindling_engine.server.output_text import OutputText
 from kindling_engine.server.request_common import GenerationRequest, ModelFacts
+from kindling_engine.server.starts import starts_make
+from kindling_engine.server.task_set import TaskSet
 from kindling_engine.server.usage import UsageBook
 
 MAX_OPEN_REQUESTS = 1024
@@ -50,27 +50,11 @@ class Front:
 
     def start(self, request: GenerationRequest, headers: EngineHeaders) -> Generation:
         """Submit a request; it stands in the list until `end`."""
-        submit = Submit(
-            id=headers.request,
-            prompt_ids=request.prompt_ids,
-            adapter=headers.adapter,
-            salt=headers.salt,
-            tenant=headers.tenant,
-            priority=headers.priority,
-            max_tokens=request.max_tokens,
-            grant=request.max_tokens if headers.grant is None else headers.grant,
-            sampling=request.sampling,
-            logprobs=request.logprobs,
-            constraint=request.constraint,
-            thinking=request.thinking,
-        )
         generation = Generation(
             core=self.core,
             book=self.book,
             headers=headers,
-            submit=submit,
-            output=OutputText(self.text.tokenizer, request.stops),
-            eos_ids=frozenset() if request.sampling.ignore_eos else self.facts.eos_ids,
+            starts=starts_make(request, headers, self.text.tokenizer, self.facts.eos_ids),
             spawn=self._tasks.spawn,
         )
         self._generations[generation.id] = generation

@@ -1,35 +1,31 @@
-"""One request between its start in the core and its usage record."""
+"""One request between its start in the core and its usage record: a group of one or more choices."""
 
-import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kindling_engine.protocol.headers import EngineHeaders
-from kindling_engine.protocol.ipc import StepItem, Submit
+from kindling_engine.protocol.ipc import Submit
 from kindling_engine.protocol.usage_log import UsageLogError, UsageRecord
+from kindling_engine.server.choice import Choice, Piece
 from kindling_engine.server.core_link import CoreLink, CoreTicket
-from kindling_engine.server.errors import ApiError, core_error
-from kindling_engine.server.output_text import OutputText, TokenEntry
+from kindling_engine.server.errors import ApiError
+from kindling_engine.server.grants import GrantShares
 from kindling_engine.server.usage import UsageBook, now_ms
-
-# How far ahead of the grant's end more is asked for.
-GRANT_AHEAD_TOKENS = 64
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Text that may be shown. ``finish`` is stop, length or grant_refused in the last piece, else empty."""
+class Start:
+    """A choice and what the core is asked for it; the grant is set here."""
 
-    text: str
-    entries: list[TokenEntry]
-    finish: str = ""
+    choice: Choice
+    submit: Submit
 
 
 class Generation:
-    """Feeds a request's tokens into text, and writes exactly one usage record however it ends.
+    """Feeds tokens into the texts of a request's choices, and writes exactly one usage record however it ends.
 
     The record is written before `advance` returns the last piece or raises. Whoever stops calling `advance` early
     calls `close`, which cancels in the core and records what was made.
@@ -41,120 +37,155 @@ class Generation:
         core: CoreLink,
         book: UsageBook,
         headers: EngineHeaders,
-        submit: Submit,
-        output: OutputText,
-        eos_ids: frozenset[int],
+        starts: Sequence[Start],
         spawn: Spawn,
     ) -> None:
-        self.id = submit.id
+        self.id = headers.request
         self.started_ms = now_ms()
-        self.prompt_tokens = len(submit.prompt_ids)
-        self.cached_tokens = 0
-        self.completion_tokens = 0
-        self.grant = submit.grant
-        self._max_tokens = submit.max_tokens
-        self._noticed_grant = 0
-        self._first_token_ms: int | None = None
+        self.choices = [start.choice for start in starts]
+        self._open = {choice.id: choice for choice in self.choices}
+        limits = [start.submit.max_tokens for start in starts]
+        self._grants = GrantShares(limits, sum(limits) if headers.grant is None else headers.grant)
         self._ended = False
         self._core = core
         self._book = book
         self._headers = headers
-        self._output = output
-        self._eos_ids = eos_ids
         self._spawn = spawn
-        self._ticket: CoreTicket = core.submit(submit)
+        self._inbox = CoreTicket()
+        self._submit([start.submit for start in starts])
 
-    async def advance(self) -> Piece:
-        """The next piece, as soon as the core has made a step. Errors: whatever ended the request."""
-        for item in await self._ticket.take():
-            finish = self._accept(item)
-            if finish:
-                text, entries = self._output.take()
-                self._record(finish)
-                return Piece(text, entries, finish)
-        return Piece(*self._output.take())
+    @property
+    def ended(self) -> bool:
+        """Whether the record is written; no piece follows."""
+        return self._ended
+
+    @property
+    def grant(self) -> int:
+        return self._grants.total
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of every distinct prompt, once each."""
+        return sum(choices[0].prompt_tokens for choices in self._by_prompt())
+
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens that came out of the cache, for the choice of each prompt that found the fewest there."""
+        return sum(
+            min([one.cached_tokens for one in choices if one.first_token_ms] or [choices[0].cached_tokens])
+            for choices in self._by_prompt()
+        )
+
+    @property
+    def completion_tokens(self) -> int:
+        return sum(choice.completion_tokens for choice in self.choices)
+
+    async def advance(self) -> list[Piece]:
+        """What is new, as soon as the core has made a step. Errors: whatever ended the request."""
+        touched: dict[int, Choice] = {}
+        for item in await self._inbox.take():
+            choice = self._open.get(item.id)
+            if choice is None:
+                continue
+            try:
+                stopped = choice.accept(item)
+            except ApiError:
+                self._fail()
+                raise
+            touched[choice.index] = choice
+            self._grants.shares[choice.index].made = choice.completion_tokens
+            if choice.finish:
+                self._finish(choice, tell_core=stopped)
+        self._top_up()
+        pieces = [choice.take() for choice in touched.values()]
+        if not self._open:
+            self._record(self._joint_finish())
+        return pieces
 
     def extend(self, tokens: int) -> int:
         """Raise the grant to a new total, never lower it; returns the total that holds now."""
-        if tokens > self.grant:
-            self.grant = tokens
-            self._core.grant(self.id, tokens)
-        return self.grant
+        self._grants.extend(tokens)
+        self._top_up()
+        return self._grants.total
 
     def take_notice(self) -> int | None:
         """The tokens made so far, once per grant, when its end is near and more could be made."""
-        if (
-            self._noticed_grant == self.grant
-            or self._max_tokens <= self.grant
-            or self.completion_tokens < self.grant - GRANT_AHEAD_TOKENS
-        ):
-            return None
-        self._noticed_grant = self.grant
-        return self.completion_tokens
+        return self._grants.take_notice()
 
     def close(self) -> None:
         """End a request that nobody waits for any more; does nothing after its end."""
         if not self._ended:
-            self._core.cancel(self.id)
+            self.abort()
             self._spawn(self._settle("cancelled"))
 
     def abort(self) -> None:
         """End a request because we have to stop: that is a failure of ours, and `advance` raises it."""
-        self._core.cancel(self.id)
+        for choice_id in self._open:
+            self._core.cancel(choice_id)
+
+    def _submit(self, submits: list[Submit]) -> None:
+        """Start all choices or none. Errors: `duplicate_request`, `engine_unavailable`."""
+        for submit, share in zip(submits, self._grants.shares, strict=True):
+            submit.grant = share.tokens
+            try:
+                self._core.submit(submit, self._inbox)
+            except ApiError:
+                for started in submits[: submits.index(submit)]:
+                    self._drop(started.id)
+                raise
+
+    def _finish(self, choice: Choice, *, tell_core: bool) -> None:
+        del self._open[choice.id]
+        self._grants.end(choice.index)
+        if tell_core:
+            self._drop(choice.id)
+
+    def _drop(self, choice_id: str) -> None:
+        self._core.cancel(choice_id)
+        self._core.forget(choice_id)
+
+    def _top_up(self) -> None:
+        for index, tokens in self._grants.top_up():
+            self._core.grant(self.choices[index].id, tokens)
+
+    def _fail(self) -> None:
+        for choice_id in self._open:
+            self._drop(choice_id)
+        self._open.clear()
+        self._record("error")
 
     async def _settle(self, finish: str) -> None:
-        """Wait for the core's last word, so that the record counts every token that was made."""
-        while not self._ended:
-            for item in await self._ticket.take():
-                self._count(item)
+        """Wait for the core's last words, so that the record counts every token that was made."""
+        while self._open and not self._ended:
+            for item in await self._inbox.take():
+                choice = self._open.get(item.id)
+                if choice is None:
+                    continue
+                choice.count(item)
                 if item.finish:
-                    self._record("error" if item.finish == "error" else finish)
-                    return
+                    finish = "error" if item.finish == "error" else finish
+                    del self._open[item.id]
+        self._record(finish)
 
-    def _accept(self, item: StepItem) -> str:
-        """Take one item in; returns the request's finish when this ends it."""
-        self._count(item, tokens=False)
-        for index, token_id in enumerate(item.token_ids):
-            self._count_token()
-            last = index == len(item.token_ids) - 1
-            if last and item.finish == "stop" and token_id in self._eos_ids:
-                continue
-            logprobs = item.logprobs[index] if item.logprobs else None
-            if self._output.accept(token_id, logprobs):
-                if not item.finish:
-                    self._core.cancel(self.id)
-                    self._core.forget(self.id)
-                return "stop"
-        if not item.finish:
-            return ""
-        if item.finish == "error":
-            self._fail(core_error(item.error_code, item.error))
-        if item.finish == "cancelled":
-            # Nobody but us cancels, and a reader is still here: the server is going down.
-            self._fail(ApiError(503, "engine_unavailable", "The engine is shutting down.", retry_after_s=2))
-        return "stop" if self._output.end() else item.finish
+    def _by_prompt(self) -> list[list[Choice]]:
+        groups: dict[tuple[int, ...], list[Choice]] = {}
+        if len(self.choices) == 1:
+            return [self.choices]
+        for choice in self.choices:
+            groups.setdefault(tuple(choice.prompt.ids), []).append(choice)
+        return list(groups.values())
 
-    def _count(self, item: StepItem, *, tokens: bool = True) -> None:
-        self.prompt_tokens = item.prompt_tokens or self.prompt_tokens
-        self.cached_tokens = max(self.cached_tokens, item.cached_tokens)
-        if tokens:
-            for _ in item.token_ids:
-                self._count_token()
-
-    def _count_token(self) -> None:
-        self.completion_tokens += 1
-        if self._first_token_ms is None:
-            self._first_token_ms = now_ms()
-
-    def _fail(self, error: ApiError) -> None:
-        self._record("error")
-        raise error
+    def _joint_finish(self) -> str:
+        """The finish of the request as a whole: the one that says most about why there is no more text."""
+        found = {choice.finish for choice in self.choices}
+        return next((finish for finish in ("grant_refused", "length") if finish in found), "stop")
 
     def _record(self, finish: str) -> None:
         """Write the record. A record that cannot be written is a failure of ours, so the caller gets no answer."""
         if self._ended:
             return
         self._ended = True
+        firsts = [choice.first_token_ms for choice in self.choices if choice.first_token_ms is not None]
         record = UsageRecord(
             request_id=self.id,
             context=self._headers.context,
@@ -165,7 +196,7 @@ class Generation:
             completion_tokens=self.completion_tokens,
             finish=finish,
             started_ms=self.started_ms,
-            first_token_ms=self._first_token_ms,
+            first_token_ms=min(firsts, default=None),
             finished_ms=now_ms(),
             replica=self._book.replica,
         )
@@ -173,21 +204,3 @@ class Generation:
             self._book.append(record)
         except UsageLogError as error:
             raise ApiError(500, "usage_not_recorded", "The engine could not record this request.") from error
-
-
-class TaskSet:
-    """Tasks that outlive the request that started them."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def wait(self, within_s: float) -> None:
-        """Let them finish."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=within_s)

@@ -8,10 +8,11 @@ from aiohttp import web
 from kindling_engine.protocol.headers import EngineHeaders, HeaderError, parse_headers
 from kindling_engine.server.chat_body import chat_body_read
 from kindling_engine.server.chat_reply import ChatReply
+from kindling_engine.server.choice import Piece, answers_join, best_select
 from kindling_engine.server.completion_body import completion_body_read
 from kindling_engine.server.completion_reply import CompletionReply
 from kindling_engine.server.errors import ApiError, invalid_value
-from kindling_engine.server.generation import Generation, Piece
+from kindling_engine.server.generation import Generation
 from kindling_engine.server.keys import FRONT
 from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.reply import Reply, error_event
@@ -45,44 +46,46 @@ async def _answer(request: web.Request, read_body: ReadBody) -> web.StreamRespon
         extra = {"x-kindling-ignored": ",".join(asked.ignored)} if asked.ignored else {}
         if asked.stream:
             return await _stream(request, generation, reply, first, extra)
-        return await _whole(generation, reply, first, extra)
+        return await _whole(asked, generation, reply, first, extra)
     finally:
         front.end(generation)
 
 
 async def _whole(
-    generation: Generation, reply: Reply, piece: Piece, extra: dict[str, str]
+    asked: GenerationRequest,
+    generation: Generation,
+    reply: Reply,
+    pieces: list[Piece],
+    extra: dict[str, str],
 ) -> web.StreamResponse:
-    texts, entries = [piece.text], [*piece.entries]
-    while not piece.finish:
-        piece = await generation.advance()
-        texts.append(piece.text)
-        entries += piece.entries
-    body = reply.whole("".join(texts), entries, piece.finish)
-    return web.Response(body=body, content_type="application/json", headers=extra)
+    while not generation.ended:
+        pieces += await generation.advance()
+    answers = answers_join(pieces, len(generation.choices))
+    if asked.best_of > asked.n:
+        answers = best_select(answers, generation.choices, n=asked.n, of=asked.best_of)
+    return web.Response(body=reply.whole(answers), content_type="application/json", headers=extra)
 
 
 async def _stream(
-    request: web.Request, generation: Generation, reply: Reply, piece: Piece, extra: dict[str, str]
+    request: web.Request, generation: Generation, reply: Reply, pieces: list[Piece], extra: dict[str, str]
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers={**STREAM_HEADERS, **extra})
-    out = [reply.first_event()]
+    out = [reply.first_events()]
     try:
         await response.prepare(request)
         while True:
-            if piece.text or piece.entries:
-                out.append(reply.text_event(piece.text, piece.entries))
+            out += map(reply.piece_events, pieces)
             if (made := generation.take_notice()) is not None:
                 out.append(b": grant %d\n\n" % made)
-            if piece.finish:
-                out.append(reply.last_events(piece.finish))
+            if generation.ended:
+                out.append(reply.end_events())
             if data := b"".join(out):
                 async with asyncio.timeout(WRITE_TIMEOUT_S):
                     await response.write(data)
-            if piece.finish:
+            if generation.ended:
                 break
             out.clear()
-            piece = await generation.advance()
+            pieces = await generation.advance()
     except ApiError as error:
         await _write_last(response, error_event(error.body()))
     except TimeoutError:

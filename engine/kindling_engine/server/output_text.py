@@ -10,30 +10,58 @@ from kindling_engine.server.stop_strings import StopMatcher
 
 @dataclass(frozen=True, slots=True)
 class TokenEntry:
-    """A token with its log-probabilities; ``offset`` counts the characters of text in front of it."""
+    """A token with its log-probabilities; ``offset`` counts the characters of text in front of it.
+
+    The first token of an echoed prompt has none: nothing stands before it that could predict it.
+    """
 
     token_id: int
-    logprobs: TokenLogprobs
+    logprobs: TokenLogprobs | None
     offset: int
 
 
 class OutputText:
-    """Takes tokens in and lets text out."""
+    """Takes tokens in and lets text out.
 
-    def __init__(self, decoder: Decoder, stops: Sequence[str]) -> None:
-        self._detokenizer = Detokenizer(decoder)
+    ``include_stop`` keeps a stop string, or the end token's text, in the text; stop strings are looked for behind the
+    first ``min_tokens`` tokens; ``show_special`` writes special tokens out.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        stops: Sequence[str],
+        *,
+        include_stop: bool = False,
+        min_tokens: int = 0,
+        show_special: bool = False,
+    ) -> None:
+        self._detokenizer = Detokenizer(decoder, show_special=show_special)
         self._matcher = StopMatcher(stops) if stops else None
+        self._include_stop = include_stop
+        self._unmatched_tokens = min_tokens
         self._ready = ""
         self._decoded_chars = 0
         self._released_chars = 0
         self._entries: list[TokenEntry] = []
         self._ended = False
 
+    def begin(self, text: str, entries: Sequence[TokenEntry]) -> None:
+        """Put an echoed prompt in front of everything."""
+        self._ready += text
+        self._decoded_chars += len(text)
+        self._entries += entries
+
     def accept(self, token_id: int, logprobs: TokenLogprobs | None = None) -> bool:
         """Add a token; True when it completes a stop string, after which nothing more may be added."""
         if logprobs is not None:
             self._entries.append(TokenEntry(token_id, logprobs, self._decoded_chars))
         return self._add(self._detokenizer.feed(token_id))
+
+    def accept_end(self, token_id: int) -> None:
+        """Add the token that ended the answer: it is shown only where stops are to be included."""
+        if self._include_stop:
+            self._add(self._detokenizer.feed(token_id))
 
     def end(self) -> bool:
         """Release what was held back, since no token follows; True when that completes a stop string."""
@@ -59,8 +87,13 @@ class OutputText:
 
     def _add(self, text: str) -> bool:
         self._decoded_chars += len(text)
-        if self._matcher is None:
+        if self._matcher is None or self._unmatched_tokens > 0:
+            self._unmatched_tokens -= 1
             self._ready += text
             return False
         self._ready += self._matcher.feed(text) if text else ""
-        return bool(self._matcher.matched)
+        if not self._matcher.matched:
+            return False
+        if self._include_stop:
+            self._ready += self._matcher.matched
+        return True

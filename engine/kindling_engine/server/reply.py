@@ -1,11 +1,13 @@
 """What whole replies and streams of both routes have in common."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from kindling_engine.server.choice import Answer, Piece
 from kindling_engine.server.generation import Generation
-from kindling_engine.server.output_text import TokenEntry
+from kindling_engine.server.request_common import GenerationRequest
 
 DONE = b"data: [DONE]\n\n"
 encode = msgspec.json.encode
@@ -14,17 +16,18 @@ REASON = {"stop": "stop", "length": "length", "grant_refused": "length"}
 
 
 class Reply(Protocol):
-    """Renders the answer to one request: whole, or event by event."""
+    """Renders the answers to one request: whole, or event by event."""
 
-    def whole(self, text: str, entries: list[TokenEntry], finish: str) -> bytes: ...
+    def whole(self, answers: Sequence[Answer]) -> bytes: ...
 
-    def first_event(self) -> bytes:
+    def first_events(self) -> bytes:
         """What a stream begins with, before any text."""
 
-    def text_event(self, text: str, entries: list[TokenEntry]) -> bytes: ...
+    def piece_events(self, piece: Piece) -> bytes:
+        """The text of one choice, and behind its last piece the reason for its end."""
 
-    def last_events(self, finish: str) -> bytes:
-        """The finish reason, the usage, and the end of the stream."""
+    def end_events(self) -> bytes:
+        """The usage, and the end of the stream."""
 
 
 def reply_head(object_name: str, prefix: str, generation: Generation, model: str) -> dict[str, Any]:
@@ -46,12 +49,25 @@ def usage_block(generation: Generation) -> dict[str, Any]:
     }
 
 
-def end_events(head: dict[str, Any], last_choice: dict[str, Any], usage: dict[str, Any]) -> bytes:
-    return event({**head, "choices": [last_choice]}) + event({**head, "choices": [], "usage": usage}) + DONE
+def usage_events(head: dict[str, Any], usage: dict[str, Any]) -> bytes:
+    """The last chunk, which has no choices, and the end of the stream."""
+    return event({**head, "choices": [], "usage": usage}) + DONE
 
 
 def event(value: dict[str, Any]) -> bytes:
     return b"data: " + encode(value) + b"\n\n"
+
+
+def token_fields(
+    request: GenerationRequest, index: int, token_ids: Sequence[int], *, first: bool
+) -> dict[str, Any]:
+    """What ``return_token_ids`` adds to a choice; a stream says the prompt's ids once."""
+    if not request.return_token_ids:
+        return {}
+    ids: dict[str, Any] = {"token_ids": token_ids}
+    if first:
+        ids["prompt_token_ids"] = request.prompts[index // request.n].ids
+    return ids
 
 
 def error_event(body: dict[str, Any]) -> bytes:

@@ -25,13 +25,29 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt and how many tokens each of its answers may have.
+
+    ``text`` and ``offsets``, the characters in front of each token, are there when the prompt is echoed.
+    """
+
+    ids: list[int]
+    max_tokens: int
+    text: str = ""
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """A checked request. ``logprobs`` −1 is none, else the number of alternatives."""
+    """A checked request. ``logprobs`` −1 is none, else the number of alternatives.
+
+    Each prompt gets ``best_of`` answers, of which the ``n`` likeliest are returned. ``scoring`` asks for the prompt's
+    own log-probabilities and no answer; ``show_special`` writes special tokens into the text.
+    """
 
     chat: bool
     model: str
-    prompt_ids: list[int]
-    max_tokens: int
+    prompts: tuple[Prompt, ...]
     sampling: Sampling
     stops: tuple[str, ...]
     stream: bool
@@ -39,6 +55,13 @@ class GenerationRequest:
     ignored: tuple[str, ...]
     constraint: Constraint | None = None
     thinking: Thinking | None = None
+    n: int = 1
+    best_of: int = 1
+    echo: bool = False
+    scoring: bool = False
+    return_token_ids: bool = False
+    include_stop: bool = False
+    show_special: bool = False
 
 
 async def body_object(raw: bytes) -> dict[str, Any]:
@@ -78,7 +101,9 @@ def output_limit(
             "prompt, or set context_length_exceeded_behavior to truncate.",
             param="max_tokens",
         )
-    return min(room, common.max_tokens or default or room)
+    if common.max_tokens is not None:
+        return min(room, common.max_tokens)
+    return min(room, default or room)
 
 
 def prompt_too_long(field: str, size: str, facts: ModelFacts) -> ApiError:

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 from kindling_engine.protocol.ipc import Sampling
-from kindling_engine.server.errors import invalid_value, unsupported_field
+from kindling_engine.server.errors import invalid_value
 from kindling_engine.server.fields import Fields, text_check
 
 MAX_TOKENS_LIMIT = 1 << 31
 MAX_STOPS = 4
 MAX_STOP_CHARS = 1000
 MAX_BIASES = 1024
+MAX_STOP_TOKENS = 128
+MAX_CHOICES = 16
 IGNORED = ("user", "metadata", "store", "safety_identifier")
 
 
@@ -17,7 +19,8 @@ IGNORED = ("user", "metadata", "store", "safety_identifier")
 class CommonFields:
     """What was asked for; ``max_tokens`` None means that the route's default holds.
 
-    ``shorten`` allows fewer tokens than ``max_tokens`` where the context has no room for all.
+    ``shorten`` allows fewer tokens than ``max_tokens`` where the context has no room for all; ``truncate_to`` cuts
+    the beginning off longer prompts.
     """
 
     model: str
@@ -27,12 +30,16 @@ class CommonFields:
     stream: bool
     shorten: bool
     ignored: tuple[str, ...]
+    n: int
+    include_stop: bool
+    return_token_ids: bool
+    truncate_to: int | None
 
 
-def common_fields_read(fields: Fields, *, vocab_size: int) -> CommonFields:
+def common_fields_read(fields: Fields, *, vocab_size: int, least_tokens: int = 1) -> CommonFields:
     """Read and check the shared fields. Errors: `missing_field`, `invalid_value`, `unsupported_field`."""
     model = text_check(fields.need("model"), "model", empty_ok=False)
-    max_tokens = fields.integer("max_tokens", low=1, high=MAX_TOKENS_LIMIT)
+    max_tokens = fields.integer("max_tokens", low=least_tokens, high=MAX_TOKENS_LIMIT)
     max_completion_tokens = fields.integer("max_completion_tokens", low=1, high=MAX_TOKENS_LIMIT)
     if max_tokens is not None and max_completion_tokens is not None:
         raise invalid_value(
@@ -49,6 +56,10 @@ def common_fields_read(fields: Fields, *, vocab_size: int) -> CommonFields:
         stream=stream,
         shorten=_shorten(fields),
         ignored=fields.present(*IGNORED),
+        n=fields.integer("n", low=1, high=MAX_CHOICES) or 1,
+        include_stop=fields.boolean("include_stop_str_in_output"),
+        return_token_ids=fields.boolean("return_token_ids"),
+        truncate_to=fields.integer("prompt_truncate_len", low=1, high=MAX_TOKENS_LIMIT),
     )
 
 
@@ -64,6 +75,9 @@ def _sampling(fields: Fields, vocab_size: int) -> Sampling:
         presence_penalty=fields.number("presence_penalty", low=-2.0, high=2.0, default=0.0),
         logit_bias=_logit_bias(fields, vocab_size),
         ignore_eos=fields.boolean("ignore_eos"),
+        min_tokens=fields.integer("min_tokens", low=0, high=MAX_TOKENS_LIMIT) or 0,
+        typical_p=fields.number("typical_p", low=0.0, high=1.0, default=1.0),
+        stop_token_ids=_stop_token_ids(fields, vocab_size),
     )
 
 
@@ -95,6 +109,19 @@ def _stops(fields: Fields) -> tuple[str, ...]:
     return tuple(stops)
 
 
+def _stop_token_ids(fields: Fields, vocab_size: int) -> list[int]:
+    given = fields.take("stop_token_ids")
+    if given is None:
+        return []
+    if not isinstance(given, list) or len(given) > MAX_STOP_TOKENS:
+        raise invalid_value(
+            "stop_token_ids", f"stop_token_ids must be a list of at most {MAX_STOP_TOKENS} ids."
+        )
+    if not all(type(one) is int and 0 <= one < vocab_size for one in given):
+        raise invalid_value("stop_token_ids", f"stop_token_ids must hold ids from 0 to {vocab_size - 1}.")
+    return given
+
+
 def _shorten(fields: Fields) -> bool:
     behavior = fields.take("context_length_exceeded_behavior")
     if behavior not in (None, "error", "truncate"):
@@ -118,8 +145,4 @@ def _check_stream_options(fields: Fields, stream: bool) -> None:
 
 def _check_harmless(fields: Fields) -> None:
     """Fields that are accepted only while they ask for what happens anyway."""
-    choices = fields.integer("n", low=1, high=128)
-    if choices not in (None, 1):
-        raise unsupported_field("n", "n greater than 1 is not supported; send the request several times.")
-    fields.only("typical_p", 1, 1.0)
     fields.only("service_tier", "auto", "default")

@@ -1,0 +1,89 @@
+"""What the core is asked for: one request of its own for every choice."""
+
+from hashlib import blake2b
+
+import msgspec
+
+from kindling_engine.protocol.headers import EngineHeaders
+from kindling_engine.protocol.ipc import Sampling, Submit
+from kindling_engine.server.choice import Choice
+from kindling_engine.server.detokenizer import Decoder
+from kindling_engine.server.generation import Start
+from kindling_engine.server.output_text import OutputText
+from kindling_engine.server.request_common import GenerationRequest, Prompt
+
+
+def starts_make(
+    request: GenerationRequest, headers: EngineHeaders, decoder: Decoder, eos_ids: frozenset[int]
+) -> list[Start]:
+    """A choice for every wanted answer to every prompt, in order of index."""
+    prompts = [prompt for prompt in request.prompts for _ in range(request.best_of)]
+    end_ids = frozenset(request.sampling.stop_token_ids)
+    if not request.sampling.ignore_eos:
+        end_ids |= eos_ids
+    starts = []
+    for index, prompt in enumerate(prompts):
+        core_id = headers.request if len(prompts) == 1 else f"{headers.request}/{index}"
+        choice = _choice(request, prompt, index, core_id=core_id, decoder=decoder, end_ids=end_ids)
+        starts.append(Start(choice, _submit(request, prompt, index, headers, core_id)))
+    return starts
+
+
+def choice_seed(seed: int | None, index: int) -> int | None:
+    """The seed of a choice's own noise stream; the first one keeps the request's, so that n changes nothing for it."""
+    if seed is None or index == 0:
+        return seed
+    return int.from_bytes(blake2b(f"{seed}/{index}".encode(), digest_size=8).digest(), "little")
+
+
+def _choice(
+    request: GenerationRequest,
+    prompt: Prompt,
+    index: int,
+    *,
+    core_id: str,
+    decoder: Decoder,
+    end_ids: frozenset[int],
+) -> Choice:
+    output = OutputText(
+        decoder,
+        request.stops,
+        include_stop=request.include_stop,
+        min_tokens=request.sampling.min_tokens,
+        show_special=request.show_special,
+    )
+    return Choice(
+        id=core_id,
+        index=index,
+        prompt=prompt,
+        output=output,
+        end_ids=end_ids,
+        echo=request.echo,
+        scoring=request.scoring,
+    )
+
+
+def _submit(
+    request: GenerationRequest, prompt: Prompt, index: int, headers: EngineHeaders, core_id: str
+) -> Submit:
+    return Submit(
+        id=core_id,
+        prompt_ids=prompt.ids,
+        adapter=headers.adapter,
+        salt=headers.salt,
+        tenant=headers.tenant,
+        priority=headers.priority,
+        max_tokens=prompt.max_tokens,
+        grant=prompt.max_tokens,
+        sampling=_sampling(request.sampling, index),
+        # Answers are ranked by their log-probabilities.
+        logprobs=max(request.logprobs, 0) if request.best_of > request.n else request.logprobs,
+        prompt_logprobs=request.logprobs if request.echo else -1,
+        constraint=request.constraint,
+        thinking=request.thinking,
+    )
+
+
+def _sampling(sampling: Sampling, index: int) -> Sampling:
+    seed = choice_seed(sampling.seed, index)
+    return sampling if seed == sampling.seed else msgspec.structs.replace(sampling, seed=seed)
