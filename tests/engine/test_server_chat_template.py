@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from kindling_engine.server.chat_template import ChatTemplate, chat_template_load, special_tokens_load
+from kindling_engine.server.chat_template import ChatTemplate
 from kindling_engine.server.errors import ApiError
 from kindling_engine.server.messages import messages_read
+from kindling_engine.server.template_files import (
+    chat_template_load,
+    special_tokens_load,
+)
 from kindling_engine.starter import SPARK_PATH
 
 CALL = {
@@ -89,9 +93,9 @@ def test_the_prompt_has_the_reference_s_tokens(reference: Any):
     from kindling_engine.server.model_text import model_text_load
 
     text = model_text_load(SPARK_PATH)
-    assert text.template
+    assert text.templates
     for messages in CONVERSATIONS:
-        rendered = text.template.render(messages_read(messages))
+        rendered = text.templates.default.render(messages_read(messages))
         ids = reference.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)[
             "input_ids"
         ]

@@ -11,6 +11,7 @@ from kindling_engine.server import control, inference
 from kindling_engine.server.errors import ApiError
 from kindling_engine.server.front import Front
 from kindling_engine.server.keys import FRONT
+from kindling_engine.server.template_process import template_process
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ def create_app(front: Front) -> web.Application:
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answer_errors])
     app[FRONT] = front
     app.on_response_prepare.append(_add_request_id)
+    app.on_startup.append(_warm_templates)
     app.add_routes(
         [
             web.post("/v1/chat/completions", inference.post_chat),
@@ -73,6 +75,11 @@ def _place(error: BaseException) -> str:
     while trace and trace.tb_next:
         trace = trace.tb_next
     return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"
+
+
+async def _warm_templates(app: web.Application) -> None:
+    if app[FRONT].text.templates:
+        template_process().warm()
 
 
 async def _add_request_id(request: web.Request, response: web.StreamResponse) -> None:

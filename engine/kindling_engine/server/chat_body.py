@@ -1,6 +1,5 @@
 """From a chat completion's body to what the core is asked for."""
 
-from kindling_engine.server.chat_template import no_template
 from kindling_engine.server.errors import invalid_value
 from kindling_engine.server.fields import Fields
 from kindling_engine.server.messages import messages_read
@@ -14,6 +13,8 @@ from kindling_engine.server.request_common import (
     prompt_encode,
 )
 from kindling_engine.server.sampling_fields import common_fields_read
+from kindling_engine.server.template_files import no_template
+from kindling_engine.server.template_process import template_process
 
 MAX_TOP_LOGPROBS = 20
 MAX_LOGPROBS_OLD_FORM = 5
@@ -33,9 +34,9 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     fields.only("parallel_tool_calls", True, False)  # says nothing without tools
     fields.only("modalities", ["text"])
     fields.end()
-    if text.template is None:
+    if text.templates is None:
         raise no_template()
-    prompt = text.template.render(messages)
+    prompt = await template_process().render(text.templates.default, messages)
     ids = await prompt_encode(text, prompt, "messages", facts, add_special_tokens=False)
     return GenerationRequest(
         chat=True,

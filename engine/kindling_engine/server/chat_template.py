@@ -1,43 +1,58 @@
 """Renders chat messages with a model's own Jinja template, in a sandbox, as transformers would.
 
 The names a template may use (`raise_exception`, `strftime_now`, a plain `tojson`, `{% generation %}`) are those that
-published templates rely on.
+published templates rely on. A template is a program of strangers: whoever serves requests runs it through
+`template_process`, which bounds its time and memory; nothing here does.
 """
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
+from functools import cached_property
 from typing import Any, NoReturn
 
 from jinja2 import Template, TemplateError, nodes
+from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 
-from kindling_engine.server.errors import ApiError, invalid_value
+from kindling_engine.server.errors import invalid_value
 
-MAX_TEMPLATE_BYTES = 1024 * 1024
-TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+# Under which names templates look for an earlier answer's reasoning.
+REASONING_NAMES = ("reasoning_content", "thinking")
+# What the rendering itself sets; nobody else may.
+OWN_NAMES = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+
+_numbers = itertools.count()
+_PROBE_CALL = {"name": "find", "arguments": {"kindling_probe": "v"}}
+_PROBE_NAME = '"kindling_probe"'
 
 
 class ChatTemplate:
-    """A compiled template and the special tokens it may name."""
+    """A template and the special tokens it may name. It is compiled when it is first used."""
 
-    def __init__(self, source: str, special_tokens: dict[str, str]) -> None:
-        self._template = _compile(source)
-        self._special_tokens = special_tokens
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        self.number = next(_numbers)  # tells it from every other template of this process
+        self.source = source
+        self.special_tokens = dict(special_tokens)
 
-    def render(self, messages: list[dict[str, Any]]) -> str:
-        """The prompt's text, ending where the assistant begins. Errors: `invalid_value` in the template's words."""
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The prompt's text, ending where the assistant begins. Errors: `invalid_value` in the template's words.
+
+        Arguments of tool calls come as objects; a template that would print them as they are gets JSON text.
+        """
+        if any("tool_calls" in message for message in messages) and self._prints_arguments:
+            messages = [_with_argument_text(message) for message in messages]
         try:
-            return self._template.render(
-                messages=messages,
-                tools=None,
-                documents=None,
-                add_generation_prompt=True,
-                **self._special_tokens,
-            )
+            return self._render([_with_reasoning_names(one) for one in messages], tools, variables or {})
         except TemplateError as error:
             raise invalid_value(
                 "messages", f"The model's chat template refused: {str(error)[:300]}"
@@ -47,44 +62,61 @@ class ChatTemplate:
                 "messages", "The model's chat template cannot render these messages."
             ) from None
 
+    def _render(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, variables: Mapping[str, Any]
+    ) -> str:
+        names = {**self.special_tokens, **variables}
+        return self._template.render(
+            {**names, "messages": messages, "tools": tools, "documents": None, "add_generation_prompt": True}
+        )
 
-def chat_template_load(folder: Path) -> ChatTemplate | None:
-    """The template of a model folder, None when the model has none. Raises ValueError when it cannot be read."""
-    config = _json(folder / "tokenizer_config.json")
-    file = folder / "chat_template.jinja"
-    source = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
-    if isinstance(source, list):
-        named = {one.get("name"): one.get("template") for one in source if isinstance(one, dict)}
-        source = named.get("default")
-    if not isinstance(source, str) or not source:
-        return None
-    if len(source) > MAX_TEMPLATE_BYTES:
-        raise ValueError("the chat template is larger than 1 MiB")
-    try:
-        return ChatTemplate(source, special_tokens_load(folder))
-    except TemplateError as error:
-        raise ValueError(f"the chat template does not compile: {error}") from error
+    @cached_property
+    def _template(self) -> Template:
+        return _environment().from_string(self.source)
+
+    @cached_property
+    def _prints_arguments(self) -> bool:
+        """Whether arguments must come as JSON text: tried once with both forms, objects win where both work."""
+        as_objects = self._probe(_PROBE_CALL)
+        if as_objects is not None and _PROBE_NAME in as_objects:
+            return False
+        as_text = self._probe({**_PROBE_CALL, "arguments": json.dumps(_PROBE_CALL["arguments"])})
+        return as_text is not None and _PROBE_NAME in as_text
+
+    def _probe(self, call: dict[str, Any]) -> str | None:
+        # An id of nine letters and digits is what the strictest of published templates ask for.
+        calls = [{"id": "probe0000", "type": "function", "function": call}]
+        messages = [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": "", "tool_calls": calls},
+            {"role": "tool", "name": "find", "tool_call_id": "probe0000", "content": "x"},
+        ]
+        parameters = {"type": "object", "properties": {}}
+        function = {"name": "find", "description": "", "parameters": parameters}
+        try:
+            return self._render(messages, [{"type": "function", "function": function}], {})
+        except Exception:  # it cannot be told from this conversation
+            return None
 
 
-def special_tokens_load(folder: Path) -> dict[str, str]:
-    """The texts of the named special tokens, from tokenizer_config.json or special_tokens_map.json."""
-    merged = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
-    tokens = {}
-    for name in TOKEN_NAMES:
-        value = merged.get(name)
-        text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str):
-            tokens[name] = text
-    return tokens
+def template_check(source: str) -> None:
+    """Raises jinja2.TemplateError when a template's syntax is wrong. Nothing of it runs, not even its constants."""
+    _environment().parse(source)
 
 
-def no_template() -> ApiError:
-    return ApiError(
-        400,
-        "unsupported_operation",
-        "This model has no chat template; use /v1/completions.",
-        param="messages",
-    )
+def _with_argument_text(message: dict[str, Any]) -> dict[str, Any]:
+    if "tool_calls" not in message:
+        return message
+    calls = [
+        {**call, "function": {**call["function"], "arguments": _tojson(call["function"]["arguments"])}}
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}
+
+
+def _with_reasoning_names(message: dict[str, Any]) -> dict[str, Any]:
+    reasoning = message.get(REASONING_NAMES[0])
+    return message if reasoning is None else {**dict.fromkeys(REASONING_NAMES, reasoning), **message}
 
 
 class _GenerationBlock(Extension):
@@ -97,14 +129,36 @@ class _GenerationBlock(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _compile(source: str) -> Template:
+class _PlainNamespace(Namespace):
+    """A namespace without private names, which lead into the interpreter."""
+
+    def __init__(*args: Any, **fields: Any) -> None:
+        # `self` stays free to be a field's name.
+        self, *rest = args
+        given = dict(*rest, **fields)
+        for name in given:
+            _name_check(name)
+        Namespace.__init__(self, given)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _name_check(name)
+        super().__setitem__(name, value)
+
+
+def _name_check(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError("a namespace's fields may not begin with an underscore")
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
-    return environment.from_string(source)
+    environment.globals["namespace"] = _PlainNamespace
+    return environment
 
 
 def _tojson(
@@ -126,11 +180,3 @@ def _raise_exception(message: str) -> NoReturn:
 
 def _strftime_now(pattern: str) -> str:
     return datetime.now().strftime(pattern)  # templates mean the server's day, as elsewhere
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    parse: Callable[[str], Any] = json.loads
-    value = parse(path.read_text(encoding="utf-8"))
-    return value if isinstance(value, dict) else {}

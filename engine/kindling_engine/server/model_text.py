@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from kindling_engine.server.chat_template import ChatTemplate, chat_template_load
+from kindling_engine.server.template_files import ChatTemplates, chat_templates_load
 
 # Longer texts are encoded in a thread, so that the event loop goes on streaming to the others.
 INLINE_CHARS = 2048
@@ -23,11 +23,11 @@ class TextTooLongError(Exception):
 
 
 class ModelText:
-    """Tokenizer and chat template of one model folder."""
+    """Tokenizer and chat templates of one model folder."""
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, templates: ChatTemplates | None) -> None:
         self.tokenizer = tokenizer
-        self.template = template
+        self.templates = templates
         self._longest_token_chars = max((len(token) for token in tokenizer.get_vocab()), default=1)
         self._byte_level = "ByteLevel" in str(tokenizer.decoder)
 
@@ -71,12 +71,12 @@ def model_text_load(folder: Path) -> ModelText:
         raise ModelTextError(f"{path.name} is missing from the model folder.")
     try:
         tokenizer = Tokenizer.from_file(str(path))
-        template = chat_template_load(folder)
+        templates = chat_templates_load(folder)
     except Exception as error:  # the tokenizers library raises bare Exception
         raise ModelTextError(f"The tokenizer's files cannot be read: {str(error)[:300]}.") from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return ModelText(tokenizer, template)
+    return ModelText(tokenizer, templates)
 
 
 def _byte_of_char() -> dict[str, int]:
