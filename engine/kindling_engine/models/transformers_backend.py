@@ -1,0 +1,193 @@
+"""Any other causal model: transformers' own modules, with our paged attention, scheduler, sampling and LoRA around.
+
+transformers is imported here and not before, so that models with a decoder of ours start without it.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kindling_engine.kvcache.storage import KvStorage
+from kindling_engine.layers.attention import AttentionSpec, LayerCache, attention_for
+from kindling_engine.lora.sites import LoraLayout
+from kindling_engine.models.base import StepInputs
+from kindling_engine.models.errors import ModelError
+from kindling_engine.models.folder import revision_read
+from kindling_engine.models.transformers_backend_attention import (
+    NAME,
+    PagedStep,
+    attention_register,
+    step_announced,
+)
+from kindling_engine.models.transformers_backend_check import parity_check
+from kindling_engine.models.transformers_backend_config import (
+    BackendConfig,
+    context_length_read,
+    eos_ids_read,
+    transformers_config_read,
+)
+from kindling_engine.models.transformers_backend_lora import LinearSites
+from kindling_engine.models.transformers_backend_observe import Observation, observing
+from kindling_engine.models.transformers_backend_weights import causal_load
+from kindling_engine.models.weights import LoadProgress
+
+_OBSERVED_TOKENS = 3
+
+
+class TransformersModel:
+    """A model of transformers behind the engine's interface; its layers are told apart by the order of their
+    attention calls.
+    """
+
+    def __init__(
+        self,
+        causal: Any,
+        *,
+        config: BackendConfig,
+        trunk: Any,
+        specs: list[AttentionSpec],
+        sites: LinearSites,
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.device = device
+        self.dtype: torch.dtype = causal.dtype
+        self._causal = causal
+        self._trunk = trunk
+        self._trunk_forward: Callable[..., Any] = trunk.forward
+        self._output_type: type[Any] | None = None
+        self._given: Tensor | None = None
+        self._specs = specs
+        self._sites = sites
+        self._attention = attention_for(device)
+        self._caches: list[LayerCache] = []
+        trunk.forward = self._trunk_or_given
+
+    @property
+    def lora(self) -> LoraLayout:
+        return self._sites.layout
+
+    def bind(self, storage: KvStorage) -> None:
+        """Attach the KV pages that ``hidden`` reads and writes."""
+        self._caches = [
+            LayerCache(*pages, *slots) for pages, slots in zip(storage.layers, storage.slots, strict=True)
+        ]
+
+    def hidden(self, inputs: StepInputs) -> Tensor:
+        """Normed final states ``[m, hidden]`` of the wanted rows."""
+        step = PagedStep(inputs.attention, self._caches, self._specs, self._attention)
+        with step_announced(step), self._sites.applied(inputs.lora):
+            output = self._trunk(
+                input_ids=inputs.tokens[None], position_ids=inputs.positions[None], use_cache=False
+            )
+        self._output_type = type(output)
+        hidden: Tensor = output.last_hidden_state[0]
+        return hidden if inputs.logit_rows is None else hidden.index_select(0, inputs.logit_rows)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits ``[m, vocab]`` in fp32, by whatever the model does behind its last layer: scale, cap, project."""
+        self._given = hidden[None]
+        try:
+            tokens = torch.zeros((1, hidden.shape[0]), dtype=torch.int64, device=self.device)
+            logits: Tensor = self._causal(input_ids=tokens, use_cache=False).logits
+        finally:
+            self._given = None
+        return logits[0].float()
+
+    def forward(self, inputs: StepInputs) -> Tensor:
+        return self.logits(self.hidden(inputs))
+
+    def _trunk_or_given(self, *arguments: Any, **options: Any) -> Any:
+        """The trunk's pass; or, while ``logits`` asks, the states it has made before."""
+        if self._given is None or self._output_type is None:
+            return self._trunk_forward(*arguments, **options)
+        return self._output_type(last_hidden_state=self._given)
+
+
+def transformers_load(
+    folder: Path,
+    *,
+    architecture: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: LoadProgress | None = None,
+) -> TransformersModel:
+    """Load a causal model of the installed transformers.
+
+    Raises ModelError for one that cannot be served so, with the cause; the checkpoint's own code is never run.
+    """
+    attention_register()
+    raw = transformers_config_read(folder, architecture)
+    causal = causal_load(
+        folder, raw, architecture=architecture, dtype=dtype, device=device, progress=progress
+    )
+    sites = LinearSites(causal)
+    observation = Observation()
+    with torch.inference_mode(), sites.counting(_OBSERVED_TOKENS):
+        trunk, hidden_size, vocab_size = _observe(causal, observation, device, architecture)
+    layers = int(getattr(raw, "num_hidden_layers", 0))
+    if len(observation.specs) != layers:
+        raise ModelError(
+            "unsupported_model",
+            f"{architecture} is not served: {len(observation.specs)} of its {layers} layers go through "
+            "transformers' attention interface.",
+        )
+    sites.attach()
+    config = BackendConfig(
+        architecture=architecture,
+        hidden_size=hidden_size,
+        num_layers=layers,
+        num_kv_heads=observation.kv_heads,
+        head_dim=observation.head_dim,
+        vocab_size=min(vocab_size, causal.get_input_embeddings().weight.shape[0]),
+        context_length=context_length_read(raw),
+        eos_ids=eos_ids_read(folder, raw),
+        revision=revision_read(folder),
+    )
+    model = TransformersModel(
+        causal, config=config, trunk=trunk, specs=observation.specs, sites=sites, device=device
+    )
+    parity_check(model, causal)
+    return model
+
+
+def _observe(
+    causal: Any, observation: Observation, device: torch.device, architecture: str
+) -> tuple[Any, int, int]:
+    """Run a short pass; gives the module that holds all layers, and the widths of its output and of the logits."""
+    called: list[tuple[Any, Any]] = []
+    handles = [
+        module.register_forward_hook(lambda module, _, output: called.append((module, output)))
+        for module in _trunk_candidates(causal)
+    ]
+    tokens = torch.arange(_OBSERVED_TOKENS, device=device)[None]
+    try:
+        with step_announced(observation), observing(observation):
+            logits = causal(input_ids=tokens, position_ids=tokens, use_cache=False).logits
+    except TypeError as error:
+        raise ModelError(
+            "unsupported_model",
+            f"{architecture} is not served: it does not take positions ({str(error)[:120]}).",
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    # The outermost ends last.
+    if not called or getattr(called[-1][1], "last_hidden_state", None) is None:
+        raise ModelError("unsupported_model", f"{architecture} is not served: its layers stand in no module.")
+    trunk, output = called[-1]
+    return trunk, output.last_hidden_state.shape[-1], logits.shape[-1]
+
+
+def _trunk_candidates(causal: Any) -> Iterable[Any]:
+    from transformers import PreTrainedModel
+
+    return [
+        module for module in causal.modules() if isinstance(module, PreTrainedModel) and module is not causal
+    ]
+
+
+__all__ = ["NAME", "TransformersModel", "transformers_load"]

@@ -1,0 +1,95 @@
+"""Our paged attention as one of transformers' attention functions.
+
+transformers' modules call the function named in their configuration with queries, keys and values after rotation.
+Which step that call belongs to is not among its arguments, so a model's forward pass announces it first.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from kindling_engine.layers.attention import AttentionFunction, AttentionInputs, AttentionSpec, LayerCache
+
+NAME = "kindling"
+
+
+class AttentionStep(Protocol):
+    """What takes the attention calls of one forward pass, in the order of the layers."""
+
+    def attend(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]
+    ) -> Tensor:
+        """``query [1, heads, n, d]``, ``key`` and ``value [1, kv_heads, n, d]``; gives ``[1, n, heads, d]``."""
+
+
+class PagedStep:
+    """One step over paged KV: the call's number is its layer."""
+
+    def __init__(
+        self,
+        inputs: AttentionInputs,
+        caches: list[LayerCache],
+        specs: list[AttentionSpec],
+        attention: AttentionFunction,
+    ) -> None:
+        self._inputs = inputs
+        self._caches = caches
+        self._specs = specs
+        self._attention = attention
+        self._layer = 0
+
+    def attend(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]
+    ) -> Tensor:
+        layer, self._layer = self._layer, self._layer + 1
+        attended = self._attention(
+            query[0].transpose(0, 1).contiguous(),
+            key[0].transpose(0, 1).contiguous(),
+            value[0].transpose(0, 1).contiguous(),
+            self._caches[layer],
+            self._inputs,
+            self._specs[layer],
+        )
+        return attended.view(1, query.shape[2], query.shape[1], -1)
+
+
+def attention_register() -> None:
+    """Make ``attn_implementation="kindling"`` known to transformers; safe to repeat.
+
+    No mask function goes with it: transformers then builds none, as the step knows who sees whom.
+    """
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attention_forward)
+
+
+@contextmanager
+def step_announced(step: AttentionStep) -> Iterator[None]:
+    """Give the attention calls of this thread to ``step``."""
+    before = getattr(_current, "step", None)
+    _current.step = step
+    try:
+        yield
+    finally:
+        _current.step = before
+
+
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """The function that transformers calls, with its signature."""
+    step: AttentionStep | None = getattr(_current, "step", None)
+    if step is None:
+        raise RuntimeError("kindling attention was called outside of a step")
+    return step.attend(module, query, key, value, {**options, "attention_mask": attention_mask}), None
+
+
+_current = threading.local()

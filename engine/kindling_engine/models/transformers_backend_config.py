@@ -1,0 +1,135 @@
+"""What can be told from a checkpoint's configuration before any weight is read."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kindling_engine.models.base import Task
+from kindling_engine.models.errors import ModelError
+from kindling_engine.models.folder import json_object_read
+from kindling_engine.models.quantization import quantization_read
+
+_STATE_LAYERS = ("linear_attention", "mamba", "mamba2", "conv", "recurrent", "rwkv", "ssm", "gated_delta_net")
+_STATE_FIELDS = ("ssm_state_size", "mamba_d_state", "state_size", "conv_kernel", "lru_width")
+_LENGTH_DEPENDENT_ROTARY = ("dynamic", "longrope")
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """The part of a configuration that the engine reads; lengths in tokens."""
+
+    architecture: str
+    hidden_size: int
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    context_length: int
+    eos_ids: tuple[int, ...]
+    revision: str
+    is_encoder: bool = False
+    task: Task = "generate"
+
+    @property
+    def num_layers_kv(self) -> int:
+        return self.num_layers
+
+
+def transformers_config_read(folder: Path, architecture: str) -> Any:
+    """transformers' own configuration object of a causal model.
+
+    Raises ModelError ``unsupported_model`` for what its configuration shows to be impossible.
+    """
+    import transformers
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    raw = json_object_read(folder / "config.json")
+    if quantization_read(raw) is not None:
+        raise _refused(
+            architecture, "its FP8 weights are served only where Kindling has a decoder of its own"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:
+        # transformers raises many kinds of error here; what they share is that this file is the reason.
+        if raw.get("auto_map"):
+            raise _refused(
+                architecture, "it brings code of its own, and no checkpoint's code is run"
+            ) from error
+        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise _refused(
+            architecture, f"the installed transformers cannot read its config.json ({said})"
+        ) from error
+    if architecture not in set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
+        reason = (
+            "it brings code of its own" if raw.get("auto_map") else "transformers has no causal model of it"
+        )
+        raise _refused(architecture, reason)
+    owner: Any = getattr(transformers, architecture)
+    if not isinstance(config, owner.config_class):
+        raise _refused(architecture, f"config.json describes a model of type {config.model_type!r}")
+    _config_check(config, architecture)
+    return config
+
+
+def context_length_read(config: Any) -> int:
+    """Positions that the model was made for.
+
+    Rotary scalings that depend on a sequence's length would change the keys of tokens already cached, so there
+    the context ends where they set in.
+    """
+    length = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+    if not isinstance(length, int) or length < 1:
+        raise ModelError("model_config", "config.json does not say how many positions the model has.")
+    rotary = getattr(config, "rope_parameters", None)
+    for scaling in _scalings(rotary if isinstance(rotary, dict) else {}):
+        if scaling.get("rope_type") in _LENGTH_DEPENDENT_ROTARY:
+            original = scaling.get("original_max_position_embeddings") or getattr(
+                config, "original_max_position_embeddings", None
+            )
+            length = min(length, int(original or length))
+    return length
+
+
+def eos_ids_read(folder: Path, config: Any) -> tuple[int, ...]:
+    value = None
+    try:
+        value = json.loads((folder / "generation_config.json").read_bytes()).get("eos_token_id")
+    except (OSError, ValueError, AttributeError):
+        value = None
+    if value is None:
+        value = getattr(config, "eos_token_id", None)
+    if value is None:
+        return ()
+    return tuple(int(item) for item in value) if isinstance(value, list) else (int(value),)
+
+
+def _config_check(config: Any, architecture: str) -> None:
+    if getattr(config, "is_encoder_decoder", False):
+        raise _refused(architecture, "it is an encoder with a decoder")
+    if config.get_text_config() is not config:
+        raise _refused(architecture, "it takes more than text")
+    kinds = [str(kind) for kind in (getattr(config, "layer_types", None) or ())]
+    kinds += [str(kind) for kind in (getattr(config, "layers_block_type", None) or ())]
+    for kind in kinds:
+        if kind in _STATE_LAYERS:
+            raise _refused(architecture, f"it has {kind} layers, whose state is not kept in pages")
+        if kind not in ("full_attention", "sliding_attention", "attention"):
+            raise _refused(architecture, f"it has layers of the kind {kind}")
+    named = next((name for name in _STATE_FIELDS if getattr(config, name, None)), None)
+    if named is not None:
+        raise _refused(architecture, f"it has layers with a state ({named} in config.json)")
+    if getattr(config, "kv_lora_rank", None):
+        raise _refused(architecture, "it has latent attention (MLA)")
+
+
+def _scalings(rotary: dict[str, Any]) -> list[dict[str, Any]]:
+    """One, or one for each kind of layer."""
+    nested = [value for value in rotary.values() if isinstance(value, dict)]
+    return nested or [rotary]
+
+
+def _refused(architecture: str, reason: str) -> ModelError:
+    return ModelError("unsupported_model", f"{architecture} is not served: {reason}.")

@@ -1,0 +1,82 @@
+"""Adapters on transformers' own modules: one site for each linear layer, added by a hook behind it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from kindling_engine.lora.batch import LoraBatch
+from kindling_engine.lora.sites import LoraLayout, Target
+
+
+class LinearSites:
+    """Linear layers that see every token of a step once and in order, which is what an adapter's rows need."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._linears = _linears(model)
+        self._counts: Counter[str] = Counter()
+        self._lora: LoraBatch | None = None
+        self.layout = LoraLayout({}, 0)
+
+    @contextmanager
+    def counting(self, num_tokens: int) -> Iterator[None]:
+        """Note which layers a pass of ``num_tokens`` calls, and how often; experts see only some of the tokens."""
+
+        def note(path: str) -> Callable[..., None]:
+            def hook(_module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+                whole = arguments[0].numel() == num_tokens * arguments[0].shape[-1]
+                self._counts[path] += 1 if whole and output.shape[:-1] == arguments[0].shape[:-1] else 2
+
+            return hook
+
+        handles = [module.register_forward_hook(note(path)) for path, (module, _, _) in self._linears.items()]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def attach(self) -> None:
+        """Fix the layout from what was counted, and hang an adapter's share behind each of its layers."""
+        targets = {}
+        for path, (module, width_in, width_out) in self._linears.items():
+            if self._counts[path] == 1:
+                site = len(targets)
+                targets[path] = Target(site, width_in, 0, width_out)
+                module.register_forward_hook(self._adder(site))
+        self.layout = LoraLayout(targets, len(targets))
+
+    @contextmanager
+    def applied(self, lora: LoraBatch | None) -> Iterator[None]:
+        """Adapters of the step that runs inside."""
+        self._lora = lora
+        try:
+            yield
+        finally:
+            self._lora = None
+
+    def _adder(self, site: int) -> Callable[..., None]:
+        def hook(_module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+            if self._lora is not None:
+                x = arguments[0]
+                self._lora.add(output.view(-1, output.shape[-1]), x.reshape(-1, x.shape[-1]), site)
+
+        return hook
+
+
+def _linears(model: Any) -> dict[str, tuple[nn.Module, int, int]]:
+    """Every linear layer by its path, with its widths; not the head, which stands outside of ``hidden``."""
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    found: dict[str, tuple[nn.Module, int, int]] = {}
+    for path, module in model.named_modules():
+        if module is head:
+            continue
+        if isinstance(module, nn.Linear):
+            found[path] = (module, module.in_features, module.out_features)
+        elif isinstance(module, Conv1D):
+            found[path] = (module, module.weight.shape[0], module.weight.shape[1])
+    return found
