@@ -82,8 +82,8 @@ def test_a_stream_shows_usage_when_asked(http: httpx.Client):
 def test_the_first_chunk_arrives_before_the_second_is_made(http: httpx.Client, scene):
     scene.engine.behaviour.delay_s = 1.5
     with http.stream("POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=3)) as reply:
-        first = next(reply.iter_lines())
-        assert '"w1 "' in first
+        lines = reply.iter_lines()  # kept: an iterator that is dropped closes its stream
+        assert '"w1 "' in next(lines)
         assert next(iter(scene.engine.active.values())).made == 1
 
 
