@@ -8,7 +8,7 @@ import torch
 from kindling_core_rig import rig_make
 from kindling_engine.protocol.ipc import Sampling
 from kindling_engine.sampling.batch import SampledRow
-from kindling_engine.sampling.filters import candidates_select
+from kindling_engine.sampling.filters import Filters, candidates_select
 from kindling_engine.sampling.noise import gumbel, row_keys
 from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.sampling.sampler import Draw, Sampler
@@ -28,6 +28,10 @@ def _row(
         prompt_len=len(prompt),
         stop_ids=frozenset(stop_ids),
     )
+
+
+def _sampler(rows: int, vocab: int) -> Sampler:
+    return Sampler(num_rows=rows, vocab_size=vocab, device=torch.device("cpu"))
 
 
 def _draw(logits: torch.Tensor, *params: SamplingParams, **row) -> list[Draw]:
@@ -105,9 +109,10 @@ def test_a_flat_distribution_needs_the_whole_vocabulary():
     """The few best tokens do not reach p, so the filter has to look at all of them."""
     scaled = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0)) * 0.01
     one = torch.ones(2, 1)
-    kept, ids = candidates_select(
-        scaled, top_k=torch.zeros(2, 1, dtype=torch.int64), top_p=0.9 * one, min_p=0 * one, max_top_k=0
-    )
+    filters = Filters(torch.zeros(2, 1, dtype=torch.int64), 0.9 * one, 0 * one, None)
+    assert candidates_select(scaled, filters).complete.tolist() == [False, False]
+    found = candidates_select(scaled, filters, width=5000)
+    kept, ids = found.logits, found.ids
     probabilities = scaled.softmax(-1).sort(dim=-1, descending=True).values
     expected = ((probabilities.cumsum(-1) - probabilities) < 0.9).sum(-1)
     assert ((kept > float("-inf")).sum(-1) - expected).abs().max() <= 1
@@ -122,7 +127,7 @@ def test_penalties_follow_their_formulas():
         sampler = Sampler(num_rows=1, vocab_size=5, device=torch.device("cpu"))
         rows = [_row(0, SamplingParams(temperature=0.0, **params), **row)]
         batch = sampler._batch_for(rows)
-        return sampler._changed(logits[None].clone(), batch, rows)[0].tolist()
+        return sampler._changed(logits[None].clone(), batch)[0].tolist()
 
     assert penalised(repetition_penalty=2.0) == pytest.approx([1.0, -2.0, 0.25, 0.2, 1.0])
     assert penalised(frequency_penalty=0.5) == pytest.approx([2.0, -1.0, -0.5, -0.1, 1.0])
@@ -147,8 +152,10 @@ def test_counts_grow_with_what_is_drawn_and_restart_with_a_new_request():
 def test_stop_tokens_are_held_back_until_min_tokens():
     logits = torch.tensor([5.0, 1.0, 0.0])
     params = SamplingParams(temperature=0.0, min_tokens=3)
-    drawn = [_draw(logits, params, output=(1,) * made, stop_ids={0})[0].token for made in range(4)]
-    assert drawn == [1, 1, 0, 0]
+    drawn = [_draw(logits, params, output=(1,) * made, stop_ids={0})[0].token for made in range(5)]
+    assert drawn == [1, 1, 1, 0, 0]
+    sampler, row = _sampler(1, 3), _row(0, params, stop_ids={0})
+    assert [sampler.draw(logits[None].clone(), [row])[0].token for _ in range(5)] == drawn
 
 
 def test_logprobs_are_the_models_own():
@@ -222,6 +229,6 @@ def test_end_of_sequence_counts_and_ends_unless_ignored(model, tmp_path):
     )
     rig.run_until("stops", "held", "goes")
     assert (rig.end("stops").finish, rig.tokens("stops")) == ("stop", [EOS])
-    assert rig.end("held").finish == "stop" and len(rig.tokens("held")) == 3
+    assert rig.end("held").finish == "stop" and len(rig.tokens("held")) == 4
     assert (rig.end("goes").finish, rig.tokens("goes")) == ("length", [EOS] * 6)
     assert VOCAB > EOS

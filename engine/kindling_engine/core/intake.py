@@ -33,11 +33,19 @@ def request_make(message: Submit, config: ModelConfig, now_s: float) -> Request:
         salt=message.salt,
         tenant=message.tenant,
         priority=message.priority,
-        stop_ids=frozenset() if sampling.ignore_eos else frozenset(config.eos_ids),
+        stop_ids=_stop_ids(sampling, config),
         min_tokens=sampling.min_tokens,
         arrived_s=now_s,
         payload=RequestTicket(params=_params(sampling, message.logprobs, config)),
     )
+
+
+def _stop_ids(sampling: Sampling, config: ModelConfig) -> frozenset[int]:
+    for token in sampling.stop_token_ids:
+        if not 0 <= token < config.vocab_size:
+            raise IntakeError(f"stop_token_ids names token {token}, which the model does not have.")
+    wanted = frozenset(sampling.stop_token_ids)
+    return wanted if sampling.ignore_eos else wanted | frozenset(config.eos_ids)
 
 
 def _params(sampling: Sampling, logprobs: int, config: ModelConfig) -> SamplingParams:
@@ -45,6 +53,7 @@ def _params(sampling: Sampling, logprobs: int, config: ModelConfig) -> SamplingP
         "temperature": (sampling.temperature, 0.0, 100.0),
         "top_p": (sampling.top_p, 0.0, 1.0),
         "min_p": (sampling.min_p, 0.0, 1.0),
+        "typical_p": (sampling.typical_p, 0.0, 1.0),
         "repetition_penalty": (sampling.repetition_penalty, 1e-3, 1e3),
         "frequency_penalty": (sampling.frequency_penalty, -1e3, 1e3),
         "presence_penalty": (sampling.presence_penalty, -1e3, 1e3),
@@ -64,6 +73,7 @@ def _params(sampling: Sampling, logprobs: int, config: ModelConfig) -> SamplingP
         top_p=sampling.top_p,
         top_k=max(0, sampling.top_k),
         min_p=sampling.min_p,
+        typical_p=sampling.typical_p,
         seed=int.from_bytes(os.urandom(8), "little") if sampling.seed is None else sampling.seed,
         repetition_penalty=sampling.repetition_penalty,
         frequency_penalty=sampling.frequency_penalty,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kindling_engine.sampling.filters import Filters
 from kindling_engine.sampling.params import SamplingParams
 
 
@@ -26,45 +27,60 @@ class SampledRow:
 
 
 class SamplingBatch:
-    """Columns over the rows of a batch. Index tensors are None where a group is the whole batch or empty."""
+    """Columns over the rows of a batch. Index tensors are None where nobody belongs to a group.
+
+    ``made [m]`` counts each row's tokens; it grows by one with every draw, without a look at the requests.
+    """
 
     def __init__(self, rows: Sequence[SampledRow], device: torch.device) -> None:
         params = [row.params for row in rows]
         self._device = device
+        self.made = self._ints([row.made for row in rows])
         self.rows = self._ints([row.row for row in rows])
         self.seeds = self._ints([_signed(item.seed) for item in params])
         self.temperature = self._floats([max(item.temperature, 1e-5) for item in params])
-        self.top_p = self._floats([item.top_p for item in params])
-        self.min_p = self._floats([item.min_p for item in params])
-        self.top_k = self._ints([item.top_k for item in params]).unsqueeze(1)
         self.repetition = self._floats([item.repetition_penalty for item in params])
         self.frequency = self._floats([item.frequency_penalty for item in params])
         self.presence = self._floats([item.presence_penalty for item in params])
-        self.max_top_k = max(item.top_k for item in params)
-        self.greedy = [index for index, item in enumerate(params) if item.is_greedy]
-        self.filtered = self._group(
-            [i for i, item in enumerate(params) if not item.is_greedy and item.is_filtered]
-        )
-        self.plain = self._group(
-            [i for i, item in enumerate(params) if not item.is_greedy and not item.is_filtered]
-        )
-        self.penalised = [index for index, item in enumerate(params) if item.has_penalties]
-        self.penalised_rows = self.rows[self.penalised]
-        self.penalised_index = self._ints(self.penalised)
-        self.held_back = [index for index, item in enumerate(params) if item.min_tokens > 0]
-        self.logprob_rows = [index for index, item in enumerate(params) if item.logprobs >= 0]
-        self.max_logprobs = max((item.logprobs for item in params), default=-1)
+        drawn = [index for index, item in enumerate(params) if not item.is_greedy]
+        self.all_greedy = not drawn
+        self.filtered = self._group([index for index in drawn if params[index].is_filtered])
+        self.plain = self._group([index for index in drawn if not params[index].is_filtered])
+        self.filters = self._filters([params[index] for index in drawn if params[index].is_filtered])
+        self.penalised = self._group([index for index, item in enumerate(params) if item.has_penalties])
         biased = [(i, token, value) for i, p in enumerate(params) for token, value in p.logit_bias.items()]
-        self.bias_index = (self._ints([b[0] for b in biased]), self._ints([b[1] for b in biased]))
-        self.bias = torch.tensor([b[2] for b in biased], dtype=torch.float32, device=device)
-        self.all_greedy = len(self.greedy) == len(params)
-        self.changes_logits = bool(self.penalised or self.held_back or biased)
+        self.bias_index = self._pairs([(index, token) for index, token, _ in biased])
+        self.bias = torch.tensor([value for _, _, value in biased], dtype=torch.float32, device=device)
+        held = [
+            (i, token, row.params.min_tokens)
+            for i, row in enumerate(rows)
+            if row.made < row.params.min_tokens
+            for token in row.stop_ids
+        ]
+        self.held_index = self._pairs([(index, token) for index, token, _ in held])
+        self.held_until = self._ints([min_tokens for _, _, min_tokens in held])
+        self.reported = [index for index, item in enumerate(params) if item.logprobs >= 0]
+        self.reported_index = self._group(self.reported)
+        self.report_counts = [params[index].logprobs for index in self.reported]
+        self.changes_logits = self.penalised is not None or bool(biased or held)
+
+    def _filters(self, params: Sequence[SamplingParams]) -> Filters:
+        typical = [item.typical_p for item in params]
+        return Filters(
+            top_k=self._ints([item.top_k for item in params]).unsqueeze(1),
+            top_p=self._floats([item.top_p for item in params]),
+            min_p=self._floats([item.min_p for item in params]),
+            typical_p=self._floats(typical) if any(one < 1.0 for one in typical) else None,
+        )
 
     def _ints(self, values: Sequence[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
     def _floats(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self._device).unsqueeze(1)
+
+    def _pairs(self, pairs: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        return self._ints([first for first, _ in pairs]), self._ints([second for _, second in pairs])
 
     def _group(self, indices: list[int]) -> Tensor | None:
         return self._ints(indices) if indices else None

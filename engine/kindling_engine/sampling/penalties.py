@@ -16,10 +16,11 @@ class TokenCounts:
         self._in_prompt: Tensor | None = None
         self._owner: dict[int, str] = {}
 
-    def ensure(self, row: int, request_id: str, prompt: Sequence[int], output: Sequence[int]) -> None:
+    def ensure(self, row: int, request_id: str, tokens: Sequence[int], prompt_len: int) -> None:
         """Count a request's tokens when it first appears in a row."""
         if self._owner.get(row) == request_id:
             return
+        prompt, output = tokens[:prompt_len], tokens[prompt_len:]
         made, in_prompt = self._tables()
         made[row].zero_()
         in_prompt[row].zero_()

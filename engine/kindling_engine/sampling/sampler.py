@@ -7,21 +7,12 @@ import torch
 from torch import Tensor
 
 from kindling_engine.sampling.batch import SampledRow, SamplingBatch
-from kindling_engine.sampling.filters import candidates_select
+from kindling_engine.sampling.filters import Candidates, candidates_select
+from kindling_engine.sampling.logprobs import Logprobs, table_make
 from kindling_engine.sampling.noise import gumbel, row_keys
 from kindling_engine.sampling.penalties import TokenCounts
 
-
-@dataclass(frozen=True, slots=True)
-class Logprobs:
-    """Log-probability of the drawn token and of the best alternatives, under the model's own distribution.
-
-    Temperature, filters, penalties and biases do not enter.
-    """
-
-    logprob: float
-    top_ids: tuple[int, ...]
-    top_logprobs: tuple[float, ...]
+__all__ = ["Draw", "Logprobs", "Sampler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +24,12 @@ class Draw:
 
 
 class Sampler:
-    """Draws a token for every row; the draw of one row never depends on the others."""
+    """Draws a token for every row; the draw of one row never depends on the others.
+
+    Order: penalties, biases, stop tokens held back, temperature, top-k, top-p, min-p, typical-p, noise. A row that
+    is drawn in consecutive steps of an unchanged batch is taken to have one more token each time; any change of
+    the batch reads the rows anew.
+    """
 
     def __init__(self, *, num_rows: int, vocab_size: int, device: torch.device) -> None:
         self._device = device
@@ -52,101 +48,79 @@ class Sampler:
         batch = self._batch_for(rows)
         # A NaN or an infinite logit surfaces in the row's maximum.
         peaks, best = logits.max(dim=-1)
-        reports = self._raw_logprobs(logits, batch)
+        table = table_make(logits, batch.reported_index)
         if batch.changes_logits:
-            logits = self._changed(logits, batch, rows)
+            logits = self._changed(logits, batch)
             best = logits.argmax(dim=-1)
-        tokens = best if batch.all_greedy else self._randomised(logits, batch, rows, best)
-        if batch.penalised:
-            self._counts.add(batch.penalised_rows, tokens.index_select(0, batch.penalised_index))
+        tokens = best if batch.all_greedy else self._randomised(logits, batch, best)
+        if batch.penalised is not None:
+            self._counts.add(
+                batch.rows.index_select(0, batch.penalised), tokens.index_select(0, batch.penalised)
+            )
+        batch.made += 1
         finite = peaks.isfinite().tolist()
-        drawn = [token if ok else None for token, ok in zip(tokens.tolist(), finite, strict=True)]
-        if reports is None:
-            return [Draw(token) for token in drawn]
-        return self._reported(drawn, reports, batch, rows)
+        draws = [Draw(token if ok else None) for token, ok in zip(tokens.tolist(), finite, strict=True)]
+        if table is not None and batch.reported_index is not None:
+            reports = table.report(tokens.index_select(0, batch.reported_index), batch.report_counts)
+            for index, report in zip(batch.reported, reports, strict=True):
+                draws[index] = Draw(draws[index].token, report)
+        return draws
 
     def _batch_for(self, rows: Sequence[SampledRow]) -> SamplingBatch:
-        key = tuple(row.request_id for row in rows)
+        key = tuple([row.request_id for row in rows])
         if self._batch is None or key != self._key:
             self._batch, self._key = SamplingBatch(rows, self._device), key
-        for index in self._batch.penalised:
-            row = rows[index]
-            self._counts.ensure(
-                row.row, row.request_id, row.tokens[: row.prompt_len], row.tokens[row.prompt_len :]
-            )
+            for row in rows:
+                if row.params.has_penalties:
+                    self._counts.ensure(row.row, row.request_id, row.tokens, row.prompt_len)
         return self._batch
 
-    def _changed(self, logits: Tensor, batch: SamplingBatch, rows: Sequence[SampledRow]) -> Tensor:
-        if batch.penalised:
-            index = batch.penalised_index
+    def _changed(self, logits: Tensor, batch: SamplingBatch) -> Tensor:
+        if batch.penalised is not None:
+            index = batch.penalised
             logits[index] = self._counts.apply(
                 logits.index_select(0, index),
-                batch.penalised_rows,
+                batch.rows.index_select(0, index),
                 repetition=batch.repetition.index_select(0, index),
                 frequency=batch.frequency.index_select(0, index),
                 presence=batch.presence.index_select(0, index),
             )
         if batch.bias.numel():
             logits.index_put_(batch.bias_index, batch.bias, accumulate=True)
-        held = [
-            (index, token)
-            for index in batch.held_back
-            if rows[index].made + 1 < rows[index].params.min_tokens
-            for token in rows[index].stop_ids
-        ]
-        if held:
-            where = torch.tensor(held, dtype=torch.int64, device=self._device)
-            logits[where[:, 0], where[:, 1]] = float("-inf")
+        if batch.held_until.numel():
+            early = batch.made[batch.held_index[0]] < batch.held_until
+            logits[batch.held_index] = logits[batch.held_index].masked_fill(early, float("-inf"))
         return logits
 
-    def _randomised(
-        self, logits: Tensor, batch: SamplingBatch, rows: Sequence[SampledRow], best: Tensor
-    ) -> Tensor:
-        positions = torch.tensor([row.made for row in rows], dtype=torch.int64, device=self._device)
-        keys = row_keys(batch.seeds, positions)
+    def _randomised(self, logits: Tensor, batch: SamplingBatch, best: Tensor) -> Tensor:
+        first, second = row_keys(batch.seeds, batch.made)
         tokens = best.clone()
-        for group, filtered in ((batch.plain, False), (batch.filtered, True)):
-            if group is None:
-                continue
+        if (group := batch.plain) is not None:
+            keys = first.index_select(0, group), second.index_select(0, group)
             scaled = logits.index_select(0, group) / batch.temperature.index_select(0, group)
-            group_keys = (keys[0].index_select(0, group), keys[1].index_select(0, group))
-            if not filtered:
-                noisy = scaled.add_(gumbel(group_keys, self._token_ids))
-                tokens[group] = noisy.argmax(dim=-1)
-                continue
-            kept, ids = candidates_select(
-                scaled,
-                top_k=batch.top_k.index_select(0, group),
-                top_p=batch.top_p.index_select(0, group),
-                min_p=batch.min_p.index_select(0, group),
-                max_top_k=batch.max_top_k,
-            )
-            noisy = kept.add_(gumbel(group_keys, ids.to(torch.int32)))
-            tokens[group] = ids.gather(1, noisy.argmax(dim=-1, keepdim=True)).squeeze(1)
+            tokens[group] = scaled.add_(gumbel(keys, self._token_ids)).argmax(dim=-1)
+        if (group := batch.filtered) is not None:
+            keys = first.index_select(0, group), second.index_select(0, group)
+            scaled = logits.index_select(0, group) / batch.temperature.index_select(0, group)
+            tokens[group] = _filtered(scaled, batch, keys)
         return tokens
 
-    def _raw_logprobs(self, logits: Tensor, batch: SamplingBatch) -> Tensor | None:
-        if not batch.logprob_rows:
-            return None
-        return logits[batch.logprob_rows].log_softmax(dim=-1)
 
-    def _reported(
-        self,
-        drawn: list[int | None],
-        reports: Tensor,
-        batch: SamplingBatch,
-        rows: Sequence[SampledRow],
-    ) -> list[Draw]:
-        wanted = [drawn[index] or 0 for index in batch.logprob_rows]
-        index = torch.tensor(wanted, dtype=torch.int64, device=self._device).unsqueeze(1)
-        chosen = reports.gather(1, index).squeeze(1).tolist()
-        best = reports.topk(max(1, min(batch.max_logprobs, reports.shape[1])), dim=-1)
-        best_ids, best_values = best.indices.tolist(), best.values.tolist()
-        draws = [Draw(token) for token in drawn]
-        for place, row in enumerate(batch.logprob_rows):
-            count = rows[row].params.logprobs
-            logprobs = Logprobs(
-                chosen[place], tuple(best_ids[place][:count]), tuple(best_values[place][:count])
-            )
-            draws[row] = Draw(drawn[row], logprobs)
-        return draws
+def _filtered(scaled: Tensor, batch: SamplingBatch, keys: tuple[Tensor, Tensor]) -> Tensor:
+    """Draw among the best few; the rows for which those do not settle it, among the whole vocabulary."""
+    found = candidates_select(scaled, batch.filters)
+    tokens = _drawn(found, keys)
+    open_rows = (~found.complete).nonzero().squeeze(1)
+    if open_rows.numel():
+        wide = candidates_select(
+            scaled.index_select(0, open_rows), batch.filters.select(open_rows), width=scaled.shape[1]
+        )
+        tokens[open_rows] = _drawn(
+            wide, (keys[0].index_select(0, open_rows), keys[1].index_select(0, open_rows))
+        )
+    return tokens
+
+
+def _drawn(found: Candidates, keys: tuple[Tensor, Tensor]) -> Tensor:
+    noisy = found.logits + gumbel(keys, found.ids.to(torch.int32))
+    return found.ids.gather(1, noisy.argmax(dim=-1, keepdim=True)).squeeze(1)
