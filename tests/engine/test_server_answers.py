@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kindling_engine.protocol.ipc import AdapterLoaded, Finding
+from kindling_engine.protocol.findings import Finding
+from kindling_engine.protocol.ipc import AdapterLoaded
 from kindling_fake_core import Bench, event, events, fake_bench, text_of
 
 TEXT = "Once upon a time a fox said: héllo 🦊 wörld, naïve café! 日本語"

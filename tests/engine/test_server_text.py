@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from kindling_engine.protocol.ipc import TokenLogprobs
+from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.server.detokenizer import Detokenizer
 from kindling_engine.server.model_text import ModelText, model_text_load
 from kindling_engine.server.output_text import OutputText

@@ -10,7 +10,8 @@ import torch
 from kindling_engine.core.engine import EngineCore
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
-from kindling_engine.protocol.ipc import Sampling, Step, StepItem, Submit, ToCore, ToFront
+from kindling_engine.protocol.ipc import Step, StepItem, Submit, ToCore, ToFront
+from kindling_engine.protocol.sampling import Sampling
 
 GREEDY = Sampling(temperature=0.0, ignore_eos=True)
 

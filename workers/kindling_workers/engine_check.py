@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from kindling_engine.protocol.ipc import Finding
+from kindling_engine.protocol.findings import Finding
 from kindling_workers.http import HttpBroken, HttpUnreachable, http_call
 
 # Loading is the long part; below the broker's visibility time-out, so that nobody checks it twice at once.

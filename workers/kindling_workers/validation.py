@@ -7,7 +7,7 @@ waits for one, so that a late worker neither revives a deleted adapter nor overr
 import redis
 
 from kindling_engine.protocol.adapter_files import AdapterReport, check_adapter_folder
-from kindling_engine.protocol.ipc import Finding
+from kindling_engine.protocol.findings import Finding
 from kindling_platform.adapters.early_check import base_shape, report_json
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.adapters.selectors import adapter_get_any

@@ -9,11 +9,11 @@ from kindling_engine.core.startup import Parts
 from kindling_engine.core.tickets import LoadTicket, RequestTicket
 from kindling_engine.lora.cache import Settled
 from kindling_engine.lora.errors import AdapterError
+from kindling_engine.protocol.findings import Finding
 from kindling_engine.protocol.ipc import (
     AdapterList,
     AdapterLoaded,
     AdapterState,
-    Finding,
     ListAdapters,
     LoadAdapter,
     ToFront,

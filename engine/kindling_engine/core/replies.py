@@ -2,7 +2,8 @@
 
 import time
 
-from kindling_engine.protocol.ipc import StepItem, TokenLogprobs
+from kindling_engine.protocol.ipc import StepItem
+from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.sampling.sampler import Logprobs
 from kindling_engine.scheduler.plan import Outcome
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from kindling_engine.core.tickets import RequestTicket
-from kindling_engine.protocol.ipc import Finding
+from kindling_engine.protocol.findings import Finding
 from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.scheduler.plan import Outcome
 from kindling_engine.scheduler.request import Request

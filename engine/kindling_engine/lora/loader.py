@@ -18,7 +18,7 @@ from kindling_engine.protocol.adapter_files import (
     BaseShape,
     check_adapter_folder,
 )
-from kindling_engine.protocol.ipc import Finding
+from kindling_engine.protocol.findings import Finding
 
 
 @dataclass(frozen=True, slots=True)

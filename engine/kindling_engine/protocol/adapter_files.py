@@ -13,7 +13,7 @@ from kindling_engine.protocol.adapter_report import (
     BaseShape,
 )
 from kindling_engine.protocol.adapter_tensors import TENSOR_NAME, check_safetensors_header
-from kindling_engine.protocol.ipc import Finding
+from kindling_engine.protocol.findings import Finding
 from kindling_engine.protocol.safetensors_header import LENGTH, HeaderRefused, header_length
 
 __all__ = [

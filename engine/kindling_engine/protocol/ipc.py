@@ -8,63 +8,11 @@ from collections.abc import Iterator
 
 import msgspec
 
+from kindling_engine.protocol.findings import Finding
+from kindling_engine.protocol.sampling import Constraint, Sampling, Thinking, TokenLogprobs
+
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 LENGTH = struct.Struct("<I")
-
-
-class Sampling(msgspec.Struct, frozen=True):
-    """How the next token is chosen; temperature 0 is greedy, top_k 0 and top_p 1 are off."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    seed: int | None = None
-    repetition_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    logit_bias: dict[int, float] = {}
-    ignore_eos: bool = False
-    min_tokens: int = 0
-    typical_p: float = 1.0
-    stop_token_ids: list[int] = []
-
-
-class Constraint(msgspec.Struct, frozen=True):
-    """What the answer's text must match. kind: json_object | json_schema | regex | lark; text is the schema as
-    JSON, the expression, or the grammar; empty for json_object.
-    """
-
-    kind: str
-    text: str = ""
-
-
-class Thinking(msgspec.Struct, frozen=True):
-    """Reasoning in front of the answer, closed by `end_ids`; `open` when the prompt has opened it already.
-
-    After `budget` tokens of reasoning the end is forced; −1 sets no bound.
-    """
-
-    start_ids: list[int]
-    end_ids: list[int]
-    budget: int = -1
-    open: bool = True
-
-
-class TokenLogprobs(msgspec.Struct, frozen=True):
-    """Natural-log probability of the chosen token, and of the best alternatives as (token id, logprob)."""
-
-    logprob: float
-    top: list[tuple[int, float]] = []
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One check of an adapter: level is pass, warn or fail; fix says what the user can do."""
-
-    check: str
-    level: str
-    message: str
-    fix: str = ""
 
 
 class Submit(msgspec.Struct, tag=True):

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kindling_engine.protocol.ipc import StepItem, TokenLogprobs
+from kindling_engine.protocol.ipc import StepItem
+from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.server.errors import ApiError, core_error
 from kindling_engine.server.output_text import OutputText, TokenEntry
 from kindling_engine.server.request_common import Prompt

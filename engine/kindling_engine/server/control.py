@@ -2,13 +2,15 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from kindling_engine.protocol.adapter_report import SAVE_AGAIN
-from kindling_engine.protocol.ipc import AdapterLoaded, Finding
+from kindling_engine.protocol.findings import Finding
+from kindling_engine.protocol.ipc import AdapterLoaded
 from kindling_engine.protocol.usage_log import read_usage
 from kindling_engine.server.errors import ApiError, invalid_value
 from kindling_engine.server.fields import Fields, text_check
@@ -75,7 +77,7 @@ def engine_findings(findings: list[Finding]) -> list[Finding]:
     What passed from the files alone is left out: whoever asks has checked the files before.
     """
     return [
-        msgspec.structs.replace(finding, fix=finding.fix or _FIXES.get(finding.check, ""))
+        replace(finding, fix=finding.fix or _FIXES.get(finding.check, ""))
         if finding.level == "fail"
         else finding
         for finding in findings

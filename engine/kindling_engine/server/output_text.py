@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kindling_engine.protocol.ipc import TokenLogprobs
+from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.server.detokenizer import Decoder, Detokenizer
 from kindling_engine.server.stop_strings import StopMatcher
 

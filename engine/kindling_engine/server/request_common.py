@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from kindling_engine.protocol.ipc import Constraint, Sampling, Thinking
+from kindling_engine.protocol.sampling import Constraint, Sampling, Thinking
 from kindling_engine.server.errors import ApiError, invalid_value
 from kindling_engine.server.json_body import json_object_parse
 from kindling_engine.server.model_text import ModelText, TextTooLongError

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kindling_engine.protocol.ipc import Sampling
+from kindling_engine.protocol.sampling import Sampling
 from kindling_engine.server.errors import invalid_value
 from kindling_engine.server.fields import Fields, text_check
 

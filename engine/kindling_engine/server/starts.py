@@ -1,11 +1,11 @@
 """What the core is asked for: one request of its own for every choice."""
 
+from dataclasses import replace
 from hashlib import blake2b
 
-import msgspec
-
 from kindling_engine.protocol.headers import EngineHeaders
-from kindling_engine.protocol.ipc import Sampling, Submit
+from kindling_engine.protocol.ipc import Submit
+from kindling_engine.protocol.sampling import Sampling
 from kindling_engine.server.choice import Choice
 from kindling_engine.server.detokenizer import Decoder
 from kindling_engine.server.generation import Start
@@ -86,4 +86,4 @@ def _submit(
 
 def _sampling(sampling: Sampling, index: int) -> Sampling:
     seed = choice_seed(sampling.seed, index)
-    return sampling if seed == sampling.seed else msgspec.structs.replace(sampling, seed=seed)
+    return sampling if seed == sampling.seed else replace(sampling, seed=seed)
