@@ -3,9 +3,10 @@
 import math
 import os
 
+from kindling_engine.core.submission import Submission
 from kindling_engine.core.tickets import RequestTicket
 from kindling_engine.models.base import ModelConfig
-from kindling_engine.protocol.ipc import Sampling, Submit
+from kindling_engine.protocol.sampling import Sampling
 from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.scheduler.request import Request
 
@@ -17,7 +18,7 @@ class IntakeError(Exception):
     """A value that the front should have refused."""
 
 
-def request_make(message: Submit, config: ModelConfig, now_s: float) -> Request:
+def request_make(message: Submission, config: ModelConfig, now_s: float) -> Request:
     """Build a request; raises IntakeError. Token ids outside the vocabulary would fault inside a kernel."""
     if message.prompt_ids and not 0 <= min(message.prompt_ids) <= max(message.prompt_ids) < config.vocab_size:
         raise IntakeError(f"prompt_ids must lie between 0 and {config.vocab_size - 1}.")
