@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from kindling_engine.protocol import headers as names
-from kindling_engine.server import control, inference
+from kindling_engine.server import control, embeddings, inference
 from kindling_engine.server.errors import ApiError
 from kindling_engine.server.front import Front
 from kindling_engine.server.keys import FRONT
@@ -29,6 +29,7 @@ def create_app(front: Front) -> web.Application:
         [
             web.post("/v1/chat/completions", inference.post_chat),
             web.post("/v1/completions", inference.post_completion),
+            web.post("/v1/embeddings", embeddings.post_embeddings),
             web.post("/requests/{id}/grant", control.post_grant),
             web.get("/usage", control.get_usage),
             web.post("/lora/prefetch", control.post_lora_prefetch),

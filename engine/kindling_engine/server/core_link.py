@@ -4,6 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections import deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kindling_engine.protocol.ipc import (
@@ -13,6 +14,8 @@ from kindling_engine.protocol.ipc import (
     Cancel,
     CoreFailed,
     CoreReady,
+    Embed,
+    Embedded,
     FrameBuffer,
     FrameError,
     ListAdapters,
@@ -27,10 +30,13 @@ from kindling_engine.protocol.ipc import (
     decode_to_front,
     encode,
 )
+from kindling_engine.server.embedding_inbox import EmbeddingInbox
 from kindling_engine.server.errors import ApiError, engine_unavailable
 
 logger = logging.getLogger(__name__)
 
+# Texts of all calls together that the core may have in line.
+MAX_OPEN_TEXTS = 16_384
 CORE_GONE = "The engine stopped while it worked on this request; it is being restarted."
 
 
@@ -79,6 +85,7 @@ class CoreLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._frames = FrameBuffer()
         self._tickets: dict[str, CoreTicket] = {}
+        self._texts: dict[str, EmbeddingInbox] = {}
         self._answers: dict[str, asyncio.Future[AdapterLoaded | AdapterList]] = {}
 
     @property
@@ -93,6 +100,24 @@ class CoreLink(asyncio.Protocol):
             raise ApiError(409, "duplicate_request", "A request with this id is already running.")
         self._send(message)
         self._tickets[message.id] = ticket
+
+    def embed(self, messages: Sequence[Embed], inbox: EmbeddingInbox) -> None:
+        """Start all texts of a call. Errors: `duplicate_request`, `overloaded`, `engine_unavailable`."""
+        if any(message.id in self._texts for message in messages):
+            raise ApiError(409, "duplicate_request", "A request with this id is already running.")
+        if len(self._texts) + len(messages) > MAX_OPEN_TEXTS:
+            raise ApiError(
+                503, "overloaded", "The engine has too many texts in line. Try again.", retry_after_s=1
+            )
+        for message in messages:
+            self._send(message)
+            self._texts[message.id] = inbox
+
+    def embed_cancel(self, text_ids: Iterable[str]) -> None:
+        """Ask for the end of texts; nothing happens to those that have ended."""
+        for text_id in text_ids:
+            if text_id in self._texts and not self.closed.done():
+                self._send(Cancel(text_id))
 
     def cancel(self, request_id: str) -> None:
         """Ask for the end of a request; nothing happens when it has ended or the core has."""
@@ -159,6 +184,9 @@ class CoreLink(asyncio.Protocol):
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(engine_unavailable(CORE_GONE))
+        texts, self._texts = self._texts, {}
+        for text_id, inbox in texts.items():
+            inbox.push(Embedded(text_id, finish="error", error_code="engine_unavailable", error=CORE_GONE))
         tickets, self._tickets = self._tickets, {}
         for request_id, ticket in tickets.items():
             ticket.push(
@@ -175,6 +203,9 @@ class CoreLink(asyncio.Protocol):
             case Step():
                 for item in message.items:
                     self._deliver(item)
+            case Embedded():
+                if inbox := self._texts.pop(message.id, None):
+                    inbox.push(message)
             case Stats():
                 self.stats = message
             case AdapterLoaded() | AdapterList():

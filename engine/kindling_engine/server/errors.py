@@ -49,6 +49,8 @@ def engine_unavailable(message: str) -> ApiError:
 _STATUS_OF_CORE_CODE = {
     "invalid_value": 400,
     "context_length_exceeded": 400,
+    "not_an_embedding_model": 400,
+    "not_a_generation_model": 400,
     "duplicate_request": 409,
     "adapter_load_failed": 412,
     "engine_unavailable": 503,

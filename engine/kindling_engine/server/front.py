@@ -7,6 +7,8 @@ from typing import Any
 
 from kindling_engine.protocol.headers import EngineHeaders
 from kindling_engine.server.core_link import CoreLink
+from kindling_engine.server.embedding_call import EmbeddingCall
+from kindling_engine.server.embedding_text import EmbeddingText
 from kindling_engine.server.errors import ApiError, engine_unavailable
 from kindling_engine.server.generation import Generation
 from kindling_engine.server.model_text import ModelText
@@ -23,15 +25,23 @@ class Front:
     """One engine as its HTTP side sees it."""
 
     def __init__(
-        self, *, core: CoreLink, text: ModelText, facts: ModelFacts, book: UsageBook, blobs: Path
+        self,
+        *,
+        core: CoreLink,
+        text: ModelText,
+        facts: ModelFacts,
+        book: UsageBook,
+        blobs: Path,
+        embedding: EmbeddingText | None = None,
     ) -> None:
         self.core = core
         self.text = text
         self.facts = facts
         self.book = book
         self.blobs = blobs
+        self.embedding = embedding
         self.draining = False
-        self._generations: dict[str, Generation] = {}
+        self._generations: dict[str, Generation | EmbeddingCall] = {}
         self._tasks = TaskSet()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -48,6 +58,16 @@ class Front:
             )
         self.book.check_room()
 
+    def check_generates(self) -> None:
+        """Errors: `not_a_generation_model`."""
+        if self.embedding is not None:
+            raise ApiError(
+                400,
+                "not_a_generation_model",
+                f"The model {self.facts.ref!r} makes embeddings; ask /v1/embeddings, or choose another model.",
+                param="model",
+            )
+
     def start(self, request: GenerationRequest, headers: EngineHeaders) -> Generation:
         """Submit a request; it stands in the list until `end`."""
         generation = Generation(
@@ -61,7 +81,16 @@ class Front:
         self._idle.clear()
         return generation
 
-    def end(self, generation: Generation) -> None:
+    def embed(self, inputs: list[list[int]], headers: EngineHeaders) -> EmbeddingCall:
+        """Have texts embedded; the call stands in the list until `end`."""
+        call = EmbeddingCall(
+            core=self.core, book=self.book, headers=headers, inputs=inputs, spawn=self._tasks.spawn
+        )
+        self._generations[call.id] = call
+        self._idle.clear()
+        return call
+
+    def end(self, generation: Generation | EmbeddingCall) -> None:
         """A handler is done with its request, however that came."""
         if self._generations.get(generation.id) is generation:
             del self._generations[generation.id]
@@ -72,7 +101,7 @@ class Front:
     def get(self, request_id: str) -> Generation:
         """A running request. Errors: `unknown_request`."""
         generation = self._generations.get(request_id)
-        if generation is None:
+        if not isinstance(generation, Generation):
             raise ApiError(404, "unknown_request", "No request with this id is running here.")
         return generation
 

@@ -34,8 +34,9 @@ async def post_completion(request: web.Request) -> web.StreamResponse:
 
 async def _answer(request: web.Request, read_body: ReadBody) -> web.StreamResponse:
     front = request.app[FRONT]
-    headers = _headers(request)
+    headers = headers_read(request)
     front.check_open()
+    front.check_generates()
     asked = await read_body(await request.read(), front.text, front.facts)
     front.check_open()  # reading may have taken long
     generation = front.start(asked, headers)
@@ -104,7 +105,8 @@ async def _write_last(response: web.StreamResponse, data: bytes) -> None:
         return
 
 
-def _headers(request: web.Request) -> EngineHeaders:
+def headers_read(request: web.Request) -> EngineHeaders:
+    """What the gateway says about a request. Errors: `invalid_value`."""
     try:
         return parse_headers(request.headers)
     except HeaderError as error:

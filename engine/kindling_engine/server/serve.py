@@ -14,6 +14,7 @@ from kindling_engine.protocol.usage_log import UsageLogError
 from kindling_engine.server.app import create_app
 from kindling_engine.server.core_link import CoreStartError
 from kindling_engine.server.core_process import CoreProcess, core_start
+from kindling_engine.server.embedding_text import embedding_text_load
 from kindling_engine.server.front import LAST_WORDS_WITHIN_S, Front
 from kindling_engine.server.model_text import ModelText, ModelTextError, model_text_load
 from kindling_engine.server.options import ServeOptions
@@ -71,7 +72,10 @@ def _front(options: ServeOptions, core: CoreProcess, text: ModelText, book: Usag
         vocab_size=ready.vocab_size,
         eos_ids=frozenset(ready.eos_ids),
     )
-    return Front(core=core.link, text=text, facts=facts, book=book, blobs=options.blobs)
+    embedding = None
+    if ready.task == "embed":
+        embedding = embedding_text_load(options.model, text, hidden_size=ready.hidden_size)
+    return Front(core=core.link, text=text, facts=facts, book=book, blobs=options.blobs, embedding=embedding)
 
 
 async def _serve_ready(front: Front, options: ServeOptions, stopping: asyncio.Event) -> int:
