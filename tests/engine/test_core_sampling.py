@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kindling_core_rig import rig_make
-from kindling_engine.protocol.ipc import Sampling
+from kindling_engine.protocol.sampling import Sampling
 from kindling_engine.sampling.batch import SampledRow
 from kindling_engine.sampling.filters import Filters, candidates_select
 from kindling_engine.sampling.noise import gumbel, row_keys

@@ -8,6 +8,7 @@ from kindling_engine.core.tickets import RequestTicket
 from kindling_engine.models.base import ModelConfig
 from kindling_engine.protocol.sampling import Sampling
 from kindling_engine.sampling.params import SamplingParams
+from kindling_engine.sampling.prompt_scores import PromptScores
 from kindling_engine.scheduler.request import Request
 
 MAX_LOGPROBS = 20
@@ -22,8 +23,8 @@ def request_make(message: Submission, config: ModelConfig, now_s: float) -> Requ
     """Build a request; raises IntakeError. Token ids outside the vocabulary would fault inside a kernel."""
     if message.prompt_ids and not 0 <= min(message.prompt_ids) <= max(message.prompt_ids) < config.vocab_size:
         raise IntakeError(f"prompt_ids must lie between 0 and {config.vocab_size - 1}.")
-    if not -1 <= message.logprobs <= MAX_LOGPROBS:
-        raise IntakeError(f"logprobs must be at most {MAX_LOGPROBS}.")
+    if not all(-1 <= count <= MAX_LOGPROBS for count in (message.logprobs, message.prompt_logprobs)):
+        raise IntakeError(f"logprobs and prompt_logprobs must be at most {MAX_LOGPROBS}.")
     sampling = message.sampling
     return Request(
         id=message.id,
@@ -36,8 +37,19 @@ def request_make(message: Submission, config: ModelConfig, now_s: float) -> Requ
         priority=message.priority,
         stop_ids=_stop_ids(sampling, config),
         min_tokens=sampling.min_tokens,
+        uncached=message.prompt_logprobs >= 0,
         arrived_s=now_s,
-        payload=RequestTicket(params=_params(sampling, message.logprobs, config)),
+        payload=RequestTicket(
+            params=_params(sampling, message.logprobs, config), prompt_scores=_prompt_scores(message, config)
+        ),
+    )
+
+
+def _prompt_scores(message: Submission, config: ModelConfig) -> PromptScores | None:
+    if message.prompt_logprobs < 0:
+        return None
+    return PromptScores(
+        prompt_len=len(message.prompt_ids), count=message.prompt_logprobs, vocab_size=config.vocab_size
     )
 
 

@@ -4,6 +4,7 @@ import time
 
 from kindling_engine.protocol.ipc import StepItem
 from kindling_engine.protocol.sampling import TokenLogprobs
+from kindling_engine.runner.runner import RunnerPayload
 from kindling_engine.sampling.sampler import Logprobs
 from kindling_engine.scheduler.plan import Outcome
 
@@ -23,7 +24,17 @@ def step_item(outcome: Outcome, logprobs: Logprobs | None = None) -> StepItem:
         cached_tokens=request.cached_tokens,
         queue_ms=max(0.0, (admitted_s - request.arrived_s) * 1000),
         parked=outcome.parked,
+        prompt_logprobs=_prompt_logprobs(outcome),
     )
+
+
+def _prompt_logprobs(outcome: Outcome) -> list[TokenLogprobs | None] | None:
+    """The prompt's scores, once: with the first token."""
+    ticket = outcome.request.payload
+    if not isinstance(ticket, RunnerPayload) or ticket.prompt_scores is None or outcome.token is None:
+        return None
+    scores, ticket.prompt_scores = ticket.prompt_scores, None
+    return [None if one is None else _token_logprobs(one) for one in scores.values]
 
 
 def _token_logprobs(logprobs: Logprobs) -> TokenLogprobs:

@@ -1,6 +1,6 @@
 """Tensors of one step from its scheduled rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -27,11 +27,19 @@ class InputBuilder:
         self._device = device
         self._adapter_lookup = adapter_lookup
 
-    def build(self, scheduled: Sequence[ScheduledRow], *, all_logits: bool = False) -> StepInputs:
+    def build(
+        self,
+        scheduled: Sequence[ScheduledRow],
+        *,
+        all_logits: bool = False,
+        spans: Mapping[str, range] | None = None,
+    ) -> StepInputs:
+        """Inputs whose wanted rows are the sampling ones, then the positions in ``spans`` by request."""
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
         logit_rows: list[int] = []
+        span_rows: list[int] = []
         prefills: list[PrefillRows] = []
         decode_rows: list[int] = []
         decode_lengths: list[int] = []
@@ -54,7 +62,10 @@ class InputBuilder:
                 prefills.append(self._prefill_rows(first, start, stop, row))
             if item.samples:
                 logit_rows.append(len(tokens) - 1)
-        every = all_logits or len(logit_rows) == len(tokens)
+            if spans and (span := spans.get(item.request.id)):
+                shift = len(tokens) - stop
+                span_rows.extend(range(span.start + shift, span.stop + shift))
+        every = all_logits or (not span_rows and len(logit_rows) == len(tokens))
         return StepInputs(
             tokens=self._ints(tokens),
             positions=self._ints(positions),
@@ -63,7 +74,7 @@ class InputBuilder:
                 decode=self._decode_rows(decode_rows, decode_lengths) if decode_rows else None,
                 prefills=tuple(prefills),
             ),
-            logit_rows=None if every else self._ints(logit_rows),
+            logit_rows=None if every else self._ints(logit_rows + span_rows),
             lora=self._lora(scheduled),
         )
 

@@ -12,6 +12,7 @@ from kindling_engine.runner.inputs import AdapterLookup, InputBuilder
 from kindling_engine.runner.rows import RowTable
 from kindling_engine.sampling.batch import SampledRow
 from kindling_engine.sampling.params import SamplingParams
+from kindling_engine.sampling.prompt_scores import PromptScores
 from kindling_engine.sampling.sampler import Draw, Sampler
 from kindling_engine.scheduler.plan import ScheduledRow, StepPlan
 from kindling_engine.scheduler.request import Request
@@ -21,10 +22,12 @@ from kindling_engine.scheduler.request import Request
 class RunnerPayload:
     """What the runner needs of a request beyond the scheduler's view; it hangs on ``Request.payload``.
 
-    ``keep_logits`` makes the runner leave the logits of the first drawn token in ``first_logits``.
+    ``keep_logits`` makes the runner leave the logits of the first drawn token in ``first_logits``. The prompt's own
+    log-probabilities go into ``prompt_scores``, if there.
     """
 
     params: SamplingParams
+    prompt_scores: PromptScores | None = None
     keep_logits: bool = False
     first_logits: Tensor | None = None
 
@@ -55,10 +58,14 @@ class ModelRunner:
         """Run a step; one draw per sampling row, in the plan's order."""
         self._prepare(plan)
         ordered = _by_adapter(plan.rows)
-        logits = self._model.forward(self._builder.build(ordered))
+        spans = _prompt_spans(ordered)
+        hidden = self._model.hidden(self._builder.build(ordered, spans=spans))
         sampling = [row for row in ordered if row.samples]
+        if spans:
+            self._score_prompts(ordered, spans, hidden[len(sampling) :])
         if not sampling:
             return []
+        logits = self._model.logits(hidden[: len(sampling)])
         self._keep_logits(sampling, logits)
         draws = self._sampler.draw(logits, [self._sampled(row.request) for row in sampling])
         if ordered is plan.rows:
@@ -81,6 +88,12 @@ class ModelRunner:
         )
         return torch.cat([parts[row.request.id] for row in plan.rows])
 
+    def recover(self, plan: StepPlan) -> None:
+        """After a failure: forget what the sampler keeps for the plan's rows, which may be half a step ahead."""
+        self._prepare(plan)
+        for row in plan.rows:
+            self._sampler.release(self._rows.row_for(row.request))
+
     def _prepare(self, plan: StepPlan) -> None:
         for request_id in plan.released:
             row = self._rows.release(request_id)
@@ -99,6 +112,15 @@ class ModelRunner:
             stop_ids=request.stop_ids,
         )
 
+    def _score_prompts(self, rows: tuple[ScheduledRow, ...], spans: dict[str, range], hidden: Tensor) -> None:
+        """Score prompt tokens from the final states behind those of the sampling rows."""
+        wanted = [(row.request, spans[row.request.id]) for row in rows if row.request.id in spans]
+        parts = hidden.split_with_sizes([len(span) for _, span in wanted])
+        for (request, span), part in zip(wanted, parts, strict=True):
+            scores = _payload(request).prompt_scores
+            if scores is not None:
+                scores.add(request.tokens, span, part, self._model.logits)
+
     def _keep_logits(self, rows: list[ScheduledRow], logits: Tensor) -> None:
         for index, row in enumerate(rows):
             payload = _payload(row.request)
@@ -111,6 +133,18 @@ def _by_adapter(rows: tuple[ScheduledRow, ...]) -> tuple[ScheduledRow, ...]:
     if not any(row.request.adapter for row in rows):
         return rows
     return tuple(sorted(rows, key=lambda row: (row.count > 1, row.request.adapter)))
+
+
+def _prompt_spans(rows: tuple[ScheduledRow, ...]) -> dict[str, range]:
+    """By request the positions whose final states its prompt scores need; empty in nearly every step."""
+    spans = {}
+    for row in rows:
+        if row.request.uncached:
+            scores = _payload(row.request).prompt_scores
+            span = range(0) if scores is None else scores.wanted(row.start, row.start + row.count)
+            if span:
+                spans[row.request.id] = span
+    return spans
 
 
 def _payload(request: Request) -> RunnerPayload:

@@ -35,6 +35,8 @@ class Request:
     min_tokens: int = 0
     embeds: bool = False
     """Ends when its tokens are computed, and makes none."""
+    uncached: bool = False
+    """Computes every token of its prompt itself, since more than K and V are wanted of them."""
     arrived_s: float = 0.0
     payload: object = None
 

@@ -216,7 +216,7 @@ class Scheduler:
                 return
             if self._whole and rows and len(request.tokens) > left:
                 return
-            found, missed = self._kv.prefix_find(request.table, request.tokens)
+            found, missed = self._prefix_find(request)
             if missed is not None and missed in self._claims:
                 # Somebody is computing the very block it needs next; a step or two later it is there to
                 # share.
@@ -237,6 +237,11 @@ class Scheduler:
                 self._claims.add(missed)
             self._run(request)
             self._place(request, request.remaining if self._whole else min(request.remaining, left), rows)
+
+    def _prefix_find(self, request: Request) -> tuple[list[tuple[int, bytes]], bytes | None]:
+        if request.uncached or request.table is None:
+            return [], None
+        return self._kv.prefix_find(request.table, request.tokens)
 
     def _make_seat(self, rows: dict[str, ScheduledRow]) -> bool:
         """Whether one more request may run. With nothing running, a parked request gives its seat up."""
