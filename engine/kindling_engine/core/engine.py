@@ -1,6 +1,5 @@
 """The core's loop: messages in, one step, results out; asleep while there is nothing to do."""
 
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from kindling_engine.core.intake import IntakeError, request_make
 from kindling_engine.core.link import FrontLink
 from kindling_engine.core.replies import step_item
 from kindling_engine.core.startup import Parts
+from kindling_engine.core.steps import StepLoop
 from kindling_engine.core.tickets import RequestTicket
 from kindling_engine.core.warmup import step_tokens_for, warm_up_request, warm_up_text, warmed_up
 from kindling_engine.embeddings.desk import EmbeddingDesk
@@ -27,15 +27,14 @@ from kindling_engine.protocol.ipc import (
     ToCore,
     ToFront,
 )
-from kindling_engine.sampling.sampler import Draw, Logprobs
-from kindling_engine.scheduler.plan import Outcome, StepPlan
-from kindling_engine.scheduler.request import Request
-
-logger = logging.getLogger(__name__)
+from kindling_engine.sampling.sampler import Draw
+from kindling_engine.scheduler.plan import Outcome
+from kindling_engine.scheduler.request import Request, RequestState
 
 _STATS_EVERY_S = 1.0
 _RETRY_S = 0.25
 _MAX_FAILED_STEPS = 3
+_FIRST = 1 << 30
 
 
 class EngineCore:
@@ -51,7 +50,9 @@ class EngineCore:
             embeds=self._embeds, vocab_size=parts.config.vocab_size, send=send, admit=self._admit
         )
         self._items: list[StepItem] = []
-        self._failed_steps = 0
+        self._loop = StepLoop(self._scheduler, parts.runner, emit=self._emit)
+        self._probe: Request | None = None
+        self._probes = 0
         self._stats_sent = Stats(0, 0, parts.kv.pool.free_count)
         self._stats_at_s = 0.0
 
@@ -174,32 +175,27 @@ class EngineCore:
             self._emit(outcome)
 
     def _step(self, now_s: float) -> None:
-        plan = self._scheduler.plan(now_s)
-        if plan is None:
-            return
-        try:
-            draws = self._parts.runner.execute(plan)
-        except Exception:
-            self._failed_steps += 1
-            logger.exception("a step of %d rows failed", len(plan.rows))
-            if self._failed_steps >= _MAX_FAILED_STEPS:
-                raise
-            self._fail(plan)
-            return
-        self._failed_steps = 0
-        logprobs = _logprobs_by_request(plan, draws)
-        for outcome in self._scheduler.commit(plan, [draw.token for draw in draws], time.monotonic()):
-            self._emit(outcome, logprobs.get(outcome.request.id))
+        self._loop.step(now_s)
+        if self._probe is None:
+            if self._loop.failures >= _MAX_FAILED_STEPS:
+                self._probe_start(now_s)
+        elif self._probe.state is RequestState.ENDED:
+            probe, self._probe = self._probe, None
+            if not warmed_up(probe):
+                raise RuntimeError("the engine computes nothing any more")
 
-    def _fail(self, plan: StepPlan) -> None:
-        for row in plan.rows:
-            outcome = self._scheduler.fail(
-                row.request.id, "engine_step_failed", "The engine failed in a step."
-            )
-            if outcome is not None:
-                self._emit(outcome)
+    def _probe_start(self, now_s: float) -> None:
+        """Tell requests that fail by themselves from an engine that fails, which has to be started again."""
+        self._loop.failures = 0
+        self._probes += 1
+        make = warm_up_text if self._embeds else warm_up_request
+        self._probe = make(
+            -self._probes, vocab_size=self._parts.config.vocab_size, max_length=self._scheduler.max_length
+        )
+        self._probe.priority = _FIRST
+        self._admit(self._probe, now_s)
 
-    def _emit(self, outcome: Outcome, logprobs: Logprobs | None = None) -> None:
+    def _emit(self, outcome: Outcome, draw: Draw | None = None) -> None:
         """Pass an outcome to the front, or to whom in the core the request belongs."""
         ticket = outcome.request.payload
         if not isinstance(ticket, RequestTicket):
@@ -209,7 +205,7 @@ class EngineCore:
         if ticket.on_outcome is not None:
             ticket.on_outcome(outcome)
         else:
-            self._items.append(step_item(outcome, logprobs))
+            self._items.append(step_item(outcome, None if draw is None else draw.logprobs))
 
     def _current_stats(self) -> Stats:
         return Stats(
@@ -225,12 +221,3 @@ class EngineCore:
         if stats != self._stats_sent:
             self._send(stats)
             self._stats_sent, self._stats_at_s = stats, now_s
-
-
-def _logprobs_by_request(plan: StepPlan, draws: list[Draw]) -> dict[str, Logprobs]:
-    sampled = (row for row in plan.rows if row.samples)
-    return {
-        row.request.id: draw.logprobs
-        for row, draw in zip(sampled, draws, strict=True)
-        if draw.logprobs is not None
-    }

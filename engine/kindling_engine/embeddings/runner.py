@@ -31,6 +31,9 @@ class EncoderRunner:
         batch = text_batch_make(texts, dtype=model.dtype, device=model.device)
         return _handed_out(plan.rows, pool(model.hidden(batch), batch, model.config.pooling))
 
+    def recover(self, plan: StepPlan) -> None:
+        """Nothing is kept between steps."""
+
 
 class DecoderEmbeddingRunner(ModelRunner):
     """Runs texts through a decoder over paged KV; the last token's hidden state is the text's vector."""

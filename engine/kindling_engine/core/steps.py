@@ -1,0 +1,94 @@
+"""One step after another: plan, execute, book. A step that fails ends only the rows at fault."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+from kindling_engine.sampling.sampler import Draw
+from kindling_engine.scheduler.plan import Outcome, ScheduledRow, StepPlan
+from kindling_engine.scheduler.scheduler import Scheduler
+
+logger = logging.getLogger(__name__)
+
+FAILED_CODE = "engine_step_failed"
+_FAILED = "The engine failed in a step."
+
+Emit = Callable[[Outcome, Draw | None], None]
+
+
+class Runner(Protocol):
+    """What executes a plan."""
+
+    def execute(self, plan: StepPlan) -> list[Draw]:
+        """One draw per sampling row, in the plan's order."""
+
+    def recover(self, plan: StepPlan) -> None:
+        """After a failure: make every row of the plan fit to run again, alone or with others."""
+
+
+class StepLoop:
+    """Scheduler and runner, turned by hand; ``emit`` gets every outcome, with the draw it came from.
+
+    ``failures`` counts the steps since the last one in which any row succeeded.
+    """
+
+    def __init__(self, scheduler: Scheduler, runner: Runner, *, emit: Emit) -> None:
+        self.scheduler = scheduler
+        self.failures = 0
+        self._runner = runner
+        self._emit = emit
+
+    def step(self, now_s: float) -> StepPlan | None:
+        """Run one step and return its plan; None when nothing can run."""
+        plan = self.scheduler.plan(now_s)
+        if plan is None:
+            return None
+        try:
+            draws = self._runner.execute(plan)
+        except Exception:
+            logger.exception("a step of %d rows failed", len(plan.rows))
+            self._run_apart(plan)
+        else:
+            self._commit(plan, draws)
+        return plan
+
+    def _commit(self, plan: StepPlan, draws: list[Draw]) -> None:
+        self.failures = 0
+        sampled = (row for row in plan.rows if row.samples)
+        draw_of = {row.request.id: draw for row, draw in zip(sampled, draws, strict=True)}
+        for outcome in self.scheduler.commit(plan, [draw.token for draw in draws], time.monotonic()):
+            self._emit(outcome, draw_of.get(outcome.request.id))
+
+    def _run_apart(self, plan: StepPlan) -> None:
+        """Run the rows of a failed step one by one. What a row writes, it writes again, to the same places."""
+        self.failures += 1
+        rows = plan.rows
+        if len(rows) == 1 or not self._recover(plan):
+            self._fail(rows)
+            return
+        for row in rows:
+            alone = replace(plan, rows=(row,), released=(), scrub=(), num_tokens=row.count)
+            try:
+                draws = self._runner.execute(alone)
+            except Exception:
+                logger.exception("a row failed alone, too")
+                self._recover(alone)
+                self._fail((row,))
+            else:
+                self._commit(alone, draws)
+
+    def _recover(self, plan: StepPlan) -> bool:
+        try:
+            self._runner.recover(plan)
+        except Exception:
+            logger.exception("the rows of a failed step cannot be run again")
+            return False
+        return True
+
+    def _fail(self, rows: tuple[ScheduledRow, ...]) -> None:
+        for row in rows:
+            outcome = self.scheduler.fail(row.request.id, FAILED_CODE, _FAILED)
+            if outcome is not None:
+                self._emit(outcome, None)
