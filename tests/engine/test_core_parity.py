@@ -153,8 +153,8 @@ def test_what_cannot_be_served_is_refused_by_name(tmp_path):
         return caught.value
 
     assert refusal(architectures=["GPT2LMHeadModel"]).code == "unsupported_model"
-    assert "yarn" in refusal(rope_parameters={"rope_type": "yarn", "factor": 2.0}).message
-    assert refusal(hidden_act="gelu").code == "unsupported_model"
+    assert "longrope" in refusal(rope_parameters={"rope_type": "longrope", "factor": 2.0}).message
+    assert refusal(hidden_act="quick_gelu").code == "unsupported_model"
     assert refusal(intermediate_size=96).code == "weights_shape"
     assert refusal(num_hidden_layers=9).code == "weights_missing"
     assert refusal(hidden_size=None).code == "model_config"

@@ -16,3 +16,15 @@ class RmsNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.rms_norm(x, self._shape, self._weight, self._eps)
+
+
+class CenteredRmsNorm(RmsNorm):
+    """``x / rms(x) · (1 + w)``, in fp32 throughout: 1 + w has more digits than bf16 keeps of it."""
+
+    __slots__ = ()
+
+    def __init__(self, weight: Tensor, eps: float) -> None:
+        super().__init__(weight.float() + 1.0, eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return super().__call__(x.float()).to(x.dtype)

@@ -1,58 +1,52 @@
-"""Rotary position embedding (Su et al., 2021) with the scalings that Llama checkpoints use."""
-
-import math
-from dataclasses import dataclass
+"""Rotary position embedding (Su et al., 2021) as tables of a step and their application."""
 
 import torch
 from torch import Tensor
 
+from kindling_engine.layers.rotary_scaling import RotaryConfig, dynamic_frequencies, inverse_frequencies
 
-@dataclass(frozen=True, slots=True)
-class RotaryConfig:
-    """Base and scaling; ``kind`` is default, linear or llama3."""
-
-    theta: float
-    kind: str = "default"
-    factor: float = 1.0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_context_length: int = 8192
+RotaryTables = tuple[Tensor, Tensor]
+"""Cosines and signed sines, each ``[n, 1, dim]``."""
 
 
-def inverse_frequencies(config: RotaryConfig, head_dim: int, device: torch.device) -> Tensor:
-    """Angle per position of each of the ``head_dim / 2`` pairs, fp32."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim
-    inverse = 1.0 / (config.theta**exponents)
-    if config.kind == "linear":
-        return inverse / config.factor
-    if config.kind == "llama3":
-        return _llama3_scaled(inverse, config)
-    return inverse
+class Rotary:
+    """Makes the tables of one configuration on one device."""
+
+    __slots__ = ("_config", "_inverse")
+
+    def __init__(self, config: RotaryConfig, device: torch.device) -> None:
+        self._config = config
+        self._inverse = inverse_frequencies(config, device)
+
+    def tables(self, positions: Tensor, lengths: Tensor | None, dtype: torch.dtype) -> RotaryTables:
+        """Tables for ``positions [n]``.
+
+        ``lengths [n]`` are what dynamic scaling goes by: how long its sequence was when a token first came in.
+        None takes each token for the last of its sequence.
+
+        The sines carry the sign of ``rotate_half``, so that rotation is one product, one roll and one fused
+        product.
+        """
+        inverse = self._inverse
+        if self._config.kind == "dynamic":
+            inverse = dynamic_frequencies(self._config, positions + 1 if lengths is None else lengths)
+        angles = positions.to(torch.float32)[:, None] * inverse
+        cos, sin = angles.cos(), angles.sin()
+        if self._config.attention_factor != 1.0:
+            cos, sin = cos * self._config.attention_factor, sin * self._config.attention_factor
+        return (
+            torch.cat((cos, cos), dim=-1).to(dtype).unsqueeze(1),
+            torch.cat((-sin, sin), dim=-1).to(dtype).unsqueeze(1),
+        )
 
 
-def rotary_tables(positions: Tensor, inverse: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosines and signed sines for ``positions [n]``: two tensors ``[n, 1, head_dim]``.
+def rotate(x: Tensor, tables: RotaryTables) -> Tensor:
+    """Rotate ``x [n, heads, head_dim]`` by its positions: ``x·cos + (−x₂, x₁)·sin``.
 
-    The sines carry the sign of ``rotate_half``, so that rotation is one product, one roll and one fused
-    product.
+    Dimensions behind those of the tables stay as they are.
     """
-    angles = positions.to(torch.float32)[:, None] * inverse
-    cos, sin = angles.cos(), angles.sin()
-    return (
-        torch.cat((cos, cos), dim=-1).to(dtype).unsqueeze(1),
-        torch.cat((-sin, sin), dim=-1).to(dtype).unsqueeze(1),
-    )
-
-
-def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate ``x [n, heads, head_dim]`` by its positions: ``x·cos + (−x₂, x₁)·sin``."""
     cos, signed_sin = tables
-    return (x * cos).addcmul_(x.roll(x.shape[-1] // 2, -1), signed_sin)
-
-
-def _llama3_scaled(inverse: Tensor, config: RotaryConfig) -> Tensor:
-    """Llama 3.1: long wavelengths are stretched by ``factor``, short ones kept, those between blended."""
-    turns = config.original_context_length * inverse / (2 * math.pi)
-    blend = (turns - config.low_freq_factor) / (config.high_freq_factor - config.low_freq_factor)
-    blend = blend.clamp(0.0, 1.0)
-    return inverse / config.factor * (1 - blend) + inverse * blend
+    dim = cos.shape[-1]
+    if dim < x.shape[-1]:
+        return torch.cat((rotate(x[..., :dim], tables), x[..., dim:]), dim=-1)
+    return (x * cos).addcmul_(x.roll(dim // 2, -1), signed_sin)

@@ -19,7 +19,8 @@ class StepInputs:
     """One step's tokens, flattened over requests: ``tokens`` and ``positions [n]``.
 
     ``logit_rows [m]`` are the tokens whose logits are wanted; None wants all. ``lora`` is None in a base-only
-    step.
+    step. ``rotary_lengths [n]`` are there for models with a ``rotary_limit``: the length of the token's prompt, or
+    of the sequence up to it where that is longer.
     """
 
     tokens: Tensor
@@ -27,6 +28,7 @@ class StepInputs:
     attention: AttentionInputs
     logit_rows: Tensor | None
     lora: LoraBatch | None
+    rotary_lengths: Tensor | None = None
 
 
 class ModelConfig(Protocol):

@@ -1,30 +1,40 @@
-"""Which architectures are served, and how each differs from Llama."""
+"""Which architectures have a decoder of ours; a new one is a file in ``families`` and a line here."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from kindling_engine.models.base import Model
-from kindling_engine.models.config import architecture_read, config_load
+from kindling_engine.models.config import DecoderConfig, architecture_read
+from kindling_engine.models.config_fields import ConfigFields
 from kindling_engine.models.decoder import Decoder
+from kindling_engine.models.families.gemma2 import gemma2
+from kindling_engine.models.families.gemma3 import gemma3, gemma3_conditional
+from kindling_engine.models.families.llama import llama
+from kindling_engine.models.families.mistral import mistral
+from kindling_engine.models.families.phi3 import phi3
+from kindling_engine.models.families.qwen2 import qwen2
+from kindling_engine.models.families.qwen3 import qwen3
+from kindling_engine.models.families.qwen3_moe import qwen3_moe
+from kindling_engine.models.families.smollm3 import smollm3
 from kindling_engine.models.task import task_read
 from kindling_engine.models.weights import Checkpoint, LoadProgress
 
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """``qkv_bias`` None: as config.json says; ``qk_norm``: queries and keys are normed per head."""
-
-    qkv_bias: bool | None = None
-    qk_norm: bool = False
-
+Family = Callable[[ConfigFields], DecoderConfig]
 
 FAMILIES: dict[str, Family] = {
-    "LlamaForCausalLM": Family(),
-    "MistralForCausalLM": Family(qkv_bias=False),
-    "Qwen2ForCausalLM": Family(qkv_bias=True),
-    "Qwen3ForCausalLM": Family(qk_norm=True),
+    "LlamaForCausalLM": llama,
+    "SmolLM3ForCausalLM": smollm3,
+    "MistralForCausalLM": mistral,
+    "Qwen2ForCausalLM": qwen2,
+    "Qwen3ForCausalLM": qwen3,
+    "Qwen3MoeForCausalLM": qwen3_moe,
+    "Gemma2ForCausalLM": gemma2,
+    "Gemma3ForCausalLM": gemma3,
+    "Gemma3ForConditionalGeneration": gemma3_conditional,
+    "Phi3ForCausalLM": phi3,
 }
 
 
@@ -44,10 +54,17 @@ def model_load(
         return transformers_load(
             folder, architecture=architecture, device=device, dtype=dtype, progress=progress
         )
-    config = config_load(folder, qkv_bias=family.qkv_bias, qk_norm=family.qk_norm)
-    config = replace(config, task=task_read(folder, architecture))
+    config = decoder_config(folder, architecture, family)
     with (
         torch.inference_mode(),
         Checkpoint(folder, dtype=dtype, device=device, progress=progress) as checkpoint,
     ):
         return Decoder(config, checkpoint, device)
+
+
+def decoder_config(folder: Path, architecture: str, family: Family) -> DecoderConfig:
+    """A checkpoint's configuration, with everything refused that its family would leave undone."""
+    fields = ConfigFields.of_folder(folder, architecture)
+    config = family(fields)
+    fields.refuse_unread()
+    return replace(config, task=task_read(folder, architecture))

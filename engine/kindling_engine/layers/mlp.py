@@ -1,0 +1,52 @@
+"""The gated MLP (Shazeer, "GLU Variants Improve Transformer", 2020)."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kindling_engine.layers.linear import Linear
+from kindling_engine.lora.batch import LoraBatch
+
+Activation = Callable[[Tensor], Tensor]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": F.silu,
+    "swish": F.silu,
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
+
+
+class GatedMlp:
+    """``W_down·(act(W_gate·x) ⊙ W_up·x)`` for ``x [n, hidden]``; gate and up are one projection.
+
+    ``sites`` are where adapters add to the two projections.
+    """
+
+    __slots__ = ("_activation", "_down", "_gate_up", "_sites")
+
+    def __init__(self, gate_up: Linear, down: Linear, activation: Activation, sites: tuple[int, int]) -> None:
+        self._gate_up = gate_up
+        self._down = down
+        self._activation = activation
+        self._sites = sites
+
+    def __call__(self, x: Tensor, lora: LoraBatch | None) -> Tensor:
+        gate_up = self._gate_up(x)
+        if lora is not None:
+            lora.add(gate_up, x, self._sites[0])
+        gated = gate(gate_up, self._activation)
+        output = self._down(gated)
+        if lora is not None:
+            lora.add(output, gated, self._sites[1])
+        return output
+
+
+def gate(gate_up: Tensor, activation: Activation) -> Tensor:
+    """``act(g) ⊙ u`` for ``gate_up [n, 2 · inner]`` that holds g, then u."""
+    left, right = gate_up.chunk(2, dim=-1)
+    return activation(left).mul_(right)

@@ -1,0 +1,88 @@
+"""One layer of a decoder: attention over paged KV, then an MLP, each added to what goes through."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from kindling_engine.layers.attention import AttentionFunction, AttentionSpec, LayerCache
+from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.norm import RmsNorm
+from kindling_engine.layers.rotary import RotaryTables, rotate
+from kindling_engine.lora.batch import LoraBatch
+from kindling_engine.models.base import StepInputs
+
+Mlp = Callable[[Tensor, LoraBatch | None], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Grouped-query attention; q, k and v are one projection.
+
+    ``rotary`` is an index into the step's tables, None for none. ``sites`` are where adapters add to the two
+    projections.
+    """
+
+    qkv: Linear
+    output: Linear
+    q_norm: RmsNorm | None
+    k_norm: RmsNorm | None
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rotary: int | None
+    spec: AttentionSpec
+    attend: AttentionFunction
+    sites: tuple[int, int]
+
+    def __call__(
+        self, x: Tensor, inputs: StepInputs, tables: list[RotaryTables], cache: LayerCache
+    ) -> Tensor:
+        """``x [n, hidden]`` to ``[n, hidden]``; K and V are stored on the way."""
+        lora = inputs.lora
+        qkv = self.qkv(x)
+        if lora is not None:
+            lora.add(qkv, x, self.sites[0])
+        qkv = qkv.view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
+        query, key = self._positioned(qkv, None if self.rotary is None else tables[self.rotary])
+        value = qkv[:, self.heads + self.kv_heads :]
+        attended = self.attend(query, key, value, cache, inputs.attention, self.spec)
+        projected = self.output(attended)
+        if lora is not None:
+            lora.add(projected, attended, self.sites[1])
+        return projected
+
+    def _positioned(self, qkv: Tensor, tables: RotaryTables | None) -> tuple[Tensor, Tensor]:
+        """Queries and keys, normed per head where the family does so, and rotated in one go where it does
+        not.
+        """
+        both = self.heads + self.kv_heads
+        if self.q_norm is None or self.k_norm is None:
+            turned = qkv[:, :both] if tables is None else rotate(qkv[:, :both], tables)
+            return turned[:, : self.heads], turned[:, self.heads :]
+        query, key = self.q_norm(qkv[:, : self.heads]), self.k_norm(qkv[:, self.heads : both])
+        return (query, key) if tables is None else (rotate(query, tables), rotate(key, tables))
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderLayer:
+    """Norms come before attention and MLP; where a family has them, others come behind."""
+
+    input_norm: RmsNorm
+    attention: Attention
+    attention_post_norm: RmsNorm | None
+    mlp_norm: RmsNorm
+    mlp: Mlp
+    mlp_post_norm: RmsNorm | None
+
+    def __call__(
+        self, hidden: Tensor, inputs: StepInputs, tables: list[RotaryTables], cache: LayerCache
+    ) -> Tensor:
+        added = self.attention(self.input_norm(hidden), inputs, tables, cache)
+        if self.attention_post_norm is not None:
+            added = self.attention_post_norm(added)
+        hidden = hidden + added
+        added = self.mlp(self.mlp_norm(hidden), inputs.lora)
+        if self.mlp_post_norm is not None:
+            added = self.mlp_post_norm(added)
+        return hidden + added

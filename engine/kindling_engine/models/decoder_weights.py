@@ -1,0 +1,136 @@
+"""Builds a decoder's layers from a checkpoint, by the names that the Llama family gives its tensors."""
+
+import torch
+from torch import Tensor
+
+from kindling_engine.layers.attention import AttentionSpec, attention_for
+from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.mlp import ACTIVATIONS, GatedMlp
+from kindling_engine.layers.moe import Experts, GroupedExperts, SeparateExperts, SparseMlp
+from kindling_engine.layers.norm import CenteredRmsNorm, RmsNorm
+from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, site_index
+from kindling_engine.models.config import DecoderConfig, ExpertsConfig
+from kindling_engine.models.decoder_layer import Attention, DecoderLayer, Mlp
+from kindling_engine.models.weights import Checkpoint
+
+
+class DecoderWeights:
+    """Reads a checkpoint part by part; raises ModelError that names the tensor at fault."""
+
+    def __init__(self, config: DecoderConfig, checkpoint: Checkpoint, device: torch.device) -> None:
+        self._config = config
+        self._checkpoint = checkpoint
+        self._device = device
+        prefixes = config.weight_prefixes
+        self._prefix = next((p for p in prefixes if f"{p}embed_tokens.weight" in checkpoint), prefixes[0])
+
+    def embedding(self) -> Tensor:
+        """``[vocab, hidden]``."""
+        config = self._config
+        return self._checkpoint.take(
+            f"{self._prefix}embed_tokens.weight", (config.vocab_size, config.hidden_size)
+        )
+
+    def head(self) -> Tensor:
+        """``[vocab, hidden]`` of a model whose head is not its embedding."""
+        config = self._config
+        outer = self._prefix.removesuffix("model.")
+        name = f"{outer}lm_head.weight"
+        if name not in self._checkpoint:
+            name = "lm_head.weight"
+        return self._checkpoint.take(name, (config.vocab_size, config.hidden_size))
+
+    def final_norm(self) -> RmsNorm:
+        return self._norm("norm", self._config.hidden_size)
+
+    def layer(self, index: int) -> DecoderLayer:
+        """One layer."""
+        config, prefix = self._config, f"layers.{index}."
+        hidden = config.hidden_size
+        # With norms behind attention and MLP, the one before the MLP has another name.
+        before_mlp = "pre_feedforward_layernorm" if config.post_norms else "post_attention_layernorm"
+        return DecoderLayer(
+            input_norm=self._norm(f"{prefix}input_layernorm", hidden),
+            attention=self._attention(index, f"{prefix}self_attn."),
+            attention_post_norm=self._norm(f"{prefix}post_attention_layernorm", hidden)
+            if config.post_norms
+            else None,
+            mlp_norm=self._norm(f"{prefix}{before_mlp}", hidden),
+            mlp=self._mlp(index, f"{prefix}mlp."),
+            mlp_post_norm=self._norm(f"{prefix}post_feedforward_layernorm", hidden)
+            if config.post_norms
+            else None,
+        )
+
+    def _attention(self, index: int, prefix: str) -> Attention:
+        config = self._config
+        layer = config.layers[index]
+        q_size, kv_size = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+        rows = {"q_proj": q_size, "k_proj": kv_size, "v_proj": kv_size}
+        if config.fused_weights:
+            rows = {"qkv_proj": q_size + 2 * kv_size}
+        return Attention(
+            qkv=self._linear(prefix, rows, config.hidden_size, bias=config.qkv_bias),
+            output=self._linear(prefix, {"o_proj": config.hidden_size}, q_size, bias=config.output_bias),
+            q_norm=self._norm(f"{prefix}q_norm", config.head_dim) if config.qk_norm else None,
+            k_norm=self._norm(f"{prefix}k_norm", config.head_dim) if config.qk_norm else None,
+            heads=config.num_heads,
+            kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            rotary=layer.rotary,
+            spec=AttentionSpec(
+                scale=config.attention_scale, window=layer.window, softcap=config.attention_softcap
+            ),
+            attend=attention_for(self._device),
+            sites=(site_index(index, QKV), site_index(index, OUTPUT)),
+        )
+
+    def _mlp(self, index: int, prefix: str) -> Mlp:
+        config = self._config
+        if config.experts is not None and config.layers[index].sparse:
+            return self._sparse_mlp(config.experts, prefix)
+        hidden, inner = config.hidden_size, config.intermediate_size
+        rows = {"gate_up_proj": 2 * inner} if config.fused_weights else {"gate_proj": inner, "up_proj": inner}
+        return GatedMlp(
+            self._linear(prefix, rows, hidden, bias=config.mlp_bias),
+            self._linear(prefix, {"down_proj": hidden}, inner, bias=config.mlp_bias),
+            ACTIVATIONS[config.activation],
+            (site_index(index, GATE_UP), site_index(index, DOWN)),
+        )
+
+    def _sparse_mlp(self, experts: ExpertsConfig, prefix: str) -> SparseMlp:
+        hidden, inner = self._config.hidden_size, experts.intermediate_size
+        router = self._take(f"{prefix}gate.weight", (experts.count, hidden))
+        activation = ACTIVATIONS[self._config.activation]
+        names = [f"{prefix}experts.{expert}." for expert in range(experts.count)]
+        gate_up = (
+            self._rows(name, {"gate_proj": inner, "up_proj": inner}, hidden, "weight") for name in names
+        )
+        down = (self._take(f"{name}down_proj.weight", (hidden, inner)) for name in names)
+        made: Experts
+        if self._device.type == "cpu":
+            made = SeparateExperts(
+                [Linear(weight) for weight in gate_up], [Linear(weight) for weight in down], activation
+            )
+        else:
+            made = GroupedExperts(torch.stack(list(gate_up)), torch.stack(list(down)), activation)
+        return SparseMlp(router, made, top_k=experts.top_k, normalised=experts.normalised)
+
+    def _norm(self, name: str, size: int) -> RmsNorm:
+        kind = CenteredRmsNorm if self._config.centered_norms else RmsNorm
+        return kind(self._take(f"{name}.weight", (size,)), self._config.norm_eps)
+
+    def _linear(self, prefix: str, rows: dict[str, int], size: int, *, bias: bool) -> Linear:
+        """Layers that share an input, as one."""
+        weight = self._rows(prefix, rows, size, "weight")
+        return Linear(weight, self._rows(prefix, rows, None, "bias") if bias else None)
+
+    def _rows(self, prefix: str, rows: dict[str, int], size: int | None, kind: str) -> Tensor:
+        parts = [
+            self._take(f"{prefix}{name}.{kind}", (count,) if size is None else (count, size))
+            for name, count in rows.items()
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        return self._checkpoint.take(self._prefix + name, shape)

@@ -1,0 +1,1 @@
+"""One file per family of decoders: how its configuration differs from Llama's."""
