@@ -86,7 +86,7 @@ class ChatTemplate:
     def _probe(self, call: dict[str, Any]) -> str | None:
         # An id of nine letters and digits is what the strictest of published templates ask for.
         calls = [{"id": "probe0000", "type": "function", "function": call}]
-        messages = [
+        messages: list[dict[str, Any]] = [
             {"role": "user", "content": "x"},
             {"role": "assistant", "content": "", "tool_calls": calls},
             {"role": "tool", "name": "find", "tool_call_id": "probe0000", "content": "x"},

@@ -81,7 +81,8 @@ class TemplateProcess:
             self._child.stdin.flush()
         except OSError:
             return None
-        source, parts = self._child.stdout.fileno(), []
+        source = self._child.stdout.fileno()
+        parts: list[bytes] = []
         while not (parts and parts[-1].endswith(b"\n")):
             ready, _, _ = select.select([source], [], [], max(0.0, deadline - time.monotonic()))
             part = os.read(source, READ_BYTES) if ready else b""

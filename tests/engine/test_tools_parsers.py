@@ -1,0 +1,240 @@
+"""Tool calls out of an answer's text: every family's forms, in any pieces, and nothing lost when it is no call."""
+# ruff: noqa: E501 - tables of texts read best unwrapped
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kindling_engine.server.tools.deltas import Content, Delta, ToolCallArguments, ToolCallStart
+from kindling_engine.server.tools.hermes import HermesParser
+from kindling_engine.server.tools.llama import LlamaParser
+from kindling_engine.server.tools.mistral import MistralParser
+from kindling_engine.server.tools.parser import ToolParser, call_id_make, short_call_id_make
+
+NAMES = ("find", "get_time")
+PARSERS: dict[str, Callable[[], ToolParser]] = {
+    "hermes": HermesParser,
+    "llama": lambda: LlamaParser(NAMES),
+    "mistral": MistralParser,
+}
+Told = tuple[str, list[tuple[str, str]]]
+
+
+def told(deltas: list[Delta]) -> Told:
+    """Content, and each call's name and arguments; also checks that deltas come in a lawful order."""
+    content, calls = "", []
+    for delta in deltas:
+        match delta:
+            case Content():
+                content += delta.text
+                assert delta.text
+            case ToolCallStart():
+                assert delta.index == len(calls)
+                calls.append((delta.name, ""))
+            case ToolCallArguments():
+                assert delta.index == len(calls) - 1
+                name, text = calls[-1]
+                calls[-1] = (name, text + delta.text)
+                assert delta.text
+    return content, calls
+
+
+def parse(family: str, *pieces: str) -> list[Delta]:
+    parser = PARSERS[family]()
+    out = [delta for piece in pieces for delta in parser.feed(piece)]
+    return out + parser.feed("", final=True)
+
+
+def parse_whole(family: str, text: str) -> list[Delta]:
+    return PARSERS[family]().feed(text, final=True)
+
+
+ARGUMENTS = '{"q": "a \\"b\\" {c}", "n": [1, {"x": null}], "f": -1.5e3}'
+CALL = f'{{"name": "find", "arguments": {ARGUMENTS}}}'
+PARAMETERS = CALL.replace("arguments", "parameters")
+TIME = '{"name": "get_time", "arguments": {}}'
+FOUND, TIMED = ("find", ARGUMENTS), ("get_time", "{}")
+H_CALL = f"<tool_call>\n{CALL}\n</tool_call>"
+H_TIME = f"<tool_call>{TIME}</tool_call>"
+
+CASES: list[tuple[str, str, Told]] = [
+    # Hermes and Qwen.
+    ("hermes", H_CALL, ("", [FOUND])),
+    ("hermes", f"{H_CALL}\n{H_TIME}", ("", [FOUND, TIMED])),
+    ("hermes", f"Let me look.\n\n{H_CALL}\n", ("Let me look.", [FOUND])),
+    ("hermes", f"{H_TIME} So. {H_TIME}", (" So.", [TIMED, TIMED])),
+    ("hermes", "Just text < with <tool signs>. \n", ("Just text < with <tool signs>. \n", [])),
+    ("hermes", "", ("", [])),
+    ("hermes", '<tool_call>{"arguments": {"a": 1}, "name": "find"}</tool_call>', ("", [("find", '{"a": 1}')])),
+    ("hermes", '<tool_call>{"name": "get_time"}</tool_call>', ("", [TIMED])),
+    ("hermes", '<tool_call>{"name": "get_time", "arguments": null}</tool_call>', ("", [TIMED])),
+    ("hermes", '<tool_call>{"name": "find", "arguments": "{\\"a\\": 1}"}</tool_call>', ("", [("find", '{"a": 1}')])),
+    ("hermes", '<tool_call>{"name": "find", "arguments": {"a": 1}, "id": 7}</tool_call>', ("", [("find", '{"a": 1}')])),
+    ("hermes", '<tool_call>{"name": "find", "arguments": {"a": 1}</tool_call>', ("", [("find", '{"a": 1}')])),
+    ("hermes", '<tool_call>{"name": "find", "arguments": {"a": 1}}', ("", [("find", '{"a": 1}')])),
+    ("hermes", '<tool_call>{"name": "find", "arguments": {"a": 1}} x</tool_call>', (" x</tool_call>", [("find", '{"a": 1}')])),
+    # No calls: every letter is content.
+    *[("hermes", text, (text, [])) for text in (
+        "<tool_call>", "<tool_call>\n", " <tool_call>oops</tool_call>\n", "<tool_call>[]</tool_call>",
+        '<tool_call>{"name": 5, "arguments": {}}</tool_call>', '<tool_call>{"name": "", "arguments": {}}</tool_call>',
+        '<tool_call>{"arguments": {}}</tool_call>', "<tool_call>{}</tool_call>",
+        '<tool_call>{"name": "find", "arguments": [1]}</tool_call>',
+        '<tool_call>{"name": "find", "arguments": "x"}</tool_call>',
+        '<tool_call>{"name": "fi', "<tool_call>{'name': 'find'}</tool_call>", '<tool_call>{"name": "\\ud800"}</tool_call>',
+        "<tool_call>\n<function=find>\n</function>\n</tool_call> ", "</tool_call>", "<tool_cal",
+    )],
+    ("hermes", f"<tool_call>{H_TIME}", ("<tool_call>", [TIMED])),
+    ("hermes", f"<tool_call>oops</tool_call> {H_TIME}", ("<tool_call>oops</tool_call>", [TIMED])),
+    # What goes wrong inside arguments stays there.
+    ("hermes", '<tool_call>{"name": "find", "arguments": {"a": oops}}</tool_call> Done',
+     (" Done", [("find", '{"a": oops}}')])),
+    ("hermes", '<tool_call>{"name": "find", "arguments": {"a": "un', ("", [("find", '{"a": "un')])),
+    # Llama.
+    ("llama", PARAMETERS, ("", [FOUND])),
+    ("llama", f"<|python_tag|>{PARAMETERS}", ("", [FOUND])),
+    ("llama", f"\n{PARAMETERS}; {TIME}\n", ("", [FOUND, TIMED])),
+    ("llama", '{"type": "function", "name": "get_time", "parameters": {}}', ("", [TIMED])),
+    ("llama", '{"name": "find", "parameters": {"a": 1} ', ("", [("find", '{"a": 1}')])),
+    ("llama", f"{TIME} and more", (" and more", [TIMED])),
+    ("llama", f'{TIME};{{"x": 1}} ', (';{"x": 1}', [TIMED])),
+    ("llama", '{"name": "find", "parameters": {"a": no', ("", [("find", '{"a": no')])),
+    *[("llama", text, (text, [])) for text in (
+        "", "Hi {", '{"name": "Anna", "parameters": {}}', '{"answer": 5, "name": "find"} ', '{"name": "find"',
+        '<|python_tag|>find.call(q="x")', "<|python", f"See {TIME}", "{ } ", '{"name": "find", "name": "find"}', "{1: 2}",
+    )],
+    # Mistral.
+    ("mistral", f"[TOOL_CALLS] [{CALL}]", ("", [FOUND])),
+    ("mistral", f"[TOOL_CALLS][{CALL}, {TIME}]\n", ("", [FOUND, TIMED])),
+    ("mistral", f"[TOOL_CALLS]{CALL}", ("", [FOUND])),
+    ("mistral", f"Hm. [TOOL_CALLS]find[ARGS]{ARGUMENTS}", ("Hm.", [FOUND])),
+    ("mistral", f"[TOOL_CALLS]find[ARGS]{ARGUMENTS}[TOOL_CALLS]get_time[ARGS]{{}}", ("", [FOUND, TIMED])),
+    ("mistral", f"[TOOL_CALLS]find{ARGUMENTS}", ("", [FOUND])),
+    ("mistral", f"[TOOL_CALLS]find[CALL_ID]ab3[ARGS]{ARGUMENTS}", ("", [FOUND])),
+    ("mistral", f"[TOOL_CALLS] [{TIME}", ("", [TIMED])),
+    ("mistral", f"[TOOL_CALLS] [{TIME}, 5]", (", 5]", [TIMED])),
+    ("mistral", '[TOOL_CALLS]find[ARGS]{"a": oops}[TOOL_CALLS]get_time[ARGS]{}', ("", [("find", '{"a": oops}'), TIMED])),
+    ("mistral", '[TOOL_CALLS][{"name": "find", "arguments": {"a": oops}}]', ("", [("find", '{"a": oops}}]')])),
+    ("mistral", "[TOOL_CALLS]find[ARGS]{} then", (" then", [("find", "{}")])),
+    *[("mistral", text, (text, [])) for text in (
+        "", "[1] [TOOL", "[TOOL_CALLS]", "[TOOL_CALLS] []", "[TOOL_CALLS] [5]", "[TOOL_CALLS]find", "[TOOL_CALLS]find[ARGS]",
+        "[TOOL_CALLS]find[ARGS] x", "[TOOL_CALLS]find now", '[TOOL_CALLS] [{"name": 5}]', "[TOOL_CALLS]" + "n" * 129 + "{}",
+    )],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "text", "expected"), CASES, ids=range(len(CASES)))
+def test_what_a_text_says(family: str, text: str, expected: Told):
+    assert told(parse_whole(family, text)) == expected
+    assert told(parse(family, *text)) == expected
+    for cut in range(len(text)):
+        assert told(parse(family, text[:cut], text[cut:])) == expected
+
+
+PIECES = st.sampled_from([
+    "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>", "{", "}", "[", "]", ",", ":",
+    '"name"', '"arguments"', '"parameters"', '"find"', "find", ": ", ", ", "\n", " ", ";", '"', "\\", "5", "-", "null",
+    "text", "<", CALL, TIME, PARAMETERS, ARGUMENTS, '{"name": "find", "arguments": ', H_CALL, "é",
+])  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(sorted(PARSERS)), st.lists(PIECES, max_size=12), st.data())
+@example("hermes", [H_CALL, " ", "<", "text"], None)
+def test_where_the_text_is_cut_changes_nothing(family: str, parts: list[str], data: Any):
+    text = "".join(parts)
+    expected = told(parse_whole(family, text))
+    assert told(parse(family, *text)) == expected
+    assert told(parse(family, *parts)) == expected
+    if data and text:
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+        pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        assert told(parse(family, *pieces)) == expected
+    if not expected[1]:
+        assert expected[0] == text
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.text(max_size=8),
+            lambda inner: (
+                st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+            ),
+            max_leaves=8,
+        ),
+        max_size=3,
+    ),
+    st.booleans(),
+)
+def test_arguments_come_out_letter_by_letter(arguments: dict[str, Any], plain: bool):
+    text = json.dumps(arguments, ensure_ascii=plain, indent=1 if plain else None)
+    call = f'{{"name": "find", "arguments": {text}}}'
+    for family, answer in (
+        ("hermes", f"<tool_call>{call}</tool_call>"),
+        ("llama", call),
+        ("mistral", f"[TOOL_CALLS][{call}]"),
+        ("mistral", f"[TOOL_CALLS]find[ARGS]{text}"),
+    ):
+        assert told(parse(family, *answer)) == ("", [("find", text)])
+
+
+def test_a_call_streams_while_it_arrives():
+    parser = HermesParser()
+    assert parser.feed('On it. <tool_call>{"name": "find", "argu') == [Content("On it.")]
+    (start, first) = parser.feed('ments": {"q": "a')
+    assert isinstance(start, ToolCallStart)
+    assert (start.index, start.name) == (0, "find")
+    assert first == ToolCallArguments(0, '{"q": "a')
+    assert parser.feed('b"}') == [ToolCallArguments(0, 'b"}')]
+    assert parser.feed("}\n</tool_") == []
+    assert parser.feed("call>\n", final=True) == []
+
+
+def test_no_mark_is_ever_shown_by_half():
+    parser = HermesParser()
+    shown = "".join(
+        delta.text for char in "a <tool_cal" for delta in parser.feed(char) if isinstance(delta, Content)
+    )
+    assert shown == "a"
+    assert parser.feed("m", final=True) == [Content(" <tool_calm", 1)]
+
+
+def test_content_says_where_it_stood():
+    text = f"a{H_TIME} b <tool_call>x"
+    for delta in parse("hermes", *text):
+        if isinstance(delta, Content):
+            assert text[delta.start :].startswith(delta.text)
+
+
+def test_ids_differ_and_have_their_families_form():
+    ids = {call_id_make() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(one.startswith("call_") and len(one) == 29 for one in ids)
+    short = {short_call_id_make() for _ in range(100)}
+    assert len(short) == 100
+    assert all(len(one) == 9 and one.isalnum() for one in short)
+
+
+@pytest.mark.parametrize("family", sorted(PARSERS))
+def test_a_long_answer_takes_a_time_that_grows_with_its_length(family: str):
+    """A hundred thousand characters of arguments in small pieces."""
+    inner = json.dumps({"text": "word " * 20_000})
+    text = {
+        "hermes": f'<tool_call>{{"name": "find", "arguments": {inner}}}</tool_call>',
+        "llama": f'{{"name": "find", "parameters": {inner}}}',
+        "mistral": f"[TOOL_CALLS]find[ARGS]{inner}",
+    }[family]
+    assert told(parse(family, *(text[at : at + 50] for at in range(0, len(text), 50)))) == (
+        "",
+        [("find", inner)],
+    )
