@@ -12,6 +12,7 @@ from kindling_engine.server.request_common import (
     output_limit,
     prompt_encode,
 )
+from kindling_engine.server.response_format import constraint_check, response_format_read
 from kindling_engine.server.sampling_fields import common_fields_read
 from kindling_engine.server.template_files import no_template
 from kindling_engine.server.template_process import template_process
@@ -26,7 +27,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     common = common_fields_read(fields, vocab_size=facts.vocab_size)
     messages = messages_read(fields.need("messages"))
     logprobs = _logprobs(fields)
-    fields.only("response_format", {"type": "text"})
+    constraint = response_format_read(fields)
     fields.only("tools", [])
     fields.only("tool_choice", "none", "auto")
     fields.only("functions", [])
@@ -34,6 +35,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     fields.only("parallel_tool_calls", True, False)  # says nothing without tools
     fields.only("modalities", ["text"])
     fields.end()
+    await constraint_check(constraint, fields)
     if text.templates is None:
         raise no_template()
     prompt = await template_process().render(text.templates.default, messages)
@@ -51,6 +53,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         best_of=common.n,
         return_token_ids=common.return_token_ids,
         include_stop=common.include_stop,
+        constraint=constraint,
     )
 
 

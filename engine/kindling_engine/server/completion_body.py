@@ -14,6 +14,7 @@ from kindling_engine.server.request_common import (
     output_limit,
     prompt_encode,
 )
+from kindling_engine.server.response_format import constraint_check, response_format_read
 from kindling_engine.server.sampling_fields import MAX_CHOICES, CommonFields, common_fields_read
 
 MAX_LOGPROBS = 5
@@ -32,9 +33,11 @@ async def completion_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -
     best_of = _best_of(fields, common, len(given))
     fields.only("suffix", "")
     fields.only("raw_output", False)
+    constraint = response_format_read(fields)
     fields.end()
     if common.max_tokens == 0 and not echo:
         raise invalid_value("max_tokens", "max_tokens 0 makes no answer; it needs echo to be true.")
+    await constraint_check(constraint, fields)
     return GenerationRequest(
         chat=False,
         model=common.model,
@@ -52,6 +55,7 @@ async def completion_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -
         scoring=common.max_tokens == 0,
         return_token_ids=common.return_token_ids,
         include_stop=common.include_stop,
+        constraint=constraint,
     )
 
 

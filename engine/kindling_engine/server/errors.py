@@ -48,6 +48,9 @@ def engine_unavailable(message: str) -> ApiError:
 # What the core says went wrong, and how that is answered; anything else is a failure of ours.
 _STATUS_OF_CORE_CODE = {
     "invalid_value": 400,
+    "invalid_schema": 400,
+    "unsupported_schema": 400,
+    "constraint_dead_end": 400,
     "context_length_exceeded": 400,
     "not_an_embedding_model": 400,
     "not_a_generation_model": 400,
