@@ -56,7 +56,10 @@ def parts_build(options: CoreOptions, wake: Callable[[], None]) -> Parts:
     config = model.config
     num_blocks = _num_blocks(config, options, dtype, device)
     kv = KvManager(
-        num_blocks=num_blocks, revision=f"{options.model_ref}\0{config.revision}", kv_dtype=str(dtype)
+        num_blocks=num_blocks,
+        revision=f"{options.model_ref}\0{config.revision}",
+        kv_dtype=str(dtype),
+        rotary_limit=config.rotary_limit,
     )
     storage = KvStorage(
         num_layers=config.num_layers,

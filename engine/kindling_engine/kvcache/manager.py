@@ -25,13 +25,20 @@ class KvManager:
     one.
     """
 
-    def __init__(self, *, num_blocks: int, revision: str, kv_dtype: str) -> None:
+    def __init__(
+        self, *, num_blocks: int, revision: str, kv_dtype: str, rotary_limit: int | None = None
+    ) -> None:
+        """``rotary_limit``: keys of a prompt longer than this depend on its length."""
         self.pool = BlockPool(num_blocks)
         self._revision = revision
         self._kv_dtype = kv_dtype
+        self._rotary_limit = rotary_limit
         self._scrub: list[int] = []
 
-    def table_new(self, *, adapter: str, salt: str) -> BlockTable:
+    def table_new(self, *, adapter: str, salt: str, prompt_len: int = 0) -> BlockTable:
+        """A table without blocks, for a request whose prompt has ``prompt_len`` tokens."""
+        if self._rotary_limit is not None and prompt_len > self._rotary_limit:
+            salt = f"{salt}\0{prompt_len}"
         return BlockTable(
             chain_seed(revision=self._revision, adapter=adapter, salt=salt, kv_dtype=self._kv_dtype)
         )

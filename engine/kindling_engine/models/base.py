@@ -34,8 +34,8 @@ class StepInputs:
 class ModelConfig(Protocol):
     """What scheduler, runner and intake read of a model's configuration; lengths in tokens.
 
-    ``num_layers_kv`` is the number of layers that store K and V: 0 in an encoder. ``revision`` names the
-    weights.
+    ``num_layers_kv`` is the number of layers that store K and V: 0 in an encoder. ``rotary_limit`` is the length
+    beyond which rotation depends on the sequence's length, None if it never does. ``revision`` names the weights.
     """
 
     @property
@@ -54,6 +54,8 @@ class ModelConfig(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def context_length(self) -> int: ...
+    @property
+    def rotary_limit(self) -> int | None: ...
     @property
     def eos_ids(self) -> tuple[int, ...]: ...
     @property

@@ -41,6 +41,7 @@ class EncoderConfig:
     eos_ids: tuple[int, ...] = ()
     num_kv_heads: int = 0
     num_layers_kv: int = 0
+    rotary_limit: None = None
     is_encoder: bool = True
     task: Literal["embed"] = "embed"
 

@@ -29,6 +29,7 @@ class BackendConfig:
     eos_ids: tuple[int, ...]
     revision: str
     is_encoder: bool = False
+    rotary_limit: None = None
     task: Task = "generate"
 
     @property

@@ -20,12 +20,20 @@ class InputBuilder:
     """Builds StepInputs for rows ordered as decodes, then prefills, each sorted by adapter."""
 
     def __init__(
-        self, rows: RowTable, *, dtype: torch.dtype, device: torch.device, adapter_lookup: AdapterLookup
+        self,
+        rows: RowTable,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        adapter_lookup: AdapterLookup,
+        rotary_lengths: bool = False,
     ) -> None:
+        """``rotary_lengths``: the model's rotation depends on how long a sequence is."""
         self._rows = rows
         self._dtype = dtype
         self._device = device
         self._adapter_lookup = adapter_lookup
+        self._rotary_lengths = rotary_lengths
 
     def build(
         self,
@@ -76,6 +84,7 @@ class InputBuilder:
             ),
             logit_rows=None if every else self._ints(logit_rows + span_rows),
             lora=self._lora(scheduled),
+            rotary_lengths=self._ints(_rotary_lengths(scheduled)) if self._rotary_lengths else None,
         )
 
     def _decode_rows(self, rows: list[int], lengths: list[int]) -> DecodeRows:
@@ -118,3 +127,12 @@ class InputBuilder:
 
     def _ints(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def _rotary_lengths(scheduled: Sequence[ScheduledRow]) -> list[int]:
+    """A prompt comes in at once, however it is cut into chunks; what follows comes token by token."""
+    return [
+        max(item.request.prompt_len, position + 1)
+        for item in scheduled
+        for position in range(item.start, item.start + item.count)
+    ]

@@ -49,7 +49,11 @@ class ModelRunner:
         self._storage = storage
         self._rows = RowTable(num_rows=max_batch, max_blocks=-(-max_length // PAGE_SIZE))
         self._builder = InputBuilder(
-            self._rows, dtype=model.dtype, device=model.device, adapter_lookup=adapter_lookup
+            self._rows,
+            dtype=model.dtype,
+            device=model.device,
+            adapter_lookup=adapter_lookup,
+            rotary_lengths=model.config.rotary_limit is not None,
         )
         self._sampler = Sampler(num_rows=max_batch, vocab_size=model.config.vocab_size, device=model.device)
 

@@ -81,7 +81,9 @@ class Scheduler:
                 + ("." if request.embeds else " including at least one of output."),
             )
         self._requests[request.id] = request
-        request.table = self._kv.table_new(adapter=request.adapter, salt=request.salt)
+        request.table = self._kv.table_new(
+            adapter=request.adapter, salt=request.salt, prompt_len=request.prompt_len
+        )
         if request.grant < 1:
             self._park(request, now_s)
         else:
