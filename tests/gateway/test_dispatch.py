@@ -19,6 +19,7 @@ from kindling_platform.gateway.routes import OTHER_PATHS, Action, Route, route_f
     [
         ("/v1/chat/completions", Route(Action.CHAT)),
         ("/inference/v1/completions", Route(Action.COMPLETION)),
+        ("/acme/v1/embeddings", Route(Action.EMBEDDING, "acme")),
         ("/acme/v1/chat/completions", Route(Action.CHAT, "acme")),
         ("/v1/models", Route(Action.MODELS)),
         ("/v1/models/a/b", Route(Action.MODEL, None, "a/b")),

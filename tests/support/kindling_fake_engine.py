@@ -124,6 +124,7 @@ class FakeEngine:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_post("/v1/completions", self._complete)
+        app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_post("/requests/{id}/grant", self._grant)
         app.router.add_get("/usage", self._usage)
         app.router.add_get("/healthz", self._health)
@@ -213,6 +214,37 @@ class FakeEngine:
             running.first_token_ms = running.first_token_ms or int(time.time() * 1000)
             running.made += 1
             yield f"w{running.made} ", "stop" if running.made == how.tokens else ""
+
+    async def _embed(self, request: web.Request) -> web.StreamResponse:
+        received = Received(
+            request.path, {k.lower(): v for k, v in request.headers.items()}, await request.read()
+        )
+        self.received.append(received)
+        how = self.behaviour
+        if how.cut_before_first > 0:
+            how.cut_before_first -= 1
+            return hang_up(request)
+        if how.fail_status:
+            return failure(how.fail_status, how.fail_code)
+        running = self.active[received.id] = Running(received, grant=0)
+        try:
+            await asyncio.sleep(how.first_delay_s)
+        except asyncio.CancelledError:
+            self._record(running, how, "cancelled")
+            raise
+        finally:
+            del self.active[received.id]
+        self._record(running, how, "stop")
+        given = received.body["input"]
+        several = isinstance(given, list) and isinstance(given[0], str | list)
+        data = [
+            {"object": "embedding", "index": index, "embedding": [0.6, 0.8]}
+            for index in range(len(given) if several else 1)
+        ]
+        usage = {"prompt_tokens": how.prompt_tokens, "total_tokens": how.prompt_tokens}
+        return web.json_response(
+            {"object": "list", "data": data, "model": received.body["model"], "usage": usage}
+        )
 
     async def _grant(self, request: web.Request) -> web.Response:
         tokens = int((await request.json())["tokens"])

@@ -25,20 +25,30 @@ class Admission:
     """The hold of one request; `granted` is the total of output tokens that it covers."""
 
     __slots__ = (
-        *("_owner_id", "_price", "_prompt_picousd", "_wallets"),
+        *("_nothing", "_owner_id", "_price", "_prompt_picousd", "_wallets"),
         *("granted", "request_id", "touched", "wanted"),
     )
 
     def __init__(
-        self, wallets: Wallets, *, owner_id: str, request_id: str, ask: Ask, price: Price, context_length: int
+        self,
+        wallets: Wallets,
+        *,
+        owner_id: str,
+        request_id: str,
+        ask: Ask,
+        price: Price,
+        context_length: int,
+        generates: bool = True,
     ) -> None:
         self._wallets = wallets
         self._owner_id = owner_id
         self._price = price
-        self._prompt_picousd = min(ask.prompt_tokens_bound, context_length) * price.input
+        # A request that makes no output still needs its prompt held: it starts below a grant of zero.
+        self._nothing = 0 if generates else -1
+        self._prompt_picousd = min(ask.prompt_tokens_bound, context_length * ask.texts) * price.input
         self.request_id = request_id
-        self.wanted = min(ask.max_tokens or context_length, context_length)
-        self.granted = 0
+        self.wanted = min(ask.max_tokens or context_length, context_length) if generates else 0
+        self.granted = self._nothing
         self.touched = False
 
     async def admit(self, *, first_tokens: int) -> None:
@@ -54,7 +64,7 @@ class Admission:
         """Move the hold to another request id, for a second try that the engine logs on its own."""
         tokens = self.granted
         self.release()
-        self.request_id, self.granted = request_id, 0
+        self.request_id, self.granted = request_id, self._nothing
         await self.admit(first_tokens=tokens)
 
     def settle(self, usage: Usage) -> None:

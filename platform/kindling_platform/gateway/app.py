@@ -28,9 +28,13 @@ from kindling_platform.gateway.valkey import Valkey
 from kindling_platform.gateway.wallets import Wallets
 from kindling_platform.gateway.watch import Watch, Watches
 
-ENGINE_PATHS = {Action.CHAT: "/v1/chat/completions", Action.COMPLETION: "/v1/completions"}
+ENGINE_PATHS = {
+    Action.CHAT: "/v1/chat/completions",
+    Action.COMPLETION: "/v1/completions",
+    Action.EMBEDDING: "/v1/embeddings",
+}
 USED_SCRIPTS = ("acquire", "renew", "settle", "release", "seed")
-ROOT = {"object": "api", "paths": ["chat/completions", "completions", "models"]}
+ROOT = {"object": "api", "paths": ["chat/completions", "completions", "embeddings", "models"]}
 GRACE_S = 2.0
 
 
@@ -130,6 +134,7 @@ class Gateway:
             router=self._router,
             engines=self._engines,
             wallets=self._wallets,
+            generates=route.action is not Action.EMBEDDING,
         )
         with Watch(request, self._watches) as watch:
             try:

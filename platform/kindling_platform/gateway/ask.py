@@ -13,20 +13,24 @@ MESSAGE_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The fields that routing, holds and the relay depend on; `max_tokens` None means up to the context."""
+    """The fields that routing, holds and the relay depend on; `max_tokens` None means up to the context.
+
+    `texts` counts the prompts or inputs, each of which may fill the context.
+    """
 
     model: str
     stream: bool
     include_usage: bool
     max_tokens: int | None
     prompt_tokens_bound: int
+    texts: int = 1
 
 
 def parse_ask(body: bytes) -> Ask:
     """Read a body; raises 400 for what is no JSON object with a model's name.
 
     The prompt's bound: a token stands for at least one byte of text, and JSON never writes a text with
-    fewer bytes than UTF-8 does; the rest covers what the chat template puts around the messages.
+    fewer bytes than UTF-8 does; the rest covers what a template or a tokenizer puts around the texts.
     """
     try:
         fields = orjson.loads(body)
@@ -42,7 +46,8 @@ def parse_ask(body: bytes) -> Ask:
     if not isinstance(model, str):
         raise GatewayError(400, "invalid_value", "The field 'model' has to be a string.", param="model")
     messages = fields.get("messages")
-    count = len(messages) if isinstance(messages, list) else 0
+    texts = _texts(fields)
+    count = len(messages) if isinstance(messages, list) else texts if texts > 1 else 0
     options = fields.get("stream_options")
     return Ask(
         model=model,
@@ -50,7 +55,14 @@ def parse_ask(body: bytes) -> Ask:
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         max_tokens=_max_tokens(fields),
         prompt_tokens_bound=len(body) + TEMPLATE_TOKENS + MESSAGE_TOKENS * count,
+        texts=texts,
     )
+
+
+def _texts(fields: dict[str, Any]) -> int:
+    given = fields.get("input", fields.get("prompt"))
+    several = isinstance(given, list) and given and isinstance(given[0], str | list)
+    return len(given) if several and isinstance(given, list) else 1
 
 
 def _max_tokens(fields: dict[str, Any]) -> int | None:

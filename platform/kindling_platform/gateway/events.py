@@ -7,6 +7,8 @@ from kindling_platform.gateway.admission import Usage
 GRANT = b": grant "
 DONE = b"data: [DONE]"
 DATA = b"data: "
+USAGE_KEY = b'"usage":'
+TAIL_BYTES = 1024
 # None of these can appear inside a JSON string of a chunk, where the quotation mark would be escaped;
 # `: grant` can, and is then found not to begin an event.
 MARKS = (b'"usage":{', b'"usage": {', GRANT, DONE, b'"error":')
@@ -90,13 +92,25 @@ def usage_of(usage: dict[str, object]) -> Usage:
 
 
 def usage_of_body(body: bytes) -> Usage | None:
-    """The counts of a whole reply; None when it holds none."""
+    """The counts of a whole reply; None when it holds none.
+
+    Engines write them last. Looking there first spares reading the vectors of a large reply; the key cannot be
+    part of a text, where its quotation marks would be escaped.
+    """
+    at = body.rfind(USAGE_KEY, max(0, len(body) - TAIL_BYTES))
+    usage = _usage_in(b"{" + body[at:]) if at >= 0 else None
+    if usage is None:
+        usage = _usage_in(body)
+    return None if usage is None else usage_of(usage)
+
+
+def _usage_in(text: bytes) -> dict[str, object] | None:
     try:
-        reply = orjson.loads(body)
+        reply = orjson.loads(text)
     except orjson.JSONDecodeError:
         return None
     usage = reply.get("usage") if isinstance(reply, dict) else None
-    return usage_of(usage) if isinstance(usage, dict) else None
+    return usage if isinstance(usage, dict) else None
 
 
 def _count(value: object) -> int:

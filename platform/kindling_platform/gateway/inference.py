@@ -54,6 +54,7 @@ class Inference:
         router: Router,
         engines: Engines,
         wallets: Wallets,
+        generates: bool = True,
     ) -> None:
         self._request = request
         self._caller = caller
@@ -71,6 +72,7 @@ class Inference:
             ask=ask,
             price=price_of(model),
             context_length=model.context_length,
+            generates=generates,
         )
         self._replica: Replica | None = None
         self._reply: aiohttp.ClientResponse | None = None
@@ -181,16 +183,18 @@ class Inference:
             "price": model.price_version_id,
         }
         self._request.facts |= {"replica": replica.name}
-        return {
+        headers = {
             "content-type": "application/json",
             "x-kindling-request": self._request.id,
             "x-kindling-adapter": model.adapter_hash,
             "x-kindling-salt": caller.salt_hex,
             "x-kindling-tenant": caller.org_id,
             "x-kindling-priority": "0",
-            "x-kindling-grant": str(self._admission.granted),
             "x-kindling-context": json.dumps(context, separators=(",", ":")),
         }
+        if self._admission.granted > 0:
+            headers["x-kindling-grant"] = str(self._admission.granted)
+        return headers
 
     async def _relay_refusal(self, reply: aiohttp.ClientResponse, body: bytes, watch: Watch) -> None:
         self._free = True

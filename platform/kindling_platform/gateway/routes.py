@@ -18,16 +18,22 @@ class Action(StrEnum):
 
     CHAT = "chat"
     COMPLETION = "completion"
+    EMBEDDING = "embedding"
     MODELS = "models"
     MODEL = "model"
     ROOT = "root"
     UNKNOWN = "unknown"
 
 
-POST_PATHS = {"chat/completions": Action.CHAT, "completions": Action.COMPLETION}
+POST_PATHS = {
+    "chat/completions": Action.CHAT,
+    "completions": Action.COMPLETION,
+    "embeddings": Action.EMBEDDING,
+}
 METHODS = {
     Action.CHAT: ("POST",),
     Action.COMPLETION: ("POST",),
+    Action.EMBEDDING: ("POST",),
     Action.MODELS: ("GET", "HEAD"),
     Action.MODEL: ("GET", "HEAD"),
     Action.ROOT: ("GET", "HEAD"),
