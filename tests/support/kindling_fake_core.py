@@ -51,6 +51,7 @@ class FakeCore:
 
     def __init__(self) -> None:
         self.answer: list[int] = []  # what every request makes; ends with EOS to stop by itself
+        self.answers: list[list[int]] = []  # when set, the requests make these in turn
         self.gate: asyncio.Semaphore | None = None  # when set, each token takes one permit
         self.park_s = 0.05
         self.cached_tokens = 0
@@ -128,7 +129,9 @@ class FakeCore:
         if self.fail_code and not self.fail_after:
             self._item(request.id, finish="error", error_code=self.fail_code, error="As told.")
             return
-        for token in self.answer[:limit]:
+        turn = next(place for place, one in enumerate(self.submitted) if one is request)
+        answer = self.answers[turn % len(self.answers)] if self.answers else self.answer
+        for token in answer[:limit]:
             if self._made[request.id] >= self._grants[request.id] and not await self._granted(request.id):
                 self._item(request.id, finish="grant_refused")
                 break
@@ -141,9 +144,17 @@ class FakeCore:
                 self._item(request.id, finish="error", error_code=self.fail_code, error="As told.")
                 break
             stops = token == EOS and not request.sampling.ignore_eos
-            finish = "stop" if stops else "length" if made == min(limit, len(self.answer)) else ""
+            finish = "stop" if stops else "length" if made == min(limit, len(answer)) else ""
             logprobs = [TokenLogprobs(-0.5, [(token, -0.5), (7, -2.0)])] if request.logprobs >= 0 else None
-            self._item(request.id, token_ids=[token], logprobs=logprobs, finish=finish)
+            scores = [None, *([TokenLogprobs(-1.5, [(9, -0.25)])] * (len(request.prompt_ids) - 1))]
+            first = made == 1 and request.prompt_logprobs >= 0
+            self._item(
+                request.id,
+                token_ids=[token],
+                logprobs=logprobs,
+                finish=finish,
+                prompt_logprobs=scores if first else None,
+            )
             if finish:
                 break
         self._tasks.pop(request.id, None)
@@ -179,6 +190,10 @@ class Bench:
         """Have the core answer with this text; gives the tokens."""
         self.core.answer = self.text.tokenizer.encode(text, add_special_tokens=False).ids + [EOS] * end
         return self.core.answer
+
+    def say_each(self, *texts: str) -> None:
+        """Have the core answer the requests with these texts in turn."""
+        self.core.answers = [self.say(text)[:] for text in texts]
 
     def post(self, path: str, body: Any, **headers: str) -> Any:
         """A request under a new id; underscores in header names stand for dashes."""
