@@ -1,0 +1,1 @@
+"""The engine without a server: what stands behind ``kindling_engine.llm``."""
