@@ -25,7 +25,6 @@ _HALF_ROTATED = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_
 # Name of the model class in transformers, and what makes its configuration different from the others.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Olmo2ForCausalLM": {},
-    "Phi3ForCausalLM": {"sliding_window": 24},
     "GraniteForCausalLM": {"logits_scaling": 3.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2},
     "GPTNeoXForCausalLM": {"rope_parameters": _HALF_ROTATED},
     "StableLmForCausalLM": {"rope_parameters": _HALF_ROTATED, "qk_layernorm": True},
@@ -35,7 +34,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "OPTForCausalLM": {"ffn_dim": 112, "word_embed_proj_dim": 64},
     "OlmoeForCausalLM": {"num_experts": 4, "num_experts_per_tok": 2},
     "Cohere2ForCausalLM": {"sliding_window": 24, "layer_types": None},
-    "Gemma2ForCausalLM": {"head_dim": 16, "sliding_window": 24, "query_pre_attn_scalar": 16},
+    "VaultGemmaForCausalLM": {"head_dim": 16, "sliding_window": 24, "query_pre_attn_scalar": 16},
 }
 
 

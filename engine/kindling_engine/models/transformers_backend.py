@@ -167,10 +167,13 @@ def _observe(
     try:
         with step_announced(observation), observing(observation):
             logits = causal(input_ids=tokens, position_ids=tokens, use_cache=False).logits
-    except TypeError as error:
+    except ModelError:
+        raise
+    except Exception as error:
+        # Modules that want images, cannot take positions or look into the mask fail here in ways of their own.
+        said = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(
-            "unsupported_model",
-            f"{architecture} is not served: it does not take positions ({str(error)[:120]}).",
+            "unsupported_model", f"{architecture} is not served: a plain pass over text fails ({said})."
         ) from error
     finally:
         for handle in handles:

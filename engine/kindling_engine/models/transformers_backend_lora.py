@@ -25,9 +25,15 @@ class LinearSites:
         """Note which layers a pass of ``num_tokens`` calls, and how often; experts see only some of the tokens."""
 
         def note(path: str) -> Callable[..., None]:
-            def hook(_module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-                whole = arguments[0].numel() == num_tokens * arguments[0].shape[-1]
-                self._counts[path] += 1 if whole and output.shape[:-1] == arguments[0].shape[:-1] else 2
+            def hook(_module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+                x = arguments[0] if arguments else None
+                whole = (
+                    isinstance(x, Tensor)
+                    and isinstance(output, Tensor)
+                    and x.numel() == num_tokens * x.shape[-1]
+                    and x.shape[:-1] == output.shape[:-1]
+                )
+                self._counts[path] += 1 if whole else 2
 
             return hook
 

@@ -57,7 +57,7 @@ class Observation:
         window = options.get("local_size")
         if not _is_causal_window(options["mask_function"], window):
             raise _refused("an attention mask that is neither causal nor a sliding window")
-        marker = torch.zeros((1, 1, 1, 1))
+        marker = torch.zeros((1, 1, int(options["q_length"]), int(options["kv_length"])))
         self._markers.append(marker)
         self.windows[id(marker)] = None if window is None else int(window)
         return marker

@@ -47,8 +47,16 @@ def causal_load(
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (ValueError, RuntimeError, OSError, ImportError, KeyError) as error:
-        said = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    except KeyError as error:
+        if error.args != ("kindling",):
+            raise
+        # Modules with a table of attention classes of their own look our name up in it.
+        raise ModelError(
+            "unsupported_model",
+            f"{architecture} is not served: it does not go through transformers' attention interface.",
+        ) from error
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ModelError("unsupported_model", f"transformers cannot load {architecture}: {said}") from error
     _info_check(info)
     if getattr(causal.config, "output_router_logits", False):

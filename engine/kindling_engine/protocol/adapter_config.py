@@ -75,7 +75,7 @@ def check_config(content: bytes, base: BaseShape) -> CheckedConfig:
         return report
     report.config = config
     report.add("config_json", "pass", f"{CONFIG_NAME} is valid JSON.")
-    _check_kind(report, config)
+    _check_kind(report, config, base)
     _check_base(report, config, base)
     _check_rank(report, config)
     _check_targets(report, config, base)
@@ -97,12 +97,15 @@ def transformed_layers(config: dict[str, Any]) -> set[int] | None:
     return {layers} if isinstance(layers, int) else set(layers)
 
 
-def _check_kind(report: AdapterReport, config: dict[str, Any]) -> None:
+def _check_kind(report: AdapterReport, config: dict[str, Any], base: BaseShape) -> None:
     kind = config.get("peft_type")
     if kind != "LORA":
         report.add("peft_type", "fail", f"peft_type is {_shown(kind)}; only LORA is served.", _PLAIN_LORA)
         return
     for name, fix in REFUSED_FIELDS.items():
+        # Where the base keeps its weights the other way round, PEFT notes it; A and B are the same either way.
+        if name == "fan_in_fan_out" and base.linears:
+            continue
         if config.get(name):
             report.add("peft_type", "fail", f"{name} is not supported.", fix)
     for name in sorted(set(config) - KNOWN_FIELDS - set(REFUSED_FIELDS)):

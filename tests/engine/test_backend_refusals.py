@@ -1,0 +1,190 @@
+"""What transformers' modules cannot be served with our pages: refused by name, and before anything runs wrongly."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from kindling_backend_models import backend_model_make
+from kindling_engine.models.errors import ModelError
+from kindling_engine.models.registry import model_load
+from kindling_engine.models.transformers_backend import transformers_load
+from kindling_tiny_models import model_make
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def olmo(tmp_path_factory) -> Path:
+    return backend_model_make("Olmo2ForCausalLM", tmp_path_factory.mktemp("olmo"))
+
+
+@pytest.fixture
+def copy(tmp_path: Path, olmo: Path) -> Path:
+    return Path(shutil.copytree(olmo, tmp_path / "copy"))
+
+
+def refusal(folder: Path) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        model_load(folder, device=CPU, dtype=torch.float32)
+    return caught.value
+
+
+def config_change(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape", "said"),
+    [
+        ("GptOssForCausalLM", {"num_local_experts": 4, "head_dim": 16}, "attention sinks"),
+        ("BloomForCausalLM", {}, "attention interface"),
+        ("FalconForCausalLM", {}, "attention interface"),
+        ("BertLMHeadModel", {"is_decoder": False}, "neither causal nor"),
+        ("DiffLlamaForCausalLM", {}, "6 of its 3 layers"),
+        (
+            "DeepseekV3ForCausalLM",
+            {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
+            "MLA",
+        ),
+        ("MambaForCausalLM", {}, "state is not kept in pages"),
+        ("OlmoHybridForCausalLM", {}, "linear_attention layers"),
+    ],
+)
+def test_attention_that_pages_cannot_hold_is_named(tmp_path: Path, architecture: str, shape: Any, said: str):
+    error = refusal(backend_model_make(architecture, tmp_path, **shape))
+    assert error.code == "unsupported_model" and said in error.message
+
+
+def test_an_encoder_with_a_decoder_is_named(tmp_path: Path):
+    import transformers
+
+    config = transformers.BartConfig(
+        vocab_size=64, d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16,
+    )  # fmt: skip
+    transformers.BartForConditionalGeneration(config).save_pretrained(tmp_path)
+    assert "no causal model" in refusal(tmp_path).message
+    config_change(tmp_path, architectures=["BartForCausalLM"])
+    assert "encoder with a decoder" in refusal(tmp_path).message
+
+
+def test_code_in_a_checkpoint_is_never_run(copy: Path, tmp_path: Path):
+    marker = tmp_path / "ran"
+    (copy / "modeling_evil.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    config_change(
+        copy,
+        architectures=["EvilForCausalLM"],
+        model_type="evil",
+        auto_map={"AutoConfig": "modeling_evil.Config", "AutoModelForCausalLM": "modeling_evil.Model"},
+    )
+    error = refusal(copy)
+    assert error.code == "unsupported_model" and "code of its own" in error.message
+    assert not marker.exists()
+
+
+def test_an_architecture_that_transformers_does_not_know_is_named(copy: Path):
+    config_change(copy, architectures=["NextYearForCausalLM"], model_type="next_year")
+    error = refusal(copy)
+    assert error.code == "unsupported_model" and "NextYearForCausalLM" in error.message
+
+
+def test_an_architecture_beside_its_config_is_refused(copy: Path):
+    config_change(copy, architectures=["GPT2LMHeadModel"])
+    assert "'olmo2'" in refusal(copy).message
+
+
+def test_missing_and_misshapen_tensors_are_named(copy: Path):
+    path = copy / "model.safetensors"
+    tensors = load_file(path)
+    name = "model.layers.1.self_attn.v_proj.weight"
+    save_file({key: value for key, value in tensors.items() if key != name}, path, {"format": "pt"})
+    error = refusal(copy)
+    assert error.code == "weights_missing" and name in error.message
+    save_file(tensors | {name: torch.zeros(32, 60)}, path, {"format": "pt"})
+    error = refusal(copy)
+    assert error.code == "weights_shape"
+    assert all(part in error.message for part in (name, "(32, 60)", "(32, 64)"))
+
+
+def test_a_truncated_file_and_a_pickle_are_named(copy: Path):
+    path = copy / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    error = refusal(copy)
+    assert error.code == "weights_unreadable" and path.name in error.message
+    path.rename(copy / "pytorch_model.bin")
+    error = refusal(copy)
+    assert error.code == "weights_missing" and "pickle" in error.message
+
+
+def test_quantised_checkpoints_are_refused_here_too(copy: Path):
+    config_change(copy, quantization_config={"quant_method": "gptq", "bits": 4})
+    assert "GPTQ" in refusal(copy).message
+    config_change(copy, quantization_config={"quant_method": "fp8"})
+    assert "FP8" in refusal(copy).message
+
+
+def test_a_model_whose_logits_differ_through_pages_is_refused(olmo: Path, monkeypatch: pytest.MonkeyPatch):
+    """Queries lose their scale on the way, as if a family did something that only its own attention knows."""
+    from kindling_engine.models import transformers_backend_attention as ours
+
+    attend = ours.PagedStep.attend
+
+    def weaker(self: Any, module: Any, query: torch.Tensor, *rest: Any) -> torch.Tensor:
+        return attend(self, module, query * 0.7, *rest)
+
+    monkeypatch.setattr(ours.PagedStep, "attend", weaker)
+    error = refusal(olmo)
+    assert error.code == "unsupported_model" and "logits differ" in error.message
+
+
+def test_scalings_that_depend_on_the_length_end_the_context_where_they_set_in(tmp_path: Path):
+    rotary = {
+        "rope_type": "dynamic",
+        "rope_theta": 10000.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 128,
+    }
+    folder = backend_model_make("Olmo2ForCausalLM", tmp_path, rope_parameters=rotary)
+    assert model_load(folder, device=CPU, dtype=torch.float32).config.context_length == 128
+
+
+def test_progress_is_told(olmo: Path):
+    heard: list[tuple[int, int]] = []
+    transformers_load(
+        olmo,
+        architecture="Olmo2ForCausalLM",
+        device=CPU,
+        dtype=torch.float32,
+        progress=lambda done, total: heard.append((done, total)),
+    )
+    size = (olmo / "model.safetensors").stat().st_size
+    assert len(heard) > 10 and heard[-1] == (size, size)
+    assert [done for done, _ in heard] == sorted(done for done, _ in heard)
+
+
+def test_a_model_of_ours_starts_without_transformers(tmp_path: Path):
+    """Its import takes seconds, and a machine that serves Llama need not have it."""
+    folder = model_make("llama", tmp_path)
+    script = """
+import sys
+from pathlib import Path
+sys.modules["transformers"] = None  # an import would fail
+sys.modules["peft"] = None
+from kindling_engine.core.options import CoreOptions
+from kindling_engine.core.startup import parts_build
+folder = Path(sys.argv[1])
+parts = parts_build(CoreOptions(folder, folder, "t", folder, device="cpu", kv_tokens=64), wake=lambda: None)
+print(parts.config.architecture)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.strip() == "LlamaForCausalLM", done.stderr[-2000:]
