@@ -47,6 +47,26 @@ def test_without_a_limit_the_context_is_the_limit(http: httpx.Client, scene):
     assert [got.headers["x-kindling-grant"] for got in scene.engine.received] == ["4096", "512"]
 
 
+def test_every_answer_is_granted_for(http: httpx.Client, scene):
+    http.post("/v1/chat/completions", json=chat(max_tokens=100, n=3))
+    plain = {"model": chat()["model"], "prompt": ["Once", "Twice"], "max_tokens": 50}
+    http.post("/v1/completions", json=plain | {"best_of": 4, "n": 2})
+    http.post("/v1/completions", json=plain | {"max_tokens": 0, "echo": True})
+    http.post("/v1/completions", json={"model": chat()["model"], "prompt": "Once", "n": 2.0})
+    http.post("/v1/chat/completions", json=chat(stream=True, max_tokens=400, n=2))
+    wide = chat(n=10**30) | {"prompt": ["x"] * 500}
+    http.post("/v1/chat/completions", json=wide | {"max_tokens": 1})
+    grants = [got.headers["x-kindling-grant"] for got in scene.engine.received]
+    assert grants == ["300", "400", "2", "32", "512", "128"]
+
+
+def test_the_hold_covers_every_answer(http: httpx.Client, scene):
+    request = http.build_request("POST", "/v1/chat/completions", json=chat(max_tokens=100, n=4))
+    pico(scene, prompt_bound(request.content) + 250 * OUTPUT)
+    http.send(request)
+    assert scene.engine.received[0].headers["x-kindling-grant"] == "250"
+
+
 def test_a_stream_stops_where_the_money_does(http: httpx.Client, scene):
     scene.engine.behaviour.tokens, scene.engine.behaviour.park_s = 2000, 0.2
     request = http.build_request("POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=2000))

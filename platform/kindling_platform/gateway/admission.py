@@ -47,7 +47,8 @@ class Admission:
         self._nothing = 0 if generates else -1
         self._prompt_picousd = min(ask.prompt_tokens_bound, context_length * ask.texts) * price.input
         self.request_id = request_id
-        self.wanted = min(ask.max_tokens or context_length, context_length) if generates else 0
+        each = min(ask.max_tokens or context_length, context_length)
+        self.wanted = each * ask.answers if generates else 0
         self.granted = self._nothing
         self.touched = False
 

@@ -9,13 +9,18 @@ from kindling_platform.gateway.errors import GatewayError
 
 TEMPLATE_TOKENS = 64
 MESSAGE_TOKENS = 16
+# What a plain completion makes when its body does not say.
+COMPLETION_TOKENS = 16
+# More answers than any engine gives; whoever asks for them is refused there.
+MAX_ANSWERS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """The fields that routing, holds and the relay depend on; `max_tokens` None means up to the context.
 
-    `texts` counts the prompts or inputs, each of which may fill the context.
+    `texts` counts the prompts or inputs, each of which may fill the context; `answers` counts the outputs, each of
+    which may have `max_tokens`.
     """
 
     model: str
@@ -24,6 +29,7 @@ class Ask:
     max_tokens: int | None
     prompt_tokens_bound: int
     texts: int = 1
+    answers: int = 1
 
 
 def parse_ask(body: bytes) -> Ask:
@@ -56,6 +62,7 @@ def parse_ask(body: bytes) -> Ask:
         max_tokens=_max_tokens(fields),
         prompt_tokens_bound=len(body) + TEMPLATE_TOKENS + MESSAGE_TOKENS * count,
         texts=texts,
+        answers=min(texts * _answers_each(fields), MAX_ANSWERS),
     )
 
 
@@ -65,9 +72,19 @@ def _texts(fields: dict[str, Any]) -> int:
     return len(given) if several and isinstance(given, list) else 1
 
 
+def _answers_each(fields: dict[str, Any]) -> int:
+    """Answers to one prompt: `best_of` are made where `n` of them are returned."""
+    given = [fields.get("n"), fields.get("best_of")]
+    return max(
+        [int(min(value, MAX_ANSWERS)) for value in given if type(value) in (int, float) and value > 1] or [1]
+    )
+
+
 def _max_tokens(fields: dict[str, Any]) -> int | None:
     for name in ("max_completion_tokens", "max_tokens"):
         value = fields.get(name)
-        if type(value) is int and value > 0:
-            return value
-    return None
+        if type(value) is int and value >= 0:
+            return max(
+                value, 1
+            )  # the step that reads a prompt to score it makes a token, unseen and unbilled
+    return COMPLETION_TOKENS if "prompt" in fields and "messages" not in fields else None
