@@ -6,10 +6,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kindling_engine.bench.figures import BenchOptions, Figures
-from kindling_engine.bench.serving import serving_measure
+from kindling_engine.bench.report import DEFAULT_FOLDER, report_write
 from kindling_engine.starter import SPARK_PATH
 
-BENCHES: dict[str, Callable[[BenchOptions], Figures]] = {"serve": serving_measure}
+# Each bench imports what it needs when it is chosen: not every machine has everything.
+
+
+def _engine(options: BenchOptions) -> Figures:
+    from kindling_engine.bench.engine import engine_measure
+
+    return engine_measure(options)
+
+
+def _serve(options: BenchOptions) -> Figures:
+    from kindling_engine.bench.serving import serving_measure
+
+    return serving_measure(options)
+
+
+BENCHES: dict[str, Callable[[BenchOptions], Figures]] = {"engine": _engine, "serve": _serve}
 
 
 def bench(arguments: Sequence[str]) -> int:
@@ -20,10 +35,17 @@ def bench(arguments: Sequence[str]) -> int:
         "--model", type=Path, default=SPARK_PATH, help="folder of the model, the starter by default"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--quick", action="store_true", help="fewer repeats")
+    parser.add_argument("--quick", action="store_true", help="fewer repeats, smaller loads")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--peers", action="store_true", help="install peers that are missing, in a venv of their own"
+    )
+    parser.add_argument("--out", type=Path, help="folder for <name>-<device>.json and .md")
     options = parser.parse_args(arguments)
-    figures = BENCHES[options.name](BenchOptions(options.model, options.device, options.quick))
+    figures = BENCHES[options.name](BenchOptions(options.model, options.device, options.quick, options.peers))
+    if not options.quick or options.out:
+        device = "cuda" if figures.values.get("device") == "cuda" else "cpu"
+        report_write(figures, options.name, device, options.out or DEFAULT_FOLDER)
     if options.json:
         print(json.dumps(figures.values))
     else:

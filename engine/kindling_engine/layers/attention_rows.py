@@ -56,7 +56,7 @@ class DecodeRows:
 
     @property
     def count(self) -> int:
-        return self.lengths.shape[0]
+        return len(self.lengths)
 
     def view(self, window: int | None) -> DecodeView:
         found = self._views.get(window)

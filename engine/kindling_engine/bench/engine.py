@@ -1,0 +1,174 @@
+"""The engine's speed beside its peers, on a machine without an accelerator or with one."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from kindling_engine.bench.contest import Entrant, Result, contest, say
+from kindling_engine.bench.figures import BenchOptions, Figures, Value, circumstances
+from kindling_engine.bench.peers import PEERS
+from kindling_engine.bench.shapes import SMALL, LlamaShape, checkpoint_write
+from kindling_engine.bench.subjects import Worker, WorkerError
+from kindling_engine.bench.workloads import W1, W2, WORKLOADS, Workload
+
+_QUICK_LAYERS, _QUICK_CUT = 8, 4
+_KV_TOKENS = 8192
+_PEER_KV_TOKENS = 64 * 640
+_STEP_TOKENS = 512
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What is run: a shape, its loads, and how often."""
+
+    shape: LlamaShape
+    loads: tuple[Workload, ...]
+    repeats: int
+    device: str
+
+
+def engine_measure(options: BenchOptions) -> Figures:
+    """Run the loads; raises WorkerError when our own engine fails."""
+    if options.on_cuda:
+        from kindling_engine.bench.engine_cuda import engine_cuda_measure
+
+        return engine_cuda_measure(options)
+    setup = Setup(
+        shape=SMALL.cut(_QUICK_LAYERS) if options.quick else SMALL,
+        loads=tuple(load.cut(_QUICK_CUT) for load in WORKLOADS) if options.quick else WORKLOADS,
+        repeats=options.repeats,
+        device="cpu",
+    )
+    with tempfile.TemporaryDirectory(prefix="kindling-bench-") as name, ExitStack() as stack:
+        return _measure(setup, Path(name), stack)
+
+
+def _measure(setup: Setup, folder: Path, stack: ExitStack) -> Figures:
+    cores = os.cpu_count() or 1
+    say(f"writing a random checkpoint of {setup.shape.parameters / 1e6:.0f} M parameters")
+    checkpoint_write(setup.shape, folder)
+    settings: dict[str, Any] = {"folder": str(folder), "device": setup.device}
+    ours = stack.enter_context(
+        Worker(
+            "ours",
+            {**settings, "kv_tokens": _KV_TOKENS, "max_batch": 64, "step_tokens": _STEP_TOKENS},
+            threads=cores,
+        )
+    )
+    started = [
+        stack.enter_context(Worker(kind, {**settings, "kv_tokens": _PEER_KV_TOKENS}, threads=cores))
+        for kind, peer in PEERS.items()
+        if peer.installed
+    ]
+    ours.ready()
+    peers, missing = _peers_ready(started)
+    seeds = count(1)
+    threads = int(ours.ask("threads", most=cores)["threads"])
+    gbps = max(float(ours.ask("bandwidth", device="cpu", threads=n)["gbps"]) for n in {1, cores})
+    say(f"{threads} threads for ours; memory reads at {gbps:.1f} GB/s")
+    _warm_up(ours, peers, setup, seeds)
+    us = Entrant(ours, "", threads)
+    entrants = [
+        Entrant(worker, mode, n)
+        for worker in peers
+        for mode in PEERS[worker.kind].modes
+        for n in sorted({1, min(2, cores)})
+    ]
+    results = {
+        load.name: contest(
+            load,
+            us,
+            entrants,
+            vocab_size=setup.shape.vocab_size,
+            repeats=setup.repeats,
+            seeds=seeds,
+        )
+        for load in setup.loads
+    }
+    return _figures(setup, us, results, gbps, missing)
+
+
+def _peers_ready(started: list[Worker]) -> tuple[list[Worker], dict[str, str]]:
+    missing = {kind: "not installed" for kind, peer in PEERS.items() if not peer.installed}
+    peers = []
+    for worker in started:
+        try:
+            peers.append(worker.ready())
+        except WorkerError as error:
+            missing[worker.kind] = str(error)
+    return peers, missing
+
+
+def _warm_up(ours: Worker, peers: list[Worker], setup: Setup, seeds: Iterator[int]) -> None:
+    """The first steps of a process pay for lazy imports and kernels made on first use."""
+    load = Workload("warm-up", 4, 0, 24, 3)
+    for worker in (ours, *peers):
+        for mode in PEERS[worker.kind].modes if worker.kind in PEERS else ("",):
+            try:
+                worker.run(load, vocab_size=setup.shape.vocab_size, seed=next(seeds), threads=1, mode=mode)
+            except WorkerError as error:
+                say(f"{worker.kind} {mode}: {error}")
+
+
+def _figures(
+    setup: Setup, us: Entrant, results: dict[str, Result], gbps: float, missing: dict[str, str]
+) -> Figures:
+    w1, w2 = results[W1.name].runs[us.name], results[W2.name].runs[us.name]
+    # Of a lone request each step reads the weights once, and little else.
+    step_s = median(run.decode_s / run.decode_tokens for run in w2)
+    weights = setup.shape.parameters * _FLOAT_BYTES
+    peak_bytes = int(us.worker.ask("memory")["peak_bytes"])
+    kv_bytes = int(us.worker.facts["kv_bytes"])
+    values: dict[str, Value] = {
+        **circumstances(),
+        "layers": setup.shape.num_hidden_layers,
+        "repeats": setup.repeats,
+        "threads": us.threads,
+        "read_gbps": gbps,
+        "base_tok_s": median(run.decode_tokens / run.decode_s for run in w1),
+        "ttft_p50_ms": 1000 * median(first for run in w1 for first in run.first_s),
+        "bandwidth_fraction": setup.shape.read_per_step * _FLOAT_BYTES / step_s / 1e9 / gbps,
+        "rss_ratio": peak_bytes / (weights + kv_bytes),
+        "peak_mb": peak_bytes / 1e6,
+        "weights_mb": weights / 1e6,
+        "kv_mb": kv_bytes / 1e6,
+    }
+    peers: dict[str, Value] = {**missing}
+    for name, result in results.items():
+        values[f"cpu_{name}_tok_s"] = result.tok_s(us.name)
+        values[f"cpu_{name}_vs_best_peer"] = result.versus(us.name)
+        best = result.best(us.name)
+        values[f"cpu_{name}_best_peer"] = best[0] if best else None
+        peers[name] = _peers_figures(result, us.name)
+    values["slower_where"] = _slower(results, us.name)
+    values["peers"] = peers
+    return Figures(values)
+
+
+def _peers_figures(result: Result, ours: str) -> dict[str, Value]:
+    """Tokens per second of each entrant; one that lost its trial has the share of the trial's best instead."""
+    figures: dict[str, Value] = {name: result.tok_s(name) for name in result.runs if name != ours}
+    for name, tok_s in result.trial_tok_s.items():
+        figures[name] = (
+            f"{tok_s / result.trial_best_tok_s:.2f} of the best in a trial of a quarter the length"
+        )
+    for name, reason in result.failed.items():
+        figures[name] = None
+        figures[f"{name}: why not"] = reason
+    return figures
+
+
+def _slower(results: dict[str, Result], ours: str) -> str:
+    slower = [
+        f"{name}: {ratio:.2f} × {best[0]}"
+        for name, result in results.items()
+        if (best := result.best(ours)) and (ratio := result.versus(ours)) is not None and ratio < 1
+    ]
+    return "; ".join(slower) or "nowhere under these loads"

@@ -1,0 +1,50 @@
+"""A full run's figures as files: JSON for programs, a Markdown table for people."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from kindling_engine.bench.figures import Figures, Value, shown
+
+# Beside the sources, where the project's figures are kept; a machine without the checkout gets them where it is.
+_DOCS = Path(__file__).resolve().parents[3] / "docs" / "benchmarks"
+DEFAULT_FOLDER = _DOCS if _DOCS.is_dir() else Path()
+
+_ABOUT = {
+    "engine": """W1: 8 concurrent requests, 128 tokens in, 128 out. W2: one request, 128 in, 128 out. W3: 64 requests,
+512 shared and 32 own tokens in, 32 out. Greedy, exactly so many tokens, prompts that nobody has seen before. Everybody
+loads the same random checkpoint, runs in a process of its own, and takes turns; figures are medians. A peer that a
+trial of a quarter of the length found 1.5 times slower than the best is not run at full length; its row says so.""",
+}
+
+
+def report_write(figures: Figures, name: str, device: str, folder: Path) -> None:
+    """Write ``<name>-<device>.json`` and ``.md``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"{name}-{device}"
+    stem.with_suffix(".json").write_text(json.dumps(figures.values, indent=1) + "\n")
+    stem.with_suffix(".md").write_text(_markdown(figures.values, name, device))
+    print(f"wrote {stem}.json and .md", file=sys.stderr)
+
+
+def _markdown(values: Mapping[str, Value], name: str, device: str) -> str:
+    lines = [f"# {name.capitalize()} on {device}", ""]
+    if name in _ABOUT:
+        lines += [_ABOUT[name], ""]
+    lines += [
+        f"Command: `./kindling bench {name} --device {device} --json`",
+        "",
+        "| figure | value |",
+        "|---|---|",
+    ]
+    lines += [f"| {label} | {shown(value)} |" for label, value in _rows(values)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(values: Mapping[str, Value], above: str = "") -> Iterator[tuple[str, Value]]:
+    for label, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{above}{label} · ")
+        else:
+            yield above + label, value
