@@ -61,8 +61,10 @@ def candidates_select(scaled: Tensor, filters: Filters, *, width: int = NARROW) 
     before = probabilities.cumsum(dim=-1) - probabilities
     keep = inside & ((before < filters.top_p) | (rank == 0))
     keep &= probabilities >= filters.min_p * probabilities[:, :1]
-    # These filters cut a tail. If a row's last candidate survives, tokens beyond it might as well.
-    complete = ~keep[:, -1] | (limit.squeeze(1) <= width)
+    # These filters cut a tail. If a row's last candidate survives, tokens beyond it might as well; and a top-k beyond
+    # the width leaves the mass of its k tokens unknown.
+    limit = limit.squeeze(1)
+    complete = (limit <= width) | (~keep[:, -1] & (limit == vocab))
     if filters.typical_p is not None:
         keep = _typical(logits.masked_fill(~keep, float("-inf")), filters.typical_p)
     return Candidates(logits.masked_fill(~keep, float("-inf")), ids, complete)
