@@ -13,6 +13,8 @@ LANGUAGES = (
     ("python", "Python", "python.txt"),
     ("javascript", "JavaScript", "javascript.txt"),
 )
+# What stands before a file's name for models that do not chat.
+FILE_PREFIXES = {"generate": "", "embed": "embed-"}
 # Stands where a key goes. The real one takes its place only in the answer that creates it.
 KEY_PLACE = "YOUR_API_KEY"
 EXAMPLE = "Tell me a short story about a lighthouse."
@@ -32,21 +34,26 @@ def base_url() -> str:
     return f"{settings.KINDLING_ENV.public_url}/v1"
 
 
-def snippets(model: str, *, prompt: str = EXAMPLE, key: str = KEY_PLACE) -> list[Snippet]:
+def snippets(
+    model: str, *, prompt: str = EXAMPLE, key: str = KEY_PLACE, task: str = "generate"
+) -> list[Snippet]:
     """Snippets that call a model by its reference, ready to run once the key is in."""
     messages = json.dumps([{"role": "user", "content": prompt}], ensure_ascii=False)
     values = {"BASE_URL": base_url(), "API_KEY": key, "MODEL": model, "PARAMS": "", "MESSAGES": messages}
+    values["TEXT"] = json.dumps(prompt, ensure_ascii=False)
     return [
         Snippet(snippet.id, snippet.label, _fill(snippet.id, snippet.text, values))
-        for snippet in snippet_templates()
+        for snippet in snippet_templates(task)
     ]
 
 
 @cache
-def snippet_templates() -> tuple[Snippet, ...]:
+def snippet_templates(task: str = "generate") -> tuple[Snippet, ...]:
     """The snippets with their %PLACES% open; the playground fills them in the browser."""
+    prefix = FILE_PREFIXES[task]
     return tuple(
-        Snippet(id, label, (FOLDER / file).read_text().rstrip("\n")) for id, label, file in LANGUAGES
+        Snippet(id, label, (FOLDER / f"{prefix}{file}").read_text().rstrip("\n"))
+        for id, label, file in LANGUAGES
     )
 
 

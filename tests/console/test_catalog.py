@@ -82,3 +82,17 @@ def test_speed_is_measured_from_the_visitors_own_requests(world: World, member: 
     # 20 ms to the first of 5 tokens, 40 ms for the other four.
     assert "100.0 <small>tok/s" in html
     assert "20 ms to the first token, over your last 3 requests" in html
+
+
+def test_an_embedding_model_offers_no_chat(member: Member, big: Model):
+    big.task = "embed"
+    big.save(update_fields=["task"])
+    html = member.client.get(reverse("console:model", args=["kindling", "big"])).content.decode()
+    assert "Try it" not in html
+    assert "/v1/embeddings" in html
+    assert "chat/completions" not in html
+    assert "tokens, each text" in html
+    assert ">Embeddings<" in cards(member)
+    playground = member.client.get(reverse("console:playground")).content.decode()
+    assert "kindling/spark" in playground
+    assert "kindling/big" not in playground

@@ -41,7 +41,7 @@ def deployment_page(request: HttpRequest, visitor: Visitor, deployment_id: str) 
         "events": event_list(deployment=deployment, limit=EVENTS),
         "next_step": NEXT_STEPS.get(deployment.state, ""),
         "may_control": _may_control(visitor, deployment),
-        "snippets": snippets(deployment.model.ref),
+        "snippets": snippets(deployment.model.ref, task=deployment.model.task),
         # Where a replica listens and what its process is called is the operator's business.
         "sees_hosts": visitor.is_operator,
     }

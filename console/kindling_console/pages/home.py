@@ -41,7 +41,7 @@ class Step:
 def home(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """The whole page."""
     models = list(model_list(org=visitor.org)[:1])
-    context = _live(visitor) | {"snippets": snippets(models[0].ref) if models else []}
+    context = _live(visitor) | {"snippets": snippets(models[0].ref, task=models[0].task) if models else []}
     return show(request, "console/home.html", context)
 
 

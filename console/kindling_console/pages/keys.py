@@ -71,7 +71,7 @@ def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
         "in_dialog": is_fragment(request),
     }
     models = list(model_list(org=visitor.org)[:1])
-    context["snippets"] = snippets(models[0].ref, key=text) if models else []
+    context["snippets"] = snippets(models[0].ref, key=text, task=models[0].task) if models else []
     return private(show(request, "console/key_created.html", context, part="console/parts/key_created.html"))
 
 

@@ -143,7 +143,7 @@ async def _answer_whole(visitor: Visitor, fields: dict[str, Any]) -> dict[str, A
 
 
 def _choices(visitor: Visitor) -> list[dict[str, Any]]:
-    models = list(model_list(org=visitor.org))
+    models = [model for model in model_list(org=visitor.org) if model.task == "generate"]
     prices = current_prices(model.id for model in models)
     by_id = {
         model.id: {"ref": model.ref, "base": "", "context": model.context_length}

@@ -8,12 +8,12 @@ from kindling_engine.models.errors import ModelError
 from kindling_engine.models.folder import json_object_read, revision_read
 from kindling_engine.protocol.embedding_folder import (
     EmbeddingFolderError,
+    context_limit,
     embedding_folder_read,
+    position_offset,
 )
 
 _ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
-# RoBERTa numbers positions from behind its padding token's id.
-_OFFSET_FAMILIES = ("Roberta", "XLMRoberta")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,7 @@ def encoder_config_load(folder: Path, architecture: str) -> EncoderConfig:
     _refuse_unusual(raw)
     try:
         heads, hidden = int(raw["num_attention_heads"]), int(raw["hidden_size"])
-        offset = int(raw.get("pad_token_id", 1)) + 1 if architecture.startswith(_OFFSET_FAMILIES) else 0
         positions = int(raw["max_position_embeddings"])
-        longest = positions - offset
         return EncoderConfig(
             architecture=architecture,
             hidden_size=hidden,
@@ -71,8 +69,8 @@ def encoder_config_load(folder: Path, architecture: str) -> EncoderConfig:
             vocab_size=int(raw["vocab_size"]),
             type_vocab_size=int(raw.get("type_vocab_size", 2)),
             positions=positions,
-            position_offset=offset,
-            context_length=min(longest, embedding.max_tokens or longest),
+            position_offset=position_offset(raw, architecture),
+            context_length=context_limit(positions, raw, architecture, embedding),
             norm_eps=float(raw.get("layer_norm_eps", 1e-12)),
             activation=str(raw.get("hidden_act", "gelu")),
             pooling=embedding.pooling,

@@ -4,6 +4,7 @@ Free of torch, so that a catalog reads a folder as the engine does.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,23 @@ def embedding_folder_read(folder: Path, architecture: str) -> EmbeddingFolder | 
         prompt=_prompt(folder),
         lower_case=settings.get("do_lower_case") is True,
     )
+
+
+def context_limit(
+    positions: int, config: Mapping[str, Any], architecture: str, embedding: EmbeddingFolder | None
+) -> int:
+    """Tokens that a text may have, of a table of ``positions`` in an encoder; a decoder's are all its own."""
+    if architecture not in ENCODERS:
+        return positions
+    longest = positions - position_offset(config, architecture)
+    limit = embedding.max_tokens if embedding is not None else None
+    return min(longest, limit or longest)
+
+
+def position_offset(config: Mapping[str, Any], architecture: str) -> int:
+    """The number of an encoder's first position: RoBERTa counts from behind its padding token's id."""
+    padding = config.get("pad_token_id", 1)
+    return int(padding or 0) + 1 if architecture.startswith(("Roberta", "XLMRoberta")) else 0
 
 
 def _modules(folder: Path) -> list[tuple[str, str]] | None:

@@ -31,6 +31,7 @@ class ModelShape(s.Serializer[object]):
     display_name = s.CharField()
     description = s.CharField()
     architecture = s.CharField()
+    task = s.ChoiceField(choices=["generate", "embed"])
     context_length = s.IntegerField()
     vocab_size = s.IntegerField()
     parameters = s.IntegerField()

@@ -8,6 +8,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from kindling_engine.protocol.embedding_folder import (
+    EmbeddingFolder,
+    EmbeddingFolderError,
+    context_limit,
+    embedding_folder_read,
+)
 from kindling_engine.protocol.safetensors_header import LENGTH, HeaderRefused, header_length, parse_header
 from kindling_platform.common.errors import KindlingError
 
@@ -19,9 +25,10 @@ CARD_LICENCE = re.compile(r"^license:\s*([\w.\-+ ]{1,80})\s*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """What a folder says of its model; `revision` is a sha256 over its files."""
+    """What a folder says of its model; `task` is generate or embed, `revision` a sha256 over its files."""
 
     architecture: str
+    task: str
     context_length: int
     vocab_size: int
     parameters: int
@@ -42,10 +49,13 @@ def model_folder_read(path: Path) -> ModelFolder:
         raise _invalid(f"{path} holds no .safetensors files; other formats are not served.")
     if not (path / "tokenizer.json").is_file():
         raise _invalid(f"{path} has no tokenizer.json.")
+    architecture = _architecture(config)
+    embedding = _embedding(path, architecture)
     heads, hidden = _size(config, "num_attention_heads"), _size(config, "hidden_size")
     return ModelFolder(
-        architecture=_architecture(config),
-        context_length=_size(config, "max_position_embeddings"),
+        architecture=architecture,
+        task="generate" if embedding is None else "embed",
+        context_length=_context_length(config, architecture, embedding),
         vocab_size=_size(config, "vocab_size"),
         parameters=sum(_parameters(file) for file in weights),
         shapes={
@@ -91,6 +101,21 @@ def _architecture(config: dict[str, Any]) -> str:
     return named[0][:80]
 
 
+def _embedding(path: Path, architecture: str) -> EmbeddingFolder | None:
+    try:
+        return embedding_folder_read(path, architecture)
+    except EmbeddingFolderError as error:
+        raise _invalid(str(error)) from error
+
+
+def _context_length(config: dict[str, Any], architecture: str, embedding: EmbeddingFolder | None) -> int:
+    positions = _size(config, "max_position_embeddings")
+    length = context_limit(positions, config, architecture, embedding)
+    if length < 1:
+        raise _invalid("config.json leaves no position for a text.")
+    return length
+
+
 def _parameters(file: Path) -> int:
     size = file.stat().st_size
     with file.open("rb") as stream:
@@ -115,11 +140,13 @@ def _licence(path: Path) -> str:
 def _revision(path: Path) -> str:
     """Names, sizes and beginnings of the files: enough to tell versions apart without reading 100 GB twice."""
     whole = hashlib.sha256()
-    for file in sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")):
+    files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    # How an embedding model pools lies one level down.
+    for file in sorted([*files, *path.glob("[0-9]_*/config.json")]):
         part = hashlib.sha256()
         with file.open("rb") as stream:
             part.update(stream.read(HASHED_WHOLE_BYTES))
-        whole.update(f"{file.name}\0{file.stat().st_size}\0{part.hexdigest()}\n".encode())
+        whole.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0{part.hexdigest()}\n".encode())
     return whole.hexdigest()
 
 

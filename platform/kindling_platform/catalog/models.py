@@ -15,6 +15,7 @@ class Model(Created):
     display_name = models.CharField(max_length=120)
     description = models.TextField(blank=True)
     architecture = models.CharField(max_length=80)
+    task = models.CharField(max_length=16, default="generate")
     context_length = models.PositiveIntegerField()
     parameters = models.BigIntegerField()
     vocab_size = models.PositiveIntegerField()

@@ -48,6 +48,7 @@ def model_import(
         "display_name": (display_name or name)[:120],
         "description": description,
         "architecture": facts.architecture,
+        "task": facts.task,
         "context_length": facts.context_length,
         "parameters": facts.parameters,
         "vocab_size": facts.vocab_size,
@@ -57,7 +58,7 @@ def model_import(
         "revision": facts.revision,
         "is_public": is_public,
         "is_stand_in": is_stand_in,
-        "lora_ready": lora_ready,
+        "lora_ready": lora_ready and facts.task == "generate",
     }
     if org.adapters.filter(name=name).exclude(state="deleted").exists():
         raise KindlingError("name_taken", f"{org.slug}/{name} is an adapter already.", 409, param="name")
@@ -68,7 +69,7 @@ def model_import(
         changed = {field: value for field, value in values.items() if getattr(model, field) != value}
         if not changed:
             return model
-        if changed.keys() & {"shapes", "architecture", "vocab_size"} and model.adapters.exists():
+        if changed.keys() & {"shapes", "architecture", "task", "vocab_size"} and model.adapters.exists():
             text = f"Adapters stand on {model.ref}; import a model of another shape under another name."
             raise KindlingError("model_changed", text, 409)
         for field, value in changed.items():
