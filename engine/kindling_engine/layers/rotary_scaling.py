@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-RotaryKind = Literal["default", "linear", "dynamic", "llama3", "yarn"]
+RotaryKind = Literal["default", "linear", "dynamic", "llama3", "yarn", "longrope"]
 ROTARY_KINDS: tuple[str, ...] = get_args(RotaryKind)
 
 
@@ -18,8 +18,8 @@ ROTARY_KINDS: tuple[str, ...] = get_args(RotaryKind)
 class RotaryConfig:
     """Base, scaling and the number of dimensions of a head that turn, from the first on.
 
-    ``original_length`` is the trained context in tokens; ``attention_factor`` multiplies cosines and sines. The
-    last five belong to llama3 and YaRN.
+    ``original_length`` is the trained context in tokens; ``attention_factor`` multiplies cosines and sines. What
+    follows belongs to llama3, to YaRN, and ``short_factors [dim / 2]`` to longrope within its original length.
     """
 
     theta: float
@@ -33,6 +33,7 @@ class RotaryConfig:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     truncate: bool = True
+    short_factors: tuple[float, ...] = ()
 
 
 def inverse_frequencies(config: RotaryConfig, device: torch.device) -> Tensor:
@@ -44,6 +45,8 @@ def inverse_frequencies(config: RotaryConfig, device: torch.device) -> Tensor:
         return inverse / config.factor
     if config.kind == "llama3":
         return _llama3(inverse, config)
+    if config.kind == "longrope":
+        return inverse / torch.tensor(config.short_factors, dtype=torch.float32, device=device)
     return inverse
 
 
@@ -56,6 +59,11 @@ def dynamic_frequencies(config: RotaryConfig, lengths: Tensor) -> Tensor:
     grown = config.theta * ratio ** (config.dim / (config.dim - 2))
     base = torch.where(lengths > config.original_length, grown, config.theta)
     return 1.0 / base[:, None] ** _exponents(config.dim, lengths.device)
+
+
+def longrope_attention_factor(factor: float, original_length: int) -> float:
+    """√(1 + ln s / ln L) for a context stretched by s from L tokens (Ding et al., "LongRoPE", 2024)."""
+    return math.sqrt(1 + math.log(factor) / math.log(original_length)) if factor > 1 else 1.0
 
 
 def yarn_attention_factor(factor: float, mscale: float | None, mscale_all_dim: float | None) -> float:

@@ -7,6 +7,7 @@ from kindling_engine.layers.rotary_scaling import (
     ROTARY_KINDS,
     RotaryConfig,
     RotaryKind,
+    longrope_attention_factor,
     yarn_attention_factor,
 )
 from kindling_engine.models.config_fields import ConfigFields, malformed, number_check
@@ -15,8 +16,10 @@ from kindling_engine.models.errors import ModelError
 _KNOWN = {
     "rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "attention_factor",
     "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate", "low_freq_factor", "high_freq_factor",
-    "partial_rotary_factor", "finetuned",
+    "partial_rotary_factor", "short_factor", "long_factor", "finetuned",
 }  # fmt: skip
+# Kinds whose original length may stand beside rope_parameters, and then counts.
+_FROM_OUTSIDE = ("llama3", "yarn", "longrope", "su")
 
 
 def rotary_read(
@@ -35,7 +38,7 @@ def rotary_read(
         outer["partial_rotary_factor"] = fields.any("partial_rotary_factor")
     section = {**outer, **_given(scaling)}
     original = fields.any("original_max_position_embeddings")
-    if original is not None and section.get("rope_type", section.get("type")) in ("llama3", "yarn"):
+    if original is not None and section.get("rope_type", section.get("type")) in _FROM_OUTSIDE:
         section["original_max_position_embeddings"] = original
     return rotary_section_read(fields, section, dim=dim, theta=theta, partial=partial)
 
@@ -46,6 +49,9 @@ def rotary_section_read(
     """One configuration from one object of config.json."""
     section = _given(section)
     kind = section.get("rope_type") or section.get("type") or "default"
+    # The first files with longrope called it so.
+    if kind == "su" or (kind == "yarn" and "short_factor" in section):
+        kind = "longrope"
     if kind not in ROTARY_KINDS:
         raise _refusal(fields, f"rope type {kind!r} is")
     unknown = sorted(section.keys() - _KNOWN)
@@ -68,7 +74,7 @@ def rotary_section_read(
         return number_check(name, section.get(name, default))
 
     factor = 1.0
-    if kind == "yarn":
+    if kind in ("yarn", "longrope"):
         factor = number("factor", longest / original)
     elif kind != "default":
         factor = number_check("factor", section.get("factor"))
@@ -78,12 +84,13 @@ def rotary_section_read(
         kind=cast(RotaryKind, kind),
         factor=factor,
         original_length=int(original),
-        attention_factor=_attention_factor(section, factor) if kind == "yarn" else 1.0,
+        attention_factor=_attention_factor(kind, section, factor, int(original)),
         low_freq_factor=number("low_freq_factor", 1.0),
         high_freq_factor=number("high_freq_factor", 4.0),
         beta_fast=number("beta_fast", 32.0),
         beta_slow=number("beta_slow", 1.0),
         truncate=_truncate(section),
+        short_factors=_short_factors(section, dim) if kind == "longrope" else (),
     )
     if config.theta <= 1.0 or (kind == "llama3" and config.low_freq_factor == config.high_freq_factor):
         raise ModelError("model_config", "config.json: the rope parameters lead to a division by zero.")
@@ -91,18 +98,35 @@ def rotary_section_read(
 
 
 def context_length(fields: ConfigFields, rotary: RotaryConfig) -> int:
-    """Tokens that a model takes: dynamic scaling and YaRN reach beyond what they were trained for."""
+    """Tokens that a model takes: dynamic scaling and YaRN reach beyond what they were trained for.
+
+    Longrope changes every key of a sequence once it outgrows the original length. Keys that are in the cache by
+    then would be wrong, so its context ends there.
+    """
     longest = fields.count("max_position_embeddings")
     if rotary.kind in ("dynamic", "yarn"):
         return max(longest, int(rotary.original_length * rotary.factor))
+    if rotary.kind == "longrope":
+        return min(longest, rotary.original_length)
     return longest
 
 
-def _attention_factor(section: Mapping[str, Any], factor: float) -> float:
+def _attention_factor(kind: str, section: Mapping[str, Any], factor: float, original: int) -> float:
+    if kind not in ("yarn", "longrope"):
+        return 1.0
     given = section.get("attention_factor")
     if given is not None:
         return number_check("attention_factor", given)
+    if kind == "longrope":
+        return longrope_attention_factor(factor, original)
     return yarn_attention_factor(factor, section.get("mscale"), section.get("mscale_all_dim"))
+
+
+def _short_factors(section: Mapping[str, Any], dim: int) -> tuple[float, ...]:
+    given = section.get("short_factor")
+    if not isinstance(given, list) or len(given) != dim // 2:
+        raise malformed("short_factor", f"a list of {dim // 2} numbers", given)
+    return tuple(number_check("short_factor", value) for value in given)
 
 
 def _truncate(section: Mapping[str, Any]) -> bool:

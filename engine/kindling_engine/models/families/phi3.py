@@ -7,11 +7,13 @@ from kindling_engine.models.config_fields import ConfigFields
 from kindling_engine.models.decoder_fields import decoder_config_read
 from kindling_engine.models.errors import ModelError
 
+_DEFAULTS = {"rms_norm_eps": 1e-5, "max_position_embeddings": 4096, "original_max_position_embeddings": 4096}
+
 
 def phi3(fields: ConfigFields) -> DecoderConfig:
-    config = decoder_config_read(fields.default(rms_norm_eps=1e-5), partial_rotary=True)
-    if config.rotaries[0].kind != "default":
-        # transformers takes "yarn" in these files for another scaling, and knows no other kind here.
+    config = decoder_config_read(fields.default(**_DEFAULTS), partial_rotary=True)
+    if config.rotaries[0].kind not in ("default", "longrope"):
+        # transformers knows no other kind here either.
         raise ModelError(
             "unsupported_model",
             f"For {config.architecture}, rope type {config.rotaries[0].kind!r} is not supported.",
