@@ -58,12 +58,15 @@ class EngineProcess:
         )
 
     def read_event(self) -> dict[str, Any]:
+        """The next event but for news of loading, which come when a start is slow."""
         assert self.process
         assert self.process.stdout
-        line = self.process.stdout.readline()
-        assert line, (self.folder / "stderr").read_text()[-2000:]
-        self.events.append(json.loads(line))
-        return self.events[-1]
+        while True:
+            line = self.process.stdout.readline()
+            assert line, (self.folder / "stderr").read_text()[-2000:]
+            self.events.append(json.loads(line))
+            if self.events[-1]["event"] != "loading":
+                return self.events[-1]
 
     def wait_ready(self) -> None:
         event = self.read_event()

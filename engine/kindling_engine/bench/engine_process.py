@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 END_WITHIN_S = 15
 
@@ -47,7 +48,7 @@ def engine_run(model: Path, device: str) -> Iterator[EngineUnderTest]:
             [sys.executable, "-m", "kindling_engine", "serve", *arguments], stdout=subprocess.PIPE, text=True
         )
         try:
-            said = json.loads((process.stdout.readline() if process.stdout else "") or "{}")
+            said = _first_words(process)
             if said.get("event") != "ready":
                 raise RuntimeError(said.get("message", "the engine ended while starting"))
             yield EngineUnderTest(f"http://127.0.0.1:{said['port']}", process.pid, time.monotonic() - began)
@@ -56,3 +57,12 @@ def engine_run(model: Path, device: str) -> Iterator[EngineUnderTest]:
             process.wait(END_WITHIN_S)
             if process.stdout:
                 process.stdout.close()
+
+
+def _first_words(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The first event that is not news of loading; empty when the engine has ended."""
+    for line in process.stdout or ():
+        said: dict[str, Any] = json.loads(line)
+        if said.get("event") != "loading":
+            return said
+    return {}

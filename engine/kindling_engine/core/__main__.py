@@ -32,12 +32,13 @@ def main() -> int:
 
 def _serve(link: "FrontLink", options: "CoreOptions") -> int:
     from kindling_engine.core.engine import EngineCore
+    from kindling_engine.core.loading import LoadingNews
     from kindling_engine.core.startup import parts_build
     from kindling_engine.models.errors import ModelError
     from kindling_engine.protocol.ipc import CoreFailed
 
     try:
-        core = EngineCore(parts_build(options, link.wake), blobs=options.blobs, send=link.send)
+        core = EngineCore(parts_build(options, link.wake, progress=LoadingNews(link.send)), blobs=options.blobs, send=link.send)
         ready = core.ready()
     except ModelError as error:
         link.send(CoreFailed(error.code, error.message))

@@ -20,6 +20,7 @@ from kindling_engine.models.config import architecture_read
 from kindling_engine.models.encoder import Encoder, encoder_load
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
+from kindling_engine.models.weights import LoadProgress
 from kindling_engine.protocol.embedding_folder import ENCODERS
 from kindling_engine.runner.runner import ModelRunner
 from kindling_engine.scheduler.scheduler import Scheduler
@@ -42,7 +43,9 @@ class Parts:
     dtype: torch.dtype
 
 
-def parts_build(options: CoreOptions, wake: Callable[[], None]) -> Parts:
+def parts_build(
+    options: CoreOptions, wake: Callable[[], None], *, progress: LoadProgress | None = None
+) -> Parts:
     """Load the model and build the parts; ``wake`` is called from the loader thread. Raises ModelError."""
     torch.set_num_threads(options.threads)
     device = _device(options.device)
@@ -52,7 +55,7 @@ def parts_build(options: CoreOptions, wake: Callable[[], None]) -> Parts:
     if architecture in ENCODERS:
         encoder = encoder_load(options.model, architecture, device=device, dtype=dtype)
         return _encoder_parts(encoder, options, wake)
-    model = model_load(options.model, device=device, dtype=dtype)
+    model = model_load(options.model, device=device, dtype=dtype, progress=progress)
     config = model.config
     num_blocks = _num_blocks(config, options, dtype, device)
     kv = KvManager(

@@ -75,6 +75,13 @@ class ListAdapters(msgspec.Struct, tag=True):
     id: str
 
 
+class CoreLoading(msgspec.Struct, tag=True):
+    """How far the reading of the weights is; sent now and then before CoreReady."""
+
+    done_bytes: int
+    all_bytes: int
+
+
 class CoreReady(msgspec.Struct, tag=True):
     """The model is loaded and has made a warm-up token, or vector when ``task`` is embed and not generate."""
 
@@ -172,7 +179,7 @@ class Stats(msgspec.Struct, tag=True):
 
 
 ToCore = Submit | Embed | SetGrant | Cancel | LoadAdapter | ListAdapters
-ToFront = CoreReady | CoreFailed | Step | Embedded | AdapterLoaded | AdapterList | Stats
+ToFront = CoreLoading | CoreReady | CoreFailed | Step | Embedded | AdapterLoaded | AdapterList | Stats
 
 _encoder = msgspec.msgpack.Encoder()
 _to_core = msgspec.msgpack.Decoder(ToCore)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from kindling_engine.protocol.ipc import (
@@ -13,6 +13,7 @@ from kindling_engine.protocol.ipc import (
     AdapterState,
     Cancel,
     CoreFailed,
+    CoreLoading,
     CoreReady,
     Embed,
     Embedded,
@@ -81,6 +82,7 @@ class CoreLink(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[CoreReady] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
+        self.on_loading: Callable[[CoreLoading], None] = lambda _: None
         self.stats = Stats(0, 0, 0)
         self._transport: asyncio.Transport | None = None
         self._frames = FrameBuffer()
@@ -206,6 +208,8 @@ class CoreLink(asyncio.Protocol):
             case Embedded():
                 if inbox := self._texts.pop(message.id, None):
                     inbox.push(message)
+            case CoreLoading():
+                self.on_loading(message)
             case Stats():
                 self.stats = message
             case AdapterLoaded() | AdapterList():

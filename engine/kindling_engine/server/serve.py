@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from kindling_engine.protocol.ipc import CoreLoading
 from kindling_engine.protocol.usage_log import UsageLogError
 from kindling_engine.server.app import create_app
 from kindling_engine.server.core_link import CoreStartError
@@ -46,6 +47,7 @@ async def _serve(options: ServeOptions) -> int:
     try:
         # The core takes seconds to import torch; everything of ours fits into that time.
         core = await core_start(options)
+        core.link.on_loading = _say_loading
         text = await asyncio.to_thread(model_text_load, options.model)
         book = UsageBook(options.usage_log, options.replica)
         if not await _until(core.wait_ready(), stopping):
@@ -112,6 +114,11 @@ async def _until(work: Coroutine[Any, Any, None], stopping: asyncio.Event) -> bo
         return True
     task.cancel()
     return False
+
+
+def _say_loading(news: CoreLoading) -> None:
+    done, whole = news.done_bytes / 1e9, news.all_bytes / 1e9
+    _say({"event": "loading", "message": f"Reading weights: {done:.1f} of {whole:.1f} GB."})
 
 
 def _fail(code: str, message: str) -> int:

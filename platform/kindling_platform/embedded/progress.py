@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.status import Status
 from rich.text import Text
+
+NEWS_EVERY_S = 10.0
 
 
 class Progress:
@@ -16,6 +19,9 @@ class Progress:
     def __init__(self) -> None:
         self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
         self.started = time.monotonic()
+        self._what = ""
+        self._status: Status | None = None
+        self._news_at = 0.0
 
     @property
     def elapsed_s(self) -> float:
@@ -26,21 +32,32 @@ class Progress:
         """Time a step; what is appended to the list stands behind its name."""
         begun = time.monotonic()
         notes: list[str] = []
+        self._what = what
         try:
             if self.console.is_terminal:
-                with self.console.status(what):
+                with self.console.status(what) as self._status:
                     yield notes
             else:
                 yield notes
         except BaseException:
             self._line("✗", "red", what, [], time.monotonic() - begun)
             raise
+        finally:
+            self._status = None
         self._line("✓", "green", what, notes, time.monotonic() - begun)
 
     def say(self, text: str | Text = "") -> None:
         # The terminal may be closed by now, and a stop must come to its end all the same.
         with contextlib.suppress(OSError):
             self.console.print(text if isinstance(text, Text) else Text(text))
+
+    def news(self, text: str) -> None:
+        """How far the current step is: behind its name on a terminal, a line now and then elsewhere."""
+        if self._status is not None:
+            self._status.update(f"{self._what}: {text}")
+        elif time.monotonic() >= self._news_at:
+            self._news_at = time.monotonic() + NEWS_EVERY_S
+            self.say(f"    {text}")
 
     def fail(self, code: str, message: str) -> None:
         """The one sentence of a failed start, its code, and where to look next."""

@@ -92,6 +92,7 @@ class Supervisor:
                 token=env.agent_token,
                 deployment_id=facts["deployment_id"],
                 tend=self._tend,
+                say=self.progress.news,
             )
         with self.progress.step("first token") as notes:
             token = first_token_get(

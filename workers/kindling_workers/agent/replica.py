@@ -134,6 +134,8 @@ class Replica:
                         self._deaths_unready = 0
                     elif event and event.event == "failed":
                         failure = event.message
+                    elif event and event.event == "loading" and not self._ready:
+                        self.reason = event.message
                     log.write(line)
                     log.flush()
         finally:
