@@ -121,6 +121,26 @@ def test_a_vector_that_is_not_finite_is_an_error_and_the_batch_goes_on(tmp_path:
 
 
 @pytest.mark.parametrize("make", ["bert", "qwen"])
+def test_a_step_that_fails_once_costs_nobody_anything(
+    make: str, request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model = request.getfixturevalue(make)
+    texts = texts_make([9, 20, 4])
+    expected = vectors(rig_make(model, tmp_path), embeds(texts))
+    rig = rig_make(model, tmp_path)
+    loaded = rig.core._parts.runner._model
+    hidden, failures = loaded.hidden, iter([RuntimeError("once")])
+
+    def fail_once(inputs):
+        for failure in failures:
+            raise failure
+        return hidden(inputs)
+
+    monkeypatch.setattr(loaded, "hidden", fail_once)
+    assert np.allclose(vectors(rig, embeds(texts)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", ["bert", "qwen"])
 def test_bad_requests_are_refused_and_the_core_lives(make: str, request, tmp_path: Path):
     rig = rig_make(request.getfixturevalue(make), tmp_path)
     rig.turn(

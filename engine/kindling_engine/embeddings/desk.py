@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from kindling_engine.core.intake import MAX_WEIGHT, MIN_WEIGHT
 from kindling_engine.embeddings.ticket import embed_request, ticket_of
 from kindling_engine.protocol.ipc import Embed, Embedded, ToFront
 from kindling_engine.scheduler.plan import Outcome
@@ -40,6 +41,8 @@ class EmbeddingDesk:
             self._refuse(
                 message, "invalid_value", f"prompt_ids must lie between 0 and {self._vocab_size - 1}."
             )
+        elif not MIN_WEIGHT <= message.weight <= MAX_WEIGHT:
+            self._refuse(message, "invalid_value", "weight is out of range.")
         else:
             request = embed_request(
                 message.id,
@@ -49,6 +52,7 @@ class EmbeddingDesk:
                 salt=message.salt,
                 tenant=message.tenant,
                 priority=message.priority,
+                weight=message.weight,
             )
             self._admit(request, now_s)
 

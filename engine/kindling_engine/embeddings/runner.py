@@ -34,6 +34,9 @@ class EncoderRunner:
     def recover(self, plan: StepPlan) -> None:
         """Nothing is kept between steps."""
 
+    def recover(self, plan: StepPlan) -> None:
+        """Nothing is kept between steps, so that every text is fit to run again."""
+
 
 class DecoderEmbeddingRunner(ModelRunner):
     """Runs texts through a decoder over paged KV; the last token's hidden state is the text's vector."""

@@ -29,6 +29,7 @@ def embed_request(
     salt: str = "",
     tenant: str = "",
     priority: int = 0,
+    weight: float = 1.0,
 ) -> Request:
     """A request that ends as soon as all of its tokens are computed."""
     return Request(
@@ -40,6 +41,7 @@ def embed_request(
         salt=salt,
         tenant=tenant,
         priority=priority,
+        weight=weight,
         embeds=True,
         arrived_s=now_s,
         payload=EmbedTicket(on_outcome=on_outcome),
