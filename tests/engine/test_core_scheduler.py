@@ -88,9 +88,9 @@ def test_parks_at_the_grant_and_goes_on_when_it_is_raised():
     world.step()
     assert request.state is RequestState.PARKED and not world.scheduler.has_work
     held = len(request.table.blocks)
-    world.scheduler.grant("a", 2)
+    world.scheduler.grant("a", 2, world.now_s)
     assert request.state is RequestState.PARKED and held
-    world.scheduler.grant("a", 6)
+    world.scheduler.grant("a", 6, world.now_s)
     plan = world.step()
     assert plan.rows[0].count == 1, "a resumed request keeps its cache"
     world.drain()
@@ -111,7 +111,7 @@ def test_a_grant_of_nothing_computes_nothing():
     world = Pretended()
     world.add(_request("a", grant=0))
     assert world.step() is None
-    world.scheduler.grant("a", 4)
+    world.scheduler.grant("a", 4, world.now_s)
     world.drain()
     assert world.ended["a"].finish == "length"
 
@@ -124,7 +124,7 @@ def test_parked_requests_give_way_when_blocks_run_out():
     world.add(_request("b", 40, max_tokens=2))
     world.step()
     assert parked.table.blocks == [] and world.made["b"]
-    world.scheduler.grant("a", 9)
+    world.scheduler.grant("a", 9, world.now_s)
     world.drain()
     assert len(world.made["a"]) == 9
 
@@ -137,7 +137,7 @@ def test_parked_requests_give_up_their_seats_when_nothing_else_runs():
     world.add(_request("c", max_tokens=1))
     assert [row.request.id for row in world.step().rows] == ["c"]
     for name in "ab":
-        world.scheduler.grant(name, 5)
+        world.scheduler.grant(name, 5, world.now_s)
     world.drain()
     assert [len(world.made[name]) for name in "abc"] == [5, 5, 1]
 

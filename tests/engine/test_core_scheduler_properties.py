@@ -59,7 +59,7 @@ def test_random_schedules_end_clean(steps, num_blocks, max_batch, step_tokens):
         elif kind == "cancel":
             world.cancel(f"r{value}")
         elif kind == "grant":
-            world.scheduler.grant(f"r{value[0]}", value[1])
+            world.scheduler.grant(f"r{value[0]}", value[1], world.now_s)
         elif kind == "step":
             for _ in range(value):
                 world.step()

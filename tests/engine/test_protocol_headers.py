@@ -17,10 +17,11 @@ def test_all_headers_are_read():
             "x-kindling-salt": "5a",
             "x-kindling-tenant": "org_1",
             "x-kindling-priority": "-3",
+            "x-kindling-weight": "250",
             "x-kindling-grant": "512",
             "x-kindling-context": '{"org":"org_1"}',
         }
-    ) == EngineHeaders("0197-a", HASH, "5a", "org_1", -3, 512, '{"org":"org_1"}')
+    ) == EngineHeaders("0197-a", HASH, "5a", "org_1", -3, 512, '{"org":"org_1"}', 2.5)
 
 
 def test_only_the_id_is_needed():
@@ -38,6 +39,8 @@ def test_only_the_id_is_needed():
         ("x-kindling-adapter", HASH.upper()),
         ("x-kindling-adapter", HASH + "0"),
         ("x-kindling-priority", "high"),
+        ("x-kindling-weight", "0"),
+        ("x-kindling-weight", "1.5"),
         ("x-kindling-priority", "1001"),
         ("x-kindling-grant", "0"),
         ("x-kindling-grant", "-5"),

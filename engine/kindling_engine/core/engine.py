@@ -131,7 +131,7 @@ class EngineCore:
                 self._embeddings.submit(message, now_s)
             case SetGrant():
                 self._desk.grant(message.id, message.tokens)
-                self._scheduler.grant(message.id, message.tokens)
+                self._scheduler.grant(message.id, message.tokens, now_s)
             case Cancel():
                 outcome = self._desk.cancel(message.id) or self._scheduler.cancel(message.id)
                 if outcome is not None:

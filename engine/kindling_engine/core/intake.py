@@ -12,6 +12,7 @@ from kindling_engine.sampling.prompt_scores import PromptScores
 from kindling_engine.scheduler.request import Request
 
 MAX_LOGPROBS = 20
+MIN_WEIGHT, MAX_WEIGHT = 0.01, 100.0
 _BIAS_LIMIT = 1000.0
 
 
@@ -35,6 +36,7 @@ def request_make(message: Submission, config: ModelConfig, now_s: float) -> Requ
         salt=message.salt,
         tenant=message.tenant,
         priority=message.priority,
+        weight=weight_check(message.weight),
         stop_ids=_stop_ids(sampling, config),
         min_tokens=sampling.min_tokens,
         uncached=message.prompt_logprobs >= 0,
@@ -51,6 +53,13 @@ def _prompt_scores(message: Submission, config: ModelConfig) -> PromptScores | N
     return PromptScores(
         prompt_len=len(message.prompt_ids), count=message.prompt_logprobs, vocab_size=config.vocab_size
     )
+
+
+def weight_check(weight: float) -> float:
+    """A tenant's share. Raises IntakeError."""
+    if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+        raise IntakeError(f"weight must lie between {MIN_WEIGHT:g} and {MAX_WEIGHT:g}.")
+    return weight
 
 
 def _stop_ids(sampling: Sampling, config: ModelConfig) -> frozenset[int]:

@@ -14,6 +14,7 @@ class Submission(Protocol):
     salt: str
     tenant: str
     priority: int
+    weight: float
     max_tokens: int
     grant: int
     sampling: Sampling

@@ -32,9 +32,6 @@ class EncoderRunner:
         return _handed_out(plan.rows, pool(model.hidden(batch), batch, model.config.pooling))
 
     def recover(self, plan: StepPlan) -> None:
-        """Nothing is kept between steps."""
-
-    def recover(self, plan: StepPlan) -> None:
         """Nothing is kept between steps, so that every text is fit to run again."""
 
 

@@ -71,6 +71,7 @@ class LocalSubmission:
     salt: str = ""
     tenant: str = ""
     priority: int = 0
+    weight: float = 1.0
     prompt_logprobs: int = -1
     constraint: Constraint | None = None
     thinking: Thinking | None = None

@@ -9,6 +9,7 @@ ADAPTER = "x-kindling-adapter"
 SALT = "x-kindling-salt"
 TENANT = "x-kindling-tenant"
 PRIORITY = "x-kindling-priority"
+WEIGHT = "x-kindling-weight"
 GRANT = "x-kindling-grant"
 CONTEXT = "x-kindling-context"
 
@@ -26,7 +27,11 @@ class HeaderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class EngineHeaders:
-    """The parsed headers. `grant` is the total of output tokens the request may make, None for no limit."""
+    """The parsed headers.
+
+    `weight` is the tenant's share against others that wait, sent in per cent; `grant` is the total of output tokens
+    the request may make, None for no limit.
+    """
 
     request: str
     adapter: str = ""
@@ -35,6 +40,7 @@ class EngineHeaders:
     priority: int = 0
     grant: int | None = None
     context: str = ""
+    weight: float = 1.0
 
 
 def parse_headers(headers: Mapping[str, str]) -> EngineHeaders:
@@ -60,6 +66,7 @@ def parse_headers(headers: Mapping[str, str]) -> EngineHeaders:
         salt=_text(SALT, headers.get(SALT, "")),
         tenant=_text(TENANT, headers.get(TENANT, "")),
         priority=_integer(PRIORITY, headers.get(PRIORITY, "0"), low=-1000, high=1000),
+        weight=_integer(WEIGHT, headers.get(WEIGHT, "100"), low=1, high=10_000) / 100,
         grant=_integer(GRANT, grant, low=1, high=MAX_GRANT_TOKENS) if grant else None,
         context=context,
     )

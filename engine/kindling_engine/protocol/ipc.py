@@ -27,6 +27,7 @@ class Submit(msgspec.Struct, tag=True):
     salt: str = ""
     tenant: str = ""
     priority: int = 0
+    weight: float = 1.0
     max_tokens: int = 16
     grant: int = 16
     sampling: Sampling = Sampling()
@@ -45,6 +46,7 @@ class Embed(msgspec.Struct, tag=True):
     salt: str = ""
     tenant: str = ""
     priority: int = 0
+    weight: float = 1.0
 
 
 class SetGrant(msgspec.Struct, tag=True):

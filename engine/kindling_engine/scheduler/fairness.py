@@ -1,82 +1,119 @@
-"""Waiting requests, handed out by priority and, inside a priority, fairly over tenants.
+"""Waiting requests, handed out by priority class and, inside a class, fairly over tenants by weight.
 
-Virtual token counters (Sheng et al., "Fairness in Serving Large Language Models", 2024): each tenant's
-counter grows with the tokens it is served; the tenant with the lowest counter goes first. A tenant that comes
-back from idleness is lifted to the level of the others, so that nobody saves up credit.
+Virtual token counters (Sheng et al., "Fairness in Serving Large Language Models", 2024): each tenant's counter
+grows with the tokens it is served, divided by its weight; the tenant with the lowest counter goes first. A tenant
+that comes back from idleness is lifted to the level of the others, so that nobody saves up credit.
+
+The bound: a prompt is charged when its request is started, an output token when it is made, so between two turns
+a counter grows by at most ``U = (PROMPT_WEIGHT · P + OUTPUT_WEIGHT · M) / w``, where P is the longest prompt, M the
+most output tokens that the requests running at one time can make, and w the smallest weight. Two tenants of one
+class that wait throughout an interval therefore differ in weighted service by at most ``2 U``, whatever either
+sends. What waits for a prefix that is being computed gives up its turn meanwhile, and is outside the bound.
 """
 
 from collections import Counter, OrderedDict
 from collections.abc import Container
+from dataclasses import dataclass, field
 
 from kindling_engine.scheduler.request import Request
 
 PROMPT_WEIGHT = 1
 OUTPUT_WEIGHT = 2
 AGEING_S = 5.0
-_MAX_IDLE_COUNTERS = 4096
+_KEPT_COUNTERS = 4096
+
+
+@dataclass(slots=True)
+class _PriorityClass:
+    """Requests of one priority, first come first served within a tenant; passed over ``since_s``."""
+
+    since_s: float
+    lanes: dict[str, OrderedDict[str, Request]] = field(default_factory=dict)
 
 
 class FairQueue:
-    """Queue of waiting requests; a higher ``priority`` goes first, and waiting raises it by one per
-    ``AGEING_S``.
+    """A higher ``priority`` goes first; a class that is passed over rises by one per ``AGEING_S``.
+
+    Classes age, not requests: the older requests of a flooding tenant would otherwise outrank its neighbours.
     """
 
     def __init__(self) -> None:
-        self._lanes: dict[tuple[str, int], OrderedDict[str, Request]] = {}
+        self._classes: dict[int, _PriorityClass] = {}
         self._counters: dict[str, float] = {}
-        self._floor = 0.0
         self._waiting: Counter[str] = Counter()
+        self._last_tenant = ""
+        self._prune_at = _KEPT_COUNTERS
 
     def __len__(self) -> int:
         return self._waiting.total()
 
-    def push(self, request: Request, *, front: bool = False) -> None:
+    def push(self, request: Request, now_s: float, *, front: bool = False) -> None:
         """Queue a request; ``front`` is for one that had its turn already and was preempted."""
-        key = (request.tenant, request.priority)
-        if not front and self._waiting[request.tenant] == 0:
-            self._counters[request.tenant] = max(self._counters.get(request.tenant, 0.0), self._floor)
-        lane = self._lanes.setdefault(key, OrderedDict())
+        tenant = request.tenant
+        if not front and not self._waiting[tenant]:
+            self._counters[tenant] = max(self._counters.get(tenant, 0.0), self._level())
+        group = self._classes.get(request.priority)
+        if group is None:
+            group = self._classes[request.priority] = _PriorityClass(now_s)
+        lane = group.lanes.setdefault(tenant, OrderedDict())
         lane[request.id] = request
         if front:
             lane.move_to_end(request.id, last=False)
-        self._waiting[request.tenant] += 1
+        self._waiting[tenant] += 1
 
     def remove(self, request: Request) -> None:
-        key = (request.tenant, request.priority)
-        lane = self._lanes.get(key)
-        if lane is None or lane.pop(request.id, None) is None:
+        group = self._classes.get(request.priority)
+        lane = None if group is None else group.lanes.get(request.tenant)
+        if group is None or lane is None or lane.pop(request.id, None) is None:
             return
+        self._last_tenant = request.tenant
         self._waiting[request.tenant] -= 1
         if not self._waiting[request.tenant]:
             del self._waiting[request.tenant]
         if not lane:
-            del self._lanes[key]
+            del group.lanes[request.tenant]
+        if not group.lanes:
+            del self._classes[request.priority]
 
     def peek(self, now_s: float, skip: Container[tuple[str, int]] = ()) -> Request | None:
         """The request whose turn it is, leaving out the lanes ``(tenant, priority)`` in ``skip``."""
-        best: Request | None = None
-        best_key: tuple[int, float, float] | None = None
-        for (tenant, priority), lane in self._lanes.items():
-            if (tenant, priority) in skip:
-                continue
-            request = next(iter(lane.values()))
-            aged = priority + int((now_s - request.arrived_s) / AGEING_S)
-            key = (-aged, self._counters.get(tenant, 0.0), request.arrived_s)
-            if best_key is None or key < best_key:
-                best, best_key = request, key
-        return best
+        ranked = sorted(
+            self._classes.items(),
+            key=lambda item: (-item[0] - int((now_s - item[1].since_s) / AGEING_S), item[1].since_s),
+        )
+        for priority, group in ranked:
+            heads = [
+                next(iter(lane.values()))
+                for tenant, lane in group.lanes.items()
+                if (tenant, priority) not in skip
+            ]
+            if heads:
+                return min(heads, key=lambda head: (self._counters.get(head.tenant, 0.0), head.arrived_s))
+        return None
 
-    def pop(self, request: Request) -> None:
-        """Take out the request that ``peek`` returned; its tenant's level becomes the floor for newcomers."""
+    def pop(self, request: Request, now_s: float) -> None:
+        """Take out the request that ``peek`` returned."""
+        self._classes[request.priority].since_s = now_s
         self.remove(request)
-        self._floor = max(self._floor, self._counters.get(request.tenant, 0.0))
-        if len(self._counters) > _MAX_IDLE_COUNTERS:
-            self._counters = {
-                tenant: count
-                for tenant, count in self._counters.items()
-                if tenant in self._waiting or count > self._floor
-            }
 
-    def charge(self, tenant: str, *, prompt_tokens: int = 0, output_tokens: int = 0) -> None:
-        served = PROMPT_WEIGHT * prompt_tokens + OUTPUT_WEIGHT * output_tokens
-        self._counters[tenant] = self._counters.get(tenant, self._floor) + served
+    def charge(self, request: Request, *, prompt_tokens: int = 0, output_tokens: int = 0) -> None:
+        served = (PROMPT_WEIGHT * prompt_tokens + OUTPUT_WEIGHT * output_tokens) / request.weight
+        counter = self._counters.get(request.tenant)
+        self._counters[request.tenant] = (self._level() if counter is None else counter) + served
+        if len(self._counters) > self._prune_at:
+            self._prune()
+
+    def _level(self) -> float:
+        """Where a newcomer starts: with the least served of those that wait, else with the last that did."""
+        if self._waiting:
+            return min(self._counters.get(tenant, 0.0) for tenant in self._waiting)
+        return self._counters.get(self._last_tenant, 0.0)
+
+    def _prune(self) -> None:
+        """Drop counters that would be lifted anyway when their tenant comes back."""
+        level = self._level()
+        kept = {*self._waiting, self._last_tenant}
+        self._counters = {
+            tenant: count for tenant, count in self._counters.items() if tenant in kept or count > level
+        }
+        self._prune_at = max(_KEPT_COUNTERS, 2 * len(self._counters))

@@ -21,6 +21,7 @@ class Request:
 
     ``tokens`` is prompt plus output; KV exists for the first ``computed`` of them. ``payload`` belongs to the
     caller (sampling parameters, where to send tokens) and is not looked at here. Times are monotonic seconds.
+    ``weight`` is its tenant's share against other tenants that wait.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Request:
     salt: str = ""
     tenant: str = ""
     priority: int = 0
+    weight: float = 1.0
     stop_ids: frozenset[int] = frozenset()
     min_tokens: int = 0
     embeds: bool = False

@@ -45,6 +45,7 @@ class Scheduler:
         self._parked: dict[str, Request] = {}
         self._released: list[str] = []
         self._claims: set[bytes] = set()
+        self._now_s = 0.0
 
     @property
     def active(self) -> int:
@@ -88,10 +89,10 @@ class Scheduler:
             self._park(request, now_s)
         else:
             request.state = RequestState.WAITING
-            self._queue.push(request)
+            self._queue.push(request, now_s)
         return None
 
-    def grant(self, request_id: str, tokens: int) -> None:
+    def grant(self, request_id: str, tokens: int, now_s: float) -> None:
         """Raise a request's total grant; a lower or repeated figure changes nothing."""
         request = self._requests.get(request_id)
         if request is None or tokens <= request.grant:
@@ -103,11 +104,16 @@ class Scheduler:
                 self._run(request)
             else:
                 request.state = RequestState.WAITING
-                self._queue.push(request, front=request.admitted_s is not None)
+                self._queue.push(request, now_s, front=request.admitted_s is not None)
 
     def cancel(self, request_id: str) -> Outcome | None:
         request = self._requests.get(request_id)
         return None if request is None else self._end(request, None, "cancelled")
+
+    def finish(self, request_id: str) -> Outcome | None:
+        """End a request whose answer is known to be complete."""
+        request = self._requests.get(request_id)
+        return None if request is None else self._end(request, None, "stop")
 
     def fail(self, request_id: str, code: str, message: str) -> Outcome | None:
         """End a request because of a failure of ours; what its blocks hold is not trusted."""
@@ -126,6 +132,7 @@ class Scheduler:
 
     def plan(self, now_s: float) -> StepPlan | None:
         """Decide the next step, or None when nothing can run."""
+        self._now_s = now_s
         rows: dict[str, ScheduledRow] = {}
         for request in tuple(self._running):
             if request.remaining == 1:
@@ -155,9 +162,6 @@ class Scheduler:
             if request.state is not RequestState.RUNNING or request.table is None:
                 continue
             request.computed = row.start + row.count
-            new_prompt = min(request.computed, request.prompt_len) - min(row.start, request.prompt_len)
-            if request.made == 0:
-                self._queue.charge(request.tenant, prompt_tokens=new_prompt)
             if row.samples and token is None:
                 request.suspect = True
                 outcomes.append(
@@ -206,7 +210,7 @@ class Scheduler:
         if victim.state is RequestState.RUNNING:
             self._running.remove(victim)
             victim.state = RequestState.WAITING
-            self._queue.push(victim, front=True)
+            self._queue.push(victim, self._now_s, front=True)
 
     def _admit(self, rows: dict[str, ScheduledRow], now_s: float) -> None:
         """Start waiting requests in their turn while seats, blocks and budget last."""
@@ -229,10 +233,11 @@ class Scheduler:
             if not fits or not self._make_room(request, rows):
                 self._kv.free(request.table)
                 return
-            self._queue.pop(request)
+            self._queue.pop(request, now_s)
             if request.admitted_s is None:
                 request.admitted_s = now_s
                 request.cached_tokens = min(cached, request.prompt_len)
+                self._queue.charge(request, prompt_tokens=request.prompt_len - request.cached_tokens)
             request.computed = cached
             if missed is not None:
                 request.claim = missed
@@ -278,7 +283,7 @@ class Scheduler:
 
     def _accept(self, request: Request, token: int, now_s: float) -> Outcome:
         request.tokens.append(token)
-        self._queue.charge(request.tenant, output_tokens=1)
+        self._queue.charge(request, output_tokens=1)
         if token in request.stop_ids and request.made >= request.min_tokens:
             return self._end(request, token, "stop")
         if request.made >= request.max_tokens or len(request.tokens) >= self.max_length:

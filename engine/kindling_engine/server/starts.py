@@ -73,6 +73,7 @@ def _submit(
         salt=headers.salt,
         tenant=headers.tenant,
         priority=headers.priority,
+        weight=headers.weight,
         max_tokens=prompt.max_tokens,
         grant=prompt.max_tokens,
         sampling=_sampling(request.sampling, index),
