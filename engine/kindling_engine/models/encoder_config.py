@@ -42,7 +42,6 @@ class EncoderConfig:
     num_kv_heads: int = 0
     num_layers_kv: int = 0
     rotary_limit: None = None
-    rotary_limit: None = None
     is_encoder: bool = True
     task: Literal["embed"] = "embed"
 
