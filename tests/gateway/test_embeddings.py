@@ -1,14 +1,18 @@
 """Embeddings through the gateway: the same door and the same money as completions, for input alone."""
 
 import base64
+import json
+from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
+from kindling_engine_process import EngineProcess
 from kindling_gateway import GatewayServer, eventually, held_nano
 from kindling_platform.gateway.ask import parse_ask
 from kindling_platform.gateway.events import usage_of_body
+from kindling_tiny_encoders import encoder_make
 
 BODY = {"model": "kindling/words", "input": ["Hello!", "Goodbye!"]}
 INPUT = 100_000
@@ -117,3 +121,24 @@ def test_the_counts_are_found_behind_large_vectors():
     assert found is not None
     assert found.prompt_tokens == 4
     assert usage_of_body(b'{"usage":') is None
+
+
+def test_a_whole_call_from_the_client_to_the_engines_log(server: GatewayServer, scene, tmp_path: Path):
+    model = encoder_make("bert", tmp_path / "model")
+    (tmp_path / "engine").mkdir()
+    with EngineProcess(tmp_path / "engine", model=model, ref="kindling/vectors") as engine:
+        ref = scene.new_model(engine.url)
+        client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=scene.key, max_retries=0)
+        reply = client.embeddings.create(model=ref, input=["w5 w6", "w7"], dimensions=12)
+        (record,) = engine.records()
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(model=ref, messages=[{"role": "user", "content": "w5"}])
+        assert refused.value.code == "not_a_generation_model"
+        assert len(engine.records()) == 1
+    assert [len(one.embedding) for one in reply.data] == [12, 12]
+    assert all(abs(sum(x * x for x in one.embedding) - 1) < 1e-5 for one in reply.data)
+    assert reply.usage.prompt_tokens == record.prompt_tokens == 7
+    assert (record.completion_tokens, record.finish, record.tenant) == (0, "stop", scene.customer.id)
+    assert json.loads(record.context)["price"] == "prc_1"
+    cost = {record.request_id: 7 * INPUT // PICO_PER_NANO}
+    eventually(lambda: held_nano(scene.valkey, scene.customer) == cost)

@@ -111,6 +111,18 @@ def test_whatever_was_generated_is_billed(shop: Shop, finish: str):
     assert UsageEvent.objects.get().cost_picousd == COST
 
 
+@pytest.mark.parametrize(("prompt", "cached"), [(900, 0), (900, 400), (0, 0)])
+def test_embeddings_are_billed_by_their_input_alone(shop: Shop, prompt: int, cached: int):
+    finish = "stop" if prompt else "cancelled"
+    record = shop.record(
+        prompt_tokens=prompt, cached_tokens=cached, completion_tokens=0, first_token_ms=None, finish=finish
+    )
+    ingest([record])
+    event = UsageEvent.objects.get()
+    assert (event.cost_picousd, event.first_token_at) == ((prompt - cached) * INPUT + cached * CACHED, None)
+    assert_books(shop, {record.request_id})
+
+
 def test_a_price_that_changed_meanwhile_does_not_matter(shop: Shop):
     from kindling_people import make_price
 
