@@ -7,6 +7,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from kindling_engine.embeddings.vectors import unit_rows
 from kindling_engine.server.embedding_body import EmbeddingRequest
 
 _JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY
@@ -16,7 +17,8 @@ def embedding_reply(
     request: EmbeddingRequest, vectors: Sequence[bytes], *, prompt_tokens: int, cached_tokens: int
 ) -> bytes:
     """The body of the reply; the usage is its last field, where a gateway finds it without reading the vectors."""
-    rows = unit_rows(vectors, request.dimensions)
+    whole = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
+    rows = unit_rows(whole, request.dimensions)
     data = [
         {"object": "embedding", "index": index, "embedding": _base64(row) if request.base64 else row}
         for index, row in enumerate(rows)
@@ -28,18 +30,6 @@ def embedding_reply(
     }
     body = {"object": "list", "data": data, "model": request.model, "usage": usage}
     return orjson.dumps(body, option=_JSON_OPTIONS)
-
-
-def unit_rows(vectors: Sequence[bytes], dimensions: int) -> NDArray[np.float32]:
-    """Vectors ``[texts, dimensions]`` of length one from little-endian float32, cut before they are scaled.
-
-    Cutting keeps the leading part, which is how models trained for it (Kusupati et al., "Matryoshka
-    Representation Learning", 2022) are used. A vector of zeros stays one.
-    """
-    whole = np.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1)
-    cut = whole[:, :dimensions].astype(np.float64)
-    lengths = np.linalg.norm(cut, axis=1, keepdims=True)
-    return np.ascontiguousarray(cut / np.where(lengths > 0, lengths, 1.0), dtype=np.float32)
 
 
 def _base64(row: NDArray[np.float32]) -> str:

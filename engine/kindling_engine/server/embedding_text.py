@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kindling_engine.protocol.embedding_folder import (
@@ -39,12 +40,14 @@ class EmbeddingText:
     ) -> list[list[int] | TextTooLong]:
         """Token ids of every text. ``truncate_to`` keeps that many tokens, the special ones among them."""
         if sum(map(len, texts)) <= INLINE_CHARS:
-            return self._encode(texts, context_length, truncate_to)
-        return await asyncio.to_thread(self._encode, texts, context_length, truncate_to)
+            return self.encode_now(texts, context_length=context_length, truncate_to=truncate_to)
+        work = partial(self.encode_now, texts, context_length=context_length, truncate_to=truncate_to)
+        return await asyncio.to_thread(work)
 
-    def _encode(
-        self, texts: Sequence[str], context_length: int, truncate_to: int | None
+    def encode_now(
+        self, texts: Sequence[str], *, context_length: int, truncate_to: int | None
     ) -> list[list[int] | TextTooLong]:
+        """The same, in this thread."""
         sure_chars = context_length * self._longest_token_chars * SURE_FACTOR
         if truncate_to is not None:
             # What lies behind this many characters cannot be among the tokens that are kept.
