@@ -24,7 +24,6 @@ def gemma2(fields: ConfigFields) -> DecoderConfig:
     config = decoder_config_read(
         fields, activation_field="hidden_activation", activation="gelu_pytorch_tanh", tied=True
     )
-    fields.any("hidden_act")  # the first published files carry both; hidden_activation decides
     types = layer_types_read(fields, config.num_layers) or [
         FULL if index % 2 else SLIDING for index in range(config.num_layers)
     ]
