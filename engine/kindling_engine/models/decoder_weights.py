@@ -11,6 +11,7 @@ from kindling_engine.layers.norm import CenteredRmsNorm, RmsNorm
 from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, site_index
 from kindling_engine.models.config import DecoderConfig, ExpertsConfig
 from kindling_engine.models.decoder_layer import Attention, DecoderLayer, Mlp
+from kindling_engine.models.errors import ModelError
 from kindling_engine.models.weights import Checkpoint
 
 
@@ -113,6 +114,11 @@ class DecoderWeights:
                 [Linear(weight) for weight in gate_up], [Linear(weight) for weight in down], activation
             )
         else:
+            if hidden % 8 or inner % 8:
+                raise ModelError(
+                    "unsupported_model",
+                    f"Experts of {hidden} by {inner} cannot be multiplied in groups on a GPU; multiples of 8 can.",
+                )
             made = GroupedExperts(torch.stack(list(gate_up)), torch.stack(list(down)), activation)
         return SparseMlp(router, made, top_k=experts.top_k, normalised=experts.normalised)
 
