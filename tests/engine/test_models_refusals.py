@@ -188,6 +188,20 @@ def test_a_tensor_of_another_shape_is_named(llama):
     assert name in error.message and "(112, 63)" in error.message and "(112, 64)" in error.message
 
 
+def test_a_tensor_that_nothing_reads_is_named(llama):
+    extra = {
+        "model__layers__0__self_attn__rotary_emb__inv_freq": torch.ones(8),
+        "model__layers__0__self_attn__k_proj__k_scale": torch.ones(1),
+        "model__layers__3__eh_proj__weight": torch.ones(4, 4),
+        "model__layers__1__self_attn__q_proj__bias": torch.zeros(64),
+    }
+    llama.tensors_change(**extra)
+    model_load(llama.path, device=torch.device("cpu"), dtype=torch.float32)
+    llama.tensors_change(model__layers__1__self_attn__q_proj__bias=torch.ones(64))
+    error = llama.refusal()
+    assert error.code == "unsupported_model" and "model.layers.1.self_attn.q_proj.bias" in error.message
+
+
 def test_a_router_of_another_size_is_named(tmp_path):
     folder = Folder(model_make("qwen3-moe", tmp_path))
     error = folder.refusal(num_local_experts=5)

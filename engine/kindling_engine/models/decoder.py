@@ -30,6 +30,7 @@ class Decoder:
         # As the reference does it, the scale itself is rounded to the dtype of the weights.
         self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))
         self._layers = [weights.layer(index) for index in range(config.num_layers)]
+        weights.refuse_left()
         self._norm = weights.final_norm()
         self._head: Linear | None = None
         if config.task != "embed":

@@ -1,5 +1,7 @@
 """Builds a decoder's layers from a checkpoint, by the names that the Llama family gives its tensors."""
 
+import re
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from kindling_engine.models.config import DecoderConfig, ExpertsConfig
 from kindling_engine.models.decoder_layer import Attention, DecoderLayer, Mlp
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.weights import Checkpoint
+
+_LAYER_TENSOR = re.compile(r"layers\.([0-9]{1,4})\..+\.(?:weight|bias)")
 
 
 class DecoderWeights:
@@ -43,6 +47,23 @@ class DecoderWeights:
 
     def final_norm(self) -> RmsNorm:
         return self._norm("norm", self._config.hidden_size)
+
+    def refuse_left(self) -> None:
+        """Refuse a weight or bias in one of the layers that was not read and is not all zero.
+
+        It belongs to something that config.json does not mention, and that would be left undone. Layers behind the
+        last, and stored constants, are in many checkpoints and mean nothing here.
+        """
+        for name in self._checkpoint.names_left():
+            match = _LAYER_TENSOR.fullmatch(name.removeprefix(self._prefix))
+            if match is None or int(match[1]) >= self._config.num_layers:
+                continue
+            if self._checkpoint.peek(name).any():
+                raise ModelError(
+                    "unsupported_model",
+                    f"The checkpoint has a tensor {name}, which a {self._config.architecture} with this config.json "
+                    "does not use.",
+                )
 
     def layer(self, index: int) -> DecoderLayer:
         """One layer."""

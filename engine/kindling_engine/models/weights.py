@@ -37,6 +37,7 @@ class Checkpoint:
         self._device = device
         self._fp8 = quantization_read(json_object_read(folder / "config.json"))
         self._file_of = file_index(folder)
+        self._taken: set[str] = set()
         self._open: dict[str, Any] = {}
         self._progress = progress
         self._read_bytes = 0
@@ -56,6 +57,14 @@ class Checkpoint:
 
     def __contains__(self, name: str) -> bool:
         return self._name(name) in self._file_of
+
+    def names_left(self) -> list[str]:
+        """Tensors in the files that nobody has taken yet."""
+        return sorted(self._file_of.keys() - self._taken)
+
+    def peek(self, name: str) -> Tensor:
+        """A tensor as it is stored."""
+        return self._stored(name)
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """One tensor in the serving dtype and on the serving device.
@@ -96,6 +105,7 @@ class Checkpoint:
         name = self._name(name)
         if name not in self._file_of:
             raise ModelError("weights_missing", f"The checkpoint has no tensor {name}.")
+        self._taken.add(name)
         file_name = self._file_of[name]
         try:
             tensor: Tensor = self._handle(file_name).get_tensor(name)
