@@ -16,7 +16,7 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "bias": (False,), "attention_out_bias": (False,), "attn_logit_softcapping": (), "clip_qkv": (),
     "query_pre_attn_scalar": (), "attention_multiplier": (), "use_qk_norm": (False,), "qk_norm": (False,),
     "qk_layernorm": (False,), "use_qk_layernorm": (False,), "use_bidirectional_attention": (False,),
-    "is_causal": (True,), "is_decoder": (True, False), "attn_output_gate": (False,), "use_gating": (False,),
+    "is_causal": (True,), "attn_output_gate": (False,), "use_gating": (False,),
     "attention_sink": (False,), "attention_sinks": (False,), "attn_temperature_tuning": (False, 0),
     "attention_chunk_size": (), "sliding_window": (), "use_sliding_window": (False,),
     "sliding_window_pattern": (), "_sliding_window_pattern": (), "layer_types": (), "kv_lora_rank": (),
