@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kindling_engine.server.chat_family import chat_families_find
 from kindling_engine.server.chat_template import ChatTemplate
 from kindling_engine.server.errors import ApiError
 from kindling_engine.server.template_files import ChatTemplates
@@ -77,12 +78,13 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 async def test_others_stream_on_while_a_template_loops(bench: Bench):
     bench.say("a " * 200)
     bench.core.gate = asyncio.Semaphore(5)
-    good = bench.front.text.templates
+    good = bench.front.text.chat
     await bench.chat_whole(max_tokens=1)  # the process is up
     gaps: list[float] = []
     async with bench.chat(stream=True) as reply:
         await reply.content.readline()
-        bench.front.text.templates = ChatTemplates(ChatTemplate(ENDLESS["nested loops"], {}))
+        endless = ChatTemplates(ChatTemplate(ENDLESS["nested loops"], {}))
+        bench.front.text.chat = chat_families_find(endless, bench.text.tokenizer)
         started = time.monotonic()
         refused = asyncio.ensure_future(refusal(bench))
         while not refused.done():
@@ -94,7 +96,7 @@ async def test_others_stream_on_while_a_template_loops(bench: Bench):
             await asyncio.sleep(0.02)
         error = await refused
         took_s = time.monotonic() - started
-    bench.front.text.templates = good
+    bench.front.text.chat = good
     assert error["code"] == "invalid_value"
     assert "did not come to an end" in error["message"]
     assert took_s < 5  # a second of processor time; the machine may be busy

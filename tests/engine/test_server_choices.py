@@ -330,3 +330,44 @@ async def test_the_first_chunks_leave_before_all_choices_have_begun(bench: Bench
         seen = [event((await reply.content.readuntil(b"\n\n")).decode().strip()) for _ in range(3)]
         assert [one["choices"][0]["index"] for one in seen[:2]] == [0, 1]
         assert seen[2]["choices"][0]["delta"]["content"]
+
+
+# Prompts cut to a length.
+
+
+async def test_a_long_chat_loses_its_oldest_turns(bench: Bench):
+    bench.say("x")
+    system = {"role": "system", "content": "Be kind."}
+    turns = [
+        message
+        for index in range(6)
+        for message in (
+            {"role": "user", "content": f"Question {index} about foxes and the sea"},
+            {"role": "assistant", "content": f"Answer {index}"},
+        )
+    ]
+    last = {"role": "user", "content": "And now?"}
+    lengths = []
+    for start in (0, 2, 8):
+        await bench.chat_whole(messages=[system, *turns[start:], last])
+        lengths.append(len(bench.core.submitted[-1].prompt_ids))
+    for limit, length in ((lengths[1], lengths[1]), (lengths[1] - 1, None), (lengths[2], lengths[2])):
+        await bench.chat_whole(messages=[system, *turns, last], prompt_truncate_len=limit)
+        ids = bench.core.submitted[-1].prompt_ids
+        assert len(ids) <= limit
+        assert length is None or len(ids) == length
+        prompt = bench.text.tokenizer.decode(ids, skip_special_tokens=False)
+        assert "Be kind." in prompt and "And now?" in prompt
+    async with bench.chat(messages=[system, *turns, last], prompt_truncate_len=5) as reply:
+        assert reply.status == 400
+        assert (await reply.json())["error"]["param"] == "prompt_truncate_len"
+
+
+async def test_a_long_plain_prompt_loses_its_beginning(bench: Bench):
+    bench.say("!")
+    ids = bench.text.tokenizer.encode("Once upon a time there was a fox").ids
+    body = await completion(
+        bench, prompt=["Once upon a time there was a fox", ids], prompt_truncate_len=3, echo=True
+    )
+    assert [one.prompt_ids for one in bench.core.submitted] == [ids[-3:]] * 2
+    assert [choice["text"] for choice in body["choices"]] == [bench.text.decode(ids[-3:]) + "!"] * 2

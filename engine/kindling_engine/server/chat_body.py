@@ -1,24 +1,38 @@
 """From a chat completion's body to what the core is asked for."""
 
-from kindling_engine.server.errors import invalid_value
+import asyncio
+from typing import Any
+
+from kindling_engine.constraints.base import ConstraintError
+from kindling_engine.constraints.grammar_text import grammar_text
+from kindling_engine.protocol.sampling import Constraint, Thinking
+from kindling_engine.server.chat_family import ChatFamily
+from kindling_engine.server.chat_output import ChatShape
+from kindling_engine.server.chat_prompt import ChatPrompt, chat_prompt_make
+from kindling_engine.server.errors import ApiError, invalid_value, unsupported_field
 from kindling_engine.server.fields import Fields
 from kindling_engine.server.messages import messages_read
 from kindling_engine.server.model_text import ModelText
+from kindling_engine.server.prompt_fit import chat_fit
+from kindling_engine.server.reasoning import ReasoningFamily
+from kindling_engine.server.reasoning_fields import ReasoningAsk, reasoning_fields_read
 from kindling_engine.server.request_common import (
     GenerationRequest,
     ModelFacts,
     Prompt,
     body_object,
     output_limit,
-    prompt_encode,
 )
 from kindling_engine.server.response_format import constraint_check, response_format_read
 from kindling_engine.server.sampling_fields import common_fields_read
 from kindling_engine.server.template_files import no_template
-from kindling_engine.server.template_process import template_process
+from kindling_engine.server.template_variables import template_variables_read
+from kindling_engine.server.tool_fields import ToolAsk, tool_fields_read
+from kindling_engine.server.tools.grammar import AnswerFormatError, BoundTool, tool_grammar
 
 MAX_TOP_LOGPROBS = 20
 MAX_LOGPROBS_OLD_FORM = 5
+ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
 async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> GenerationRequest:
@@ -27,34 +41,140 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     common = common_fields_read(fields, vocab_size=facts.vocab_size)
     messages = messages_read(fields.need("messages"))
     logprobs = _logprobs(fields)
-    constraint = response_format_read(fields)
-    fields.only("tools", [])
-    fields.only("tool_choice", "none", "auto")
-    fields.only("functions", [])
-    fields.only("function_call", "none", "auto")
-    fields.only("parallel_tool_calls", True, False)  # says nothing without tools
+    answer = response_format_read(fields)
+    asked = tool_fields_read(fields)
+    reasoning = reasoning_fields_read(fields)
+    variables = template_variables_read(fields)
+    safe = fields.take("safe_tokenization") is None or fields.boolean("safe_tokenization")
     fields.only("modalities", ["text"])
     fields.end()
-    await constraint_check(constraint, fields)
-    if text.templates is None:
+    await constraint_check(answer, fields)
+    if text.chat is None:
         raise no_template()
-    prompt = await template_process().render(text.templates.default, messages)
-    ids = await prompt_encode(text, prompt, "messages", facts, add_special_tokens=False)
+    family = text.chat.pick(tools=asked.active)
+    reasoning.check(reasons=family.reasoning is not None)
+    constraint = await _tool_constraint(asked, family, answer) if asked.active else answer
+    names = family.template.names
+
+    async def prompt_make(kept: list[dict[str, Any]]) -> ChatPrompt:
+        return await chat_prompt_make(
+            text,
+            facts,
+            family,
+            kept,
+            tools=[tool.shown for tool in asked.tools] if asked.active else None,
+            variables=_derived(asked, reasoning, family) | variables,
+            reasoning=reasoning,
+            safe=safe,
+        )
+
+    prompt = await chat_fit(messages, common.truncate_to, prompt_make)
+    limit = output_limit(common, len(prompt.ids), facts, default=None, prompt_field="messages")
     return GenerationRequest(
         chat=True,
         model=common.model,
-        prompts=(Prompt(ids, output_limit(common, len(ids), facts, default=None, prompt_field="messages")),),
+        prompts=(Prompt(prompt.ids, limit),),
         sampling=common.sampling,
         stops=common.stops,
         stream=common.stream,
         logprobs=logprobs,
-        ignored=common.ignored,
+        ignored=(
+            *common.ignored,
+            *(f"chat_template_kwargs.{name}" for name in variables if name not in names),
+        ),
         n=common.n,
         best_of=common.n,
         return_token_ids=common.return_token_ids,
         include_stop=common.include_stop,
         constraint=constraint,
+        thinking=_thinking(reasoning, family.reasoning, prompt.text, constrained=constraint is not None),
+        show_special=_shows_special(asked, family),
+        shape=_shape(asked, family, prompt.text),
     )
+
+
+async def _tool_constraint(
+    asked: ToolAsk, family: ChatFamily, answer: Constraint | None
+) -> Constraint | None:
+    """What binds the answer when tools are offered. Errors: `unsupported_field`, and those of schemas."""
+    if family.tools is None or not family.shows_tools:
+        raise unsupported_field(
+            asked.field,
+            "This model's chat template has no tools, or calls them in a form that is not supported.",
+        )
+    required = asked.choice == "required"
+    strict = any(tool.strict for tool in asked.tools)
+    if not (required or strict or answer) and asked.parallel:
+        return None
+    # Arguments are bound where the tool wants it, and where a call is demanded.
+    bound = [
+        BoundTool(tool.name, tool.parameters if required or tool.strict else ANY_OBJECT)
+        for tool in asked.tools
+        if asked.only in ("", tool.name)
+    ]
+    try:
+        constraint = tool_grammar(
+            family.tools,
+            bound,
+            required=required,
+            parallel=asked.parallel,
+            answer=None if required else answer,
+        )
+        await asyncio.to_thread(grammar_text, constraint.kind, constraint.text)
+    except AnswerFormatError:
+        raise unsupported_field(
+            "response_format",
+            "Beside tools, an answer can be bound to JSON only, not to an expression or grammar.",
+        ) from None
+    except ConstraintError as error:
+        raise ApiError(400, error.code, error.message, param=asked.field) from None
+    return constraint
+
+
+def _derived(asked: ToolAsk, reasoning: ReasoningAsk, family: ChatFamily) -> dict[str, Any]:
+    """What the template is told of the request's other fields, if it looks at them."""
+    names: dict[str, Any] = {}
+    if asked.given is not None and "tool_choice" in family.template.names:
+        names["tool_choice"] = asked.given
+    if family.reasoning and reasoning.field:
+        if family.reasoning.switch:
+            names[family.reasoning.switch] = reasoning.budget != 0
+        if family.reasoning.takes_effort and reasoning.effort:
+            names["reasoning_effort"] = reasoning.effort
+    return names
+
+
+def _thinking(
+    reasoning: ReasoningAsk, family: ReasoningFamily | None, prompt: str, *, constrained: bool
+) -> Thinking | None:
+    """What the core has to watch: a budget, or where the reasoning ends and a constraint begins."""
+    if family is None or family.closed(prompt) or (reasoning.budget < 0 and not constrained):
+        return None
+    return Thinking(
+        start_ids=list(family.start_ids),
+        end_ids=list(family.end_ids),
+        budget=reasoning.budget,
+        open=family.opened(prompt),
+    )
+
+
+def _shape(asked: ToolAsk, family: ChatFamily, prompt: str) -> ChatShape | None:
+    """How the answer is cut up; None when it can be nothing but content."""
+    tools = family.tools if asked.active else None
+    if tools is None and family.reasoning is None:
+        return None
+    return ChatShape(
+        reasoning=family.reasoning,
+        opened=family.reasoning is not None and family.reasoning.opened(prompt),
+        tools=tools,
+        names=tuple(tool.name for tool in asked.tools),
+        functions=asked.functions,
+    )
+
+
+def _shows_special(asked: ToolAsk, family: ChatFamily) -> bool:
+    tools = asked.active and family.tools is not None and family.tools.shows_special
+    return tools or (family.reasoning is not None and family.reasoning.shows_special)
 
 
 def _logprobs(fields: Fields) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from kindling_engine.server.chat_choice import ChatChoice, MessageParts, delta_fields, finish_reason
 from kindling_engine.server.choice import Answer, Piece
 from kindling_engine.server.generation import Generation
 from kindling_engine.server.logprobs import chat_logprobs
@@ -28,6 +29,9 @@ class ChatReply:
         self._request = request
         self._generation = generation
         self._text = text
+        self._shape = request.shape
+        self._functions = request.shape is not None and request.shape.functions
+        self._choices: dict[int, ChatChoice] = {}
         name = "chat.completion.chunk" if request.stream else "chat.completion"
         self._head = reply_head(name, "chatcmpl", generation, request.model)
         # All chunks of text share everything but the text.
@@ -36,41 +40,78 @@ class ChatReply:
         self._after_text = b'},"logprobs":null,"finish_reason":null}]}\n\n'
 
     def whole(self, answers: Sequence[Answer]) -> bytes:
-        choices = [
-            {
-                "index": answer.index,
-                "message": {"role": "assistant", "content": answer.text, "refusal": None},
-                "logprobs": chat_logprobs(answer.entries, self._text) if self._wants_logprobs else None,
-                "finish_reason": REASON[answer.finish],
-                **token_fields(self._request, answer.index, answer.token_ids, first=True),
-            }
-            for answer in answers
-        ]
-        return encode({**self._head, "choices": choices, "usage": usage_block(self._generation)})
+        choices = [self._whole_choice(answer) for answer in answers]
+        return encode({**self._head, "choices": choices, "usage": self._usage()})
 
     def first_events(self) -> bytes:
-        delta = {"role": "assistant", "content": ""}
+        # Clients that join deltas would make text of an empty content beside a call.
+        delta = {"role": "assistant"} if self._offers_tools else {"role": "assistant", "content": ""}
         return b"".join(self._choice_event(index, delta, first=True) for index in range(self._request.n))
 
     def piece_events(self, piece: Piece) -> bytes:
-        out = b""
-        if piece.text or piece.entries or (self._request.return_token_ids and piece.token_ids):
-            if piece.index or piece.entries or self._request.return_token_ids:
-                out = self._choice_event(piece.index, {"content": piece.text}, piece.entries, piece.token_ids)
-            else:
-                out = self._before_text + encode(piece.text) + self._after_text
+        choice = self._choice(piece.index)
+        out = self._plain_event(piece) if choice is None else self._delta_events(choice, piece)
         if piece.finish:
+            calls = choice.calls if choice else 0
             last = {
                 "index": piece.index,
                 "delta": {},
                 "logprobs": None,
-                "finish_reason": REASON[piece.finish],
+                "finish_reason": finish_reason(REASON[piece.finish], calls, functions=self._functions),
             }
             out += event({**self._head, "choices": [last]})
         return out
 
     def end_events(self) -> bytes:
-        return usage_events(self._head, usage_block(self._generation))
+        return usage_events(self._head, self._usage())
+
+    @property
+    def _offers_tools(self) -> bool:
+        return self._shape is not None and self._shape.tools is not None
+
+    def _choice(self, index: int) -> ChatChoice | None:
+        if self._shape is None:
+            return None
+        if index not in self._choices:
+            self._choices[index] = ChatChoice(self._shape, self._text.is_blank)
+        return self._choices[index]
+
+    def _whole_choice(self, answer: Answer) -> dict[str, Any]:
+        parts, calls = MessageParts(answer.text, entries=answer.entries), 0
+        if choice := self._choice(answer.index):
+            parts = MessageParts()
+            for delta, entries in choice.feed(answer.text, answer.entries, answer.token_ids, final=True):
+                parts.add(delta, entries)
+            calls = choice.calls
+        return {
+            "index": answer.index,
+            "message": parts.message(functions=self._functions),
+            "logprobs": chat_logprobs(parts.entries, self._text) if self._wants_logprobs else None,
+            "finish_reason": finish_reason(REASON[answer.finish], calls, functions=self._functions),
+            **token_fields(self._request, answer.index, answer.token_ids, first=True),
+        }
+
+    def _plain_event(self, piece: Piece) -> bytes:
+        """Content alone: the way of most tokens, so it is kept short."""
+        if not (piece.text or piece.entries or (self._request.return_token_ids and piece.token_ids)):
+            return b""
+        if piece.index or piece.entries or self._request.return_token_ids:
+            return self._choice_event(piece.index, {"content": piece.text}, piece.entries, piece.token_ids)
+        return self._before_text + encode(piece.text) + self._after_text
+
+    def _delta_events(self, choice: ChatChoice, piece: Piece) -> bytes:
+        told = choice.feed(piece.text, piece.entries, piece.token_ids, final=bool(piece.finish))
+        ids: Sequence[int] = piece.token_ids
+        if not told:
+            if not (self._request.return_token_ids and ids):
+                return b""
+            return self._choice_event(piece.index, {}, token_ids=ids)
+        out = b""
+        for delta, entries in told:
+            fields = delta_fields(delta, functions=self._functions)
+            out += self._choice_event(piece.index, fields, entries, ids)
+            ids = ()  # a piece's tokens are told once
+        return out
 
     def _choice_event(
         self,
@@ -85,3 +126,10 @@ class ChatReply:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": None}
         choice |= token_fields(self._request, index, token_ids, first=first)
         return event({**self._head, "choices": [choice]})
+
+    def _usage(self) -> dict[str, Any]:
+        usage = usage_block(self._generation)
+        if self._shape is not None and self._shape.reasoning is not None:
+            tokens = sum(choice.reasoning_tokens for choice in self._choices.values())
+            usage["completion_tokens_details"] = {"reasoning_tokens": tokens}
+        return usage

@@ -71,6 +71,12 @@ class ChatTemplate:
         )
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """Every name that the template reads, the variables of a request among them. Nothing of it runs."""
+        found = _environment().parse(self.source).find_all(nodes.Name)
+        return frozenset(one.name for one in found if one.ctx == "load")
+
+    @cached_property
     def _template(self) -> Template:
         return _environment().from_string(self.source)
 

@@ -6,7 +6,7 @@ from typing import Any
 from kindling_engine.server.errors import ApiError, invalid_value, unsupported_field
 from kindling_engine.server.fields import Fields, text_check
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAX_MESSAGES = 10_000
 
 
@@ -16,7 +16,8 @@ def messages_read(value: Any) -> list[dict[str, Any]]:
         raise invalid_value("messages", "messages must be a list of at least one message.")
     if len(value) > MAX_MESSAGES:
         raise invalid_value("messages", f"messages may hold at most {MAX_MESSAGES} messages.")
-    return [_message(one, f"messages[{index}]") for index, one in enumerate(value)]
+    messages = [_message(one, f"messages[{index}]") for index, one in enumerate(value)]
+    return _modern(messages)
 
 
 def _message(value: Any, path: str) -> dict[str, Any]:
@@ -29,20 +30,42 @@ def _message(value: Any, path: str) -> dict[str, Any]:
     message: dict[str, Any] = {"role": role}
     content = fields.take("content")
     calls = fields.take("tool_calls") if role == "assistant" else None
+    old_call = fields.take("function_call") if role == "assistant" else None
     if content is not None:
         message["content"] = _content(content, f"{path}.content")
-    elif not calls:
+    elif not (calls or old_call):
         raise ApiError(400, "missing_field", f"{path}.content is required.", param=f"{path}.content")
     if calls:
         message["tool_calls"] = _tool_calls(calls, f"{path}.tool_calls")
         message.setdefault("content", "")
-    for name in ("name", "tool_call_id", "reasoning_content"):
+    if old_call:
+        call = _tool_call({"function": old_call}, path, function_path=f"{path}.function_call")
+        message["function_call"] = call["function"]
+        message.setdefault("content", "")
+    for name in ("name", "tool_call_id", "reasoning_content", "reasoning"):
         text = fields.take(name)
         if text is not None:
             message[name] = text_check(text, f"{path}.{name}")
+    if "reasoning" in message:  # the name under which some servers tell it
+        message.setdefault("reasoning_content", message.pop("reasoning"))
     fields.present("refusal", "audio", "annotations")  # clients send an earlier reply back as it came
     fields.end()
     return message
+
+
+def _modern(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The older function_call and role function as a tool call and its result, which is what templates know."""
+    call_id = ""
+    for index, message in enumerate(messages):
+        function = message.pop("function_call", None)
+        if function is not None and "tool_calls" not in message:
+            # Nine letters and digits, for the templates that insist on it.
+            call_id = f"call{index:05d}"
+            message["tool_calls"] = [{"type": "function", "function": function, "id": call_id}]
+        if message["role"] == "function":
+            message["role"] = "tool"
+            message["tool_call_id"] = call_id or f"call{index:05d}"
+    return messages
 
 
 def _content(value: Any, path: str) -> str:
@@ -70,19 +93,20 @@ def _tool_calls(value: Any, path: str) -> list[dict[str, Any]]:
     return [_tool_call(one, f"{path}[{index}]") for index, one in enumerate(value)]
 
 
-def _tool_call(value: Any, path: str) -> dict[str, Any]:
+def _tool_call(value: Any, path: str, *, function_path: str = "") -> dict[str, Any]:
+    place = function_path or f"{path}.function"
     function = value.get("function") if isinstance(value, dict) else None
     if not isinstance(function, dict):
-        raise invalid_value(path, f"{path} must hold a function.")
-    name = text_check(function.get("name"), f"{path}.function.name", empty_ok=False)
-    given = text_check(function.get("arguments", "{}"), f"{path}.function.arguments")
+        raise invalid_value(function_path or path, f"{function_path or path} must hold a function.")
+    name = text_check(function.get("name"), f"{place}.name", empty_ok=False)
+    given = text_check(function.get("arguments", "{}"), f"{place}.arguments")
     try:
         # Templates print arguments as JSON; a string would be quoted once more.
         arguments = json.loads(given or "{}")
     except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
-        raise invalid_value(f"{path}.function.arguments", f"{path}.function.arguments must be a JSON object.")
+        raise invalid_value(f"{place}.arguments", f"{place}.arguments must be a JSON object.")
     call: dict[str, Any] = {"type": "function", "function": {"name": name, "arguments": arguments}}
     if isinstance(value.get("id"), str):
         call["id"] = text_check(value["id"], f"{path}.id")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from kindling_engine.server.chat_family import ChatFamilies, chat_families_find
 from kindling_engine.server.template_files import ChatTemplates, chat_templates_load
 
 # Longer texts are encoded in a thread, so that the event loop goes on streaming to the others.
@@ -28,6 +29,9 @@ class ModelText:
     def __init__(self, tokenizer: Tokenizer, templates: ChatTemplates | None) -> None:
         self.tokenizer = tokenizer
         self.templates = templates
+        self.chat: ChatFamilies | None = chat_families_find(templates, tokenizer) if templates else None
+        added = tokenizer.get_added_tokens_decoder().values()
+        self.control_tokens = frozenset(token.content for token in added if token.special)
         self._longest_token_chars = max((len(token) for token in tokenizer.get_vocab()), default=1)
         self._byte_level = "ByteLevel" in str(tokenizer.decoder)
 
@@ -38,6 +42,10 @@ class ModelText:
         if len(text) <= INLINE_CHARS:
             return self._encode(text, add_special_tokens)
         return await asyncio.to_thread(self._encode, text, add_special_tokens)
+
+    def is_blank(self, token_id: int) -> bool:
+        """Whether a token is nothing but white space."""
+        return self.token_text(token_id).isspace()
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones."""

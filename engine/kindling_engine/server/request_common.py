@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindling_engine.protocol.sampling import Constraint, Sampling, Thinking
+from kindling_engine.server.chat_output import ChatShape
 from kindling_engine.server.errors import ApiError, invalid_value
 from kindling_engine.server.json_body import json_object_parse
 from kindling_engine.server.model_text import ModelText, TextTooLongError
@@ -42,7 +43,8 @@ class GenerationRequest:
     """A checked request. ``logprobs`` −1 is none, else the number of alternatives.
 
     Each prompt gets ``best_of`` answers, of which the ``n`` likeliest are returned. ``scoring`` asks for the prompt's
-    own log-probabilities and no answer; ``show_special`` writes special tokens into the text.
+    own log-probabilities and no answer; ``show_special`` writes special tokens into the text. ``shape`` tells what
+    a chat's answer is made of, None for content alone.
     """
 
     chat: bool
@@ -62,6 +64,7 @@ class GenerationRequest:
     return_token_ids: bool = False
     include_stop: bool = False
     show_special: bool = False
+    shape: ChatShape | None = None
 
 
 async def body_object(raw: bytes) -> dict[str, Any]:

@@ -1,0 +1,134 @@
+"""Grammars that bind an answer, or the calls in it, to the tools that were offered (llguidance's Lark dialect)."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kindling_engine.constraints.base import ConstraintError
+from kindling_engine.constraints.schema import schema_prepare
+from kindling_engine.protocol.sampling import Constraint
+from kindling_engine.server.tools import hermes, mistral
+from kindling_engine.server.tools.family import HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, ToolFamily
+
+# As templates print JSON: one way to write it leaves a model nothing to dawdle with.
+_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_ANY_OBJECT: dict[str, Any] = {"type": "object"}
+_ANYTHING = "/(?s:.*)/"
+
+
+class AnswerFormatError(ValueError):
+    """The wanted format of answers cannot stand beside tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundTool:
+    """A tool's name and the JSON schema that its arguments are held to."""
+
+    name: str
+    parameters: dict[str, Any]
+
+
+def tool_grammar(
+    family: ToolFamily,
+    tools: Sequence[BoundTool],
+    *,
+    required: bool,
+    parallel: bool,
+    answer: Constraint | None = None,
+) -> Constraint:
+    """A constraint on the whole answer: calls when ``required``, else text (or the wanted ``answer``) or calls.
+
+    Raises ConstraintError for a schema that is not enforced, with the tool's number in front of the place, and
+    AnswerFormatError.
+    """
+    opening = _OPENINGS.get(family.name, "")
+    first = _mark(family, opening)
+    if required:
+        rules = ["start: LEAD calls", "LEAD: /\\n{0,2}/"]
+    elif answer is not None:
+        rules = [
+            "start: LEAD (calls | answer)",
+            "LEAD: /\\n{0,2}/",
+            f"answer: %json {_answer_schema(answer)}",
+        ]
+    elif not opening:
+        # Nothing marks a call but that the answer begins with it.
+        rules = ["start: TEXT | LEAD calls", "LEAD: /\\s{0,4}/", f"TEXT: {_ANYTHING} & ~/\\s*\\{{(?s:.*)/"]
+    else:
+        rules = [f"TEXT: {_ANYTHING} & ~/(?s:.*){re.escape(opening)}(?s:.*)/"]
+        if opening in family.mark_ids:
+            rules.append("start: TEXT calls?")
+        else:
+            # A mark of several tokens ends the text that it stands in.
+            first = "head"
+            rules += ["start: TEXT | calls", f"head[lazy]: /(?s:.*){re.escape(opening)}/"]
+    rules += _CALLS[family.name](family, first, parallel)
+    rules += [_call(family, tool, number) for number, tool in enumerate(tools)]
+    rules.append("call: " + " | ".join(f"call_{number}" for number in range(len(tools))))
+    return Constraint("lark", "\n".join(rules))
+
+
+def _hermes(family: ToolFamily, first: str, parallel: bool) -> list[str]:
+    closing = _mark(family, hermes.CLOSE)
+    more = f" (GAP {_mark(family, hermes.OPEN)} body)*" if parallel else ""
+    return [f"calls: {first} body{more}", f"body: GAP call GAP {closing}", "GAP: /\\n?/"]
+
+
+def _llama(family: ToolFamily, first: str, parallel: bool) -> list[str]:
+    return ["calls: call"]  # the family makes one at a time
+
+
+def _mistral(family: ToolFamily, first: str, parallel: bool) -> list[str]:
+    more = ' ("," " "? call)*' if parallel else ""
+    return [f'calls: {first} " "? "[" call{more} "]"']
+
+
+def _mistral_named(family: ToolFamily, first: str, parallel: bool) -> list[str]:
+    more = f" ({_mark(family, mistral.OPEN)} call)*" if parallel else ""
+    return [f"calls: {first} call{more}"]
+
+
+_OPENINGS = {HERMES: hermes.OPEN, MISTRAL: mistral.OPEN, MISTRAL_NAMED: mistral.OPEN}
+_CALLS = {HERMES: _hermes, LLAMA: _llama, MISTRAL: _mistral, MISTRAL_NAMED: _mistral_named}
+
+
+def _call(family: ToolFamily, tool: BoundTool, number: int) -> str:
+    arguments = f"%json {_schema(tool.parameters, number)}"
+    if family.name != MISTRAL_NAMED:
+        key = "parameters" if family.name == LLAMA else "arguments"
+        before = f'{{"name": {json.dumps(tool.name)}, "{key}": '
+        return f'call_{number}: {json.dumps(before)} arguments_{number} "}}"\narguments_{number}: {arguments}'
+    mark = _mark(family, mistral.ARGUMENTS_MARK)
+    return (
+        f"call_{number}: {json.dumps(tool.name)} {mark} arguments_{number}\narguments_{number}: {arguments}"
+    )
+
+
+def _mark(family: ToolFamily, mark: str) -> str:
+    number = family.mark_ids.get(mark)
+    return json.dumps(mark) if number is None else f"<[{number}]>"
+
+
+def _schema(schema: dict[str, Any], number: int) -> str:
+    try:
+        # Arguments are an object, whatever else the schema leaves open.
+        prepared = schema_prepare(json.dumps(schema))
+    except ConstraintError as error:
+        raise ConstraintError(error.code, f"tools[{number}].function.parameters: {error.message}") from None
+    if prepared.get("type") != "object":
+        prepared = {"allOf": [_ANY_OBJECT, prepared]}
+    return _written(prepared)
+
+
+def _answer_schema(answer: Constraint) -> str:
+    if answer.kind == "json_object":
+        return _written(_ANY_OBJECT)
+    if answer.kind == "json_schema":
+        return _written(schema_prepare(answer.text))
+    raise AnswerFormatError(answer.kind)
+
+
+def _written(schema: dict[str, Any]) -> str:
+    return json.dumps({**schema, "x-guidance": _STYLE}, ensure_ascii=False)
