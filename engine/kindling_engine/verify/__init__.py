@@ -1,0 +1,1 @@
+"""Compares a real checkpoint, as it is served here, with transformers."""

@@ -1,0 +1,47 @@
+"""What transformers makes of the same tokens: the logits of every position."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kindling_engine.models.errors import ModelError
+from kindling_engine.verify.ours import Answered
+
+
+@torch.inference_mode()
+def reference_logits(
+    folder: Path,
+    answered: list[Answered],
+    *,
+    architecture: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> list[Tensor]:
+    """Logits ``[prompt + answer, vocab]`` in fp32 of each prompt followed by our answer. Raises ModelError."""
+    import transformers
+
+    owner: Any = getattr(transformers, architecture, None)
+    if owner is None:
+        raise ModelError(
+            "unsupported_model", f"The installed transformers has no {architecture} to compare with."
+        )
+    say("transformers: loading")
+    model = owner.from_pretrained(
+        folder,
+        dtype=dtype,
+        attn_implementation="eager",
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    model = model.to(device).eval()
+    found = []
+    for index, one in enumerate(answered):
+        say(f"transformers: prompt {index + 1} of {len(answered)}")
+        tokens = torch.tensor([one.prompt + one.answer], device=device)
+        found.append(model(input_ids=tokens, use_cache=False).logits[0].float().cpu())
+    return found
