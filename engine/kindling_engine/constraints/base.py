@@ -1,5 +1,6 @@
 """The face that sampler and core see of a constraint, whatever stands behind it."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -41,3 +42,19 @@ class TokenConstraint(Protocol):
 def mask_words(vocab_size: int) -> int:
     """Length of a mask row."""
     return (vocab_size + 31) // 32
+
+
+def mask_make(vocab_size: int, *, without: Iterable[int] = ()) -> Mask:
+    """A row that allows every token but those."""
+    mask = np.zeros(mask_words(vocab_size), dtype=np.uint32)
+    mask[: vocab_size // 32] = 0xFFFFFFFF
+    if vocab_size % 32:
+        mask[-1] = (1 << (vocab_size % 32)) - 1
+    for token in without:
+        mask[token // 32] &= ~np.uint32(1 << (token % 32))
+    return mask.view(np.int32)
+
+
+def mask_add(mask: Mask, token: int) -> None:
+    """Allow one more token."""
+    mask.view(np.uint32)[token // 32] |= np.uint32(1 << (token % 32))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kindling_engine.core.adapters import AdapterDesk
+from kindling_engine.core.constraints import ConstraintDesk
 from kindling_engine.core.intake import IntakeError, request_make
 from kindling_engine.core.link import FrontLink
 from kindling_engine.core.replies import step_item
@@ -45,6 +46,7 @@ class EngineCore:
         self._scheduler = parts.scheduler
         self._send = send
         self._desk = AdapterDesk(parts, blobs=blobs, send=send, admit=self._admit)
+        self._constraints = ConstraintDesk(parts.grammars, parts.config, enter=self._enter)
         self._embeds = parts.config.task == "embed"
         self._embeddings = EmbeddingDesk(
             embeds=self._embeds, vocab_size=parts.config.vocab_size, send=send, admit=self._admit
@@ -99,7 +101,7 @@ class EngineCore:
         """Take messages in, run at most one step, and send what came of it."""
         for message in messages:
             self._handle(message, now_s)
-        for settled in self._desk.poll(now_s):
+        for settled in self._constraints.poll(now_s) + self._desk.poll(now_s):
             self._emit(settled)
         for outcome in self._scheduler.expire(now_s):
             self._emit(outcome)
@@ -130,12 +132,11 @@ class EngineCore:
             case Embed():
                 self._embeddings.submit(message, now_s)
             case SetGrant():
+                self._constraints.grant(message.id, message.tokens)
                 self._desk.grant(message.id, message.tokens)
                 self._scheduler.grant(message.id, message.tokens, now_s)
             case Cancel():
-                outcome = self._desk.cancel(message.id) or self._scheduler.cancel(message.id)
-                if outcome is not None:
-                    self._emit(outcome)
+                self._cancel(message.id)
             case LoadAdapter():
                 self._desk.load(message, now_s)
             case ListAdapters():
@@ -144,17 +145,25 @@ class EngineCore:
     def _submit(self, message: Submit, now_s: float) -> None:
         try:
             request = request_make(message, self._parts.config, now_s)
+            if self._embeds:
+                self._refuse(
+                    message, "not_a_generation_model", "This model makes embeddings; it generates no text."
+                )
+                return
+            outcome = self._constraints.submit(request, message, now_s)
         except IntakeError as error:
             self._refuse(message, "invalid_value", str(error))
             return
-        if self._embeds:
-            self._refuse(
-                message, "not_a_generation_model", "This model makes embeddings; it generates no text."
-            )
-            return
-        outcome = (
-            self._desk.submit(request, now_s) if request.adapter else self._scheduler.add(request, now_s)
-        )
+        if outcome is not None:
+            self._emit(outcome)
+
+    def _enter(self, request: Request, now_s: float) -> Outcome | None:
+        """Take in a request that has its constraint, if any: into the scheduler, or to wait for its adapter."""
+        return self._desk.submit(request, now_s) if request.adapter else self._scheduler.add(request, now_s)
+
+    def _cancel(self, request_id: str) -> None:
+        waiting = self._constraints.cancel(request_id) or self._desk.cancel(request_id)
+        outcome = waiting or self._scheduler.cancel(request_id)
         if outcome is not None:
             self._emit(outcome)
 
@@ -210,7 +219,7 @@ class EngineCore:
     def _current_stats(self) -> Stats:
         return Stats(
             active=self._scheduler.active,
-            waiting=self._scheduler.waiting + self._desk.pending,
+            waiting=self._scheduler.waiting + self._desk.pending + self._constraints.pending,
             free_blocks=self._parts.kv.pool.free_count,
         )
 

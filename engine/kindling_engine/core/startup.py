@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from kindling_engine.constraints.cache import GrammarCache
+from kindling_engine.constraints.grammar import GrammarCompiler
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.embeddings.adapters import adapter_refuse
 from kindling_engine.embeddings.runner import DecoderEmbeddingRunner, EncoderRunner
@@ -38,6 +40,7 @@ class Parts:
     scheduler: Scheduler
     runner: ModelRunner | EncoderRunner
     adapters: AdapterCache
+    grammars: GrammarCache
     kv: KvManager
     device: torch.device
     dtype: torch.dtype
@@ -98,7 +101,7 @@ def parts_build(
         max_length=scheduler.max_length,
         adapter_lookup=adapters.weights,
     )
-    return Parts(config, scheduler, runner, adapters, kv, device, dtype)
+    return Parts(config, scheduler, runner, adapters, _grammars(config, options, wake), kv, device, dtype)
 
 
 def _encoder_parts(model: Encoder, options: CoreOptions, wake: Callable[[], None]) -> Parts:
@@ -112,7 +115,14 @@ def _encoder_parts(model: Encoder, options: CoreOptions, wake: Callable[[], None
         whole=True,
     )
     adapters = AdapterCache(budget_bytes=options.lora_mib * _MIB, load=adapter_refuse, wake=wake)
-    return Parts(model.config, scheduler, EncoderRunner(model), adapters, kv, model.device, model.dtype)
+    grammars = _grammars(model.config, options, wake)
+    runner = EncoderRunner(model)
+    return Parts(model.config, scheduler, runner, adapters, grammars, kv, model.device, model.dtype)
+
+
+def _grammars(config: ModelConfig, options: CoreOptions, wake: Callable[[], None]) -> GrammarCache:
+    compiler = GrammarCompiler(options.model, vocab_size=config.vocab_size, eos_ids=config.eos_ids)
+    return GrammarCache(compiler, wake=wake)
 
 
 def _device(wish: str) -> torch.device:

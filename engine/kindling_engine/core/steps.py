@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from kindling_engine.core.constrained import constraint_advance, failed_draws_end
 from kindling_engine.sampling.sampler import Draw
 from kindling_engine.scheduler.plan import Outcome, ScheduledRow, StepPlan
 from kindling_engine.scheduler.scheduler import Scheduler
@@ -58,8 +59,10 @@ class StepLoop:
         self.failures = 0
         sampled = (row for row in plan.rows if row.samples)
         draw_of = {row.request.id: draw for row, draw in zip(sampled, draws, strict=True)}
+        for outcome in failed_draws_end(self.scheduler, draw_of):
+            self._emit(outcome, None)
         for outcome in self.scheduler.commit(plan, [draw.token for draw in draws], time.monotonic()):
-            self._emit(outcome, draw_of.get(outcome.request.id))
+            self._emit(constraint_advance(self.scheduler, outcome), draw_of.get(outcome.request.id))
 
     def _run_apart(self, plan: StepPlan) -> None:
         """Run the rows of a failed step one by one. What a row writes, it writes again, to the same places."""

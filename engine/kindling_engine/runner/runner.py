@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kindling_engine.constraints.base import TokenConstraint
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.models.base import Model
@@ -23,10 +24,11 @@ class RunnerPayload:
     """What the runner needs of a request beyond the scheduler's view; it hangs on ``Request.payload``.
 
     ``keep_logits`` makes the runner leave the logits of the first drawn token in ``first_logits``. The prompt's own
-    log-probabilities go into ``prompt_scores``, if there.
+    log-probabilities go into ``prompt_scores``, if there. ``constraint`` says which tokens may be drawn.
     """
 
     params: SamplingParams
+    constraint: TokenConstraint | None = None
     prompt_scores: PromptScores | None = None
     keep_logits: bool = False
     first_logits: Tensor | None = None
@@ -114,6 +116,7 @@ class ModelRunner:
             tokens=request.tokens,
             prompt_len=request.prompt_len,
             stop_ids=request.stop_ids,
+            constraint=_payload(request).constraint,
         )
 
     def _score_prompts(self, rows: tuple[ScheduledRow, ...], spans: dict[str, range], hidden: Tensor) -> None:

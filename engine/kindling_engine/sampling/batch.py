@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kindling_engine.constraints.base import TokenConstraint
 from kindling_engine.sampling.filters import Filters
 from kindling_engine.sampling.params import SamplingParams
 
@@ -20,6 +21,7 @@ class SampledRow:
     tokens: list[int]
     prompt_len: int
     stop_ids: frozenset[int]
+    constraint: TokenConstraint | None = None
 
     @property
     def made(self) -> int:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kindling_engine.constraints.base import ConstraintError
+from kindling_engine.constraints.masks import MaskTable
 from kindling_engine.sampling.batch import SampledRow, SamplingBatch
 from kindling_engine.sampling.filters import Candidates, candidates_select
 from kindling_engine.sampling.logprobs import Logprobs, table_make
@@ -14,26 +16,34 @@ from kindling_engine.sampling.penalties import TokenCounts
 
 __all__ = ["Draw", "Logprobs", "Sampler"]
 
+# Lower than any logit, and still finite: where a constraint leaves nothing but stop tokens, they are drawn.
+_HELD_BACK = -1e30
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One row's result; ``token`` is None when its logits were not finite."""
+    """One row's result; ``token`` is None when its logits were not finite.
+
+    ``error`` is set when the row's constraint could not be kept; the token means nothing then.
+    """
 
     token: int | None
     logprobs: Logprobs | None = None
+    error: ConstraintError | None = None
 
 
 class Sampler:
     """Draws a token for every row; the draw of one row never depends on the others.
 
-    Order: penalties, biases, stop tokens held back, temperature, top-k, top-p, min-p, typical-p, noise. A row that
-    is drawn in consecutive steps of an unchanged batch is taken to have one more token each time; any change of
-    the batch reads the rows anew.
+    Order: penalties, biases, stop tokens held back, constraints, temperature, top-k, top-p, min-p, typical-p, noise.
+    A row that is drawn in consecutive steps of an unchanged batch is taken to have one more token each time; any
+    change of the batch reads the rows anew.
     """
 
     def __init__(self, *, num_rows: int, vocab_size: int, device: torch.device) -> None:
         self._device = device
         self._counts = TokenCounts(num_rows=num_rows, vocab_size=vocab_size, device=device)
+        self._masks = MaskTable(vocab_size=vocab_size, device=device)
         self._token_ids = torch.arange(vocab_size, dtype=torch.int32, device=device).unsqueeze(0)
         self._key: tuple[str, ...] = ()
         self._batch: SamplingBatch | None = None
@@ -46,11 +56,15 @@ class Sampler:
     def draw(self, logits: Tensor, rows: Sequence[SampledRow]) -> list[Draw]:
         """Tokens for ``logits [m, vocab]`` (fp32, overwritten), one per row."""
         batch = self._batch_for(rows)
+        mask = self._masks.fill([row.constraint for row in rows])
         # A NaN or an infinite logit surfaces in the row's maximum.
         peaks, best = logits.max(dim=-1)
         table = table_make(logits, batch.reported_index)
         if batch.changes_logits:
             logits = self._changed(logits, batch)
+        if mask is not None:
+            mask.apply(logits)
+        if batch.changes_logits or mask is not None:
             best = logits.argmax(dim=-1)
         tokens = best if batch.all_greedy else self._randomised(logits, batch, best)
         if batch.penalised is not None:
@@ -64,6 +78,8 @@ class Sampler:
             reports = table.report(tokens.index_select(0, batch.reported_index), batch.report_counts)
             for index, report in zip(batch.reported, reports, strict=True):
                 draws[index] = Draw(draws[index].token, report)
+        for index, error in () if mask is None else mask.errors.items():
+            draws[index] = Draw(draws[index].token, error=error)
         return draws
 
     def _batch_for(self, rows: Sequence[SampledRow]) -> SamplingBatch:
@@ -89,7 +105,7 @@ class Sampler:
             logits.index_put_(batch.bias_index, batch.bias, accumulate=True)
         if batch.held_until.numel():
             early = batch.made[batch.held_index[0]] < batch.held_until
-            logits[batch.held_index] = logits[batch.held_index].masked_fill(early, float("-inf"))
+            logits[batch.held_index] = logits[batch.held_index].masked_fill(early, _HELD_BACK)
         return logits
 
     def _randomised(self, logits: Tensor, batch: SamplingBatch, best: Tensor) -> Tensor:

@@ -1,0 +1,118 @@
+"""Grammars over tokens, by llguidance: compiled once per text, followed by each request on its own."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kindling_engine.constraints.base import ConstraintError, Mask, mask_make, mask_words
+from kindling_engine.constraints.grammar_text import grammar_text, limits, matcher
+from kindling_engine.constraints.tokenizer import grammar_tokenizer_load
+
+DEAD_END = "constraint_dead_end"
+# Observed sizes of compiled grammars lie around it, whatever their text.
+_BASE_BYTES = 100_000
+_BYTES_PER_CHAR = 100
+
+
+class GrammarCompiler:
+    """Compiles for one model; may be called from any thread. The tokenizer is read on first use."""
+
+    def __init__(self, folder: Path, *, vocab_size: int, eos_ids: Sequence[int]) -> None:
+        self._folder = folder
+        self._vocab_size = vocab_size
+        self._eos_ids = tuple(eos_ids)
+        self._tokenizer: Any = None
+        self._lock = threading.Lock()
+
+    def compile(self, kind: str, text: str) -> "CompiledGrammar":
+        """Raises ConstraintError: ``invalid_schema``, ``unsupported_schema`` or ``constraint_unavailable``."""
+        built = grammar_text(kind, text)
+        with self._lock:
+            if self._tokenizer is None:
+                self._tokenizer = grammar_tokenizer_load(
+                    self._folder, vocab_size=self._vocab_size, eos_ids=self._eos_ids
+                )
+        return CompiledGrammar(
+            built, self._tokenizer, vocab_size=self._vocab_size, eos_ids=self._eos_ids, text_chars=len(text)
+        )
+
+
+class CompiledGrammar:
+    """A grammar for one vocabulary. ``size_bytes`` is an estimate."""
+
+    def __init__(
+        self, built: str, tokenizer: Any, *, vocab_size: int, eos_ids: Sequence[int], text_chars: int = 0
+    ) -> None:
+        self._matcher = matcher()(tokenizer, built, log_level=0, limits=limits())
+        if self._matcher.is_error():
+            raise ConstraintError("invalid_schema", f"The grammar is not valid: {_first_line(self._matcher)}")
+        self._vocab_size = vocab_size
+        self._words = mask_words(int(tokenizer.vocab_size))
+        self._eos_ids = frozenset(eos_ids)
+        self.size_bytes = _BASE_BYTES + _BYTES_PER_CHAR * text_chars
+        # Builds what the first mask needs here rather than in a step, and finds a grammar that cannot begin.
+        self.start().fill(np.zeros(mask_words(vocab_size), dtype=np.int32))
+
+    def start(self, *, ends: bool = True) -> "GrammarConstraint":
+        """A fresh text of this grammar. Without ``ends`` no end token is offered while anything else is."""
+        return GrammarConstraint(
+            self._matcher.deep_copy(),
+            vocab_size=self._vocab_size,
+            words=self._words,
+            eos_ids=self._eos_ids,
+            ends=ends,
+        )
+
+
+class GrammarConstraint:
+    """One request's way through a grammar."""
+
+    def __init__(
+        self, matcher: Any, *, vocab_size: int, words: int, eos_ids: frozenset[int], ends: bool
+    ) -> None:
+        """``words`` is the length of a mask in the library, which may know more tokens than the model."""
+        self._matcher = matcher
+        self._words = words
+        self._eos_ids = eos_ids
+        self._known = mask_make(vocab_size)
+        self._wanted = self._known if ends else mask_make(vocab_size, without=eos_ids)
+        self._finished = False
+
+    @property
+    def finished(self) -> bool:
+        return self._finished
+
+    def fill(self, mask: Mask) -> bool:
+        """See TokenConstraint; always restricts."""
+        raw = mask if self._words == mask.size else np.zeros(self._words, dtype=np.int32)
+        self._matcher.unsafe_compute_mask_ptr(raw.ctypes.data, raw.nbytes)
+        if self._matcher.is_error():
+            raise ConstraintError(DEAD_END, f"The grammar cannot go on: {_first_line(self._matcher)}")
+        found = raw[: mask.size] & self._wanted
+        if not found.any():
+            # Nothing but an end is left, wanted or not.
+            found = raw[: mask.size] & self._known
+            if not found.any():
+                raise ConstraintError(
+                    DEAD_END, "No token of this model can continue the text as the grammar asks."
+                )
+        mask[:] = found
+        return True
+
+    def accept(self, token: int) -> None:
+        """See TokenConstraint."""
+        if self._finished:
+            return
+        if not self._matcher.consume_token(token):
+            raise ConstraintError(
+                DEAD_END, f"The grammar does not allow the token drawn: {_first_line(self._matcher)}"
+            )
+        self._finished = token in self._eos_ids or self._matcher.is_stopped()
+
+
+def _first_line(matcher: Any) -> str:
+    lines = str(matcher.get_error()).strip().splitlines()
+    return lines[0][:300] if lines else str(matcher.stop_reason())
