@@ -17,12 +17,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kindling_engine.core.intake import IntakeError, request_make
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
 from kindling_engine.core.steps import StepLoop
+from kindling_engine.embeddings.ticket import ticket_of
+from kindling_engine.embeddings.vectors import unit_rows
 from kindling_engine.offline.adapter import AdapterPin
 from kindling_engine.offline.answer import OpenAnswer
+from kindling_engine.offline.embedding import texts_embed, texts_encode
 from kindling_engine.offline.params import Completion, LocalSubmission, SamplingParams, Timing
 from kindling_engine.offline.progress import Progress
 from kindling_engine.sampling.sampler import Draw
@@ -100,6 +106,8 @@ class LLM:
         others. A progress bar appears for long lists on a terminal, or as ``progress`` says. Raises ValueError for
         parameters out of range and AdapterError when the adapter cannot be loaded.
         """
+        if self._parts.config.task == "embed":
+            raise ValueError("This model makes embeddings; use embed.")
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else list(params)
         if len(each) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts came with {len(each)} sampling parameters.")
@@ -138,6 +146,37 @@ class LLM:
             raise ValueError(error.message) from None
         ids = self._tokenize(texts, add_special_tokens=False)
         return self.generate(ids, params, adapter=adapter, progress=progress)
+
+    def embed(
+        self, texts: Sequence[Prompt], *, dimensions: int | None = None, truncate: bool = False
+    ) -> NDArray[np.float32]:
+        """Vectors ``[texts, dimensions]`` of unit length, of texts or their token ids.
+
+        ``dimensions`` keeps the first of each vector's values, all by default; ``truncate`` shortens a text that is
+        too long for the model instead of refusing it. Raises ValueError for a text that fails, and when the model
+        does not embed.
+        """
+        config = self._parts.config
+        if config.task != "embed":
+            raise ValueError("This model generates text; it makes no embeddings.")
+        if dimensions is not None and not 1 <= dimensions <= config.hidden_size:
+            raise ValueError(f"dimensions must be from 1 to {config.hidden_size}.")
+        if not texts:
+            return np.zeros((0, dimensions or config.hidden_size), dtype=np.float32)
+        limit = self.context_length
+        words = [text for text in texts if isinstance(text, str)]
+        encoded = iter(
+            texts_encode(self._folder, self._model_text(), words, context_length=limit, truncate=truncate)
+            if words
+            else ()
+        )
+        cut = limit if truncate else None
+        ids = [next(encoded) if isinstance(text, str) else list(text)[:cut] for text in texts]
+        self.timing = Timing()
+        self._made += 1
+        name = f"offline/{self._made}"
+        found = texts_embed(ids, scheduler=self._parts.scheduler, step=self._step, name=name)
+        return unit_rows(found, dimensions or config.hidden_size)
 
     def _answer(self, index: int, ids: list[int], params: SamplingParams, adapter: str) -> OpenAnswer:
         decoder = self._model_text().tokenizer if self._has_text else None
@@ -201,6 +240,9 @@ class LLM:
             timing.decode_tokens += timing.output_tokens - made
 
     def _take(self, outcome: Outcome, draw: Draw | None) -> None:
+        if outcome.request.embeds:
+            ticket_of(outcome.request).tell(outcome)
+            return
         answer = self._open.get(outcome.request.id)
         if answer is None:
             return

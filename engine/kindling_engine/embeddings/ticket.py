@@ -19,6 +19,11 @@ class EmbedTicket(RequestTicket):
     params: SamplingParams = field(default_factory=SamplingParams)
     vector: NDArray[np.float32] | None = None
 
+    def tell(self, outcome: Outcome) -> None:
+        """Pass an outcome to whom the text belongs."""
+        if self.on_outcome is not None:
+            self.on_outcome(outcome)
+
 
 def embed_request(
     request_id: str,

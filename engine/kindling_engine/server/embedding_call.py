@@ -44,6 +44,7 @@ class EmbeddingCall:
                     salt=headers.salt,
                     tenant=headers.tenant,
                     priority=headers.priority,
+                    weight=headers.weight,
                 )
                 for text_id, ids in zip(self._ids, inputs, strict=True)
             ],
