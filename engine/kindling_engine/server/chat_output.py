@@ -28,7 +28,8 @@ class ChatOutput:
     def __init__(self, shape: ChatShape) -> None:
         self._splitter = ReasoningSplitter(shape.reasoning, opened=shape.opened) if shape.reasoning else None
         self._parser: ToolParser | None = shape.tools.parser(shape.names) if shape.tools else None
-        self._shift = 0  # characters in front of those that the parser has been given
+        self._made = 0
+        self._shift: int | None = None  # characters in front of those that the parser has been given
 
     @property
     def calls(self) -> int:
@@ -37,28 +38,29 @@ class ChatOutput:
 
     def feed(self, text: str, *, final: bool = False) -> list[Delta]:
         """Take the next piece in; ``final`` says that no more follows."""
-        deltas: list[Delta] = [Content(text)] if text else []
-        if self._splitter:
-            deltas = self._splitter.feed(text, final=final)
+        deltas = self._split(text, final=final)
         if self._parser is None:
-            if self._splitter is None and deltas:
-                deltas = [Content(text, self._shift)]
-                self._shift += len(text)
             return deltas
         out: list[Delta] = []
         for delta in deltas:
-            if isinstance(delta, Content):
-                if self._splitter and not self._shift:
-                    self._shift = delta.start
-                out += self._parser.feed(delta.text)
-            else:
+            if not isinstance(delta, Content):
                 out.append(delta)
+                continue
+            # What the parser gets begins behind the reasoning and has no gaps.
+            self._shift = delta.start if self._shift is None else self._shift
+            out += self._parser.feed(delta.text)
         if final:
             out += self._parser.feed("", final=True)
         return deltas_join(self._shifted(delta) for delta in out)
 
+    def _split(self, text: str, *, final: bool) -> list[Delta]:
+        if self._splitter:
+            return self._splitter.feed(text, final=final)
+        start, self._made = self._made, self._made + len(text)
+        return [Content(text, start)] if text else []
+
     def _shifted(self, delta: Delta) -> Delta:
-        return Content(delta.text, delta.start + self._shift) if isinstance(delta, Content) else delta
+        return Content(delta.text, delta.start + (self._shift or 0)) if isinstance(delta, Content) else delta
 
 
 class ReasoningSplitter:
