@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+import torch
 
 from kindling_engine.starter import ADAPTER_PATHS
 from kindling_reference import Reference
@@ -28,6 +29,16 @@ def tenant(stack: Stack) -> Iterator[Tenant]:
 @pytest.fixture(scope="module")
 def client(stack: Stack, tenant: Tenant) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{stack.url}/v1", api_key=tenant.key, max_retries=0)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return Reference()
+
+
+def log_softmax(reference: Reference, ids: list[int]) -> torch.Tensor:
+    with torch.inference_mode(), reference.model.disable_adapter():
+        return reference.model(torch.tensor([ids])).logits[0].log_softmax(-1)
 
 
 def test_models_lists_the_base_and_the_tenants_own_adapters(client: openai.OpenAI, tenant: Tenant):
@@ -98,6 +109,81 @@ def test_a_seed_fixes_the_answer(client: openai.OpenAI):
     assert once() == once()
 
 
+def test_several_answers_at_once_and_in_one_stream(client: openai.OpenAI):
+    ask = {"model": BASE, "messages": [{"role": "user", "content": "Tell me a story."}], "temperature": 1}
+    whole = client.chat.completions.create(**ask, n=3, seed=7, max_tokens=16)
+    single = client.chat.completions.create(**ask, seed=7, max_tokens=16)
+    assert [choice.index for choice in whole.choices] == [0, 1, 2]
+    assert whole.choices[0].message.content == single.choices[0].message.content
+    assert len({choice.message.content for choice in whole.choices}) > 1
+    assert whole.usage and single.usage
+    assert whole.usage.prompt_tokens == single.usage.prompt_tokens
+    texts = ["", "", ""]
+    for chunk in client.chat.completions.create(**ask, n=3, seed=7, max_tokens=16, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert texts == [choice.message.content for choice in whole.choices]
+
+
+def test_chat_logprobs_equal_the_references(client: openai.OpenAI, reference: Reference):
+    messages = [{"role": "user", "content": "Tell me a story about a fox."}]
+    reply = client.chat.completions.create(
+        model=BASE, messages=messages, max_tokens=8, temperature=0, logprobs=True, top_logprobs=3
+    )
+    prompt = reference.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+    content = reply.choices[0].logprobs.content
+    assert b"".join(bytes(one.bytes) for one in content).decode() == reply.choices[0].message.content
+    made = reference.tokenizer(reply.choices[0].message.content, add_special_tokens=False)["input_ids"]
+    expected = log_softmax(reference, prompt["input_ids"] + made)
+    for place, one in enumerate(content):
+        best = expected[len(prompt["input_ids"]) + place - 1].topk(3).values.tolist()
+        assert [top.logprob for top in one.top_logprobs] == pytest.approx(best, abs=2e-3)
+        assert one.logprob == pytest.approx(best[0], abs=2e-3)
+
+
+def test_several_prompts_in_one_completion(client: openai.OpenAI):
+    prompts = ["Once upon a time", "The sea is", "Once upon a time"]
+    reply = client.completions.create(model=BASE, prompt=prompts, max_tokens=8, temperature=0)
+    singles = [
+        client.completions.create(model=BASE, prompt=prompt, max_tokens=8, temperature=0)
+        for prompt in prompts
+    ]
+    assert [choice.text for choice in reply.choices] == [single.choices[0].text for single in singles]
+    assert [choice.index for choice in reply.choices] == [0, 1, 2]
+    assert reply.usage
+    assert reply.usage.prompt_tokens == sum(
+        single.usage.prompt_tokens for single in singles[:2] if single.usage
+    )
+
+
+def test_a_text_is_scored_by_its_echo(client: openai.OpenAI, reference: Reference):
+    text = "Once upon a time a fox said hello."
+    reply = client.completions.create(model=BASE, prompt=text, max_tokens=0, echo=True, logprobs=1)
+    (choice,) = reply.choices
+    assert choice.text == text
+    ids = reference.tokenizer(text)["input_ids"]
+    expected = log_softmax(reference, ids)
+    chosen = [float(expected[place, token]) for place, token in enumerate(ids[1:])]
+    assert choice.logprobs
+    assert choice.logprobs.token_logprobs[0] is None
+    assert choice.logprobs.token_logprobs[1:] == pytest.approx(chosen, abs=2e-3)
+    assert "".join(choice.logprobs.tokens) == text
+    assert reply.usage
+    assert reply.usage.completion_tokens == 0
+
+
+def test_the_best_of_several_is_returned(client: openai.OpenAI):
+    ask = {"model": BASE, "prompt": "Once upon a time", "temperature": 1.2, "seed": 3, "max_tokens": 8}
+    every = client.completions.create(**ask, n=4, logprobs=0)
+    best = client.completions.create(**ask, best_of=4)
+    means = [sum(one.logprobs.token_logprobs) / len(one.logprobs.token_logprobs) for one in every.choices]
+    assert best.choices[0].text in {
+        one.text for one, mean in zip(every.choices, means, strict=True) if mean >= max(means) - 0.2
+    }
+    assert best.usage and every.usage
+    assert best.usage.completion_tokens == every.usage.completion_tokens
+
+
 def test_a_stop_string_ends_the_text_before_it(client: openai.OpenAI):
     ask = {"model": BASE, "messages": [{"role": "user", "content": "Tell me a story about a fox."}]}
     full = (
@@ -126,7 +212,7 @@ def test_the_organisations_own_endpoint(stack: Stack, tenant: Tenant):
         ({"temperature": 9}, "invalid_value"),
         ({"max_tokens": 5, "max_completion_tokens": 5}, "invalid_value"),
         ({"messages": []}, "invalid_value"),
-        ({"n": 3}, "unsupported_field"),
+        ({"n": 17}, "invalid_value"),
         ({"extra_body": {"no_such_field": 1}}, "unsupported_field"),
         ({"messages": [{"role": "user", "content": "word " * 9000}]}, "context_length_exceeded"),
     ],
@@ -155,7 +241,9 @@ def test_an_unknown_or_foreign_model_is_404(stack: Stack, client: openai.OpenAI,
         assert refused.value.code == "model_not_found"
 
 
-async def test_base_and_two_adapters_in_one_batch_equal_peft(stack: Stack, tenant: Tenant):
+async def test_base_and_two_adapters_in_one_batch_equal_peft(
+    stack: Stack, tenant: Tenant, reference: Reference
+):
     """Nine answers made at the same time; each agrees with transformers and PEFT wherever the reference's
     two best tokens are further apart than the tolerance of fp32."""
     prompts = ["I want a refund for my order", "Tell me a story about a fox.", "Hello!"]
@@ -172,7 +260,6 @@ async def test_base_and_two_adapters_in_one_batch_equal_peft(stack: Stack, tenan
         return reply.choices[0].message.content or ""
 
     answers = await asyncio.gather(*(ask(*case) for case in cases))
-    reference = Reference()
     for (adapter, prompt), answer in zip(cases, answers, strict=True):
         expected, certain = reference.greedy(adapter, prompt, max_tokens=24)
         assert answer[: len(certain)] == certain, (adapter, prompt, answer, expected)
