@@ -26,6 +26,7 @@ def _row(
         params=params,
         tokens=[*prompt, *output],
         prompt_len=len(prompt),
+        made=len(output),
         stop_ids=frozenset(stop_ids),
     )
 

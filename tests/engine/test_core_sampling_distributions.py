@@ -68,7 +68,7 @@ def p_value(counts: Tensor, expected: Tensor) -> float:
 
 def draws(logits: Tensor, params: list[SamplingParams]) -> Tensor:
     sampler = Sampler(num_rows=len(params), vocab_size=len(logits), device=CPU)
-    rows = [SampledRow(i, f"r{i}", one, [1], 1, frozenset()) for i, one in enumerate(params)]
+    rows = [SampledRow(i, f"r{i}", one, [1], 1, 0, frozenset()) for i, one in enumerate(params)]
     drawn = sampler.draw(logits.expand(len(params), -1).clone(), rows)
     return torch.tensor([draw.token for draw in drawn])
 
@@ -120,7 +120,7 @@ def test_draws_at_consecutive_positions_are_independent():
     """One seed, many positions: pairs of neighbours follow the product of the marginals."""
     logits = torch.tensor([0.4, 0.3, 0.2, 0.1]).log()
     sampler = Sampler(num_rows=1, vocab_size=4, device=CPU)
-    row = SampledRow(0, "r", SamplingParams(seed=5), [1], 1, frozenset())
+    row = SampledRow(0, "r", SamplingParams(seed=5), [1], 1, 0, frozenset())
     tokens = torch.tensor([sampler.draw(logits[None].clone(), [row])[0].token for _ in range(4000)])
     pairs = torch.bincount(tokens[:-1] * 4 + tokens[1:], minlength=16)
     marginal = torch.tensor([0.4, 0.3, 0.2, 0.1])

@@ -43,7 +43,7 @@ class Tale:
         return len(self.tokens) - 3
 
     def row(self, number: int) -> SampledRow:
-        return SampledRow(number, self.name, KINDS[self.kind], self.tokens, 3, frozenset({7, 11}))
+        return SampledRow(number, self.name, KINDS[self.kind], self.tokens, 3, self.made, frozenset({7, 11}))
 
 
 def step(sampler: Sampler, tales: list[tuple[int, Tale]]) -> None:

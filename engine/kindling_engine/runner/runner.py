@@ -73,7 +73,7 @@ class ModelRunner:
             return []
         logits = self._model.logits(hidden[: len(sampling)])
         self._keep_logits(sampling, logits)
-        draws = self._sampler.draw(logits, [self._sampled(row.request) for row in sampling])
+        draws = self._sampler.draw(logits, [self._sampled(row) for row in sampling])
         if ordered is plan.rows:
             return draws
         drawn = {row.request.id: draw for row, draw in zip(sampling, draws, strict=True)}
@@ -108,13 +108,15 @@ class ModelRunner:
         if plan.scrub:
             self._storage.scrub(plan.scrub)
 
-    def _sampled(self, request: Request) -> SampledRow:
+    def _sampled(self, scheduled: ScheduledRow) -> SampledRow:
+        request = scheduled.request
         return SampledRow(
             row=self._rows.row_for(request),
             request_id=request.id,
             params=_payload(request).params,
             tokens=request.tokens,
             prompt_len=request.prompt_len,
+            made=scheduled.start + scheduled.count - request.prompt_len,
             stop_ids=request.stop_ids,
             constraint=_payload(request).constraint,
         )

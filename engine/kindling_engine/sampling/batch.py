@@ -13,19 +13,20 @@ from kindling_engine.sampling.params import SamplingParams
 
 @dataclass(frozen=True, slots=True)
 class SampledRow:
-    """One row to draw for: its persistent row number and its request's parameters and tokens."""
+    """One row to draw for: its persistent row number and its request's parameters and tokens.
+
+    ``made`` is the number of tokens made before the one to draw; ``tokens`` may lack the last of them while the step
+    that draws it is under way.
+    """
 
     row: int
     request_id: str
     params: SamplingParams
     tokens: list[int]
     prompt_len: int
+    made: int
     stop_ids: frozenset[int]
     constraint: TokenConstraint | None = None
-
-    @property
-    def made(self) -> int:
-        return len(self.tokens) - self.prompt_len
 
 
 class SamplingBatch:
