@@ -44,8 +44,8 @@ class ReasoningAsk:
 def reasoning_fields_read(fields: Fields) -> ReasoningAsk:
     """Read reasoning_effort, thinking and reasoning_history. Errors: `invalid_value`, `unsupported_field`."""
     effort, thinking = fields.take("reasoning_effort"), fields.object("thinking")
-    history = fields.take("reasoning_history") or ""
-    if history not in ("", *HISTORIES):
+    history = "" if (given := fields.take("reasoning_history")) is None else given
+    if given is not None and not (isinstance(given, str) and given in HISTORIES):
         raise invalid_value("reasoning_history", f"reasoning_history must be one of {', '.join(HISTORIES)}.")
     if effort is not None and thinking is not None:
         raise invalid_value("thinking", "Give either reasoning_effort or thinking, not both.")
