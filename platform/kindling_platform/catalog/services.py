@@ -12,13 +12,11 @@ from kindling_billing.services import price_publish
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.audit.services import audit_record
 from kindling_platform.catalog.folder import model_folder_read
-from kindling_platform.catalog.hub import snapshot_fetch
+from kindling_platform.catalog.hub import model_target, snapshot_fetch
 from kindling_platform.catalog.models import Model
 from kindling_platform.common.actors import SYSTEM, Actor
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.slugs import name_checked
-
-REPO_ID = re.compile(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)?")
 
 
 @transaction.atomic
@@ -80,17 +78,17 @@ def model_import(
     return model
 
 
-def hub_download(*, repo_id: str) -> Path:
-    """Fetch a model from the Hugging Face Hub into HOME/models; gives its folder. Files that are there are kept.
+def hub_download(*, repo_id: str, revision: str = "") -> Path:
+    """Fetch a model from the Hugging Face Hub into HOME/models; gives its folder.
+
+    A folder that is whole is taken as it is, unless another `revision` is asked for.
 
     Raises:
-        KindlingError: `hub_not_found`, `hub_gated`, `hub_unreachable`.
+        KindlingError: `hub_not_found`, `hub_forbidden`, `hub_offline`, `disk_full`, `model_folder_invalid`.
     """
-    if not REPO_ID.fullmatch(repo_id):
-        raise KindlingError("hub_not_found", f"{repo_id[:100]!r} is not the id of a model on the hub.", 404)
-    return snapshot_fetch(
-        repo_id=repo_id, target=settings.KINDLING_ENV.home / "models" / repo_id.replace("/", "--")
-    )
+    target = model_target(settings.KINDLING_ENV.home / "models", repo_id)
+    snapshot_fetch(repo_id=repo_id, target=target, revision=revision)
+    return target
 
 
 def model_import_hub(
