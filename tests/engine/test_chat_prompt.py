@@ -124,7 +124,8 @@ async def test_variables_reach_the_template_and_unknown_ones_are_told(bench: Ben
     "given",
     [
         5, [1], {"messages": []}, {"tools": []}, {"documents": []}, {"add_generation_prompt": False},
-        {"bos_token": "x"},        {"chat_template": "x"}, {"tool_choice": "x"}, {"a b": 1}, {"": 1}, {"x" * 65: 1}, {"x": "y" * 17_000},
+        {"bos_token": "x"},        {"chat_template": "x"},
+        {"tool_choice": "x"}, {"a b": 1}, {"": 1}, {"x" * 65: 1}, {"x": "y" * 17_000},
         {"x": "\ud800"}, {f"x{n}": n for n in range(65)},
     ],
     ids=range(15),
