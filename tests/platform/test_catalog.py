@@ -175,3 +175,23 @@ def test_a_hub_that_cannot_be_reached_is_said_so(monkeypatch: pytest.MonkeyPatch
     # A port of this machine where nobody listens: no network is needed for there to be none.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert refusal(lambda: hub_download(repo_id="someone/something")) == "hub_offline"
+
+
+def test_older_names_of_the_sizes_are_understood(folder: Path):
+    config = {
+        "architectures": ["GPT2LMHeadModel"], "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 512,
+        "n_inner": None, "vocab_size": 320,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    facts = model_folder_read(folder)
+    assert (facts.context_length, facts.vocab_size) == (512, 320)
+    assert facts.shapes == {
+        "hidden_size": 64, "intermediate_size": 256, "num_layers": 3, "heads": 4, "kv_heads": 4, "head_dim": 16,
+    }  # fmt: skip
+
+
+def test_sizes_of_the_text_part_are_found(folder: Path):
+    config = json.loads((folder / "config.json").read_text())
+    nested = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": config}
+    (folder / "config.json").write_text(json.dumps(nested))
+    assert model_folder_read(folder).shapes == model_folder_read(SPARK_PATH).shapes

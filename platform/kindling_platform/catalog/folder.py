@@ -20,6 +20,14 @@ from kindling_platform.common.errors import KindlingError
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_SIZE = 2**31 - 1
 HASHED_WHOLE_BYTES = 64 * 1024 * 1024
+# Older families use other names for the same sizes.
+OTHER_NAMES = {
+    "hidden_size": ("n_embd", "d_model"),
+    "num_hidden_layers": ("n_layer", "num_layers", "n_layers"),
+    "num_attention_heads": ("n_head", "num_heads", "n_heads"),
+    "intermediate_size": ("n_inner", "ffn_dim", "ffn_hidden_size", "d_ff"),
+    "max_position_embeddings": ("n_positions", "max_seq_len", "n_ctx"),
+}
 CARD_LICENCE = re.compile(r"^license:\s*([\w.\-+ ]{1,80})\s*$", re.MULTILINE)
 
 
@@ -60,7 +68,7 @@ def model_folder_read(path: Path) -> ModelFolder:
         parameters=sum(_parameters(file) for file in weights),
         shapes={
             "hidden_size": hidden,
-            "intermediate_size": _size(config, "intermediate_size"),
+            "intermediate_size": _size(config, "intermediate_size", 4 * hidden),
             "num_layers": _size(config, "num_hidden_layers"),
             "heads": heads,
             "kv_heads": _size(config, "num_key_value_heads", heads),
@@ -86,7 +94,10 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _size(config: dict[str, Any], name: str, default: int | None = None) -> int:
-    value = config.get(name)
+    text = config.get("text_config")
+    places = [config, text] if isinstance(text, dict) else [config]
+    found = (place.get(known) for place in places for known in (name, *OTHER_NAMES.get(name, ())))
+    value = next((one for one in found if one is not None), None)
     if value is None and default is not None:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIZE:

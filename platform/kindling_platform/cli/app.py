@@ -4,7 +4,10 @@ import typer
 
 from kindling_platform.cli import adapters, chat, keys, login, models, usage
 
-EPILOG = "Also: up, down, doctor, reset-operator (this machine's stack), bench <name> (figures)."
+EPILOG = (
+    "Also: up, down, doctor, reset-operator, models import <hub id or folder> (this machine's stack), "
+    "verify <folder> (a checkpoint against transformers), bench <name> (figures)."
+)
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG,

@@ -1,4 +1,4 @@
-"""Commands that run elsewhere: the embedded start and the engine's benches, as processes of their own.
+"""Commands that run elsewhere: the embedded start and the engine's benches and checks, as processes of their own.
 
 The command replaces this process, so signals and the exit status are theirs.
 """
@@ -18,6 +18,10 @@ def forward_argv(arguments: list[str]) -> list[str] | None:
         return [sys.executable, "-m", "kindling_platform.embedded", command, *rest]
     if command == "bench" and rest[:1] == ["upload"]:
         return [sys.executable, "-m", "kindling_platform.embedded", "bench-upload", *rest[1:]]
+    if command == "models" and rest[:1] == ["import"]:
+        return [sys.executable, "-m", "kindling_platform.embedded", "models-import", *rest[1:]]
+    if command == "verify":
+        return [sys.executable, "-m", "kindling_engine", "verify", *rest]
     if command == "bench":
         return [sys.executable, "-m", "kindling_engine", "bench", *rest]
     return None

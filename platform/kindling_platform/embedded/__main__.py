@@ -81,6 +81,34 @@ def reset_operator() -> None:
     print(f"Operator  {email}\nPassword  {password}")
 
 
+@app.command("models-import")
+def models_import(
+    model: Annotated[
+        str, typer.Argument(help="A hub id, such as HuggingFaceTB/SmolLM2-135M-Instruct, or a folder.")
+    ],
+    name: Annotated[
+        str, typer.Option(help="Its name in the catalog; default: the last part of the id.")
+    ] = "",
+    revision: Annotated[str, typer.Option(help="A commit, branch or tag; default: main, once.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a model from the hub, or take a folder, and enter it into this machine's catalog."""
+    from kindling_platform.embedded.model_import import imported_json, model_bring
+
+    made = model_bring(Home.from_environ(), model, name=name, revision=revision)
+    if as_json:
+        print(imported_json(made))
+        return
+    print(f"{made.architecture}, {made.parameters:,} parameters, in {made.folder}")
+    if made.commit:
+        print(f"Commit {made.commit}")
+    print(
+        f"{made.ref} is in the catalog: deploy it in the console."
+        if made.ref
+        else f"Start with it: ./kindling up --model {model}"
+    )
+
+
 @app.command("bench-upload")
 def bench_upload(as_json: AsJson = False) -> None:
     """Time from the start of an adapter's upload to its first token."""

@@ -3,7 +3,6 @@
 Safe to run at every start. This module runs inside Django, in the process of the `bootstrap` command.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from kindling_platform.common.errors import KindlingError
 from kindling_platform.config.env import Env
 from kindling_platform.deployments.selectors import deployment_list
 from kindling_platform.deployments.services import deployment_ensure, deployment_start, deployment_stop
+from kindling_platform.embedded.model_names import model_name_from
 from kindling_platform.keys.models import SCOPES
 from kindling_platform.keys.services import key_ensure
 
@@ -70,10 +70,10 @@ def bootstrap_run(env: Env) -> Bootstrap:
     )
 
 
-def model_name_from(wanted: str) -> str:
-    """A name in the catalog for a hub id or a folder: its last part, in the letters that names may have."""
-    last = wanted.rstrip("/").rsplit("/", 1)[-1].lower()
-    return re.sub(r"[^a-z0-9._-]+", "-", last).strip("._-")[:64].strip("._-") or "model"
+def model_enter(*, folder: Path, name: str) -> Model:
+    """Put a folder into the operator's catalog, with a price. Errors: those of `model_import`."""
+    user, _password = operator_ensure(email=OPERATOR_EMAIL)
+    return _model_ensure(_operator_organisation(user), name, folder)
 
 
 def _operator_organisation(user: User) -> Organisation:

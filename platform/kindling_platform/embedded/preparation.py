@@ -19,7 +19,7 @@ def preparation_run(home: Home) -> dict[str, Any]:
     Errors: the code and sentence of the command, else `prepare_failed` with the end of its log.
     """
     done = run_django(home, "prepare", "bootstrap", "--migrate")
-    found = _last_object(done.stdout)
+    found = last_object(done.stdout)
     if done.returncode == 0 and found is not None:
         return found
     if found and "error" in found:
@@ -47,7 +47,8 @@ def run_django(home: Home, log_name: str, *arguments: str) -> subprocess.Complet
         )
 
 
-def _last_object(text: str) -> dict[str, Any] | None:
+def last_object(text: str) -> dict[str, Any] | None:
+    """The last JSON object among lines of output."""
     lines = [line for line in text.splitlines() if line.startswith("{")]
     try:
         found = json.loads(lines[-1]) if lines else None
