@@ -79,7 +79,7 @@ def _paged_logits(model: Model, texts: list[Tensor]) -> list[Tensor]:
     seen: list[list[Tensor]] = [[] for _ in texts]
     for rows in _STEPS:
         logits = model.forward(_step_inputs(model, texts, blocks, rows))
-        parts = logits.split([stop - start for _, start, stop in rows])
+        parts = logits.split_with_sizes([stop - start for _, start, stop in rows])
         for (sequence, _, _), part in zip(rows, parts, strict=True):
             seen[sequence].append(part)
     return [torch.cat(parts) for parts in seen]

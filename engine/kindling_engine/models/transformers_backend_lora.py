@@ -46,7 +46,7 @@ class LinearSites:
 
     def attach(self) -> None:
         """Fix the layout from what was counted, and hang an adapter's share behind each of its layers."""
-        targets = {}
+        targets: dict[str, Target] = {}
         for path, (module, width_in, width_out) in self._linears.items():
             if self._counts[path] == 1:
                 site = len(targets)

@@ -12,7 +12,8 @@ from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import Parts, parts_build
 from kindling_engine.core.steps import StepLoop
 from kindling_engine.models.errors import ModelError
-from kindling_engine.protocol.ipc import Sampling, Submit
+from kindling_engine.protocol.ipc import Submit
+from kindling_engine.protocol.sampling import Sampling
 from kindling_engine.runner.runner import ModelRunner
 from kindling_engine.sampling.sampler import Draw
 from kindling_engine.scheduler.plan import Outcome
@@ -97,7 +98,9 @@ class Engine:
             if plan is None:
                 raise RuntimeError("requests are left, but nothing can run")
             logits = self._runner.logits_all(plan)
-            for row, part in zip(plan.rows, logits.split([row.count for row in plan.rows]), strict=True):
+            for row, part in zip(
+                plan.rows, logits.split_with_sizes([row.count for row in plan.rows]), strict=True
+            ):
                 seen[row.request.id].append(part.float().cpu())
             scheduler.commit(plan, [0 for row in plan.rows if row.samples], time.monotonic())
         return [torch.cat(parts) for parts in seen.values()]

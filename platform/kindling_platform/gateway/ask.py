@@ -74,17 +74,18 @@ def _texts(fields: dict[str, Any]) -> int:
 
 def _answers_each(fields: dict[str, Any]) -> int:
     """Answers to one prompt: `best_of` are made where `n` of them are returned."""
-    given = [fields.get("n"), fields.get("best_of")]
-    return max(
-        [int(min(value, MAX_ANSWERS)) for value in given if type(value) in (int, float) and value > 1] or [1]
-    )
+    answers = 1
+    for name in ("n", "best_of"):
+        value = fields.get(name)
+        if isinstance(value, int | float) and value > answers:
+            answers = int(min(value, MAX_ANSWERS))
+    return answers
 
 
 def _max_tokens(fields: dict[str, Any]) -> int | None:
     for name in ("max_completion_tokens", "max_tokens"):
         value = fields.get(name)
         if type(value) is int and value >= 0:
-            return max(
-                value, 1
-            )  # the step that reads a prompt to score it makes a token, unseen and unbilled
+            # The step that reads a prompt to score it makes a token, unseen and unbilled.
+            return max(value, 1)
     return COMPLETION_TOKENS if "prompt" in fields and "messages" not in fields else None
