@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from kindling_engine.constraints.base import ConstraintError, Mask, mask_make, mask_words
-from kindling_engine.constraints.grammar_text import grammar_text, limits, matcher
+from kindling_engine.constraints.grammar_text import grammar_text
+from kindling_engine.constraints.library import limits, matcher
 from kindling_engine.constraints.tokenizer import grammar_tokenizer_load
 
 DEAD_END = "constraint_dead_end"

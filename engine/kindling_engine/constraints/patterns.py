@@ -4,6 +4,8 @@ Most is the same. What would silently mean something else is rewritten: inside b
 knows the operators ``&&`` and ``~~``.
 """
 
+from kindling_engine.constraints.library import limits, matcher
+
 # Escapes that Rust reads as anchors or flags and ECMA as plain letters.
 _RUST_ONLY = frozenset("AzZ<>QEae")
 
@@ -14,6 +16,16 @@ class PatternError(ValueError):
 
 def pattern_translate(pattern: str) -> str:
     """The same expression for the library. Raises PatternError."""
+    translated = _rewritten(pattern)
+    message = matcher().validate_grammar(matcher().grammar_from_regex(translated), None, limits=limits())
+    if message:
+        # The last word of the expression parser; the lines around it quote the grammar.
+        errors = [line[7:] for line in message.splitlines() if line.startswith("error: ")]
+        raise PatternError(errors[0] if errors else "the library cannot read it")
+    return translated
+
+
+def _rewritten(pattern: str) -> str:
     out: list[str] = []
     position, in_class = 0, False
     while position < len(pattern):

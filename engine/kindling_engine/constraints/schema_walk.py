@@ -5,13 +5,14 @@ The grammar library enforces a large part of JSON Schema and skips what it does 
 
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import unquote
 
 from kindling_engine.constraints.base import ConstraintError
 from kindling_engine.constraints.formats import BUILT_IN, format_pattern
 from kindling_engine.constraints.formats import REFUSED as REFUSED_FORMATS
 from kindling_engine.constraints.keywords import BESIDE, DEFINITIONS, HARMLESS, NAMING, REFUSED, TYPES
 from kindling_engine.constraints.patterns import PatternError, pattern_translate
+from kindling_engine.constraints.places import place_join, place_of
+from kindling_engine.constraints.schema_logic import SchemaLogic
 
 # The library makes a node per item, and a state per character.
 MAX_ITEMS = 2000
@@ -31,6 +32,7 @@ class SchemaWalk:
         self._root = schema
         self._targets = frozenset(_targets(schema))
         self._links: dict[str, list[str]] = {}
+        self._negations: list[tuple[_Node, str, dict[str, Any]]] = []
         self.faults: dict[str, list[ConstraintError]] = {}
         self._handlers: dict[str, Callable[[_Node, str, Any], Any]] = {
             **dict.fromkeys(("additionalItems", "additionalProperties"), self._one),
@@ -41,6 +43,9 @@ class SchemaWalk:
             **dict.fromkeys(("maximum", "minimum", "multipleOf"), self._bound),
             **dict.fromkeys(("exclusiveMaximum", "exclusiveMinimum"), self._bound),
             **dict.fromkeys(("const", "enum"), self._values),
+            **dict.fromkeys(("dependencies", "dependentRequired", "dependentSchemas"), self._dependencies),
+            **dict.fromkeys(("not", "if"), self._negated),
+            **dict.fromkeys(("then", "else"), self._nothing),
             "items": self._items,
             "$ref": self._reference,
             "format": self._format,
@@ -51,7 +56,16 @@ class SchemaWalk:
 
     def run(self) -> Schema | bool:
         """The schema, rewritten; ``faults`` are known afterwards."""
-        return self._schema(self._root, "#")
+        prepared = self._schema(self._root, "#")
+        logic = SchemaLogic(prepared)
+        for node, keyword, branches in reversed(self._negations):
+            options = _branches(logic.negation(branches["if"]), branches)
+            if options is None:
+                what = f'"{keyword}" over more than types, required properties and bounds'
+                self._unsupported(node, node.at(keyword), what)
+            else:
+                node.require({"anyOf": options} if options else False)
+        return prepared
 
     def reachable(self) -> Iterator[str]:
         """Places of schemas that an instance can meet, which definitions that nobody refers to are not."""
@@ -131,7 +145,7 @@ class SchemaWalk:
         if not value.startswith("#"):
             return self._unsupported(node, node.at(keyword), 'A "$ref" that leaves the schema')
         # An anchor may be anywhere.
-        links.append(unquote(value) if value == "#" or value.startswith("#/") else _ANYWHERE)
+        links.append(place_of(value) if value == "#" or value.startswith("#/") else _ANYWHERE)
         return value
 
     def _format(self, node: "_Node", keyword: str, value: Any) -> Any:
@@ -143,7 +157,7 @@ class SchemaWalk:
             return self._unsupported(node, node.at(keyword), f'The format "{value}"')
         expression = format_pattern(value)
         if expression is not None:
-            node.prepared["allOf"] = [*node.prepared.get("allOf", ()), {"pattern": expression}]
+            node.require({"pattern": expression})
         return value if value in BUILT_IN else None
 
     def _pattern(self, node: "_Node", keyword: str, value: Any) -> Any:
@@ -194,6 +208,32 @@ class SchemaWalk:
             node.prepared[keyword] = value
         return value
 
+    def _dependencies(self, node: "_Node", keyword: str, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return self._invalid(node, node.at(keyword), f'"{keyword}" must be an object')
+        for name, needed in value.items():
+            place = node.at(keyword, name)
+            listed = isinstance(needed, list) and all(isinstance(one, str) for one in needed)
+            then = {"required": needed} if listed else self._child(node, needed, place)
+            node.require({"anyOf": [{"properties": {name: False}}, then]})
+        return None
+
+    def _negated(self, node: "_Node", keyword: str, value: Any) -> Any:
+        """``not``, and ``if`` with what belongs to it; looked at when the whole document has been seen."""
+        branches = {"if": self._child(node, value, node.at(keyword))}
+        if keyword == "not":
+            branches["then"] = False
+        else:
+            for name in ("then", "else"):
+                if name in node.given:
+                    branches[name] = self._child(node, node.given[name], node.at(name))
+        self._negations.append((node, keyword, branches))
+        return None
+
+    def _nothing(self, node: "_Node", keyword: str, value: Any) -> Any:
+        """Read with ``if``; alone it says nothing."""
+        return None
+
     # Helpers.
 
     def _child(self, node: "_Node", value: Any, place: str) -> Any:
@@ -214,7 +254,7 @@ class SchemaWalk:
         if not any(target.startswith(f"{place}/") for target in self._targets):
             return None
         if isinstance(value, dict):
-            return {name: self._elsewhere(inner, _join(place, name)) for name, inner in value.items()}
+            return {name: self._elsewhere(inner, place_join(place, name)) for name, inner in value.items()}
         if isinstance(value, list):
             return [self._elsewhere(inner, f"{place}/{index}") for index, inner in enumerate(value)]
         return None
@@ -238,7 +278,11 @@ class _Node:
         self.prepared = prepared
 
     def at(self, *names: str) -> str:
-        return _join(self.place, *names)
+        return place_join(self.place, *names)
+
+    def require(self, schema: Schema | bool) -> None:
+        """Something that must hold besides all else."""
+        self.prepared["allOf"] = [*self.prepared.get("allOf", ()), schema]
 
     @property
     def types(self) -> list[Any]:
@@ -249,6 +293,15 @@ class _Node:
     def required(self) -> set[str]:
         required = self.given.get("required")
         return set(map(str, required)) if isinstance(required, list) else set()
+
+
+def _branches(negation: list[Any] | None, branches: dict[str, Any]) -> list[Any] | None:
+    """What ``if`` and its branches leave: the condition with ``then``, or its opposite with ``else``."""
+    if negation is None:
+        return None
+    options: list[Any] = [{"allOf": [one, branches.get("else", True)]} for one in negation]
+    then = branches.get("then", True)
+    return options if then is False else [{"allOf": [branches["if"], then]}, *options]
 
 
 def _harmless(given: Schema, keyword: str, value: Any) -> bool:
@@ -262,14 +315,10 @@ def _targets(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         reference = node.get("$ref")
         if isinstance(reference, str):
-            yield unquote(reference)
+            yield place_of(reference)
     if isinstance(node, dict | list):
         for inner in node.values() if isinstance(node, dict) else node:
             yield from _targets(inner)
-
-
-def _join(place: str, *names: str) -> str:
-    return "/".join([place, *(name.replace("~", "~0").replace("/", "~1") for name in names)])
 
 
 def _exact(value: Any) -> bool:
