@@ -186,7 +186,7 @@ def changed(**function: Any) -> list[dict[str, Any]]:
         ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
         ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "invalid_value", "function_call"),
         ({"functions": [{"name": "f"}], "function_call": "required"}, "invalid_value", "function_call"),
-        ({"tools": changed(parameters={"not": {"const": 1}}), "tool_choice": "required"}, "unsupported_schema", "tools"),
+        ({"tools": changed(parameters={"properties": {"x": {"type": "array", "uniqueItems": True}}}), "tool_choice": "required"}, "unsupported_schema", "tools"),
         ({"tools": changed(parameters={"type": "x"}, strict=True)}, "invalid_schema", "tools"),
         ({"tools": TOOLS, "response_format": {"type": "grammar", "grammar": "start: /a/"}}, "unsupported_field",
          "response_format"),

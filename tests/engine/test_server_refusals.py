@@ -249,12 +249,29 @@ async def test_an_earlier_reply_may_be_sent_back(bench: Bench):
 FIELDS = [
     "model", "messages", "prompt", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature",
     "top_p", "top_k", "min_p", "seed", "stop", "n", "logprobs", "top_logprobs", "frequency_penalty", "logit_bias",
-    "ignore_eos", "user", "tools", "tool_choice", "response_format", "echo", "best_of",
+    "ignore_eos", "user", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call",
+    "reasoning_effort", "thinking", "reasoning_history", "chat_template_kwargs", "safe_tokenization", "response_format",
+    "echo", "best_of",
 ]  # fmt: skip
 keys = st.sampled_from(
-    ["role", "content", "type", "text", "tool_calls", "function", "name", "arguments", "1", "x"]
+    [
+        "role",
+        "content",
+        "type",
+        "text",
+        "tool_calls",
+        "function",
+        "name",
+        "arguments",
+        "parameters",
+        "strict",
+        "1",
+        "x",
+    ]
 )
-strings = st.text(max_size=8) | st.sampled_from(["user", "assistant", "tool", "text", "auto", "{}", "\ud800"])
+strings = st.text(max_size=8) | st.sampled_from(
+    ["user", "assistant", "tool", "text", "auto", "function", "required", "none", "{}", "\ud800"]
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | strings,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4),
