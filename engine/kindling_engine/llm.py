@@ -20,6 +20,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from kindling_engine.constraints.base import ConstraintError
+from kindling_engine.core.constraints import constraint_attach
 from kindling_engine.core.intake import IntakeError, request_make
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
@@ -196,7 +198,8 @@ class LLM:
         )
         try:
             request = request_make(submission, self._parts.config, time.monotonic())
-        except IntakeError as error:
+            constraint_attach(request, submission, self._parts.config, self._parts.grammars)
+        except (IntakeError, ConstraintError) as error:
             raise ValueError(str(error)) from None
         return OpenAnswer(index, request, params, decoder)
 

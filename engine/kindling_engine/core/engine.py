@@ -55,7 +55,9 @@ class EngineCore:
         self._loop = StepLoop(self._scheduler, parts.runner, emit=self._emit)
         self._probe: Request | None = None
         self._probes = 0
-        self._stats_sent = Stats(0, 0, parts.kv.pool.free_count)
+        self._steps = self._rows = self._step_tokens = 0
+        self._step_s = 0.0
+        self._stats_sent = self._current_stats()
         self._stats_at_s = 0.0
 
     def ready(self) -> CoreReady:
@@ -184,7 +186,13 @@ class EngineCore:
             self._emit(outcome)
 
     def _step(self, now_s: float) -> None:
-        self._loop.step(now_s)
+        began_s = time.perf_counter()
+        plan = self._loop.step(now_s)
+        if plan is not None:
+            self._steps += 1
+            self._step_s += time.perf_counter() - began_s
+            self._rows += len(plan.rows)
+            self._step_tokens += plan.num_tokens
         if self._probe is None:
             if self._loop.failures >= _MAX_FAILED_STEPS:
                 self._probe_start(now_s)
@@ -221,6 +229,15 @@ class EngineCore:
             active=self._scheduler.active,
             waiting=self._scheduler.waiting + self._desk.pending + self._constraints.pending,
             free_blocks=self._parts.kv.pool.free_count,
+            blocks=self._parts.kv.pool.capacity,
+            steps=self._steps,
+            step_s=round(self._step_s, 6),
+            rows=self._rows,
+            step_tokens=self._step_tokens,
+            prompt_tokens=self._scheduler.prompt_tokens,
+            cached_tokens=self._scheduler.cached_tokens,
+            preemptions=self._scheduler.preemptions,
+            adapter_loads=self._parts.adapters.loads,
         )
 
     def _stats(self, now_s: float) -> None:

@@ -57,6 +57,7 @@ class AdapterCache:
         self._ready: OrderedDict[str, CachedAdapter] = OrderedDict()
         self._waiting: list[_Waiting] = []
         self._loading: str | None = None
+        self.loads = 0
         self._no_room_since_s: float | None = None
         self._jobs: SimpleQueue[tuple[str, Path]] = SimpleQueue()
         self._done: SimpleQueue[tuple[str, LoadedAdapter | AdapterError]] = SimpleQueue()
@@ -167,6 +168,7 @@ class AdapterCache:
             return
         self._no_room_since_s = None
         self._loading = wanted.adapter
+        self.loads += 1
         self._jobs.put((wanted.adapter, wanted.folder))
 
     def _load_forever(self) -> None:

@@ -173,11 +173,24 @@ class AdapterList(msgspec.Struct, tag=True):
 
 
 class Stats(msgspec.Struct, tag=True):
-    """Load of the core, sent about once a second while it changes."""
+    """Load of the core, sent about once a second while it changes.
+
+    From ``steps`` on, totals since the start: steps, their seconds, rows and tokens; prompt tokens of started requests
+    and those of them that came out of the cache.
+    """
 
     active: int
     waiting: int
     free_blocks: int
+    blocks: int = 0
+    steps: int = 0
+    step_s: float = 0.0
+    rows: int = 0
+    step_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    preemptions: int = 0
+    adapter_loads: int = 0
 
 
 ToCore = Submit | Embed | SetGrant | Cancel | LoadAdapter | ListAdapters

@@ -46,6 +46,10 @@ class Scheduler:
         self._released: list[str] = []
         self._claims: set[bytes] = set()
         self._now_s = 0.0
+        self.preemptions = 0
+        self.prompt_tokens = 0
+        """Of all requests started so far; ``cached_tokens`` of them came out of the prefix cache."""
+        self.cached_tokens = 0
 
     @property
     def active(self) -> int:
@@ -205,6 +209,7 @@ class Scheduler:
         return None if last is request else last
 
     def _preempt(self, victim: Request, rows: dict[str, ScheduledRow]) -> None:
+        self.preemptions += 1
         rows.pop(victim.id, None)
         self._drop_blocks(victim)
         if victim.state is RequestState.RUNNING:
@@ -238,6 +243,8 @@ class Scheduler:
                 request.admitted_s = now_s
                 request.cached_tokens = min(cached, request.prompt_len)
                 self._queue.charge(request, prompt_tokens=request.prompt_len - request.cached_tokens)
+                self.prompt_tokens += request.prompt_len
+                self.cached_tokens += request.cached_tokens
             request.computed = cached
             if missed is not None:
                 request.claim = missed

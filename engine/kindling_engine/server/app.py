@@ -36,6 +36,9 @@ def create_app(front: Front) -> web.Application:
             web.post("/lora/check", control.post_lora_check),
             web.get("/lora", control.get_lora),
             web.get("/healthz", control.get_health),
+            web.get("/readyz", control.get_health),
+            web.get("/livez", control.get_live),
+            web.get("/metrics", control.get_metrics),
         ]
     )
     return app

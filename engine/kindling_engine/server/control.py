@@ -16,6 +16,7 @@ from kindling_engine.server.errors import ApiError, invalid_value
 from kindling_engine.server.fields import Fields, text_check
 from kindling_engine.server.json_body import json_object_parse
 from kindling_engine.server.keys import FRONT
+from kindling_engine.server.metrics import CONTENT_TYPE
 
 MAX_GRANT_TOKENS = 1 << 31
 MAX_USAGE_RECORDS = 5000
@@ -90,7 +91,21 @@ async def get_lora(request: web.Request) -> web.Response:
     return _json({"adapters": await request.app[FRONT].core.adapter_list()})
 
 
+async def get_metrics(request: web.Request) -> web.Response:
+    """Everything countable, in Prometheus' text format."""
+    front = request.app[FRONT]
+    body = front.book.metrics.render(front.core.stats)
+    return web.Response(body=body, headers={"content-type": CONTENT_TYPE})
+
+
+async def get_live(request: web.Request) -> web.Response:
+    """Whether this process still has its core; a start anew is due when it has not."""
+    alive = not request.app[FRONT].core.closed.done()
+    return _json({"status": "live" if alive else "failed"}, status=200 if alive else 503)
+
+
 async def get_health(request: web.Request) -> web.Response:
+    """Whether requests are taken, and how many there are."""
     front = request.app[FRONT]
     status = "draining" if front.draining else "failed" if front.core.closed.done() else "ready"
     body = {

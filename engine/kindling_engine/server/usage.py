@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kindling_engine.protocol.usage_log import UsageLogWriter, UsageRecord
 from kindling_engine.server.errors import engine_unavailable
+from kindling_engine.server.metrics import EngineMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ class UsageBook:
     def __init__(self, path: Path, replica: str) -> None:
         self.path = path
         self.replica = replica
+        self.metrics = EngineMetrics()
         self._writer = UsageLogWriter(path)
         self._sync: asyncio.TimerHandle | None = None
 
@@ -39,6 +41,7 @@ class UsageBook:
     def append(self, record: UsageRecord) -> None:
         """Hand a record to the operating system before returning. Raises UsageLogError."""
         self._writer.append(record)
+        self.metrics.observe(record)
         if self._sync is None:
             self._sync = asyncio.get_running_loop().call_later(SYNC_WITHIN_S, self._start_sync)
 
