@@ -143,10 +143,9 @@ def test_arguments_are_an_object_whatever_the_schema_leaves_open():
 
 def test_a_schema_that_is_not_kept_is_refused_with_its_place():
     bad = {"type": "object", "properties": {"x": {"type": "array", "uniqueItems": True}}}
-    with pytest.raises(ConstraintError, match=r"tools\[1\]\.function\.parameters: .*uniqueItems") as refused:
-        tool_grammar(
-            ToolFamily("llama", {}, False), [TOOLS[0], BoundTool("b", bad)], required=True, parallel=True
-        )
+    tool = BoundTool("b", bad, "tools[1].function.parameters")
+    with pytest.raises(ConstraintError, match=r"^tools\[1\]\.function\.parameters: .*uniqueItems") as refused:
+        tool_grammar(ToolFamily("llama", {}, False), [TOOLS[0], tool], required=True, parallel=True)
     assert refused.value.code == "unsupported_schema"
 
 

@@ -108,8 +108,8 @@ async def _tool_constraint(
         return None
     # Arguments are bound where the tool wants it, and where a call is demanded.
     bound = [
-        BoundTool(tool.name, tool.parameters if required or tool.strict else ANY_OBJECT)
-        for tool in asked.tools
+        BoundTool(tool.name, tool.parameters if required or tool.strict else ANY_OBJECT, asked.place(index))
+        for index, tool in enumerate(asked.tools)
         if asked.only in ("", tool.name)
     ]
     try:

@@ -57,6 +57,10 @@ class ToolAsk:
     def field(self) -> str:
         return "functions" if self.functions else "tools"
 
+    def place(self, index: int) -> str:
+        """Where the body has a tool's schema."""
+        return f"functions[{index}].parameters" if self.functions else f"tools[{index}].function.parameters"
+
 
 def tool_fields_read(fields: Fields) -> ToolAsk:
     """Read tools, tool_choice and parallel_tool_calls, or the older functions and function_call.

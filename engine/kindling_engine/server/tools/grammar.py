@@ -24,10 +24,11 @@ class AnswerFormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BoundTool:
-    """A tool's name and the JSON schema that its arguments are held to."""
+    """A tool's name and the JSON schema that its arguments are held to; ``place`` says where the body has it."""
 
     name: str
     parameters: dict[str, Any]
+    place: str = "parameters"
 
 
 def tool_grammar(
@@ -40,7 +41,7 @@ def tool_grammar(
 ) -> Constraint:
     """A constraint on the whole answer: calls when ``required``, else text (or the wanted ``answer``) or calls.
 
-    Raises ConstraintError for a schema that is not enforced, with the tool's number in front of the place, and
+    Raises ConstraintError for a schema that is not enforced, with its place in the body, and
     AnswerFormatError.
     """
     opening = _OPENINGS.get(family.name, "")
@@ -95,7 +96,7 @@ _CALLS = {HERMES: _hermes, LLAMA: _llama, MISTRAL: _mistral, MISTRAL_NAMED: _mis
 
 
 def _call(family: ToolFamily, tool: BoundTool, number: int) -> str:
-    arguments = f"%json {_schema(tool.parameters, number)}"
+    arguments = f"%json {_schema(tool)}"
     if family.name != MISTRAL_NAMED:
         key = "parameters" if family.name == LLAMA else "arguments"
         before = f'{{"name": {json.dumps(tool.name)}, "{key}": '
@@ -111,12 +112,12 @@ def _mark(family: ToolFamily, mark: str) -> str:
     return json.dumps(mark) if number is None else f"<[{number}]>"
 
 
-def _schema(schema: dict[str, Any], number: int) -> str:
+def _schema(tool: BoundTool) -> str:
     try:
         # Arguments are an object, whatever else the schema leaves open.
-        prepared = schema_prepare(json.dumps(schema))
+        prepared = schema_prepare(json.dumps(tool.parameters))
     except ConstraintError as error:
-        raise ConstraintError(error.code, f"tools[{number}].function.parameters: {error.message}") from None
+        raise ConstraintError(error.code, f"{tool.place}: {error.message}") from None
     if prepared.get("type") != "object":
         prepared = {"allOf": [_ANY_OBJECT, prepared]}
     return _written(prepared)
