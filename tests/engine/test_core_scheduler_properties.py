@@ -1,6 +1,7 @@
 """Over random schedules: every request ends, no block is leaked, and no block is shared wrongly."""
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kindling_engine.scheduler.request import Request
@@ -21,6 +22,7 @@ submits = st.fixed_dictionaries(
         "tenant": st.sampled_from(["t", "u", "v"]),
         "priority": st.integers(-1, 1),
         "stop": st.booleans(),
+        "embeds": st.sampled_from([False, False, False, True]),
     }
 )
 actions = st.lists(
@@ -37,9 +39,23 @@ actions = st.lists(
 )
 
 
+schedules = given(actions, st.integers(7, 14), st.integers(2, 5), st.sampled_from([5, 16, 33, 200]))
+
+
 @settings(max_examples=200, deadline=None)
-@given(actions, st.integers(7, 14), st.integers(2, 5), st.sampled_from([5, 16, 33, 200]))
+@schedules
 def test_random_schedules_end_clean(steps, num_blocks, max_batch, step_tokens):
+    _run(steps, num_blocks, max_batch, step_tokens)
+
+
+@pytest.mark.long
+@settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
+@schedules
+def test_ten_thousand_random_schedules_end_clean(steps, num_blocks, max_batch, step_tokens):
+    _run(steps, num_blocks, max_batch, step_tokens)
+
+
+def _run(steps, num_blocks: int, max_batch: int, step_tokens: int) -> None:
     world = Pretended(num_blocks=num_blocks, max_batch=max_batch, step_tokens=step_tokens)
     requests: list[Request] = []
     for kind, value in steps:
@@ -47,8 +63,9 @@ def test_random_schedules_end_clean(steps, num_blocks, max_batch, step_tokens):
             request = Request(
                 id=f"r{len(requests)}",
                 tokens=list(value["prompt"]),
-                max_tokens=value["max_tokens"],
-                grant=value["grant"],
+                max_tokens=1 if value["embeds"] else value["max_tokens"],
+                grant=1 if value["embeds"] else value["grant"],
+                embeds=value["embeds"],
                 adapter=value["adapter"],
                 salt=value["salt"],
                 tenant=value["tenant"],
@@ -87,7 +104,9 @@ def _check_output(request: Request, finish: str, made: list[int]) -> None:
             96,
             (len(request.tokens) // 16) * 16,
         )
-    if finish == "stop":
+    if finish == "stop" and request.embeds:
+        assert not made
+    elif finish == "stop":
         assert made[-1] in request.stop_ids
     if finish == "grant_refused":
         assert len(made) == request.grant < request.max_tokens
