@@ -19,7 +19,7 @@ _BY_MESSAGE = {
         ("minProperties", "maxProperties"),
         '"{keyword}" is supported beside properties only if all of them are required',
     ),
-    "patternProperties": (
+    "patternProperty": (
         ("patternProperties",),
         '"patternProperties" is supported if no name can match two of its expressions',
     ),

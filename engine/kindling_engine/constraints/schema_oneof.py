@@ -17,6 +17,8 @@ def exclusive_rewrite(document: dict[str, Any]) -> None:
     logic = SchemaLogic(document)
     # Inner ones first: what they become is easier to reason about.
     for _, node in reversed(list(nodes_list(document, "oneOf"))):
+        if not isinstance(node["oneOf"], list):  # a property of that name
+            continue
         options = _exclusive(node["oneOf"], node, logic)
         if options is not None:
             _replace(node, options)
@@ -25,7 +27,7 @@ def exclusive_rewrite(document: dict[str, Any]) -> None:
 def nodes_list(node: Any, keyword: str, place: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
     """Every schema with a keyword, and its place."""
     if isinstance(node, dict):
-        if keyword in node and isinstance(node[keyword], list | int):
+        if keyword in node and isinstance(node[keyword], list | int | dict):
             yield place, node
         for name, inner in list(node.items()):
             if name not in _VALUES:

@@ -1,0 +1,135 @@
+"""JSON schemas that are refused: by keyword and place, or because they are none."""
+
+import json
+
+import pytest
+
+from kindling_engine.constraints.base import ConstraintError
+from kindling_engine.constraints.grammar import CompiledGrammar
+from kindling_grammars import accepts, compiler
+
+
+def grammar(schema: object) -> CompiledGrammar:
+    return compiler().compile("json_schema", schema if isinstance(schema, str) else json.dumps(schema))
+
+
+def refusal(schema: object) -> ConstraintError:
+    with pytest.raises(ConstraintError) as caught:
+        grammar(schema)
+    return caught.value
+
+
+REFUSED = [
+    ({"properties": {"a": {"contains": {}}}}, "unsupported_schema", '"contains"', "#/properties/a/contains"),
+    ({"allOf": [{"uniqueItems": True}]}, "unsupported_schema", '"uniqueItems"', "#/allOf/0/uniqueItems"),
+    (
+        {"items": {"propertyNames": {"pattern": "a"}}},
+        "unsupported_schema",
+        '"propertyNames"',
+        "#/items/propertyNames",
+    ),
+    (
+        {"unevaluatedProperties": False},
+        "unsupported_schema",
+        '"unevaluatedProperties"',
+        "#/unevaluatedProperties",
+    ),
+    (
+        {"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"contains": {}}}},
+        "unsupported_schema",
+        '"contains"',
+        "#/$defs/a~1b/contains",
+    ),
+    ({"$ref": "https://example.com/schema"}, "unsupported_schema", '"$ref"', "#/$ref"),
+    ({"format": "idn-email"}, "unsupported_schema", "idn-email", "#/format"),
+    ({"pattern": "(?=a)b"}, "unsupported_schema", "look-around", "#/pattern"),
+    ({"pattern": "(a)\\1"}, "unsupported_schema", "\\1", "#/pattern"),
+    ({"patternProperties": {"(": {}}}, "unsupported_schema", "unclosed", "#/patternProperties/("),
+    (
+        {"patternProperties": {"^a": {"type": "null"}, "a$": {"type": "string"}}},
+        "unsupported_schema",
+        "patternProperties",
+        "#/patternProperties",
+    ),
+    ({"oneOf": [{"pattern": "a"}, {"pattern": "b"}]}, "unsupported_schema", '"oneOf"', "#/oneOf"),
+    (
+        {
+            "properties": {
+                "x": {"oneOf": [{"type": "null"}, {"type": "string"}]},
+                "y": {"oneOf": [{"pattern": "a"}, {"pattern": "b"}]},
+            }
+        },
+        "unsupported_schema",
+        '"oneOf"',
+        "#/properties/y/oneOf",
+    ),
+    ({"not": {"pattern": "a"}}, "unsupported_schema", '"not"', "#/not"),
+    ({"if": {"enum": ["a"]}, "then": {"maxLength": 3}}, "unsupported_schema", '"if"', "#/if"),
+    ({"minProperties": 2}, "unsupported_schema", '"minProperties"', "#/minProperties"),
+    ({"properties": {"a": {}}, "maxProperties": 3}, "unsupported_schema", "Properties", "#/maxProperties"),
+    ({"maxItems": 2001}, "unsupported_schema", '"maxItems"', "#/maxItems"),
+    ({"maxLength": 10**9}, "unsupported_schema", '"maxLength"', "#/maxLength"),
+    ({"minimum": 2**60}, "unsupported_schema", "2^53", "#/minimum"),
+    ({"enum": [[2**60]]}, "unsupported_schema", "2^53", "#/enum"),
+    ({"type": "any"}, "invalid_schema", '"type"', "#/type"),
+    ({"type": []}, "invalid_schema", '"type"', "#/type"),
+    ({"properties": []}, "invalid_schema", '"properties"', "#/properties"),
+    ({"properties": {"a": 1}}, "invalid_schema", "object", "#/properties/a"),
+    ({"required": True}, "invalid_schema", '"required"', "#/required"),
+    ({"enum": []}, "invalid_schema", '"enum"', "#/enum"),
+    ({"anyOf": []}, "invalid_schema", '"anyOf"', "#/anyOf"),
+    ({"multipleOf": 0}, "invalid_schema", '"multipleOf"', "#/multipleOf"),
+    ({"minLength": -1}, "invalid_schema", '"minLength"', "#/minLength"),
+    ({"minimum": "1"}, "invalid_schema", '"minimum"', "#/minimum"),
+    ({"format": 5}, "invalid_schema", '"format"', "#/format"),
+    ({"pattern": 5}, "invalid_schema", '"pattern"', "#/pattern"),
+    ({"$ref": 5}, "invalid_schema", '"$ref"', "#/$ref"),
+]
+
+
+@pytest.mark.parametrize(
+    ("schema", "code", "names", "place"), REFUSED, ids=lambda value: json.dumps(value)[:60]
+)
+def test_a_keyword_is_refused_by_name_and_place(schema: dict, code: str, names: str, place: str):
+    error = refusal(schema)
+    assert error.code == code, error.message
+    assert names in error.message
+    assert f"(at {place})" in error.message
+
+
+def test_a_definition_that_nobody_uses_may_hold_anything():
+    assert accepts(grammar({"type": "null", "$defs": {"a": {"contains": {}}}}), "null")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [False, {"allOf": [{"type": "null"}, {"type": "string"}]}, {"not": {}}, {"enum": [1], "type": "string"}],
+)
+def test_a_schema_that_nothing_matches_is_invalid(schema: object):
+    error = refusal(schema)
+    assert error.code == "invalid_schema"
+    assert "No JSON value" in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "5",
+        '"x"',
+        "[" * 5000,
+        '{"a":' * 200 + "{}" + "}" * 200,
+        '{"x": "' + "a" * 300_000 + '"}',
+    ],
+)
+def test_what_is_no_schema_is_invalid(text: str):
+    assert refusal(text).code == "invalid_schema"
+
+
+def test_a_client_cannot_loosen_the_library():
+    assert not accepts(
+        grammar({"type": "null", "x-guidance": {"lenient": True, "whitespace_pattern": "x*"}}), "xnull"
+    )
+    assert refusal({"contains": {}, "x-guidance": {"lenient": True}}).code == "unsupported_schema"
