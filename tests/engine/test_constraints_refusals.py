@@ -1,6 +1,8 @@
 """JSON schemas that are refused: by keyword and place, or because they are none."""
 
 import json
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -126,6 +128,33 @@ def test_a_schema_that_nothing_matches_is_invalid(schema: object):
 )
 def test_what_is_no_schema_is_invalid(text: str):
     assert refusal(text).code == "invalid_schema"
+
+
+OBJECT = {"type": "object"}
+HOSTILE = {
+    "combinations": {"allOf": [{"anyOf": [{**OBJECT, "required": [f"p{index}"]} for index in range(8)]}] * 8},
+    "repeated references": {
+        "$ref": "#/$defs/d0",
+        "$defs": {
+            **{f"d{level}": {"allOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 2} for level in range(30)},
+            "d30": OBJECT,
+        },
+    },
+    "many values": {"enum": [f"x{index}" for index in range(10_000)]},
+    "many options": {**OBJECT, "oneOf": [{"required": [f"p{index}", f"q{index}"]} for index in range(20)]},
+    "long strings": {"type": "array", "items": {"type": "string", "minLength": 99_999}, "minItems": 2000},
+    "long numbers": {"type": "integer", "multipleOf": 987654321},
+    "counted expressions": {"type": "string", "pattern": "^((a{1,100}){1,100}){1,100}$"},
+    "deep": {"allOf": [json.loads('{"items":' * 50 + "{}" + "}" * 50)]},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_schema_costs_little(name: str):
+    began_s = time.process_time()
+    with suppress(ConstraintError):
+        grammar(HOSTILE[name])
+    assert time.process_time() - began_s < 2.0
 
 
 def test_a_client_cannot_loosen_the_library():

@@ -55,7 +55,12 @@ class CompiledGrammar:
         self._eos_ids = frozenset(eos_ids)
         self.size_bytes = _BASE_BYTES + _BYTES_PER_CHAR * text_chars
         # Builds what the first mask needs here rather than in a step, and finds a grammar that cannot begin.
-        self.start().fill(np.zeros(mask_words(vocab_size), dtype=np.int32))
+        try:
+            self.start().fill(np.zeros(mask_words(vocab_size), dtype=np.int32))
+        except ConstraintError as error:
+            raise ConstraintError(
+                "invalid_schema", f"No text can match the grammar. {error.message}"
+            ) from None
 
     def start(self, *, ends: bool = True) -> "GrammarConstraint":
         """A fresh text of this grammar. Without ``ends`` no end token is offered while anything else is."""

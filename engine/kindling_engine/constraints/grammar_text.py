@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from kindling_engine.constraints.base import ConstraintError
-from kindling_engine.constraints.library import limits, matcher
+from kindling_engine.constraints.library import byte_tokenizer, limits, matcher
 from kindling_engine.constraints.schema import schema_prepare
 from kindling_engine.constraints.schema_blame import schema_blame
 from kindling_engine.constraints.schema_oneof import exclusive_rewrite
@@ -60,7 +60,12 @@ def _schema_text(text: str) -> str:
         raise ConstraintError("invalid_schema", f"No JSON value can match the schema: {message}")
     if message:
         raise ConstraintError("unsupported_schema", schema_blame(schema, message, _schema_message))
-    return _schema_built(schema)
+    built = _schema_built(schema)
+    if matcher()(byte_tokenizer(), built, log_level=0, limits=limits()).is_error():
+        raise ConstraintError(
+            "unsupported_schema", "The schema is too complex: its numbers or expressions take too long."
+        )
+    return built
 
 
 def _schema_built(schema: dict[str, Any]) -> str:

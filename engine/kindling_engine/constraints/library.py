@@ -12,6 +12,14 @@ def matcher() -> Any:
 
 
 @lru_cache(maxsize=1)
+def byte_tokenizer() -> Any:
+    """A vocabulary of single bytes, for checks that need one and not a particular one."""
+    from llguidance import LLTokenizer
+
+    return LLTokenizer("byte")
+
+
+@lru_cache(maxsize=1)
 def limits() -> Any:
     """Bounds on what one grammar may cost: about 20 ms for the first lexer, 10 ms for a mask."""
     from llguidance import LLParserLimits

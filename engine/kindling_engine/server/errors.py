@@ -51,6 +51,7 @@ _STATUS_OF_CORE_CODE = {
     "invalid_schema": 400,
     "unsupported_schema": 400,
     "constraint_dead_end": 400,
+    "constraint_unavailable": 400,
     "context_length_exceeded": 400,
     "not_an_embedding_model": 400,
     "not_a_generation_model": 400,
