@@ -25,6 +25,9 @@ class _RandomCheckpoint(Checkpoint):
     def __contains__(self, name: str) -> bool:
         return True
 
+    def names_left(self) -> list[str]:
+        return []
+
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         del name
         if len(shape) == 1:
