@@ -81,9 +81,7 @@ def test_requests_follow_one_grammar_apart():
 
 
 def test_padding_is_never_allowed():
-    padded = GrammarCompiler(SPARK_PATH, vocab_size=VOCAB + 77, eos_ids=[EOS]).compile(
-        "regex", "(?s:.*)"
-    )
+    padded = GrammarCompiler(SPARK_PATH, vocab_size=VOCAB + 77, eos_ids=[EOS]).compile("regex", "(?s:.*)")
     may = allowed(padded.start(), VOCAB + 77)
     assert max(may) < VOCAB
     assert EOS in may

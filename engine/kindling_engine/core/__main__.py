@@ -38,7 +38,11 @@ def _serve(link: "FrontLink", options: "CoreOptions") -> int:
     from kindling_engine.protocol.ipc import CoreFailed
 
     try:
-        core = EngineCore(parts_build(options, link.wake, progress=LoadingNews(link.send)), blobs=options.blobs, send=link.send)
+        core = EngineCore(
+            parts_build(options, link.wake, progress=LoadingNews(link.send)),
+            blobs=options.blobs,
+            send=link.send,
+        )
         ready = core.ready()
     except ModelError as error:
         link.send(CoreFailed(error.code, error.message))
