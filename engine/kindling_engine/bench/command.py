@@ -24,7 +24,17 @@ def _serve(options: BenchOptions) -> Figures:
     return serving_measure(options)
 
 
-BENCHES: dict[str, Callable[[BenchOptions], Figures]] = {"engine": _engine, "serve": _serve}
+def _structured(options: BenchOptions) -> Figures:
+    from kindling_engine.bench.structured import structured_measure
+
+    return structured_measure(options)
+
+
+BENCHES: dict[str, Callable[[BenchOptions], Figures]] = {
+    "engine": _engine,
+    "serve": _serve,
+    "structured": _structured,
+}
 
 
 def bench(arguments: Sequence[str]) -> int:

@@ -48,6 +48,9 @@ class LlamaShape:
     def cut(self, layers: int) -> "LlamaShape":
         return replace(self, num_hidden_layers=layers)
 
+    def with_vocabulary(self, size: int) -> "LlamaShape":
+        return replace(self, vocab_size=size)
+
     def config(self) -> dict[str, Any]:
         """The shape as a checkpoint's ``config.json``."""
         return {

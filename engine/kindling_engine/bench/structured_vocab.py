@@ -14,10 +14,63 @@ SPECIAL = ("<|begin|>", "<|end|>")
 _ONSETS = ["", *"bcdfghjklmnprstvwyz", "bl", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gr", "pl", "pr", "qu"]
 _ONSETS += ["sc", "sh", "sl", "sp", "st", "str", "th", "tr", "tw", "wh"]
 _VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "ee", "ie", "io", "oo", "ou"]
-_CODAS = ["", *"bcdgklmnprstxy", "ck", "ct", "ent", "er", "ing", "ion", "ld", "ll", "ment", "nd", "ng", "ns", "nt"]
+_CODAS = [
+    "",
+    *"bcdgklmnprstxy",
+    "ck",
+    "ct",
+    "ent",
+    "er",
+    "ing",
+    "ion",
+    "ld",
+    "ll",
+    "ment",
+    "nd",
+    "ng",
+    "ns",
+    "nt",
+]
 _CODAS += ["rd", "rs", "ss", "st", "sts", "th", "ty"]
-_MARKS = ['"', '":', '": "', '":"', '",', '", "', '","', '"}', '"},', "{", '{"', "}", "},", "}}", "[", "[]", '["', "]"]
-_MARKS += ["],", '"]', ": ", ", ", "();", "()", "//", "/*", "==", "!=", "->", "=>", "&&", "||", "...", "--", "::"]
+_MARKS = [
+    '"',
+    '":',
+    '": "',
+    '":"',
+    '",',
+    '", "',
+    '","',
+    '"}',
+    '"},',
+    "{",
+    '{"',
+    "}",
+    "},",
+    "}}",
+    "[",
+    "[]",
+    '["',
+    "]",
+]
+_MARKS += [
+    "],",
+    '"]',
+    ": ",
+    ", ",
+    "();",
+    "()",
+    "//",
+    "/*",
+    "==",
+    "!=",
+    "->",
+    "=>",
+    "&&",
+    "||",
+    "...",
+    "--",
+    "::",
+]
 
 
 def vocabulary_make(size: int = SIZE) -> list[bytes]:
@@ -42,7 +95,12 @@ def _candidates() -> Iterator[bytes]:
     yield from (chr(point).encode() for point in range(0x4E00, 0x4E00 + 12_000))
     yield from (chr(point).encode() for point in range(0x0400, 0x0500))
     for word in _words():
-        yield from (f" {word}".encode(), word.encode(), f" {word.capitalize()}".encode(), word.upper().encode())
+        yield from (
+            f" {word}".encode(),
+            word.encode(),
+            f" {word.capitalize()}".encode(),
+            word.upper().encode(),
+        )
 
 
 def _words() -> Iterator[str]:

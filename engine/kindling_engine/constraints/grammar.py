@@ -93,20 +93,12 @@ class GrammarConstraint:
 
     def fill(self, mask: Mask) -> bool:
         """See TokenConstraint; always restricts."""
-        raw = mask if self._words == mask.size else np.zeros(self._words, dtype=np.int32)
-        self._matcher.unsafe_compute_mask_ptr(raw.ctypes.data, raw.nbytes)
-        if self._matcher.is_error():
-            raise ConstraintError(DEAD_END, f"The grammar cannot go on: {_first_line(self._matcher)}")
-        found = raw[: mask.size] & self._wanted
-        if not found.any():
-            # Nothing but an end is left, wanted or not.
-            found = raw[: mask.size] & self._known
-            if not found.any():
-                raise ConstraintError(
-                    DEAD_END, "No token of this model can continue the text as the grammar asks."
-                )
-        mask[:] = found
-        return True
+        if self._fill(mask, self._wanted) or (
+            self._wanted is not self._known and self._fill(mask, self._known)
+        ):
+            return True
+        # Not even an end is left.
+        raise ConstraintError(DEAD_END, "No token of this model can continue the text as the grammar asks.")
 
     def accept(self, token: int) -> None:
         """See TokenConstraint."""
@@ -117,6 +109,15 @@ class GrammarConstraint:
                 DEAD_END, f"The grammar does not allow the token drawn: {_first_line(self._matcher)}"
             )
         self._finished = token in self._eos_ids or self._matcher.is_stopped()
+
+    def _fill(self, mask: Mask, among: Mask) -> bool:
+        """Whether any of those tokens is left."""
+        raw = mask if self._words == mask.size else np.zeros(self._words, dtype=np.int32)
+        self._matcher.unsafe_compute_mask_ptr(raw.ctypes.data, raw.nbytes)
+        if self._matcher.is_error():
+            raise ConstraintError(DEAD_END, f"The grammar cannot go on: {_first_line(self._matcher)}")
+        np.bitwise_and(raw[: mask.size], among, out=mask)
+        return bool(mask.any())
 
 
 def _first_line(matcher: Any) -> str:

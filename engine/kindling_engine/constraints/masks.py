@@ -6,9 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kindling_engine.constraints.base import ConstraintError, TokenConstraint, mask_words
-
-_NEVER = float("-inf")
+from kindling_engine.constraints.base import ConstraintError, Mask, TokenConstraint, mask_words
 
 
 class MaskTable:
@@ -42,36 +40,39 @@ class MaskTable:
             return BatchMask(None, None, errors)
         index_all = len(rows) == len(constraints)
         where = None if index_all else torch.tensor(rows, dtype=torch.int64, device=self._device)
-        return BatchMask(self._blocked(self._table[: len(rows)]), where, errors)
+        return BatchMask(self._bias(self._table[: len(rows)]), where, errors)
 
-    def _blocked(self, masks: np.ndarray) -> Tensor:
-        """True for every token that is not allowed, ``[k, vocab]``."""
+    def _bias(self, masks: Mask) -> Tensor:
+        """0 for every token that is allowed and −∞ for the others, ``[k, vocab]``."""
         if self._device.type == "cpu":
-            bits = np.unpackbits((~masks).view(np.uint8), axis=1, count=self._vocab_size, bitorder="little")
-            return torch.from_numpy(bits).view(torch.bool)
+            # Eight tokens at a look-up; torch's masked_fill takes six times as long.
+            bias = _BYTE_BIAS.take(masks.view(np.uint8), axis=0).reshape(len(masks), -1)
+            return torch.from_numpy(bias[:, : self._vocab_size])
         words = torch.from_numpy(masks).to(self._device)
-        allowed = ((words.unsqueeze(-1) >> self._shifts) & 1).flatten(1)
-        return allowed[:, : self._vocab_size] == 0
+        allowed = ((words.unsqueeze(-1) >> self._shifts) & 1).flatten(1)[:, : self._vocab_size]
+        return torch.zeros(allowed.shape, device=self._device).masked_fill_(allowed == 0, float("-inf"))
 
 
 class BatchMask:
     """What a batch may not draw. ``errors`` are the rows whose constraint failed."""
 
-    def __init__(
-        self, blocked: Tensor | None, rows: Tensor | None, errors: dict[int, ConstraintError]
-    ) -> None:
-        """``blocked [k, vocab]`` belongs to ``rows [k]``, None being all rows in order."""
-        self._blocked = blocked
+    def __init__(self, bias: Tensor | None, rows: Tensor | None, errors: dict[int, ConstraintError]) -> None:
+        """``bias [k, vocab]`` belongs to ``rows [k]``, None being all rows in order."""
+        self._bias = bias
         self._rows = rows
         self.errors = errors
 
     def apply(self, logits: Tensor) -> None:
-        """Put ``logits [m, vocab]`` of blocked tokens at −∞, in place."""
-        if self._blocked is None:
+        """Put ``logits [m, vocab]`` of other tokens at −∞, in place."""
+        if self._bias is None:
             return
         if self._rows is None:
-            logits.masked_fill_(self._blocked, _NEVER)
-            return
-        logits.index_copy_(
-            0, self._rows, logits.index_select(0, self._rows).masked_fill_(self._blocked, _NEVER)
-        )
+            logits.add_(self._bias)
+        else:
+            logits.index_add_(0, self._rows, self._bias)
+
+
+# For every byte of a mask, what is added to the logits of its eight tokens.
+_BYTE_BIAS = np.where(
+    np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little"), 0.0, -np.inf
+).astype(np.float32)
