@@ -54,14 +54,14 @@ def dense(query, key, value, spec, *, causal=True):
 class World:
     """Sequences in pages scattered over the storage, beside a dense copy of their K and V."""
 
-    def __init__(self, lengths: list[int]) -> None:
+    def __init__(self, lengths: list[int], *, blocks: int = BLOCKS) -> None:
         self.rng = np.random.default_rng(5)
         torch.manual_seed(5)
         storage = KvStorage(
             num_layers=1,
             num_kv_heads=KV_HEADS,
             head_dim=DIM,
-            num_blocks=BLOCKS,
+            num_blocks=blocks,
             dtype=torch.float32,
             device=CPU,
         )
@@ -69,7 +69,7 @@ class World:
         # What an earlier owner left behind must not be seen, so the pages start out full.
         self.cache.key_pages[:, 1:].normal_()
         self.cache.value_pages[:, 1:].normal_()
-        free = list(self.rng.permutation(np.arange(1, BLOCKS)))
+        free = list(self.rng.permutation(np.arange(1, blocks)))
         self.tables = [np.array([free.pop() for _ in range(-(-length // PAGE_SIZE))]) for length in lengths]
         self.query = [torch.randn(length, HEADS, DIM) for length in lengths]
         self.key = [torch.randn(length, KV_HEADS, DIM) for length in lengths]
@@ -77,23 +77,17 @@ class World:
 
     def step(self, spans: list[tuple[int, int, int]], spec: AttentionSpec) -> list[torch.Tensor]:
         """Run one step over ``(sequence, start, stop)``; spans of one token come first and are decodes."""
-        slots, prefills, decodes, at = [], [], [], 0
+        slots, prefills, decodes, at = [], [], False, 0
         for sequence, start, stop in spans:
             where = np.arange(start, stop)
             table = self.tables[sequence]
             slots.extend((table[where // PAGE_SIZE] * PAGE_SIZE + where % PAGE_SIZE).tolist())
             if stop - start == 1:
-                decodes.append((table, stop))
+                decodes = True
             else:
                 prefills.append(PrefillRows(at, at + stop - start, start, table, torch.float32, CPU))
             at += stop - start
-        decode = None
-        if decodes:
-            width = max(len(table) for table, _ in decodes)
-            blocks = np.zeros((len(decodes), width), dtype=np.int64)
-            for row, (table, _) in enumerate(decodes):
-                blocks[row, : len(table)] = table
-            decode = DecodeRows(blocks, np.array([stop for _, stop in decodes]), torch.float32, CPU)
+        decode = self.rows([span for span in spans if span[2] - span[1] == 1]) if decodes else None
         inputs = AttentionInputs(torch.tensor(slots), decode, tuple(prefills))
         output = attention_for(CPU)(
             torch.cat([self.query[s][a:b] for s, a, b in spans]),
@@ -104,6 +98,14 @@ class World:
             spec,
         )
         return list(output.split([b - a for _, a, b in spans]))
+
+    def rows(self, spans: list[tuple[int, int, int]]) -> DecodeRows:
+        """The decodes of a step."""
+        tables = [self.tables[sequence] for sequence, _, _ in spans]
+        blocks = np.zeros((len(spans), max(map(len, tables))), dtype=np.int64)
+        for row, table in enumerate(tables):
+            blocks[row, : len(table)] = table
+        return DecodeRows(blocks, np.array([stop for _, _, stop in spans]), torch.float32, CPU)
 
     def expected(self, span: tuple[int, int, int], spec: AttentionSpec) -> torch.Tensor:
         sequence, start, stop = span
@@ -153,6 +155,53 @@ def test_a_prefix_that_two_requests_share():
     world.key[1][:32], world.value[1][:32] = world.key[0][:32], world.value[0][:32]
     world.step([(0, 0, 64)], spec)
     world.check([(1, 32, 50)], spec)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_name)
+def test_decodes_that_share_prefixes_with_some_of_the_others(spec):
+    """Two families of long prefixes, of different lengths and out of order, beside rows of their own."""
+    lengths = [450, 20, 465, 451, 449, 450, 470, 90]
+    world = World(lengths, blocks=256)
+    for family, width in (((0, 3, 5), 26), ((2, 4, 6), 28)):
+        head = family[0]
+        for other in family[1:]:
+            world.tables[other][:width] = world.tables[head][:width]
+            shared = slice(0, width * PAGE_SIZE)
+            world.key[other][shared], world.value[other][shared] = (
+                world.key[head][shared],
+                world.value[head][shared],
+            )
+    for sequence, length in enumerate(lengths):
+        world.step([(sequence, 0, length - 1)], spec)
+    spans = [(sequence, length - 1, length) for sequence, length in enumerate(lengths)]
+    world.check(spans, spec)
+    plan = world.rows(spans).plan(None)
+    assert sorted(len(prefix.pages) for prefix in plan.shared) == [26, 28]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=_name)
+def test_decodes_that_all_share_a_prefix(spec):
+    world = World([170] * 6, blocks=80)
+    for other in range(1, 6):
+        world.tables[other][:10] = world.tables[0][:10]
+        world.key[other][:160], world.value[other][:160] = world.key[0][:160], world.value[0][:160]
+    for sequence in range(6):
+        world.step([(sequence, 0, 169)], spec)
+    spans = [(sequence, 169, 170) for sequence in range(6)]
+    world.check(spans, spec)
+    assert world.rows(spans).plan(None).shared[0].rows is None
+
+
+def test_a_long_row_does_not_pad_the_short_ones():
+    lengths = [20, 900, 25, 30, 870, 22]
+    world = World(lengths, blocks=160)
+    for sequence, length in enumerate(lengths):
+        world.step([(sequence, 0, length - 1)], SPECS[0])
+    spans = [(sequence, length - 1, length) for sequence, length in enumerate(lengths)]
+    world.check(spans, SPECS[0])
+    groups = world.rows(spans).plan(None).groups
+    assert [group.rows.tolist() for group in groups] == [[1, 4], [0, 2, 3, 5]]
+    assert sum(len(group.pages) for group in groups) == 2 * 57 + 4 * 2
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_name)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.layers.decode_plan import DecodePlan, plan_make
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,20 @@ class DecodeRows:
     dtype: torch.dtype
     device: torch.device
     _views: dict[int | None, DecodeView] = field(default_factory=dict)
+    _plans: dict[int | None, DecodePlan] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         return len(self.lengths)
+
+    def plan(self, window: int | None) -> DecodePlan:
+        """The rows as a CPU reads them."""
+        found = self._plans.get(window)
+        if found is None:
+            found = self._plans[window] = plan_make(
+                self.blocks, self.lengths, window, dtype=self.dtype, device=self.device
+            )
+        return found
 
     def view(self, window: int | None) -> DecodeView:
         found = self._views.get(window)
