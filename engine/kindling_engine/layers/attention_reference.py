@@ -1,0 +1,112 @@
+"""Attention over paged KV as torch's fused kernel computes it: the reference, on any device."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows, PrefillRows
+from kindling_engine.layers.attention_spec import AttentionSpec, LayerCache
+
+
+def paged_attention_reference(  # noqa: PLR0917, in the order of every implementation
+    query: Tensor, key: Tensor, value: Tensor, cache: LayerCache, inputs: AttentionInputs, spec: AttentionSpec
+) -> Tensor:
+    """Store this step's K and V, then attend.
+
+    ``query [n, heads, d]``, ``key`` and ``value [n, kv_heads, d]``; returns ``[n, heads · d]``:
+    softmax(cap(scale·q·kᵀ) + mask)·v.
+    """
+    store(key, value, cache, inputs)
+    if inputs.decode is not None and not inputs.prefills:
+        return _decode(query, cache, inputs.decode, spec)
+    output = query.new_empty(query.shape[0], query.shape[1] * query.shape[2])
+    if inputs.decode is not None:
+        count = inputs.decode.count
+        output[:count] = _decode(query[:count], cache, inputs.decode, spec)
+    for rows in inputs.prefills:
+        span = slice(rows.start, rows.stop)
+        output[span] = prefill_attend(query[span], key[span], value[span], cache, rows=rows, spec=spec)
+    return output
+
+
+def store(key: Tensor, value: Tensor, cache: LayerCache, inputs: AttentionInputs) -> None:
+    """Put this step's K and V into their slots."""
+    cache.key_slots.index_copy_(1, inputs.slots, key.transpose(0, 1))
+    cache.value_slots.index_copy_(1, inputs.slots, value.transpose(0, 1))
+
+
+def _decode(query: Tensor, cache: LayerCache, rows: DecodeRows, spec: AttentionSpec) -> Tensor:
+    """The query heads of a KV head become rows of one query, so that keys are read once per group."""
+    heads, head_dim = query.shape[1], query.shape[2]
+    view = rows.view(spec.window)
+    keys = _gather(cache.key_pages, view.pages, rows.count, view.length)
+    values = _gather(cache.value_pages, view.pages, rows.count, view.length)
+    grouped = query.view(rows.count, keys.shape[1], -1, head_dim)
+    output = attend(grouped, keys, values, view.mask, spec)
+    return output.reshape(rows.count, heads * head_dim)
+
+
+def prefill_attend(
+    query: Tensor, key: Tensor, value: Tensor, cache: LayerCache, *, rows: PrefillRows, spec: AttentionSpec
+) -> Tensor:
+    """The query heads of a KV head become the batch; K and V are repeated over it with stride zero."""
+    count, heads, head_dim = query.shape
+    view = rows.view(spec.window)
+    if view.pages is None:
+        keys, values = key.transpose(0, 1), value.transpose(0, 1)
+    else:
+        keys = _gather(cache.key_pages, view.pages, 1, view.length)[0]
+        values = _gather(cache.value_pages, view.pages, 1, view.length)[0]
+    kv_heads = keys.shape[0]
+    group = heads // kv_heads
+    grouped = query.view(count, kv_heads, group, head_dim).permute(2, 1, 0, 3)
+    output = attend(
+        grouped,
+        keys.expand(group, -1, -1, -1),
+        values.expand(group, -1, -1, -1),
+        view.mask,
+        spec,
+        is_causal=view.mask is None,
+    )
+    return output.permute(2, 1, 0, 3).reshape(count, heads * head_dim)
+
+
+def attend(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    spec: AttentionSpec,
+    *,
+    is_causal: bool = False,
+) -> Tensor:
+    """``[batch, heads, q, d]`` over ``[batch, kv_heads, k, d]``; torch's fused kernels know no soft cap."""
+    if spec.softcap is None:
+        return F.scaled_dot_product_attention(
+            query,
+            keys,
+            values,
+            attn_mask=mask,
+            is_causal=is_causal,
+            scale=spec.scale,
+            enable_gqa=query.shape[1] != keys.shape[1],
+        )
+    group = query.shape[1] // keys.shape[1]
+    if group > 1:
+        keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
+    scores = (query @ keys.transpose(-1, -2)).mul_(spec.scale / spec.softcap).tanh_().mul_(spec.softcap)
+    if mask is not None:
+        scores += mask
+    elif is_causal:
+        ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu_(1)
+        scores.masked_fill_(ahead, float("-inf"))
+    return scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype) @ values
+
+
+def _gather(pages: Tensor, index: Tensor, count: int, length: int) -> Tensor:
+    """Pages of ``count`` requests as ``[count, kv_heads, length, d]``."""
+    kv_heads, head_dim = pages.shape[0], pages.shape[3]
+    width = index.shape[0] // count
+    gathered = pages.index_select(1, index).view(kv_heads, count, width * PAGE_SIZE, head_dim)
+    return gathered.transpose(0, 1)[:, :, :length]
