@@ -120,12 +120,12 @@ def test_a_random_row_follows_the_models_odds_among_what_is_allowed():
     logits = torch.zeros(1, VOCAB)
     logits[0, 4] = 1.0
     drawn = []
-    for seed in range(2000):
+    for seed in range(600):
         sampler.release(0)
         drawn.append(sampler.draw(logits.clone(), [row(0, {4, 5}, temperature=1.0, seed=seed)])[0].token)
     share = drawn.count(4) / len(drawn)
     assert set(drawn) == {4, 5}
-    assert share == pytest.approx(np.e / (1 + np.e), abs=0.035)
+    assert share == pytest.approx(np.e / (1 + np.e), abs=0.06)
 
 
 def test_the_sampler_reports_a_dead_end_and_draws_the_rest():

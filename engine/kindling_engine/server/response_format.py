@@ -12,8 +12,6 @@ from kindling_engine.server.errors import ApiError, invalid_value
 from kindling_engine.server.fields import Fields, text_check
 
 GUIDED = {"guided_json": "json_schema", "guided_regex": "regex", "guided_grammar": "lark"}
-# A grammar of this size is checked within a few milliseconds.
-_INLINE_CHARS = 4096
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -30,17 +28,15 @@ def response_format_read(fields: Fields) -> Constraint | None:
 
 
 async def constraint_check(constraint: Constraint | None, fields: Fields | None = None) -> None:
-    """Refuse what cannot be kept in full; large texts are checked in a thread. ``fields`` tell which one asked.
+    """Refuse what cannot be kept in full; in a thread. ``fields`` tell which one asked.
 
     Errors: 400 `invalid_schema` or `unsupported_schema`, naming keyword and place.
     """
     if constraint is None or constraint.kind == "json_object":
         return
     try:
-        if len(constraint.text) <= _INLINE_CHARS:
-            grammar_text(constraint.kind, constraint.text)
-        else:
-            await asyncio.to_thread(grammar_text, constraint.kind, constraint.text)
+        # A short text can ask for much, too.
+        await asyncio.to_thread(grammar_text, constraint.kind, constraint.text)
     except ConstraintError as error:
         asked = () if fields is None else fields.present(*GUIDED)
         param = asked[0] if asked else "response_format"
