@@ -154,7 +154,9 @@ def test_dies_with_its_parent(tmp_path):
     assert connection.recv(1 << 16), "the core is ready"
     parent.send_signal(signal.SIGKILL)
     parent.wait(10)
-    assert connection.recv(1 << 16) == b""
+    # Statistics may have been under way; what counts is that the socket ends.
+    while connection.recv(1 << 16):
+        pass
     connection.close()
     listener.close()
 
