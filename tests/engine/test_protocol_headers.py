@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kindling_engine.protocol.headers import EngineHeaders, HeaderError, parse_headers
+from kindling_engine.protocol.headers import EngineHeaders, HeaderError, parse_headers, salt_isolate
 
 HASH = "ab" * 32
 
@@ -22,6 +22,13 @@ def test_all_headers_are_read():
             "x-kindling-context": '{"org":"org_1"}',
         }
     ) == EngineHeaders("0197-a", HASH, "5a", "org_1", -3, 512, '{"org":"org_1"}', 2.5)
+
+
+def test_the_clients_own_headers_are_read_too():
+    mine = {"x-kindling-request": "r", "x-kindling-salt": "5a", "x-session-affinity": "s"}
+    read = parse_headers(mine | {"x-prompt-cache-isolation-key": "k"})
+    assert read == EngineHeaders("r", salt=salt_isolate("5a", "k"), ignored=("x-session-affinity",))
+    assert read.salt not in ("5a", salt_isolate("5a", "l"), salt_isolate("5b", "k"))
 
 
 def test_only_the_id_is_needed():
@@ -48,6 +55,7 @@ def test_only_the_id_is_needed():
         ("x-kindling-grant", "9" * 5000),
         ("x-kindling-context", "é" * 513),
         ("x-kindling-salt", "s" * 257),
+        ("x-prompt-cache-isolation-key", "k" * 257),
         ("x-kindling-tenant", "t" * 257),
     ],
 )

@@ -41,7 +41,43 @@ async def test_a_whole_chat_answer(bench: Bench):
         "completion_tokens": len(tokens),
         "total_tokens": prompt + len(tokens),
         "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {
+            "reasoning_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
     }
+
+
+async def test_what_has_no_effect_is_told(bench: Bench):
+    bench.say(TEXT)
+    headers = {"x-kindling-request": "r", "x-session-affinity": "s"}
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "prompt_cache_key": "k",
+        "store": False,
+    }
+    async with bench.http.post(f"{bench.url}/v1/chat/completions", json=body, headers=headers) as reply:
+        assert reply.headers["x-kindling-ignored"] == "store,prompt_cache_key,x-session-affinity"
+
+
+async def test_an_isolation_key_keeps_cached_prefixes_apart(bench: Bench):
+    """As a field or as a header, and only together with the tenant's own salt."""
+    bench.say(TEXT)
+    await bench.chat_whole(headers={"salt": "5a"})
+    await bench.chat_whole(headers={"salt": "5a"}, prompt_cache_isolation_key="k")
+    await bench.chat_whole(headers={"salt": "5b"}, prompt_cache_isolation_key="k")
+    await bench.chat_whole(headers={"salt": "5a"}, prompt_cache_isolation_key="l")
+    named = {"x-kindling-request": "r", "x-kindling-salt": "5a", "x-prompt-cache-isolation-key": "k"}
+    async with bench.http.post(
+        f"{bench.url}/v1/completions", json={"model": "m", "prompt": "Hi"}, headers=named
+    ) as reply:
+        assert reply.status == 200
+    plain, key, other_tenant, other_key, header = (one.salt for one in bench.core.submitted)
+    assert plain == "5a"
+    assert len({plain, key, other_tenant, other_key}) == 4
+    assert header == key
 
 
 async def test_a_chat_stream_has_the_promised_shape(bench: Bench):

@@ -146,6 +146,14 @@ async def test_what_is_not_one_json_object_is_invalid_json(bench: Bench, raw: by
         ({"response_format": {"type": "text", "schema": {}}}, "unsupported_field", "response_format.schema"),
         ({"reasoning_effort": "high"}, "unsupported_field", "reasoning_effort"),
         ({"prediction": "x"}, "unsupported_field", "prediction"),
+        ({"min_tokens": 6, "max_tokens": 5}, "invalid_value", "min_tokens"),
+        ({"min_tokens": 1024}, "invalid_value", "min_tokens"),
+        ({"prompt_cache_isolation_key": 5}, "invalid_value", "prompt_cache_isolation_key"),
+        ({"prompt_cache_isolation_key": "k" * 257}, "invalid_value", "prompt_cache_isolation_key"),
+        ({"perf_metrics_in_response": True}, "unsupported_field", "perf_metrics_in_response"),
+        ({"raw_output": True}, "unsupported_field", "raw_output"),
+        ({"echo": True}, "unsupported_field", "echo"),
+        ({"service_tier": "flex"}, "unsupported_field", "service_tier"),
         ({"guided_json": {"contains": {}}}, "unsupported_schema", "guided_json"),
         ({"guided_regex": "("}, "invalid_schema", "guided_regex"),
         ({"guided_regex": "a", "guided_grammar": "start: /a/"}, "invalid_value", "guided_grammar"),
@@ -187,6 +195,7 @@ async def test_a_chat_that_cannot_be_served_names_the_field(
         ({"stop_token_ids": [2048]}, "invalid_value", "stop_token_ids"),
         ({"stop_token_ids": 5}, "invalid_value", "stop_token_ids"),
         ({"min_tokens": -1}, "invalid_value", "min_tokens"),
+        ({"min_tokens": 17}, "invalid_value", "min_tokens"),
         ({"suffix": "x"}, "unsupported_field", "suffix"),
         ({"logprobs": 6}, "invalid_value", "logprobs"),
         ({"messages": MESSAGES}, "unsupported_field", "messages"),
@@ -229,6 +238,21 @@ async def test_a_limit_beyond_the_context_may_be_shortened(bench: Bench):
     await bench.chat_whole(max_tokens=5000, context_length_exceeded_behavior="truncate")
     submit = bench.core.submitted[0]
     assert submit.max_tokens == 1024 - len(submit.prompt_ids)
+
+
+async def test_a_shortened_limit_shortens_what_is_demanded_too(bench: Bench):
+    await bench.chat_whole(max_tokens=5000, min_tokens=2000, context_length_exceeded_behavior="truncate")
+    assert bench.core.submitted[0].max_tokens < 1024
+
+
+async def test_fields_of_others_may_ask_for_nothing(bench: Bench):
+    nothing = {
+        "echo": False,
+        "raw_output": False,
+        "perf_metrics_in_response": False,
+        "service_tier": "default",
+    }
+    assert (await bench.chat_whole(**nothing))["choices"]
 
 
 async def test_fields_that_are_null_count_as_absent(bench: Bench):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 
 REQUEST = "x-kindling-request"
 ADAPTER = "x-kindling-adapter"
@@ -12,6 +13,9 @@ PRIORITY = "x-kindling-priority"
 WEIGHT = "x-kindling-weight"
 GRANT = "x-kindling-grant"
 CONTEXT = "x-kindling-context"
+# Headers of the client's own, which a gateway passes on.
+ISOLATION = "x-prompt-cache-isolation-key"
+AFFINITY = "x-session-affinity"
 
 MAX_CONTEXT_BYTES = 1024
 MAX_ID_CHARS = 64
@@ -30,7 +34,8 @@ class EngineHeaders:
     """The parsed headers.
 
     `weight` is the tenant's share against others that wait, sent in per cent; `grant` is the total of output tokens
-    the request may make, None for no limit.
+    the request may make, None for no limit. `salt` has the client's isolation key in it; `ignored` names headers that
+    ask for what is not done here.
     """
 
     request: str
@@ -41,6 +46,7 @@ class EngineHeaders:
     grant: int | None = None
     context: str = ""
     weight: float = 1.0
+    ignored: tuple[str, ...] = ()
 
 
 def parse_headers(headers: Mapping[str, str]) -> EngineHeaders:
@@ -63,13 +69,21 @@ def parse_headers(headers: Mapping[str, str]) -> EngineHeaders:
     return EngineHeaders(
         request=request,
         adapter=adapter,
-        salt=_text(SALT, headers.get(SALT, "")),
+        salt=salt_isolate(_text(SALT, headers.get(SALT, "")), _text(ISOLATION, headers.get(ISOLATION, ""))),
         tenant=_text(TENANT, headers.get(TENANT, "")),
         priority=_integer(PRIORITY, headers.get(PRIORITY, "0"), low=-1000, high=1000),
         weight=_integer(WEIGHT, headers.get(WEIGHT, "100"), low=1, high=10_000) / 100,
         grant=_integer(GRANT, grant, low=1, high=MAX_GRANT_TOKENS) if grant else None,
         context=context,
+        ignored=tuple(name for name in (AFFINITY,) if headers.get(name)),
     )
+
+
+def salt_isolate(salt: str, key: str) -> str:
+    """The cache salt of a client that wants to share no cached prefix with requests under other keys."""
+    if not key:
+        return salt
+    return blake2b(f"{len(salt)}:{salt}{key}".encode(), digest_size=16).hexdigest()
 
 
 def _text(name: str, value: str, *, limit: int = MAX_TEXT_CHARS) -> str:

@@ -47,6 +47,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     variables = template_variables_read(fields)
     safe = fields.take("safe_tokenization") is None or fields.boolean("safe_tokenization")
     fields.only("modalities", ["text"])
+    fields.only("echo", False)
     fields.end()
     await constraint_check(answer, fields)
     if text.chat is None:
@@ -90,6 +91,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         thinking=_thinking(reasoning, family.reasoning, prompt.text, constrained=constraint is not None),
         show_special=_shows_special(asked, family),
         shape=_shape(asked, family, prompt.text),
+        isolation=common.isolation,
     )
 
 

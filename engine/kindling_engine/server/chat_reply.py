@@ -128,8 +128,5 @@ class ChatReply:
         return event({**self._head, "choices": [choice]})
 
     def _usage(self) -> dict[str, Any]:
-        usage = usage_block(self._generation)
-        if self._shape is not None and self._shape.reasoning is not None:
-            tokens = sum(choice.reasoning_tokens for choice in self._choices.values())
-            usage["completion_tokens_details"] = {"reasoning_tokens": tokens}
-        return usage
+        tokens = sum(choice.reasoning_tokens for choice in self._choices.values())
+        return usage_block(self._generation, reasoning_tokens=tokens)

@@ -32,7 +32,6 @@ async def completion_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -
     echo = fields.boolean("echo")
     best_of = _best_of(fields, common, len(given))
     fields.only("suffix", "")
-    fields.only("raw_output", False)
     constraint = response_format_read(fields)
     fields.end()
     if common.max_tokens == 0 and not echo:
@@ -56,6 +55,7 @@ async def completion_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -
         return_token_ids=common.return_token_ids,
         include_stop=common.include_stop,
         constraint=constraint,
+        isolation=common.isolation,
     )
 
 

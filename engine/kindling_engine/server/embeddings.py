@@ -8,7 +8,7 @@ from aiohttp import web
 from kindling_engine.server.embedding_body import embedding_body_read
 from kindling_engine.server.embedding_reply import embedding_reply
 from kindling_engine.server.errors import ApiError
-from kindling_engine.server.inference import headers_read
+from kindling_engine.server.inference import headers_read, ignored_header
 from kindling_engine.server.keys import FRONT
 
 # Replies with more numbers than this are written in a thread.
@@ -42,7 +42,7 @@ async def post_embeddings(request: web.Request) -> web.Response:
         )
         small = len(vectors) * asked.dimensions <= INLINE_NUMBERS
         body = write() if small else await asyncio.to_thread(write)
-        extra = {"x-kindling-ignored": ",".join(asked.ignored)} if asked.ignored else {}
+        extra = ignored_header(headers, asked.ignored)
         return web.Response(body=body, content_type="application/json", headers=extra)
     finally:
         front.end(call)

@@ -1,7 +1,7 @@
 """The two routes that generate: read, run, answer whole or as a stream."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
@@ -44,7 +44,7 @@ async def _answer(request: web.Request, read_body: ReadBody) -> web.StreamRespon
         # The status depends on how the first step goes, so nothing is sent before it.
         first = await generation.advance()
         reply: Reply = (ChatReply if asked.chat else CompletionReply)(asked, generation, front.text)
-        extra = {"x-kindling-ignored": ",".join(asked.ignored)} if asked.ignored else {}
+        extra = ignored_header(headers, asked.ignored)
         if asked.stream:
             return await _stream(request, generation, reply, first, extra)
         return await _whole(asked, generation, reply, first, extra)
@@ -111,3 +111,9 @@ def headers_read(request: web.Request) -> EngineHeaders:
         return parse_headers(request.headers)
     except HeaderError as error:
         raise invalid_value(str(error).split(" ", 1)[0], f"{error}.") from None
+
+
+def ignored_header(headers: EngineHeaders, fields: Sequence[str]) -> dict[str, str]:
+    """The warning about what was accepted and has no effect."""
+    names = (*fields, *headers.ignored)
+    return {"x-kindling-ignored": ",".join(names)} if names else {}

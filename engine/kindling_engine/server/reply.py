@@ -40,12 +40,18 @@ def reply_head(object_name: str, prefix: str, generation: Generation, model: str
     }
 
 
-def usage_block(generation: Generation) -> dict[str, Any]:
+def usage_block(generation: Generation, *, reasoning_tokens: int = 0) -> dict[str, Any]:
+    """What was used. No predictions are taken, so none are accepted or rejected."""
     return {
         "prompt_tokens": generation.prompt_tokens,
         "completion_tokens": generation.completion_tokens,
         "total_tokens": generation.prompt_tokens + generation.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": generation.cached_tokens},
+        "completion_tokens_details": {
+            "reasoning_tokens": reasoning_tokens,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
     }
 
 

@@ -65,6 +65,7 @@ class GenerationRequest:
     include_stop: bool = False
     show_special: bool = False
     shape: ChatShape | None = None
+    isolation: str = ""
 
 
 async def body_object(raw: bytes) -> dict[str, Any]:
@@ -104,9 +105,13 @@ def output_limit(
             "prompt, or set context_length_exceeded_behavior to truncate.",
             param="max_tokens",
         )
-    if common.max_tokens is not None:
-        return min(room, common.max_tokens)
-    return min(room, default or room)
+    limit = min(room, (default or room) if common.max_tokens is None else common.max_tokens)
+    if common.sampling.min_tokens > limit and not common.shorten:
+        raise invalid_value(
+            "min_tokens",
+            f"min_tokens asks for {common.sampling.min_tokens} tokens, but the answer may have at most {limit}.",
+        )
+    return limit
 
 
 def prompt_too_long(field: str, size: str, facts: ModelFacts) -> ApiError:

@@ -12,7 +12,9 @@ MAX_STOP_CHARS = 1000
 MAX_BIASES = 1024
 MAX_STOP_TOKENS = 128
 MAX_CHOICES = 16
-IGNORED = ("user", "metadata", "store", "safety_identifier")
+MAX_ISOLATION_CHARS = 256
+# A cache key is a hint about what to keep together; here every known prefix is found without one.
+IGNORED = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class CommonFields:
     """What was asked for; ``max_tokens`` None means that the route's default holds.
 
     ``shorten`` allows fewer tokens than ``max_tokens`` where the context has no room for all; ``truncate_to`` cuts
-    the beginning off longer prompts.
+    the beginning off longer prompts. ``isolation`` keeps cached prefixes from requests with another key.
     """
 
     model: str
@@ -34,6 +36,7 @@ class CommonFields:
     include_stop: bool
     return_token_ids: bool
     truncate_to: int | None
+    isolation: str
 
 
 def common_fields_read(fields: Fields, *, vocab_size: int, least_tokens: int = 1) -> CommonFields:
@@ -60,6 +63,7 @@ def common_fields_read(fields: Fields, *, vocab_size: int, least_tokens: int = 1
         include_stop=fields.boolean("include_stop_str_in_output"),
         return_token_ids=fields.boolean("return_token_ids"),
         truncate_to=fields.integer("prompt_truncate_len", low=1, high=MAX_TOKENS_LIMIT),
+        isolation=_isolation(fields),
     )
 
 
@@ -130,6 +134,15 @@ def _shorten(fields: Fields) -> bool:
     return bool(behavior == "truncate")
 
 
+def _isolation(fields: Fields) -> str:
+    name = "prompt_cache_isolation_key"
+    if (given := fields.take(name)) is None:
+        return ""
+    if len(text_check(given, name)) > MAX_ISOLATION_CHARS:
+        raise invalid_value(name, f"{name} may have at most {MAX_ISOLATION_CHARS} characters.")
+    return str(given)
+
+
 def _check_stream_options(fields: Fields, stream: bool) -> None:
     given = fields.object("stream_options")
     if given is None:
@@ -146,3 +159,5 @@ def _check_stream_options(fields: Fields, stream: bool) -> None:
 def _check_harmless(fields: Fields) -> None:
     """Fields that are accepted only while they ask for what happens anyway."""
     fields.only("service_tier", "auto", "default")
+    fields.only("perf_metrics_in_response", False)
+    fields.only("raw_output", False)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from hashlib import blake2b
 
-from kindling_engine.protocol.headers import EngineHeaders
+from kindling_engine.protocol.headers import EngineHeaders, salt_isolate
 from kindling_engine.protocol.ipc import Submit
 from kindling_engine.protocol.sampling import Sampling
 from kindling_engine.server.choice import Choice
@@ -70,7 +70,7 @@ def _submit(
         id=core_id,
         prompt_ids=prompt.ids,
         adapter=headers.adapter,
-        salt=headers.salt,
+        salt=salt_isolate(headers.salt, request.isolation),
         tenant=headers.tenant,
         priority=headers.priority,
         weight=headers.weight,
