@@ -1,0 +1,84 @@
+"""Compiles kernels for a Hopper GPU on a machine that has none, and tells what they would take there.
+
+Run in a process of its own: the stand-in for a driver stays active, and nothing can be launched afterwards.
+"""
+
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.jit import MockTensor
+
+from kindling_engine.kernels.tuning import Config
+
+SHARED_LIMIT = 232448
+"""Bytes of shared memory that a thread block may have on sm_90; more is no error of the compiler's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A kernel as it is launched: arguments in its order, a dtype standing for a pointer; ``constants`` by name."""
+
+    name: str
+    kernel: Any
+    arguments: tuple[Any, ...]
+    constants: dict[str, Any]
+    config: Config
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.config}"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What a compiled kernel takes of a multiprocessor. ``wgmma``: it uses Hopper's matrix instructions."""
+
+    shared_bytes: int
+    registers: int
+    spilled_bytes: int
+    wgmma: bool
+
+
+class _Hopper:
+    """As much of a driver as compiling asks for."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int | None = None) -> int:
+        return 0
+
+
+_HOPPER = _Hopper()
+
+
+def compile_ahead(case: Case) -> Compiled:
+    """Compile for sm_90. Raises what the compiler raises."""
+    driver.set_active(_HOPPER)
+    arguments = [MockTensor(one) if isinstance(one, torch.dtype) else one for one in case.arguments]
+    kernel = case.kernel.warmup(*arguments, **case.constants, **case.config.arguments(), grid=(1,))
+    registers, spilled = _resources(kernel.asm["cubin"])
+    return Compiled(kernel.metadata.shared, registers, spilled, "wgmma" in kernel.asm["ptx"])
+
+
+def _resources(cubin: bytes) -> tuple[int, int]:
+    """Registers of a thread, and bytes of its stack and local memory, where spilled registers go."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        told = subprocess.run(
+            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
+    found = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", told)}
+    return found["REG"], found["STACK"] + found["LOCAL"]

@@ -1,0 +1,5 @@
+"""Every module that holds kernels, for what concerns them all: compiling ahead, tuning, measuring."""
+
+from kindling_engine.kernels import norms
+
+MODULES = (norms,)

@@ -1,0 +1,30 @@
+"""Kernels run here in Triton's interpreter, or on a GPU where the tests are started on one.
+
+Without TRITON_INTERPRET=1 and without a GPU there is nothing to run them on: .ci/check starts these tests in a process of
+their own, since the interpreter is chosen before triton is imported.
+"""
+
+import os
+
+import pytest
+import torch
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+if not INTERPRETED and not torch.cuda.is_available():
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    return torch.device("cpu" if INTERPRETED else "cuda")
+
+
+def dtypes() -> list[torch.dtype]:
+    """Those whose arithmetic is right where the tests run: the interpreter's bf16 is not."""
+    return [torch.float32, torch.float16] if INTERPRETED else [torch.float32, torch.float16, torch.bfloat16]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "dtype" in metafunc.fixturenames:
+        metafunc.parametrize("dtype", dtypes(), ids=lambda dtype: str(dtype).removeprefix("torch."))
