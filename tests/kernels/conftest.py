@@ -1,7 +1,7 @@
 """Kernels run here in Triton's interpreter, or on a GPU where the tests are started on one.
 
-Without TRITON_INTERPRET=1 and without a GPU there is nothing to run them on: .ci/check starts these tests in a process of
-their own, since the interpreter is chosen before triton is imported.
+Without TRITON_INTERPRET=1 and without a GPU there is nothing to run them on: .ci/check starts these tests in a
+process of their own, since the interpreter is chosen before triton is imported.
 """
 
 import os
