@@ -184,6 +184,8 @@ class LLM:
         decoder = self._model_text().tokenizer if self._has_text else None
         if params.stop and decoder is None:
             raise ValueError("Stop strings need a model with a tokenizer.")
+        if not params.min_tokens <= params.max_tokens or params.max_tokens < 1:
+            raise ValueError("max_tokens must be at least 1, and not smaller than min_tokens.")
         self._made += 1
         submission = LocalSubmission(
             id=f"offline/{self._made}",

@@ -112,7 +112,12 @@ def test_a_prompt_that_does_not_fit_ends_alone(tokens_only: LLM):
 
 
 def test_what_cannot_be_asked_for_is_refused_before_anything_runs(tokens_only: LLM, llm: LLM):
-    for params in (SamplingParams(temperature=math.nan), SamplingParams(logit_bias={VOCAB: 1.0})):
+    for params in (
+        SamplingParams(temperature=math.nan),
+        SamplingParams(logit_bias={VOCAB: 1.0}),
+        SamplingParams(max_tokens=0),
+        SamplingParams(max_tokens=3, min_tokens=4),
+    ):
         with pytest.raises(ValueError):
             tokens_only.generate([[1, 2]], params)
     with pytest.raises(ValueError, match="prompt_ids"):

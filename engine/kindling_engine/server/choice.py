@@ -64,6 +64,7 @@ class Choice:
         self._echo = echo
         self._scoring = scoring
         self._token_ids: list[int] = []
+        self._token_s: float | None = None
 
     @property
     def mean_logprob(self) -> float:
@@ -101,6 +102,11 @@ class Choice:
         if tokens and not self._scoring:
             for token_id in item.token_ids:
                 self._count_token(token_id, None)
+
+    def since_last_s(self, now_s: float) -> float | None:
+        """How long ago this was last asked, that is the time between tokens; None at the first ones."""
+        last_s, self._token_s = self._token_s, now_s
+        return None if last_s is None else now_s - last_s
 
     def take(self) -> Piece:
         """What is new since the last call."""

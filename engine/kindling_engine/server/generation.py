@@ -1,11 +1,12 @@
 """One request between its start in the core and its usage record: a group of one or more choices."""
 
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kindling_engine.protocol.headers import EngineHeaders
-from kindling_engine.protocol.ipc import Submit
+from kindling_engine.protocol.ipc import StepItem, Submit
 from kindling_engine.protocol.usage_log import UsageLogError, UsageRecord
 from kindling_engine.server.choice import Choice, Piece
 from kindling_engine.server.core_link import CoreLink, CoreTicket
@@ -87,6 +88,7 @@ class Generation:
             choice = self._open.get(item.id)
             if choice is None:
                 continue
+            self._observe(choice, item)
             try:
                 stopped = choice.accept(item)
             except ApiError:
@@ -122,6 +124,10 @@ class Generation:
         """End a request because we have to stop: that is a failure of ours, and `advance` raises it."""
         for choice_id in self._open:
             self._core.cancel(choice_id)
+
+    def _observe(self, choice: Choice, item: StepItem) -> None:
+        if item.token_ids and (since_s := choice.since_last_s(time.monotonic())) is not None:
+            self._book.metrics.observe_tokens(since_s, len(item.token_ids))
 
     def _submit(self, submits: list[Submit]) -> None:
         """Start all choices or none. Errors: `duplicate_request`, `engine_unavailable`."""

@@ -25,9 +25,9 @@ class Histogram:
         self._counts = [0] * (len(bounds_s) + 1)
         self.sum_s = 0.0
 
-    def observe(self, value_s: float) -> None:
-        self._counts[bisect_left(self._bounds_s, value_s)] += 1
-        self.sum_s += value_s
+    def observe(self, value_s: float, count: int = 1) -> None:
+        self._counts[bisect_left(self._bounds_s, value_s)] += count
+        self.sum_s += value_s * count
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative counts under their bounds, the last one without a bound."""
@@ -40,7 +40,7 @@ class Histogram:
 
 
 class EngineMetrics:
-    """Totals over the requests that have ended, beside what the core says of itself."""
+    """Totals over requests and their tokens, beside what the core says of itself."""
 
     def __init__(self) -> None:
         self._requests: Counter[str] = Counter()
@@ -49,15 +49,15 @@ class EngineMetrics:
         self._token = Histogram(_TOKEN_S)
 
     def observe(self, record: UsageRecord) -> None:
-        """Take in a request that has ended. The time between tokens is the request's mean."""
+        """Take in a request that has ended."""
         self._requests[record.finish] += 1
         self._output_tokens += record.completion_tokens
-        if record.first_token_ms is None:
-            return
-        self._ttft.observe(max(0, record.first_token_ms - record.started_ms) / 1000)
-        if record.completion_tokens > 1:
-            took_s = max(0, record.finished_ms - record.first_token_ms) / 1000
-            self._token.observe(took_s / (record.completion_tokens - 1))
+        if record.first_token_ms is not None:
+            self._ttft.observe(max(0, record.first_token_ms - record.started_ms) / 1000)
+
+    def observe_tokens(self, since_last_s: float, count: int) -> None:
+        """Take in ``count`` tokens that a choice made together, so long after its last ones."""
+        self._token.observe(since_last_s / count, count)
 
     def render(self, stats: Stats) -> bytes:
         """All metrics as text."""
@@ -105,7 +105,7 @@ class EngineMetrics:
         yield requests
         for name, text, histogram in (
             ("time_to_first_token_seconds", "From the request to its first token.", self._ttft),
-            ("inter_token_seconds", "Mean time between a request's tokens.", self._token),
+            ("inter_token_seconds", "Time between one token of an answer and its next.", self._token),
         ):
             yield HistogramMetricFamily(
                 f"{_PREFIX}_{name}", text, buckets=histogram.buckets(), sum_value=histogram.sum_s
