@@ -41,6 +41,19 @@ def test_all_prefixes_lead_to_the_same(http: httpx.Client, scene, prefix: str):
     assert http.get(prefix).status_code == 200
 
 
+def test_what_a_client_says_about_its_cache_reaches_the_engine(http: httpx.Client, scene):
+    said = {
+        "X-Prompt-Cache-Isolation-Key": "k\u00fc".encode(),
+        "X-Session-Affinity": b"s",
+        "X-Kindling-Salt": b"mine",
+    }
+    assert http.post("/v1/chat/completions", json=chat(), headers=said).status_code == 200
+    got = scene.engine.received[0].headers
+    assert got["x-prompt-cache-isolation-key"].startswith("k")
+    assert got["x-session-affinity"] == "s"
+    assert got["x-kindling-salt"] != "mine"
+
+
 def test_the_engine_gets_the_body_untouched_and_what_it_has_to_know(http: httpx.Client, scene):
     raw = b'{ "model":"kindling/words","messages":[{"role":"user","content":"\\u00fc"}],'
     raw += b'"x":12345678901234567890123,"max_tokens":5}'

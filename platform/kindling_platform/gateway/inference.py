@@ -31,6 +31,8 @@ from kindling_platform.gateway.watch import Watch
 EXTEND_WITHIN_TOKENS = 64
 RETRIED_CODES = frozenset({"engine_unavailable"})
 RELAYED_HEADERS = ("x-kindling-ignored", "retry-after")
+# What a client may say to the engine by header; the engine checks it.
+FORWARDED_HEADERS = (b"x-prompt-cache-isolation-key", b"x-session-affinity")
 STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -194,6 +196,9 @@ class Inference:
         }
         if self._admission.granted > 0:
             headers["x-kindling-grant"] = str(self._admission.granted)
+        for name in FORWARDED_HEADERS:
+            if value := self._request.headers.get(name):
+                headers[name.decode()] = value.decode("latin-1")
         return headers
 
     async def _relay_refusal(self, reply: aiohttp.ClientResponse, body: bytes, watch: Watch) -> None:
