@@ -1,5 +1,5 @@
 """Every module that holds kernels, for what concerns them all: compiling ahead, tuning, measuring."""
 
-from kindling_engine.kernels import norms
+from kindling_engine.kernels import activation, norms
 
-MODULES = (norms,)
+MODULES = (activation, norms)
