@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kindling_engine.bench.figures import BenchOptions, Figures
+from kindling_engine.bench.figures import BenchOptions, DeviceMissingError, Figures
 from kindling_engine.bench.report import DEFAULT_FOLDER, report_write
 from kindling_engine.starter import SPARK_PATH
 
@@ -16,6 +17,12 @@ def _engine(options: BenchOptions) -> Figures:
     from kindling_engine.bench.engine import engine_measure
 
     return engine_measure(options)
+
+
+def _kernels(options: BenchOptions) -> Figures:
+    from kindling_engine.bench.kernels import kernels_measure
+
+    return kernels_measure(options)
 
 
 def _serve(options: BenchOptions) -> Figures:
@@ -32,6 +39,7 @@ def _structured(options: BenchOptions) -> Figures:
 
 BENCHES: dict[str, Callable[[BenchOptions], Figures]] = {
     "engine": _engine,
+    "kernels": _kernels,
     "serve": _serve,
     "structured": _structured,
 }
@@ -52,7 +60,13 @@ def bench(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--out", type=Path, help="folder for <name>-<device>.json and .md")
     options = parser.parse_args(arguments)
-    figures = BENCHES[options.name](BenchOptions(options.model, options.device, options.quick, options.peers))
+    try:
+        figures = BENCHES[options.name](
+            BenchOptions(options.model, options.device, options.quick, options.peers)
+        )
+    except DeviceMissingError as error:
+        print(error, file=sys.stderr)
+        return 1
     if not options.quick or options.out:
         device = "cuda" if figures.values.get("device") == "cuda" else "cpu"
         report_write(figures, options.name, device, options.out or DEFAULT_FOLDER)

@@ -13,6 +13,10 @@ Value = float | int | str | Mapping[str, Any] | None
 LIBRARIES = ("torch", "transformers", "aiohttp", "tokenizers")
 
 
+class DeviceMissingError(Exception):
+    """There is no device that the bench could measure anything on."""
+
+
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
     """``quick`` takes medians of 3 instead of 5; ``peers`` installs those that are not there."""

@@ -1,0 +1,69 @@
+"""The bench of kernels on tiny shapes: every operation is checked against its reference before it is timed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kindling_engine.bench.kernel.ceilings import Ceilings
+from kindling_engine.bench.kernel.clock import ROTATED_BYTES, EagerClock, copies_for
+from kindling_engine.bench.kernel.norm_problems import norm_problems
+from kindling_engine.bench.kernels import figures_of
+from kindling_engine.kernels.norms import CONFIGS
+
+CEILINGS = Ceilings(read_gbps=4000.0, copy_gbps=3500.0, tflops=700.0)
+ROW = {
+    "op", "shape", "dtype", "us", "fraction_of_ceiling", "best_peer", "peer_us", "max_error", "config", "peers",
+    "why_not",
+}  # fmt: skip
+
+
+def _problems(device):
+    """Two sets of inputs at most, whatever the caches hold, and one configuration."""
+    for problem in norm_problems(device, torch.float32, rows=(2,), hidden=(64,)):
+        yield replace(problem, configs=problem.configs[:1], bytes_read=float(ROTATED_BYTES))
+
+
+def test_a_row_for_each_problem_with_every_key(device):
+    figures = json.loads(json.dumps(figures_of(_problems(device), CEILINGS, EagerClock())))
+    assert figures["failed"] == {}
+    assert {row["op"] for row in figures["rows"]} == {"rms_norm", "add_rms_norm"}
+    for row in figures["rows"]:
+        assert set(row) == ROW
+        assert row["us"] > 0 and row["max_error"] < 1e-5
+        assert row["best_peer"] == "torch" and row["peer_us"] > 0
+
+
+def test_a_kernel_that_computes_something_else_has_no_row_but_a_reason(device):
+    problem = next(iter(_problems(device)))
+    wrong = replace(problem, ours=lambda one, config: problem.ours(one, config) * 1.01)
+    figures = figures_of([wrong], CEILINGS, EagerClock())
+    assert figures["rows"] == []
+    assert "computes what its reference does" in figures["failed"]["rms_norm 2 × 64 float32"]
+
+
+def test_a_peer_that_fails_or_errs_is_named_and_not_timed(device):
+    def absent(one):
+        raise ImportError("no such wheel")
+
+    problem = next(iter(_problems(device)))
+    peers = {"absent": absent, "wrong": lambda one: lambda: one.x * 2}
+    (row,) = figures_of([replace(problem, peers=peers)], CEILINGS, EagerClock())["rows"]
+    assert row["best_peer"] is None and row["peer_us"] is None and row["peers"] == {}
+    assert row["why_not"]["absent"] == "ImportError: no such wheel"
+    assert "off by" in row["why_not"]["wrong"]
+
+
+def test_the_ceiling_is_that_of_memory_or_of_arithmetic():
+    copying = CEILINGS.us(bytes_read=3.5e9, bytes_written=3.5e9, flops=1.0)
+    assert copying == pytest.approx(2000)
+    assert CEILINGS.us(bytes_read=4e9, bytes_written=0.0, flops=0.0) == pytest.approx(1000)
+    assert CEILINGS.us(bytes_read=5.0, bytes_written=1.0, flops=7e14) == pytest.approx(1e6)
+
+
+def test_enough_sets_of_inputs_to_pass_the_cache_and_no_more():
+    assert copies_for(ROTATED_BYTES / 8) == 8
+    assert copies_for(ROTATED_BYTES * 3) == 2
+    assert copies_for(1.0) == 64
+    assert len(CONFIGS) > 1
