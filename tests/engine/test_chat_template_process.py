@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -85,32 +84,27 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def test_others_stream_on_while_a_template_loops(bench: Bench):
-    bench.say("a " * 200)
+    bench.say("a " * 1500)
     bench.core.gate = asyncio.Semaphore(5)
     good = bench.front.text.chat
     await bench.chat_whole(max_tokens=1)  # the process is up
-    gaps: list[float] = []
+    chunks = 0
     async with bench.chat(stream=True) as reply:
         await reply.content.readline()
         endless = ChatTemplates(ChatTemplate(ENDLESS["nested loops"], {}))
         bench.front.text.chat = chat_families_find(endless, bench.text.tokenizer)
-        started = time.monotonic()
         refused = asyncio.ensure_future(refusal(bench))
         while not refused.done():
-            before = time.monotonic()
             bench.core.gate.release()
-            while not (await reply.content.readline()).startswith(b"data: {"):
-                pass
-            gaps.append(time.monotonic() - before)
-            await asyncio.sleep(0.02)
+            while not (line := await reply.content.readline()).startswith(b"data: {"):
+                assert line, "the stream ended before the template did"
+            chunks += 1
+            await asyncio.wait({refused}, timeout=0.02)
         error = await refused
-        took_s = time.monotonic() - started
     bench.front.text.chat = good
     assert error["code"] == "invalid_value"
     assert "did not come to an end" in error["message"]
-    assert took_s < 15  # a second of processor time, however busy the machine is
-    assert len(gaps) > 10
-    assert sorted(gaps)[len(gaps) // 2] < 0.1
+    assert chunks > 10
     bench.core.gate = None
     assert (await bench.chat_whole())["choices"]
 

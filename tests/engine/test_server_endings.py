@@ -22,7 +22,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def until(happened: Callable[[], object]) -> None:
-    for _ in range(300):
+    for _ in range(2000):
         if happened():
             return
         await asyncio.sleep(0.01)
@@ -80,6 +80,7 @@ async def test_logprobs_end_where_the_text_does(bench: Bench):
 
 async def test_more_is_asked_for_before_the_grant_ends(bench: Bench):
     tokens = bench.say(LONG)
+    bench.core.park_s = 30.0
     total = min(len(tokens), 150)
     async with bench.chat(stream=True, max_tokens=total, headers={"grant": "100"}) as reply:
         seen = []
@@ -111,7 +112,7 @@ async def test_a_grant_that_is_not_extended_ends_the_answer(bench: Bench):
 
 async def test_each_new_grant_brings_one_notice(bench: Bench):
     bench.say(LONG)
-    bench.core.park_s = 5.0
+    bench.core.park_s = 30.0
     seen = []
     async with bench.chat(stream=True, max_tokens=40, headers={"grant": "10"}) as reply:
         async for raw in reply.content:
@@ -151,7 +152,7 @@ async def test_a_grant_never_shrinks_and_needs_a_running_request(bench: Bench):
 
 async def test_a_whole_answer_can_be_granted_more_too(bench: Bench):
     tokens = bench.say(LONG)
-    bench.core.park_s = 5.0
+    bench.core.park_s = 30.0
     asking = asyncio.ensure_future(bench.chat_whole(headers={"request": "abc", "grant": "10"}))
     await until(lambda: bench.core.made("abc") == 10)
     async with bench.post("/requests/abc/grant", {"tokens": 1000}) as grant:
@@ -258,8 +259,7 @@ async def test_a_core_that_dies_ends_a_stream_with_an_error(bench: Bench):
     bench.say(LONG)
     bench.core.gate = asyncio.Semaphore(5)
     async with bench.chat(stream=True) as reply:
-        await until(lambda: bench.core.made(bench.core.submitted[0].id) == 5)
-        await asyncio.sleep(0.05)
+        await until(lambda: bench.front.get(bench.core.submitted[0].id).completion_tokens == 5)
         bench.core.die()
         chunks = events(await reply.read())
     assert chunks[-1]["error"]["code"] == "engine_unavailable"
@@ -331,7 +331,7 @@ async def test_a_draining_server_finishes_what_runs_and_refuses_the_rest(bench: 
     bench.core.gate = asyncio.Semaphore(3)
     async with bench.chat(stream=True) as reply:
         await reply.content.readany()
-        draining = asyncio.ensure_future(bench.front.drain(5.0))
+        draining = asyncio.ensure_future(bench.front.drain(60.0))
         await until(lambda: bench.front.draining)
         async with bench.chat() as refused:
             assert refused.status == 503
@@ -339,7 +339,7 @@ async def test_a_draining_server_finishes_what_runs_and_refuses_the_rest(bench: 
         for _ in range(500):
             bench.core.gate.release()
         assert (await reply.read()).endswith(b"[DONE]\n\n")
-    await asyncio.wait_for(draining, 2)
+    await asyncio.wait_for(draining, 30)  # long before its time
     assert [record.finish for record in await bench.records()] == ["stop"]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from kindling_engine.server.serve import DRAIN_WITHIN_S
 from kindling_engine.starter import SPARK_PATH
 from kindling_engine_process import EngineProcess, ask, cpu_s, is_alive, wait_until
 
@@ -60,10 +61,9 @@ def test_the_front_loads_no_torch_and_neither_process_spins(engine: EngineProces
     assert "libtorch" in Path(f"/proc/{engine.core_pid}/maps").read_text()
     wait_until(lambda: sum(map(cpu_s, (engine.pid, engine.core_pid))) > 0)
     before = [cpu_s(engine.pid), cpu_s(engine.core_pid)]
-    time.sleep(1)
-    assert [cpu_s(engine.pid) - before[0], cpu_s(engine.core_pid) - before[1]] == pytest.approx(
-        [0, 0], abs=0.05
-    )
+    time.sleep(1)  # whoever spins takes all of it, or its share of a busy machine
+    assert cpu_s(engine.pid) - before[0] < 0.2
+    assert cpu_s(engine.core_pid) - before[1] < 0.2
 
 
 def test_a_polite_signal_lets_running_requests_end(engine: EngineProcess):
@@ -77,10 +77,8 @@ def test_a_polite_signal_lets_running_requests_end(engine: EngineProcess):
 
 def test_a_polite_signal_while_idle_ends_at_once(engine: EngineProcess):
     core = engine.core_pid
-    began = time.monotonic()
     os.kill(engine.pid, signal.SIGTERM)
-    assert engine.wait_exit(5) == 0
-    assert time.monotonic() - began < 2.5
+    assert engine.wait_exit(DRAIN_WITHIN_S - 0.5) == 0
     assert not is_alive(core)
 
 

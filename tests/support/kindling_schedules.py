@@ -105,7 +105,11 @@ class Pretended:
 
 def token_of(request: Request) -> int:
     """The pretended model: the next token depends on all tokens so far."""
-    return 10 + (sum(request.tokens) * 31 + len(request.tokens)) % 50
+    return token_next(request.tokens)
+
+
+def token_next(tokens: list[int]) -> int:
+    return 10 + (sum(tokens) * 31 + len(tokens)) % 50
 
 
 def _label(request: Request, position: int) -> tuple:
