@@ -21,3 +21,17 @@ def dot(a, b, acc):
     if _WIDE:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), acc, input_precision="ieee")
     return tl.dot(a, b, acc, input_precision="ieee")
+
+
+@triton.jit
+def to_e4m3(x):
+    """fp32 ``x`` as e4m3, to nearest even, numbers beyond ±448 as ±448.
+
+    The interpreter's cast loses the carry of a mantissa that rounds up, so there the rounding is done beforehand.
+    """
+    x = tl.clamp(x, -448.0, 448.0)
+    if _WIDE:
+        exponent = tl.maximum((x.to(tl.int32, bitcast=True) >> 23) & 0xFF, 121)
+        step = ((exponent - 3) << 23).to(tl.float32, bitcast=True)
+        x = (x / step + 12582912.0 - 12582912.0) * step
+    return x.to(tl.float8e4nv)

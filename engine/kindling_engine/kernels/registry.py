@@ -1,5 +1,5 @@
 """Every module that holds kernels, for what concerns them all: compiling ahead, tuning, measuring."""
 
-from kindling_engine.kernels import activation, norms
+from kindling_engine.kernels import activation, norms, rope_kv
 
-MODULES = (activation, norms)
+MODULES = (activation, norms, rope_kv)
