@@ -50,8 +50,8 @@ class LLM:
     """A model in memory. One thread at a time may call it.
 
     ``model`` is a folder as transformers saves it. ``device`` is auto, cpu or cuda; ``threads`` None leaves torch's
-    number; ``kv_tokens`` 0 sizes the KV cache by the memory at hand. Raises ModelError when the model cannot be
-    served.
+    number; ``kv_tokens`` 0 sizes the KV cache by the memory at hand; ``batch_invariant`` makes an answer the same to the
+    last bit whatever runs beside it, at a price. Raises ModelError when the model cannot be served.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class LLM:
         *,
         step_tokens: int = 2048,
         lora_mib: int = 512,
+        batch_invariant: bool = False,
     ) -> None:
         folder = Path(model)
         options = CoreOptions(
@@ -77,6 +78,7 @@ class LLM:
             max_batch=max_batch,
             step_tokens=step_tokens,
             lora_mib=lora_mib,
+            batch_invariant=batch_invariant,
         )
         self._pin = AdapterPin()
         self._parts = parts_build(options, self._pin.wake)

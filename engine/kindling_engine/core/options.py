@@ -8,7 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class CoreOptions:
-    """``kv_tokens`` 0 sizes the cache by the memory at hand; ``lora_mib`` bounds adapters in memory."""
+    """``kv_tokens`` 0 sizes the cache by the memory at hand; ``lora_mib`` bounds adapters in memory.
+
+    ``batch_invariant``: a request's bits do not depend on what else runs.
+    """
 
     socket: Path
     model: Path
@@ -20,6 +23,7 @@ class CoreOptions:
     max_batch: int = 64
     step_tokens: int = 2048
     lora_mib: int = 512
+    batch_invariant: bool = False
 
 
 def options_parse(arguments: Sequence[str]) -> CoreOptions:
@@ -34,6 +38,7 @@ def options_parse(arguments: Sequence[str]) -> CoreOptions:
     parser.add_argument("--max-batch", type=_positive, default=64)
     parser.add_argument("--step-tokens", type=_positive, default=2048)
     parser.add_argument("--lora-mib", type=_positive, default=512)
+    parser.add_argument("--batch-invariant", action="store_true")
     return CoreOptions(**vars(parser.parse_args(arguments)))
 
 

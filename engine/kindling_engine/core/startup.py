@@ -21,6 +21,7 @@ from kindling_engine.models.base import ModelConfig
 from kindling_engine.models.config import architecture_read
 from kindling_engine.models.encoder import Encoder, encoder_load
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.invariance import invariance_allow
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.weights import LoadProgress
 from kindling_engine.protocol.embedding_folder import ENCODERS
@@ -56,9 +57,17 @@ def parts_build(
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     architecture = architecture_read(options.model)
     if architecture in ENCODERS:
+        if options.batch_invariant:
+            invariance_allow(architecture, device, decoder=False)
         encoder = encoder_load(options.model, architecture, device=device, dtype=dtype)
         return _encoder_parts(encoder, options, wake)
-    model = model_load(options.model, device=device, dtype=dtype, progress=progress)
+    model = model_load(
+        options.model,
+        device=device,
+        dtype=dtype,
+        batch_invariant=options.batch_invariant,
+        progress=progress,
+    )
     config = model.config
     num_blocks = _num_blocks(config, options, dtype, device)
     kv = KvManager(
@@ -100,6 +109,7 @@ def parts_build(
         max_batch=options.max_batch,
         max_length=scheduler.max_length,
         adapter_lookup=adapters.weights,
+        batch_invariant=options.batch_invariant,
     )
     return Parts(config, scheduler, runner, adapters, _grammars(config, options, wake), kv, device, dtype)
 

@@ -10,6 +10,7 @@ from kindling_engine.layers.attention_cpu import paged_attention_cpu
 from kindling_engine.layers.attention_reference import attend, paged_attention_reference
 from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows, PrefillRows, additive
 from kindling_engine.layers.attention_spec import AttentionSpec, LayerCache
+from kindling_engine.layers.attention_tiled import paged_attention_tiled
 
 __all__ = [
     "AttentionFunction",
@@ -26,8 +27,10 @@ __all__ = [
 AttentionFunction = Callable[[Tensor, Tensor, Tensor, LayerCache, AttentionInputs, AttentionSpec], Tensor]
 
 
-def attention_for(device: torch.device) -> AttentionFunction:
+def attention_for(device: torch.device, *, batch_invariant: bool = False) -> AttentionFunction:
     """The implementation for a device; the torch reference serves those without one of their own."""
+    if batch_invariant:
+        return paged_attention_tiled
     return _IMPLEMENTATIONS.get(device.type, paged_attention_reference)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.layers.attention_tiles import TilePlan, tiles_plan
 from kindling_engine.layers.decode_plan import DecodePlan, plan_make
 
 
@@ -55,6 +56,7 @@ class DecodeRows:
     device: torch.device
     _views: dict[int | None, DecodeView] = field(default_factory=dict)
     _plans: dict[int | None, DecodePlan] = field(default_factory=dict)
+    _tiles: dict[int | None, TilePlan] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -67,6 +69,14 @@ class DecodeRows:
             found = self._plans[window] = plan_make(
                 self.blocks, self.lengths, window, dtype=self.dtype, device=self.device
             )
+        return found
+
+    def tiles(self, window: int | None) -> TilePlan:
+        """The rows as tiles of one token."""
+        found = self._tiles.get(window)
+        if found is None:
+            positions = self.lengths[:, None] - 1
+            found = self._tiles[window] = tiles_plan(self.blocks, positions, window, self.device)
         return found
 
     def view(self, window: int | None) -> DecodeView:
@@ -107,10 +117,22 @@ class PrefillRows:
     dtype: torch.dtype
     device: torch.device
     _views: dict[int | None, PrefillView] = field(default_factory=dict)
+    _tiles: dict[int | None, TilePlan] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
         return self.stop - self.start
+
+    def tiles(self, window: int | None, *, most: int) -> TilePlan:
+        """The rows as tiles of ``most`` tokens, or of all where there are fewer; the last one's position fills up."""
+        found = self._tiles.get(window)
+        if found is None:
+            tokens = min(most, self.count)
+            count = -(-self.count // tokens)
+            offsets = np.minimum(np.arange(count * tokens), self.count - 1).reshape(count, tokens)
+            blocks = np.broadcast_to(self.blocks, (count, len(self.blocks)))
+            found = self._tiles[window] = tiles_plan(blocks, self.position + offsets, window, self.device)
+        return found
 
     def view(self, window: int | None) -> PrefillView:
         if window is not None and window >= self.position + self.count:

@@ -5,6 +5,7 @@ tokens. Sums run over a token's experts in the order of their scores, whatever e
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -26,15 +27,24 @@ class SparseMlp:
 
     __slots__ = ("_experts", "_normalised", "_num_experts", "_router", "_top_k")
 
-    def __init__(self, router: Tensor, experts: Experts, *, top_k: int, normalised: bool) -> None:
-        self._router = router
+    def __init__(
+        self,
+        router: Tensor,
+        experts: Experts,
+        *,
+        top_k: int,
+        normalised: bool,
+        route: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None,
+    ) -> None:
+        """``route`` makes x → W·x of W."""
+        self._router = partial(F.linear, weight=router) if route is None else route(router)
         self._experts = experts
         self._num_experts = router.shape[0]
         self._top_k = top_k
         self._normalised = normalised
 
     def __call__(self, x: Tensor, lora: LoraBatch | None) -> Tensor:
-        scores = F.linear(x, self._router).softmax(dim=-1, dtype=torch.float32)
+        scores = self._router(x).softmax(dim=-1, dtype=torch.float32)
         weights, chosen = scores.topk(self._top_k, dim=-1)
         if self._normalised:
             weights = weights / weights.sum(dim=-1, keepdim=True)

@@ -20,11 +20,18 @@ from kindling_engine.models.weights import Checkpoint
 class Decoder:
     """Pre-norm decoder with grouped-query attention and gated MLPs or mixtures of them."""
 
-    def __init__(self, config: DecoderConfig, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        *,
+        batch_invariant: bool = False,
+    ) -> None:
         self.config = config
         self.device = device
         self.lora = lora_layout(config)
-        weights = DecoderWeights(config, checkpoint, device)
+        weights = DecoderWeights(config, checkpoint, device, batch_invariant=batch_invariant)
         self._embedding = weights.embedding()
         self.dtype = self._embedding.dtype
         # As the reference does it, the scale itself is rounded to the dtype of the weights.
@@ -35,7 +42,7 @@ class Decoder:
         self._head: Linear | None = None
         if config.task != "embed":
             # A checkpoint with tied embeddings may store the head as well; the flag decides.
-            self._head = Linear(self._embedding if config.tied_embeddings else weights.head())
+            self._head = weights.linear(self._embedding if config.tied_embeddings else weights.head())
         self._rotaries = [Rotary(rotary, device) for rotary in config.rotaries]
         self._caches: list[LayerCache] = []
 

@@ -1,11 +1,13 @@
 """Builds a decoder's layers from a checkpoint, by the names that the Llama family gives its tensors."""
 
 import re
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from kindling_engine.layers.attention import AttentionSpec, attention_for
+from kindling_engine.layers.invariant import TiledLinear, tiled_activation, tiled_router
 from kindling_engine.layers.linear import Linear
 from kindling_engine.layers.mlp import ACTIVATIONS, GatedMlp
 from kindling_engine.layers.moe import Experts, GroupedExperts, SeparateExperts, SparseMlp
@@ -22,8 +24,19 @@ _LAYER_TENSOR = re.compile(r"layers\.([0-9]{1,4})\..+\.(?:weight|bias)")
 class DecoderWeights:
     """Reads a checkpoint part by part; raises ModelError that names the tensor at fault."""
 
-    def __init__(self, config: DecoderConfig, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        *,
+        batch_invariant: bool = False,
+    ) -> None:
         self._config = config
+        self._batch_invariant = batch_invariant
+        self.linear: Callable[..., Linear] = TiledLinear if batch_invariant else Linear
+        make_activation = tiled_activation if batch_invariant else ACTIVATIONS.__getitem__
+        self._activation = make_activation(config.activation)
         self._checkpoint = checkpoint
         self._device = device
         prefixes = config.weight_prefixes
@@ -103,7 +116,7 @@ class DecoderWeights:
             spec=AttentionSpec(
                 scale=config.attention_scale, window=layer.window, softcap=config.attention_softcap
             ),
-            attend=attention_for(self._device),
+            attend=attention_for(self._device, batch_invariant=self._batch_invariant),
             sites=(site_index(index, QKV), site_index(index, OUTPUT)),
         )
 
@@ -116,14 +129,13 @@ class DecoderWeights:
         return GatedMlp(
             self._linear(prefix, rows, hidden, bias=config.mlp_bias),
             self._linear(prefix, {"down_proj": hidden}, inner, bias=config.mlp_bias),
-            ACTIVATIONS[config.activation],
+            self._activation,
             (site_index(index, GATE_UP), site_index(index, DOWN)),
         )
 
     def _sparse_mlp(self, experts: ExpertsConfig, prefix: str) -> SparseMlp:
         hidden, inner = self._config.hidden_size, experts.intermediate_size
         router = self._take(f"{prefix}gate.weight", (experts.count, hidden))
-        activation = ACTIVATIONS[self._config.activation]
         names = [f"{prefix}experts.{expert}." for expert in range(experts.count)]
         gate_up = (
             self._rows(name, {"gate_proj": inner, "up_proj": inner}, hidden, "weight") for name in names
@@ -132,7 +144,9 @@ class DecoderWeights:
         made: Experts
         if self._device.type == "cpu":
             made = SeparateExperts(
-                [Linear(weight) for weight in gate_up], [Linear(weight) for weight in down], activation
+                [self.linear(weight) for weight in gate_up],
+                [self.linear(weight) for weight in down],
+                self._activation,
             )
         else:
             if hidden % 8 or inner % 8:
@@ -140,8 +154,14 @@ class DecoderWeights:
                     "unsupported_model",
                     f"Experts of {hidden} by {inner} cannot be multiplied in groups on a GPU; multiples of 8 can.",
                 )
-            made = GroupedExperts(torch.stack(list(gate_up)), torch.stack(list(down)), activation)
-        return SparseMlp(router, made, top_k=experts.top_k, normalised=experts.normalised)
+            made = GroupedExperts(torch.stack(list(gate_up)), torch.stack(list(down)), self._activation)
+        return SparseMlp(
+            router,
+            made,
+            top_k=experts.top_k,
+            normalised=experts.normalised,
+            route=tiled_router if self._batch_invariant else None,
+        )
 
     def _norm(self, name: str, size: int) -> RmsNorm:
         kind = CenteredRmsNorm if self._config.centered_norms else RmsNorm
@@ -150,7 +170,7 @@ class DecoderWeights:
     def _linear(self, prefix: str, rows: dict[str, int], size: int, *, bias: bool) -> Linear:
         """Layers that share an input, as one."""
         weight = self._rows(prefix, rows, size, "weight")
-        return Linear(weight, self._rows(prefix, rows, None, "bias") if bias else None)
+        return self.linear(weight, self._rows(prefix, rows, None, "bias") if bias else None)
 
     def _rows(self, prefix: str, rows: dict[str, int], size: int | None, kind: str) -> Tensor:
         parts = [

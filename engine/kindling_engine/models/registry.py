@@ -19,6 +19,7 @@ from kindling_engine.models.families.qwen2 import qwen2
 from kindling_engine.models.families.qwen3 import qwen3
 from kindling_engine.models.families.qwen3_moe import qwen3_moe
 from kindling_engine.models.families.smollm3 import smollm3
+from kindling_engine.models.invariance import invariance_allow
 from kindling_engine.models.task import task_read
 from kindling_engine.models.weights import Checkpoint, LoadProgress
 
@@ -39,14 +40,22 @@ FAMILIES: dict[str, Family] = {
 
 
 def model_load(
-    folder: Path, *, device: torch.device, dtype: torch.dtype, progress: LoadProgress | None = None
+    folder: Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_invariant: bool = False,
+    progress: LoadProgress | None = None,
 ) -> Model:
     """Load a checkpoint folder; raises ModelError with a code and a remedy.
 
     An architecture without a decoder here is served through transformers' own modules, if it can be.
+    ``batch_invariant``: bits of a row do not depend on the batch.
     """
     architecture = architecture_read(folder)
     family = FAMILIES.get(architecture)
+    if batch_invariant:
+        invariance_allow(architecture, device, decoder=family is not None)
     if family is None:
         # Imported here: transformers takes seconds to import, and our own decoders need none of it.
         from kindling_engine.models.transformers_backend import transformers_load
@@ -59,7 +68,7 @@ def model_load(
         torch.inference_mode(),
         Checkpoint(folder, dtype=dtype, device=device, progress=progress) as checkpoint,
     ):
-        return Decoder(config, checkpoint, device)
+        return Decoder(config, checkpoint, device, batch_invariant=batch_invariant)
 
 
 def decoder_config(folder: Path, architecture: str, family: Family) -> DecoderConfig:

@@ -9,6 +9,7 @@ from torch import Tensor
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.layers.attention import AttentionInputs, DecodeRows, PrefillRows
 from kindling_engine.lora.batch import AdapterWeights, LoraBatch, LoraGroup
+from kindling_engine.lora.tiled import TiledLoraBatch
 from kindling_engine.models.base import StepInputs
 from kindling_engine.runner.rows import RowTable
 from kindling_engine.scheduler.plan import ScheduledRow
@@ -27,6 +28,7 @@ class InputBuilder:
         device: torch.device,
         adapter_lookup: AdapterLookup,
         rotary_lengths: bool = False,
+        batch_invariant: bool = False,
     ) -> None:
         """``rotary_lengths``: the model's rotation depends on how long a sequence is."""
         self._rows = rows
@@ -34,6 +36,7 @@ class InputBuilder:
         self._device = device
         self._adapter_lookup = adapter_lookup
         self._rotary_lengths = rotary_lengths
+        self._lora_batch = TiledLoraBatch if batch_invariant else LoraBatch
 
     def build(
         self,
@@ -121,7 +124,7 @@ class InputBuilder:
             position = stop
         if not spans:
             return None
-        return LoraBatch(
+        return self._lora_batch(
             tuple(LoraGroup(tuple(runs), self._adapter_lookup(adapter)) for adapter, runs in spans.items())
         )
 

@@ -45,7 +45,9 @@ class ModelRunner:
         max_batch: int,
         max_length: int,
         adapter_lookup: AdapterLookup,
+        batch_invariant: bool = False,
     ) -> None:
+        """``batch_invariant`` is as the model was loaded."""
         model.bind(storage)
         self._model = model
         self._storage = storage
@@ -56,8 +58,15 @@ class ModelRunner:
             device=model.device,
             adapter_lookup=adapter_lookup,
             rotary_lengths=model.config.rotary_limit is not None,
+            batch_invariant=batch_invariant,
         )
-        self._sampler = Sampler(num_rows=max_batch, vocab_size=model.config.vocab_size, device=model.device)
+        self._row_by_row = batch_invariant
+        self._sampler = Sampler(
+            num_rows=max_batch,
+            vocab_size=model.config.vocab_size,
+            device=model.device,
+            row_by_row=batch_invariant,
+        )
 
     @torch.inference_mode()
     def execute(self, plan: StepPlan) -> list[Draw]:
@@ -128,7 +137,7 @@ class ModelRunner:
         for (request, span), part in zip(wanted, parts, strict=True):
             scores = _payload(request).prompt_scores
             if scores is not None:
-                scores.add(request.tokens, span, part, self._model.logits)
+                scores.add(request.tokens, span, part, self._model.logits, row_by_row=self._row_by_row)
 
     def _keep_logits(self, rows: list[ScheduledRow], logits: Tensor) -> None:
         for index, row in enumerate(rows):

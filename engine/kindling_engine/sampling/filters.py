@@ -45,8 +45,15 @@ class Candidates:
     complete: Tensor
 
 
-def candidates_select(scaled: Tensor, filters: Filters, *, width: int = NARROW) -> Candidates:
-    """Look at the ``width`` best tokens of ``scaled [m, vocab]``, which has the temperature applied."""
+def candidates_select(
+    scaled: Tensor, filters: Filters, *, width: int = NARROW, row_by_row: bool = False
+) -> Candidates:
+    """Look at the ``width`` best tokens of ``scaled [m, vocab]``, which has the temperature applied.
+
+    ``row_by_row`` makes a row's candidates independent of the others to the last bit.
+    """
+    if row_by_row and len(scaled) > 1:
+        return _row_by_row(scaled, filters, width)
     vocab = scaled.shape[1]
     width = min(width, vocab)
     limit = torch.where(filters.top_k > 0, filters.top_k.clamp(max=vocab), vocab)
@@ -68,6 +75,16 @@ def candidates_select(scaled: Tensor, filters: Filters, *, width: int = NARROW) 
     if filters.typical_p is not None:
         keep = _typical(logits.masked_fill(~keep, float("-inf")), filters.typical_p)
     return Candidates(logits.masked_fill(~keep, float("-inf")), ids, complete)
+
+
+def _row_by_row(scaled: Tensor, filters: Filters, width: int) -> Candidates:
+    rows = torch.arange(len(scaled), device=scaled.device).split(1)
+    found = [candidates_select(scaled.index_select(0, row), filters.select(row), width=width) for row in rows]
+    return Candidates(
+        torch.cat([one.logits for one in found]),
+        torch.cat([one.ids for one in found]),
+        torch.cat([one.complete for one in found]),
+    )
 
 
 def _typical(logits: Tensor, typical_p: Tensor) -> Tensor:

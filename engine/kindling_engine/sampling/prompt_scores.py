@@ -34,14 +34,20 @@ class PromptScores:
         return range(first, max(first, min(stop, len(self.values) - 1)))
 
     def add(
-        self, tokens: list[int], span: range, hidden: Tensor, logits_of: Callable[[Tensor], Tensor]
+        self,
+        tokens: list[int],
+        span: range,
+        hidden: Tensor,
+        logits_of: Callable[[Tensor], Tensor],
+        *,
+        row_by_row: bool = False,
     ) -> None:
         """Score the tokens behind ``span`` from its final states ``[len(span), hidden]``."""
         for first in range(0, len(span), self._chunk):
             at = span[first : first + self._chunk]
             logits = logits_of(hidden[first : first + self._chunk])
             behind = torch.tensor(tokens[at.start + 1 : at.stop + 1], dtype=torch.int64, device=logits.device)
-            self.values[at.start + 1 : at.stop + 1] = LogprobTable(logits).report(
+            self.values[at.start + 1 : at.stop + 1] = LogprobTable(logits, row_by_row=row_by_row).report(
                 behind, [self._count] * len(at)
             )
         self._next = span.stop

@@ -40,8 +40,12 @@ class Sampler:
     change of the batch reads the rows anew.
     """
 
-    def __init__(self, *, num_rows: int, vocab_size: int, device: torch.device) -> None:
+    def __init__(
+        self, *, num_rows: int, vocab_size: int, device: torch.device, row_by_row: bool = False
+    ) -> None:
+        """``row_by_row``: not even the order of a sum depends on the other rows."""
         self._device = device
+        self._row_by_row = row_by_row
         self._counts = TokenCounts(num_rows=num_rows, vocab_size=vocab_size, device=device)
         self._masks = MaskTable(vocab_size=vocab_size, device=device)
         self._token_ids = torch.arange(vocab_size, dtype=torch.int32, device=device).unsqueeze(0)
@@ -59,7 +63,7 @@ class Sampler:
         mask = self._masks.fill([row.constraint for row in rows])
         # A NaN or an infinite logit surfaces in the row's maximum.
         peaks = logits.amax(dim=-1)
-        table = table_make(logits, batch.reported_index)
+        table = table_make(logits, batch.reported_index, row_by_row=self._row_by_row)
         if batch.changes_logits:
             logits = self._changed(logits, batch)
         if mask is not None:
@@ -117,7 +121,7 @@ class Sampler:
         if (group := batch.filtered) is not None:
             keys = first.index_select(0, group), second.index_select(0, group)
             scaled = logits.index_select(0, group) / batch.temperature.index_select(0, group)
-            tokens[group] = _filtered(scaled, batch, keys)
+            tokens[group] = _filtered(scaled, batch, keys, row_by_row=self._row_by_row)
         return tokens
 
 
@@ -129,14 +133,19 @@ def best_select(logits: Tensor) -> Tensor:
     return logits.argmax(dim=-1)
 
 
-def _filtered(scaled: Tensor, batch: SamplingBatch, keys: tuple[Tensor, Tensor]) -> Tensor:
+def _filtered(
+    scaled: Tensor, batch: SamplingBatch, keys: tuple[Tensor, Tensor], *, row_by_row: bool
+) -> Tensor:
     """Draw among the best few; the rows for which those do not settle it, among the whole vocabulary."""
-    found = candidates_select(scaled, batch.filters)
+    found = candidates_select(scaled, batch.filters, row_by_row=row_by_row)
     tokens = _drawn(found, keys)
     open_rows = (~found.complete).nonzero().squeeze(1)
     if open_rows.numel():
         wide = candidates_select(
-            scaled.index_select(0, open_rows), batch.filters.select(open_rows), width=scaled.shape[1]
+            scaled.index_select(0, open_rows),
+            batch.filters.select(open_rows),
+            width=scaled.shape[1],
+            row_by_row=row_by_row,
         )
         tokens[open_rows] = _drawn(
             wide, (keys[0].index_select(0, open_rows), keys[1].index_select(0, open_rows))

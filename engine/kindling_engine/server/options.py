@@ -21,6 +21,7 @@ class ServeOptions:
     threads: int = 1
     kv_tokens: int = 0
     max_batch: int = 64
+    batch_invariant: bool = False
 
 
 def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
@@ -36,6 +37,11 @@ def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
     parser.add_argument("--threads", type=_positive, default=1)
     parser.add_argument("--kv-tokens", type=int, default=0)
     parser.add_argument("--max-batch", type=_positive, default=64)
+    parser.add_argument(
+        "--batch-invariant",
+        action="store_true",
+        help="slower, and an answer does not depend on its neighbours to the last bit (CPU)",
+    )
     return ServeOptions(**vars(parser.parse_args(arguments)))
 
 
@@ -45,6 +51,7 @@ def core_arguments(options: ServeOptions, socket: Path) -> list[str]:
         *("--socket", str(socket), "--model", str(options.model), "--model-ref", options.model_ref),
         *("--blobs", str(options.blobs), "--device", options.device, "--threads", str(options.threads)),
         *("--kv-tokens", str(options.kv_tokens), "--max-batch", str(options.max_batch)),
+        *(("--batch-invariant",) if options.batch_invariant else ()),
     ]
 
 

@@ -1,0 +1,35 @@
+"""The row-wise parts of a decoder in a form whose bits do not depend on the batch."""
+
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.mlp import ACTIVATIONS, Activation
+from kindling_engine.layers.row_tiles import RowFunction, RowTiles, aligned
+
+# Vectors and the scalars at an array's end part in a few values of a hundred.
+_ACTIVATION_TRIAL_ROWS = 512
+
+
+class TiledLinear(Linear):
+    """A Linear over tiles of rows."""
+
+    __slots__ = ("_tiles",)
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__(aligned(weight), bias)
+        self._tiles = RowTiles(super().__call__, ("linear", weight.shape, bias is not None))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._tiles(x)
+
+
+def tiled_router(weight: Tensor) -> RowFunction:
+    """``x·Wᵀ`` of a mixture of experts."""
+    return RowTiles(partial(F.linear, weight=aligned(weight)), ("router", weight.shape))
+
+
+def tiled_activation(name: str) -> Activation:
+    return RowTiles(ACTIVATIONS[name], ("activation", name), trial_rows=_ACTIVATION_TRIAL_ROWS)
