@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kindling_chat_templates import QWEN
+from kindling_engine.server.request_common import INLINE_BODY_BYTES
 from kindling_engine.server.safe_text import SafeText, mark_pick
 from kindling_fake_core import Bench, fake_bench
 from kindling_reasoner import family_text
@@ -86,6 +87,17 @@ async def test_texts_that_hold_every_mark_are_refused(bench: Bench):
     async with bench.chat(messages=user(every)) as reply:
         assert reply.status == 400
     await bench.chat_whole(messages=user(every), safe_tokenization=False)
+
+
+async def test_a_large_chat_is_made_ready_like_a_small_one(bench: Bench):
+    turns = user(ATTACK + "word " * 20)
+    large = turns * 4000
+    assert len(json.dumps(large)) > INLINE_BODY_BYTES
+    shortened = await ids(bench, messages=large, prompt_truncate_len=400)
+    assert shortened == await ids(bench, messages=turns * 10, prompt_truncate_len=400)
+    assert 1 < shortened.count(START) < 10
+    async with bench.chat(messages=large) as reply:
+        assert (await reply.json())["error"]["code"] == "context_length_exceeded"
 
 
 @given(st.lists(st.sampled_from(["<|a|>", "<|ab|>", "|a|>", "<|", "a", "|>", "\n", "<"]), max_size=12))

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models
 
 from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.server.detokenizer import Detokenizer
-from kindling_engine.server.model_text import ModelText, model_text_load
+from kindling_engine.server.model_text import ModelText, TextTooLongError, model_text_load
 from kindling_engine.server.output_text import OutputText
 from kindling_engine.server.stop_strings import StopMatcher
 from kindling_engine.starter import SPARK_PATH
@@ -182,3 +182,20 @@ async def test_others_go_on_while_a_long_text_is_encoded():
     await TEXT.encode("The fox said hello. " * 40_000, add_special_tokens=False, context_length=1_000_000)
     ticking.cancel()
     assert ticks > 2, "encoding held the loop"
+
+
+async def test_parts_are_encoded_each_by_itself():
+    parts = ["The fox", " said", "<|im_end|>"[:1], "<|im_end|>"[1:], "", "hello"] * 1000
+    ids = await TEXT.encode_parts(parts, context_length=1_000_000)
+    alone = [TEXT.tokenizer.encode(part, add_special_tokens=False).ids for part in parts[:6]]
+    assert ids == [token for one in alone for token in one] * 1000
+    assert await TEXT.encode_parts(parts[:6], context_length=1_000_000) == ids[: len(ids) // 1000]
+    assert await TEXT.encode_parts([], context_length=1) == []
+
+
+async def test_many_parts_that_cannot_fit_are_not_all_encoded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kindling_engine.server.model_text.PARTS_AT_ONCE", 10)
+    with pytest.raises(TextTooLongError):
+        await TEXT.encode_parts(["a b c"] * 11, context_length=5)
+    # With nothing left to encode, the caller is told how many tokens there are.
+    assert len(await TEXT.encode_parts(["a b c"] * 10, context_length=5)) >= 30

@@ -17,6 +17,7 @@ from kindling_engine.server.prompt_fit import chat_fit
 from kindling_engine.server.reasoning import ReasoningFamily
 from kindling_engine.server.reasoning_fields import ReasoningAsk, reasoning_fields_read
 from kindling_engine.server.request_common import (
+    INLINE_BODY_BYTES,
     GenerationRequest,
     ModelFacts,
     Prompt,
@@ -39,7 +40,8 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     """Read a chat completion's body. Errors: 400 ones only."""
     fields = Fields(await body_object(raw))
     common = common_fields_read(fields, vocab_size=facts.vocab_size)
-    messages = messages_read(fields.need("messages"))
+    large, given = len(raw) > INLINE_BODY_BYTES, fields.need("messages")
+    messages = await asyncio.to_thread(messages_read, given) if large else messages_read(given)
     logprobs = _logprobs(fields)
     answer = response_format_read(fields)
     asked = tool_fields_read(fields)
@@ -67,6 +69,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
             variables=_derived(asked, reasoning, family) | variables,
             reasoning=reasoning,
             safe=safe,
+            large=large,
         )
 
     prompt = await chat_fit(messages, common.truncate_to, prompt_make)

@@ -1,5 +1,6 @@
 """From messages and what belongs to them to the prompt's tokens."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from kindling_engine.server.chat_family import ChatFamily
 from kindling_engine.server.errors import invalid_value, unsupported_field
 from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.reasoning_fields import ReasoningAsk
-from kindling_engine.server.request_common import ModelFacts, prompt_encode
+from kindling_engine.server.request_common import ModelFacts, parts_encode
 from kindling_engine.server.safe_text import SafeText, mark_pick
 from kindling_engine.server.template_process import template_process
 
@@ -31,24 +32,34 @@ async def chat_prompt_make(
     variables: Mapping[str, Any],
     reasoning: ReasoningAsk,
     safe: bool,
+    large: bool,
 ) -> ChatPrompt:
-    """Render and encode. ``safe`` reads control tokens inside messages as letters.
+    """Render and encode. ``safe`` reads control tokens inside messages as letters; ``large`` messages are made ready in
+    a thread, so that the event loop goes on streaming to the others.
 
     Errors: `invalid_value` when the template refuses, `context_length_exceeded`, `unsupported_field` where the template
     drops reasoning that was to be kept.
     """
-    fitted = [_fit(one, family) for one in _with_history(messages, reasoning.history)]
-    guard = _guard(text, family, fitted) if safe else None
-    if guard:
-        fitted = [guard.guard_message(one) for one in fitted]
+    if large:
+        fitted, guard = await asyncio.to_thread(_prepare, text, family, messages, reasoning.history, safe)
+    else:
+        fitted, guard = _prepare(text, family, messages, reasoning.history, safe)
     prompt = await template_process().render(family.template, fitted, tools, variables)
     if reasoning.history == "preserved":
         _check_kept(fitted, prompt)
     parts = guard.parts(prompt) if guard else [prompt]
-    ids: list[int] = []
-    for part in parts:
-        ids += await prompt_encode(text, part, "messages", facts, add_special_tokens=False)
-    return ChatPrompt("".join(parts), ids)
+    return ChatPrompt("".join(parts), await parts_encode(text, parts, "messages", facts))
+
+
+def _prepare(
+    text: ModelText, family: ChatFamily, messages: Sequence[dict[str, Any]], history: str, safe: bool
+) -> tuple[list[dict[str, Any]], SafeText | None]:
+    """The messages as the template gets them, and what cuts the prompt where control tokens were written."""
+    fitted = [_fit(one, family) for one in _with_history(messages, history)]
+    if not safe:
+        return fitted, None
+    guard = _guard(text, family, fitted)
+    return [guard.guard_message(one) for one in fitted], guard
 
 
 def _with_history(messages: Sequence[dict[str, Any]], history: str) -> Sequence[dict[str, Any]]:

@@ -13,6 +13,7 @@ from kindling_engine.server.template_files import ChatTemplates, chat_templates_
 INLINE_CHARS = 2048
 # Normalisers may join characters, so a text counts as too long only when it is so several times over.
 SURE_FACTOR = 4
+PARTS_AT_ONCE = 4096
 
 
 class ModelTextError(Exception):
@@ -43,6 +44,18 @@ class ModelText:
             return self._encode(text, add_special_tokens)
         return await asyncio.to_thread(self._encode, text, add_special_tokens)
 
+    async def encode_parts(self, parts: Sequence[str], *, context_length: int) -> list[int]:
+        """Token ids of a text in parts, none of which is read across an end of another.
+
+        Raises TextTooLongError, also when the first of many parts fill the context already.
+        """
+        size = sum(map(len, parts))
+        if size > context_length * self._longest_token_chars * SURE_FACTOR:
+            raise TextTooLongError
+        if size <= INLINE_CHARS:
+            return self._encode_parts(parts, context_length)
+        return await asyncio.to_thread(self._encode_parts, parts, context_length)
+
     def is_blank(self, token_id: int) -> bool:
         """Whether a token is nothing but white space."""
         return self.token_text(token_id).isspace()
@@ -70,6 +83,16 @@ class ModelText:
         # The batch call lets other threads run meanwhile and keeps no offsets; the single one does neither.
         (encoded,) = self.tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return list(encoded.ids)
+
+    def _encode_parts(self, parts: Sequence[str], context_length: int) -> list[int]:
+        ids: list[int] = []
+        for start in range(0, len(parts), PARTS_AT_ONCE):
+            if len(ids) > context_length:
+                raise TextTooLongError
+            some = list(parts[start : start + PARTS_AT_ONCE])
+            for encoded in self.tokenizer.encode_batch_fast(some, add_special_tokens=False):
+                ids += encoded.ids
+        return ids
 
 
 def model_text_load(folder: Path) -> ModelText:

@@ -1,6 +1,7 @@
 """What the bodies of chat and plain completions come to, and the steps that both take on the way."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +86,14 @@ async def prompt_encode(
         )
     except TextTooLongError:
         raise prompt_too_long(field, f"{len(prompt)} characters", facts) from None
+
+
+async def parts_encode(text: ModelText, parts: Sequence[str], field: str, facts: ModelFacts) -> list[int]:
+    """Token ids of a prompt in parts. Errors: as `prompt_encode`."""
+    try:
+        return await text.encode_parts(parts, context_length=facts.context_length)
+    except TextTooLongError:
+        raise prompt_too_long(field, f"{sum(map(len, parts))} characters", facts) from None
 
 
 def output_limit(
