@@ -1,10 +1,14 @@
-"""Over random schedules: every request ends, no block is leaked, and no block is shared wrongly."""
+"""Over random schedules, booked at once or one step late: every request ends, no block is leaked, none is shared
+wrongly, and none goes to somebody else while a step writes to it."""
+
+import logging
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kindling_engine.scheduler.request import Request
+from kindling_late_runner import Late
 from kindling_schedules import Pretended, token_of
 
 # Few distinct prompts of few distinct tokens, so that prefixes meet often.
@@ -23,6 +27,7 @@ submits = st.fixed_dictionaries(
         "priority": st.integers(-1, 1),
         "stop": st.booleans(),
         "embeds": st.sampled_from([False, False, False, True]),
+        "waits_for_token": st.sampled_from([False, False, True]),
     }
 )
 actions = st.lists(
@@ -32,6 +37,7 @@ actions = st.lists(
         st.tuples(st.integers(0, 12), st.integers(1, 50)).map(lambda pair: ("grant", pair)),
         st.integers(1, 6).map(lambda count: ("step", count)),
         st.integers(0, 12).map(lambda index: ("bad", index)),
+        st.tuples(st.integers(0, 12), st.booleans(), st.booleans()).map(lambda three: ("fail", three)),
         st.just(("wait", None)),
     ),
     min_size=1,
@@ -42,46 +48,71 @@ actions = st.lists(
 schedules = given(actions, st.integers(7, 14), st.integers(2, 5), st.sampled_from([5, 16, 33, 200]))
 
 
+WORLDS = pytest.mark.parametrize("world", [Pretended, Late], ids=["at once", "one late"])
+
+
+@WORLDS
 @settings(max_examples=200, deadline=None)
 @schedules
-def test_random_schedules_end_clean(steps, num_blocks, max_batch, step_tokens):
-    _run(steps, num_blocks, max_batch, step_tokens)
+def test_random_schedules_end_clean(world, steps, num_blocks, max_batch, step_tokens):
+    _run(world, steps, num_blocks, max_batch, step_tokens)
 
 
 @pytest.mark.long
+@WORLDS
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 @schedules
-def test_ten_thousand_random_schedules_end_clean(steps, num_blocks, max_batch, step_tokens):
-    _run(steps, num_blocks, max_batch, step_tokens)
+def test_ten_thousand_random_schedules_end_clean(world, steps, num_blocks, max_batch, step_tokens):
+    _run(world, steps, num_blocks, max_batch, step_tokens)
 
 
-def _run(steps, num_blocks: int, max_batch: int, step_tokens: int) -> None:
-    world = Pretended(num_blocks=num_blocks, max_batch=max_batch, step_tokens=step_tokens)
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(submits, min_size=1, max_size=12),
+    st.integers(7, 14),
+    st.integers(2, 5),
+    st.sampled_from([16, 33]),
+)
+def test_steps_booked_late_make_the_same_tokens(values, num_blocks, max_batch, step_tokens):
+    made, finishes = [], []
+    for kind in (Pretended, Late):
+        world = kind(num_blocks=num_blocks, max_batch=max_batch, step_tokens=step_tokens)
+        for index, one in enumerate(values):
+            world.add(_request(index, one))
+        world.drain()
+        made.append(world.made)
+        finishes.append({name: outcome.finish for name, outcome in world.ended.items()})
+    assert made[0] == made[1] and finishes[0] == finishes[1]
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    """Failures are pretended by the hundred."""
+    logging.disable(logging.ERROR)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def _run(kind: type[Pretended], steps, num_blocks: int, max_batch: int, step_tokens: int) -> None:
+    world = kind(num_blocks=num_blocks, max_batch=max_batch, step_tokens=step_tokens)
     requests: list[Request] = []
-    for kind, value in steps:
-        if kind == "submit":
-            request = Request(
-                id=f"r{len(requests)}",
-                tokens=list(value["prompt"]),
-                max_tokens=1 if value["embeds"] else value["max_tokens"],
-                grant=1 if value["embeds"] else value["grant"],
-                embeds=value["embeds"],
-                adapter=value["adapter"],
-                salt=value["salt"],
-                tenant=value["tenant"],
-                priority=value["priority"],
-                stop_ids=frozenset(range(10, 14)) if value["stop"] else frozenset(),
-            )
+    for action, value in steps:
+        if action == "submit":
+            request = _request(len(requests), value)
             requests.append(world.add(request))
-        elif kind == "cancel":
+        elif action == "cancel":
             world.cancel(f"r{value}")
-        elif kind == "grant":
+        elif action == "grant":
             world.scheduler.grant(f"r{value[0]}", value[1], world.now_s)
-        elif kind == "step":
+        elif action == "step":
             for _ in range(value):
                 world.step()
-        elif kind == "bad":
+        elif action == "bad":
             world.step(bad=frozenset({f"r{value}"}))
+        elif action == "fail" and isinstance(world, Late):
+            world.fail(f"r{value[0]}", launch=value[1], hopeless=value[2])
+        elif action == "fail":
+            world.step()
         else:
             world.now_s += 0.7
             for outcome in world.scheduler.expire(world.now_s):
@@ -91,6 +122,22 @@ def _run(steps, num_blocks: int, max_batch: int, step_tokens: int) -> None:
     assert set(world.ended) == {request.id for request in requests}
     for request in requests:
         _check_output(request, world.ended[request.id].finish, world.made.get(request.id, []))
+
+
+def _request(index: int, value: dict) -> Request:
+    return Request(
+        id=f"r{index}",
+        tokens=list(value["prompt"]),
+        max_tokens=1 if value["embeds"] else value["max_tokens"],
+        grant=1 if value["embeds"] else value["grant"],
+        embeds=value["embeds"],
+        adapter=value["adapter"],
+        salt=value["salt"],
+        tenant=value["tenant"],
+        priority=value["priority"],
+        stop_ids=frozenset(range(10, 14)) if value["stop"] else frozenset(),
+        waits_for_token=value["waits_for_token"],
+    )
 
 
 def _check_output(request: Request, finish: str, made: list[int]) -> None:

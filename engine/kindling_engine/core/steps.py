@@ -17,6 +17,7 @@ FAILED_CODE = "engine_step_failed"
 _FAILED = "The engine failed in a step."
 
 Emit = Callable[[Outcome, Draw | None], None]
+Clock = Callable[[], float]
 
 
 class Runner(Protocol):
@@ -35,11 +36,14 @@ class StepLoop:
     ``failures`` counts the steps since the last one in which any row succeeded.
     """
 
-    def __init__(self, scheduler: Scheduler, runner: Runner, *, emit: Emit) -> None:
+    def __init__(
+        self, scheduler: Scheduler, runner: Runner, *, emit: Emit, clock: Clock = time.monotonic
+    ) -> None:
         self.scheduler = scheduler
         self.failures = 0
         self._runner = runner
         self._emit = emit
+        self._clock = clock
 
     def step(self, now_s: float) -> StepPlan | None:
         """Run one step and return its plan; None when nothing can run."""
@@ -50,7 +54,7 @@ class StepLoop:
             draws = self._runner.execute(plan)
         except Exception:
             logger.exception("a step of %d rows failed", len(plan.rows))
-            self._run_apart(plan)
+            self._run_apart(plan, plan.rows)
         else:
             self._commit(plan, draws)
         return plan
@@ -61,14 +65,13 @@ class StepLoop:
         draw_of = {row.request.id: draw for row, draw in zip(sampled, draws, strict=True)}
         for outcome in failed_draws_end(self.scheduler, draw_of):
             self._emit(outcome, None)
-        for outcome in self.scheduler.commit(plan, [draw.token for draw in draws], time.monotonic()):
+        for outcome in self.scheduler.commit(plan, [draw.token for draw in draws], self._clock()):
             self._emit(constraint_advance(self.scheduler, outcome), draw_of.get(outcome.request.id))
 
-    def _run_apart(self, plan: StepPlan) -> None:
-        """Run the rows of a failed step one by one. What a row writes, it writes again, to the same places."""
+    def _run_apart(self, plan: StepPlan, rows: tuple[ScheduledRow, ...]) -> None:
+        """Run ``rows`` of a failed step one by one. What a row writes, it writes again, to the same places."""
         self.failures += 1
-        rows = plan.rows
-        if len(rows) == 1 or not self._recover(plan):
+        if not self._recover(plan) or len(plan.rows) == 1:
             self._fail(rows)
             return
         for row in rows:

@@ -12,7 +12,8 @@ Finish = Literal["", "stop", "length", "cancelled", "grant_refused", "error"]
 class ScheduledRow:
     """Compute ``count`` tokens of a request, from position ``start`` on.
 
-    ``samples`` is true when the last of them is the last known token, so that the next one can be drawn.
+    ``samples`` is true when the last of them is the last there is, so that the next one can be drawn. A step that is
+    planned ahead may start at a token which the step before it is still drawing.
     """
 
     request: Request

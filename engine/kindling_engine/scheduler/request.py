@@ -19,9 +19,10 @@ class RequestState(Enum):
 class Request:
     """A prompt and what has been generated for it.
 
-    ``tokens`` is prompt plus output; KV exists for the first ``computed`` of them. ``payload`` belongs to the
-    caller (sampling parameters, where to send tokens) and is not looked at here. Times are monotonic seconds.
-    ``weight`` is its tenant's share against other tenants that wait.
+    ``tokens`` is prompt plus output. KV exists for the first ``computed`` of them, or will when the steps under way
+    have ended; those draw ``ahead`` more tokens. ``payload`` belongs to the caller (sampling parameters, where to
+    send tokens) and is not looked at here. Times are monotonic seconds. ``weight`` is its tenant's share against
+    other tenants that wait.
     """
 
     id: str
@@ -39,6 +40,8 @@ class Request:
     """Ends when its tokens are computed, and makes none."""
     uncached: bool = False
     """Computes every token of its prompt itself, since more than K and V are wanted of them."""
+    waits_for_token: bool = False
+    """Its next step needs the last token on the host, so it is never planned ahead of it."""
     arrived_s: float = 0.0
     payload: object = None
 
@@ -46,6 +49,7 @@ class Request:
     state: RequestState = field(default=RequestState.NEW, init=False)
     table: BlockTable | None = field(default=None, init=False)
     computed: int = field(default=0, init=False)
+    ahead: int = field(default=0, init=False)
     cached_tokens: int = field(default=0, init=False)
     admitted_s: float | None = field(default=None, init=False)
     parked_until_s: float = field(default=0.0, init=False)
@@ -64,4 +68,4 @@ class Request:
     @property
     def remaining(self) -> int:
         """Tokens whose KV is still to be computed; 1 for a request in steady decode."""
-        return len(self.tokens) - self.computed
+        return len(self.tokens) + self.ahead - self.computed

@@ -4,12 +4,16 @@ Order inside a step: decodes, then prefills under way, then new requests by fair
 budget. When blocks run out, parked requests lose theirs first, then the least urgent running one; a preempted
 request is recomputed later from its tokens. The most urgent running request can always get blocks that way,
 so every admitted request ends.
+
+A step may be planned while the one before it runs: ``launched`` says so, and ``commit`` books each in its turn.
 """
 
 from collections.abc import Sequence
 
-from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
+from kindling_engine.kvcache.manager import PAGE_SIZE, BlockTable, KvManager
 from kindling_engine.scheduler.fairness import FairQueue
+from kindling_engine.scheduler.flights import Flights
+from kindling_engine.scheduler.limits import refusal_find, step_decides
 from kindling_engine.scheduler.plan import Finish, Outcome, ScheduledRow, StepPlan
 from kindling_engine.scheduler.request import Request, RequestState
 
@@ -45,6 +49,8 @@ class Scheduler:
         self._parked: dict[str, Request] = {}
         self._released: list[str] = []
         self._claims: set[bytes] = set()
+        self._flights = Flights(kv)
+        self._blocks_awaited = False
         self._now_s = 0.0
         self.preemptions = 0
         self.prompt_tokens = 0
@@ -61,7 +67,8 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        return bool(self._running) or len(self._queue) > 0
+        """Whether a step can be planned, or booked."""
+        return bool(self._running) or len(self._queue) > 0 or len(self._flights) > 0
 
     def get(self, request_id: str) -> Request | None:
         return self._requests.get(request_id)
@@ -74,17 +81,9 @@ class Scheduler:
 
     def add(self, request: Request, now_s: float) -> Outcome | None:
         """Take a request in, or refuse it with a final outcome."""
-        if request.id in self._requests:
-            return _refusal(request, "duplicate_request", "A request with this id is already running.")
-        if request.prompt_len < 1 or request.max_tokens < 1:
-            return _refusal(request, "invalid_value", "The prompt and max_tokens need at least one token.")
-        if request.prompt_len + (not request.embeds) > self.max_length:
-            return _refusal(
-                request,
-                "context_length_exceeded",
-                f"The prompt has {request.prompt_len} tokens; this replica holds {self.max_length}"
-                + ("." if request.embeds else " including at least one of output."),
-            )
+        refusal = refusal_find(request, running=request.id in self._requests, max_length=self.max_length)
+        if refusal is not None:
+            return refusal
         self._requests[request.id] = request
         request.table = self._kv.table_new(
             adapter=request.adapter, salt=request.salt, prompt_len=request.prompt_len
@@ -137,9 +136,10 @@ class Scheduler:
     def plan(self, now_s: float) -> StepPlan | None:
         """Decide the next step, or None when nothing can run."""
         self._now_s = now_s
+        self._blocks_awaited = False
         rows: dict[str, ScheduledRow] = {}
         for request in tuple(self._running):
-            if request.remaining == 1:
+            if request.remaining == 1 and not step_decides(request, self.max_length):
                 self._place(request, 1, rows)
         for request in tuple(self._running):
             if request.remaining > 1:
@@ -155,18 +155,47 @@ class Scheduler:
             rows=ordered, released=released, scrub=self._kv.scrub_take(), num_tokens=_tokens(rows)
         )
 
+    def launched(self, plan: StepPlan) -> None:
+        """A step is under way: count what it will have computed, so that the next one can be planned meanwhile."""
+        live = set()
+        for row in plan.rows:
+            request = row.request
+            if request.state is RequestState.RUNNING:
+                request.computed = row.start + row.count
+                request.ahead += row.samples
+                live.add(request.id)
+        self._flights.launch(plan, live)
+
+    def withdraw(self, plan: StepPlan) -> None:
+        """Undo ``launched`` for the step launched last, which failed: its rows can be planned again."""
+        flight = self._flights.withdraw(plan)
+        for row in plan.rows:
+            if row.request.id in flight.live:
+                row.request.computed = row.start
+                row.request.ahead -= row.samples
+            self._flights.let_go(flight, row, suspect=True)
+
     def commit(self, plan: StepPlan, tokens: Sequence[int | None], now_s: float) -> list[Outcome]:
-        """Book a step's results: one token per sampling row, in order; None where logits were not finite."""
+        """Book a step's results: one token per sampling row, in order; None where logits were not finite.
+
+        Steps are booked in the order they were launched in. One that was not is taken to begin and end here.
+        """
+        if not self._flights.has(plan):
+            self.launched(plan)
+        flight = self._flights.land(plan)
         sampled = iter(tokens)
         outcomes = []
         for row in plan.rows:
             request = row.request
             token = next(sampled) if row.samples else None
-            # A request may have ended while the step ran; its blocks are gone and must not be freed twice.
-            if request.state is not RequestState.RUNNING or request.table is None:
+            broken = row.samples and token is None
+            unvouched = bool(request.adapter) and not row.samples
+            self._flights.let_go(flight, row, suspect=broken or unvouched)
+            # A request may have ended or lost its blocks while the step ran; what was drawn for it then is void.
+            if request.id not in flight.live or request.table is None:
                 continue
-            request.computed = row.start + row.count
-            if row.samples and token is None:
+            request.ahead -= row.samples
+            if broken:
                 request.suspect = True
                 outcomes.append(
                     self._end(
@@ -176,11 +205,11 @@ class Scheduler:
                 continue
             # Prompt chunks of an adapter stay suspect until a finite sample; only a base model is trusted
             # blindly.
-            request.suspect = bool(request.adapter) and not row.samples
+            request.suspect = unvouched
             if row.samples:
                 self._unclaim(request)
             if not request.suspect:
-                self._kv.publish(request.table, request.tokens, request.computed)
+                self._kv.publish(request.table, request.tokens, row.start + row.count)
             if token is not None and request.embeds:
                 outcomes.append(self._end(request, None, "stop"))
             elif token is not None:
@@ -193,13 +222,25 @@ class Scheduler:
         """Schedule ``count`` tokens of a running request, taking blocks from less urgent ones if need be."""
         if request.state is not RequestState.RUNNING or request.table is None:
             return False
-        while not self._kv.grow(request.table, request.computed + count):
+        while not self._grow(request.table, request.computed + count):
+            if self._blocks_awaited:
+                return False
             victim = self._victim(request)
             if victim is None:
                 return False
             self._preempt(victim, rows)
         rows[request.id] = ScheduledRow(request, request.computed, count, samples=count == request.remaining)
         return True
+
+    def _grow(self, table: BlockTable, num_tokens: int) -> bool:
+        """Make room unless somebody waits for blocks that are on their way: the most urgent might wait for ever."""
+        missing = self._kv.blocks_missing(table, num_tokens)
+        if not missing:
+            return True
+        if not self._blocks_awaited and self._kv.grow(table, num_tokens):
+            return True
+        self._blocks_awaited |= missing <= self._kv.pool.free_count + self._flights.leaving_blocks
+        return False
 
     def _victim(self, request: Request) -> Request | None:
         holding = self._parked_holding()
@@ -220,7 +261,7 @@ class Scheduler:
     def _admit(self, rows: dict[str, ScheduledRow], now_s: float) -> None:
         """Start waiting requests in their turn while seats, blocks and budget last."""
         skip: set[tuple[str, int]] = set()
-        while True:
+        while not self._blocks_awaited:
             left = self.step_tokens - _tokens(rows)
             request = self._queue.peek(now_s, skip)
             if request is None or request.table is None or left < 1 or not self._make_seat(rows):
@@ -277,7 +318,8 @@ class Scheduler:
         missing = self._kv.blocks_missing(request.table, len(request.tokens))
         while missing > self._kv.pool.free_count:
             holding = self._parked_holding()
-            if self._running or not holding:
+            on_its_way = missing <= self._kv.pool.free_count + self._flights.leaving_blocks
+            if self._running or not holding or on_its_way:
                 return False
             self._preempt(holding[-1], rows)
         return True
@@ -286,7 +328,13 @@ class Scheduler:
         return [request for request in self._parked.values() if request.computed]
 
     def _partial_count(self, rows: dict[str, ScheduledRow]) -> int:
-        return sum(1 for request in self._running if request.id not in rows or not rows[request.id].samples)
+        return sum(
+            1
+            for request in self._running
+            if not (
+                rows[request.id].samples if request.id in rows else step_decides(request, self.max_length)
+            )
+        )
 
     def _accept(self, request: Request, token: int, now_s: float) -> Outcome:
         request.tokens.append(token)
@@ -332,16 +380,15 @@ class Scheduler:
 
     def _drop_blocks(self, request: Request) -> None:
         self._unclaim(request)
-        if request.table is not None:
-            self._kv.free(request.table, suspect=request.suspect)
+        table = request.table
+        if table is not None:
+            if self._flights.leave(request, table, suspect=request.suspect):
+                request.table = BlockTable(table.seed)
+            else:
+                self._kv.free(table, suspect=request.suspect)
         request.suspect = False
-        request.computed = 0
+        request.computed = request.ahead = 0
         self._released.append(request.id)
-
-
-def _refusal(request: Request, code: str, message: str) -> Outcome:
-    request.state = RequestState.ENDED
-    return Outcome(request, None, "error", error_code=code, error=message)
 
 
 def _tokens(rows: dict[str, ScheduledRow]) -> int:

@@ -1,0 +1,91 @@
+"""Steps that have been launched and not yet booked, and the blocks that stay taken until they have ended.
+
+A request may end, or lose its blocks, while a step that computes it is under way. That step goes on writing to its
+blocks, so they go back to the pool when the last such step has been booked: once, and not before.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from kindling_engine.kvcache.manager import BlockTable, KvManager
+from kindling_engine.scheduler.plan import ScheduledRow, StepPlan
+from kindling_engine.scheduler.request import Request
+
+
+@dataclass(slots=True, eq=False)
+class Leaving:
+    """A table that nobody owns any more; ``holds`` steps still write to it."""
+
+    table: BlockTable
+    suspect: bool
+    holds: int
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """A launched step. ``live`` are the requests whose results are still wanted, ``leaving`` those of the others."""
+
+    plan: StepPlan
+    live: set[str]
+    leaving: dict[str, Leaving] = field(default_factory=dict)
+
+
+class Flights:
+    """Launched steps, oldest first; they land in that order."""
+
+    def __init__(self, kv: KvManager) -> None:
+        self._kv = kv
+        self._flights: deque[Flight] = deque()
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def launch(self, plan: StepPlan, live: set[str]) -> None:
+        self._flights.append(Flight(plan, live))
+
+    def has(self, plan: StepPlan) -> bool:
+        return any(flight.plan is plan for flight in self._flights)
+
+    def land(self, plan: StepPlan) -> Flight:
+        """Take out the oldest step, which has ended."""
+        flight = self._flights.popleft()
+        if flight.plan is not plan:
+            raise RuntimeError("steps were booked in another order than they were launched in")
+        return flight
+
+    def withdraw(self, plan: StepPlan) -> Flight:
+        """Take out the newest step, whose results never came."""
+        flight = self._flights.pop()
+        if flight.plan is not plan:
+            raise RuntimeError("only the step launched last can be withdrawn")
+        return flight
+
+    def leave(self, request: Request, table: BlockTable, *, suspect: bool) -> bool:
+        """Keep the blocks of a request that some step still computes; False if none does."""
+        holding = [flight for flight in self._flights if request.id in flight.live]
+        if not holding:
+            return False
+        leaving = Leaving(table, suspect, len(holding))
+        for flight in holding:
+            flight.live.discard(request.id)
+            flight.leaving[request.id] = leaving
+        return True
+
+    def let_go(self, flight: Flight, row: ScheduledRow, *, suspect: bool) -> None:
+        """One step fewer writes to a table that was left; the last one gives its blocks back.
+
+        ``suspect``: what the step wrote may hold NaN.
+        """
+        leaving = flight.leaving.pop(row.request.id, None)
+        if leaving is None:
+            return
+        leaving.suspect |= suspect
+        leaving.holds -= 1
+        if leaving.holds == 0:
+            self._kv.free(leaving.table, suspect=leaving.suspect)
+
+    @property
+    def leaving_blocks(self) -> int:
+        """Blocks that come back without anybody's doing, if nobody shares them."""
+        tables = {id(one): one.table for flight in self._flights for one in flight.leaving.values()}
+        return sum(len(table.blocks) for table in tables.values())

@@ -1,0 +1,37 @@
+"""What bounds a request: its context, its length, its grant, and what is known of it so far."""
+
+from kindling_engine.scheduler.plan import Outcome
+from kindling_engine.scheduler.request import Request, RequestState
+
+
+def refusal_find(request: Request, *, running: bool, max_length: int) -> Outcome | None:
+    """The final outcome of a request that cannot be taken in; ``running`` says that its id is in use."""
+    if running:
+        return _refusal(request, "duplicate_request", "A request with this id is already running.")
+    if request.prompt_len < 1 or request.max_tokens < 1:
+        return _refusal(request, "invalid_value", "The prompt and max_tokens need at least one token.")
+    if request.prompt_len + (not request.embeds) > max_length:
+        return _refusal(
+            request,
+            "context_length_exceeded",
+            f"The prompt has {request.prompt_len} tokens; this replica holds {max_length}"
+            + ("." if request.embeds else " including at least one of output."),
+        )
+    return None
+
+
+def step_decides(request: Request, max_length: int) -> bool:
+    """Whether the step under way has to be booked before it is known if this request goes on, and how."""
+    if not request.ahead:
+        return False
+    return (
+        request.waits_for_token
+        or request.embeds
+        or request.made + request.ahead >= min(request.max_tokens, request.grant)
+        or len(request.tokens) + request.ahead >= max_length
+    )
+
+
+def _refusal(request: Request, code: str, message: str) -> Outcome:
+    request.state = RequestState.ENDED
+    return Outcome(request, None, "error", error_code=code, error=message)
