@@ -52,20 +52,6 @@ def paged_reference(
     return output.view(count, -1).to(query.dtype), log_sum
 
 
-def merge_reference(out_a: Tensor, lse_a: Tensor, out_b: Tensor, lse_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention over the keys of two parts: each part's output weighted by its share of the softmax's sum.
-
-    ``out [n, heads · d]`` and fp32 ``lse [n, heads]`` (natural logs) of either part; returns both for the whole. A sink
-    belongs to one part alone. Where both parts are empty the output is zero.
-    """
-    count, heads = lse_a.shape
-    lse = torch.logaddexp(lse_a, lse_b)
-    share_a = (lse_a - lse).exp().nan_to_num(0.0)[..., None]
-    share_b = (lse_b - lse).exp().nan_to_num(0.0)[..., None]
-    a, b = out_a.float().view(count, heads, -1), out_b.float().view(count, heads, -1)
-    return (share_a * a + share_b * b).view(count, -1).to(out_a.dtype), lse
-
-
 def _gathered(pages: Tensor, blocks: Tensor, length: int, scale: Tensor | None, heads: int) -> Tensor:
     """A request's keys or values in fp32, ``[heads, length, d]``."""
     kv_heads, _, page, head_dim = pages.shape
