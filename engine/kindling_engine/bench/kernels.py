@@ -45,9 +45,16 @@ def kernels_measure(options: BenchOptions) -> Figures:
 
 def problems_of(device: torch.device, dtype: torch.dtype, *, quick: bool) -> Iterator[Problem]:
     """All rows of the bench; a few of each operation where it has to be quick."""
+    from kindling_engine.bench.kernel.decode_problems import decode_problems
+    from kindling_engine.bench.kernel.layer_problems import gate_problems, rope_problems
     from kindling_engine.bench.kernel.norm_problems import norm_problems
 
-    made = (norm_problems(device, dtype),)
+    made = (
+        decode_problems(device, dtype),
+        rope_problems(device, dtype),
+        norm_problems(device, dtype),
+        gate_problems(device, dtype),
+    )
     for problems in made:
         listed = list(problems)
         yield from listed[:: max(1, len(listed) // 2)] if quick else listed
