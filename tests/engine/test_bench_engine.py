@@ -16,12 +16,22 @@ from kindling_engine.bench.ours import OurEngine
 from kindling_engine.bench.random_model import random_model
 from kindling_engine.bench.report import report_write
 from kindling_engine.bench.run import Run
-from kindling_engine.bench.shapes import LLAMA_8B, SMALL, LlamaShape, checkpoint_write
+from kindling_engine.bench.shapes import (
+    LLAMA_1B,
+    LLAMA_8B,
+    QWEN3_06B,
+    QWEN3_8B,
+    SMALL,
+    LlamaShape,
+    checkpoint_write,
+)
 from kindling_engine.bench.subjects import WorkerError
 from kindling_engine.bench.workloads import W1, W3, Workload
 from kindling_engine.models.registry import model_load
+from kindling_tiny_models import reference_load
 
 TINY = LlamaShape(64, 2, 4, 2, 112, 320, tie_word_embeddings=True)
+TINY_QWEN3 = LlamaShape(64, 2, 4, 2, 112, 320, tie_word_embeddings=True, head_size=32, qk_norm=True)
 CPU = torch.device("cpu")
 FIGURES = {
     "cpu_w1_tok_s", "cpu_w1_vs_best_peer", "cpu_w2_tok_s", "cpu_w2_vs_best_peer", "cpu_w3_tok_s",
@@ -34,6 +44,9 @@ def test_the_shapes_have_the_sizes_they_are_named_after():
     assert LLAMA_8B.parameters == pytest.approx(8.03e9, rel=0.01)
     assert SMALL.read_per_step == SMALL.parameters
     assert LLAMA_8B.read_per_step == LLAMA_8B.parameters - 128256 * 4096
+    assert LLAMA_1B.parameters == pytest.approx(1.236e9, rel=0.001)
+    assert QWEN3_8B.parameters == pytest.approx(8.19e9, rel=0.001)
+    assert QWEN3_06B.parameters == pytest.approx(0.596e9, rel=0.001)
 
 
 def test_a_load_shares_its_prefix_and_nothing_with_another_seed():
@@ -44,12 +57,14 @@ def test_a_load_shares_its_prefix_and_nothing_with_another_seed():
     assert prompts[0][:16] != W3.prompts(vocab_size=49152, seed=2)[0][:16]
 
 
-def test_a_checkpoint_written_for_all_is_loaded_by_ours(tmp_path):
-    checkpoint_write(TINY, tmp_path)
-    stored = sum(tensor.numel() for _, tensor in TINY.tensors(seed=0, dtype=torch.float32, device=CPU))
-    assert stored == TINY.parameters
+@pytest.mark.parametrize("shape", [TINY, TINY_QWEN3], ids=["llama", "qwen3"])
+def test_a_checkpoint_written_for_all_is_loaded_by_ours_and_by_transformers(tmp_path, shape):
+    checkpoint_write(shape, tmp_path)
+    stored = sum(tensor.numel() for _, tensor in shape.tensors(seed=0, dtype=torch.float32, device=CPU))
+    assert stored == shape.parameters
     model = model_load(tmp_path, device=CPU, dtype=torch.float32)
     assert model.config.num_layers == 2
+    assert sum(one.numel() for one in reference_load(tmp_path).parameters()) == shape.parameters
 
 
 def test_our_engine_makes_exactly_the_tokens_of_a_load():

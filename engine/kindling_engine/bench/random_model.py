@@ -37,10 +37,10 @@ class _RandomCheckpoint(Checkpoint):
 
 
 def random_model(shape: LlamaShape, *, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Model:
-    """A Llama decoder of a shape."""
+    """A decoder of a shape."""
     with tempfile.TemporaryDirectory(prefix="kindling-shape-") as name:
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps(shape.config()))
-        config = decoder_config(folder, "LlamaForCausalLM", FAMILIES["LlamaForCausalLM"])
+        config = decoder_config(folder, shape.architecture, FAMILIES[shape.architecture])
     with torch.inference_mode():
         return Decoder(config, _RandomCheckpoint(dtype=dtype, device=device, seed=seed), device)
