@@ -63,9 +63,9 @@ def test_chunks_of_prefill_and_of_logits_change_nothing(model, reference, tmp_pa
     seen = []
     add = prompt_scores.PromptScores.add
 
-    def watched(self, tokens, span, hidden, logits_of) -> None:
+    def watched(self, tokens, span, hidden, logits_of, **more) -> None:
         seen.append(span)
-        add(self, tokens, span, hidden, lambda part: (_few(part), logits_of(part))[1])
+        add(self, tokens, span, hidden, lambda part: (_few(part), logits_of(part))[1], **more)
 
     def _few(part: torch.Tensor) -> None:
         assert len(part) <= 7

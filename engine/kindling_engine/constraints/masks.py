@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kindling_engine.constraints.base import ConstraintError, Mask, TokenConstraint, mask_words
+from kindling_engine.runner.transfer import upload, upload_one
 
 
 class MaskTable:
@@ -39,7 +40,7 @@ class MaskTable:
         if not rows:
             return BatchMask(None, None, errors)
         index_all = len(rows) == len(constraints)
-        where = None if index_all else torch.tensor(rows, dtype=torch.int64, device=self._device)
+        where = None if index_all else upload_one(rows, torch.int64, self._device)
         return BatchMask(self._bias(self._table[: len(rows)]), where, errors)
 
     def _bias(self, masks: Mask) -> Tensor:
@@ -48,7 +49,7 @@ class MaskTable:
             # Eight tokens at a look-up; torch's masked_fill takes six times as long.
             bias = _BYTE_BIAS.take(masks.view(np.uint8), axis=0).reshape(len(masks), -1)
             return torch.from_numpy(bias[:, : self._vocab_size])
-        words = torch.from_numpy(masks).to(self._device)
+        (words,) = upload([masks], self._device)
         allowed = ((words.unsqueeze(-1) >> self._shifts) & 1).flatten(1)[:, : self._vocab_size]
         return torch.zeros(allowed.shape, device=self._device).masked_fill_(allowed == 0, float("-inf"))
 

@@ -10,11 +10,12 @@ from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.models.base import Model
 from kindling_engine.runner.inputs import AdapterLookup, InputBuilder
+from kindling_engine.runner.launched import LaunchedStep
 from kindling_engine.runner.rows import RowTable
 from kindling_engine.sampling.batch import SampledRow
 from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.sampling.prompt_scores import PromptScores
-from kindling_engine.sampling.sampler import Draw, Sampler
+from kindling_engine.sampling.sampler import Draw, LaunchedDraws, Sampler
 from kindling_engine.scheduler.plan import ScheduledRow, StepPlan
 from kindling_engine.scheduler.request import Request
 
@@ -68,25 +69,22 @@ class ModelRunner:
             row_by_row=batch_invariant,
         )
 
-    @torch.inference_mode()
     def execute(self, plan: StepPlan) -> list[Draw]:
         """Run a step; one draw per sampling row, in the plan's order."""
+        return self.launch(plan).draws()
+
+    @torch.inference_mode()
+    def launch(self, plan: StepPlan) -> LaunchedStep:
+        """Start a step; the tokens it begins with must be known."""
         self._prepare(plan)
         ordered = _by_adapter(plan.rows)
         spans = _prompt_spans(ordered)
-        hidden = self._model.hidden(self._builder.build(ordered, spans=spans))
+        inputs = self._builder.build(ordered, spans=spans)
+        hidden = self._model.hidden(inputs)
         sampling = [row for row in ordered if row.samples]
-        if spans:
-            self._score_prompts(ordered, spans, hidden[len(sampling) :])
-        if not sampling:
-            return []
-        logits = self._model.logits(hidden[: len(sampling)])
-        self._keep_logits(sampling, logits)
-        draws = self._sampler.draw(logits, [self._sampled(row) for row in sampling])
-        if ordered is plan.rows:
-            return draws
-        drawn = {row.request.id: draw for row, draw in zip(sampling, draws, strict=True)}
-        return [drawn[row.request.id] for row in plan.rows if row.samples]
+        scores = self._score_prompts(ordered, spans, hidden[len(sampling) :])
+        drawn = self._sample(sampling, self._model.logits(hidden[: len(sampling)])) if sampling else None
+        return LaunchedStep(plan, sampling, drawn, scores, device=self._model.device, holds=inputs.lora)
 
     @torch.inference_mode()
     def logits_all(self, plan: StepPlan) -> Tensor:
@@ -130,14 +128,23 @@ class ModelRunner:
             constraint=_payload(request).constraint,
         )
 
-    def _score_prompts(self, rows: tuple[ScheduledRow, ...], spans: dict[str, range], hidden: Tensor) -> None:
+    def _sample(self, rows: list[ScheduledRow], logits: Tensor) -> LaunchedDraws:
+        self._keep_logits(rows, logits)
+        return self._sampler.launch(logits, [self._sampled(row) for row in rows])
+
+    def _score_prompts(
+        self, rows: tuple[ScheduledRow, ...], spans: dict[str, range], hidden: Tensor
+    ) -> list[PromptScores]:
         """Score prompt tokens from the final states behind those of the sampling rows."""
+        scored = []
         wanted = [(row.request, spans[row.request.id]) for row in rows if row.request.id in spans]
         parts = hidden.split_with_sizes([len(span) for _, span in wanted])
         for (request, span), part in zip(wanted, parts, strict=True):
             scores = _payload(request).prompt_scores
             if scores is not None:
                 scores.add(request.tokens, span, part, self._model.logits, row_by_row=self._row_by_row)
+                scored.append(scores)
+        return scored
 
     def _keep_logits(self, rows: list[ScheduledRow], logits: Tensor) -> None:
         for index, row in enumerate(rows):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kindling_engine.constraints.base import TokenConstraint
+from kindling_engine.runner.transfer import upload_one
 from kindling_engine.sampling.filters import Filters
 from kindling_engine.sampling.params import SamplingParams
 
@@ -53,7 +54,7 @@ class SamplingBatch:
         self.penalised = self._group([index for index, item in enumerate(params) if item.has_penalties])
         biased = [(i, token, value) for i, p in enumerate(params) for token, value in p.logit_bias.items()]
         self.bias_index = self._pairs([(index, token) for index, token, _ in biased])
-        self.bias = torch.tensor([value for _, _, value in biased], dtype=torch.float32, device=device)
+        self.bias = upload_one([value for _, _, value in biased], torch.float32, device)
         held = [
             (i, token, row.params.min_tokens)
             for i, row in enumerate(rows)
@@ -77,10 +78,10 @@ class SamplingBatch:
         )
 
     def _ints(self, values: Sequence[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self._device)
+        return upload_one(values, torch.int64, self._device)
 
     def _floats(self, values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=self._device).unsqueeze(1)
+        return upload_one(values, torch.float32, self._device).unsqueeze(1)
 
     def _pairs(self, pairs: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
         return self._ints([first for first, _ in pairs]), self._ints([second for _, second in pairs])

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kindling_engine.runner.transfer import download
+
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
@@ -37,26 +39,38 @@ class LogprobTable:
         self._row_by_row = row_by_row
         self._mass = log_mass(logits, row_by_row=row_by_row)
 
-    def report(self, tokens: Tensor, counts: Sequence[int]) -> list[Logprobs]:
+    def report(self, tokens: Tensor, counts: Sequence[int]) -> "LogprobReport":
         """For each row its token of ``tokens [r]`` and its number of best alternatives."""
         chosen = self._logits.gather(1, tokens.unsqueeze(1)) - self._mass
         widest = min(max(counts), self._logits.shape[1])
-        if widest == 0:
-            return [Logprobs(value, (), ()) for value in chosen.squeeze(1).tolist()]
-        values, ids_of = self._best(counts, widest)
-        columns = zip(chosen.squeeze(1).tolist(), ids_of, values, counts, strict=True)
-        return [Logprobs(value, tuple(ids[:k]), tuple(tops[:k])) for value, ids, tops, k in columns]
+        best: list[tuple[Tensor, Tensor]] = []
+        if widest and not self._row_by_row:
+            found = self._logits.topk(widest, dim=-1)
+            best = [(download(found.values - self._mass), download(found.indices))]
+        elif widest:
+            # Which of two equal logits comes first may depend on how many are looked for.
+            for row, mass, count in zip(self._logits, self._mass.unbind(), counts, strict=True):
+                found = row.topk(min(count, len(row)))
+                best.append((download(found.values - mass)[None], download(found.indices)[None]))
+        return LogprobReport(download(chosen.squeeze(1)), best, list(counts))
 
-    def _best(self, counts: Sequence[int], widest: int) -> tuple[list[list[float]], list[list[int]]]:
-        """Log-probabilities and ids of each row's best alternatives, at least as many as wanted."""
-        if not self._row_by_row:
-            best = self._logits.topk(widest, dim=-1)
-            return (best.values - self._mass).tolist(), best.indices.tolist()
-        # Which of two equal logits comes first may depend on how many are looked for.
-        found = [row.topk(min(k, len(row))) for row, k in zip(self._logits, counts, strict=True)]
-        masses = self._mass.unbind()
-        values = [(row.values - mass).tolist() for row, mass in zip(found, masses, strict=True)]
-        return values, [row.indices.tolist() for row in found]
+
+@dataclass(frozen=True, slots=True)
+class LogprobReport:
+    """What goes to the host; ``read`` it once it has arrived there. ``best`` are values and ids of one or more rows."""
+
+    chosen: Tensor
+    best: list[tuple[Tensor, Tensor]]
+    counts: list[int]
+
+    def read(self) -> list[Logprobs]:
+        """One for each row of the table."""
+        if not self.best:
+            return [Logprobs(value, (), ()) for value in self.chosen.tolist()]
+        values = [row for part, _ in self.best for row in part.tolist()]
+        ids_of = [row for _, part in self.best for row in part.tolist()]
+        columns = zip(self.chosen.tolist(), ids_of, values, self.counts, strict=True)
+        return [Logprobs(value, tuple(ids[:k]), tuple(tops[:k])) for value, ids, tops, k in columns]
 
 
 def table_make(logits: Tensor, index: Tensor | None, *, row_by_row: bool = False) -> LogprobTable | None:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kindling_engine.runner.transfer import upload_one
+
 
 class TokenCounts:
     """Which tokens each row's prompt holds and how often each was generated; memory is taken on first use."""
@@ -60,4 +62,4 @@ class TokenCounts:
         return self._made, self._in_prompt
 
     def _index(self, tokens: Sequence[int]) -> Tensor:
-        return torch.tensor(tokens, dtype=torch.int64, device=self._device)
+        return upload_one(tokens, torch.int64, self._device)

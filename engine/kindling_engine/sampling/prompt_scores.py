@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kindling_engine.sampling.logprobs import Logprobs, LogprobTable
+from kindling_engine.runner.transfer import upload_one
+from kindling_engine.sampling.logprobs import LogprobReport, Logprobs, LogprobTable
 
 # Logits held at a time: 64 MiB in fp32.
 CHUNK_ELEMENTS = 16 * 1024 * 1024
@@ -17,12 +18,13 @@ class PromptScores:
     ``values`` has a place per token; the first one's stays None, since nothing stands before it.
     """
 
-    __slots__ = ("_chunk", "_count", "_next", "values")
+    __slots__ = ("_chunk", "_count", "_next", "_reports", "values")
 
     def __init__(self, *, prompt_len: int, count: int, vocab_size: int) -> None:
         self._chunk = max(1, CHUNK_ELEMENTS // vocab_size)
         self._count = count
         self._next = 0
+        self._reports: list[tuple[int, LogprobReport]] = []
         self.values: list[Logprobs | None] = [None] * prompt_len
 
     def wanted(self, start: int, stop: int) -> range:
@@ -42,12 +44,18 @@ class PromptScores:
         *,
         row_by_row: bool = False,
     ) -> None:
-        """Score the tokens behind ``span`` from its final states ``[len(span), hidden]``."""
+        """Score the tokens behind ``span`` from its final states ``[len(span), hidden]``; ``settle`` reads them."""
         for first in range(0, len(span), self._chunk):
             at = span[first : first + self._chunk]
             logits = logits_of(hidden[first : first + self._chunk])
-            behind = torch.tensor(tokens[at.start + 1 : at.stop + 1], dtype=torch.int64, device=logits.device)
-            self.values[at.start + 1 : at.stop + 1] = LogprobTable(logits, row_by_row=row_by_row).report(
-                behind, [self._count] * len(at)
-            )
+            behind = upload_one(tokens[at.start + 1 : at.stop + 1], torch.int64, logits.device)
+            table = LogprobTable(logits, row_by_row=row_by_row)
+            self._reports.append((at.start + 1, table.report(behind, [self._count] * len(at))))
         self._next = span.stop
+
+    def settle(self) -> None:
+        """Take in what has arrived on the host since: everything that was added."""
+        reports, self._reports = self._reports, []
+        for start, report in reports:
+            found = report.read()
+            self.values[start : start + len(found)] = found

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from kindling_engine.constraints.base import ConstraintError
 from kindling_engine.constraints.masks import MaskTable
+from kindling_engine.runner.transfer import Arrival, download
 from kindling_engine.sampling.batch import SampledRow, SamplingBatch
 from kindling_engine.sampling.filters import Candidates, candidates_select
-from kindling_engine.sampling.logprobs import Logprobs, table_make
+from kindling_engine.sampling.logprobs import LogprobReport, Logprobs, table_make
 from kindling_engine.sampling.noise import gumbel, row_keys
 from kindling_engine.sampling.penalties import TokenCounts
 
@@ -18,6 +19,7 @@ __all__ = ["Draw", "Logprobs", "Sampler"]
 
 # Lower than any logit, and still finite: where a constraint leaves nothing but stop tokens, they are drawn.
 _HELD_BACK = -1e30
+NO_TOKEN = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,36 @@ class Draw:
     error: ConstraintError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LaunchedDraws:
+    """Draws that a device may still be making.
+
+    ``tokens [m]`` stay there; ``found [m]`` are on their way to the host, NO_TOKEN for a row whose logits were not
+    finite, and so is the ``report`` on the rows ``reported``.
+    """
+
+    tokens: Tensor
+    found: Tensor
+    report: LogprobReport | None
+    reported: list[int]
+    errors: dict[int, ConstraintError]
+
+    def draws(self) -> list[Draw]:
+        """Once they have arrived: one per row."""
+        draws = [Draw(None if token == NO_TOKEN else token) for token in self.found.tolist()]
+        if self.report is not None:
+            for index, one in zip(self.reported, self.report.read(), strict=True):
+                draws[index] = Draw(draws[index].token, one)
+        for index, error in self.errors.items():
+            draws[index] = Draw(draws[index].token, error=error)
+        return draws
+
+
 class Sampler:
     """Draws a token for every row; the draw of one row never depends on the others.
 
     Order: penalties, biases, stop tokens held back, constraints, temperature, top-k, top-p, min-p, typical-p, noise.
-    A row that is drawn in consecutive steps of an unchanged batch is taken to have one more token each time; any
+    A row that is drawn in consecutive calls with an unchanged batch is taken to have one more token each time; any
     change of the batch reads the rows anew.
     """
 
@@ -55,10 +82,16 @@ class Sampler:
     def release(self, row: int) -> None:
         """Forget what is kept for a persistent row."""
         self._counts.forget(row)
-        self._key = ()
+        self._batch = None
 
     def draw(self, logits: Tensor, rows: Sequence[SampledRow]) -> list[Draw]:
         """Tokens for ``logits [m, vocab]`` (fp32, overwritten), one per row."""
+        launched = self.launch(logits, rows)
+        Arrival(self._device).wait()
+        return launched.draws()
+
+    def launch(self, logits: Tensor, rows: Sequence[SampledRow]) -> "LaunchedDraws":
+        """As ``draw``, without waiting for the device."""
         batch = self._batch_for(rows)
         mask = self._masks.fill([row.constraint for row in rows])
         # A NaN or an infinite logit surfaces in the row's maximum.
@@ -75,15 +108,16 @@ class Sampler:
                 batch.rows.index_select(0, batch.penalised), tokens.index_select(0, batch.penalised)
             )
         batch.made += 1
-        finite = peaks.isfinite().tolist()
-        draws = [Draw(token if ok else None) for token, ok in zip(tokens.tolist(), finite, strict=True)]
+        report = None
         if table is not None and batch.reported_index is not None:
-            reports = table.report(tokens.index_select(0, batch.reported_index), batch.report_counts)
-            for index, report in zip(batch.reported, reports, strict=True):
-                draws[index] = Draw(draws[index].token, report)
-        for index, error in () if mask is None else mask.errors.items():
-            draws[index] = Draw(draws[index].token, error=error)
-        return draws
+            report = table.report(tokens.index_select(0, batch.reported_index), batch.report_counts)
+        return LaunchedDraws(
+            tokens=tokens,
+            found=download(torch.where(peaks.isfinite(), tokens, NO_TOKEN)),
+            report=report,
+            reported=batch.reported,
+            errors={} if mask is None else mask.errors,
+        )
 
     def _batch_for(self, rows: Sequence[SampledRow]) -> SamplingBatch:
         key = tuple([row.request_id for row in rows])
@@ -136,7 +170,12 @@ def best_select(logits: Tensor) -> Tensor:
 def _filtered(
     scaled: Tensor, batch: SamplingBatch, keys: tuple[Tensor, Tensor], *, row_by_row: bool
 ) -> Tensor:
-    """Draw among the best few; the rows for which those do not settle it, among the whole vocabulary."""
+    """Draw among the best few; the rows for which those do not settle it, among the whole vocabulary.
+
+    Which rows those are is known on a CPU. A device would have to be waited for, so there all rows look at everything.
+    """
+    if scaled.device.type != "cpu":
+        return _drawn(candidates_select(scaled, batch.filters, width=scaled.shape[1]), keys)
     found = candidates_select(scaled, batch.filters, row_by_row=row_by_row)
     tokens = _drawn(found, keys)
     open_rows = (~found.complete).nonzero().squeeze(1)
