@@ -1,5 +1,14 @@
 """Every module that holds kernels, for what concerns them all: compiling ahead, tuning, measuring."""
 
-from kindling_engine.kernels import activation, attention_merge, norms, paged_decode, rope_kv, sampling
+from kindling_engine.kernels import (
+    activation,
+    attention_merge,
+    moe,
+    norms,
+    paged_decode,
+    paged_prefill,
+    rope_kv,
+    sampling,
+)
 
-MODULES = (activation, attention_merge, norms, paged_decode, rope_kv, sampling)
+MODULES = (activation, attention_merge, moe, norms, paged_decode, paged_prefill, rope_kv, sampling)
