@@ -59,6 +59,7 @@ def test_random_schedules_end_clean(world, steps, num_blocks, max_batch, step_to
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @WORLDS
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 @schedules
