@@ -33,6 +33,7 @@ from kindling_engine.offline.answer import OpenAnswer
 from kindling_engine.offline.embedding import texts_embed, texts_encode
 from kindling_engine.offline.params import Completion, LocalSubmission, SamplingParams, Timing
 from kindling_engine.offline.progress import Progress
+from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_engine.sampling.sampler import Draw
 from kindling_engine.scheduler.plan import Outcome, StepPlan
 from kindling_engine.server.errors import ApiError
@@ -49,21 +50,23 @@ _DEFAULT = SamplingParams()
 class LLM:
     """A model in memory. One thread at a time may call it.
 
-    ``model`` is a folder as transformers saves it. ``device`` is auto, cpu or cuda; ``threads`` None leaves torch's
-    number; ``kv_tokens`` 0 sizes the KV cache by the memory at hand; ``batch_invariant`` makes an answer the same to the
-    last bit whatever runs beside it, at a price. Raises ModelError when the model cannot be served.
+    ``model`` is a folder as transformers saves it. ``device`` is auto, cpu or cuda; ``threads`` 0 chooses by measuring;
+    ``kv_tokens`` 0 sizes the KV cache by the memory at hand; ``weights`` is checkpoint or int8wo; ``batch_invariant``
+    makes an answer the same to the last bit whatever runs beside it, at a price. Raises ModelError when the model
+    cannot be served.
     """
 
     def __init__(
         self,
         model: str | Path,
         device: str = "auto",
-        threads: int | None = None,
+        threads: int = 0,
         kv_tokens: int = 0,
         max_batch: int = 64,
         *,
         step_tokens: int = 2048,
         lora_mib: int = 512,
+        weights: str = CHECKPOINT,
         batch_invariant: bool = False,
     ) -> None:
         folder = Path(model)
@@ -73,11 +76,12 @@ class LLM:
             model_ref=folder.name,
             blobs=Path(),
             device=device,
-            threads=_torch_threads() if threads is None else threads,
+            threads=threads,
             kv_tokens=kv_tokens,
             max_batch=max_batch,
             step_tokens=step_tokens,
             lora_mib=lora_mib,
+            weights=weights,
             batch_invariant=batch_invariant,
         )
         self._pin = AdapterPin()
@@ -278,9 +282,3 @@ class LLM:
 
 def _prompt_tokens(plan: StepPlan) -> int:
     return sum(max(0, min(row.start + row.count, row.request.prompt_len) - row.start) for row in plan.rows)
-
-
-def _torch_threads() -> int:
-    import torch
-
-    return torch.get_num_threads()

@@ -75,7 +75,7 @@ def _prompt(length: int, seed: int) -> list[int]:
 
 def _parts(tiny: Tiny, folder: Path, **options: Any):
     parts = parts_build(
-        CoreOptions(folder / "unused", tiny.folder, "t", tiny.blobs, device="cpu", **options),
+        CoreOptions(folder / "unused", tiny.folder, "t", tiny.blobs, device="cpu", threads=1, **options),
         wake=lambda: None,
     )
     assert isinstance(parts.runner._model, TransformersModel)

@@ -181,7 +181,7 @@ sys.modules["peft"] = None
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
 folder = Path(sys.argv[1])
-parts = parts_build(CoreOptions(folder, folder, "t", folder, device="cpu", kv_tokens=64), wake=lambda: None)
+parts = parts_build(CoreOptions(folder, folder, "t", folder, device="cpu", threads=1, kv_tokens=64), wake=lambda: None)
 print(parts.config.architecture)
 """
     done = subprocess.run(

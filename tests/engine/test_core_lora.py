@@ -56,7 +56,9 @@ def _peft(model: Path, adapter: Path | None):
 def test_logits_match_peft_in_one_mixed_batch(world, tmp_path):
     model, blobs = world
     parts = parts_build(
-        CoreOptions(tmp_path / "unused", model, "tiny", blobs, device="cpu", step_tokens=64, max_batch=32),
+        CoreOptions(
+            tmp_path / "unused", model, "tiny", blobs, device="cpu", threads=1, step_tokens=64, max_batch=32
+        ),
         wake=lambda: None,
     )
     names = ["", *ADAPTERS]

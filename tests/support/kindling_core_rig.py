@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from kindling_engine.core.engine import EngineCore
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
@@ -62,7 +60,7 @@ class Rig:
 
 
 def rig_make(model: Path, blobs: Path, *, device: str = "cpu", **options) -> Rig:
-    torch.set_num_threads(1)
+    options.setdefault("threads", 1)
     sent: list[ToFront] = []
     parts = parts_build(
         CoreOptions(

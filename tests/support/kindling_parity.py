@@ -20,8 +20,7 @@ def prompt_make(length: int, seed: int) -> list[int]:
 
 def engine_parts(model: Path, blobs: Path, **options: Any) -> Parts:
     """The engine's parts around a checkpoint, without a step loop."""
-    torch.set_num_threads(1)
-    options = {"device": "cpu", "max_batch": 8, **options}
+    options = {"device": "cpu", "threads": 1, "max_batch": 8, **options}
     return parts_build(CoreOptions(blobs / "unused", model, "tiny", blobs, **options), wake=lambda: None)
 
 

@@ -21,8 +21,9 @@ def main() -> int:
     die_with_parent(_PARENT_PID)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s core %(levelname)s %(message)s")
     options = options_parse(sys.argv[1:])
-    # OpenMP reads this when torch is imported; without it, it starts a thread per core.
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
+    if options.threads:
+        # OpenMP reads this when torch is imported; without it, it starts a thread per core.
+        os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
     link = FrontLink(options.socket)
     try:
         return _serve(link, options)

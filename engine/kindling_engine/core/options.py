@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
+
 
 @dataclass(frozen=True, slots=True)
 class CoreOptions:
-    """``kv_tokens`` 0 sizes the cache by the memory at hand; ``lora_mib`` bounds adapters in memory.
+    """``threads`` 0 chooses by measuring; ``kv_tokens`` 0 sizes the cache by the memory at hand; ``lora_mib`` bounds
+    adapters in memory; ``weights`` is the form that weights take in memory.
 
     ``batch_invariant``: a request's bits do not depend on what else runs.
     """
@@ -18,11 +21,12 @@ class CoreOptions:
     model_ref: str
     blobs: Path
     device: str = "auto"
-    threads: int = 1
+    threads: int = 0
     kv_tokens: int = 0
     max_batch: int = 64
     step_tokens: int = 2048
     lora_mib: int = 512
+    weights: str = CHECKPOINT
     batch_invariant: bool = False
 
 
@@ -33,11 +37,12 @@ def options_parse(arguments: Sequence[str]) -> CoreOptions:
     parser.add_argument("--model-ref", required=True)
     parser.add_argument("--blobs", type=Path, required=True)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=_positive, default=1)
+    parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--kv-tokens", type=int, default=0)
     parser.add_argument("--max-batch", type=_positive, default=64)
     parser.add_argument("--step-tokens", type=_positive, default=2048)
     parser.add_argument("--lora-mib", type=_positive, default=512)
+    parser.add_argument("--weights", choices=WEIGHT_FORMS, default=CHECKPOINT)
     parser.add_argument("--batch-invariant", action="store_true")
     return CoreOptions(**vars(parser.parse_args(arguments)))
 

@@ -10,6 +10,7 @@ import torch
 from kindling_engine.constraints.cache import GrammarCache
 from kindling_engine.constraints.grammar import GrammarCompiler
 from kindling_engine.core.options import CoreOptions
+from kindling_engine.core.threads import threads_settle
 from kindling_engine.embeddings.adapters import adapter_refuse
 from kindling_engine.embeddings.runner import DecoderEmbeddingRunner, EncoderRunner
 from kindling_engine.embeddings.text_room import TextRoom
@@ -23,6 +24,7 @@ from kindling_engine.models.encoder import Encoder, encoder_load
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.invariance import invariance_allow
 from kindling_engine.models.registry import model_load
+from kindling_engine.models.weight_forms import weight_form
 from kindling_engine.models.weights import LoadProgress
 from kindling_engine.protocol.embedding_folder import ENCODERS
 from kindling_engine.runner.runner import ModelRunner
@@ -50,21 +52,33 @@ class Parts:
 def parts_build(
     options: CoreOptions, wake: Callable[[], None], *, progress: LoadProgress | None = None
 ) -> Parts:
-    """Load the model and build the parts; ``wake`` is called from the loader thread. Raises ModelError."""
-    torch.set_num_threads(options.threads)
+    """Load the model and build the parts; ``wake`` is called from the loader thread. Raises ModelError, and what a
+    step raises where the number of threads is left open.
+    """
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    parts = _parts_load(options, wake, progress)
+    if not options.threads:
+        threads_settle(parts.scheduler, parts.runner, parts.config, parts.device)
+    return parts
+
+
+def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadProgress | None) -> Parts:
     device = _device(options.device)
     # bf16 arithmetic is emulated on most CPUs, so weights are widened there.
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    form = weight_form(options.weights, device)
     architecture = architecture_read(options.model)
     if architecture in ENCODERS:
         if options.batch_invariant:
             invariance_allow(architecture, device, decoder=False)
-        encoder = encoder_load(options.model, architecture, device=device, dtype=dtype)
+        encoder = encoder_load(options.model, architecture, device=device, dtype=dtype, form=form)
         return _encoder_parts(encoder, options, wake)
     model = model_load(
         options.model,
         device=device,
         dtype=dtype,
+        form=form,
         batch_invariant=options.batch_invariant,
         progress=progress,
     )

@@ -15,14 +15,16 @@ _MIN_STEP_TOKENS = 64
 _PARAMS = (SamplingParams(temperature=0.0), SamplingParams(temperature=0.8, top_p=0.9, seed=1))
 
 
-def warm_up_request(index: int, *, vocab_size: int, max_length: int) -> Request:
+def warm_up_request(
+    index: int, *, vocab_size: int, max_length: int, prompt_tokens: int = PROMPT_TOKENS, new_tokens: int = 2
+) -> Request:
     """A request that prefills and decodes; its own salt keeps it from meeting cached blocks."""
-    count = max(1, min(PROMPT_TOKENS, max_length - 2))
+    count = max(1, min(prompt_tokens, max_length - new_tokens))
     return Request(
         id=f"warm-up/{index}",
         tokens=[token % vocab_size for token in range(1, count + 1)],
-        max_tokens=2,
-        grant=2,
+        max_tokens=new_tokens,
+        grant=new_tokens,
         salt=f"warm-up/{index}",
         arrived_s=time.monotonic(),
         payload=RequestTicket(_PARAMS[index % len(_PARAMS)], on_outcome=lambda outcome: None),

@@ -13,6 +13,9 @@ _PACK_FROM_BYTES = 1 << 20
 # unpacked fp32 GEMM loses a factor of two between 2 and 16 rows: the very sizes of a decode batch.
 _PACK_ROWS = 32
 
+Projection = Callable[[Tensor], Tensor]
+"""From ``[n, in]`` to ``[n, out]``, however its weights lie in memory."""
+
 
 class Linear:
     """``y = x·Wᵀ + b`` for ``x [n, in]``, ``W [out, in]``, giving ``[n, out]``."""

@@ -6,7 +6,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.linear import Projection
 from kindling_engine.lora.batch import LoraBatch
 
 Activation = Callable[[Tensor], Tensor]
@@ -29,7 +29,9 @@ class GatedMlp:
 
     __slots__ = ("_activation", "_down", "_gate_up", "_sites")
 
-    def __init__(self, gate_up: Linear, down: Linear, activation: Activation, sites: tuple[int, int]) -> None:
+    def __init__(
+        self, gate_up: Projection, down: Projection, activation: Activation, sites: tuple[int, int]
+    ) -> None:
         self._gate_up = gate_up
         self._down = down
         self._activation = activation

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.linear import Projection
 from kindling_engine.layers.mlp import Activation, gate
 from kindling_engine.lora.batch import LoraBatch
 
@@ -64,7 +64,9 @@ class SeparateExperts:
 
     __slots__ = ("_activation", "_down", "_gate_up")
 
-    def __init__(self, gate_up: Sequence[Linear], down: Sequence[Linear], activation: Activation) -> None:
+    def __init__(
+        self, gate_up: Sequence[Projection], down: Sequence[Projection], activation: Activation
+    ) -> None:
         self._gate_up = gate_up
         self._down = down
         self._activation = activation

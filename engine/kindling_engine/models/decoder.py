@@ -3,17 +3,17 @@
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention import LayerCache
-from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.linear import Projection
 from kindling_engine.layers.rotary import Rotary
 from kindling_engine.lora.sites import LoraLayout, Target, decoder_layout
 from kindling_engine.models.base import StepInputs
 from kindling_engine.models.config import DecoderConfig
 from kindling_engine.models.decoder_weights import DecoderWeights
+from kindling_engine.models.weight_forms import PLAIN, WeightForm
 from kindling_engine.models.weights import Checkpoint
 
 
@@ -25,13 +25,14 @@ class Decoder:
         config: DecoderConfig,
         checkpoint: Checkpoint,
         device: torch.device,
+        form: WeightForm = PLAIN,
         *,
         batch_invariant: bool = False,
     ) -> None:
         self.config = config
         self.device = device
         self.lora = lora_layout(config)
-        weights = DecoderWeights(config, checkpoint, device, batch_invariant=batch_invariant)
+        weights = DecoderWeights(config, checkpoint, device, form, batch_invariant=batch_invariant)
         self._embedding = weights.embedding()
         self.dtype = self._embedding.dtype
         # As the reference does it, the scale itself is rounded to the dtype of the weights.
@@ -39,10 +40,10 @@ class Decoder:
         self._layers = [weights.layer(index) for index in range(config.num_layers)]
         weights.refuse_left()
         self._norm = weights.final_norm()
-        self._head: Linear | None = None
+        self._head: Projection | None = None
         if config.task != "embed":
             # A checkpoint with tied embeddings may store the head as well; the flag decides.
-            self._head = weights.linear(self._embedding if config.tied_embeddings else weights.head())
+            self._head = self._embedding.head() if config.tied_embeddings else weights.head()
         self._rotaries = [Rotary(rotary, device) for rotary in config.rotaries]
         self._caches: list[LayerCache] = []
 
@@ -63,7 +64,7 @@ class Decoder:
         tables = [
             rotary.tables(inputs.positions, inputs.rotary_lengths, self.dtype) for rotary in self._rotaries
         ]
-        hidden = F.embedding(inputs.tokens, self._embedding)
+        hidden = self._embedding(inputs.tokens)
         if self._embedding_scale != 1.0:
             hidden = hidden * self._embedding_scale
         for layer, cache in zip(self._layers, self._caches, strict=True):

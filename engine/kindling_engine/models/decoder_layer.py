@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kindling_engine.layers.attention import AttentionFunction, AttentionSpec, LayerCache
-from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.linear import Projection
 from kindling_engine.layers.norm import RmsNorm
 from kindling_engine.layers.rotary import RotaryTables, rotate
 from kindling_engine.lora.batch import LoraBatch
@@ -23,8 +23,8 @@ class Attention:
     projections.
     """
 
-    qkv: Linear
-    output: Linear
+    qkv: Projection
+    output: Projection
     q_norm: RmsNorm | None
     k_norm: RmsNorm | None
     heads: int

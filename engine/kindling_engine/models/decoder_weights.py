@@ -1,14 +1,14 @@
 """Builds a decoder's layers from a checkpoint, by the names that the Llama family gives its tensors."""
 
 import re
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from kindling_engine.layers.attention import AttentionSpec, attention_for
-from kindling_engine.layers.invariant import TiledLinear, tiled_activation, tiled_router
-from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.embedding import Table
+from kindling_engine.layers.invariant import tiled_activation, tiled_router
+from kindling_engine.layers.linear import Projection
 from kindling_engine.layers.mlp import ACTIVATIONS, GatedMlp
 from kindling_engine.layers.moe import Experts, GroupedExperts, SeparateExperts, SparseMlp
 from kindling_engine.layers.norm import CenteredRmsNorm, RmsNorm
@@ -16,6 +16,7 @@ from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, site_index
 from kindling_engine.models.config import DecoderConfig, ExpertsConfig
 from kindling_engine.models.decoder_layer import Attention, DecoderLayer, Mlp
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.weight_forms import TILED, WeightForm
 from kindling_engine.models.weights import Checkpoint
 
 _LAYER_TENSOR = re.compile(r"layers\.([0-9]{1,4})\..+\.(?:weight|bias)")
@@ -29,12 +30,13 @@ class DecoderWeights:
         config: DecoderConfig,
         checkpoint: Checkpoint,
         device: torch.device,
+        form: WeightForm,
         *,
         batch_invariant: bool = False,
     ) -> None:
         self._config = config
         self._batch_invariant = batch_invariant
-        self.linear: Callable[..., Linear] = TiledLinear if batch_invariant else Linear
+        self._form = TILED if batch_invariant else form
         make_activation = tiled_activation if batch_invariant else ACTIVATIONS.__getitem__
         self._activation = make_activation(config.activation)
         self._checkpoint = checkpoint
@@ -42,21 +44,17 @@ class DecoderWeights:
         prefixes = config.weight_prefixes
         self._prefix = next((p for p in prefixes if f"{p}embed_tokens.weight" in checkpoint), prefixes[0])
 
-    def embedding(self) -> Tensor:
+    def embedding(self) -> Table:
         """``[vocab, hidden]``."""
-        config = self._config
-        return self._checkpoint.take(
-            f"{self._prefix}embed_tokens.weight", (config.vocab_size, config.hidden_size)
-        )
+        return self._table(f"{self._prefix}embed_tokens.weight")
 
-    def head(self) -> Tensor:
-        """``[vocab, hidden]`` of a model whose head is not its embedding."""
-        config = self._config
+    def head(self) -> Projection:
+        """The head of a model whose head is not its embedding."""
         outer = self._prefix.removesuffix("model.")
         name = f"{outer}lm_head.weight"
         if name not in self._checkpoint:
             name = "lm_head.weight"
-        return self._checkpoint.take(name, (config.vocab_size, config.hidden_size))
+        return self._table(name).head()
 
     def final_norm(self) -> RmsNorm:
         return self._norm("norm", self._config.hidden_size)
@@ -144,8 +142,8 @@ class DecoderWeights:
         made: Experts
         if self._device.type == "cpu":
             made = SeparateExperts(
-                [self.linear(weight) for weight in gate_up],
-                [self.linear(weight) for weight in down],
+                [self._form.linear(weight, None) for weight in gate_up],
+                [self._form.linear(weight, None) for weight in down],
                 self._activation,
             )
         else:
@@ -163,14 +161,18 @@ class DecoderWeights:
             route=tiled_router if self._batch_invariant else None,
         )
 
+    def _table(self, name: str) -> Table:
+        shape = (self._config.vocab_size, self._config.hidden_size)
+        return self._form.table(self._checkpoint.take(name, shape))
+
     def _norm(self, name: str, size: int) -> RmsNorm:
         kind = CenteredRmsNorm if self._config.centered_norms else RmsNorm
         return kind(self._take(f"{name}.weight", (size,)), self._config.norm_eps)
 
-    def _linear(self, prefix: str, rows: dict[str, int], size: int, *, bias: bool) -> Linear:
+    def _linear(self, prefix: str, rows: dict[str, int], size: int, *, bias: bool) -> Projection:
         """Layers that share an input, as one."""
         weight = self._rows(prefix, rows, size, "weight")
-        return self.linear(weight, self._rows(prefix, rows, None, "bias") if bias else None)
+        return self._form.linear(weight, self._rows(prefix, rows, None, "bias") if bias else None)
 
     def _rows(self, prefix: str, rows: dict[str, int], size: int | None, kind: str) -> Tensor:
         parts = [

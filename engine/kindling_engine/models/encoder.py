@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.linear import Projection
 from kindling_engine.models.encoder_config import EncoderConfig, encoder_config_load
 from kindling_engine.models.encoder_inputs import TextBatch, TextGroup
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.weight_forms import PLAIN, WeightForm
 from kindling_engine.models.weights import Checkpoint
 
 _WORDS = "embeddings.word_embeddings.weight"
@@ -27,11 +28,18 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def encoder_load(folder: Path, architecture: str, *, device: torch.device, dtype: torch.dtype) -> "Encoder":
+def encoder_load(
+    folder: Path,
+    architecture: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    form: WeightForm = PLAIN,
+) -> "Encoder":
     """Load an encoder's folder; raises ModelError with a code and a remedy."""
     config = encoder_config_load(folder, architecture)
     with torch.inference_mode(), Checkpoint(folder, dtype=dtype, device=device) as checkpoint:
-        return Encoder(config, checkpoint, device)
+        return Encoder(config, checkpoint, device, form)
 
 
 class LayerNorm:
@@ -51,25 +59,31 @@ class LayerNorm:
 class EncoderLayer:
     """Weights of one layer; q, k and v are one projection. The norms follow the residuals."""
 
-    qkv: Linear
-    output: Linear
+    qkv: Projection
+    output: Projection
     attention_norm: LayerNorm
-    up: Linear
-    down: Linear
+    up: Projection
+    down: Projection
     mlp_norm: LayerNorm
 
 
 class Encoder:
     """Post-norm transformer in which every token of a text sees all of that text and nothing else."""
 
-    def __init__(self, config: EncoderConfig, checkpoint: Checkpoint, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        checkpoint: Checkpoint,
+        device: torch.device,
+        form: WeightForm = PLAIN,
+    ) -> None:
         self.config = config
         self.device = device
         prefix = next((prefix for prefix in _PREFIXES if f"{prefix}{_WORDS}" in checkpoint), None)
         if prefix is None:
             raise ModelError("weights_missing", f"The checkpoint has no tensor {_WORDS}.")
         hidden = config.hidden_size
-        self._words = checkpoint.take(f"{prefix}{_WORDS}", (config.vocab_size, hidden))
+        self._words = form.table(checkpoint.take(f"{prefix}{_WORDS}", (config.vocab_size, hidden)))
         self.dtype = self._words.dtype
         positions = checkpoint.take(
             f"{prefix}embeddings.position_embeddings.weight", (config.positions, hidden)
@@ -82,13 +96,13 @@ class Encoder:
         self._norm = _norm(config, checkpoint, f"{prefix}embeddings.LayerNorm")
         self._activation = _ACTIVATIONS[config.activation]
         self._layers = [
-            _layer_load(config, checkpoint, f"{prefix}encoder.layer.{index}.")
+            _layer_load(config, checkpoint, form, f"{prefix}encoder.layer.{index}.")
             for index in range(config.num_layers)
         ]
 
     def hidden(self, batch: TextBatch) -> Tensor:
         """Last hidden states ``[n, hidden]`` of the batch's tokens, in the batch's order."""
-        states = F.embedding(batch.tokens, self._words) + F.embedding(batch.positions, self._positions)
+        states = self._words(batch.tokens) + F.embedding(batch.positions, self._positions)
         states = self._norm(states)
         for layer in self._layers:
             attended = self._attend(layer.qkv(states), batch.groups)
@@ -113,13 +127,13 @@ class Encoder:
         return flat if group.kept is None else flat.index_select(0, group.kept)
 
 
-def _layer_load(config: EncoderConfig, checkpoint: Checkpoint, prefix: str) -> EncoderLayer:
+def _layer_load(config: EncoderConfig, checkpoint: Checkpoint, form: WeightForm, prefix: str) -> EncoderLayer:
     hidden, inner = config.hidden_size, config.intermediate_size
 
-    def linear(names: tuple[str, ...], rows: int, size: int) -> Linear:
+    def linear(names: tuple[str, ...], rows: int, size: int) -> Projection:
         weights = [checkpoint.take(f"{prefix}{name}.weight", (rows, size)) for name in names]
         biases = [checkpoint.take(f"{prefix}{name}.bias", (rows,)) for name in names]
-        return Linear(weights[0] if len(weights) == 1 else torch.cat(weights), torch.cat(biases))
+        return form.linear(weights[0] if len(weights) == 1 else torch.cat(weights), torch.cat(biases))
 
     own = "attention.self."
     return EncoderLayer(

@@ -21,6 +21,7 @@ from kindling_engine.models.families.qwen3_moe import qwen3_moe
 from kindling_engine.models.families.smollm3 import smollm3
 from kindling_engine.models.invariance import invariance_allow
 from kindling_engine.models.task import task_read
+from kindling_engine.models.weight_forms import PLAIN, WeightForm, form_check
 from kindling_engine.models.weights import Checkpoint, LoadProgress
 
 Family = Callable[[ConfigFields], DecoderConfig]
@@ -44,18 +45,20 @@ def model_load(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    form: WeightForm = PLAIN,
     batch_invariant: bool = False,
     progress: LoadProgress | None = None,
 ) -> Model:
     """Load a checkpoint folder; raises ModelError with a code and a remedy.
 
     An architecture without a decoder here is served through transformers' own modules, if it can be.
-    ``batch_invariant``: bits of a row do not depend on the batch.
+    ``form`` is how weights lie in memory; ``batch_invariant``: bits of a row do not depend on the batch.
     """
     architecture = architecture_read(folder)
     family = FAMILIES.get(architecture)
     if batch_invariant:
         invariance_allow(architecture, device, decoder=family is not None)
+    form_check(form, architecture, decoder=family is not None, batch_invariant=batch_invariant)
     if family is None:
         # Imported here: transformers takes seconds to import, and our own decoders need none of it.
         from kindling_engine.models.transformers_backend import transformers_load
@@ -64,11 +67,12 @@ def model_load(
             folder, architecture=architecture, device=device, dtype=dtype, progress=progress
         )
     config = decoder_config(folder, architecture, family)
+    config = replace(config, revision=form.revision(config.revision))
     with (
         torch.inference_mode(),
         Checkpoint(folder, dtype=dtype, device=device, progress=progress) as checkpoint,
     ):
-        return Decoder(config, checkpoint, device, batch_invariant=batch_invariant)
+        return Decoder(config, checkpoint, device, form, batch_invariant=batch_invariant)
 
 
 def decoder_config(folder: Path, architecture: str, family: Family) -> DecoderConfig:

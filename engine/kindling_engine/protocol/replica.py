@@ -4,7 +4,10 @@ import msgspec
 
 
 class ReplicaSpec(msgspec.Struct, frozen=True):
-    """One engine process as it should be; `device` is auto, cpu or cuda."""
+    """One engine process as it should be; `device` is auto, cpu or cuda.
+
+    `threads` 0 lets the engine measure; one leaves the other cores to its neighbours.
+    """
 
     name: str
     deployment_id: str

@@ -61,7 +61,9 @@ async def core_start(options: ServeOptions, command: tuple[str, ...] = CORE_COMM
         link = CoreLink()
         socket = folder / "core.sock"
         server = await loop.create_unix_server(lambda: link, str(socket), backlog=1)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
+        environment = dict(os.environ)
+        if options.threads:
+            environment["OMP_NUM_THREADS"] = str(options.threads)
         # Nothing but our own events belongs on stdout.
         process = await asyncio.create_subprocess_exec(
             *command, *core_arguments(options, socket), stdout=sys.stderr, env=environment

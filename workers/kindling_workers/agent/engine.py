@@ -41,7 +41,9 @@ def engine_env(spec: ReplicaSpec, source: Mapping[str, str] | None = None) -> di
         for name, value in (os.environ if source is None else source).items()
         if not name.startswith(("KINDLING_", "DJANGO_"))
     }
-    return {**kept, "OMP_NUM_THREADS": str(spec.threads), "PYTHONUNBUFFERED": "1"}
+    if spec.threads:
+        kept["OMP_NUM_THREADS"] = str(spec.threads)
+    return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 def read_event(line: bytes) -> EngineEvent | None:

@@ -1,0 +1,91 @@
+"""The forms that weights can take in memory, and what makes layers of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from kindling_engine.layers.embedding import Embedding, Table
+from kindling_engine.layers.invariant import TiledLinear
+from kindling_engine.layers.linear import Linear, Projection
+from kindling_engine.layers.linear_int8 import Int8Embedding, Int8Linear
+from kindling_engine.models.errors import ModelError
+from kindling_engine.protocol.weight_forms import CHECKPOINT, INT8, WEIGHT_FORMS
+
+
+@dataclass(frozen=True, slots=True)
+class WeightForm:
+    """``linear`` makes a projection of a weight ``[out, in]`` and a bias, ``table`` one to look tokens up in."""
+
+    name: str
+    linear: Callable[[Tensor, Tensor | None], Projection]
+    table: Callable[[Tensor], Table]
+
+    def revision(self, revision: str) -> str:
+        """What names the weights of a checkpoint in this form: no cache may take one form's for another's."""
+        return revision if self.name == CHECKPOINT else f"{revision}\0{self.name}"
+
+
+PLAIN = WeightForm(CHECKPOINT, Linear, Embedding)
+TILED = WeightForm(CHECKPOINT, TiledLinear, partial(Embedding, make_head=TiledLinear))
+"""Of the batch-invariant mode."""
+
+
+def weight_form(name: str, device: torch.device) -> WeightForm:
+    """The form of a name. Raises ModelError ``unsupported_weights`` where it cannot be."""
+    if name not in WEIGHT_FORMS:
+        raise ModelError(
+            "unsupported_weights",
+            f"There is no form of weights {name!r}; there are {', '.join(WEIGHT_FORMS)}.",
+        )
+    if name == CHECKPOINT:
+        return PLAIN
+    if device.type != "cpu":
+        raise ModelError(
+            "unsupported_weights",
+            f"Weights as {name} are for a CPU, and this is {device.type}; start with --device cpu, or without "
+            "--weights.",
+        )
+    return WeightForm(INT8, _int8_linear, _int8_table)
+
+
+def form_check(form: WeightForm, architecture: str, *, decoder: bool, batch_invariant: bool) -> None:
+    """Refuse a form for a model without a ``decoder`` of ours, and together with the batch-invariant mode.
+
+    Raises ModelError ``unsupported_weights``.
+    """
+    if form.name == CHECKPOINT:
+        return
+    if not decoder:
+        raise ModelError(
+            "unsupported_weights",
+            f"{architecture} is served through transformers' own modules, which keep their weights as the checkpoint "
+            f"has them; start without --weights {form.name}.",
+        )
+    if batch_invariant:
+        raise ModelError(
+            "unsupported_weights",
+            f"The batch-invariant mode is for weights as the checkpoint has them, not for {form.name}; start without "
+            "one of the two.",
+        )
+
+
+def _int8_linear(weight: Tensor, bias: Tensor | None = None) -> Int8Linear:
+    _finite_check(weight)
+    return Int8Linear(weight, bias)
+
+
+def _int8_table(weight: Tensor) -> Int8Embedding:
+    _finite_check(weight)
+    return Int8Embedding(weight)
+
+
+def _finite_check(weight: Tensor) -> None:
+    """One infinite weight would make its whole row zero."""
+    if not weight.isfinite().all():
+        raise ModelError(
+            "unsupported_weights",
+            f"The checkpoint has weights that are not finite, which cannot be kept as {INT8}.",
+        )

@@ -1,0 +1,8 @@
+"""The names of the forms that a model's weights can take in memory."""
+
+CHECKPOINT = "checkpoint"
+"""As the checkpoint has them, in the dtype that the device computes in."""
+INT8 = "int8wo"
+"""Eight bits with a scale per output channel; activations stay floats ("weight-only")."""
+
+WEIGHT_FORMS = (CHECKPOINT, INT8)

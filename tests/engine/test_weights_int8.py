@@ -1,0 +1,230 @@
+"""Weights as int8 with a scale per channel: what is computed, how near it is, what it keeps, where it is refused."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from kindling_backend_models import backend_model_make
+from kindling_engine.bench.kept import kept_bytes
+from kindling_engine.core.startup import Parts
+from kindling_engine.core.warmup import warm_up_request
+from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.linear_int8 import Int8Embedding, Int8Linear, Int8Rows
+from kindling_engine.models.encoder import encoder_load
+from kindling_engine.models.encoder_inputs import text_batch_make
+from kindling_engine.models.errors import ModelError
+from kindling_engine.models.registry import model_load
+from kindling_engine.models.weight_forms import PLAIN, weight_form
+from kindling_engine.protocol.weight_forms import INT8
+from kindling_parity import engine_parts, forced_logits, prompt_make
+from kindling_tiny_encoders import encoder_make, texts_make
+from kindling_tiny_models import adapter_make, model_make
+
+CPU = torch.device("cpu")
+# bf16 keeps 8 bits: a rounded value is off by at most one part in 256.
+BF16 = 2**-8
+# Below and above the row count at which the kernel changes.
+ROWS = [1, 3, 8, 9, 40]
+
+
+def dequantised(weight: torch.Tensor) -> torch.Tensor:
+    rows = Int8Rows.of(weight)
+    return rows.values.float() * rows.scales[:, None]
+
+
+def weight_make(outer: int, inner: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(outer, inner, generator=torch.Generator().manual_seed(seed)) * 0.02
+
+
+def rows_make(count: int, size: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_scale_covers_its_row_and_a_row_of_zeros_stays_zero():
+    weight = torch.tensor([[0.5, -1.27, 0.0], [0.0, 0.0, 0.0], [3.0, 3.0, -3.0]])
+    rows = Int8Rows.of(weight)
+    assert rows.values.tolist() == [[50, -127, 0], [0, 0, 0], [127, 127, -127]]
+    assert torch.allclose(dequantised(weight), weight, atol=0.005)
+
+
+@pytest.mark.parametrize("shape", [(96, 64), (600, 576), (33, 40), (5, 7)])
+@pytest.mark.parametrize("count", ROWS)
+def test_a_projection_is_that_of_the_dequantised_weights(shape, count):
+    weight, bias = weight_make(*shape), weight_make(1, shape[0], 2)[0]
+    x = rows_make(count, shape[1])
+    exact = x.bfloat16().double() @ dequantised(weight).double().T
+    found = Int8Linear(weight, bias)(x)
+    assert found.dtype == torch.float32
+    # One rounding of each product to bf16; fp32 sums add little.
+    assert ((found - bias - exact).abs() <= BF16 * exact.abs() + 1e-6).all()
+
+
+@pytest.mark.parametrize("count", ROWS)
+def test_a_projection_is_near_that_of_the_weights_themselves(count):
+    weight, x = weight_make(96, 576), rows_make(count, 576)
+    plain = Linear(weight)(x)
+    # Rounding to a grid of step s adds s/√12 per weight, which sums to s·|x|/√12 at one standard deviation.
+    step = weight.abs().amax(dim=1) / 127
+    sigma = step * x.norm(dim=1, keepdim=True) / 12**0.5
+    assert ((Int8Linear(weight)(x) - plain).abs() <= 5 * sigma + BF16 * plain.abs() + 2e-3).all()
+
+
+@pytest.mark.parametrize("count", ROWS)
+def test_a_head_computes_in_fp32_and_a_table_looks_up_the_same_rows(count):
+    weight, x = weight_make(320, 64), rows_make(count, 64)
+    table = Int8Embedding(weight)
+    assert torch.allclose(table.head()(x), x @ dequantised(weight).T, atol=1e-6)
+    tokens = torch.tensor([0, 319, 7, 7])
+    assert torch.equal(table(tokens), dequantised(weight)[tokens])
+    assert table.dtype == torch.float32
+
+
+@pytest.mark.parametrize("count", ROWS)
+def test_a_row_does_not_feel_its_neighbours(count):
+    """The largest activation of a batch would set the scale of all, if activations had one."""
+    linear = Int8Linear(weight_make(96, 576))
+    x = rows_make(count, 576)
+    alone = linear(x[:1])
+    crowd = torch.cat([x[:1], 1e4 * rows_make(count, 576, 5)])
+    # fp32 sums of another order may fall on the other side of a bf16 step, seldom.
+    differs = linear(crowd)[:1] != alone
+    assert differs.float().mean() < 0.05
+    assert ((linear(crowd)[:1] - alone).abs() <= 2 * BF16 * alone.abs()).all()
+
+
+def int8_parts(folder: Path, scratch: Path, **options) -> Parts:
+    return engine_parts(folder, scratch, weights=INT8, kv_tokens=512, step_tokens=24, **options)
+
+
+def dequantise_folder(folder: Path) -> Path:
+    """Replace every matrix of a checkpoint by what int8 makes of it."""
+    path = folder / "model.safetensors"
+    tensors = {
+        name: dequantised(tensor.float()) if tensor.dim() == 2 and "mlp.gate.weight" not in name else tensor
+        for name, tensor in load_file(path).items()
+    }
+    save_file(tensors, path, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3-moe", "gemma2", "phi3"])
+def test_a_model_and_its_adapter_equal_those_of_the_dequantised_checkpoint(tmp_path, name):
+    folder = model_make(name, tmp_path / "model")
+    targets = ["qkv_proj", "o_proj"] if name == "phi3" else ["q_proj", "v_proj", "o_proj"]
+    adapter = adapter_make(folder, tmp_path / "a", r=4, lora_alpha=8, target_modules=targets)
+    prompts = {f"{kind}{length}": prompt_make(length, length) for length in (2, 45) for kind in "ab"}
+    adapted = {key: "a" for key in prompts if key.startswith("a")}
+
+    def logits(weights: str) -> dict[str, torch.Tensor]:
+        parts = engine_parts(folder, tmp_path, weights=weights, kv_tokens=512, step_tokens=24)
+        assert not parts.adapters.acquire("a", adapter, "ticket", 0.0)
+        stop_s = time.monotonic() + 30
+        while not parts.adapters.poll(0.0):
+            assert time.monotonic() < stop_s, "the adapter did not load"
+        return forced_logits(parts, prompts, adapted)
+
+    ours = logits(INT8)
+    dequantise_folder(folder)
+    expected = logits("checkpoint")
+    for key in prompts:
+        scale = expected[key].abs().max()
+        # A few layers of bf16 roundings lie between the two, and nothing else.
+        assert (ours[key] - expected[key]).square().mean().sqrt() <= BF16 * scale, key
+        assert (ours[key] - expected[key]).abs().max() <= 16 * BF16 * scale, key
+    assert (ours["a45"] - ours["b45"]).abs().max() > 0.05 * ours["b45"].abs().max()
+
+
+def test_greedy_answers_follow_the_weights_wherever_the_choice_is_clear(tmp_path):
+    folder = model_make("llama", tmp_path / "model")
+    prompts = {"p": prompt_make(60, 3)}
+    plain = forced_logits(engine_parts(folder, tmp_path, kv_tokens=512, step_tokens=24), prompts)["p"]
+    ours = forced_logits(int8_parts(folder, tmp_path), prompts)["p"]
+    best = plain.topk(2)
+    clear = best.values[:, 0] - best.values[:, 1] > 0.1 * plain.abs().max()
+    assert clear.sum() >= 10
+    assert (ours.argmax(-1) == best.indices[:, 0])[clear].all()
+
+    parts = int8_parts(folder, tmp_path)
+    request = warm_up_request(0, vocab_size=320, max_length=512, prompt_tokens=12, new_tokens=9)
+    assert parts.scheduler.add(request, 0.0) is None
+    while parts.scheduler.has_work:
+        plan = parts.scheduler.plan(0.0)
+        draws = parts.runner.execute(plan)
+        parts.scheduler.commit(plan, [draw.token for draw in draws], 0.0)
+    again = forced_logits(int8_parts(folder, tmp_path), {"again": request.tokens[:-1]})["again"]
+    rest = again[11:].amax(-1) - again[11:].gather(1, torch.tensor(request.tokens[12:])[:, None])[:, 0]
+    assert request.made == 9
+    assert (rest <= 2 * BF16 * again.abs().max()).all()
+
+
+def test_an_encoder_keeps_its_vectors_nearly(tmp_path):
+    folder, texts = encoder_make("bert", tmp_path), texts_make([9, 3, 30])
+
+    def states(form) -> torch.Tensor:
+        encoder = encoder_load(folder, "BertModel", device=CPU, dtype=torch.float32, form=form)
+        with torch.inference_mode():
+            return encoder.hidden(text_batch_make(texts, dtype=encoder.dtype, device=CPU))
+
+    plain, ours = states(PLAIN), states(weight_form(INT8, CPU))
+    assert torch.cosine_similarity(plain, ours).min() > 0.999
+    assert not torch.equal(plain, ours)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_keeps_a_quarter_of_the_bytes(tmp_path, tied):
+    folder = model_make("llama", tmp_path, tie_word_embeddings=tied)
+    parameters = sum(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
+    plain = model_load(folder, device=CPU, dtype=torch.float32)
+    ours = model_load(folder, device=CPU, dtype=torch.float32, form=weight_form(INT8, CPU))
+    # Tables of rotations, norms and scales stay fp32; of small matrices they are a larger part than of large ones.
+    assert kept_bytes(plain) >= 4 * parameters
+    assert kept_bytes(ours) <= 1.4 * parameters
+    biggest = max(tensor.numel() for tensor in load_file(folder / "model.safetensors").values())
+    assert kept_bytes(ours) < kept_bytes(plain) - 2 * 4 * biggest
+
+
+def test_caches_of_the_two_forms_never_meet(tmp_path):
+    folder = model_make("llama", tmp_path)
+    revisions = {
+        model_load(folder, device=CPU, dtype=torch.float32, form=form).config.revision
+        for form in (PLAIN, weight_form(INT8, CPU))
+    }
+    assert len(revisions) == 2
+    ours, plain = int8_parts(folder, tmp_path), engine_parts(folder, tmp_path, kv_tokens=512, step_tokens=24)
+    tables = [parts.kv.table_new(adapter="", salt="") for parts in (ours, plain)]
+    assert tables[0].seed != tables[1].seed
+
+
+def refusal(folder: Path, **options) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        model_load(folder, device=CPU, dtype=torch.float32, form=weight_form(INT8, CPU), **options)
+    assert caught.value.code == "unsupported_weights"
+    return caught.value
+
+
+def test_another_device_and_another_name_are_refused():
+    for name, device in ((INT8, torch.device("cuda")), ("int3", CPU)):
+        with pytest.raises(ModelError) as caught:
+            weight_form(name, device)
+        assert caught.value.code == "unsupported_weights"
+
+
+def test_a_model_of_transformers_own_modules_is_refused_before_it_is_loaded(tmp_path):
+    folder = backend_model_make("Olmo2ForCausalLM", tmp_path)
+    (folder / "model.safetensors").unlink()
+    assert "Olmo2ForCausalLM" in refusal(folder).message
+
+
+def test_the_batch_invariant_mode_is_refused(tmp_path):
+    assert "batch-invariant" in refusal(model_make("llama", tmp_path), batch_invariant=True).message
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    folder = model_make("llama", tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.down_proj.weight"][3, 5] = float("inf")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert "finite" in refusal(folder).message
