@@ -5,8 +5,8 @@
 over the ``top_k`` experts e_ij of highest p_i, in the order of their scores. Assignments ``i · top_k + j`` are sorted
 by expert into tiles of BLOCK_M rows, each of one expert, the last one padded; the number of tiles is the most there can
 be for the number of tokens, and programs of those that are not needed end at once, so that a graph replays whatever
-the routing. Sorting is stable, and atomics count
-assignments alone: a token's result does not depend on who else is routed.
+the routing. Sorting is stable, and atomics count assignments alone: a token's result does not depend on who else is
+routed.
 """
 
 from collections.abc import Iterator
@@ -103,7 +103,10 @@ def sparse_mlp(
     normalised: bool,
     config: Config | None = None,
 ) -> Tensor:
-    """As ``sparse_mlp_reference``, in six launches and a memset; rows of ``x`` and ``scores`` and both weights contiguous."""
+    """As ``sparse_mlp_reference``, in six launches and a memset.
+
+    Rows of ``x`` and ``scores`` may lie apart; both weights are contiguous.
+    """
     chosen = config or config_default(x.shape[0] * top_k, scores.shape[1])
     routing = route(scores, top_k, normalised=normalised)
     tiles = tiles_make(routing, chosen.tiles["BLOCK_M"])

@@ -3,6 +3,7 @@
 from kindling_engine.kernels import (
     activation,
     attention_merge,
+    fp8_linear,
     moe,
     norms,
     paged_decode,
@@ -11,4 +12,14 @@ from kindling_engine.kernels import (
     sampling,
 )
 
-MODULES = (activation, attention_merge, moe, norms, paged_decode, paged_prefill, rope_kv, sampling)
+MODULES = (
+    activation,
+    attention_merge,
+    fp8_linear,
+    moe,
+    norms,
+    paged_decode,
+    paged_prefill,
+    rope_kv,
+    sampling,
+)
