@@ -183,6 +183,7 @@ def decode_key(query: Tensor, key_pages: Tensor) -> tuple[object, ...]:
     )
 
 
+@cache
 def configs_for(head_dim: int, page_dtype: torch.dtype) -> tuple[Config, ...]:
     """Those of CONFIGS whose tiles fit, the ones that fit a multiprocessor twice first."""
     row_bytes = 2 * triton.next_power_of_2(head_dim) * page_dtype.itemsize
