@@ -6,12 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kindling_engine.bench.kernel.attention_inputs import Shape
 from kindling_engine.bench.kernel.ceilings import Ceilings
 from kindling_engine.bench.kernel.clock import ROTATED_BYTES, EagerClock, copies_for
-from kindling_engine.bench.kernel.attention_inputs import Shape
 from kindling_engine.bench.kernel.decode_problems import decode_problems
 from kindling_engine.bench.kernel.layer_problems import gate_problems, rope_problems
 from kindling_engine.bench.kernel.norm_problems import norm_problems
+from kindling_engine.bench.kernel.prefill_problems import prefill_problems
+from kindling_engine.bench.kernel.sampling_problems import sampling_problems
 from kindling_engine.bench.kernels import figures_of
 from kindling_engine.kernels.norms import CONFIGS
 
@@ -20,7 +22,10 @@ ROW = {
     "op", "shape", "dtype", "us", "fraction_of_ceiling", "best_peer", "peer_us", "max_error", "config", "peers",
     "why_not",
 }  # fmt: skip
-OPS = {"rms_norm", "add_rms_norm", "silu_mul", "qk_norm_rope_kv_write", "decode_attention"}
+OPS = {
+    "rms_norm", "add_rms_norm", "silu_mul", "qk_norm_rope_kv_write", "decode_attention", "prefill_attention",
+    "sample_greedy", "sample_plain", "sample_filtered",
+}  # fmt: skip
 
 
 def _problems(device):
@@ -31,6 +36,8 @@ def _problems(device):
         gate_problems(device, dtype, rows=(2,), inner=(48,)),
         rope_problems(device, dtype, rows=(2,), heads=4, kv_heads=2),
         decode_problems(device, dtype, shapes=(heads,), loads=((2, 20),), q_len=2),
+        prefill_problems(device, dtype, shape=heads, loads=((2, 20, 20), (1, 5, 30))),
+        sampling_problems(device, rows=(2,), vocab=300),
     ):
         for problem in problems:
             peers = {name: make for name, make in problem.peers.items() if name in {"torch", "sdpa flash"}}
@@ -44,9 +51,11 @@ def test_a_row_for_each_problem_with_every_key(device):
     for row in figures["rows"]:
         assert set(row) == ROW
         assert row["us"] > 0 and row["max_error"] < 1e-5
-        # Several queries of a request begin behind its first key, which torch has no fused kernel for.
-        if row["dtype"] == "float32" and "2 × 2 queries" not in row["shape"]:
-            assert row["best_peer"] in {"torch", "sdpa flash"} and row["peer_us"] > 0, row["why_not"]
+        # Where queries begin behind a request's first key, torch has no fused kernel.
+        if not row["why_not"] and row["peers"]:
+            assert row["best_peer"] in {"torch", "sdpa flash"} and row["peer_us"] > 0
+        assert all("behind the first key" in reason for reason in row["why_not"].values()), row["why_not"]
+    assert sum(bool(row["peers"]) for row in figures["rows"]) >= 6
 
 
 def test_a_kernel_that_computes_something_else_has_no_row_but_a_reason(device):

@@ -48,12 +48,16 @@ def problems_of(device: torch.device, dtype: torch.dtype, *, quick: bool) -> Ite
     from kindling_engine.bench.kernel.decode_problems import decode_problems
     from kindling_engine.bench.kernel.layer_problems import gate_problems, rope_problems
     from kindling_engine.bench.kernel.norm_problems import norm_problems
+    from kindling_engine.bench.kernel.prefill_problems import prefill_problems
+    from kindling_engine.bench.kernel.sampling_problems import sampling_problems
 
     made = (
         decode_problems(device, dtype),
+        prefill_problems(device, dtype),
         rope_problems(device, dtype),
         norm_problems(device, dtype),
         gate_problems(device, dtype),
+        sampling_problems(device),
     )
     for problems in made:
         listed = list(problems)
