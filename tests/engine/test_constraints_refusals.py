@@ -8,6 +8,7 @@ import pytest
 
 from kindling_engine.constraints.base import ConstraintError
 from kindling_engine.constraints.grammar import CompiledGrammar
+from kindling_engine.constraints.grammar_text import grammar_text
 from kindling_grammars import accepts, compiler
 
 
@@ -162,3 +163,11 @@ def test_a_client_cannot_loosen_the_library():
         grammar({"type": "null", "x-guidance": {"lenient": True, "whitespace_pattern": "x*"}}), "xnull"
     )
     assert refusal({"contains": {}, "x-guidance": {"lenient": True}}).code == "unsupported_schema"
+
+
+def test_a_grammar_in_gbnf_is_told_apart_from_a_bad_one():
+    with pytest.raises(ConstraintError) as refused:
+        grammar_text("lark", 'root ::= "yes" | "no"')
+    assert refused.value.code == "invalid_schema"
+    assert "GBNF" in refused.value.message
+    assert grammar_text("lark", 'start: "::="')

@@ -1,6 +1,7 @@
 """From what a client asks for to the grammar library's input, checked without a tokenizer."""
 
 import json
+import re
 from typing import Any
 
 from kindling_engine.constraints.base import ConstraintError
@@ -16,6 +17,7 @@ MAX_TEXT_BYTES = 256 * 1024
 # model may write white space for ever.
 WHITESPACE = r"[ ]|\n(?:[ ]{0,64}|\t{0,16})"
 _WITHOUT_TOKENIZER = "no tokenizer - can't validate <["
+_LARK_START = re.compile(r"^\s*start\s*:", re.MULTILINE)
 _FROM_SCHEMA = ("json_object", "json_schema")
 _ONE_OF = "oneOf constraints"
 JSON_OBJECT = '{"type":"object"}'
@@ -31,6 +33,10 @@ def grammar_text(kind: str, text: str) -> str:
         )
     if kind in _FROM_SCHEMA:
         return _schema_text(JSON_OBJECT if kind == "json_object" else text)
+    if kind == "lark" and "::=" in text and not _LARK_START.search(text):
+        raise ConstraintError(
+            "invalid_schema", "The grammar is written in GBNF; write it in Lark, with a rule named start."
+        )
     make = matcher().grammar_from_regex if kind == "regex" else matcher().grammar_from_lark
     built = str(make(text))
     failed, messages = matcher().validate_grammar_with_warnings(built, None, limits=limits())
