@@ -2,11 +2,13 @@
 
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_engine.layers.linear import Linear
 from kindling_engine.layers.mlp import ACTIVATIONS, Activation
+from kindling_engine.layers.rotary import Rotary
 from kindling_engine.layers.row_tiles import RowFunction, RowTiles, aligned
 
 # Vectors and the scalars at an array's end part in a few values of a hundred.
@@ -33,3 +35,13 @@ def tiled_router(weight: Tensor) -> RowFunction:
 
 def tiled_activation(name: str) -> Activation:
     return RowTiles(ACTIVATIONS[name], ("activation", name), trial_rows=_ACTIVATION_TRIAL_ROWS)
+
+
+class SingleRotary(Rotary):
+    """A Rotary that makes the angles of one length at a time: powers, too, part at an array's end."""
+
+    __slots__ = ()
+
+    def _dynamic(self, lengths: Tensor) -> Tensor:
+        different, where = lengths.unique(return_inverse=True)
+        return torch.cat([super(SingleRotary, self)._dynamic(one) for one in different.split(1)])[where]

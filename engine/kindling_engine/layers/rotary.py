@@ -29,7 +29,7 @@ class Rotary:
         """
         inverse = self._inverse
         if self._config.kind == "dynamic":
-            inverse = dynamic_frequencies(self._config, positions + 1 if lengths is None else lengths)
+            inverse = self._dynamic(positions + 1 if lengths is None else lengths)
         angles = positions.to(torch.float32)[:, None] * inverse
         cos, sin = angles.cos(), angles.sin()
         if self._config.attention_factor != 1.0:
@@ -38,6 +38,9 @@ class Rotary:
             torch.cat((cos, cos), dim=-1).to(dtype).unsqueeze(1),
             torch.cat((-sin, sin), dim=-1).to(dtype).unsqueeze(1),
         )
+
+    def _dynamic(self, lengths: Tensor) -> Tensor:
+        return dynamic_frequencies(self._config, lengths)
 
 
 def rotate(x: Tensor, tables: RotaryTables) -> Tensor:
