@@ -47,7 +47,12 @@ class EngineProcess:
         self.kill()
 
     def start(self) -> None:
-        arguments = [part for name, value in self._arguments.items() for part in (f"--{name}", str(value))]
+        # True is a flag, which takes no value.
+        arguments = [
+            part
+            for name, value in self._arguments.items()
+            for part in ((f"--{name}",) if value is True else (f"--{name}", str(value)))
+        ]
         self._started = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kindling_engine", "serve", *arguments],
