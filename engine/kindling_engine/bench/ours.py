@@ -1,12 +1,15 @@
 """Our own engine as a bench runs it: model, scheduler and runner in one process, without HTTP."""
 
 import time
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from kindling_engine.bench.kept import kept_bytes
 from kindling_engine.bench.run import Run
 from kindling_engine.bench.workloads import Workload
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
@@ -14,6 +17,8 @@ from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.lora.batch import AdapterWeights
 from kindling_engine.models.base import Model
 from kindling_engine.models.registry import model_load
+from kindling_engine.models.weight_forms import weight_form
+from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_engine.runner.runner import ModelRunner, RunnerPayload
 from kindling_engine.runner.threads import thread_candidates, threads_choose
 from kindling_engine.sampling.params import SamplingParams
@@ -43,6 +48,8 @@ class OurEngine:
             head_dim=config.head_dim,
             dtype=model.dtype,
         )
+        # The runner attaches the pages to the model.
+        self.weights_bytes = kept_bytes(model)
         self.vocab_size = config.vocab_size
         self._device = model.device
         self._scheduler = Scheduler(
@@ -62,10 +69,17 @@ class OurEngine:
 
     @classmethod
     def load(
-        cls, folder: Path, *, device: torch.device, kv_tokens: int, max_batch: int, step_tokens: int
+        cls,
+        folder: Path,
+        *,
+        device: torch.device,
+        kv_tokens: int,
+        max_batch: int,
+        step_tokens: int,
+        weights: str = CHECKPOINT,
     ) -> "OurEngine":
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        model = model_load(folder, device=device, dtype=dtype)
+        model = model_load(folder, device=device, dtype=dtype, form=weight_form(weights, device))
         return cls(model, kv_tokens=kv_tokens, max_batch=max_batch, step_tokens=step_tokens)
 
     def run(self, prompts: list[list[int]], output: int) -> Run:
@@ -105,6 +119,17 @@ class OurEngine:
             decode_tokens=decode_tokens,
         )
 
+    def logits(self, prompts: Sequence[list[int]]) -> Iterator[Tensor]:
+        """Logits ``[n, vocab]`` of every token of the prompts, a step at a time."""
+        for prompt in prompts:
+            self._submit(prompt, 1)
+        while self._scheduler.has_work:
+            plan = self._scheduler.plan(time.monotonic())
+            if plan is None:
+                raise RuntimeError("the prompts do not fit into the configured cache")
+            yield self._runner.logits_all(plan)
+            self._scheduler.commit(plan, [0 for row in plan.rows if row.samples], time.monotonic())
+
     def _submit(self, prompt: list[int], output: int) -> None:
         self._made += 1
         refused = self._scheduler.add(
@@ -140,6 +165,7 @@ class OurSubject:
             kv_tokens=settings["kv_tokens"],
             max_batch=settings["max_batch"],
             step_tokens=settings["step_tokens"],
+            weights=settings.get("weights", CHECKPOINT),
         )
 
     def run(self, prompts: list[list[int]], output: int, *, threads: int, mode: str) -> Run:
@@ -149,7 +175,7 @@ class OurSubject:
         return self._engine.run(prompts, output)
 
     def facts(self) -> dict[str, Any]:
-        return {"kv_bytes": self._engine.kv_bytes}
+        return {"kv_bytes": self._engine.kv_bytes, "weights_bytes": self._engine.weights_bytes}
 
     def threads(self, most: int) -> int:
         """What start-up would choose."""

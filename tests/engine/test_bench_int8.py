@@ -1,0 +1,116 @@
+"""The bench's arm with int8 weights: what it says of quality is so, and every figure it promises is there."""
+
+from itertools import count
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kindling_engine.bench import int8
+from kindling_engine.bench.contest import Entrant
+from kindling_engine.bench.kept import kept_bytes
+from kindling_engine.bench.quality import drift_measure, starter_prompts
+from kindling_engine.bench.run import Run
+from kindling_engine.bench.workloads import W1, W2
+from kindling_engine.models.registry import model_load
+from kindling_engine.protocol.weight_forms import CHECKPOINT, INT8
+from kindling_engine.starter import SPARK_PATH
+from kindling_parity import engine_parts, forced_logits, prompt_make
+from kindling_tiny_models import VOCAB, model_make
+
+FIGURES = {
+    "int8wo_w1_tok_s", "int8wo_w2_tok_s", "int8wo_vs_fp32_w1", "int8wo_vs_fp32_w2", "int8wo_kl_nats",
+    "int8wo_top1_flips", "int8wo_spark_kl_nats", "int8wo_spark_top1_flips", "int8wo_weights_mb",
+    "int8wo_fp32_weights_mb",
+}  # fmt: skip
+
+
+def test_drift_is_the_mean_over_every_token(tmp_path):
+    folder = model_make("llama", tmp_path)
+    prompts = [prompt_make(length, length) for length in (200, 37, 90)]
+    found = drift_measure(folder, INT8, prompts)
+    named = {str(index): prompt for index, prompt in enumerate(prompts)}
+    plain, ours = (
+        torch.cat(list(forced_logits(engine_parts(folder, tmp_path, weights=form), named).values()))
+        for form in (CHECKPOINT, INT8)
+    )
+    divergence = torch.nn.functional.kl_div(
+        ours.log_softmax(-1), plain.log_softmax(-1), log_target=True, reduction="batchmean"
+    )
+    assert found.tokens == 327
+    assert found.kl_nats == pytest.approx(float(divergence), rel=1e-2)
+    assert found.top1_flips == pytest.approx(
+        float((plain.argmax(-1) != ours.argmax(-1)).float().mean()), abs=0.01
+    )
+    assert 0 < found.kl_nats < 0.05
+
+
+def test_a_form_does_not_drift_from_itself(tmp_path):
+    drift = drift_measure(model_make("llama", tmp_path), CHECKPOINT, [prompt_make(40, 1)])
+    assert drift.kl_nats == 0
+    assert drift.top1_flips == 0
+
+
+def test_the_starter_model_keeps_its_predictions():
+    prompts = starter_prompts(SPARK_PATH, 300)
+    assert sum(map(len, prompts)) >= 300
+    drift = drift_measure(SPARK_PATH, INT8, prompts)
+    assert drift.kl_nats < 2e-3
+    assert drift.top1_flips < 0.03
+
+
+def test_kept_bytes_count_packed_weights_and_shared_ones_once(tmp_path):
+    # Large enough to be packed, which keeps a tied table twice: to multiply with and to look up in.
+    folder = model_make("llama", tmp_path, hidden_size=256, intermediate_size=1024, vocab_size=1024)
+    tensors = load_file(folder / "model.safetensors")
+    table = tensors["model.embed_tokens.weight"].nbytes
+    model = model_load(folder, device=torch.device("cpu"), dtype=torch.float32)
+    whole = sum(tensor.nbytes for tensor in tensors.values())
+    assert whole + table <= kept_bytes(model, model) <= whole + table + 64 * 1024
+
+
+class FixedWorker:
+    """A worker of a known speed."""
+
+    kind = "ours"
+
+    def __init__(self, kind, settings, *, threads) -> None:
+        self.weights, self.threads = settings.get("weights", CHECKPOINT), threads
+        self.facts = {"weights_bytes": 1e6 if self.weights == INT8 else 4e6}
+        self.ran: list[tuple[str, int]] = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def ready(self):
+        return self
+
+    def run(self, load, *, vocab_size, seed, threads, mode) -> Run:
+        self.ran.append((load.name, seed))
+        return Run(load.tokens_out / (60 if self.weights == INT8 else 40), load.tokens_out)
+
+
+def test_every_figure_is_there_and_both_forms_answer_the_same_prompts(tmp_path, monkeypatch):
+    made: list[FixedWorker] = []
+
+    def worker(*arguments, **options) -> FixedWorker:
+        made.append(FixedWorker(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(int8, "Worker", worker)
+    monkeypatch.setattr(int8, "_STARTER_TOKENS", 100)
+    settings = {"folder": str(model_make("llama", tmp_path))}
+    fp32 = FixedWorker("ours", settings, threads=1)
+    values = int8.int8_measure(
+        Entrant(fp32, "", 1), settings, (W1, W2), vocab_size=VOCAB, pairs=2, tokens=128, seeds=count(1)
+    )
+    assert set(values) == FIGURES
+    assert values["int8wo_w1_tok_s"] == pytest.approx(60)
+    assert values["int8wo_vs_fp32_w2"] == pytest.approx(1.5)
+    assert values["int8wo_fp32_weights_mb"] == pytest.approx(4 * values["int8wo_weights_mb"])
+    assert made[0].weights == INT8
+    assert [name for name, _ in fp32.ran] == ["w1", "w1", "w2", "w2"]
+    assert made[0].ran[1:] == fp32.ran
