@@ -12,7 +12,9 @@ from typing import Any
 
 from kindling_engine.bench.contest import Entrant, Result, contest, say
 from kindling_engine.bench.figures import BenchOptions, Figures, Value, circumstances
-from kindling_engine.bench.peers import PEERS
+from kindling_engine.bench.int8 import int8_measure
+from kindling_engine.bench.peers import peers_of
+from kindling_engine.bench.peers_start import Peers, peers_ready, peers_start
 from kindling_engine.bench.shapes import SMALL, LlamaShape, checkpoint_write
 from kindling_engine.bench.subjects import Worker, WorkerError
 from kindling_engine.bench.workloads import W1, W2, WORKLOADS, Workload
@@ -22,16 +24,21 @@ _KV_TOKENS = 8192
 _PEER_KV_TOKENS = 64 * 640
 _STEP_TOKENS = 512
 _FLOAT_BYTES = 4
+PEERS = peers_of("cpu")
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is run: a shape, its loads, and how often."""
+    """What is run: a shape, its loads, and how often; for the arm with int8 weights, how many pairs of runs and how
+    many tokens to compare predictions over.
+    """
 
     shape: LlamaShape
     loads: tuple[Workload, ...]
     repeats: int
     device: str
+    int8_pairs: int
+    int8_tokens: int
 
 
 def engine_measure(options: BenchOptions) -> Figures:
@@ -45,39 +52,34 @@ def engine_measure(options: BenchOptions) -> Figures:
         loads=tuple(load.cut(_QUICK_CUT) for load in WORKLOADS) if options.quick else WORKLOADS,
         repeats=options.repeats,
         device="cpu",
+        int8_pairs=1 if options.quick else options.repeats,
+        int8_tokens=512 if options.quick else 4096,
     )
     with tempfile.TemporaryDirectory(prefix="kindling-bench-") as name, ExitStack() as stack:
-        return _measure(setup, Path(name), stack)
+        return _measure(setup, Path(name), stack, install=options.peers)
 
 
-def _measure(setup: Setup, folder: Path, stack: ExitStack) -> Figures:
+def _measure(setup: Setup, folder: Path, stack: ExitStack, *, install: bool) -> Figures:
     cores = os.cpu_count() or 1
     say(f"writing a random checkpoint of {setup.shape.parameters / 1e6:.0f} M parameters")
     checkpoint_write(setup.shape, folder)
     settings: dict[str, Any] = {"folder": str(folder), "device": setup.device}
-    ours = stack.enter_context(
-        Worker(
-            "ours",
-            {**settings, "kv_tokens": _KV_TOKENS, "max_batch": 64, "step_tokens": _STEP_TOKENS},
-            threads=cores,
-        )
+    own = {**settings, "kv_tokens": _KV_TOKENS, "max_batch": 64, "step_tokens": _STEP_TOKENS}
+    ours = stack.enter_context(Worker("ours", own, threads=cores))
+    started = peers_start(
+        PEERS, {**settings, "kv_tokens": _PEER_KV_TOKENS}, stack, threads=cores, install=install
     )
-    started = [
-        stack.enter_context(Worker(kind, {**settings, "kv_tokens": _PEER_KV_TOKENS}, threads=cores))
-        for kind, peer in PEERS.items()
-        if peer.installed
-    ]
     ours.ready()
-    peers, missing = _peers_ready(started)
+    peers = peers_ready(started, PEERS, vocab_size=setup.shape.vocab_size)
     seeds = count(1)
     threads = int(ours.ask("threads", most=cores)["threads"])
     gbps = max(float(ours.ask("bandwidth", device="cpu", threads=n)["gbps"]) for n in {1, cores})
     say(f"{threads} threads for ours; memory reads at {gbps:.1f} GB/s")
-    _warm_up(ours, peers, setup, seeds)
+    _warm_up(ours, peers.workers, setup, seeds)
     us = Entrant(ours, "", threads)
     entrants = [
         Entrant(worker, mode, n)
-        for worker in peers
+        for worker in peers.workers
         for mode in PEERS[worker.kind].modes
         for n in sorted({1, min(2, cores)})
     ]
@@ -92,18 +94,17 @@ def _measure(setup: Setup, folder: Path, stack: ExitStack) -> Figures:
         )
         for load in setup.loads
     }
-    return _figures(setup, us, results, gbps, missing)
-
-
-def _peers_ready(started: list[Worker]) -> tuple[list[Worker], dict[str, str]]:
-    missing = {kind: "not installed" for kind, peer in PEERS.items() if not peer.installed}
-    peers = []
-    for worker in started:
-        try:
-            peers.append(worker.ready())
-        except WorkerError as error:
-            missing[worker.kind] = str(error)
-    return peers, missing
+    figures = _figures(setup, us, results, gbps, peers)
+    int8 = int8_measure(
+        us,
+        own,
+        tuple(load for load in setup.loads if load.name in {W1.name, W2.name}),
+        vocab_size=setup.shape.vocab_size,
+        pairs=setup.int8_pairs,
+        tokens=setup.int8_tokens,
+        seeds=seeds,
+    )
+    return Figures({**figures.values, **int8})
 
 
 def _warm_up(ours: Worker, peers: list[Worker], setup: Setup, seeds: Iterator[int]) -> None:
@@ -117,9 +118,7 @@ def _warm_up(ours: Worker, peers: list[Worker], setup: Setup, seeds: Iterator[in
                 say(f"{worker.kind} {mode}: {error}")
 
 
-def _figures(
-    setup: Setup, us: Entrant, results: dict[str, Result], gbps: float, missing: dict[str, str]
-) -> Figures:
+def _figures(setup: Setup, us: Entrant, results: dict[str, Result], gbps: float, ready: Peers) -> Figures:
     w1, w2 = results[W1.name].runs[us.name], results[W2.name].runs[us.name]
     # Of a lone request each step reads the weights once, and little else.
     step_s = median(run.decode_s / run.decode_tokens for run in w2)
@@ -128,6 +127,7 @@ def _figures(
     kv_bytes = int(us.worker.facts["kv_bytes"])
     values: dict[str, Value] = {
         **circumstances(),
+        **ready.versions(PEERS),
         "layers": setup.shape.num_hidden_layers,
         "repeats": setup.repeats,
         "threads": us.threads,
@@ -140,7 +140,7 @@ def _figures(
         "weights_mb": weights / 1e6,
         "kv_mb": kv_bytes / 1e6,
     }
-    peers: dict[str, Value] = {**missing}
+    peers: dict[str, Value] = ready.reasons()
     for name, result in results.items():
         values[f"cpu_{name}_tok_s"] = result.tok_s(us.name)
         values[f"cpu_{name}_vs_best_peer"] = result.versus(us.name)

@@ -14,7 +14,7 @@ from kindling_engine.bench.contest import Entrant, contest, say
 from kindling_engine.bench.figures import BenchOptions, Figures, Value, circumstances
 from kindling_engine.bench.memory import read_gbps
 from kindling_engine.bench.ours import OurEngine
-from kindling_engine.bench.peers import PEERS
+from kindling_engine.bench.peers import peers_of
 from kindling_engine.bench.random_model import random_model
 from kindling_engine.bench.shapes import LLAMA_8B, SMALL, LlamaShape, checkpoint_write
 from kindling_engine.bench.subjects import Worker, WorkerError
@@ -61,14 +61,15 @@ def _small(options: BenchOptions) -> dict[str, Value]:
         ours = stack.enter_context(
             Worker("ours", {**settings, "max_batch": 64, "step_tokens": 2048}, threads=threads)
         ).ready()
-        peers, missing = [], {kind: "not installed" for kind, peer in PEERS.items() if not peer.installed}
-        for kind in (kind for kind, peer in PEERS.items() if peer.installed):
+        known = peers_of("cuda")
+        peers, missing = [], {kind: "not installed" for kind, peer in known.items() if not peer.installed}
+        for kind in (kind for kind, peer in known.items() if peer.installed):
             try:
                 peers.append(stack.enter_context(Worker(kind, settings, threads=threads)).ready())
             except WorkerError as error:
                 missing[kind] = str(error)
         us = Entrant(ours, "", threads)
-        entrants = [Entrant(peer, mode, threads) for peer in peers for mode in PEERS[peer.kind].modes]
+        entrants = [Entrant(peer, mode, threads) for peer in peers for mode in known[peer.kind].modes]
         warm_up = contest(W1.cut(4), us, [], vocab_size=SMALL.vocab_size, repeats=2, seeds=seeds)
         say(f"warm after {len(warm_up.runs[us.name])} runs")
         result = contest(W1, us, entrants, vocab_size=SMALL.vocab_size, repeats=options.repeats, seeds=seeds)

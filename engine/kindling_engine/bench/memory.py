@@ -1,10 +1,11 @@
-"""What a process holds in memory, and how fast memory can be read."""
+"""What a process holds in memory, and how fast memory can be read; torch is needed for the latter alone."""
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _PROBE_BYTES = 512 << 20
 
@@ -19,8 +20,10 @@ def peak_bytes() -> int:
     return _status("VmHWM")
 
 
-def read_gbps(device: torch.device, *, threads: int = 1, repeats: int = 5) -> float:
+def read_gbps(device: "torch.device", *, threads: int = 1, repeats: int = 5) -> float:
     """Best observed rate of reading far more than the caches hold, in 10⁹ bytes a second."""
+    import torch
+
     if device.type == "cuda":
         return _cuda_read_gbps(device, repeats)
     before = torch.get_num_threads()
@@ -31,14 +34,16 @@ def read_gbps(device: torch.device, *, threads: int = 1, repeats: int = 5) -> fl
     return _PROBE_BYTES / best_s / 1e9
 
 
-def _seconds(probe: torch.Tensor) -> float:
+def _seconds(probe: "torch.Tensor") -> float:
     began = time.perf_counter()
     probe.sum()
     return time.perf_counter() - began
 
 
-def _cuda_read_gbps(device: torch.device, repeats: int) -> float:
+def _cuda_read_gbps(device: "torch.device", repeats: int) -> float:
     """Sums over 8 GiB; the L2 of no device holds a noticeable part of that."""
+    import torch
+
     probe = torch.ones(1 << 31, dtype=torch.float32, device=device)
     probe.sum()
     best_ms = float("inf")

@@ -1,113 +1,56 @@
-"""Other engines under the same loads: transformers' ``generate`` and its continuous batching.
+"""Which other engines run under the same loads, and where each comes from.
 
-Each loads the checkpoint that ours loads, and makes exactly as many tokens, greedily.
+``transformers`` is in the environment of our own engine. llama.cpp's server and OpenVINO GenAI have venvs of their own
+below ``$KINDLING_HOME/peers``, which ``--peers`` makes. Each loads the same weights in fp32 and makes exactly as many
+tokens, greedily.
 """
 
-import logging
-import time
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from kindling_engine.bench.run import Run
-
-GENERATE, CONTINUOUS = "generate", "continuous"
+from kindling_engine.bench import peer_llama_cpp, peer_openvino
+from kindling_engine.bench.peer_transformers import CONTINUOUS, GENERATE, transformers_prepare
+from kindling_engine.bench.peer_venv import PeerVenv
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """``prepare`` imports what the peer needs and returns what loads it; ``modes`` are its ways to run a load."""
+    """``prepare`` imports what the peer needs and returns what loads it; ``modes`` are its ways to run a load.
 
-    package: str
+    A peer is either ``package`` in this environment or has a ``venv``.
+    """
+
     modes: tuple[str, ...]
     prepare: Callable[[], Callable[[Path, dict[str, Any]], Any]]
+    package: str = ""
+    venv: PeerVenv | None = None
+    devices: tuple[str, ...] = ("cpu",)
 
     @property
     def installed(self) -> bool:
-        return find_spec(self.package) is not None
+        return self.venv.installed if self.venv else find_spec(self.package) is not None
+
+    @property
+    def python(self) -> str:
+        """The interpreter that has it."""
+        return str(self.venv.python) if self.venv else sys.executable
 
 
-class TransformersSubject:
-    """A model of transformers, with its own SDPA attention."""
-
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        import torch
-        import transformers
-
-        transformers.logging.set_verbosity_error()
-        logging.disable(logging.WARNING)
-        self._torch, self._transformers = torch, transformers
-        self._device = settings["device"]
-        self._kv_tokens = settings["kv_tokens"]
-        dtype = torch.bfloat16 if self._device == "cuda" else torch.float32
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        self._model = model.to(self._device)
-        # No end token: exactly as many tokens as asked for, without a processor that forbids it at each step.
-        self._model.generation_config.eos_token_id = None
-
-    def facts(self) -> dict[str, Any]:
-        return {}
-
-    def run(self, prompts: list[list[int]], output: int, *, threads: int, mode: str) -> Run:
-        torch = self._torch
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-        self._synchronize()
-        began, cpu_began = time.perf_counter(), time.process_time()
-        made = self._generate(prompts, output) if mode == GENERATE else self._continuous(prompts, output)
-        self._synchronize()
-        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
-        if made != len(prompts) * output:
-            raise RuntimeError(f"{made} tokens came instead of {len(prompts) * output}")
-        return Run(wall_s, made, cpu_s=cpu_s)
-
-    def _generate(self, prompts: list[list[int]], output: int) -> int:
-        torch = self._torch
-        # Left padding, as a batch of chats would need it; the loads here have equal lengths, so there is none.
-        longest = max(map(len, prompts))
-        ids = torch.tensor(
-            [[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=self._device
-        )
-        seen = torch.tensor(
-            [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self._device
-        )
-        if self._model.config._attn_implementation != "sdpa":
-            self._model.set_attn_implementation("sdpa")
-        with torch.inference_mode():
-            out = self._model.generate(
-                ids,
-                attention_mask=seen,
-                max_new_tokens=output,
-                do_sample=False,
-                pad_token_id=0,
-            )
-        return int(out.shape[0] * (out.shape[1] - longest))
-
-    def _continuous(self, prompts: list[list[int]], output: int) -> int:
-        config = self._transformers.GenerationConfig(
-            max_new_tokens=output, do_sample=False, eos_token_id=-1, pad_token_id=0
-        )
-        batching = self._transformers.ContinuousBatchingConfig(page_size=32, num_blocks=self._kv_tokens // 32)
-        results = self._model.generate_batch(
-            prompts, generation_config=config, continuous_batching_config=batching, progress_bar=False
-        )
-        return sum(len(result.generated_tokens) for result in results.values())
-
-    def _synchronize(self) -> None:
-        if self._device == "cuda":
-            self._torch.cuda.synchronize()
+def peers_of(device: str) -> dict[str, Peer]:
+    """The peers that run there."""
+    return {name: peer for name, peer in PEERS.items() if device in peer.devices}
 
 
-def _transformers_prepare() -> Callable[[Path, dict[str, Any]], Any]:
-    import torch
-    import transformers
-
-    del torch
-    # The first use of a lazy module imports it; that is not the model's memory, nor its time.
-    _ = transformers.AutoModelForCausalLM, transformers.LlamaForCausalLM, transformers.GenerationConfig
-    return TransformersSubject
-
-
-PEERS = {"transformers": Peer("transformers", (GENERATE, CONTINUOUS), _transformers_prepare)}
+PEERS = {
+    "transformers": Peer(
+        (GENERATE, CONTINUOUS), transformers_prepare, package="transformers", devices=("cpu", "cuda")
+    ),
+    "llama_cpp": Peer(
+        peer_llama_cpp.MODES, lambda: peer_llama_cpp.LlamaServerSubject, venv=peer_llama_cpp.VENV
+    ),
+    "openvino": Peer(peer_openvino.MODES, peer_openvino.openvino_prepare, venv=peer_openvino.VENV),
+}

@@ -18,13 +18,18 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """A process that holds one engine; it loads while its maker goes on, until ``ready`` is asked for."""
+    """A process that holds one engine; it loads while its maker goes on, until ``ready`` is asked for.
 
-    def __init__(self, kind: str, settings: dict[str, Any], *, threads: int) -> None:
+    ``python`` is the interpreter that has the engine's packages; its venv need not have ours.
+    """
+
+    def __init__(
+        self, kind: str, settings: dict[str, Any], *, threads: int, python: str = sys.executable
+    ) -> None:
         self.kind = kind
         self.facts: dict[str, Any] = {}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kindling_engine.bench.worker", kind, json.dumps(settings)],
+            [python, "-m", "kindling_engine.bench.worker", kind, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

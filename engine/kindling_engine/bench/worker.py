@@ -2,7 +2,9 @@
 
 ``python -m kindling_engine.bench.worker <kind> <settings as JSON>`` reads one JSON object a line and answers each
 with one: ``{"op": "run", "prompts": …, "output": n, "threads": n, …}`` gives a run, ``{"op": "memory"}`` the bytes
-since the imports. A failure is answered as ``{"error": "…"}``. It ends with its input.
+since the imports, ``tokens`` what a peer generates, ``deficit`` what transformers thinks of that. A failure is
+answered as ``{"error": "…"}``. It ends with its input. A peer's venv may have no torch, so nothing here imports it
+before it is needed.
 """
 
 import json
@@ -16,11 +18,13 @@ from kindling_engine.bench.run import Run
 
 
 class Subject(Protocol):
-    """An engine with a model loaded."""
+    """An engine with a model loaded; ``threads`` is for ours, ``tokens`` for peers, ``deficit`` for their judge."""
 
     def run(self, prompts: list[list[int]], output: int, *, threads: int, mode: str) -> Run: ...
     def facts(self) -> dict[str, Any]: ...
     def threads(self, most: int) -> int: ...
+    def tokens(self, prompts: list[list[int]], output: int, *, mode: str) -> list[list[int]]: ...
+    def deficit(self, prompts: list[list[int]], made: list[list[int]]) -> float: ...
 
 
 def main() -> int:
@@ -65,6 +69,11 @@ def _answer(subject: Subject, message: dict[str, Any], imported_bytes: int) -> d
                 mode=message.get("mode", ""),
             )
             return run.as_dict()
+        case "tokens":
+            made = subject.tokens(message["prompts"], message["output"], mode=message["mode"])
+            return {"tokens": made}
+        case "deficit":
+            return {"deficit": subject.deficit(message["prompts"], message["made"])}
         case "threads":
             return {"threads": subject.threads(message["most"])}
         case "memory":
