@@ -140,7 +140,7 @@ def _figures(setup: Setup, us: Entrant, results: dict[str, Result], gbps: float,
         "weights_mb": weights / 1e6,
         "kv_mb": kv_bytes / 1e6,
     }
-    peers: dict[str, Value] = ready.reasons()
+    peers: dict[str, Value] = {**ready.reasons()}
     for name, result in results.items():
         values[f"cpu_{name}_tok_s"] = result.tok_s(us.name)
         values[f"cpu_{name}_vs_best_peer"] = result.versus(us.name)
