@@ -10,7 +10,7 @@ from kindling_engine.layers.mlp import ACTIVATIONS
 from kindling_engine.layers.moe import SeparateExperts, SparseMlp
 
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
-ROWS, EXPERTS, TOP_K, HIDDEN, INNER = 13, 6, 3, 40, 24
+ROWS, EXPERTS, TOP_K, HIDDEN, INNER = 7, 4, 2, 40, 24
 
 
 def _randn(device, dtype, *shape, seed=0):
@@ -29,7 +29,7 @@ def test_routing(device, dtype, normalised):
 
 def test_of_equal_scores_the_lower_expert_comes_first(device):
     ours = moe.route(torch.zeros((2, EXPERTS), device=device), TOP_K, normalised=True)
-    assert ours.experts.tolist() == [[0, 1, 2]] * 2
+    assert ours.experts.tolist() == [[0, 1]] * 2
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -41,7 +41,7 @@ def test_scores_that_are_no_numbers_stay_within_the_experts(device):
 @pytest.mark.parametrize("block", [1, 4, 16])
 def test_tiles_hold_every_assignment_once_in_order(device, block):
     scores = _randn(device, torch.float32, ROWS, EXPERTS)
-    scores[:, 4] = -100.0  # an expert without tokens
+    scores[:, 2] = -100.0  # an expert without tokens
     routing = moe.route(scores, TOP_K, normalised=True)
     tiles = moe.tiles_make(routing, block)
     total = ROWS * TOP_K

@@ -21,7 +21,7 @@ from kindling_engine.layers.rotary import RotaryTables, rotate
 
 CONFIGS = tuple(
     Config({"HEADS_BLOCK": heads}, num_warps=warps, num_stages=1)
-    for heads, warps in ((8, 4), (4, 2), (4, 4), (16, 4), (16, 8))
+    for heads, warps in ((8, 4), (4, 2), (4, 4), (16, 4))
 )
 
 

@@ -2,7 +2,8 @@
 
 Same result as ``sampling.sampler``: penalties, biases, held-back stop tokens, masks, temperature, top-k, top-p, min-p,
 and a draw by Gumbel-max with the very noise of ``sampling.noise``. Of exact equals the lower token comes first, be it
-for the best token, for the last place of a top-k, or for the last of a nucleus. Locally typical sampling is not here.
+for the best token, for the last place of a top-k, or for the last of a nucleus. Locally typical sampling is not here. A top-p of 1 cuts nothing, where torch's running sum of
+probabilities may reach 1 before the last token.
 
 Passes over a row of V logits: one read for greedy and plain rows. Filtered ones write them once as fp32 and read the
 maxima, 1/32 of them, some 6 times; the rest happens among at most 8,192 logits in L1. Where those do not settle the
@@ -26,7 +27,7 @@ from kindling_engine.sampling.noise import gumbel, row_keys
 
 CONFIGS = tuple(
     Config({"POOL": pool, "PIVOTS": pivots, "BLOCK": block}, num_warps=16, num_stages=1)
-    for pool, pivots, block in ((256, 4, 4096), (256, 4, 2048), (128, 4, 4096), (256, 8, 2048))
+    for pool, pivots, block in ((256, 4, 4096), (128, 4, 4096), (256, 8, 2048))
 )
 """Of the second kernel: chunks in the pool, pivots of a pass, logits held at a time."""
 
@@ -87,7 +88,7 @@ class Sampled:
 
     A log-probability of NaN says that the row's logits were not finite; its token is 0 then. ``edges`` fp32
     ``[m, 2]`` tell of filtered rows what top-k and top-p kept: logits over temperature above the first number, and
-    as many of those equal to it as the second says.
+    as many of those equal to it as the second says; NaN for other rows.
     """
 
     tokens: Tensor
@@ -159,7 +160,7 @@ def sample(
     result = Sampled(
         torch.empty(count, dtype=torch.int64, device=device),
         torch.empty(count, dtype=torch.float32, device=device),
-        torch.full((count, 2), float("nan"), dtype=torch.float32, device=device),
+        torch.empty((count, 2), dtype=torch.float32, device=device),
     )
     asked = (rows.seeds, rows.made, rows.temperature, rows.top_k, rows.top_p, rows.min_p)
     penalties = (changed,) * 5

@@ -76,10 +76,11 @@ def choose_kernel(
         length = tl.where(settled, POOL * CHUNK, VOCAB)
         low = tl.where(settled, floor, _BARE)
         edge, room = _edge(values, length, low, peak, whole, limited, top_k, top_p, PIVOTS, BLOCK)
-        tl.store(edges + row * 2, _value(edge))
-        tl.store(edges + row * 2 + 1, room)
+        edge_value = _value(edge)
         token = _drawn(values, chunk_ids, settled, length, edge, room, peak, min_p, first, second, BLOCK)
     else:
+        edge_value = float("nan")
+        room = float("nan")
         part = tl.arange(0, BLOCK_SLICES)
         best = tl.load(place + 2 * SLICES + part, mask=part < SLICES, other=float("-inf"))
         at = tl.load(best_ids + row * SLICES + part, mask=part < SLICES, other=NOWHERE)
@@ -90,6 +91,8 @@ def choose_kernel(
     normaliser = raw_peak + tl.log(raw_total)
     token = tl.where((token < VOCAB) & (raw_total > 0.0), token, 0).to(tl.int64)
     raw = tl.load(logits + row * logits_stride + token).to(tl.float32)
+    tl.store(edges + row * 2, edge_value)
+    tl.store(edges + row * 2 + 1, room)
     tl.store(tokens + row, token)
     tl.store(logprobs + row, raw - normaliser)
     if CHANGES:
