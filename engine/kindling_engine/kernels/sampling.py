@@ -2,13 +2,13 @@
 
 Same result as ``sampling.sampler``: penalties, biases, held-back stop tokens, masks, temperature, top-k, top-p, min-p,
 and a draw by Gumbel-max with the very noise of ``sampling.noise``. Of exact equals the lower token comes first, be it
-for the best token, for the last place of a top-k, or for the last of a nucleus. Locally typical sampling is not here. A top-p of 1 cuts nothing, where torch's running sum of
-probabilities may reach 1 before the last token.
+for the best token, for the last place of a top-k, or for the last of a nucleus. A top-p of 1 cuts nothing, where
+torch's running sum of probabilities may reach 1 before the last token. Locally typical sampling is not here.
 
 Passes over a row of V logits: one read for greedy and plain rows. Filtered ones write them once as fp32 and read the
-maxima, 1/32 of them, some 6 times; the rest happens among at most 8,192 logits in L1. Where those do not settle the
-edge (a top-k beyond 192, or a nucleus of more tokens than the pool has) the row is read log₅ 2³² = 14 times each for
-top-k and top-p, once for the mass, and once to draw.
+maxima, 1/32 of them, up to log₅ 2³² = 14 times; the rest happens among at most 8,192 logits in L1. Where those do not
+settle the edge (a top-k beyond 192, or a nucleus of more tokens than the pool has) the row is read up to 14 times each
+for top-k and top-p, once for the mass, and once to draw.
 """
 
 from collections.abc import Iterator
