@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from kindling_engine.constraints.base import ConstraintError
 from kindling_engine.core.constraints import constraint_attach
 from kindling_engine.core.intake import IntakeError, request_make
+from kindling_engine.core.loops import loop_make
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
-from kindling_engine.core.steps import StepLoop
 from kindling_engine.embeddings.ticket import ticket_of
 from kindling_engine.embeddings.vectors import unit_rows
 from kindling_engine.offline.adapter import AdapterPin
@@ -86,7 +86,7 @@ class LLM:
         )
         self._pin = AdapterPin()
         self._parts = parts_build(options, self._pin.wake)
-        self._loop = StepLoop(self._parts.scheduler, self._parts.runner, emit=self._take)
+        self._loop = loop_make(self._parts.scheduler, self._parts.runner, emit=self._take)
         self._folder = folder
         self._has_text = (folder / "tokenizer.json").is_file()
         self._text: ModelText | None = None

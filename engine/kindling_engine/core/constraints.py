@@ -79,6 +79,7 @@ class ConstraintDesk:
         payload = request.payload
         if isinstance(payload, RunnerPayload):
             payload.constraint = constraint_make(message, self._config, grammar)
+            request.waits_for_token = payload.constraint is not None
         return self._enter(request, now_s)
 
 
@@ -90,6 +91,7 @@ def constraint_attach(
     grammar = None if wanted is None else grammars.compile(wanted.kind, wanted.text)
     if isinstance(request.payload, RunnerPayload):
         request.payload.constraint = constraint_make(message, config, grammar)
+        request.waits_for_token = request.payload.constraint is not None
 
 
 def constraint_make(

@@ -8,9 +8,9 @@ from kindling_engine.core.adapters import AdapterDesk
 from kindling_engine.core.constraints import ConstraintDesk
 from kindling_engine.core.intake import IntakeError, request_make
 from kindling_engine.core.link import FrontLink
+from kindling_engine.core.loops import loop_make
 from kindling_engine.core.replies import step_item
 from kindling_engine.core.startup import Parts
-from kindling_engine.core.steps import StepLoop
 from kindling_engine.core.tickets import RequestTicket
 from kindling_engine.core.warmup import step_tokens_for, warm_up_request, warm_up_text, warmed_up
 from kindling_engine.embeddings.desk import EmbeddingDesk
@@ -52,7 +52,7 @@ class EngineCore:
             embeds=self._embeds, vocab_size=parts.config.vocab_size, send=send, admit=self._admit
         )
         self._items: list[StepItem] = []
-        self._loop = StepLoop(self._scheduler, parts.runner, emit=self._emit)
+        self._loop = loop_make(self._scheduler, parts.runner, emit=self._emit)
         self._probe: Request | None = None
         self._probes = 0
         self._steps = self._rows = self._step_tokens = 0

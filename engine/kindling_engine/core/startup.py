@@ -9,10 +9,11 @@ import torch
 
 from kindling_engine.constraints.cache import GrammarCache
 from kindling_engine.constraints.grammar import GrammarCompiler
+from kindling_engine.core.loops import runner_make
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.threads import threads_settle
 from kindling_engine.embeddings.adapters import adapter_refuse
-from kindling_engine.embeddings.runner import DecoderEmbeddingRunner, EncoderRunner
+from kindling_engine.embeddings.runner import EncoderRunner
 from kindling_engine.embeddings.text_room import TextRoom
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
 from kindling_engine.kvcache.storage import KvStorage
@@ -117,7 +118,7 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
     )
     embeds = config.task == "embed"
     adapters = AdapterCache(budget_bytes=lora_bytes, load=adapter_refuse if embeds else load, wake=wake)
-    runner = (DecoderEmbeddingRunner if embeds else ModelRunner)(
+    runner = runner_make(
         model,
         storage,
         max_batch=options.max_batch,

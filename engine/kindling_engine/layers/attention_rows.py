@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.layers.attention_paged import PagedInputs
 from kindling_engine.layers.attention_tiles import TilePlan, tiles_plan
 from kindling_engine.layers.decode_plan import DecodePlan, plan_make
 
@@ -163,11 +164,15 @@ class PrefillRows:
 
 @dataclass(frozen=True, slots=True)
 class AttentionInputs:
-    """A step's rows; ``slots [n]`` is where each token's K and V are stored."""
+    """A step's rows; ``slots [n]`` is where each token's K and V are stored.
+
+    ``paged`` are the same rows for an attention that reads nothing of the host, where there is one.
+    """
 
     slots: Tensor
     decode: DecodeRows | None
     prefills: tuple[PrefillRows, ...]
+    paged: PagedInputs | None = None
 
 
 def additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:

@@ -14,6 +14,15 @@ class RmsNorm:
         self._shape = (weight.shape[0],)
         self._eps = eps
 
+    @property
+    def weight(self) -> Tensor:
+        """What a state over its root mean square is multiplied by."""
+        return self._weight
+
+    @property
+    def eps(self) -> float:
+        return self._eps
+
     def __call__(self, x: Tensor) -> Tensor:
         return torch.rms_norm(x, self._shape, self._weight, self._eps)
 

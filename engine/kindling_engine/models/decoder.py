@@ -7,6 +7,8 @@ from torch import Tensor
 
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention import LayerCache
+from kindling_engine.layers.attention_paged import PagedAttention
+from kindling_engine.layers.invariant import SingleRotary
 from kindling_engine.layers.linear import Projection
 from kindling_engine.layers.rotary import Rotary
 from kindling_engine.lora.sites import LoraLayout, Target, decoder_layout
@@ -44,8 +46,14 @@ class Decoder:
         if config.task != "embed":
             # A checkpoint with tied embeddings may store the head as well; the flag decides.
             self._head = self._embedding.head() if config.tied_embeddings else weights.head()
-        self._rotaries = [Rotary(rotary, device) for rotary in config.rotaries]
+        make_rotary = SingleRotary if batch_invariant else Rotary
+        self._rotaries = [make_rotary(rotary, device) for rotary in config.rotaries]
         self._caches: list[LayerCache] = []
+
+    @property
+    def paged(self) -> PagedAttention | None:
+        """Of its first layer: the attention that reads nothing of the host, if the device has one."""
+        return self._layers[0].attention.paged
 
     def bind(self, storage: KvStorage) -> None:
         """Attach the KV pages that ``hidden`` reads and writes."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kindling_engine.layers.attention import AttentionFunction, AttentionSpec, LayerCache
+from kindling_engine.layers.attention_paged import PagedAttention
 from kindling_engine.layers.linear import Projection
 from kindling_engine.layers.norm import RmsNorm
 from kindling_engine.layers.rotary import RotaryTables, rotate
@@ -19,6 +20,7 @@ Mlp = Callable[[Tensor, LoraBatch | None], Tensor]
 class Attention:
     """Grouped-query attention; q, k and v are one projection.
 
+    ``paged`` takes the place of all between the projections where it is there, and a step can feed it.
     ``rotary`` is an index into the step's tables, None for none. ``sites`` are where adapters add to the two
     projections.
     """
@@ -33,6 +35,7 @@ class Attention:
     rotary: int | None
     spec: AttentionSpec
     attend: AttentionFunction
+    paged: PagedAttention | None
     sites: tuple[int, int]
 
     def __call__(
@@ -43,14 +46,21 @@ class Attention:
         qkv = self.qkv(x)
         if lora is not None:
             lora.add(qkv, x, self.sites[0])
-        qkv = qkv.view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
-        query, key = self._positioned(qkv, None if self.rotary is None else tables[self.rotary])
-        value = qkv[:, self.heads + self.kv_heads :]
-        attended = self.attend(query, key, value, cache, inputs.attention, self.spec)
+        attended = self._attended(qkv, inputs, None if self.rotary is None else tables[self.rotary], cache)
         projected = self.output(attended)
         if lora is not None:
             lora.add(projected, attended, self.sites[1])
         return projected
+
+    def _attended(
+        self, qkv: Tensor, inputs: StepInputs, tables: RotaryTables | None, cache: LayerCache
+    ) -> Tensor:
+        if self.paged is not None and inputs.attention.paged is not None:
+            return self.paged(qkv, tables, cache, inputs.attention.paged)
+        qkv = qkv.view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
+        query, key = self._positioned(qkv, tables)
+        value = qkv[:, self.heads + self.kv_heads :]
+        return self.attend(query, key, value, cache, inputs.attention, self.spec)
 
     def _positioned(self, qkv: Tensor, tables: RotaryTables | None) -> tuple[Tensor, Tensor]:
         """Queries and keys, normed per head where the family does so, and rotated in one go where it does

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kindling_engine.layers.attention import AttentionSpec, attention_for
+from kindling_engine.layers.attention_paged import paged_attention_for
 from kindling_engine.layers.embedding import Table
 from kindling_engine.layers.invariant import tiled_activation, tiled_router
 from kindling_engine.layers.linear import Projection
@@ -102,19 +103,27 @@ class DecoderWeights:
         rows = {"q_proj": q_size, "k_proj": kv_size, "v_proj": kv_size}
         if config.fused_weights:
             rows = {"qkv_proj": q_size + 2 * kv_size}
+        q_norm = self._norm(f"{prefix}q_norm", config.head_dim) if config.qk_norm else None
+        k_norm = self._norm(f"{prefix}k_norm", config.head_dim) if config.qk_norm else None
+        spec = AttentionSpec(
+            scale=config.attention_scale, window=layer.window, softcap=config.attention_softcap
+        )
+        norms = None if q_norm is None or k_norm is None else (q_norm, k_norm)
+        paged = None
+        if not self._batch_invariant:
+            paged = paged_attention_for(self._device, heads=config.num_heads, spec=spec, norms=norms)
         return Attention(
             qkv=self._linear(prefix, rows, config.hidden_size, bias=config.qkv_bias),
             output=self._linear(prefix, {"o_proj": config.hidden_size}, q_size, bias=config.output_bias),
-            q_norm=self._norm(f"{prefix}q_norm", config.head_dim) if config.qk_norm else None,
-            k_norm=self._norm(f"{prefix}k_norm", config.head_dim) if config.qk_norm else None,
+            q_norm=q_norm,
+            k_norm=k_norm,
             heads=config.num_heads,
             kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
             rotary=layer.rotary,
-            spec=AttentionSpec(
-                scale=config.attention_scale, window=layer.window, softcap=config.attention_softcap
-            ),
+            spec=spec,
             attend=attention_for(self._device, batch_invariant=self._batch_invariant),
+            paged=paged,
             sites=(site_index(index, QKV), site_index(index, OUTPUT)),
         )
 

@@ -87,8 +87,13 @@ class InputBuilder:
             ),
             logit_rows=None if every else self._ints(logit_rows + span_rows),
             lora=self._lora(scheduled),
-            rotary_lengths=self._ints(_rotary_lengths(scheduled)) if self._rotary_lengths else None,
+            rotary_lengths=self._ints(rotary_lengths(scheduled)) if self._rotary_lengths else None,
         )
+
+    def decode_rows(self, scheduled: Sequence[ScheduledRow]) -> DecodeRows:
+        """Rows of one token each."""
+        rows = [self._rows.row_for(item.request) for item in scheduled]
+        return self._decode_rows(rows, [item.start + 1 for item in scheduled])
 
     def _decode_rows(self, rows: list[int], lengths: list[int]) -> DecodeRows:
         width = -(-max(lengths) // PAGE_SIZE)
@@ -132,7 +137,7 @@ class InputBuilder:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
 
-def _rotary_lengths(scheduled: Sequence[ScheduledRow]) -> list[int]:
+def rotary_lengths(scheduled: Sequence[ScheduledRow]) -> list[int]:
     """A prompt comes in at once, however it is cut into chunks; what follows comes token by token."""
     return [
         max(item.request.prompt_len, position + 1)

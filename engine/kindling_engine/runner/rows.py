@@ -30,6 +30,14 @@ class RowTable:
             self._filled[row] = len(blocks)
         return row
 
+    def find(self, request_id: str) -> int | None:
+        """The row of a request that has one."""
+        return self._row_of.get(request_id)
+
+    def blocks_of(self, row: int) -> NDArray[np.int64]:
+        """The blocks that a row's request has."""
+        return self.blocks[row, : self._filled[row]]
+
     def release(self, request_id: str) -> int | None:
         """Clear and free a request's row; returns its number, or None if it had none."""
         row = self._row_of.pop(request_id, None)

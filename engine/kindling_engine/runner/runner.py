@@ -8,7 +8,7 @@ from torch import Tensor
 from kindling_engine.constraints.base import TokenConstraint
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.kvcache.storage import KvStorage
-from kindling_engine.models.base import Model
+from kindling_engine.models.base import Model, StepInputs
 from kindling_engine.runner.inputs import AdapterLookup, InputBuilder
 from kindling_engine.runner.launched import LaunchedStep
 from kindling_engine.runner.rows import RowTable
@@ -77,8 +77,8 @@ class ModelRunner:
     def launch(self, plan: StepPlan) -> LaunchedStep:
         """Start a step; the tokens it begins with must be known."""
         self._prepare(plan)
-        ordered = _by_adapter(plan.rows)
-        spans = _prompt_spans(ordered)
+        ordered = by_adapter(plan.rows)
+        spans = prompt_spans(ordered)
         inputs = self._builder.build(ordered, spans=spans)
         hidden = self._model.hidden(inputs)
         sampling = [row for row in ordered if row.samples]
@@ -90,8 +90,8 @@ class ModelRunner:
     def logits_all(self, plan: StepPlan) -> Tensor:
         """Run a step and return the logits of every token, in the plan's order of rows; draws nothing."""
         self._prepare(plan)
-        ordered = _by_adapter(plan.rows)
-        logits = self._model.forward(self._builder.build(ordered, all_logits=True))
+        ordered = by_adapter(plan.rows)
+        logits = self._model.forward(self._build_all(ordered))
         parts = dict(
             zip(
                 (row.request.id for row in ordered),
@@ -101,31 +101,40 @@ class ModelRunner:
         )
         return torch.cat([parts[row.request.id] for row in plan.rows])
 
+    def _build_all(self, ordered: tuple[ScheduledRow, ...]) -> StepInputs:
+        return self._builder.build(ordered, all_logits=True)
+
     def recover(self, plan: StepPlan) -> None:
         """After a failure: forget what the sampler keeps for the plan's rows, which may be half a step ahead."""
         self._prepare(plan)
-        for row in plan.rows:
-            self._sampler.release(self._rows.row_for(row.request))
+        for item in plan.rows:
+            row = self._rows.find(item.request.id)
+            if row is not None:
+                self._released(row)
 
     def _prepare(self, plan: StepPlan) -> None:
         for request_id in plan.released:
             row = self._rows.release(request_id)
             if row is not None:
-                self._sampler.release(row)
+                self._released(row)
         if plan.scrub:
             self._storage.scrub(plan.scrub)
+
+    def _released(self, row: int) -> None:
+        """What is kept for a row is void."""
+        self._sampler.release(row)
 
     def _sampled(self, scheduled: ScheduledRow) -> SampledRow:
         request = scheduled.request
         return SampledRow(
             row=self._rows.row_for(request),
             request_id=request.id,
-            params=_payload(request).params,
+            params=payload_of(request).params,
             tokens=request.tokens,
             prompt_len=request.prompt_len,
             made=scheduled.start + scheduled.count - request.prompt_len,
             stop_ids=request.stop_ids,
-            constraint=_payload(request).constraint,
+            constraint=payload_of(request).constraint,
         )
 
     def _sample(self, rows: list[ScheduledRow], logits: Tensor) -> LaunchedDraws:
@@ -140,7 +149,7 @@ class ModelRunner:
         wanted = [(row.request, spans[row.request.id]) for row in rows if row.request.id in spans]
         parts = hidden.split_with_sizes([len(span) for _, span in wanted])
         for (request, span), part in zip(wanted, parts, strict=True):
-            scores = _payload(request).prompt_scores
+            scores = payload_of(request).prompt_scores
             if scores is not None:
                 scores.add(request.tokens, span, part, self._model.logits, row_by_row=self._row_by_row)
                 scored.append(scores)
@@ -148,31 +157,32 @@ class ModelRunner:
 
     def _keep_logits(self, rows: list[ScheduledRow], logits: Tensor) -> None:
         for index, row in enumerate(rows):
-            payload = _payload(row.request)
+            payload = payload_of(row.request)
             if payload.keep_logits and payload.first_logits is None:
                 payload.first_logits = logits[index].clone()
 
 
-def _by_adapter(rows: tuple[ScheduledRow, ...]) -> tuple[ScheduledRow, ...]:
+def by_adapter(rows: tuple[ScheduledRow, ...]) -> tuple[ScheduledRow, ...]:
     """Decodes, then prefills, each with equal adapters side by side; base rows first."""
     if not any(row.request.adapter for row in rows):
         return rows
     return tuple(sorted(rows, key=lambda row: (row.count > 1, row.request.adapter)))
 
 
-def _prompt_spans(rows: tuple[ScheduledRow, ...]) -> dict[str, range]:
+def prompt_spans(rows: tuple[ScheduledRow, ...]) -> dict[str, range]:
     """By request the positions whose final states its prompt scores need; empty in nearly every step."""
     spans = {}
     for row in rows:
         if row.request.uncached:
-            scores = _payload(row.request).prompt_scores
+            scores = payload_of(row.request).prompt_scores
             span = range(0) if scores is None else scores.wanted(row.start, row.start + row.count)
             if span:
                 spans[row.request.id] = span
     return spans
 
 
-def _payload(request: Request) -> RunnerPayload:
+def payload_of(request: Request) -> RunnerPayload:
+    """What the runner needs of a request."""
     if not isinstance(request.payload, RunnerPayload):
         raise TypeError(f"request {request.id} carries no runner payload")
     return request.payload

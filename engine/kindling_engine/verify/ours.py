@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from kindling_engine.core.intake import request_make
+from kindling_engine.core.loops import loop_make
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import Parts, parts_build
-from kindling_engine.core.steps import StepLoop
 from kindling_engine.models.errors import ModelError
 from kindling_engine.protocol.ipc import Submit
 from kindling_engine.protocol.sampling import Sampling
@@ -68,7 +68,7 @@ class Engine:
             if outcome.finish == "error":
                 faults.append(outcome.error)
 
-        loop = StepLoop(self.parts.scheduler, self._runner, emit=take)
+        loop = loop_make(self.parts.scheduler, self._runner, emit=take)
         for name, prompt in zip(made, prompts, strict=True):
             submit = Submit(
                 id=name,

@@ -1,0 +1,49 @@
+"""Which runner and which loop go with a model and a device."""
+
+from kindling_engine.core.overlapped import OverlappedLoop
+from kindling_engine.core.steps import Emit, Runner, StepLoop
+from kindling_engine.embeddings.runner import DecoderEmbeddingRunner
+from kindling_engine.kvcache.storage import KvStorage
+from kindling_engine.models.base import Model
+from kindling_engine.models.decoder import Decoder
+from kindling_engine.runner.device_runner import DeviceRunner
+from kindling_engine.runner.inputs import AdapterLookup
+from kindling_engine.runner.runner import ModelRunner
+from kindling_engine.scheduler.scheduler import Scheduler
+
+# Devices that work while the host plans. A CPU is its own host: nothing would be won there.
+WORKING_APART = {"cuda"}
+
+
+def runner_make(
+    model: Model,
+    storage: KvStorage,
+    *,
+    max_batch: int,
+    max_length: int,
+    adapter_lookup: AdapterLookup,
+    batch_invariant: bool = False,
+) -> ModelRunner:
+    """The runner of a model; it has captured what it can when this returns."""
+    apart = model.device.type in WORKING_APART and not batch_invariant
+    if apart and isinstance(model, Decoder) and model.config.task == "generate":
+        runner = DeviceRunner(
+            model, storage, max_batch=max_batch, max_length=max_length, adapter_lookup=adapter_lookup
+        )
+        runner.capture()
+        return runner
+    return (DecoderEmbeddingRunner if model.config.task == "embed" else ModelRunner)(
+        model,
+        storage,
+        max_batch=max_batch,
+        max_length=max_length,
+        adapter_lookup=adapter_lookup,
+        batch_invariant=batch_invariant,
+    )
+
+
+def loop_make(scheduler: Scheduler, runner: Runner, *, emit: Emit) -> StepLoop:
+    """The loop that a runner is made for."""
+    if isinstance(runner, DeviceRunner):
+        return OverlappedLoop(scheduler, runner, emit=emit)
+    return StepLoop(scheduler, runner, emit=emit)
