@@ -13,6 +13,7 @@ from kindling_engine.bench.kernel.decode_problems import decode_problems
 from kindling_engine.bench.kernel.layer_problems import gate_problems, rope_problems
 from kindling_engine.bench.kernel.norm_problems import norm_problems
 from kindling_engine.bench.kernel.prefill_problems import prefill_problems
+from kindling_engine.bench.kernel.product_problems import MoeShape, moe_problems
 from kindling_engine.bench.kernel.sampling_problems import sampling_problems
 from kindling_engine.bench.kernels import figures_of
 from kindling_engine.kernels.norms import CONFIGS
@@ -24,7 +25,7 @@ ROW = {
 }  # fmt: skip
 OPS = {
     "rms_norm", "add_rms_norm", "silu_mul", "qk_norm_rope_kv_write", "decode_attention", "prefill_attention",
-    "sample_greedy", "sample_plain", "sample_filtered",
+    "sample_greedy", "sample_plain", "sample_filtered", "sparse_mlp",
 }  # fmt: skip
 
 
@@ -38,6 +39,7 @@ def _problems(device):
         decode_problems(device, dtype, shapes=(heads,), loads=((2, 20),), q_len=2),
         prefill_problems(device, dtype, shape=heads, loads=((2, 20, 20), (1, 5, 30))),
         sampling_problems(device, rows=(2,), vocab=300),
+        moe_problems(device, dtype, rows=(3,), shape=MoeShape(64, 32, 4, 2)),
     ):
         for problem in problems:
             peers = {name: make for name, make in problem.peers.items() if name in {"torch", "sdpa flash"}}

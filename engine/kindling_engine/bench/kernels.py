@@ -49,6 +49,7 @@ def problems_of(device: torch.device, dtype: torch.dtype, *, quick: bool) -> Ite
     from kindling_engine.bench.kernel.layer_problems import gate_problems, rope_problems
     from kindling_engine.bench.kernel.norm_problems import norm_problems
     from kindling_engine.bench.kernel.prefill_problems import prefill_problems
+    from kindling_engine.bench.kernel.product_problems import fp8_problems, moe_problems
     from kindling_engine.bench.kernel.sampling_problems import sampling_problems
 
     made = (
@@ -58,6 +59,8 @@ def problems_of(device: torch.device, dtype: torch.dtype, *, quick: bool) -> Ite
         norm_problems(device, dtype),
         gate_problems(device, dtype),
         sampling_problems(device),
+        moe_problems(device, dtype),
+        fp8_problems(device),
     )
     for problems in made:
         listed = list(problems)
