@@ -13,11 +13,12 @@ from typing import Any
 from kindling_engine.bench.contest import Entrant, Result, contest, say
 from kindling_engine.bench.figures import BenchOptions, Figures, Value, circumstances
 from kindling_engine.bench.int8 import int8_measure
+from kindling_engine.bench.invariant import invariant_measure
 from kindling_engine.bench.peers import peers_of
 from kindling_engine.bench.peers_start import Peers, peers_ready, peers_start
 from kindling_engine.bench.shapes import SMALL, LlamaShape, checkpoint_write
 from kindling_engine.bench.subjects import Worker, WorkerError
-from kindling_engine.bench.workloads import W1, W2, WORKLOADS, Workload
+from kindling_engine.bench.workloads import W1, W2, W3, WORKLOADS, Workload
 
 _QUICK_LAYERS, _QUICK_CUT = 8, 4
 _KV_TOKENS = 8192
@@ -29,15 +30,15 @@ PEERS = peers_of("cpu")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is run: a shape, its loads, and how often; for the arm with int8 weights, how many pairs of runs and how
-    many tokens to compare predictions over.
+    """What is run: a shape, its loads, and how often; how many pairs of runs an arm of ours gets, and over how many
+    tokens the one with int8 weights compares predictions.
     """
 
     shape: LlamaShape
     loads: tuple[Workload, ...]
     repeats: int
     device: str
-    int8_pairs: int
+    arm_pairs: int
     int8_tokens: int
 
 
@@ -52,7 +53,7 @@ def engine_measure(options: BenchOptions) -> Figures:
         loads=tuple(load.cut(_QUICK_CUT) for load in WORKLOADS) if options.quick else WORKLOADS,
         repeats=options.repeats,
         device="cpu",
-        int8_pairs=1 if options.quick else options.repeats,
+        arm_pairs=1 if options.quick else options.repeats,
         int8_tokens=512 if options.quick else 4096,
     )
     with tempfile.TemporaryDirectory(prefix="kindling-bench-") as name, ExitStack() as stack:
@@ -100,11 +101,19 @@ def _measure(setup: Setup, folder: Path, stack: ExitStack, *, install: bool) -> 
         own,
         tuple(load for load in setup.loads if load.name in {W1.name, W2.name}),
         vocab_size=setup.shape.vocab_size,
-        pairs=setup.int8_pairs,
+        pairs=setup.arm_pairs,
         tokens=setup.int8_tokens,
         seeds=seeds,
     )
-    return Figures({**figures.values, **int8})
+    invariant = invariant_measure(
+        us,
+        own,
+        tuple(load for load in setup.loads if load.name in {W1.name, W3.name}),
+        vocab_size=setup.shape.vocab_size,
+        pairs=setup.arm_pairs,
+        seeds=seeds,
+    )
+    return Figures({**figures.values, **int8, **invariant})
 
 
 def _warm_up(ours: Worker, peers: list[Worker], setup: Setup, seeds: Iterator[int]) -> None:

@@ -31,7 +31,16 @@ _GREEDY = RunnerPayload(SamplingParams(temperature=0.0))
 class OurEngine:
     """A model with its cache and loop."""
 
-    def __init__(self, model: Model, *, kv_tokens: int, max_batch: int, step_tokens: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        kv_tokens: int,
+        max_batch: int,
+        step_tokens: int,
+        batch_invariant: bool = False,
+    ) -> None:
+        """``batch_invariant`` is as the model was loaded."""
         config = model.config
         num_blocks = -(-kv_tokens // PAGE_SIZE) + 1
         storage = KvStorage(
@@ -64,6 +73,7 @@ class OurEngine:
             max_batch=max_batch,
             max_length=self._scheduler.max_length,
             adapter_lookup=_no_adapter,
+            batch_invariant=batch_invariant,
         )
         self._made = 0
 
@@ -77,10 +87,23 @@ class OurEngine:
         max_batch: int,
         step_tokens: int,
         weights: str = CHECKPOINT,
+        batch_invariant: bool = False,
     ) -> "OurEngine":
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        model = model_load(folder, device=device, dtype=dtype, form=weight_form(weights, device))
-        return cls(model, kv_tokens=kv_tokens, max_batch=max_batch, step_tokens=step_tokens)
+        model = model_load(
+            folder,
+            device=device,
+            dtype=dtype,
+            form=weight_form(weights, device),
+            batch_invariant=batch_invariant,
+        )
+        return cls(
+            model,
+            kv_tokens=kv_tokens,
+            max_batch=max_batch,
+            step_tokens=step_tokens,
+            batch_invariant=batch_invariant,
+        )
 
     def run(self, prompts: list[list[int]], output: int) -> Run:
         """Generate exactly ``output`` tokens for each prompt, greedily, all submitted at once."""
@@ -166,6 +189,7 @@ class OurSubject:
             max_batch=settings["max_batch"],
             step_tokens=settings["step_tokens"],
             weights=settings.get("weights", CHECKPOINT),
+            batch_invariant=settings.get("batch_invariant", False),
         )
 
     def run(self, prompts: list[list[int]], output: int, *, threads: int, mode: str) -> Run:
