@@ -15,7 +15,9 @@ _ABOUT = {
     "engine": """W1: 8 concurrent requests, 128 tokens in, 128 out. W2: one request, 128 in, 128 out. W3: 64 requests,
 512 shared and 32 own tokens in, 32 out. Greedy, exactly so many tokens, prompts that nobody has seen before. Everybody
 loads the same random checkpoint, runs in a process of its own, and takes turns; figures are medians. A peer that a
-trial of a quarter of the length found 1.5 times slower than the best is not run at full length; its row says so. Rows
+trial of a quarter of the length found 1.5 times slower than the best is not run at full length; its row says so.
+llama.cpp is its server, compiled for this processor, with eight slots and prefixes kept; OpenVINO GenAI keeps prefixes
+too; both take part if --peers has installed them and if the tokens they choose are transformers' choice as well. Rows
 named int8wo: our engine with int8 weights, taking turns with itself on fp32. Their kl_nats and top1_flips are
 KL(fp32 ‖ int8wo) per token and the share of tokens whose best successor changes, teacher-forced: on random tokens for
 the bench's random model, whose best tokens win by next to nothing, and on dialogues for the starter model (spark).""",
