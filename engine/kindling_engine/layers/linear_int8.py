@@ -34,8 +34,9 @@ class Int8Rows:
         values = torch.empty(weight.shape, dtype=torch.int8)
         size = _block_rows(weight)
         # In blocks: the largest weight of a model need not be there twice.
-        for block, wide, scale in zip(*(each.split(size) for each in (values, weight, scales)), strict=True):
-            block.copy_((wide / scale[:, None]).round_())
+        for start in range(0, weight.shape[0], size):
+            block = slice(start, start + size)
+            values[block] = (weight[block] / scales[block, None]).round_()
         return cls(values, scales)
 
 
@@ -104,8 +105,9 @@ def _multiplied(x: Tensor, values: Tensor) -> Tensor:
     products = torch.empty((values.shape[0], x.shape[0]))
     columns = x.t()
     # q·xᵀ rather than x·qᵀ: a block's results lie in one piece, and few rows multiply faster so.
-    for block, product in zip(values.split(size), products.split(size), strict=True):
-        torch.mm(wide[: block.shape[0]].copy_(block), columns, out=product)
+    for start in range(0, values.shape[0], size):
+        block = values[start : start + size]
+        torch.mm(wide[: block.shape[0]].copy_(block), columns, out=products[start : start + size])
     return products.t()
 
 
