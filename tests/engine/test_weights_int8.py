@@ -18,7 +18,7 @@ from kindling_engine.models.encoder_inputs import text_batch_make
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.weight_forms import PLAIN, weight_form
-from kindling_engine.protocol.weight_forms import INT8
+from kindling_engine.protocol.weight_forms import FP8, INT8
 from kindling_parity import engine_parts, forced_logits, prompt_make
 from kindling_tiny_encoders import encoder_make, texts_make
 from kindling_tiny_models import adapter_make, model_make
@@ -206,7 +206,7 @@ def refusal(folder: Path, **options) -> ModelError:
 
 
 def test_another_device_and_another_name_are_refused():
-    for name, device in ((INT8, torch.device("cuda")), ("int3", CPU)):
+    for name, device in ((INT8, torch.device("cuda")), (FP8, CPU), ("int3", CPU)):
         with pytest.raises(ModelError) as caught:
             weight_form(name, device)
         assert caught.value.code == "unsupported_weights"

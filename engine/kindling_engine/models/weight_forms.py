@@ -12,7 +12,7 @@ from kindling_engine.layers.invariant import TiledLinear
 from kindling_engine.layers.linear import Linear, Projection
 from kindling_engine.layers.linear_int8 import Int8Embedding, Int8Linear
 from kindling_engine.models.errors import ModelError
-from kindling_engine.protocol.weight_forms import CHECKPOINT, INT8, WEIGHT_FORMS
+from kindling_engine.protocol.weight_forms import CHECKPOINT, FP8, INT8, WEIGHT_FORMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ def weight_form(name: str, device: torch.device) -> WeightForm:
         )
     if name == CHECKPOINT:
         return PLAIN
+    if name == FP8:
+        return _fp8_form(device)
     if device.type != "cpu":
         raise ModelError(
             "unsupported_weights",
@@ -49,6 +51,34 @@ def weight_form(name: str, device: torch.device) -> WeightForm:
             "--weights.",
         )
     return WeightForm(INT8, _int8_linear, _int8_table)
+
+
+def _fp8_form(device: torch.device) -> WeightForm:
+    """Projections in e4m3 but for those whose sizes the device has no product for; embedding and head stay as they are,
+    as nothing behind the head could mend its rounding.
+    """
+    if device.type == "cuda":
+        try:
+            from kindling_engine.kernels.fp8_linear import Fp8Linear, fp8_supported
+        except ModuleNotFoundError as error:
+            if error.name != "triton":
+                raise
+        else:
+            if fp8_supported(device):
+                return WeightForm(
+                    FP8,
+                    lambda weight, bias: (
+                        Fp8Linear(weight, bias)
+                        if weight.shape[0] % 16 == 0 and weight.shape[1] % 16 == 0
+                        else Linear(weight, bias)
+                    ),
+                    Embedding,
+                )
+    raise ModelError(
+        "unsupported_weights",
+        f"Weights as {FP8} need a GPU of compute capability 9.0 and triton, which this {device.type} device has not; "
+        "start without --weights.",
+    )
 
 
 def form_check(form: WeightForm, architecture: str, *, decoder: bool, batch_invariant: bool) -> None:

@@ -5,4 +5,7 @@ CHECKPOINT = "checkpoint"
 INT8 = "int8wo"
 """Eight bits with a scale per output channel; activations stay floats ("weight-only")."""
 
-WEIGHT_FORMS = (CHECKPOINT, INT8)
+FP8 = "fp8"
+"""e4m3 with a scale per output channel; activations are made e4m3 token by token in front of each product."""
+
+WEIGHT_FORMS = (CHECKPOINT, INT8, FP8)
