@@ -98,6 +98,19 @@ def test_cached_prefixes_change_no_bit(folder: Path, tmp_path: Path):
         assert again[name] == fresh[name]
 
 
+def test_a_prefix_read_once_for_many_changes_no_bit(folder: Path, tmp_path: Path):
+    """Rows that decode behind the same chunk of keys read it together."""
+    names, prompt = list(SAMPLED), prompt_make(150, 150)
+    rig = invariant_rig(folder, tmp_path)
+    rig.submit("before", prompt, max_tokens=1)
+    rig.run_until("before")
+    together = _sampled(rig, names, prompt, together=True)
+    for name in names:
+        assert rig.end(name).cached_tokens == 144
+        alone = _sampled(invariant_rig(folder, tmp_path), [name], prompt, together=False)
+        assert together[name] == alone[name]
+
+
 def test_requests_that_lose_their_blocks_get_the_same_bits_again(folder: Path, tmp_path: Path):
     names = list(SAMPLED)
     prompts = {name: prompt_make(50 + index, 60 + index) for index, name in enumerate(names)}

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from kindling_backend_models import backend_model_make
 from kindling_engine.layers.attention import attention_for
+from kindling_engine.layers.attention_tiles import tiles_plan
 from kindling_engine.layers.invariant import tiled_activation
 from kindling_engine.layers.linear import Linear
 from kindling_engine.layers.mlp import ACTIVATIONS
@@ -134,6 +136,21 @@ def test_candidates_row_by_row_are_the_ordinary_ones():
     ordinary, single = (candidates_select(scaled, filters, row_by_row=one) for one in (False, True))
     assert torch.equal(ordinary.ids, single.ids) and torch.equal(ordinary.complete, single.complete)
     assert torch.allclose(ordinary.logits, single.logits)
+
+
+def test_rows_read_a_chunk_together_if_all_of_them_see_all_of_it():
+    blocks = np.tile(np.arange(1, 21), (5, 1))
+    blocks[4] += 100
+    positions = np.array([[300], [200], [290], [130], [300]])
+    plan = tiles_plan(blocks, positions, None, torch.device("cpu"))
+    assert plan.order is not None and plan.order.tolist() == [0, 2, 4, 1, 3]
+    (first,), second, third = plan.chunks[0].shared, plan.chunks[1], plan.chunks[2]
+    assert first.tiles.tolist() == [0, 1, 3, 4] and first.pages.tolist() == list(range(1, 9))
+    assert plan.chunks[0].own is not None and plan.chunks[0].own.tolist() == [2]
+    # In the second chunk two rows end, and two of three do not make a group.
+    assert (second.count, second.own, second.shared, third.count) == (5, None, (), 3)
+    windowed = tiles_plan(blocks[:4], positions[:4] % 200 + 100, 60, torch.device("cpu"))
+    assert not any(chunk.shared for chunk in windowed.chunks)
 
 
 def _plain_router(weight: Tensor) -> Any:

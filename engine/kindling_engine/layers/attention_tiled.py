@@ -16,11 +16,17 @@ from torch import Tensor
 from kindling_engine.layers.attention_reference import store
 from kindling_engine.layers.attention_rows import AttentionInputs
 from kindling_engine.layers.attention_spec import AttentionSpec, LayerCache
-from kindling_engine.layers.attention_tiles import CHUNK, TileChunk, TilePlan
+from kindling_engine.layers.attention_tiles import CHUNK, SharedChunk, TileChunk, TilePlan
 from kindling_engine.layers.row_tiles import height_for, heights_proven
 
 # Lower than any score, and finite: of a chunk of which nothing is seen no NaN comes.
 _LOWEST = -1e30
+
+Part = tuple[Tensor, Tensor, Tensor]
+"""What some keys give: Σ w·v, the highest score and Σ w, each per query; w = exp(score − highest)."""
+
+Sizes = tuple[tuple[int, ...], int]
+"""Heights of products, and the query heads of a KV head."""
 
 
 def paged_attention_tiled(  # noqa: PLR0917, in the order of every implementation
@@ -61,7 +67,7 @@ def _attend(
     flat = F.pad(flat, (0, 0, 0, -rows % height))
     output = peak = total = flat
     for index, chunk in enumerate(plan.chunks):
-        part, part_peak, part_total = _chunk(flat[:, : chunk.count], cache, chunk, spec, (height, group))
+        part, part_peak, part_total = _chunk(flat[:, : chunk.count], cache, chunk, spec, (heights, group))
         if index == 0:
             output, peak, total = part, part_peak, part_total
             continue
@@ -77,14 +83,31 @@ def _attend(
     return torch.empty_like(output).index_copy_(1, plan.order, output)
 
 
-def _chunk(
-    query: Tensor, cache: LayerCache, chunk: TileChunk, spec: AttentionSpec, sizes: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One chunk of keys for the tiles that have one: Σ w·v, the highest score, and Σ w for ``query [kv_heads, tiles,
-    rows, d]``; w = exp(score − highest). ``sizes`` are the height of a product and the query heads of a KV head.
-    """
+def _chunk(query: Tensor, cache: LayerCache, chunk: TileChunk, spec: AttentionSpec, sizes: Sizes) -> Part:
+    """A chunk's part for the tiles that have one, ``query [kv_heads, tiles, rows, d]``."""
+    if chunk.own is None:
+        return _own(query, cache, chunk, spec, sizes)
     kv_heads, count, rows, head_dim = query.shape
-    height, group = sizes
+    whole = tuple(query.new_empty((kv_heads, count, rows, width)) for width in (head_dim, 1, 1))
+    made = (
+        [(chunk.own, _own(query.index_select(1, chunk.own), cache, chunk, spec, sizes))]
+        if len(chunk.own)
+        else []
+    )
+    for shared in chunk.shared:
+        chosen = query.index_select(1, shared.tiles)
+        made.append((shared.tiles, _shared(chosen, cache, shared, spec, sizes[0])))
+    for tiles, part in made:
+        for target, values in zip(whole, part, strict=True):
+            target.index_copy_(1, tiles, values)
+    return whole[0], whole[1], whole[2]
+
+
+def _own(query: Tensor, cache: LayerCache, chunk: TileChunk, spec: AttentionSpec, sizes: Sizes) -> Part:
+    """Tiles that have keys of their own."""
+    kv_heads, count, rows, head_dim = query.shape
+    heights, group = sizes
+    height = height_for(rows, heights)
     shape = (kv_heads * count, CHUNK, head_dim)
     keys = cache.key_pages.index_select(1, chunk.pages).view(shape)
     values = cache.value_pages.index_select(1, chunk.pages).view(shape)
@@ -98,6 +121,20 @@ def _chunk(
     return part.view(whole), peak.view(whole), total.view(whole)
 
 
+def _shared(
+    query: Tensor, cache: LayerCache, shared: SharedChunk, spec: AttentionSpec, heights: tuple[int, ...]
+) -> Part:
+    """Tiles of the same keys, as one: that changes no bit, since heights do not."""
+    kv_heads, count, rows, head_dim = query.shape
+    height = height_for(count * rows, heights)
+    flat = F.pad(query.reshape(kv_heads, count * rows, head_dim), (0, 0, 0, -(count * rows) % height))
+    keys = cache.key_pages.index_select(1, shared.pages).view(kv_heads, CHUNK, head_dim)
+    values = cache.value_pages.index_select(1, shared.pages).view(kv_heads, CHUNK, head_dim)
+    found = _weighted(_scores(flat, keys, spec, height), values, height)
+    part, peak, total = (one[:, : count * rows].reshape(kv_heads, count, rows, -1) for one in found)
+    return part, peak, total
+
+
 def _scores(query: Tensor, keys: Tensor, spec: AttentionSpec, height: int) -> Tensor:
     """``[batch, q, CHUNK]`` for ``query [batch, q, d]`` and ``keys [batch, CHUNK, d]``."""
     scores = _product(query, keys.transpose(1, 2), height)
@@ -106,7 +143,7 @@ def _scores(query: Tensor, keys: Tensor, spec: AttentionSpec, height: int) -> Te
     return scores.mul_(spec.scale / spec.softcap).tanh_().mul_(spec.softcap)
 
 
-def _weighted(scores: Tensor, values: Tensor, height: int) -> tuple[Tensor, Tensor, Tensor]:
+def _weighted(scores: Tensor, values: Tensor, height: int) -> Part:
     peak = scores.amax(dim=-1, keepdim=True).clamp_(min=_LOWEST)
     weights = scores.sub_(peak).exp_()
     return _product(weights, values, height), peak, weights.sum(dim=-1, keepdim=True)

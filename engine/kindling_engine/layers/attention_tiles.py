@@ -13,20 +13,33 @@ CHUNK_PAGES = 8
 CHUNK = CHUNK_PAGES * PAGE_SIZE
 """Positions of a chunk. A row reads up to so many in vain; half of it would double the number of products."""
 
+# From so many rows on, reading a chunk once for all of them is worth a product of its own.
+_SHARED_BY = 3
+
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedChunk:
+    """A chunk that all of ``tiles`` see the whole of; ``pages [CHUNK_PAGES]``."""
+
+    tiles: Tensor
+    pages: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class TileChunk:
     """The next chunk of the first ``count`` tiles, which are those that have one more.
 
-    ``pages [count · CHUNK_PAGES]`` are padded with block 0; ``hidden [count, tokens, CHUNK]`` are the keys that a
-    token does not see, None when all see all.
+    Those in ``own``, None for all of them, read ``pages [own · CHUNK_PAGES]``, padded with block 0; ``hidden [own,
+    tokens, CHUNK]`` are the keys that a token does not see, None when all see all. The others are in ``shared``.
     """
 
     count: int
+    own: Tensor | None
     pages: Tensor
     hidden: Tensor | None
+    shared: tuple[SharedChunk, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +73,31 @@ def tiles_plan(blocks: Ints, positions: Ints, window: int | None, device: torch.
         pages = np.take_along_axis(blocks[:active], np.where(inside, page, 0), axis=1) * inside
         key = ((first[:active] + index) * CHUNK)[:, None, None] + np.arange(CHUNK)
         hidden = (key > positions[:active, :, None]) | (key < seen_from[:active, :, None])
+        groups = _shared(pages, hidden) if tokens == 1 else []
+        own = np.setdiff1d(np.arange(active), np.concatenate(groups)) if groups else slice(None)
         chunks.append(
             TileChunk(
                 active,
-                torch.from_numpy(pages.reshape(-1)).to(device),
-                torch.from_numpy(hidden).to(device) if hidden.any() else None,
+                torch.from_numpy(own).to(device) if isinstance(own, np.ndarray) else None,
+                torch.from_numpy(pages[own].reshape(-1)).to(device),
+                torch.from_numpy(hidden[own]).to(device) if hidden[own].any() else None,
+                tuple(
+                    SharedChunk(
+                        torch.from_numpy(tiles).to(device), torch.from_numpy(pages[tiles[0]]).to(device)
+                    )
+                    for tiles in groups
+                ),
             )
         )
     return TilePlan(
         count, tokens, None if sorted_already else torch.from_numpy(order).to(device), tuple(chunks)
     )
+
+
+def _shared(pages: Ints, hidden: NDArray[np.bool_]) -> list[Ints]:
+    """Groups of tiles that read the same pages ``[tiles, CHUNK_PAGES]`` and see all of them."""
+    if len(pages) < _SHARED_BY:
+        return []
+    whole = np.flatnonzero(~hidden.any(axis=(1, 2)))
+    _, group_of, sizes = np.unique(pages[whole], axis=0, return_inverse=True, return_counts=True)
+    return [whole[group_of.reshape(-1) == group] for group in np.flatnonzero(sizes >= _SHARED_BY)]
