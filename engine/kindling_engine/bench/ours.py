@@ -12,6 +12,7 @@ from torch import Tensor
 from kindling_engine.bench.kept import kept_bytes
 from kindling_engine.bench.run import Run
 from kindling_engine.bench.workloads import Workload
+from kindling_engine.core.loops import loop_make, runner_make
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.lora.batch import AdapterWeights
@@ -19,9 +20,11 @@ from kindling_engine.models.base import Model
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.weight_forms import weight_form
 from kindling_engine.protocol.weight_forms import CHECKPOINT
-from kindling_engine.runner.runner import ModelRunner, RunnerPayload
+from kindling_engine.runner.runner import RunnerPayload
 from kindling_engine.runner.threads import thread_candidates, threads_choose
 from kindling_engine.sampling.params import SamplingParams
+from kindling_engine.sampling.sampler import Draw
+from kindling_engine.scheduler.plan import Outcome
 from kindling_engine.scheduler.request import Request
 from kindling_engine.scheduler.scheduler import Scheduler
 
@@ -67,7 +70,7 @@ class OurEngine:
             max_batch=max_batch,
             step_tokens=step_tokens,
         )
-        self._runner = ModelRunner(
+        self._runner = runner_make(
             model,
             storage,
             max_batch=max_batch,
@@ -75,6 +78,8 @@ class OurEngine:
             adapter_lookup=_no_adapter,
             batch_invariant=batch_invariant,
         )
+        self._loop = loop_make(self._scheduler, self._runner, emit=self._take)
+        self._outcomes: list[Outcome] = []
         self._made = 0
 
     @classmethod
@@ -114,11 +119,9 @@ class OurEngine:
         first_s: dict[str, float] = {}
         tokens, decode_tokens, all_first_s = 0, 0, 0.0
         while self._scheduler.has_work:
-            plan = self._scheduler.plan(time.monotonic())
-            if plan is None:
+            if self._loop.step(time.monotonic()) is None:
                 raise RuntimeError("the load does not fit into the configured cache")
-            draws = self._runner.execute(plan)
-            outcomes = self._scheduler.commit(plan, [draw.token for draw in draws], time.monotonic())
+            outcomes, self._outcomes = self._outcomes, []
             now_s = time.perf_counter() - began
             for outcome in outcomes:
                 if outcome.finish not in {"", "length"}:
@@ -168,6 +171,10 @@ class OurEngine:
         )
         if refused is not None:
             raise RuntimeError(refused.error)
+
+    def _take(self, outcome: Outcome, draw: Draw | None) -> None:
+        del draw
+        self._outcomes.append(outcome)
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":

@@ -1,5 +1,6 @@
 """A step in which every row makes one token, in a form that can be captured: all it reads is on the device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,14 +9,18 @@ from torch import Tensor
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.layers.attention import AttentionInputs, DecodeRows
 from kindling_engine.layers.attention_paged import PagedDecode, PagedInputs
+from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.models.base import Model, StepInputs
 from kindling_engine.runner.device_rows import DeviceRows
 from kindling_engine.sampling.device import DeviceSampler
 
+LoraOfSlots = Callable[[Tensor], LoraBatch]
+"""From each token's slot, int32 ``[n]``, −1 for none; what it launches may be captured."""
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeOutput:
-    """Of the first rows in order: ``tokens`` int64 ``[size]``, NO_TOKEN where their ``logits [size, vocab]`` are broken."""
+    """Of the first rows in order: ``tokens`` int64 ``[size]``, NO_TOKEN without finite ``logits [size, vocab]``."""
 
     tokens: Tensor
     logits: Tensor
@@ -35,12 +40,15 @@ class DecodeStep:
         *,
         max_splits: int,
         workspace: object,
+        lora: LoraOfSlots | None = None,
     ) -> None:
+        """``lora``: adapters of tokens by their slot, for a family of steps apart from those of the base alone."""
         self._model = model
         self._rows = rows
         self._sampler = sampler
         self._max_splits = max_splits
         self._workspace = workspace
+        self._lora = lora
         self._tables = rows.tables.view(-1)
         self._rotary_lengths = model.config.rotary_limit is not None
 
@@ -74,7 +82,7 @@ class DecodeStep:
                 ),
             ),
             logit_rows=None,
-            lora=None,
+            lora=None if self._lora is None else self._lora(rows.adapter_slot.index_select(0, order)),
             rotary_lengths=self._lengths(order, after) if self._rotary_lengths else None,
         )
         logits = self._model.forward(inputs)

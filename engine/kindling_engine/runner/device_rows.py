@@ -15,22 +15,23 @@ from kindling_engine.sampling.params import SamplingParams
 Ints = NDArray[np.int32]
 Places = NDArray[np.int64]
 
+NO_ADAPTER = -1
 _UNKNOWN = -1
 
 
 class DeviceRows:
     """Columns by row: ``tables [rows + 1, blocks]``, and the others ``[rows + 1]``; the last row pads graphs.
 
-    ``length``: tokens whose K and V are stored; ``last_token``: the one at that position; ``prompt_len``. ``order
-    [rows]`` are the rows of a decode step. Of sampling: ``seed`` int64, ``temperature``, ``top_p`` and ``min_p`` fp32,
-    ``top_k``. All others int32.
+    ``length``: tokens whose K and V are stored; ``last_token``: the one at that position; ``prompt_len``;
+    ``adapter_slot``: −1 for none. ``order [rows]`` are the rows of a decode step. Of sampling: ``seed`` int64,
+    ``temperature``, ``top_p`` and ``min_p`` fp32, ``top_k``. All others int32.
     """
 
     def __init__(self, *, num_rows: int, max_blocks: int, device: torch.device) -> None:
         seats = num_rows + 1
         # Seeds come first, where they are aligned.
         sizes = {"seed": 2 * seats, "tables": seats * max_blocks, "order": num_rows}
-        sizes |= dict.fromkeys(("length", "last_token", "prompt_len"), seats)
+        sizes |= dict.fromkeys(("length", "last_token", "prompt_len", "adapter_slot"), seats)
         sizes |= dict.fromkeys(("temperature", "top_k", "top_p", "min_p"), seats)
         starts = np.cumsum([0, *sizes.values()])
         self._start = dict(zip(sizes, starts.tolist(), strict=False))
@@ -42,6 +43,7 @@ class DeviceRows:
         self.order = column["order"].fill_(num_rows)
         self.length, self.last_token = column["length"], column["last_token"]
         self.prompt_len, self.top_k = column["prompt_len"], column["top_k"]
+        self.adapter_slot = column["adapter_slot"].fill_(NO_ADAPTER)
         self.seed = column["seed"].view(torch.int64)
         self.temperature = column["temperature"].view(torch.float32)
         self.top_p, self.min_p = column["top_p"].view(torch.float32), column["min_p"].view(torch.float32)
@@ -54,12 +56,13 @@ class DeviceRows:
 
     # What the host knows to be different from now on.
 
-    def seat(self, row: int, params: SamplingParams, prompt_len: int) -> None:
+    def seat(self, row: int, params: SamplingParams, prompt_len: int, adapter_slot: int = NO_ADAPTER) -> None:
         """Give a row its request's parameters, when it is new there."""
         if self._seated[row]:
             return
         self._seated[row] = True
         self._put("prompt_len", row, prompt_len)
+        self._put("adapter_slot", row, adapter_slot)
         self._put("top_k", row, min(params.top_k, (1 << 31) - 1))
         for name in ("temperature", "top_p", "min_p"):
             self._put(name, row, int(np.float32(getattr(params, name)).view(np.int32)))

@@ -40,7 +40,8 @@ class DecodeGraphs:
         The largest comes first, so that the others find all the memory they need in the pool it leaves.
         """
         pool = torch.cuda.graph_pool_handle()
-        stream = torch.cuda.Stream(self._device)
+        streams: Any = torch.cuda.Stream  # untyped in torch
+        stream = streams(self._device)
         stream.wait_stream(torch.cuda.current_stream(self._device))
         for size in reversed(self.sizes):
             graph = torch.cuda.CUDAGraph()

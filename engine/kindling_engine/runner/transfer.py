@@ -57,9 +57,9 @@ class Arrival:
     __slots__ = ("_event",)
 
     def __init__(self, device: torch.device) -> None:
-        self._event: Any = None
-        if device.type == "cuda":
-            self._event = torch.cuda.Event()
+        events: Any = torch.cuda.Event  # untyped in torch
+        self._event = events() if device.type == "cuda" else None
+        if self._event is not None:
             self._event.record()
 
     def wait(self) -> None:

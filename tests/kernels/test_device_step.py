@@ -1,0 +1,50 @@
+"""A small decoder on nothing but our kernels, its rows on the device and its steps overlapped: the serial runner's
+tokens through prefills in chunks, a cached prefix and decodes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kindling_core_rig import Rig, rig_make
+from kindling_engine.core import loops
+from kindling_engine.layers.attention_cuda import CudaAttention
+from kindling_engine.models import decoder_weights
+from kindling_engine.protocol.sampling import Sampling
+from kindling_engine.runner import device_runner
+from kindling_engine.runner.graphs import DecodeGraphs
+from kindling_engine.sampling.device import KernelSampler
+from kindling_engine.sampling.device_kernel import kernel_sample
+from kindling_tiny_models import model_make
+
+SAMPLINGS = [
+    Sampling(temperature=0.9, top_k=20, top_p=0.9, seed=3, ignore_eos=True),
+    Sampling(temperature=0.8, repetition_penalty=1.4, seed=4, ignore_eos=True),
+]
+
+
+def test_a_decoder_on_kernels_makes_the_serial_runners_tokens(device, tmp_path, monkeypatch):
+    if device.type != "cpu":
+        pytest.skip("on a GPU tests/engine/test_core_cuda.py does the same with graphs")
+    folder = model_make("qwen3", tmp_path / "model", num_hidden_layers=1, vocab_size=64)
+    serial = _served(_rig(folder, tmp_path))
+    monkeypatch.setattr(loops, "WORKING_APART", {"cpu"})
+    monkeypatch.setattr(decoder_weights, "paged_attention_for", CudaAttention)
+    monkeypatch.setattr(device_runner, "device_sampler_for", lambda device: KernelSampler(kernel_sample))
+    monkeypatch.setattr(DecodeGraphs, "run", lambda graphs, size: graphs._step(size))
+    assert _served(_rig(folder, tmp_path)) == serial
+
+
+def _rig(folder: Path, blobs: Path) -> Rig:
+    return rig_make(folder, blobs, max_batch=2, step_tokens=16, kv_tokens=256)
+
+
+def _served(rig: Rig) -> list[list[int]]:
+    torch.manual_seed(0)
+    shared = torch.randint(3, 64, (17,)).tolist()
+    for index, sampling in enumerate(SAMPLINGS):
+        rig.submit(str(index), [*shared, *range(5, 8 + index)], max_tokens=2, sampling=sampling)
+        rig.turn()
+    names = [str(index) for index in range(len(SAMPLINGS))]
+    rig.run_until(*names)
+    return [rig.tokens(name) for name in names]
