@@ -1,0 +1,140 @@
+"""Adapters on the device: slabs in one pool, found by slot through tables that live on the device as well.
+
+Loads run on a stream of their own beside the steps. A load waits for the steps that were launched before the last
+``free``, since its slab may lie where those still read; the steps that use it wait for the load (``await_slot``). So
+neither ever waits on the host.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kindling_engine.lora.slab_layout import FIELDS, RANK_STEP, PackedAdapter, SiteShape, header_bytes
+from kindling_engine.lora.spans import Spans
+
+PAGE_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class SlabTables:
+    """What kernels read: ``pool [elements]``; ``offsets`` int64 ``[slots, sites, 4]``, elements from the pool's start
+    to A and to each target's B; ``firsts`` int32 ``[slots, sites, 4]``, a target's first rank, and the whole one last,
+    all multiples of 4.
+
+    ``max_rank`` bounds the whole rank of any site. None of the tensors is ever replaced, so a graph may keep them.
+    """
+
+    pool: Tensor
+    offsets: Tensor
+    firsts: Tensor
+    max_rank: int
+
+
+class DeviceSlabs:
+    """A pool of ``budget_bytes`` with ``num_slots`` seats. One thread loads and frees."""
+
+    def __init__(
+        self,
+        shapes: Sequence[SiteShape],
+        *,
+        budget_bytes: int,
+        num_slots: int,
+        max_target_rank: int = 256,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        """``max_target_rank``: the largest rank that a target may have."""
+        self.shapes = tuple(shapes)
+        self.dtype = dtype
+        self.device = device
+        self.num_slots = num_slots
+        most = max((len(shape.widths) for shape in self.shapes), default=1)
+        pages = max(1, budget_bytes // PAGE_BYTES)
+        self._bytes = torch.empty(pages * PAGE_BYTES, dtype=torch.uint8, device=device)
+        entries = (num_slots, len(self.shapes), FIELDS)
+        self.tables = SlabTables(
+            pool=self._bytes.view(dtype),
+            offsets=torch.zeros(entries, dtype=torch.int64, device=device),
+            firsts=torch.zeros(entries, dtype=torch.int32, device=device),
+            max_rank=max(1, most) * -(-max_target_rank // RANK_STEP) * RANK_STEP,
+        )
+        self._spans = Spans(pages)
+        self._seats: list[tuple[int, int] | None] = [None] * num_slots
+        self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._arrivals: dict[int, Any] = {}
+        self._freed: Any = None
+
+    @property
+    def free_bytes(self) -> int:
+        return self._spans.free * PAGE_BYTES
+
+    @property
+    def pinned(self) -> bool:
+        """Whether slabs for this pool belong in pinned memory."""
+        return self._stream is not None
+
+    @torch.inference_mode()
+    def load(self, packed: PackedAdapter) -> int | None:
+        """Begin to copy a slab into a free slot; None where slots or contiguous room are lacking: free some first.
+
+        Raises ValueError for an adapter that no ``free`` would make room for, or whose rank is too large.
+        """
+        pages = -(-packed.slab.numel() // PAGE_BYTES)
+        if packed.rank > self.tables.max_rank or pages * PAGE_BYTES > self._bytes.numel():
+            raise ValueError(f"rank {packed.rank}, {packed.slab.numel() >> 20} MiB: more than the pool takes")
+        if None not in self._seats:
+            return None
+        slot = self._seats.index(None)
+        first = self._spans.take(pages)
+        if first is None:
+            return None
+        self._seats[slot] = (first, pages)
+        if self._stream is None:
+            self._write(slot, first * PAGE_BYTES, packed.slab)
+            return slot
+        with torch.cuda.stream(self._stream):
+            if self._freed is not None:
+                self._stream.wait_event(self._freed)
+            self._write(slot, first * PAGE_BYTES, packed.slab)
+            self._arrivals[slot] = torch.cuda.Event()
+            self._arrivals[slot].record(self._stream)
+        return slot
+
+    def arrived(self, slot: int) -> bool:
+        """Whether a loaded slot's slab is there already; asks, and does not wait."""
+        event = self._arrivals.get(slot)
+        return event is None or bool(event.query())
+
+    def await_slot(self, slot: int) -> None:
+        """Let what is launched from now on come behind the slot's load; to be said before its first step."""
+        event = self._arrivals.get(slot)
+        if event is not None:
+            torch.cuda.current_stream(self.device).wait_event(event)
+
+    def free(self, slot: int) -> None:
+        """Give a slot and its room back. Steps that use it must have been launched before, and none may after.
+
+        Raises RuntimeError for a slot that holds nothing.
+        """
+        seat = self._seats[slot]
+        if seat is None:
+            raise RuntimeError(f"slot {slot} holds no adapter")
+        self._seats[slot] = None
+        self._arrivals.pop(slot, None)
+        self._spans.give(*seat)
+        if self._stream is not None:
+            self._freed = torch.cuda.Event()
+            self._freed.record(torch.cuda.current_stream(self.device))
+
+    def _write(self, slot: int, start: int, slab: Tensor) -> None:
+        """One copy from the host; the header then goes to the tables within the device."""
+        target = self._bytes[start : start + slab.numel()]
+        target.copy_(slab, non_blocking=True)
+        split, _ = header_bytes(len(self.shapes))
+        offsets, firsts = self.tables.offsets[slot], self.tables.firsts[slot]
+        base = start // self.dtype.itemsize
+        torch.add(target[:split].view(torch.int64).view_as(offsets), base, out=offsets)
+        firsts.copy_(target[split : split + firsts.nbytes].view(torch.int32).view_as(firsts))
