@@ -12,7 +12,6 @@ from kindling_engine.lora.batch import AdapterWeights
 from kindling_engine.lora.cache import AdapterCache, Settled
 from kindling_engine.lora.errors import AdapterError
 from kindling_engine.lora.loader import LoadedAdapter
-from kindling_engine.lora.peft_config import peft_scaling_read
 
 
 class Shelf:
@@ -147,16 +146,6 @@ def test_weights_are_those_loaded():
     shelf.settle()
     assert shelf.cache.weights("a").size_bytes == 7
     assert torch.is_inference_mode_enabled() is False
-
-
-@pytest.mark.parametrize("key", ["(a+)+$", "model.layers.[0-9].q_proj", "", ".*"])
-def test_expressions_in_alpha_pattern_are_refused(tmp_path, key):
-    import json
-
-    path = tmp_path / "adapter_config.json"
-    path.write_text(json.dumps({"lora_alpha": 8, "alpha_pattern": {key: 2}}))
-    with pytest.raises(AdapterError, match="alpha_pattern"):
-        peft_scaling_read(path)
 
 
 steps = st.lists(

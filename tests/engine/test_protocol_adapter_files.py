@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kindling_adapter_headers import BASE, CONFIG, Header, check, data_bytes, failed, tensors
 from kindling_engine.protocol.adapter_files import (
     CONFIG_NAME,
     WEIGHTS_NAME,
-    AdapterReport,
     BaseShape,
     check_adapter_folder,
     check_config,
@@ -23,49 +23,6 @@ from kindling_engine.protocol.adapter_files import (
 )
 from kindling_engine.protocol.safetensors_header import MAX_HEADER_BYTES
 from kindling_engine.starter import ADAPTER_PATHS
-
-BASE = BaseShape("LlamaForCausalLM", 64, 112, 3, 4, 2, 16, 320, "acme/tiny")
-CONFIG: dict[str, Any] = {
-    "peft_type": "LORA",
-    "base_model_name_or_path": "acme/tiny",
-    "r": 8,
-    "lora_alpha": 16,
-    "target_modules": ["q_proj", "down_proj"],
-    "bias": "none",
-}
-Header = dict[str, Any]
-
-
-def tensors(targets: tuple[str, ...] = ("q_proj", "down_proj"), rank: int = 8, layers: int = 3) -> Header:
-    """A header as PEFT's tensors have it, without gaps."""
-    header: Header = {}
-    offset = 0
-    for layer in range(layers):
-        for target in targets:
-            block = "mlp" if target in ("gate_proj", "up_proj", "down_proj") else "self_attn"
-            width_in, width_out = BASE.linear(target)
-            for side, shape in (("A", [rank, width_in]), ("B", [width_out, rank])):
-                size = shape[0] * shape[1] * 4
-                name = f"base_model.model.model.layers.{layer}.{block}.{target}.lora_{side}.weight"
-                header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [offset, offset + size]}
-                offset += size
-    return header
-
-
-def data_bytes(header: Header) -> int:
-    return max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
-
-
-def check(header: Header, config: dict[str, Any] | None = None) -> AdapterReport:
-    raw = json.dumps(header).encode()
-    return check_safetensors_header(raw, 8 + len(raw) + data_bytes(header), BASE, config)
-
-
-def failed(report: AdapterReport) -> set[str]:
-    """The checks that failed; each has to say what is wrong and what to do."""
-    wrong = [finding for finding in report.findings if finding.level == "fail"]
-    assert all(finding.message and finding.fix for finding in wrong), wrong
-    return {finding.check for finding in wrong}
 
 
 def write(folder: Path, config: Any, weights: bytes) -> Path:
@@ -103,6 +60,7 @@ def test_the_starter_adapters_pass(name: str):
         "q_proj",
         r".*\.(q|down)_proj",
         "(a+)+$",
+        r"^(?!.*vision).*(?:q|down)_proj$",
         ["q_proj", "down_proj"],
         ["model.layers.0.mlp.up_proj"],
     ],
@@ -115,11 +73,17 @@ def test_every_form_of_target_modules_is_accepted(targets: Any):
     "change",
     [
         {"use_rslora": True},
-        {"rank_pattern": {"q_proj": 4, "model.layers.0.mlp.down_proj": 2}},
+        {"rank_pattern": {"q_proj": 8, "k_proj": 4, "model.layers.0.mlp.down_proj": 8}},
         {"alpha_pattern": {"^model.layers.1.self_attn.q_proj": 64}},
         {"modules_to_save": None, "layers_to_transform": None, "loftq_config": {}},
         {"layers_to_transform": [0, 1, 2]},
         {"init_lora_weights": "gaussian"},
+        {"target_modules": r".*\.(q|down)_proj"},
+        {"target_modules": r"(?:\bmodel\.layers\.[\d]{1,}\.(?:self_attn|mlp)\.(?:(?:q_proj|down_proj)))"},
+        {"target_modules": "all-linear", "exclude_modules": ["lm_head"]},
+        {"exclude_modules": r".*\.lm_head", "layers_to_transform": [0, 1, 2], "layers_pattern": "layers"},
+        {"rank_pattern": {r".*\.[kv]_proj": 4}, "alpha_pattern": {r"model\.layers\.[01]\..*": 64}},
+        {"ensure_weight_tying": True},
     ],
 )
 def test_what_peft_offers_beside_is_accepted(change: dict[str, Any]):
@@ -133,7 +97,6 @@ def test_what_peft_offers_beside_is_accepted(change: dict[str, Any]):
     [
         ({"peft_type": "IA3"}, "peft_type", "IA3"),
         ({"peft_type": None}, "peft_type", "LORA"),
-        ({"use_dora": True}, "peft_type", "use_dora"),
         ({"modules_to_save": ["lm_head"]}, "peft_type", "modules_to_save"),
         ({"bias": "all"}, "peft_type", "bias"),
         ({"lora_bias": True}, "peft_type", "lora_bias"),
@@ -150,13 +113,23 @@ def test_what_peft_offers_beside_is_accepted(change: dict[str, Any]):
         ({"r": 10**4000}, "rank", "256"),
         ({"rank_pattern": {"q_proj": 4096}}, "rank", "rank_pattern"),
         ({"rank_pattern": [8]}, "rank", "rank_pattern"),
-        ({"rank_pattern": {"(a+)+$": 4}}, "rank", "rank_pattern"),
-        ({"alpha_pattern": {"q_(proj)?": 4}}, "rank", "alpha_pattern"),
+        ({"rank_pattern": {r"(q)_proj\1": 4}}, "rank", "rank_pattern"),
+        ({"alpha_pattern": {"(?<=q)_proj": 4}}, "rank", "alpha_pattern"),
+        ({"alpha_pattern": {f"q{n}.*": 4 for n in range(65)}}, "rank", "alpha_pattern"),
         ({"lora_alpha": float("nan")}, "rank", "lora_alpha"),
         ({"lora_alpha": "16"}, "rank", "lora_alpha"),
         ({"lora_alpha": 1e300}, "rank", "lora_alpha"),
-        ({"target_modules": ["embed_tokens"]}, "target_modules", "embed_tokens"),
-        ({"target_modules": ["q_proj", "lm_head"]}, "target_modules", "lm_head"),
+        ({"target_modules": ["c_attn"]}, "target_modules", "c_attn"),
+        ({"target_modules": ["q_proj", "gate"]}, "target_modules", "gate"),
+        ({"target_modules": "((a{900}){900})"}, "target_modules", "target_modules"),
+        ({"target_modules": "q_proj)"}, "target_modules", "target_modules"),
+        ({"target_modules": "(?i:q_proj)"}, "target_modules", "target_modules"),
+        ({"exclude_modules": "["}, "target_modules", "exclude_modules"),
+        ({"exclude_modules": {"q_proj": 1}}, "target_modules", "exclude_modules"),
+        ({"layers_to_transform": [1], "layers_pattern": "h.*"}, "target_modules", "layers_pattern"),
+        ({"target_parameters": ["w1"]}, "target_modules", "target_parameters"),
+        ({"target_parameters": {"gate_up_proj": 1}}, "target_modules", "target_parameters"),
+        ({"use_dora": True, "target_parameters": ["gate_up_proj"]}, "peft_type", "target_parameters"),
         ({"target_modules": []}, "target_modules", "target_modules"),
         ({"target_modules": {"q_proj": 1}}, "target_modules", "target_modules"),
         ({"target_modules": [["q_proj"]]}, "target_modules", "target_modules"),
@@ -214,8 +187,14 @@ def without(place: int) -> Any:
         (rename("layers.2", "layers.3"), "target_modules"),
         (rename("layers.1", "layers.01"), "target_modules"),
         (rename("q_proj", "c_attn"), "target_modules"),
-        (rename("model.layers.0.self_attn.q_proj", "lm_head"), "target_modules"),
+        (rename("model.layers.0.self_attn.q_proj", "lm_head"), "tensor_shapes"),
+        (rename("model.layers.0.self_attn.q_proj", "model.embed_tokens"), "tensor_shapes"),
+        (rename("model.layers.0.self_attn.q_proj", "model.norm"), "target_modules"),
         (rename("lora_", "lora_embedding_"), "target_modules"),
+        (rename("lora_A.weight", "lora_embedding_A"), "tensor_shapes"),
+        (rename("layers.0.self_attn.q_proj.lora_B", "layers.0.self_attn.q_proj.base_layer"), "tensor_shapes"),
+        (rename("layers.0.self_attn.q_proj", "embed_tokens.weight"), "target_modules"),
+        (rename("self_attn.q_proj", "mlp.experts"), "target_modules"),
         (edit(0, dtype="I32"), "dtype"),
         (edit(0, dtype="F31"), "safetensors_header"),
         (edit(0, data_offsets=[0, 2**60]), "safetensors_header"),
@@ -257,7 +236,8 @@ def test_duplicate_names_are_refused():
 
 def test_ranks_must_be_those_of_the_config():
     assert failed(check(tensors(rank=16), CONFIG)) == {"rank"}
-    assert check(tensors(rank=16), CONFIG | {"rank_pattern": {"q_proj": 16}}).ok
+    assert check(tensors(rank=16), CONFIG | {"rank_pattern": {"q_proj": 16, "down.*": 16}}).ok
+    assert failed(check(tensors(rank=16), CONFIG | {"rank_pattern": {"q_proj": 16}})) == {"rank"}
     assert failed(check(tensors(rank=257), None)) == {"tensor_shapes"}
 
 

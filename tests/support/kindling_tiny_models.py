@@ -148,7 +148,7 @@ def reference_logits(model: Any, tokens: list[int], made: int = 0) -> torch.Tens
 def adapter_make(
     model_folder: Path, folder: Path, *, seed: int = 1, scale: float = 0.1, **config: Any
 ) -> Path:
-    """Write a PEFT adapter whose B is not zero, for the model in ``model_folder``."""
+    """Write a PEFT adapter that changes what it targets, for the model in ``model_folder``."""
     import peft
 
     torch.manual_seed(seed)
@@ -156,8 +156,11 @@ def adapter_make(
         reference_load(model_folder), peft.LoraConfig(task_type="CAUSAL_LM", **config)
     )
     for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data = scale * torch.randn_like(parameter)
+        # PEFT starts with zeros there; in place, as tied matrices share their memory.
+        if "lora_B" in name or "lora_embedding_A" in name:
+            parameter.data.copy_(scale * torch.randn_like(parameter))
+        if "lora_magnitude_vector" in name:
+            parameter.data.mul_(1 + scale * torch.randn_like(parameter))
     model.save_pretrained(folder)
     return folder
 

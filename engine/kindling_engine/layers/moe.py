@@ -6,6 +6,7 @@ tokens. Sums run over a token's experts in the order of their scores, whatever e
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,18 +15,27 @@ from torch import Tensor
 from kindling_engine.layers.linear import Projection
 from kindling_engine.layers.mlp import Activation, gate
 from kindling_engine.lora.batch import LoraBatch
+from kindling_engine.lora.experts import ExpertShare
 
-Experts = Callable[[Tensor, Tensor], Tensor]
-"""From tokens sorted by expert ``[n, hidden]`` and tokens per expert ``[experts]`` to outputs ``[n, hidden]``."""
+
+class Experts(Protocol):
+    """All experts of a layer, whatever multiplies them."""
+
+    def __call__(self, x: Tensor, counts: Tensor, shares: Sequence[ExpertShare] = ()) -> Tensor:
+        """From tokens sorted by expert ``[n, hidden]`` and tokens per expert ``[experts]`` to outputs ``[n, hidden]``.
+
+        ``shares`` are what adapters add within.
+        """
 
 
 class SparseMlp:
     """``Σ_e p_e·expert_e(x)`` over the ``top_k`` experts of the highest probability p = softmax(W·x).
 
-    ``normalised`` makes the chosen probabilities sum to one.
+    ``normalised`` makes the chosen probabilities sum to one. ``layer`` and ``site`` are where adapters add to experts
+    and router.
     """
 
-    __slots__ = ("_experts", "_normalised", "_num_experts", "_router", "_top_k")
+    __slots__ = ("_experts", "_layer", "_normalised", "_num_experts", "_router", "_site", "_top_k")
 
     def __init__(
         self,
@@ -34,6 +44,8 @@ class SparseMlp:
         *,
         top_k: int,
         normalised: bool,
+        layer: int = 0,
+        site: int = 0,
         route: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         """``route`` makes x → W·x of W."""
@@ -42,9 +54,14 @@ class SparseMlp:
         self._num_experts = router.shape[0]
         self._top_k = top_k
         self._normalised = normalised
+        self._layer = layer
+        self._site = site
 
     def __call__(self, x: Tensor, lora: LoraBatch | None) -> Tensor:
-        scores = self._router(x).softmax(dim=-1, dtype=torch.float32)
+        routed = self._router(x)
+        if lora is not None:
+            lora.add(routed, x, self._site)
+        scores = routed.softmax(dim=-1, dtype=torch.float32)
         weights, chosen = scores.topk(self._top_k, dim=-1)
         if self._normalised:
             weights = weights / weights.sum(dim=-1, keepdim=True)
@@ -52,9 +69,12 @@ class SparseMlp:
         order = flat.argsort(stable=True)
         counts = torch.zeros(self._num_experts, dtype=torch.int64, device=x.device)
         counts.scatter_add_(0, flat, torch.ones_like(flat))
-        made = self._experts(x.index_select(0, order // self._top_k), counts)
         back = torch.empty_like(order)
         back[order] = torch.arange(order.shape[0], device=x.device)
+        shares: Sequence[ExpertShare] = ()
+        if lora is not None:
+            shares = lora.shares(self._layer, chosen, back.view_as(chosen))
+        made = self._experts(x.index_select(0, order // self._top_k), counts, shares)
         made = made.index_select(0, back).view(x.shape[0], self._top_k, -1)
         return torch.bmm(weights.to(x.dtype)[:, None], made)[:, 0]
 
@@ -71,7 +91,9 @@ class SeparateExperts:
         self._down = down
         self._activation = activation
 
-    def __call__(self, x: Tensor, counts: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, counts: Tensor, shares: Sequence[ExpertShare] = ()) -> Tensor:
+        if shares:
+            return self._adapted(x, counts.tolist(), shares)
         output = torch.empty_like(x)
         start = 0
         for expert, count in enumerate(counts.tolist()):
@@ -80,6 +102,17 @@ class SeparateExperts:
                 gated = gate(self._gate_up[expert](x[span]), self._activation)
                 output[span] = self._down[expert](gated)
                 start += count
+        return output
+
+    def _adapted(self, x: Tensor, counts: list[int], shares: Sequence[ExpertShare]) -> Tensor:
+        """In two halves for all experts, as shares go over rows of many."""
+        gate_up = _each(self._gate_up, x, counts)
+        for share in shares:
+            share.add(gate_up, x, share.weights.gate_up)
+        gated = gate(gate_up, self._activation)
+        output = _each(self._down, gated, counts)
+        for share in shares:
+            share.add(output, gated, share.weights.down)
         return output
 
 
@@ -96,7 +129,18 @@ class GroupedExperts:
         self._down = down.transpose(1, 2)
         self._activation = activation
 
-    def __call__(self, x: Tensor, counts: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, counts: Tensor, shares: Sequence[ExpertShare] = ()) -> Tensor:
         ends = counts.cumsum(0).to(torch.int32)
-        gated = gate(F.grouped_mm(x, self._gate_up, offs=ends), self._activation)
-        return F.grouped_mm(gated, self._down, offs=ends)
+        gate_up = F.grouped_mm(x, self._gate_up, offs=ends)
+        for share in shares:
+            share.add(gate_up, x, share.weights.gate_up)
+        gated = gate(gate_up, self._activation)
+        output = F.grouped_mm(gated, self._down, offs=ends)
+        for share in shares:
+            share.add(output, gated, share.weights.down)
+        return output
+
+
+def _each(layers: Sequence[Projection], x: Tensor, counts: list[int]) -> Tensor:
+    parts = zip(layers, x.split_with_sizes(counts), strict=True)
+    return torch.cat([layer(rows) for layer, rows in parts if len(rows)])

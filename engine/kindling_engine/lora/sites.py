@@ -1,9 +1,16 @@
 """Where adapters attach in a model: each linear layer that PEFT may adapt, and its share of a site."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor
+
+from kindling_engine.protocol.adapter_base import ExpertShape
 
 QKV, OUTPUT, GATE_UP, DOWN = range(4)
+ROUTER = GATE_UP  # a layer has either an MLP or a mixture of experts
 SITES_PER_LAYER = 4
 
 
@@ -22,19 +29,44 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixture:
+    """The experts of one layer, by its number."""
+
+    layer: int
+    shape: ExpertShape
+
+
+class BaseWeights(Protocol):
+    """Weights of the base as they were stored, by the paths that PEFT knows them by."""
+
+    def rows(self, path: str) -> Iterator[Tensor]:
+        """``[n, in]`` in fp32, some rows at a time, of a linear layer ``[out, in]`` or a table ``[rows, width]``."""
+
+    def bias(self, path: str) -> Tensor | None:
+        """``[out]`` in fp32 of a linear layer that has one."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoraLayout:
     """Every target by the path PEFT knows it by, such as ``model.layers.0.self_attn.q_proj``.
 
     A site is a place where ``LoraBatch.add`` is called; targets that share an input may share a site. Sites
-    are numbered from 0 to ``num_sites`` − 1.
+    are numbered from 0 to ``num_sites`` − 1. Table, head and mixtures, where they take adapters, are no sites:
+    ``table`` and ``head`` are the path with its (rows, width) or (input width, output width). ``base`` opens the
+    base's weights; what needs them is refused without it.
     """
 
     targets: Mapping[str, Target]
     num_sites: int
+    table: tuple[str, tuple[int, int]] | None = None
+    head: tuple[str, tuple[int, int]] | None = None
+    mixtures: Mapping[str, Mixture] = field(default_factory=dict)
+    base: Callable[[], AbstractContextManager[BaseWeights]] | None = None
 
     def linears(self) -> dict[str, tuple[int, int]]:
-        """(input width, output width) of each target."""
-        return {path: (target.in_features, target.out_features) for path, target in self.targets.items()}
+        """(input width, output width) of each linear layer that takes adapters, but for single experts."""
+        widths = {path: (target.in_features, target.out_features) for path, target in self.targets.items()}
+        return widths if self.head is None else widths | {self.head[0]: self.head[1]}
 
 
 NO_LORA = LoraLayout({}, 0)

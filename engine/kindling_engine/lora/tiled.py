@@ -1,13 +1,14 @@
 """Adapters applied so that a row's bits do not depend on how many rows share its adapter."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kindling_engine.layers.row_tiles import RowTiles
-from kindling_engine.lora.batch import LoraBatch
+from kindling_engine.layers.row_tiles import RowTiles, aligned
+from kindling_engine.lora.batch import LoraBatch, SiteWeights, regained
 
 
 class TiledLoraBatch(LoraBatch):
@@ -15,20 +16,19 @@ class TiledLoraBatch(LoraBatch):
 
     __slots__ = ()
 
-    def add(self, output: Tensor, x: Tensor, site: int) -> None:
-        """Add every group's share to ``output [n, out]`` in place, from the site's input ``x [n, in]``."""
-        for group in self.groups:
-            weights = group.weights.sites[site]
-            if weights is None:
-                continue
-            shrink = _tiles(partial(F.linear, weight=weights.shrink), "shrink", weights.shrink)
-            for start, stop in group.spans:
-                shrunk = shrink(x[start:stop])
-                for expand in weights.expands:
-                    grow = _tiles(partial(_expanded, weight=expand.weight), "expand", expand.weight)
-                    output[start:stop, expand.start : expand.stop] += grow(
-                        shrunk[:, expand.first : expand.last]
-                    )
+    def linear(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        return _tiles(partial(F.linear, weight=aligned(weight)), "shrink", weight)
+
+    def _add(
+        self, output: Tensor, x: Tensor, spans: tuple[tuple[int, int], ...], weights: SiteWeights
+    ) -> None:
+        shrink = _tiles(partial(F.linear, weight=weights.shrink), "shrink", weights.shrink)
+        for start, stop in spans:
+            shrunk = shrink(x[start:stop])
+            for expand in weights.expands:
+                grow = _tiles(partial(_expanded, weight=expand.weight), "expand", expand.weight)
+                columns = regained(output[start:stop, expand.start : expand.stop], expand)
+                columns += grow(shrunk[:, expand.first : expand.last])
 
 
 def _expanded(x: Tensor, weight: Tensor) -> Tensor:

@@ -19,8 +19,9 @@ class StepInputs:
     """One step's tokens, flattened over requests: ``tokens`` and ``positions [n]``.
 
     ``logit_rows [m]`` are the tokens whose logits are wanted; None wants all. ``lora`` is None in a base-only
-    step. ``rotary_lengths [n]`` are there for models with a ``rotary_limit``: the length of the token's prompt, or
-    of the sequence up to it where that is longer.
+    step; ``lora_head`` are those of its adapters that change the head, by wanted rows. ``rotary_lengths [n]`` are
+    there for models with a ``rotary_limit``: the length of the token's prompt, or of the sequence up to it where that
+    is longer.
     """
 
     tokens: Tensor
@@ -29,6 +30,7 @@ class StepInputs:
     logit_rows: Tensor | None
     lora: LoraBatch | None
     rotary_lengths: Tensor | None = None
+    lora_head: LoraBatch | None = None
 
 
 class ModelConfig(Protocol):
@@ -86,8 +88,8 @@ class Model(Protocol):
         way.
         """
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits ``[m, vocab]`` in fp32."""
+    def logits(self, hidden: Tensor, lora: LoraBatch | None = None) -> Tensor:
+        """Logits ``[m, vocab]`` in fp32, with adapters of the head by rows of ``hidden``."""
 
     def forward(self, inputs: StepInputs) -> Tensor:
-        """``logits(hidden(inputs))``."""
+        """The logits of what ``hidden`` gives."""

@@ -1,7 +1,5 @@
 """The decoder behind every family: Llama and all that differ from it by what their configuration says."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -11,9 +9,10 @@ from kindling_engine.layers.attention_paged import PagedAttention
 from kindling_engine.layers.invariant import SingleRotary
 from kindling_engine.layers.linear import Projection
 from kindling_engine.layers.rotary import Rotary
-from kindling_engine.lora.sites import LoraLayout, Target, decoder_layout
+from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.models.base import StepInputs
 from kindling_engine.models.config import DecoderConfig
+from kindling_engine.models.decoder_lora import lora_layout
 from kindling_engine.models.decoder_weights import DecoderWeights
 from kindling_engine.models.weight_forms import PLAIN, WeightForm
 from kindling_engine.models.weights import Checkpoint
@@ -33,7 +32,7 @@ class Decoder:
     ) -> None:
         self.config = config
         self.device = device
-        self.lora = lora_layout(config)
+        self.lora = lora_layout(config, checkpoint.folder)
         weights = DecoderWeights(config, checkpoint, device, form, batch_invariant=batch_invariant)
         self._embedding = weights.embedding()
         self.dtype = self._embedding.dtype
@@ -63,7 +62,7 @@ class Decoder:
 
     def forward(self, inputs: StepInputs) -> Tensor:
         """Logits ``[m, vocab]`` in fp32 for the wanted rows."""
-        return self.logits(self.hidden(inputs))
+        return self.logits(self.hidden(inputs), inputs.lora_head)
 
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Normed final states ``[m, hidden]`` of the wanted rows; K and V of every token are stored on the
@@ -73,6 +72,8 @@ class Decoder:
             rotary.tables(inputs.positions, inputs.rotary_lengths, self.dtype) for rotary in self._rotaries
         ]
         hidden = self._embedding(inputs.tokens)
+        if inputs.lora is not None:
+            inputs.lora.add_table(hidden, inputs.tokens)
         if self._embedding_scale != 1.0:
             hidden = hidden * self._embedding_scale
         for layer, cache in zip(self._layers, self._caches, strict=True):
@@ -81,44 +82,16 @@ class Decoder:
             hidden = hidden.index_select(0, inputs.logit_rows)
         return self._norm(hidden)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits ``[m, vocab]`` in fp32 of normed final states; an embedding model has none."""
+    def logits(self, hidden: Tensor, lora: LoraBatch | None = None) -> Tensor:
+        """Logits ``[m, vocab]`` in fp32 of normed final states; an embedding model has none.
+
+        ``lora`` are adapters of the head, by rows of ``hidden``.
+        """
         if self._head is None:
             raise RuntimeError("an embedding model has no head")
-        logits = self._head(hidden).float()
+        logits = self._head(hidden)
+        if lora is not None:
+            lora.add_head(logits, hidden)
+        logits = logits.float()
         cap = self.config.logit_softcap
         return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
-
-
-def lora_layout(config: DecoderConfig) -> LoraLayout:
-    """Where adapters attach; experts take none."""
-    plain = decoder_layout(
-        num_layers=config.num_layers,
-        hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        q_size=config.num_heads * config.head_dim,
-        kv_size=config.num_kv_heads * config.head_dim,
-    )
-    sparse = tuple(f"model.layers.{i}.mlp." for i, layer in enumerate(config.layers) if layer.sparse)
-    targets = {path: target for path, target in plain.targets.items() if not path.startswith(sparse or "-")}
-    if config.fused_weights:
-        targets = _fused(targets)
-    prefix = config.module_prefix
-    return replace(
-        plain, targets={prefix + path.removeprefix("model."): target for path, target in targets.items()}
-    )
-
-
-def _fused(targets: dict[str, Target]) -> dict[str, Target]:
-    """The same columns under the names of layers that are stored as one."""
-    fused: dict[str, Target] = {}
-    names = {"q_proj": "qkv_proj", "k_proj": "qkv_proj", "v_proj": "qkv_proj"}
-    names |= {"gate_proj": "gate_up_proj", "up_proj": "gate_up_proj"}
-    for path, target in targets.items():
-        parent, name = path.rsplit(".", 1)
-        whole = f"{parent}.{names.get(name, name)}"
-        first = fused.get(whole, target)
-        fused[whole] = replace(
-            target, start=min(first.start, target.start), stop=max(first.stop, target.stop)
-        )
-    return fused

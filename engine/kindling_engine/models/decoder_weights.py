@@ -13,7 +13,7 @@ from kindling_engine.layers.linear import Projection
 from kindling_engine.layers.mlp import ACTIVATIONS, GatedMlp
 from kindling_engine.layers.moe import Experts, GroupedExperts, SeparateExperts, SparseMlp
 from kindling_engine.layers.norm import CenteredRmsNorm, RmsNorm
-from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, site_index
+from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, ROUTER, site_index
 from kindling_engine.models.config import DecoderConfig, ExpertsConfig
 from kindling_engine.models.decoder_layer import Attention, DecoderLayer, Mlp
 from kindling_engine.models.errors import ModelError
@@ -130,7 +130,7 @@ class DecoderWeights:
     def _mlp(self, index: int, prefix: str) -> Mlp:
         config = self._config
         if config.experts is not None and config.layers[index].sparse:
-            return self._sparse_mlp(config.experts, prefix)
+            return self._sparse_mlp(index, config.experts, prefix)
         hidden, inner = config.hidden_size, config.intermediate_size
         rows = {"gate_up_proj": 2 * inner} if config.fused_weights else {"gate_proj": inner, "up_proj": inner}
         return GatedMlp(
@@ -140,7 +140,7 @@ class DecoderWeights:
             (site_index(index, GATE_UP), site_index(index, DOWN)),
         )
 
-    def _sparse_mlp(self, experts: ExpertsConfig, prefix: str) -> SparseMlp:
+    def _sparse_mlp(self, index: int, experts: ExpertsConfig, prefix: str) -> SparseMlp:
         hidden, inner = self._config.hidden_size, experts.intermediate_size
         router = self._take(f"{prefix}gate.weight", (experts.count, hidden))
         names = [f"{prefix}experts.{expert}." for expert in range(experts.count)]
@@ -167,6 +167,8 @@ class DecoderWeights:
             made,
             top_k=experts.top_k,
             normalised=experts.normalised,
+            layer=index,
+            site=site_index(index, ROUTER),
             route=tiled_router if self._batch_invariant else None,
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention import AttentionSpec, LayerCache, attention_for
+from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.sites import LoraLayout
 from kindling_engine.models.base import StepInputs
 from kindling_engine.models.errors import ModelError
@@ -87,8 +88,11 @@ class TransformersModel:
         hidden: Tensor = output.last_hidden_state[0]
         return hidden if inputs.logit_rows is None else hidden.index_select(0, inputs.logit_rows)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Logits ``[m, vocab]`` in fp32, by whatever the model does behind its last layer: scale, cap, project."""
+    def logits(self, hidden: Tensor, lora: LoraBatch | None = None) -> Tensor:
+        """Logits ``[m, vocab]`` in fp32, by whatever the model does behind its last layer: scale, cap, project.
+
+        There are no adapters of the head here.
+        """
         self._given = hidden[None]
         try:
             tokens = torch.zeros((1, hidden.shape[0]), dtype=torch.int64, device=self.device)

@@ -1,6 +1,6 @@
 """Tensors of a checkpoint folder, single-file or sharded, memory-mapped and read one at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,7 @@ from kindling_engine.models.weight_files import file_index, weights_open
 LoadProgress = Callable[[int, int], None]
 """Hears bytes read and bytes in all."""
 
+_ROWS_BYTES = 16 << 20
 _PLAIN = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -55,6 +56,10 @@ class Checkpoint:
         if error is None and self._progress is not None:
             self._progress(self._all_bytes, self._all_bytes)
 
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
     def __contains__(self, name: str) -> bool:
         return self._name(name) in self._file_of
 
@@ -85,6 +90,14 @@ class Checkpoint:
                 "weights_dtype", f"Tensor {name} is {shown}; fp32, bf16, fp16 and FP8 (e4m3) are served."
             )
         return tensor.to(device=self._device, dtype=self._dtype)
+
+    def rows(self, name: str) -> Iterator[Tensor]:
+        """A matrix in fp32, a few megabytes of rows at a time; raises ModelError as ``take`` does."""
+        tensor = self._stored(name)
+        if tensor.dtype == torch.float8_e4m3fn:
+            tensor = self._widened(name, tensor)
+        for part in tensor.split(max(1, _ROWS_BYTES // (4 * tensor.shape[1]))):
+            yield part.to(torch.float32)
 
     def _widened(self, name: str, tensor: Tensor) -> Tensor:
         prefix = name.removesuffix("weight")

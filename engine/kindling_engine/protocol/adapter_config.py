@@ -1,34 +1,26 @@
 """Checks PEFT's adapter_config.json: what this engine would not do as trained is refused by the field's name."""
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from kindling_engine.protocol.adapter_report import (
-    CONFIG_NAME,
-    MAX_RANK,
-    SAVE_AGAIN,
-    AdapterReport,
-    BaseShape,
-)
+from kindling_engine.protocol.adapter_base import DOWN, GATE_UP, BaseShape
+from kindling_engine.protocol.adapter_report import CONFIG_NAME, MAX_RANK, SAVE_AGAIN, AdapterReport
+from kindling_engine.protocol.adapter_rules import PATTERNS, ModuleRules, RulesRefused
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_ALPHA = 1e6
 
 _PLAIN_LORA = "Train a plain LoRA adapter."
 REFUSED_FIELDS = {
-    "use_dora": "Train without DoRA.",
     "modules_to_save": "Train without modules_to_save; only LoRA matrices are served.",
     "trainable_token_indices": "Train without trainable tokens.",
-    "target_parameters": "Name linear layers in target_modules instead.",
     "layer_replication": "Train without layer replication.",
     "megatron_config": "Save the adapter in plain PEFT format.",
     "loftq_config": "Save the adapter against the unquantised base.",
     "corda_config": "Convert the adapter to plain LoRA when saving it.",
     "lora_ga_config": "Convert the adapter to plain LoRA when saving it.",
     "lora_bias": "Train with lora_bias off.",
-    "exclude_modules": "Name the targets in target_modules instead.",
     "alora_invocation_tokens": "Train without invocation tokens.",
     "use_qalora": _PLAIN_LORA,
     "use_bdlora": _PLAIN_LORA,
@@ -44,10 +36,11 @@ KNOWN_FIELDS = {
     "inference_mode", "r", "target_modules", "lora_alpha", "lora_dropout", "bias", "use_rslora",
     "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern",
     "megatron_core", "eva_config", "qalora_group_size", "runtime_config", "ensure_weight_tying",
+    "use_dora", "target_parameters", "exclude_modules",
 }  # fmt: skip
 # These start from weights taken out of the base, so the result fits a base that was changed with them.
 BASE_CHANGING_INITS = ("pissa", "olora", "loftq", "corda", "lora_ga")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.]+")
+_PARAMETERS = (GATE_UP, DOWN, "gate.weight")
 
 
 @dataclass(slots=True)
@@ -89,12 +82,10 @@ def allowed_ranks(config: dict[str, Any]) -> set[int]:
     return {rank for rank in ranks if _is_integer(rank)}
 
 
-def transformed_layers(config: dict[str, Any]) -> set[int] | None:
-    """The layers that a checked config names, None for all."""
+def transformed_layers(config: dict[str, Any]) -> set[int]:
+    """The layers that a checked config names, none for all."""
     layers = config.get("layers_to_transform")
-    if layers is None:
-        return None
-    return {layers} if isinstance(layers, int) else set(layers)
+    return {layers} if isinstance(layers, int) else set(layers or ())
 
 
 def _check_kind(report: AdapterReport, config: dict[str, Any], base: BaseShape) -> None:
@@ -122,7 +113,8 @@ def _check_kind(report: AdapterReport, config: dict[str, Any], base: BaseShape) 
             "Save with path_initial_model_for_weight_conversion, which makes it a plain LoRA adapter.",
         )
     if not report.failed("peft_type"):
-        report.add("peft_type", "pass", "A LoRA adapter without unsupported options.")
+        name = "DoRA" if config.get("use_dora") else "LoRA"
+        report.add("peft_type", "pass", f"A {name} adapter without unsupported options.")
 
 
 def _check_base(report: AdapterReport, config: dict[str, Any], base: BaseShape) -> None:
@@ -141,12 +133,15 @@ def _check_base(report: AdapterReport, config: dict[str, Any], base: BaseShape) 
 
 
 def _check_rank(report: AdapterReport, config: dict[str, Any]) -> None:
-    for name in ("rank_pattern", "alpha_pattern"):
-        if not _check_pattern(report, config.get(name), name):
+    for name in PATTERNS:
+        if not isinstance(config.get(name) or {}, dict):
+            report.add("rank", "fail", f"{name} must be an object.", SAVE_AGAIN)
             return
     pattern, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    # Of gate and up in one, PEFT makes a layer of twice the rank.
+    limits = [MAX_RANK, *(MAX_RANK * (1 + key.endswith(GATE_UP)) for key in pattern)]
     ranks = [config.get("r"), *pattern.values()]
-    if not all(_is_integer(rank) and 1 <= rank <= MAX_RANK for rank in ranks):
+    if not all(_is_integer(rank) and 1 <= rank <= limit for rank, limit in zip(ranks, limits, strict=True)):
         report.add(
             "rank",
             "fail",
@@ -159,27 +154,12 @@ def _check_rank(report: AdapterReport, config: dict[str, Any]) -> None:
     if not all(_is_number(scale) and abs(scale) < MAX_ALPHA for scale in scales):
         report.add("rank", "fail", "lora_alpha and alpha_pattern must hold moderate numbers.", SAVE_AGAIN)
         return
-    report.rank = max(allowed_ranks(config))
-    report.add("rank", "pass", f"Rank {report.rank}.")
-
-
-def _check_pattern(report: AdapterReport, pattern: Any, name: str) -> bool:
-    """Keys are names only: PEFT runs them as regular expressions, which could take for ever to match."""
-    if pattern is None:
-        return True
-    if not isinstance(pattern, dict):
-        report.add("rank", "fail", f"{name} must be an object.", SAVE_AGAIN)
-        return False
-    for key in pattern:
-        if not _PLAIN_NAME.fullmatch(key.removeprefix("^").removesuffix("$").replace("\\.", ".")):
-            report.add(
-                "rank",
-                "fail",
-                f"The key {_shown(key)} of {name} is not the plain name of a module.",
-                f"Name modules in {name}, such as q_proj or model.layers.0.self_attn.q_proj.",
-            )
-            return False
-    return True
+    named = sorted(allowed_ranks(config))
+    report.rank = named[-1]
+    said = f"Rank {named[-1]}" if len(named) == 1 else f"Ranks {named[0]} to {named[-1]}"
+    alpha = f"alpha {config.get('lora_alpha', 8):g}" + (" and exceptions" if alphas else "")
+    by = "α/√r (rsLoRA)" if config.get("use_rslora") else "α/r"
+    report.add("rank", "pass", f"{said}, {alpha}, scaled by {by}.")
 
 
 def _check_targets(report: AdapterReport, config: dict[str, Any], base: BaseShape) -> None:
@@ -187,14 +167,25 @@ def _check_targets(report: AdapterReport, config: dict[str, Any], base: BaseShap
     named = layers if isinstance(layers, list) else [layers]
     if layers is not None and not all(_is_integer(layer) for layer in named):
         report.add("target_modules", "fail", "layers_to_transform must hold layer numbers.", SAVE_AGAIN)
+    for name in ("layers_pattern", "exclude_modules"):
+        if not isinstance(config.get(name), str | None) and not _is_names(config[name]):
+            report.add("target_modules", "fail", f"{name} must be names or a pattern.", SAVE_AGAIN)
+    parameters = _check_parameters(report, config)
     targets = config.get("target_modules")
-    if isinstance(targets, str) and targets:
-        return  # "all-linear" or a pattern: the tensors say what was trained; no stranger's pattern is run here
-    if not isinstance(targets, list) or not targets or not all(isinstance(name, str) for name in targets):
+    if isinstance(targets, list) and _is_names(targets) and (targets or parameters):
+        _check_names(report, targets, base)
+    elif not (isinstance(targets, str) and targets) and not (targets is None and parameters):
         report.add(
             "target_modules", "fail", "target_modules must be a list of names or a pattern.", SAVE_AGAIN
         )
-        return
+    if not report.failed("target_modules", "rank"):
+        try:
+            ModuleRules(config)
+        except RulesRefused as refused:
+            report.add(refused.check, "fail", f"{refused}.", refused.fix)
+
+
+def _check_names(report: AdapterReport, targets: list[str], base: BaseShape) -> None:
     unknown = sorted({name for name in targets if name.split(".")[-1] not in base.targets})
     if unknown:
         names = ", ".join(name[:60] for name in unknown[:5])
@@ -204,6 +195,36 @@ def _check_targets(report: AdapterReport, config: dict[str, Any], base: BaseShap
             f"Not supported in target_modules: {names}.",
             f"Train with targets among {', '.join(base.targets[:12])}.",
         )
+
+
+def _check_parameters(report: AdapterReport, config: dict[str, Any]) -> bool:
+    """Whether parameters are named; those of experts and routers may be."""
+    parameters = config.get("target_parameters") or []
+    if not isinstance(parameters, list) or not _is_names(parameters):
+        report.add("target_modules", "fail", "target_parameters must be a list of names.", SAVE_AGAIN)
+        return False
+    odd = next(
+        (name for name in parameters if not f".{name}".endswith(tuple(f".{p}" for p in _PARAMETERS))), None
+    )
+    if odd is not None:
+        report.add(
+            "target_modules",
+            "fail",
+            f"Not supported in target_parameters: {odd[:60]}.",
+            f"Name parameters among {', '.join(_PARAMETERS)}, and all others in target_modules.",
+        )
+    if parameters and config.get("use_dora"):
+        report.add(
+            "peft_type",
+            "fail",
+            "use_dora does not go together with target_parameters.",
+            "Train without DoRA, or on linear layers only.",
+        )
+    return bool(parameters)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

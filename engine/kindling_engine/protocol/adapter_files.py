@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
+from kindling_engine.protocol.adapter_base import TARGETS, BaseShape, ExpertShape
 from kindling_engine.protocol.adapter_config import MAX_CONFIG_BYTES, check_config
 from kindling_engine.protocol.adapter_report import (
     CONFIG_NAME,
     MAX_RANK,
     SAVE_AGAIN,
-    TARGETS,
     WEIGHTS_NAME,
     AdapterReport,
-    BaseShape,
 )
-from kindling_engine.protocol.adapter_tensors import TENSOR_NAME, check_safetensors_header
+from kindling_engine.protocol.adapter_tensors import check_safetensors_header
 from kindling_engine.protocol.findings import Finding
 from kindling_engine.protocol.safetensors_header import LENGTH, HeaderRefused, header_length
 
@@ -22,10 +21,10 @@ __all__ = [
     "MAX_RANK",
     "SAVE_AGAIN",
     "TARGETS",
-    "TENSOR_NAME",
     "WEIGHTS_NAME",
     "AdapterReport",
     "BaseShape",
+    "ExpertShape",
     "Finding",
     "check_adapter_folder",
     "check_config",

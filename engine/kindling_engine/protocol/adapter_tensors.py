@@ -1,23 +1,18 @@
 """Checks the tensors that adapter_model.safetensors claims to hold against the base model and the config."""
 
-import re
+from math import prod
 from typing import Any
 
-from kindling_engine.protocol.adapter_config import allowed_ranks, transformed_layers
-from kindling_engine.protocol.adapter_report import (
-    MAX_RANK,
-    SAVE_AGAIN,
-    WEIGHTS_NAME,
-    AdapterReport,
-    BaseShape,
-)
+from kindling_engine.protocol.adapter_base import BaseShape
+from kindling_engine.protocol.adapter_config import transformed_layers
+from kindling_engine.protocol.adapter_parts import Part, adapter_assemble
+from kindling_engine.protocol.adapter_report import SAVE_AGAIN, WEIGHTS_NAME, AdapterReport
+from kindling_engine.protocol.adapter_rules import ModuleRules, RulesRefused, layer_of
 from kindling_engine.protocol.safetensors_header import HeaderRefused, TensorEntry, parse_header
 
 FLOAT_DTYPES = {"F32", "F16", "BF16"}
-TENSOR_NAME = re.compile(r"base_model\.model\.([A-Za-z0-9_.]{1,200})\.lora_([AB])\.weight")
-
-# The module's path, then the shapes of A and B.
-Sides = dict[str, dict[str, tuple[int, ...]]]
+_WHOLE_WEIGHTS = (".embed_tokens.weight", ".lm_head.weight")
+_MANY_TARGETS = 12
 
 
 def check_safetensors_header(
@@ -32,15 +27,21 @@ def check_safetensors_header(
         return report
     report.add("safetensors_header", "pass", f"{len(entries)} tensors, without gaps or overlaps.")
     _check_dtype(report, entries)
-    sides = _check_names(report, entries, base)
-    _check_shapes(report, sides, base, config)
-    if config is not None:
-        _check_layers(report, sides, config)
-    if report.ok and sides:
-        report.target_modules = [name for name in base.targets if any(_short(path) == name for path in sides)]
-        report.parameters = sum(a * b for pair in sides.values() for a, b in pair.values())
-        report.add("target_modules", "pass", f"Adapts {', '.join(report.target_modules)}.")
-        report.add("tensor_shapes", "pass", f"Every matrix fits {base.ref}.")
+    shapes = {entry.name: entry.shape for entry in entries}
+    assembly = adapter_assemble(shapes, base)
+    _check_names(report, assembly.strange, base)
+    if assembly.faults:
+        report.add(
+            "tensor_shapes",
+            "fail",
+            f"{len(assembly.faults)} layers do not fit {base.ref}: {assembly.faults[0]}.",
+            "Choose the base model that the adapter was trained on.",
+        )
+    report.rank = max((part.rank for part in assembly.parts), default=0)
+    if config is not None and not report.failed("target_modules"):
+        _check_config(report, assembly.parts, config)
+    if report.ok and assembly.parts:
+        _describe(report, assembly.parts, shapes, base)
     return report
 
 
@@ -53,86 +54,83 @@ def _check_dtype(report: AdapterReport, entries: list[TensorEntry]) -> None:
         report.add("dtype", "fail", f"Weights are {report.dtype}.", "Save the adapter in fp32, fp16 or bf16.")
 
 
-def _check_names(report: AdapterReport, entries: list[TensorEntry], base: BaseShape) -> Sides:
-    sides: Sides = {}
-    strange = []
-    for entry in entries:
-        match = TENSOR_NAME.fullmatch(entry.name)
-        pair = sides.setdefault(match[1], {}) if match and base.linear_at(match[1]) else None
-        if match is None or pair is None:
-            strange.append(entry.name[:100])
-        else:
-            pair[match[2]] = entry.shape
-    if strange:
+def _check_names(report: AdapterReport, strange: tuple[str, ...], base: BaseShape) -> None:
+    whole = next((name for name in strange if name.endswith(_WHOLE_WEIGHTS)), None)
+    if whole is not None:
         report.add(
             "target_modules",
             "fail",
-            f"{len(strange)} tensors do not belong to {base.ref}, such as {strange[0]!r}.",
-            f"Train on {base.ref} with targets among {', '.join(base.targets[:12])}.",
+            f"{whole[:100]!r} is a whole weight, as modules_to_save and save_embedding_layers leave it; only LoRA "
+            "matrices are served.",
+            "Train without modules_to_save, and save with save_embedding_layers=False.",
         )
-    return sides
-
-
-def _check_shapes(
-    report: AdapterReport, sides: Sides, base: BaseShape, config: dict[str, Any] | None
-) -> None:
-    wrong, ranks = [], set()
-    for path, pair in sorted(sides.items()):
-        fault = _fault(pair, *(base.linear_at(path) or (0, 0)))
-        if fault:
-            wrong.append(f"{path} {fault}")
-        else:
-            ranks.add(pair["A"][0])
-    if wrong:
+    elif strange:
         report.add(
-            "tensor_shapes",
+            "target_modules",
             "fail",
-            f"{len(wrong)} layers do not fit {base.ref}: {wrong[0]}.",
-            "Choose the base model that the adapter was trained on.",
+            f"{len(strange)} tensors do not belong to {base.ref}, such as {strange[0][:100]!r}.",
+            f"Train on {base.ref} with targets among {', '.join(base.targets[:_MANY_TARGETS])}.",
         )
-    report.rank = max(ranks, default=0)
-    allowed = allowed_ranks(config or {})
-    if allowed and not ranks <= allowed:
+
+
+def _check_config(report: AdapterReport, parts: tuple[Part, ...], config: dict[str, Any]) -> None:
+    """Config and file have to agree on what is adapted: PEFT would leave out what the config does not name."""
+    try:
+        rules = ModuleRules(config)
+        unnamed = [part.path for part in parts if not rules.targeted(part.path)]
+        ranks = [(part, rules.rank(part.path)) for part in parts]
+        for part in parts:
+            rules.scale(part.path, part.rank)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        if isinstance(error, RulesRefused):
+            report.add(error.check, "fail", f"{error}.", error.fix)
+        return  # anything else is refused with the config
+    odd = next(((part, rank) for part, rank in ranks if part.rank != rank), None)
+    if odd is not None:
         report.add(
             "rank",
             "fail",
-            f"A matrix has rank {max(ranks - allowed)}; the config names {sorted(allowed)[:8]}.",
+            f"The matrices of {odd[0].path} have rank {odd[0].rank}; the config says {odd[1]}.",
             SAVE_AGAIN,
         )
-
-
-def _fault(pair: dict[str, tuple[int, ...]], width_in: int, width_out: int) -> str:
-    if set(pair) != {"A", "B"}:
-        return f"lacks its lora_{'B' if 'A' in pair else 'A'}"
-    rank = pair["A"][0] if len(pair["A"]) == 2 else 0
-    if not 1 <= rank <= MAX_RANK:
-        return f"has A {list(pair['A'])}, whose rank is not between 1 and {MAX_RANK}"
-    if pair["A"] != (rank, width_in) or pair["B"] != (width_out, rank):
-        return (
-            f"has A {list(pair['A'])} and B {list(pair['B'])}, "
-            f"expected [{rank}, {width_in}] and [{width_out}, {rank}]"
-        )
-    return ""
-
-
-def _check_layers(report: AdapterReport, sides: Sides, config: dict[str, Any]) -> None:
-    try:
-        named = transformed_layers(config)
-    except TypeError:
-        return  # refused with the config
-    if named is not None and named != {_layer(path) for path in sides}:
+    absent = transformed_layers(config) - {layer_of(part.path) for part in parts}
+    if unnamed:
         report.add(
             "target_modules",
             "fail",
-            "layers_to_transform names other layers than the file holds.",
+            f"The file holds matrices of {len(unnamed)} modules that the config does not name, such as "
+            f"{unnamed[0]}; PEFT would leave them out.",
+            SAVE_AGAIN,
+        )
+    elif absent:
+        report.add(
+            "target_modules",
+            "fail",
+            f"layers_to_transform names layer {min(absent)}, of which the file holds nothing.",
+            SAVE_AGAIN,
+        )
+    _check_magnitudes(report, parts, dora=bool(config.get("use_dora")))
+
+
+def _check_magnitudes(report: AdapterReport, parts: tuple[Part, ...], *, dora: bool) -> None:
+    odd = next((part.path for part in parts if (part.magnitude is not None) is not dora), None)
+    if odd is not None:
+        said = "lacks its lora_magnitude_vector" if dora else "has a lora_magnitude_vector"
+        report.add(
+            "tensor_shapes",
+            "fail",
+            f"use_dora is {'on' if dora else 'off'}, but {odd} {said}.",
             SAVE_AGAIN,
         )
 
 
-def _short(path: str) -> str:
-    return path.rsplit(".", 1)[-1]
-
-
-def _layer(path: str) -> int:
-    """The number of the layer that a module lies in, −1 for none; the first number in a path is that."""
-    return next((int(part) for part in path.split(".") if part.isdigit()), -1)
+def _describe(
+    report: AdapterReport, parts: tuple[Part, ...], shapes: dict[str, tuple[int, ...]], base: BaseShape
+) -> None:
+    found = {part.path.rsplit(".", 1)[-1] for part in parts}
+    report.target_modules = [name for name in base.targets if name in found]
+    report.parameters = sum(
+        prod(shapes[name]) for part in parts for name in (part.a, part.b, part.magnitude) if name
+    )
+    report.add("target_modules", "pass", f"Adapts {', '.join(report.target_modules)}.")
+    report.add("tensor_shapes", "pass", f"Every matrix fits {base.ref}.")

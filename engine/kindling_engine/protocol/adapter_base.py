@@ -1,0 +1,135 @@
+"""The sizes of a base model that an adapter's matrices must fit, by the paths that PEFT knows its modules by."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+EMBEDDING, HEAD = "embed_tokens", "lm_head"
+GATE_UP, DOWN = "gate_up_proj", "down_proj"
+_LAYER_LINEAR = re.compile(
+    r"layers\.(0|[1-9][0-9]{0,3})\.(?:self_attn\.([qkvo]_proj|qkv_proj)|mlp\.((?:gate|up|down|gate_up)_proj|gate))"
+)
+_LAYER_EXPERTS = re.compile(r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.experts")
+_EXPERT = re.compile(r"(.+\.experts)\.(0|[1-9][0-9]{0,4})\.((?:gate|up|down)_proj)")
+_PREFIXES = {"Gemma3ForConditionalGeneration": "model.language_model."}
+_FUSED = frozenset({"Phi3ForCausalLM"})
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertShape:
+    """Of a mixture's experts: how many, and the widths of the model and of each expert."""
+
+    count: int
+    hidden_size: int
+    intermediate_size: int
+
+    def parameter(self, name: str) -> tuple[int, int]:
+        """(input width, output width) of one expert's part of ``gate_up_proj`` or ``down_proj``."""
+        if name == GATE_UP:
+            return self.hidden_size, 2 * self.intermediate_size
+        return self.intermediate_size, self.hidden_size
+
+    def linear(self, name: str) -> tuple[int, int]:
+        """(input width, output width) of one expert's ``gate_proj``, ``up_proj`` or ``down_proj``."""
+        widths = (self.hidden_size, self.intermediate_size)
+        return widths[::-1] if name == DOWN else widths
+
+
+@dataclass(frozen=True, slots=True)
+class BaseShape:
+    """``linears`` gives the (input width, output width) of every layer that may be adapted, by its path; a ``*`` in a
+    path stands for any number. ``embeddings`` gives the (rows, width) of tables likewise, ``experts`` the shape of
+    each mixture. Without ``linears``, all follow from the other sizes, as the families of decoders name them.
+    """
+
+    architecture: str
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    ref: str
+    linears: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    embeddings: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    experts: Mapping[str, ExpertShape] = field(default_factory=dict)
+    num_experts: int = 0
+    expert_size: int = 0
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The short names of what may be adapted."""
+        if self.linears:
+            paths = [*self.linears, *self.embeddings]
+            names = [path.rsplit(".", 1)[-1] for path in paths]
+            names += [*TARGETS[4:], GATE_UP] if self.experts else []
+            return tuple(dict.fromkeys(names))
+        fused = ("qkv_proj", "o_proj", GATE_UP, DOWN)
+        names = [*(fused if self.architecture in _FUSED else TARGETS), EMBEDDING, HEAD]
+        return tuple(names + (["gate", GATE_UP] if self.num_experts else []))
+
+    def linear_at(self, path: str) -> tuple[int, int] | None:
+        """(input width, output width) of the layer at a path such as ``model.layers.0.self_attn.q_proj``."""
+        expert = _EXPERT.fullmatch(path)
+        mixture = self.experts_at(expert[1]) if expert else None
+        if expert and mixture:
+            return mixture.linear(expert[3]) if int(expert[2]) < mixture.count else None
+        if self.linears:
+            return self.linears.get(path) or self.linears.get(_numbers_starred(path))
+        if path == HEAD:
+            return self.hidden_size, self.vocab_size
+        match = _LAYER_LINEAR.fullmatch(self._inner(path))
+        if match is None or int(match[1]) >= self.num_layers:
+            return None
+        return self._linears().get(match[2] or match[3])
+
+    def embedding_at(self, path: str) -> tuple[int, int] | None:
+        """(rows, width) of the table at a path such as ``model.embed_tokens``."""
+        if self.linears:
+            return self.embeddings.get(path)
+        return (self.vocab_size, self.hidden_size) if self._inner(path) == EMBEDDING else None
+
+    def experts_at(self, path: str) -> ExpertShape | None:
+        """The mixture at a path such as ``model.layers.0.mlp.experts``."""
+        if self.linears:
+            return self.experts.get(path)
+        match = _LAYER_EXPERTS.fullmatch(self._inner(path))
+        if match is None or int(match[1]) >= self.num_layers or not self.num_experts:
+            return None
+        return ExpertShape(self.num_experts, self.hidden_size, self.expert_size)
+
+    def linear(self, target: str) -> tuple[int, int]:
+        """(input width, output width) of a linear layer by its name."""
+        return self._linears()[target]
+
+    def _linears(self) -> dict[str, tuple[int, int]]:
+        hidden, inner = self.hidden_size, self.intermediate_size
+        heads, kv = self.num_heads * self.head_dim, self.num_kv_heads * self.head_dim
+        shared = {"o_proj": (heads, hidden), DOWN: (inner, hidden)}
+        if self.architecture in _FUSED:
+            return {"qkv_proj": (hidden, heads + 2 * kv), GATE_UP: (hidden, 2 * inner), **shared}
+        router = {"gate": (hidden, self.num_experts)} if self.num_experts else {}
+        return {
+            "q_proj": (hidden, heads),
+            "k_proj": (hidden, kv),
+            "v_proj": (hidden, kv),
+            "gate_proj": (hidden, inner),
+            "up_proj": (hidden, inner),
+            **shared,
+            **router,
+        }
+
+    def _inner(self, path: str) -> str:
+        """The path within the decoder; empty for what lies outside."""
+        prefix = _PREFIXES.get(self.architecture, "model.")
+        return path.removeprefix(prefix) if path.startswith(prefix) else ""
+
+
+def _numbers_starred(path: str) -> str:
+    """Numbers as transformers writes them; "01" is none."""
+    return ".".join(
+        "*" if part.isascii() and part.isdigit() and str(int(part)) == part else part
+        for part in path.split(".")
+    )
