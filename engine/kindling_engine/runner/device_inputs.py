@@ -13,7 +13,7 @@ from kindling_engine.layers.attention import AttentionInputs, PrefillRows
 from kindling_engine.layers.attention_paged import PagedDecode, PagedInputs, PagedPrefill
 from kindling_engine.models.base import StepInputs
 from kindling_engine.runner.device_rows import DeviceRows
-from kindling_engine.runner.inputs import InputBuilder, rotary_lengths
+from kindling_engine.runner.inputs import InputBuilder, lora_head, rotary_lengths
 from kindling_engine.runner.transfer import upload
 from kindling_engine.scheduler.plan import ScheduledRow
 
@@ -67,6 +67,7 @@ class DeviceInputBuilder(InputBuilder):
                 column.span_rows.extend(range(span.start + shift, span.stop + shift))
         decodes, total = column.decodes, len(column.tokens)
         every = all_logits or (not column.span_rows and len(column.logit_rows) == total)
+        lora = self._lora(scheduled)
         places, values = state.changes_take()
         arrays: list[NDArray[Any]] = [
             places,
@@ -110,8 +111,9 @@ class DeviceInputBuilder(InputBuilder):
             positions=positions,
             attention=attention,
             logit_rows=None if every else logit_rows,
-            lora=self._lora(scheduled),
+            lora=lora,
             rotary_lengths=longest if self._rotary_lengths else None,
+            lora_head=lora_head(lora, None if every else column.logit_rows),
         )
         return inputs, sampled
 

@@ -166,7 +166,7 @@ class DeviceRunner(ModelRunner):
         scores = self._score_prompts(ordered, spans, hidden[len(sampling) :])
         drawn = None
         if sampling:
-            logits = self._model.logits(hidden[: len(sampling)])
+            logits = self._model.logits(hidden[: len(sampling)], inputs.lora_head)
             places = rows.to(torch.int32)
             tokens = self._device_sampler(
                 logits, places, self._state.length.index_select(0, places), self._state

@@ -77,6 +77,7 @@ class InputBuilder:
                 shift = len(tokens) - stop
                 span_rows.extend(range(span.start + shift, span.stop + shift))
         every = all_logits or (not span_rows and len(logit_rows) == len(tokens))
+        lora = self._lora(scheduled)
         return StepInputs(
             tokens=self._ints(tokens),
             positions=self._ints(positions),
@@ -86,8 +87,9 @@ class InputBuilder:
                 prefills=tuple(prefills),
             ),
             logit_rows=None if every else self._ints(logit_rows + span_rows),
-            lora=self._lora(scheduled),
+            lora=lora,
             rotary_lengths=self._ints(rotary_lengths(scheduled)) if self._rotary_lengths else None,
+            lora_head=lora_head(lora, None if every else logit_rows),
         )
 
     def decode_rows(self, scheduled: Sequence[ScheduledRow]) -> DecodeRows:
@@ -133,8 +135,22 @@ class InputBuilder:
             tuple(LoraGroup(tuple(runs), self._adapter_lookup(adapter)) for adapter, runs in spans.items())
         )
 
+    def lora_head_of(self, adapter: str, rows: int) -> LoraBatch | None:
+        """What an adapter adds to the logits of ``rows`` rows that are all its own."""
+        if not adapter:
+            return None
+        whole = self._lora_batch((LoraGroup(((0, rows),), self._adapter_lookup(adapter)),))
+        return lora_head(whole, None)
+
     def _ints(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
+
+
+def lora_head(lora: LoraBatch | None, wanted: Sequence[int] | None) -> LoraBatch | None:
+    """What adapters add to the logits of the tokens ``wanted``, None of all."""
+    if lora is None or not any(group.weights.head is not None for group in lora.groups):
+        return None
+    return lora if wanted is None else lora.at_rows(wanted)
 
 
 def rotary_lengths(scheduled: Sequence[ScheduledRow]) -> list[int]:

@@ -1,6 +1,7 @@
 """The model runner: one call per step."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -83,7 +84,9 @@ class ModelRunner:
         hidden = self._model.hidden(inputs)
         sampling = [row for row in ordered if row.samples]
         scores = self._score_prompts(ordered, spans, hidden[len(sampling) :])
-        drawn = self._sample(sampling, self._model.logits(hidden[: len(sampling)])) if sampling else None
+        drawn = None
+        if sampling:
+            drawn = self._sample(sampling, self._model.logits(hidden[: len(sampling)], inputs.lora_head))
         return LaunchedStep(plan, sampling, drawn, scores, device=self._model.device, holds=inputs.lora)
 
     @torch.inference_mode()
@@ -151,9 +154,13 @@ class ModelRunner:
         for (request, span), part in zip(wanted, parts, strict=True):
             scores = payload_of(request).prompt_scores
             if scores is not None:
-                scores.add(request.tokens, span, part, self._model.logits, row_by_row=self._row_by_row)
+                logits_of = partial(self._logits_of, request.adapter)
+                scores.add(request.tokens, span, part, logits_of, row_by_row=self._row_by_row)
                 scored.append(scores)
         return scored
+
+    def _logits_of(self, adapter: str, hidden: Tensor) -> Tensor:
+        return self._model.logits(hidden, self._builder.lora_head_of(adapter, hidden.shape[0]))
 
     def _keep_logits(self, rows: list[ScheduledRow], logits: Tensor) -> None:
         for index, row in enumerate(rows):
