@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from kindling_engine.bench.contest import Entrant, contest
-from kindling_engine.bench.engine_cuda import large_measure
 from kindling_engine.bench.figures import Figures
 from kindling_engine.bench.ours import OurEngine
 from kindling_engine.bench.random_model import random_model
@@ -106,15 +105,6 @@ def test_the_hopeless_lose_in_a_trial_and_the_others_take_turns():
     assert [seed for _, seed in ours.ran] == [seed for _, seed in near.ran[1:]]
     assert result.trial_tok_s == {"fixed far, 2 threads": pytest.approx(5)}
     assert result.failed == {"fixed broken, 1 thread": "no such kernel"}
-
-
-def test_the_large_shape_has_a_ceiling_for_each_batch():
-    values = large_measure(TINY, device=CPU, gbps=10.0, repeats=1, batches=(1, 4), context=40, output=4)
-    assert values["gpu_8b_b1_fraction"] == pytest.approx(
-        values["gpu_8b_b1_tok_s"] / values["gpu_8b_b1_ceiling_tok_s"]
-    )
-    assert 1 < values["gpu_8b_b4_ceiling_tok_s"] / values["gpu_8b_b1_ceiling_tok_s"] < 4
-    assert values["gpu_ttft_1k_ms"] > 0
 
 
 def test_a_report_is_written_for_programs_and_for_people(tmp_path):

@@ -8,9 +8,9 @@ if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (9, 0):
     pytest.skip("needs a GPU of compute capability 9.0", allow_module_level=True)
 
 from kindling_engine.bench.kept import kept_bytes
+from kindling_engine.bench.logits import logits_compare
 from kindling_engine.bench.ours import OurEngine
 from kindling_engine.bench.shapes import LlamaShape, checkpoint_write
-from kindling_engine.kernels.fp8_linear import logits_compare
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.weight_forms import weight_form
 from kindling_engine.protocol.weight_forms import CHECKPOINT, FP8

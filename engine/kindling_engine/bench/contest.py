@@ -7,7 +7,7 @@ from statistics import median
 
 from kindling_engine.bench.run import Run
 from kindling_engine.bench.subjects import Worker, WorkerError
-from kindling_engine.bench.workloads import Workload
+from kindling_engine.bench.workloads import Load
 
 # A trial is this much shorter than the load, and who is slower than the best by this factor there runs no more.
 _TRIAL_CUT = 4
@@ -32,7 +32,7 @@ class Entrant:
 class Result:
     """Runs of one load by entrant; ``trial_tok_s`` of those that a short trial ruled out; ``failed`` says why."""
 
-    load: Workload
+    load: Load
     runs: dict[str, list[Run]] = field(default_factory=dict)
     trial_tok_s: dict[str, float] = field(default_factory=dict)
     trial_best_tok_s: float = 0.0
@@ -55,7 +55,7 @@ class Result:
 
 
 def contest(
-    load: Workload,
+    load: Load,
     ours: Entrant,
     peers: list[Entrant],
     *,
@@ -79,7 +79,7 @@ def contest(
 
 
 def _trial(
-    load: Workload, peers: list[Entrant], result: Result, vocab_size: int, seeds: Iterator[int]
+    load: Load, peers: list[Entrant], result: Result, vocab_size: int, seeds: Iterator[int]
 ) -> list[Entrant]:
     short = load.cut(_TRIAL_CUT)
     speeds: dict[str, float] = {}

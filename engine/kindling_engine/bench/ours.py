@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kindling_engine.bench.kept import kept_bytes
-from kindling_engine.bench.run import Run
+from kindling_engine.bench.run import Run, outputs_of
 from kindling_engine.bench.workloads import Workload
 from kindling_engine.core.loops import loop_make, runner_make
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
@@ -63,6 +63,7 @@ class OurEngine:
         # The runner attaches the pages to the model.
         self.weights_bytes = kept_bytes(model)
         self.vocab_size = config.vocab_size
+        self.dtype = model.dtype
         self._device = model.device
         self._scheduler = Scheduler(
             kv=KvManager(num_blocks=num_blocks, revision=config.revision, kv_dtype=str(model.dtype)),
@@ -110,12 +111,13 @@ class OurEngine:
             batch_invariant=batch_invariant,
         )
 
-    def run(self, prompts: list[list[int]], output: int) -> Run:
+    def run(self, prompts: list[list[int]], output: int | list[int]) -> Run:
         """Generate exactly ``output`` tokens for each prompt, greedily, all submitted at once."""
+        outputs = outputs_of(prompts, output)
         self._synchronize()
         began, cpu_began = time.perf_counter(), time.process_time()
-        for prompt in prompts:
-            self._submit(prompt, output)
+        for prompt, length in zip(prompts, outputs, strict=True):
+            self._submit(prompt, length)
         first_s: dict[str, float] = {}
         tokens, decode_tokens, all_first_s = 0, 0, 0.0
         while self._scheduler.has_work:
@@ -134,8 +136,8 @@ class OurEngine:
                 all_first_s = now_s
         self._synchronize()
         wall_s = time.perf_counter() - began
-        if tokens != len(prompts) * output:
-            raise RuntimeError(f"{tokens} tokens came instead of {len(prompts) * output}")
+        if tokens != sum(outputs):
+            raise RuntimeError(f"{tokens} tokens came instead of {sum(outputs)}")
         return Run(
             wall_s,
             tokens,
@@ -144,6 +146,15 @@ class OurEngine:
             decode_s=wall_s - all_first_s,
             decode_tokens=decode_tokens,
         )
+
+    def tokens(self, prompts: list[list[int]], output: int) -> list[list[int]]:
+        """The tokens that ``run`` makes."""
+        requests = [self._submit(prompt, output) for prompt in prompts]
+        while self._scheduler.has_work:
+            if self._loop.step(time.monotonic()) is None:
+                raise RuntimeError("the prompts do not fit into the configured cache")
+        self._outcomes = []
+        return [request.tokens[len(prompt) :] for request, prompt in zip(requests, prompts, strict=True)]
 
     def logits(self, prompts: Sequence[list[int]]) -> Iterator[Tensor]:
         """Logits ``[n, vocab]`` of every token of the prompts, a step at a time."""
@@ -156,21 +167,20 @@ class OurEngine:
             yield self._runner.logits_all(plan)
             self._scheduler.commit(plan, [0 for row in plan.rows if row.samples], time.monotonic())
 
-    def _submit(self, prompt: list[int], output: int) -> None:
+    def _submit(self, prompt: list[int], output: int) -> Request:
         self._made += 1
-        refused = self._scheduler.add(
-            Request(
-                id=f"bench/{self._made}",
-                tokens=list(prompt),
-                max_tokens=output,
-                grant=output,
-                arrived_s=time.monotonic(),
-                payload=_GREEDY,
-            ),
-            time.monotonic(),
+        request = Request(
+            id=f"bench/{self._made}",
+            tokens=list(prompt),
+            max_tokens=output,
+            grant=output,
+            arrived_s=time.monotonic(),
+            payload=_GREEDY,
         )
+        refused = self._scheduler.add(request, time.monotonic())
         if refused is not None:
             raise RuntimeError(refused.error)
+        return request
 
     def _take(self, outcome: Outcome, draw: Draw | None) -> None:
         del draw
@@ -199,7 +209,7 @@ class OurSubject:
             batch_invariant=settings.get("batch_invariant", False),
         )
 
-    def run(self, prompts: list[list[int]], output: int, *, threads: int, mode: str) -> Run:
+    def run(self, prompts: list[list[int]], output: int | list[int], *, threads: int, mode: str) -> Run:
         del mode
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)

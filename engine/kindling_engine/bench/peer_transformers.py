@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kindling_engine.bench.run import Run
+from kindling_engine.bench.run import Run, outputs_of
 
 GENERATE, CONTINUOUS = "generate", "continuous"
 
@@ -35,18 +35,27 @@ class TransformersSubject:
     def facts(self) -> dict[str, Any]:
         return {}
 
-    def run(self, prompts: list[list[int]], output: int, *, threads: int, mode: str) -> Run:
+    def run(self, prompts: list[list[int]], output: int | list[int], *, threads: int, mode: str) -> Run:
+        outputs = outputs_of(prompts, output)
         torch = self._torch
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         self._synchronize()
         began, cpu_began = time.perf_counter(), time.process_time()
-        made = self._generate(prompts, output) if mode == GENERATE else self._continuous(prompts, output)
+        make = self._generate if mode == GENERATE else self._continuous
+        made = make(prompts, max(outputs))
         self._synchronize()
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
-        if made != len(prompts) * output:
-            raise RuntimeError(f"{made} tokens came instead of {len(prompts) * output}")
-        return Run(wall_s, made, cpu_s=cpu_s)
+        if made != len(prompts) * max(outputs):
+            raise RuntimeError(f"{made} tokens came instead of {len(prompts) * max(outputs)}")
+        # One length for all is the only way it has; what goes beyond a request's own length is no use to anybody.
+        return Run(wall_s, sum(outputs), cpu_s=cpu_s)
+
+    def logits(self, prompt: list[int]) -> Any:
+        """Logits ``[n, vocab]`` of every token of a prompt, in fp32."""
+        torch = self._torch
+        with torch.inference_mode():
+            return self._model(torch.tensor([prompt], device=self._device)).logits[0].float()
 
     def deficit(self, prompts: list[list[int]], made: list[list[int]]) -> float:
         """How far the worst of the tokens that somebody made lies below the token with the largest logit there.

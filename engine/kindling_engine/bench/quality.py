@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from kindling_engine.bench.logits import logits_compare
 from kindling_engine.bench.ours import OurEngine
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_engine.starter.corpus import corpus_documents
@@ -32,9 +32,10 @@ def drift_measure(folder: Path, form: str, prompts: Sequence[list[int]]) -> Drif
     tokens, kl_nats, flips = 0, 0.0, 0
     # Equal prompts make equal plans, so that both give logits of the same tokens at a time.
     for plain, ours in zip(*(engine.logits(prompts) for engine in engines), strict=True):
-        tokens += plain.shape[0]
-        kl_nats += float(_kl_nats(plain, ours).sum())
-        flips += int((plain.argmax(-1) != ours.argmax(-1)).sum())
+        rows, difference = plain.shape[0], logits_compare(plain, ours)
+        tokens += rows
+        kl_nats += rows * difference.mean_kl
+        flips += round(rows * difference.flips)
     return Drift(tokens, kl_nats / tokens, flips / tokens)
 
 
@@ -61,9 +62,3 @@ def _engine(folder: Path, weights: str, prompts: Sequence[list[int]]) -> OurEngi
         step_tokens=_STEP_TOKENS,
         weights=weights,
     )
-
-
-def _kl_nats(plain: Tensor, ours: Tensor) -> Tensor:
-    """``Σ p·(log p − log q)`` by row, in double precision: it is a small difference of large numbers."""
-    log_p = plain.double().log_softmax(-1)
-    return (log_p.exp() * (log_p - ours.double().log_softmax(-1))).sum(-1)

@@ -11,6 +11,7 @@ from kindling_engine.bench.shapes import INIT_STD, LlamaShape
 from kindling_engine.models.base import Model
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.models.registry import FAMILIES, decoder_config
+from kindling_engine.models.weight_forms import PLAIN, WeightForm
 from kindling_engine.models.weights import Checkpoint
 
 
@@ -18,6 +19,7 @@ class _RandomCheckpoint(Checkpoint):
     """Stands in for files: every tensor asked for is there, N(0, 0.02), norms at one."""
 
     def __init__(self, *, dtype: torch.dtype, device: torch.device, seed: int) -> None:
+        self._folder = Path()
         self._dtype = dtype
         self._device = device
         self._generator = torch.Generator(device=device).manual_seed(seed)
@@ -36,11 +38,13 @@ class _RandomCheckpoint(Checkpoint):
         return empty.normal_(0, INIT_STD, generator=self._generator)
 
 
-def random_model(shape: LlamaShape, *, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Model:
-    """A decoder of a shape."""
+def random_model(
+    shape: LlamaShape, *, dtype: torch.dtype, device: torch.device, seed: int = 0, form: WeightForm = PLAIN
+) -> Model:
+    """A decoder of a shape, with weights in a form."""
     with tempfile.TemporaryDirectory(prefix="kindling-shape-") as name:
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps(shape.config()))
         config = decoder_config(folder, shape.architecture, FAMILIES[shape.architecture])
     with torch.inference_mode():
-        return Decoder(config, _RandomCheckpoint(dtype=dtype, device=device, seed=seed), device)
+        return Decoder(config, _RandomCheckpoint(dtype=dtype, device=device, seed=seed), device, form=form)

@@ -4,6 +4,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
+def outputs_of(prompts: list[list[int]], output: int | list[int]) -> list[int]:
+    """Tokens to make for each prompt; a single number is everybody's."""
+    return [output] * len(prompts) if isinstance(output, int) else output
+
+
 @dataclass(slots=True)
 class Run:
     """One load from its start to its last token; times in seconds.

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kindling_engine.bench.run import Run
-from kindling_engine.bench.workloads import Workload
+from kindling_engine.bench.workloads import Load
 
 _END_WITHIN_S = 10
 
@@ -69,7 +69,7 @@ class Worker:
             raise WorkerError(f"{self.kind} ended") from error
         return self._read()
 
-    def run(self, load: Workload, *, vocab_size: int, seed: int, threads: int, mode: str = "") -> Run:
+    def run(self, load: Load, *, vocab_size: int, seed: int, threads: int, mode: str = "") -> Run:
         prompts = load.prompts(vocab_size=vocab_size, seed=seed)
         return Run(**self.ask("run", prompts=prompts, output=load.output, threads=threads, mode=mode))
 

@@ -3,11 +3,10 @@
     y = (q_x · q_Wᵀ) ⊙ s_x ⊗ s_W + b,    q = e4m3(v / s),    s = max|v| / 448 over a row
 
 Weights have a scale per output, activations one per token, so tokens do not disturb each other. Decode reads half the
-bytes of bf16 weights. Quality is a matter of the model: ``logits_compare`` says what it costs.
+bytes of bf16 weights. Quality is a matter of the model: ``bench.logits`` says what it costs.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import triton
@@ -23,14 +22,6 @@ CONFIGS = tuple(Config(num_warps=warps, num_stages=1) for warps in (8, 4, 16))
 _MAX = 448.0
 # A row of zeros has no scale of its own; any will do that is not zero.
 _LEAST = 1e-12
-
-
-@dataclass(frozen=True, slots=True)
-class LogitsDifference:
-    """``mean_kl`` in nats, KL(p‖q) over rows; ``flips``: the share of rows whose best token is another."""
-
-    mean_kl: float
-    flips: float
 
 
 def quantise_rows_reference(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,14 +88,6 @@ def quantise_rows(x: Tensor, config: Config | None = None) -> tuple[Tensor, Tens
         **chosen.arguments(),
     )
     return quantised, scale
-
-
-def logits_compare(reference: Tensor, logits: Tensor) -> LogitsDifference:
-    """How far ``logits [n, vocab]`` are from those of ``reference``, both of any float dtype."""
-    expected = reference.float().log_softmax(dim=-1)
-    kl = (expected.exp() * (expected - logits.float().log_softmax(dim=-1))).sum(dim=-1)
-    flips = reference.argmax(dim=-1) != logits.argmax(dim=-1)
-    return LogitsDifference(kl.mean().item(), flips.float().mean().item())
 
 
 @triton.jit
