@@ -11,12 +11,14 @@ from kindling_engine.bench.kernel.ceilings import Ceilings
 from kindling_engine.bench.kernel.clock import ROTATED_BYTES, EagerClock, copies_for
 from kindling_engine.bench.kernel.decode_problems import decode_problems
 from kindling_engine.bench.kernel.layer_problems import gate_problems, rope_problems
+from kindling_engine.bench.kernel.lora_problems import lora_problems
 from kindling_engine.bench.kernel.norm_problems import norm_problems
 from kindling_engine.bench.kernel.prefill_problems import prefill_problems
 from kindling_engine.bench.kernel.product_problems import MoeShape, moe_problems
 from kindling_engine.bench.kernel.sampling_problems import sampling_problems
 from kindling_engine.bench.kernels import figures_of
 from kindling_engine.kernels.norms import CONFIGS
+from kindling_engine.lora.slab_layout import SiteShape
 
 CEILINGS = Ceilings(read_gbps=4000.0, copy_gbps=3500.0, tflops=700.0)
 ROW = {
@@ -26,6 +28,7 @@ ROW = {
 OPS = {
     "rms_norm", "add_rms_norm", "silu_mul", "qk_norm_rope_kv_write", "decode_attention", "prefill_attention",
     "sample_greedy", "sample_plain", "sample_filtered", "sparse_mlp",
+    "lora_add", "lora_segment",
 }  # fmt: skip
 
 
@@ -40,6 +43,7 @@ def _problems(device):
         prefill_problems(device, dtype, shape=heads, loads=((2, 20, 20), (1, 5, 30))),
         sampling_problems(device, rows=(2,), vocab=300),
         moe_problems(device, dtype, rows=(3,), shape=MoeShape(64, 32, 4, 2)),
+        lora_problems(device, dtype, sites={"qkv": SiteShape(32, 0, (32, 16, 16))}, loads=((4, 2),), rank=4),
     ):
         for problem in problems:
             peers = {name: make for name, make in problem.peers.items() if name in {"torch", "sdpa flash"}}

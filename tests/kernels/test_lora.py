@@ -94,12 +94,16 @@ def test_shrink(device, dtype, block, config, shelves):
 def test_expand(device, dtype, block, config, shelves):
     tables = shelves(dtype).slabs.tables
     segments = segments_make(_slots(device), block, num_slots=3)
-    # What no adapter has a rank for is never read.
     x = _randn(device, dtype, len(SLOTS), SHAPES[0].in_features)
     shrunk = lora_shrink.lora_shrink_reference(x, segments, tables, 0)
-    parts = torch.stack((0.25 * shrunk, 0.75 * shrunk)).where(shrunk != 0, torch.nan)
+    # What no adapter has a rank for is never read.
+    owner = _slots(device)[segments.order.long()].long()
+    ranks = tables.firsts[owner, 0, 3].where(owner >= 0, 0)
+    written = torch.arange(tables.max_rank, device=device) < ranks[:, None]
+    parts = torch.stack((0.25 * shrunk, 0.75 * shrunk)).where(written, torch.nan)
     output = _randn(device, dtype, len(SLOTS), _width(SHAPES[0]), seed=1)
     expected = lora_expand.lora_expand_reference(shrunk, segments, tables, 0, SHAPES[0], output)
+    assert not torch.equal(output, expected)
     lora_expand.lora_expand(parts, segments, tables, 0, SHAPES[0], output, config=config)
     assert error_of(output, expected) <= TOLERANCE[dtype]
 

@@ -47,6 +47,7 @@ def problems_of(device: torch.device, dtype: torch.dtype, *, quick: bool) -> Ite
     """All rows of the bench; a few of each operation where it has to be quick."""
     from kindling_engine.bench.kernel.decode_problems import decode_problems
     from kindling_engine.bench.kernel.layer_problems import gate_problems, rope_problems
+    from kindling_engine.bench.kernel.lora_problems import lora_problems
     from kindling_engine.bench.kernel.norm_problems import norm_problems
     from kindling_engine.bench.kernel.prefill_problems import prefill_problems
     from kindling_engine.bench.kernel.product_problems import fp8_problems, moe_problems
@@ -61,6 +62,7 @@ def problems_of(device: torch.device, dtype: torch.dtype, *, quick: bool) -> Ite
         sampling_problems(device),
         moe_problems(device, dtype),
         fp8_problems(device),
+        lora_problems(device, dtype),
     )
     for problems in made:
         listed = list(problems)

@@ -48,7 +48,7 @@ def lora_expand_reference(
     shrunk: Tensor, segments: Segments, tables: SlabTables, site: int, shape: SiteShape, output: Tensor
 ) -> Tensor:
     """``output [n, out]`` with each token's share added, from fp32 ``shrunk [n, max_rank]`` by place; a new tensor."""
-    total = output.float()
+    total = output.to(torch.float32, copy=True)
     for slot, first, count, _ in segments.tiles.tolist():
         if slot < 0:
             continue
