@@ -25,6 +25,10 @@ TARGETS: dict[str, list[str]] = {
 }
 
 
+# DoRA on layers with a bias, and on some that are stored the other way round.
+DORA = {"GPT2LMHeadModel", "OPTForCausalLM"}
+
+
 class Tiny:
     """A checkpoint, its reference, an adapter for it, and the adapter's reference."""
 
@@ -39,11 +43,19 @@ class Tiny:
         targets = TARGETS.get(architecture, ["q_proj", "k_proj", "o_proj"])
         adapted = peft.get_peft_model(
             reference_load(self.folder),
-            peft.LoraConfig(task_type="CAUSAL_LM", r=5, lora_alpha=12, target_modules=targets),
+            peft.LoraConfig(
+                task_type="CAUSAL_LM",
+                r=5,
+                lora_alpha=12,
+                target_modules=targets,
+                use_dora=architecture in DORA,
+            ),
         )
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
                 parameter.data = 0.15 * torch.randn_like(parameter)
+            if "lora_magnitude_vector" in name:
+                parameter.data *= 1 + 0.15 * torch.randn_like(parameter)
         adapted.save_pretrained(self.blobs / "style")
         self.adapted = adapted.eval()
 

@@ -1,14 +1,18 @@
 """Adapters on transformers' own modules: one site for each linear layer, added by a hook behind it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.sites import LoraLayout, Target
+
+_ROWS = 1024
 
 
 class LinearSites:
@@ -52,7 +56,8 @@ class LinearSites:
                 site = len(targets)
                 targets[path] = Target(site, width_in, 0, width_out)
                 module.register_forward_hook(self._adder(site))
-        self.layout = LoraLayout(targets, len(targets))
+        base = ModuleWeights({path: self._linears[path][0] for path in targets})
+        self.layout = LoraLayout(targets, len(targets), base=partial(nullcontext, base))
 
     @contextmanager
     def applied(self, lora: LoraBatch | None) -> Iterator[None]:
@@ -70,6 +75,25 @@ class LinearSites:
                 self._lora.add(output.view(-1, output.shape[-1]), x.reshape(-1, x.shape[-1]), site)
 
         return hook
+
+
+class ModuleWeights:
+    """Weights of linear layers as they lie in memory."""
+
+    def __init__(self, linears: Mapping[str, Any]) -> None:
+        self._linears = linears
+
+    def rows(self, path: str) -> Iterator[Tensor]:
+        """``[n, in]`` in fp32 on the host, some rows at a time."""
+        module = self._linears[path]
+        weight: Tensor = module.weight if isinstance(module, nn.Linear) else module.weight.t()
+        for part in weight.split(_ROWS):
+            yield part.to(device="cpu", dtype=torch.float32)
+
+    def bias(self, path: str) -> Tensor | None:
+        """``[out]`` in fp32 of a layer that has one."""
+        bias = self._linears[path].bias
+        return None if bias is None else bias.to(device="cpu", dtype=torch.float32)
 
 
 def _linears(model: Any) -> dict[str, tuple[nn.Module, int, int]]:
