@@ -16,6 +16,7 @@ from kindling_engine.lora.slab_layout import FIELDS, RANK_STEP, PackedAdapter, S
 from kindling_engine.lora.spans import Spans
 
 PAGE_BYTES = 64 << 10
+_cuda: Any = torch.cuda  # its classes are untyped in torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class DeviceSlabs:
         )
         self._spans = Spans(pages)
         self._seats: list[tuple[int, int] | None] = [None] * num_slots
-        self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream: Any = _cuda.Stream(device) if device.type == "cuda" else None
         self._arrivals: dict[int, Any] = {}
         self._freed: Any = None
 
@@ -99,7 +100,7 @@ class DeviceSlabs:
             if self._freed is not None:
                 self._stream.wait_event(self._freed)
             self._write(slot, first * PAGE_BYTES, packed.slab)
-            self._arrivals[slot] = torch.cuda.Event()
+            self._arrivals[slot] = _cuda.Event()
             self._arrivals[slot].record(self._stream)
         return slot
 
@@ -126,7 +127,7 @@ class DeviceSlabs:
         self._arrivals.pop(slot, None)
         self._spans.give(*seat)
         if self._stream is not None:
-            self._freed = torch.cuda.Event()
+            self._freed = _cuda.Event()
             self._freed.record(torch.cuda.current_stream(self.device))
 
     def _write(self, slot: int, start: int, slab: Tensor) -> None:
