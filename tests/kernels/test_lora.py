@@ -132,7 +132,7 @@ def test_base_rows_that_are_no_numbers_disturb_nobody(device, shelves):
     assert output.isfinite().all() and not output[0].any()
 
 
-def test_a_token_has_the_same_bits_whoever_else_is_there(device, shelves):
+def test_a_token_has_the_same_bits_whatever_adapters_are_beside_its_own(device, shelves):
     shelf = shelves(torch.float32)
     x = _randn(device, torch.float32, 2, 512)
     together, alone = torch.zeros(2, 40, device=device), torch.zeros(1, 40, device=device)

@@ -67,6 +67,8 @@ class DeviceSlabs:
         self._stream: Any = _cuda.Stream(device) if device.type == "cuda" else None
         self._arrivals: dict[int, Any] = {}
         self._freed: Any = None
+        # The tables are being zeroed, and the first load must come behind that.
+        self._note_freed()
 
     @property
     def free_bytes(self) -> int:
@@ -97,8 +99,7 @@ class DeviceSlabs:
             self._write(slot, first * PAGE_BYTES, packed.slab)
             return slot
         with torch.cuda.stream(self._stream):
-            if self._freed is not None:
-                self._stream.wait_event(self._freed)
+            self._stream.wait_event(self._freed)
             self._write(slot, first * PAGE_BYTES, packed.slab)
             self._arrivals[slot] = _cuda.Event()
             self._arrivals[slot].record(self._stream)
@@ -126,6 +127,10 @@ class DeviceSlabs:
         self._seats[slot] = None
         self._arrivals.pop(slot, None)
         self._spans.give(*seat)
+        self._note_freed()
+
+    def _note_freed(self) -> None:
+        """What was launched up to now comes before the loads that follow."""
         if self._stream is not None:
             self._freed = _cuda.Event()
             self._freed.record(torch.cuda.current_stream(self.device))
