@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from kindling_core_rig import rig_make
 from kindling_engine.core.startup import Parts
 from kindling_engine.lora.batch import LoraBatch
+from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder
 from kindling_parity import assert_greedy, assert_logits, engine_parts, forced_logits, prompt_make
 from kindling_tiny_models import adapter_make, model_make, reference_load, reference_logits
 
@@ -102,9 +103,34 @@ def _load(parts: Parts, folder: Path, *names: str) -> dict[str, str]:
     return wrong
 
 
+def _catalog_shape(folder: Path) -> BaseShape:
+    """The base as the platform knows it, from its config alone."""
+    whole = json.loads((folder / "config.json").read_text())
+    config = whole.get("text_config", whole)
+    heads = config["num_attention_heads"]
+    shapes = {
+        "hidden_size": config["hidden_size"],
+        "intermediate_size": config["intermediate_size"],
+        "num_layers": config["num_hidden_layers"],
+        "heads": heads,
+        "kv_heads": config["num_key_value_heads"],
+        "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
+    }
+    if "moe_intermediate_size" in config:
+        experts = config.get("num_local_experts") or config["num_experts"]
+        shapes |= {"experts": experts, "expert_size": config["moe_intermediate_size"]}
+    architecture = whole["architectures"][0]
+    return BaseShape.of_catalog(
+        shapes, architecture=architecture, vocab_size=config["vocab_size"], ref="tiny"
+    )
+
+
 def _compare(folder: Path, blobs: Path, names: list[str]) -> None:
     """One batch of all adapters and the base against PEFT, adapter by adapter."""
     parts = engine_parts(folder, blobs, step_tokens=48, kv_tokens=2048, max_batch=32)
+    for name in names:
+        report = check_adapter_folder(blobs / name, _catalog_shape(folder))
+        assert report.ok, f"without the model, {name} is refused: {report.findings}"
     assert _load(parts, blobs, *names) == {}
     prompts = {(name, length): prompt_make(length, length) for name in ["", *names] for length in (2, 33)}
     ours = forced_logits(

@@ -190,6 +190,16 @@ def test_older_names_of_the_sizes_are_understood(folder: Path):
     }  # fmt: skip
 
 
+def test_a_mixture_has_the_sizes_of_its_experts_as_well(folder: Path):
+    config = json.loads((folder / "config.json").read_text())
+    plain = model_folder_read(folder).shapes
+    for name, count in (("num_experts", 6), ("num_local_experts", 8), ("num_local_experts", 0)):
+        mixture = config | {name: count, "moe_intermediate_size": 40}
+        (folder / "config.json").write_text(json.dumps(mixture))
+        shapes = plain | ({"experts": count, "expert_size": 40} if count else {})
+        assert model_folder_read(folder).shapes == shapes
+
+
 def test_sizes_of_the_text_part_are_found(folder: Path):
     config = json.loads((folder / "config.json").read_text())
     nested = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": config}

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -57,7 +56,7 @@ class LinearSites:
                 targets[path] = Target(site, width_in, 0, width_out)
                 module.register_forward_hook(self._adder(site))
         base = ModuleWeights({path: self._linears[path][0] for path in targets})
-        self.layout = LoraLayout(targets, len(targets), base=partial(nullcontext, base))
+        self.layout = LoraLayout(targets, len(targets), base=lambda: nullcontext(base))
 
     @contextmanager
     def applied(self, lora: LoraBatch | None) -> Iterator[None]:

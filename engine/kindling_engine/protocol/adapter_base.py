@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 EMBEDDING, HEAD = "embed_tokens", "lm_head"
@@ -14,6 +15,7 @@ _LAYER_EXPERTS = re.compile(r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.experts")
 _EXPERT = re.compile(r"(.+\.experts)\.(0|[1-9][0-9]{0,4})\.((?:gate|up|down)_proj)")
 _PREFIXES = {"Gemma3ForConditionalGeneration": "model.language_model."}
 _FUSED = frozenset({"Phi3ForCausalLM"})
+_MIXTURES = frozenset({"Qwen3MoeForCausalLM"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,24 @@ class BaseShape:
     experts: Mapping[str, ExpertShape] = field(default_factory=dict)
     num_experts: int = 0
     expert_size: int = 0
+
+    @classmethod
+    def of_catalog(cls, shapes: Mapping[str, int], *, architecture: str, vocab_size: int, ref: str) -> Self:
+        """From the sizes that the catalog keeps of a model."""
+        mixture = architecture in _MIXTURES
+        return cls(
+            architecture=architecture,
+            hidden_size=shapes["hidden_size"],
+            intermediate_size=shapes["intermediate_size"],
+            num_layers=shapes["num_layers"],
+            num_heads=shapes["heads"],
+            num_kv_heads=shapes["kv_heads"],
+            head_dim=shapes["head_dim"],
+            vocab_size=vocab_size,
+            ref=ref,
+            num_experts=shapes.get("experts", 0) if mixture else 0,
+            expert_size=shapes.get("expert_size", 0) if mixture else 0,
+        )
 
     @property
     def targets(self) -> tuple[str, ...]:

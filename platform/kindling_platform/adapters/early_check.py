@@ -20,17 +20,8 @@ from kindling_platform.catalog.models import Model
 
 def base_shape(model: Model) -> BaseShape:
     """The sizes that an adapter for this model must fit."""
-    shapes = model.shapes
-    return BaseShape(
-        architecture=model.architecture,
-        hidden_size=shapes["hidden_size"],
-        intermediate_size=shapes["intermediate_size"],
-        num_layers=shapes["num_layers"],
-        num_heads=shapes["heads"],
-        num_kv_heads=shapes["kv_heads"],
-        head_dim=shapes["head_dim"],
-        vocab_size=model.vocab_size,
-        ref=model.ref,
+    return BaseShape.of_catalog(
+        model.shapes, architecture=model.architecture, vocab_size=model.vocab_size, ref=model.ref
     )
 
 

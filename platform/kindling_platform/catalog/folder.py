@@ -67,6 +67,7 @@ def model_folder_read(path: Path) -> ModelFolder:
         vocab_size=_size(config, "vocab_size"),
         parameters=sum(_parameters(file) for file in weights),
         shapes={
+            **_experts(config),
             "hidden_size": hidden,
             "intermediate_size": _size(config, "intermediate_size", 4 * hidden),
             "num_layers": _size(config, "num_hidden_layers"),
@@ -103,6 +104,16 @@ def _size(config: dict[str, Any], name: str, default: int | None = None) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIZE:
         raise _invalid(f"config.json lacks a usable {name}.")
     return value
+
+
+def _experts(config: dict[str, Any]) -> dict[str, int]:
+    """How many experts a mixture has, and how wide each is; nothing for other models."""
+    # Configs of other models hold zeros and nulls there.
+    counts = [config.get(name) for name in ("num_experts", "num_local_experts", "moe_intermediate_size")]
+    experts, more, size = (
+        count if isinstance(count, int) and 0 < count <= MAX_SIZE else 0 for count in counts
+    )
+    return {"experts": more or experts, "expert_size": size} if (more or experts) and size else {}
 
 
 def _architecture(config: dict[str, Any]) -> str:

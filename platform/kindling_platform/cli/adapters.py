@@ -77,17 +77,8 @@ def print_findings(findings: list[dict[str, Any]]) -> None:
 
 def base_shape(ref: str, facts: dict[str, Any]) -> BaseShape:
     """The sizes in the API's description of a model."""
-    shapes = facts["shapes"]
-    return BaseShape(
-        architecture=facts["architecture"],
-        hidden_size=shapes["hidden_size"],
-        intermediate_size=shapes["intermediate_size"],
-        num_layers=shapes["num_layers"],
-        num_heads=shapes["heads"],
-        num_kv_heads=shapes["kv_heads"],
-        head_dim=shapes["head_dim"],
-        vocab_size=facts["vocab_size"],
-        ref=ref,
+    return BaseShape.of_catalog(
+        facts["shapes"], architecture=facts["architecture"], vocab_size=facts["vocab_size"], ref=ref
     )
 
 
