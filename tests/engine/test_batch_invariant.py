@@ -163,6 +163,32 @@ def test_adapters_beside_each_other_change_no_bit(folder: Path, tmp_path: Path):
     assert differing({"a75": alone["a75"]}, {"a75": alone["base75"]}) == ["a75"]
 
 
+FORMATS: dict[str, dict[str, Any]] = {
+    "qwen3": {
+        "r": 4,
+        "target_modules": [*ATTENTION, "down_proj", "embed_tokens", "lm_head"],
+        "use_dora": True,
+    },
+    "qwen3-moe": {"r": 3, "target_modules": ["gate"], "target_parameters": ["mlp.experts.gate_up_proj"]},
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_adapters_of_other_formats_change_no_bit(tmp_path: Path, name: str):
+    """Tables, heads, DoRA, routers and experts."""
+    folder = model_make(name, tmp_path / "model")
+    adapter = adapter_make(folder, tmp_path / "a", **FORMATS[name])
+    prompts = {f"{kind}{n}": prompt_make(n, n) for n in (1, 2, 30, 75) for kind in ("a", "base")}
+    adapters = {key: "a" for key in prompts if key.startswith("a")}
+    found = []
+    for step_tokens, logits_of in ((512, alone_logits), (19, forced_logits)):
+        parts = invariant_parts(folder, tmp_path, step_tokens=step_tokens)
+        adapter_pin(parts, "a", adapter)
+        found.append(logits_of(parts, prompts, adapters))
+    assert differing(*found) == []
+    assert differing({"a75": found[0]["a75"]}, {"a75": found[0]["base75"]}) == ["a75"]
+
+
 def test_vectors_of_an_embedding_decoder(tmp_path: Path):
     folder = decoder_make(tmp_path / "model")
     texts = texts_make(LENGTHS[:7])
