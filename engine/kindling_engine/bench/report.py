@@ -20,7 +20,9 @@ llama.cpp is its server, compiled for this processor, with eight slots and prefi
 too; both take part if --peers has installed them and if the tokens they choose are transformers' choice as well. Rows
 named int8wo: our engine with int8 weights, taking turns with itself on fp32. Their kl_nats and top1_flips are
 KL(fp32 ‖ int8wo) per token and the share of tokens whose best successor changes, teacher-forced: on random tokens for
-the bench's random model, whose best tokens win by next to nothing, and on dialogues for the starter model (spark).""",
+the bench's random model, whose best tokens win by next to nothing, and on dialogues for the starter model (spark).
+Rows named batch_invariant: our engine in that mode, taking turns with the ordinary one; a price is the share of the
+speed that is lost.""",
     "structured": """487 real JSON schemas (a sample of JSONSchemaBench), each either enforced or refused by keyword.
 The rows named llguidance are the grammar library's own bindings in a bare loop over the same schemas and instances. A
 mask is one token's; a compilation includes the first mask, and with us the walk over the schema and the check that the
