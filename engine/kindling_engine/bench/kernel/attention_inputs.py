@@ -51,7 +51,8 @@ class PagedInputs:
     @cached_property
     def batched_query(self) -> Tensor:
         """``[requests, heads, q_len, d]``."""
-        return self.query.unflatten(0, (self.requests, self.q_len)).transpose(1, 2).contiguous()
+        heads, head_dim = self.query.shape[1:]
+        return self.query.view(self.requests, self.q_len, heads, head_dim).transpose(1, 2).contiguous()
 
     @cached_property
     def pages_first(self) -> tuple[Tensor, Tensor]:
@@ -62,8 +63,9 @@ class PagedInputs:
         )
 
     def _dense(self, pages: Tensor) -> Tensor:
+        kv_heads, _, _, head_dim = pages.shape
         found = pages.index_select(1, self.tables.flatten().long())
-        by_request = found.unflatten(1, (self.requests, -1)).transpose(0, 1).flatten(2, 3)
+        by_request = found.view(kv_heads, self.requests, -1, head_dim).transpose(0, 1)
         return by_request[:, :, : self.length].contiguous()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -104,4 +105,4 @@ def _measure(problem: Problem, ceilings: Ceilings, clock: Clock) -> Row:
 
 
 def _launches(problem: Problem, sets: list[Any], config: Config) -> list[Launch]:
-    return [lambda one=one: problem.ours(one, config) for one in sets]
+    return [partial(problem.ours, one, config) for one in sets]
