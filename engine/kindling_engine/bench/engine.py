@@ -4,7 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from statistics import median
@@ -20,7 +20,7 @@ from kindling_engine.bench.shapes import SMALL, LlamaShape, checkpoint_write
 from kindling_engine.bench.subjects import Worker, WorkerError
 from kindling_engine.bench.workloads import W1, W2, W3, WORKLOADS, Workload
 
-_QUICK_LAYERS, _QUICK_CUT = 8, 4
+_QUICK_LAYERS, _QUICK_CUT, _QUICK_REQUESTS = 8, 4, 16
 _KV_TOKENS = 8192
 _PEER_KV_TOKENS = 64 * 640
 _STEP_TOKENS = 512
@@ -30,8 +30,8 @@ PEERS = peers_of("cpu")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is run: a shape, its loads, and how often; how many pairs of runs an arm of ours gets, and over how many
-    tokens the one with int8 weights compares predictions.
+    """What is run: a shape, its loads, and how often; how many pairs of runs an arm of ours gets, of how many
+    requests at most the batch-invariant one, and over how many tokens the one with int8 weights compares predictions.
     """
 
     shape: LlamaShape
@@ -39,6 +39,7 @@ class Setup:
     repeats: int
     device: str
     arm_pairs: int
+    arm_requests: int
     int8_tokens: int
 
 
@@ -54,6 +55,8 @@ def engine_measure(options: BenchOptions) -> Figures:
         repeats=options.repeats,
         device="cpu",
         arm_pairs=1 if options.quick else options.repeats,
+        # A price hardly depends on how many share a prefix; the time to measure it does.
+        arm_requests=_QUICK_REQUESTS if options.quick else W3.requests,
         int8_tokens=512 if options.quick else 4096,
     )
     with tempfile.TemporaryDirectory(prefix="kindling-bench-") as name, ExitStack() as stack:
@@ -108,7 +111,11 @@ def _measure(setup: Setup, folder: Path, stack: ExitStack, *, install: bool) -> 
     invariant = invariant_measure(
         us,
         own,
-        tuple(load for load in setup.loads if load.name in {W1.name, W3.name}),
+        tuple(
+            replace(load, requests=min(load.requests, setup.arm_requests))
+            for load in setup.loads
+            if load.name in {W1.name, W3.name}
+        ),
         vocab_size=setup.shape.vocab_size,
         pairs=setup.arm_pairs,
         seeds=seeds,
