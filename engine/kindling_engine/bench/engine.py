@@ -55,7 +55,7 @@ def engine_measure(options: BenchOptions) -> Figures:
         repeats=options.repeats,
         device="cpu",
         arm_pairs=1 if options.quick else options.repeats,
-        # A price hardly depends on how many share a prefix; the time to measure it does.
+        # The quick bench has little time left for it.
         arm_requests=_QUICK_REQUESTS if options.quick else W3.requests,
         int8_tokens=512 if options.quick else 4096,
     )
