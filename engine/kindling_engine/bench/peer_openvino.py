@@ -1,6 +1,7 @@
 """OpenVINO GenAI as a peer: its continuous batching with prefix caching, and its pipeline with the cache as state.
 
-Weights, arithmetic and cache are fp32; by default it would compute with less where the processor can.
+Weights, arithmetic and cache are fp32; by default it would compute with less where the processor can. It looks for
+known prefixes when a request arrives, so requests that arrive together each compute theirs.
 """
 
 import time
