@@ -1,4 +1,4 @@
-"""The mixture of experts: both ways to run it, against the plain sum over experts."""
+"""The mixture of experts: both ways to run it, against the plain sum over experts, with adapters and without."""
 
 import pytest
 import torch
@@ -6,6 +6,8 @@ import torch.nn.functional as F
 
 from kindling_engine.layers.linear import Linear
 from kindling_engine.layers.moe import GroupedExperts, SeparateExperts, SparseMlp
+from kindling_engine.lora.batch import AdapterWeights, Expand, LoraBatch, LoraGroup, SiteWeights
+from kindling_engine.lora.experts import ExpertPair, ExpertWeights, grouped_products, separate_products
 
 EXPERTS, HIDDEN, INNER = 7, 24, 16
 
@@ -74,3 +76,51 @@ def test_an_expert_multiplies_all_of_its_tokens_at_once(weights):
     experts = SeparateExperts([Counted(w) for w in gate_up], [Linear(w) for w in down], F.silu)
     SparseMlp(weights[0], experts, top_k=2, normalised=True)(torch.randn(200, HIDDEN), None)
     assert len(calls) <= EXPERTS and sum(calls) == 400
+
+
+def _adapter(rank: int, *, gain: bool) -> AdapterWeights:
+    pairs = [
+        ExpertPair(
+            torch.randn(EXPERTS, rank, width) / width,
+            torch.randn(EXPERTS, out, rank),
+            1 + 0.3 * torch.randn(EXPERTS, out) if gain else None,
+        )
+        for width, out in ((HIDDEN, 2 * INNER), (INNER, HIDDEN))
+    ]
+    site = SiteWeights(
+        torch.randn(rank, HIDDEN), (Expand(0, rank, 0, EXPERTS, 0.1 * torch.randn(rank, EXPERTS)),)
+    )
+    return AdapterWeights((site,), 0, rank, experts={3: ExpertWeights(EXPERTS, *pairs)})
+
+
+def _merged(weights, adapter: AdapterWeights):
+    """Weights of a model of its own that has the adapter in it."""
+    site, experts = adapter.sites[0], adapter.experts[3]
+    assert site is not None and experts.gate_up is not None and experts.down is not None
+    merged = [weights[0] + (site.shrink.T @ site.expands[0].weight).T]
+    for weight, pair in zip(weights[1:], (experts.gate_up, experts.down), strict=True):
+        kept = weight if pair.gain is None else pair.gain[:, :, None] * weight
+        merged.append(kept + pair.expand @ pair.shrink)
+    return merged
+
+
+@pytest.mark.parametrize("kind", ["separate", "grouped"])
+@pytest.mark.parametrize("gain", [False, True])
+def test_each_token_gets_its_adapters_part_of_its_experts(weights, kind, gain):
+    mlp = SparseMlp(weights[0], _experts(kind, weights), top_k=2, normalised=True, layer=3, site=0)
+    adapters = [_adapter(8, gain=gain), _adapter(16, gain=gain), AdapterWeights((None,), 0, 1)]
+    spans = [((2, 3), (20, 25)), ((3, 9),), ((12, 15),)]
+    x = torch.randn(30, HIDDEN)
+    batch = LoraBatch(tuple(LoraGroup(*one) for one in zip(spans, adapters, strict=True)))
+    expected = _plain(x, weights, 2, normalised=True)
+    for adapter, runs in zip(adapters[:2], spans, strict=False):
+        for start, stop in runs:
+            expected[start:stop] = _plain(x[start:stop], _merged(weights, adapter), 2, normalised=True)
+    torch.testing.assert_close(mlp(x, batch), expected, atol=2e-4, rtol=2e-4)
+
+
+def test_products_in_groups_are_those_expert_by_expert():
+    x, weights = torch.randn(40, 24), torch.randn(EXPERTS, 16, 24)
+    counts = torch.tensor([5, 0, 12, 0, 3, 20, 0])
+    separate = separate_products(x, weights, counts, lambda weight: Linear(weight))
+    torch.testing.assert_close(grouped_products(x, weights, counts), separate, atol=1e-4, rtol=1e-4)

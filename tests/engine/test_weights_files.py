@@ -223,6 +223,7 @@ def test_fp8_weights_are_widened_exactly(tmp_path: Path, single: Path, kind: str
     with Checkpoint(tmp_path / "fp8", dtype=torch.float32, device=CPU) as checkpoint:
         for name, tensor in meant.items():
             assert torch.equal(checkpoint.take(name, tuple(tensor.shape)), tensor), name
+            assert tensor.dim() < 2 or torch.equal(torch.cat(list(checkpoint.rows(name))), tensor), name
     assert model_load(tmp_path / "fp8", device=CPU, dtype=torch.float32).config.num_layers == 3
 
 

@@ -75,12 +75,17 @@ class ExpertShare:
 
     def _products(self, x: Tensor, weights: Tensor) -> Tensor:
         """Each row of x with its expert's matrix of ``weights [experts, out, in]``."""
-        if x.device.type != "cpu":
-            return F.grouped_mm(x, weights.transpose(1, 2), offs=self.counts.cumsum(0).to(torch.int32))
-        counts = self.counts.tolist()
-        parts = [
-            self.linear(weights[expert])(rows)
-            for expert, rows in enumerate(x.split_with_sizes(counts))
-            if len(rows)
-        ]
-        return torch.cat(parts)
+        if x.device.type == "cpu":
+            return separate_products(x, weights, self.counts, self.linear)
+        return grouped_products(x, weights, self.counts)
+
+
+def separate_products(x: Tensor, weights: Tensor, counts: Tensor, linear: Linear) -> Tensor:
+    """One product for each expert that has rows."""
+    parts = x.split_with_sizes(counts.tolist())
+    return torch.cat([linear(weights[expert])(rows) for expert, rows in enumerate(parts) if len(rows)])
+
+
+def grouped_products(x: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
+    """One product for all, whose bounds stay on the device."""
+    return F.grouped_mm(x, weights.transpose(1, 2), offs=counts.cumsum(0).to(torch.int32))

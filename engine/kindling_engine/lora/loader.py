@@ -58,8 +58,8 @@ def adapter_load(
             assembler = Assembler(parts, layout)
             _size_check(assembler.size_bytes(dtype), max_bytes)
             wants_base = any(part.magnitude or part.base for part in parts)
-            with layout.base() if wants_base and layout.base is not None else nullcontext() as base:
-                reader = FactorReader(handle, rules, base)
+            with layout.base(device) if wants_base and layout.base is not None else nullcontext() as base:
+                reader = FactorReader(handle, rules, base, device)
                 weights = assembler.make(reader.read, device, dtype)
     except (SafetensorError, OSError) as error:
         raise AdapterError("safetensors_header", f"{WEIGHTS_NAME} cannot be read.") from error

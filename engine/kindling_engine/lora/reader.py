@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kindling_engine.lora.dora import dora_gain, dora_table_gain
@@ -31,7 +32,11 @@ class Factors:
 class FactorReader:
     """Over an open safetensors file whose names and shapes have been checked; counts the parts whose B is zero."""
 
-    def __init__(self, handle: Any, rules: ModuleRules, base: BaseWeights | None) -> None:
+    def __init__(
+        self, handle: Any, rules: ModuleRules, base: BaseWeights | None, device: torch.device
+    ) -> None:
+        """``device`` is where the rows of ``base`` are."""
+        self._device = device
         self._handle = handle
         self._rules = rules
         self._base = base
@@ -48,8 +53,9 @@ class FactorReader:
             return Factors(a, b)
         base = self._base_needed(part)
         make = dora_table_gain if part.kind == TABLE else dora_gain
-        magnitude = self._finite(part.magnitude, part).float()
-        gain = make(magnitude, base.rows(part.path), a.float(), b, part.path)
+        b = b.to(self._device)
+        magnitude = self._finite(part.magnitude, part).to(self._device).float()
+        gain = make(magnitude, base.rows(part.path), a.to(self._device).float(), b, part.path)
         bias = None if part.kind == TABLE else base.bias(part.path)
         return Factors(a, b * gain[:, None], gain, None if bias is None else (1 - gain) * bias)
 
@@ -68,7 +74,7 @@ class FactorReader:
         stored, first = self._handle.get_slice(name), 0
         for rows in self._base_needed(part).rows(part.path):
             last = first + rows.shape[0]
-            difference = (stored[first:last].float() - rows).abs_()
+            difference = (stored[first:last].to(rows.device).float() - rows).abs_()
             if not bool((difference <= rows.abs() * _ROUNDING + _TINY).all()):
                 raise AdapterError(
                     "base_model",

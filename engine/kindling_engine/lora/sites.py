@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from kindling_engine.protocol.adapter_base import ExpertShape
@@ -53,7 +54,7 @@ class LoraLayout:
     A site is a place where ``LoraBatch.add`` is called; targets that share an input may share a site. Sites
     are numbered from 0 to ``num_sites`` − 1. Table, head and mixtures, where they take adapters, are no sites:
     ``table`` and ``head`` are the path with its (rows, width) or (input width, output width). ``base`` opens the
-    base's weights; what needs them is refused without it.
+    base's weights, to be read on a device; what needs them is refused without it.
     """
 
     targets: Mapping[str, Target]
@@ -61,7 +62,7 @@ class LoraLayout:
     table: tuple[str, tuple[int, int]] | None = None
     head: tuple[str, tuple[int, int]] | None = None
     mixtures: Mapping[str, Mixture] = field(default_factory=dict)
-    base: Callable[[], AbstractContextManager[BaseWeights]] | None = None
+    base: Callable[[torch.device], AbstractContextManager[BaseWeights]] | None = None
 
     def linears(self) -> dict[str, tuple[int, int]]:
         """(input width, output width) of each linear layer that takes adapters, but for single experts."""

@@ -61,7 +61,8 @@ def lora_layout(config: DecoderConfig, folder: Path | None = None) -> LoraLayout
 class DecoderBase:
     """A decoder's checkpoint by the paths of its modules."""
 
-    def __init__(self, config: DecoderConfig, checkpoint: Checkpoint) -> None:
+    def __init__(self, config: DecoderConfig, checkpoint: Checkpoint, device: torch.device) -> None:
+        self._device = device
         self._config = config
         self._checkpoint = checkpoint
         prefixes = config.weight_prefixes
@@ -74,7 +75,9 @@ class DecoderBase:
     def bias(self, path: str) -> Tensor | None:
         """``[out]`` in fp32 of a layer that has one."""
         name = f"{self._name(path)}.bias"
-        return self._checkpoint.peek(name).float() if name in self._checkpoint else None
+        if name not in self._checkpoint:
+            return None
+        return self._checkpoint.peek(name).to(self._device).float()
 
     def _name(self, path: str) -> str:
         if path != HEAD:
@@ -86,12 +89,12 @@ class DecoderBase:
 
 
 @contextmanager
-def _weights_open(config: DecoderConfig, folder: Path) -> Iterator[BaseWeights]:
+def _weights_open(config: DecoderConfig, folder: Path, device: torch.device) -> Iterator[BaseWeights]:
     """Raises ModelError when the folder has gone or changed."""
     if not folder.is_dir():
         raise ModelError("weights_missing", "The folder of the base model's weights is not there any more.")
-    with Checkpoint(folder, dtype=torch.float32, device=torch.device("cpu")) as checkpoint:
-        yield DecoderBase(config, checkpoint)
+    with Checkpoint(folder, dtype=torch.float32, device=device) as checkpoint:
+        yield DecoderBase(config, checkpoint, device)
 
 
 def _fused(targets: dict[str, Target]) -> dict[str, Target]:

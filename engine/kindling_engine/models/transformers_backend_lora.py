@@ -56,7 +56,7 @@ class LinearSites:
                 targets[path] = Target(site, width_in, 0, width_out)
                 module.register_forward_hook(self._adder(site))
         base = ModuleWeights({path: self._linears[path][0] for path in targets})
-        self.layout = LoraLayout(targets, len(targets), base=lambda: nullcontext(base))
+        self.layout = LoraLayout(targets, len(targets), base=lambda _device: nullcontext(base))
 
     @contextmanager
     def applied(self, lora: LoraBatch | None) -> Iterator[None]:
@@ -83,16 +83,16 @@ class ModuleWeights:
         self._linears = linears
 
     def rows(self, path: str) -> Iterator[Tensor]:
-        """``[n, in]`` in fp32 on the host, some rows at a time."""
+        """``[n, in]`` in fp32, some rows at a time."""
         module = self._linears[path]
         weight: Tensor = module.weight if isinstance(module, nn.Linear) else module.weight.t()
         for part in weight.split(_ROWS):
-            yield part.to(device="cpu", dtype=torch.float32)
+            yield part.to(torch.float32)
 
     def bias(self, path: str) -> Tensor | None:
         """``[out]`` in fp32 of a layer that has one."""
         bias = self._linears[path].bias
-        return None if bias is None else bias.to(device="cpu", dtype=torch.float32)
+        return None if bias is None else bias.to(torch.float32)
 
 
 def _linears(model: Any) -> dict[str, tuple[nn.Module, int, int]]:

@@ -92,12 +92,12 @@ class Checkpoint:
         return tensor.to(device=self._device, dtype=self._dtype)
 
     def rows(self, name: str) -> Iterator[Tensor]:
-        """A matrix in fp32, a few megabytes of rows at a time; raises ModelError as ``take`` does."""
+        """A matrix in fp32 on the device, some megabytes of rows at a time; raises ModelError as ``take`` does."""
         tensor = self._stored(name)
         if tensor.dtype == torch.float8_e4m3fn:
             tensor = self._widened(name, tensor)
         for part in tensor.split(max(1, _ROWS_BYTES // (4 * tensor.shape[1]))):
-            yield part.to(torch.float32)
+            yield part.to(self._device).to(torch.float32)
 
     def _widened(self, name: str, tensor: Tensor) -> Tensor:
         prefix = name.removesuffix("weight")

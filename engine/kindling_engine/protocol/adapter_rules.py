@@ -6,6 +6,7 @@ all are plain names, which are looked up; a dot in those is a dot. The others ru
 
 import math
 import re
+from functools import lru_cache
 from typing import Any
 
 from kindling_engine.protocol.patterns import Budget, Pattern, PatternRefused
@@ -55,7 +56,7 @@ class ModuleRules:
 
     def targeted(self, module: str) -> bool:
         """Whether PEFT would adapt the module, or the parameter, at this path."""
-        if any(name in self._parameters for name in _endings(self._name(module))):
+        if self._parameter(self._name(module)):
             return True
         if self._ties and module == HEAD and any(self.targeted(path) for path in _EMBEDDINGS):
             return True  # PEFT adapts the embedding, and the head along with it
@@ -71,7 +72,10 @@ class ModuleRules:
     def _name(self, module: str) -> str:
         """A router is one of PEFT's modules or, where transformers makes a parameter of it, its weight."""
         weight = f"{module}.weight"
-        return weight if any(name in self._parameters for name in _endings(weight)) else module
+        return weight if self._parameter(weight) else module
+
+    def _parameter(self, path: str) -> bool:
+        return bool(self._parameters) and any(name in self._parameters for name in _endings(path))
 
 
 class _Keys:
@@ -93,6 +97,8 @@ class _Keys:
                 self._patterns.append((index, _compiled(field, rf"(.*\.)?({key})$", key, budget)))
 
     def value(self, module: str, default: float) -> float:
+        if not self._values:
+            return default
         places = [self._plain.get((name, False)) for name in _endings(module)]
         places.append(self._plain.get((module, True)))
         first = min((place for place in places if place is not None), default=len(self._values))
@@ -123,7 +129,7 @@ class _Modules:
     def hold(self, module: str) -> bool:
         if self._pattern is not None:
             return _matches(self._field, self._pattern, module)
-        return any(name in self._names for name in _endings(module))
+        return bool(self._names) and any(name in self._names for name in _endings(module))
 
 
 class _Layers:
@@ -154,10 +160,14 @@ def layer_of(module: str, names: tuple[str, ...] = ()) -> int | None:
     return None
 
 
-def _endings(module: str) -> list[str]:
+@lru_cache(maxsize=4)  # each path is asked for several times in a row
+def _endings(module: str) -> tuple[str, ...]:
     """The path itself and what is left of it behind each dot."""
-    parts = module.split(".")
-    return [".".join(parts[at:]) for at in range(len(parts))]
+    endings = [module]
+    while (dot := module.find(".")) >= 0:
+        module = module[dot + 1 :]
+        endings.append(module)
+    return tuple(endings)
 
 
 def _compiled(field: str, text: str, shown: str, budget: Budget) -> Pattern:
