@@ -30,7 +30,7 @@ from kindling_tiny_models import VOCAB, model_make
 class Front:
     """The other end of the core's socket."""
 
-    def __init__(self, model: Path, folder: Path) -> None:
+    def __init__(self, model: Path, folder: Path, *options: str) -> None:
         path = folder / "s"
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
@@ -47,6 +47,7 @@ class Front:
             folder,
             "--device",
             "cpu",
+            *options,
         ]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kindling_engine.core", *map(str, arguments)],
@@ -132,6 +133,17 @@ def test_a_model_that_cannot_be_served_is_named(tmp_path):
     try:
         failed = next(front.messages())
         assert isinstance(failed, CoreFailed) and failed.code == "unsupported_model"
+        assert front.process.wait(10) == 1
+    finally:
+        front.close()
+
+
+def test_a_cache_that_memory_has_no_room_for_names_what_to_lower(tmp_path):
+    front = Front(model_make("llama", tmp_path / "model"), tmp_path, "--kv-tokens", str(10**13))
+    try:
+        failed = next(front.messages())
+        assert isinstance(failed, CoreFailed) and failed.code == "out_of_memory"
+        assert "10,000,000,000,000 tokens" in failed.message and "--kv-tokens" in failed.message
         assert front.process.wait(10) == 1
     finally:
         front.close()

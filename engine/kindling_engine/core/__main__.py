@@ -34,6 +34,7 @@ def main() -> int:
 def _serve(link: "FrontLink", options: "CoreOptions") -> int:
     from kindling_engine.core.engine import EngineCore
     from kindling_engine.core.loading import LoadingNews
+    from kindling_engine.core.memory import OUT_OF_MEMORY, out_of_memory
     from kindling_engine.core.startup import parts_build
     from kindling_engine.models.errors import ModelError
     from kindling_engine.protocol.ipc import CoreFailed
@@ -50,6 +51,9 @@ def _serve(link: "FrontLink", options: "CoreOptions") -> int:
         return 1
     except Exception as error:
         logging.getLogger(__name__).exception("the core cannot start")
+        if out_of_memory(error):
+            link.send(CoreFailed("out_of_memory", OUT_OF_MEMORY))
+            return 1
         link.send(CoreFailed("core_start_failed", f"The engine core cannot start: {type(error).__name__}."))
         return 1
     link.send(ready)

@@ -160,15 +160,23 @@ def _num_blocks(config: ModelConfig, options: CoreOptions, dtype: torch.dtype, d
     """Blocks for ``kv_tokens``, or for a full batch of full contexts as far as memory allows; one more for
     padding.
     """
-    if options.kv_tokens > 0:
-        return -(-options.kv_tokens // PAGE_SIZE) + 1
     block_bytes = KvStorage.block_bytes(
         num_layers=config.num_layers,
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
         dtype=dtype,
     )
-    room = int(_free_bytes(device) * _FREE_SHARE[device.type])
+    free_bytes = _free_bytes(device)
+    if options.kv_tokens > 0:
+        blocks = -(-options.kv_tokens // PAGE_SIZE) + 1
+        if blocks * block_bytes > free_bytes:
+            raise ModelError(
+                "out_of_memory",
+                f"A cache of {options.kv_tokens:,} tokens takes {blocks * block_bytes / 1e9:,.1f} GB and "
+                f"{free_bytes / 1e9:,.1f} GB are free; lower --kv-tokens, or leave it out.",
+            )
+        return blocks
+    room = int(free_bytes * _FREE_SHARE[device.type])
     if device.type == "cpu":
         room = min(room, _CPU_KV_BYTES)
     else:

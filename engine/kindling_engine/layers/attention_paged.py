@@ -3,7 +3,9 @@
 Nothing here depends on a number of the host but for sizes that are fixed for a captured graph.
 """
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -13,9 +15,15 @@ from kindling_engine.layers.attention_spec import AttentionSpec, LayerCache
 from kindling_engine.layers.norm import RmsNorm
 from kindling_engine.layers.rotary import RotaryTables
 
+logger = logging.getLogger(__name__)
+
 HeadNorms = tuple[RmsNorm, RmsNorm]
 """Of queries and keys."""
 
+# What the kernels are compiled and tested for.
+_LARGEST_HEAD = 256
+_LARGEST_GROUP = 16
+_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 # More pieces than this of one request would be smaller than what one costs.
 _PIECE_TOKENS = 256
 _MOST_PIECES = 64
@@ -87,6 +95,26 @@ def paged_attention_for(
             raise
         return None
     return CudaAttention(device, heads=heads, spec=spec, norms=norms)
+
+
+@cache
+def kernels_take(head_dim: int, group: int, dtype: torch.dtype) -> bool:
+    """Whether the kernels have this shape; where not, says so once, and ``layers.attention`` does it in torch.
+
+    ``group`` query heads share a KV head.
+    """
+    reason = ""
+    if head_dim > _LARGEST_HEAD or head_dim % 8:
+        reason = f"heads of {head_dim}"
+    elif group > _LARGEST_GROUP:
+        reason = f"{group} query heads to a KV head"
+    elif dtype not in _DTYPES:
+        reason = f"{dtype}"
+    if reason:
+        logger.warning(
+            "no attention kernel for %s: attention runs in torch, and decode without graphs", reason
+        )
+    return not reason
 
 
 def splits_for(max_length: int) -> int:

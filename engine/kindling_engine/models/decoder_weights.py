@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kindling_engine.layers.attention import AttentionSpec, attention_for
-from kindling_engine.layers.attention_paged import paged_attention_for
+from kindling_engine.layers.attention_paged import kernels_take, paged_attention_for
 from kindling_engine.layers.embedding import Table
 from kindling_engine.layers.invariant import tiled_activation, tiled_router
 from kindling_engine.layers.linear import Projection
@@ -110,7 +110,8 @@ class DecoderWeights:
         )
         norms = None if q_norm is None or k_norm is None else (q_norm, k_norm)
         paged = None
-        if not self._batch_invariant:
+        group = config.num_heads // config.num_kv_heads
+        if not self._batch_invariant and kernels_take(config.head_dim, group, self._checkpoint.dtype):
             paged = paged_attention_for(self._device, heads=config.num_heads, spec=spec, norms=norms)
         return Attention(
             qkv=self._linear(prefix, rows, config.hidden_size, bias=config.qkv_bias),

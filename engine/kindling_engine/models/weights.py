@@ -57,6 +57,11 @@ class Checkpoint:
             self._progress(self._all_bytes, self._all_bytes)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the tensors that ``take`` gives."""
+        return self._dtype
+
+    @property
     def folder(self) -> Path:
         return self._folder
 
