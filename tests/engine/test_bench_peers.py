@@ -271,6 +271,20 @@ def test_the_judge_tells_right_tokens_from_others(tmp_path, monkeypatch):
     assert judge.deficit(prompts, [made[0], [(made[1][0] + 1) % 320, *made[1][1:]]]) > 0.01
 
 
+def test_the_probe_of_the_memorys_speed_is_not_the_models_memory():
+    # In a process of its own, whose peak is not somebody else's.
+    script = """
+import torch
+from kindling_engine.bench.memory import peak_bytes, read_gbps
+torch.ones(8).sum()
+before = peak_bytes()
+assert read_gbps(torch.device("cpu"), repeats=1) > 0
+print(peak_bytes() - before)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 0 <= int(ran.stdout) < 64 << 20
+
+
 def test_only_transformers_is_measured_on_a_gpu():
     assert list(peers_of("cuda")) == ["transformers"]
     assert set(peers_of("cpu")) == {"transformers", "llama_cpp", "openvino"}
