@@ -108,7 +108,9 @@ def test_the_hopeless_lose_in_a_trial_and_the_others_take_turns():
 
 
 def test_a_report_is_written_for_programs_and_for_people(tmp_path):
-    report_write(Figures({"a_tok_s": 12.5, "peers": {"w1": {"x": None}}}), "engine", "cpu", tmp_path)
+    figures = Figures({"a_tok_s": 12.5, "peers": {"w1": {"x": None}}})
+    report_write(figures, "engine", "cpu", tmp_path, flags=" --quick")
+    assert "`./kindling bench engine --device cpu --quick --json`" in (tmp_path / "engine-cpu.md").read_text()
     assert json.loads((tmp_path / "engine-cpu.json").read_text())["a_tok_s"] == 12.5
     assert "| peers · w1 · x | None |" in (tmp_path / "engine-cpu.md").read_text()
 

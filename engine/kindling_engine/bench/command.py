@@ -69,7 +69,8 @@ def bench(arguments: Sequence[str]) -> int:
         return 1
     if not options.quick or options.out:
         device = "cuda" if figures.values.get("device") == "cuda" else "cpu"
-        report_write(figures, options.name, device, options.out or DEFAULT_FOLDER)
+        flags = " --quick" * options.quick + " --peers" * options.peers
+        report_write(figures, options.name, device, options.out or DEFAULT_FOLDER, flags=flags)
     if options.json:
         print(json.dumps(figures.values))
     else:

@@ -31,21 +31,21 @@ unpacking and applying the masks of all eight adds. One thread.""",
 }
 
 
-def report_write(figures: Figures, name: str, device: str, folder: Path) -> None:
-    """Write ``<name>-<device>.json`` and ``.md``."""
+def report_write(figures: Figures, name: str, device: str, folder: Path, *, flags: str = "") -> None:
+    """Write ``<name>-<device>.json`` and ``.md``; ``flags`` are those of the command beside the device."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"{name}-{device}"
     stem.with_suffix(".json").write_text(json.dumps(figures.values, indent=1) + "\n")
-    stem.with_suffix(".md").write_text(_markdown(figures.values, name, device))
+    stem.with_suffix(".md").write_text(_markdown(figures.values, name, device, flags))
     print(f"wrote {stem}.json and .md", file=sys.stderr)
 
 
-def _markdown(values: Mapping[str, Value], name: str, device: str) -> str:
+def _markdown(values: Mapping[str, Value], name: str, device: str, flags: str) -> str:
     lines = [f"# {name.capitalize()} on {device}", ""]
     if name in _ABOUT:
         lines += [_ABOUT[name], ""]
     lines += [
-        f"Command: `./kindling bench {name} --device {device} --json`",
+        f"Command: `./kindling bench {name} --device {device}{flags} --json`",
         "",
         "| figure | value |",
         "|---|---|",
