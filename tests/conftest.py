@@ -4,7 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-PROTECTED = ("billing_ledgertransaction", "billing_ledgerentry", "billing_priceversion", "audit_auditevent")
+PROTECTED = (
+    "billing_ledgertransaction",
+    "billing_ledgerentry",
+    "billing_priceversion",
+    "billing_planterm",
+    "audit_auditevent",
+)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,24 @@
 from decimal import Decimal, InvalidOperation
 
 PICO_PER_USD = 10**12
+PICO_PER_CENT = 10**10
 SMALL_BALANCE_PICOUSD = 100 * PICO_PER_USD
+
+
+def round_half_even(amount: int, unit: int) -> int:
+    """How many `unit`s an amount is, to the nearest whole one, ties to the even one: the only rounding of money."""
+    whole, rest = divmod(amount, unit)
+    return whole + (2 * rest > unit or (2 * rest == unit and whole % 2 == 1))
+
+
+def cents_to_pico(cents: int) -> int:
+    """Cents as pico-dollars, exact."""
+    return cents * PICO_PER_CENT
+
+
+def pico_to_cents(pico: int) -> int:
+    """Pico-dollars as cents, half to even; what is rounded away belongs on the rounding account."""
+    return round_half_even(pico, PICO_PER_CENT)
 
 
 def usd_to_pico(usd: str | Decimal) -> int:

@@ -42,7 +42,7 @@ def price_current(*, sku: str, at: datetime | None = None) -> PriceVersion | Non
 
 def price_map_current(*, skus: Iterable[str], at: datetime | None = None) -> dict[str, PriceVersion]:
     """The price versions in force, by sku; skus without a price are absent."""
-    rows = PriceVersion.objects.filter(sku__in=list(skus), valid_from__lte=at or utc_now())
+    rows = PriceVersion.objects.filter(plan_id="", sku__in=list(skus), valid_from__lte=at or utc_now())
     newest = rows.order_by("sku", "-valid_from", "-id").distinct("sku")
     return {row.sku: row for row in newest}
 

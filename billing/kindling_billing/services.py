@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kindling_billing.errors import BillingError
-from kindling_billing.ledger import Posting, postings_post, transaction_post
-from kindling_billing.models import LedgerTransaction, PriceVersion, utc_now
+from kindling_billing.ledger import Posting
+from kindling_billing.models import CreditGrant, LedgerTransaction, PriceVersion, utc_now
+from kindling_billing.money import PICO_PER_USD
+from kindling_billing.wallet import wallet_post, wallets_post
 
 USAGE = "usage"
 CREDIT = "credit"
+MAX_CREDIT_PICOUSD = 1_000_000 * PICO_PER_USD
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +26,37 @@ class UsageCharge:
 
 
 def credit_grant(
-    *, owner_id: str, amount_picousd: int, source_id: str, memo: str, actor_id: str
+    *,
+    owner_id: str,
+    amount_picousd: int,
+    source_id: str,
+    memo: str,
+    actor_id: str,
+    expires_at: datetime | None = None,
 ) -> LedgerTransaction | None:
     """Give credit from the house's promotion account to a wallet; None when `source_id` was granted before.
 
     Raises:
-        BillingError: `amount_invalid` unless the amount is positive.
+        BillingError: `amount_invalid` unless the amount is above nothing and at most a million dollars,
+            `expiry_invalid` for an expiry that has passed.
     """
-    if amount_picousd <= 0:
-        raise BillingError("amount_invalid", "Credit must be more than zero.")
-    return transaction_post(
+    if not 0 < amount_picousd <= MAX_CREDIT_PICOUSD:
+        raise BillingError("amount_invalid", "Credit must be more than zero, and a million dollars at most.")
+    if expires_at is not None and expires_at <= utc_now():
+        raise BillingError("expiry_invalid", "Credit must expire in the future.")
+    entries = [("promo", "", -amount_picousd), ("wallet", owner_id, amount_picousd)]
+    grant = CreditGrant(
+        owner_id=owner_id,
+        kind=CreditGrant.Kind.PROMO,
+        amount_picousd=amount_picousd,
         source_type=CREDIT,
         source_id=source_id,
-        entries=[("promo", "", -amount_picousd), ("wallet", owner_id, amount_picousd)],
-        memo=memo,
-        data={"actor": actor_id},
+        memo=memo[:200],
+        expires_at=expires_at,
     )
+    if not wallet_post(Posting(CREDIT, source_id, entries, memo, {"actor": actor_id}), grant=grant):
+        return None
+    return LedgerTransaction.objects.get(source_type=CREDIT, source_id=source_id)
 
 
 def usage_post(charges: Sequence[UsageCharge]) -> set[str]:
@@ -57,7 +75,7 @@ def usage_post(charges: Sequence[UsageCharge]) -> set[str]:
         )
         for charge in charges
     ]
-    return {source_id for _, source_id in postings_post(postings)}
+    return {source_id for _, source_id in wallets_post(postings)}
 
 
 def price_publish(

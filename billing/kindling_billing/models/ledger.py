@@ -1,51 +1,8 @@
-"""The price book and the double-entry ledger. Posted rows are protected by triggers in the database."""
-
-from datetime import UTC, datetime
+"""The double-entry ledger. Posted rows are protected by triggers in the database."""
 
 from django.db import models
 
-from kindling_billing.ids import new_billing_id
-
-
-def price_id() -> str:
-    return new_billing_id("prc")
-
-
-def account_id() -> str:
-    return new_billing_id("lac")
-
-
-def transaction_id() -> str:
-    return new_billing_id("ltx")
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-class PriceVersion(models.Model):
-    """Prices of one sku from a moment on, in pico-dollars per token; never edited."""
-
-    id = models.CharField(primary_key=True, max_length=32, default=price_id, editable=False)
-    sku = models.CharField(max_length=64)
-    input_picousd = models.BigIntegerField()
-    cached_input_picousd = models.BigIntegerField()
-    output_picousd = models.BigIntegerField()
-    valid_from = models.DateTimeField(default=utc_now)
-    created_at = models.DateTimeField(default=utc_now)
-    created_by = models.CharField(max_length=200, blank=True)
-
-    class Meta:
-        indexes = [models.Index(fields=["sku", "-valid_from"])]
-        constraints = [
-            models.CheckConstraint(
-                condition=models.Q(input_picousd__gte=0, cached_input_picousd__gte=0, output_picousd__gte=0),
-                name="prices_are_not_negative",
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.sku} from {self.valid_from:%Y-%m-%d %H:%M}"
+from kindling_billing.models.base import account_id, transaction_id, utc_now
 
 
 class LedgerAccount(models.Model):
@@ -60,6 +17,12 @@ class LedgerAccount(models.Model):
         TAX = "tax"
         ADJUSTMENT = "adjustment"
         ROUNDING = "rounding"
+        DISPUTED = "disputed"
+        DISPUTE_CLAIM = "dispute_claim"
+        BAD_DEBT = "bad_debt"
+        STRIPE_BALANCE = "stripe_balance"
+        STRIPE_FEES = "stripe_fees"
+        BANK = "bank"
 
     id = models.CharField(primary_key=True, max_length=32, default=account_id, editable=False)
     kind = models.CharField(max_length=16, choices=Kind.choices)
