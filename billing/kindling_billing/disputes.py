@@ -7,12 +7,13 @@ sides: what the customer has frozen (`disputed`), and what we claim of the bank 
 from django.db import transaction
 
 from kindling_billing.amounts import cents_check, id_check
+from kindling_billing.collecting import invoice_settle
 from kindling_billing.errors import BillingError
 from kindling_billing.ledger import Posting
-from kindling_billing.models import Dispute, utc_now
+from kindling_billing.models import Dispute, Payment, utc_now
 from kindling_billing.money import cents_to_pico
-from kindling_billing.payments import CLEARING, bought_with, payment_lock, target_kind, tax_part
-from kindling_billing.wallet import wallet_post
+from kindling_billing.payments import CLEARING, bought_with, payment_lock, tax_part
+from kindling_billing.wallet import WALLET, wallet_post
 
 OPENED = "dispute"
 CLOSED = "dispute_closed"
@@ -36,20 +37,25 @@ def dispute_opened(*, dispute_id: str, intent_id: str, amount_cents: int) -> boo
         return False
     if amount_cents > payment.total_cents:
         raise BillingError("dispute_too_large", "More is contested than was paid.")
-    tax_cents = tax_part(payment, amount_cents)
+    # An invoice has booked its own tax: all of its payment is owed again.
+    owed = payment.purpose == Payment.Purpose.INVOICE
+    tax_cents = 0 if owed else tax_part(payment, amount_cents)
     net, gross = cents_to_pico(amount_cents - tax_cents), cents_to_pico(amount_cents)
     Dispute.objects.create(
         id=dispute_id, payment=payment, amount_cents=amount_cents - tax_cents, tax_cents=tax_cents
     )
     owner = payment.owner_id
     entries = [
-        (target_kind(payment), owner, -net),
+        ("receivable" if owed else WALLET, owner, -net),
         ("disputed", owner, net),
         (CLEARING, "", gross),
         ("dispute_claim", "", -gross),
     ]
     posting = Posting(OPENED, dispute_id, entries, "Payment contested: frozen", {"payment": payment.id})
-    return wallet_post(posting, spend_first=bought_with(payment))
+    posted = wallet_post(posting, spend_first=bought_with(payment))
+    if payment.invoice_id:
+        invoice_settle(invoice_id=payment.invoice_id)
+    return posted
 
 
 @transaction.atomic
@@ -73,10 +79,14 @@ def dispute_closed(*, dispute_id: str, won: bool) -> bool:
     net, tax = cents_to_pico(dispute.amount_cents), cents_to_pico(dispute.tax_cents)
     entries = [("disputed", owner, -net), ("dispute_claim", "", net + tax)]
     if won:
-        entries += [(target_kind(payment), owner, net), (CLEARING, "", -net - tax)]
+        owed = payment.purpose == Payment.Purpose.INVOICE
+        entries += [("receivable" if owed else WALLET, owner, net), (CLEARING, "", -net - tax)]
         memo = "Dispute won: given back"
     else:
         entries += [("tax", "", -tax)]
         memo = "Dispute lost"
     posting = Posting(CLOSED, dispute_id, [e for e in entries if e[2]], memo, {"payment": payment.id})
-    return wallet_post(posting)
+    posted = wallet_post(posting)
+    if payment.invoice_id:
+        invoice_settle(invoice_id=payment.invoice_id)
+    return posted

@@ -61,21 +61,14 @@ def postings_post(postings: Sequence[Posting]) -> set[tuple[str, str]]:
     if not unique:
         return set()
     with transaction.atomic():
-        accounts = _lock_accounts({(kind, owner) for p in unique.values() for kind, owner, _ in p.entries})
+        accounts = accounts_lock({(kind, owner) for p in unique.values() for kind, owner, _ in p.entries})
         inserted = _insert_transactions([unique[cause] for cause in sorted(unique)])
         _insert_entries(inserted, unique, accounts)
     return set(inserted)
 
 
-def _check(posting: Posting) -> None:
-    if sum(amount for _, _, amount in posting.entries) != 0:
-        raise BillingError("unbalanced", f"The entries of {posting.source_type} do not sum to zero.")
-    unknown = {kind for kind, _, _ in posting.entries} - set(LedgerAccount.Kind.values)
-    if unknown:
-        raise BillingError("unknown_account", f"There is no account of kind {min(unknown)!r}.")
-
-
-def _lock_accounts(keys: set[AccountKey]) -> dict[AccountKey, str]:
+def accounts_lock(keys: set[AccountKey]) -> dict[AccountKey, str]:
+    """Lock accounts, made if need be, in the one order that all writers keep; gives their ids."""
     ordered = sorted(keys)
     kinds, owners = [kind for kind, _ in ordered], [owner for _, owner in ordered]
     with connection.cursor() as cursor:
@@ -93,6 +86,14 @@ def _lock_accounts(keys: set[AccountKey]) -> dict[AccountKey, str]:
             [kinds, owners],
         )
         return {(kind, owner): id_ for kind, owner, id_ in cursor.fetchall()}
+
+
+def _check(posting: Posting) -> None:
+    if sum(amount for _, _, amount in posting.entries) != 0:
+        raise BillingError("unbalanced", f"The entries of {posting.source_type} do not sum to zero.")
+    unknown = {kind for kind, _, _ in posting.entries} - set(LedgerAccount.Kind.values)
+    if unknown:
+        raise BillingError("unknown_account", f"There is no account of kind {min(unknown)!r}.")
 
 
 def _insert_transactions(postings: list[Posting]) -> dict[tuple[str, str], str]:

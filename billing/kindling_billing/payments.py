@@ -7,9 +7,10 @@ ledger's rows for it are keyed by the id at the payment provider, so that one in
 from django.db import IntegrityError, transaction
 
 from kindling_billing.amounts import cents_check, currency_check, id_check, tax_check
+from kindling_billing.collecting import invoice_settle
 from kindling_billing.errors import BillingError
 from kindling_billing.ledger import Posting
-from kindling_billing.models import CreditGrant, LedgerTransaction, Payment, utc_now
+from kindling_billing.models import CreditGrant, Invoice, LedgerTransaction, Payment, utc_now
 from kindling_billing.money import cents_to_pico, round_half_even
 from kindling_billing.wallet import WALLET, wallet_post
 
@@ -65,7 +66,7 @@ def payment_received(
 ) -> bool:
     """Book money that a customer has paid; False when this intent was booked before.
 
-    `amount_cents` goes to the wallet, or to the invoice when the payment is one's; `tax_cents` were charged on top.
+    `amount_cents` goes to the wallet, `tax_cents` were charged on top; of an invoice's payment both go to the invoice.
     Give `payment_id` when the payment was opened here: its purpose and invoice then hold. The amounts are those that
     the provider charged, even where others had been asked for.
 
@@ -96,8 +97,10 @@ def payment_received(
     payment.ended_at = utc_now()
     payment.save()
     net, tax = cents_to_pico(amount_cents), cents_to_pico(tax_cents)
-    kind = target_kind(payment)
-    entries = [(CLEARING, "", -net - tax), (kind, owner_id, net), ("tax", "", tax)]
+    target = target_account(payment)
+    if target[0] != WALLET:  # an invoice has booked its tax
+        net, tax = net + tax, 0
+    entries = [(CLEARING, "", -net - tax), (*target, net), ("tax", "", tax)]
     posting = Posting(
         PAYMENT,
         intent_id,
@@ -106,7 +109,7 @@ def payment_received(
         {"payment": payment.id, "invoice": payment.invoice_id},
     )
     grant = None
-    if kind == WALLET:
+    if target[0] == WALLET:
         grant = CreditGrant(
             owner_id=owner_id,
             kind=CreditGrant.Kind.PAID,
@@ -115,7 +118,10 @@ def payment_received(
             source_id=intent_id,
             memo=posting.memo,
         )
-    return wallet_post(posting, grant=grant)
+    posted = wallet_post(posting, grant=grant)
+    if payment.invoice_id:
+        invoice_settle(invoice_id=payment.invoice_id)
+    return posted
 
 
 @transaction.atomic
@@ -163,8 +169,9 @@ def payment_refunded(
     payment.refunded_tax_cents += tax_cents
     payment.save(update_fields=["refunded_cents", "refunded_tax_cents"])
     net, tax = cents_to_pico(amount_cents - tax_cents), cents_to_pico(tax_cents)
-    to_wallet = target_kind(payment) == WALLET
-    source = (WALLET, payment.owner_id) if to_wallet else ("adjustment", "")
+    source = target_account(payment)
+    if payment.purpose == Payment.Purpose.INVOICE:
+        source, net, tax = ("adjustment", ""), net + tax, 0
     entries = [(*source, -net), ("tax", "", -tax), (CLEARING, "", net + tax)]
     posting = Posting(
         REFUND, refund_id, [entry for entry in entries if entry[2]], memo, {"payment": payment.id}
@@ -185,9 +192,12 @@ def payment_lock(intent_id: str) -> Payment:
     return payment
 
 
-def target_kind(payment: Payment) -> str:
-    """The account that a payment's money goes to."""
-    return "receivable" if payment.purpose == Payment.Purpose.INVOICE else WALLET
+def target_account(payment: Payment) -> tuple[str, str]:
+    """The account that a payment's money goes to; an invoice that was written off brings back what was lost."""
+    if payment.purpose != Payment.Purpose.INVOICE:
+        return WALLET, payment.owner_id
+    lost = Invoice.objects.filter(id=payment.invoice_id, state=Invoice.State.UNCOLLECTIBLE).exists()
+    return ("bad_debt", "") if lost else ("receivable", payment.owner_id)
 
 
 def tax_part(payment: Payment, cents: int) -> int:

@@ -1,15 +1,82 @@
-"""What a request costs: pure integer arithmetic over its token counts and a price version."""
+"""What usage costs: pure integer arithmetic over counts and a price version, with the lines that explain it."""
 
 from dataclasses import dataclass
+
+from kindling_billing.money import round_half_even
+
+PROMPT, CACHED, REASONING, OUTPUT, GPU = "prompt", "cached", "reasoning", "output", "gpu_ms"
+BATCH = "batch_"
+UNITS = (PROMPT, CACHED, REASONING, OUTPUT, GPU)
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Pico-dollars per token of prompt, of prompt found in the cache, and of output."""
+    """Pico-dollars per token of prompt, of prompt found in the cache, and of output, and per millisecond of a GPU.
+
+    Reasoning tokens cost what output costs unless they have a price; `batch_percent` is the part that batch work pays.
+    """
 
     input: int
     cached_input: int
     output: int
+    reasoning: int | None = None
+    gpu_ms: int = 0
+    batch_percent: int = 50
+
+    def of(self, unit: str, *, batch: bool = False) -> int:
+        """The price of one unit; in a batch rounded half to even, once, so that a line is quantity × price."""
+        if unit == REASONING and self.reasoning is not None:
+            full = self.reasoning
+        else:
+            full = {PROMPT: self.input, CACHED: self.cached_input, GPU: self.gpu_ms}.get(unit, self.output)
+        return round_half_even(full * self.batch_percent, 100) if batch else full
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What one event used: cached tokens are part of the prompt's, reasoning tokens of the completion's."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    gpu_ms: int = 0
+    batch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One reason for a cost: so many units at a price each. Together the lines are the cost, to the unit."""
+
+    unit: str
+    quantity: int
+    unit_price_picousd: int
+
+    @property
+    def amount_picousd(self) -> int:
+        return self.quantity * self.unit_price_picousd
+
+
+def usage_rate(price: Price, used: Used) -> tuple[Line, ...]:
+    """The lines of one event; units that were not used have none.
+
+    Raises:
+        ValueError: a count is negative, or a part is larger than its whole.
+    """
+    _check(used.prompt_tokens, used.cached_tokens, used.completion_tokens)
+    if not 0 <= used.reasoning_tokens <= used.completion_tokens or used.gpu_ms < 0:
+        raise ValueError("no more tokens can be reasoning than were made, and no time is negative")
+    counts = (
+        (PROMPT, used.prompt_tokens - used.cached_tokens),
+        (CACHED, used.cached_tokens),
+        (REASONING, used.reasoning_tokens),
+        (OUTPUT, used.completion_tokens - used.reasoning_tokens),
+        (GPU, used.gpu_ms),
+    )
+    prefix = BATCH if used.batch else ""
+    return tuple(
+        Line(prefix + unit, count, price.of(unit, batch=used.batch)) for unit, count in counts if count
+    )
 
 
 def event_cost_picousd(
@@ -20,7 +87,11 @@ def event_cost_picousd(
     Raises:
         ValueError: a count is negative, or more is cached than was sent.
     """
-    if min(prompt_tokens, cached_tokens, completion_tokens) < 0 or cached_tokens > prompt_tokens:
-        raise ValueError("token counts must not be negative, and no more can be cached than was sent")
+    _check(prompt_tokens, cached_tokens, completion_tokens)
     fresh = prompt_tokens - cached_tokens
     return fresh * price.input + cached_tokens * price.cached_input + completion_tokens * price.output
+
+
+def _check(prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
+    if min(prompt_tokens, cached_tokens, completion_tokens) < 0 or cached_tokens > prompt_tokens:
+        raise ValueError("token counts must not be negative, and no more can be cached than was sent")

@@ -7,7 +7,9 @@ from datetime import datetime
 from django.db import connection
 from django.db.models import QuerySet, Sum
 
-from kindling_billing.models import LedgerAccount, LedgerEntry, PriceVersion, utc_now
+from kindling_billing.book import PriceBook, Term, Version
+from kindling_billing.models import LedgerAccount, LedgerEntry, PlanTerm, PriceVersion, utc_now
+from kindling_billing.rating import Price
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,20 @@ def balance_map(*, owner_ids: Iterable[str]) -> dict[str, Balance]:
     return {row.owner_id: Balance(int(row.balance_picousd), row.version) for row in rows}
 
 
+def spendable_map(*, owner_ids: Iterable[str]) -> dict[str, Balance]:
+    """What owners may still spend: their wallet, and for post-paid ones what is left of their credit limit.
+
+    Owners without a wallet and without terms are absent; nothing is left to a suspended one. The version grows with
+    every change of any of it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT owner_id, picousd, version FROM billing_spendable WHERE owner_id = ANY(%s)",
+            [list(owner_ids)],
+        )
+        return {owner: Balance(int(picousd), version) for owner, picousd, version in cursor.fetchall()}
+
+
 def ledger_list(*, owner_id: str) -> QuerySet[LedgerEntry]:
     """The lines of an owner's wallet with their causes, newest first."""
     rows = LedgerEntry.objects.filter(account__kind="wallet", account__owner_id=owner_id)
@@ -45,6 +61,30 @@ def price_map_current(*, skus: Iterable[str], at: datetime | None = None) -> dic
     rows = PriceVersion.objects.filter(plan_id="", sku__in=list(skus), valid_from__lte=at or utc_now())
     newest = rows.order_by("sku", "-valid_from", "-id").distinct("sku")
     return {row.sku: row for row in newest}
+
+
+def price_book(*, skus: Iterable[str] | None = None, owner_ids: Iterable[str] | None = None) -> PriceBook:
+    """The prices and plans of these skus and owners, of all when not given, to be asked by event time."""
+    versions = PriceVersion.objects.all() if skus is None else PriceVersion.objects.filter(sku__in=list(skus))
+    terms = (
+        PlanTerm.objects.all() if owner_ids is None else PlanTerm.objects.filter(owner_id__in=list(owner_ids))
+    )
+    return PriceBook(
+        (Version(row.id, row.plan_id, row.sku, row.valid_from, price_of(row)) for row in versions),
+        (Term(row.owner_id, row.plan_id, row.valid_from, row.id) for row in terms),
+    )
+
+
+def price_of(version: PriceVersion) -> Price:
+    """A stored version as the numbers that rating takes."""
+    return Price(
+        version.input_picousd,
+        version.cached_input_picousd,
+        version.output_picousd,
+        reasoning=version.reasoning_picousd,
+        gpu_ms=version.gpu_ms_picousd,
+        batch_percent=version.batch_percent,
+    )
 
 
 def price_list(*, sku: str | None = None) -> QuerySet[PriceVersion]:

@@ -1,28 +1,17 @@
 """What moves money and prices; every function may be repeated without effect."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from kindling_billing.errors import BillingError
 from kindling_billing.ledger import Posting
-from kindling_billing.models import CreditGrant, LedgerTransaction, PriceVersion, utc_now
+from kindling_billing.models import CreditGrant, LedgerTransaction, PricePlan, PriceVersion, utc_now
 from kindling_billing.money import PICO_PER_USD
-from kindling_billing.wallet import wallet_post, wallets_post
+from kindling_billing.usage import Correction, UsageCharge, usage_correct, usage_post
+from kindling_billing.wallet import wallet_post
 
-USAGE = "usage"
+__all__ = ["Correction", "UsageCharge", "credit_grant", "price_publish", "usage_correct", "usage_post"]
 CREDIT = "credit"
 MAX_CREDIT_PICOUSD = 1_000_000 * PICO_PER_USD
-
-
-@dataclass(frozen=True, slots=True)
-class UsageCharge:
-    """What one request costs its owner, in pico-dollars."""
-
-    owner_id: str
-    request_id: str
-    cost_picousd: int
-    memo: str = ""
 
 
 def credit_grant(
@@ -59,47 +48,43 @@ def credit_grant(
     return LedgerTransaction.objects.get(source_type=CREDIT, source_id=source_id)
 
 
-def usage_post(charges: Sequence[UsageCharge]) -> set[str]:
-    """Charge many requests, one transaction each; gives the ids that had not been charged before."""
-    if any(charge.cost_picousd < 0 for charge in charges):
-        raise BillingError("amount_invalid", "A request cannot cost less than zero.")
-    postings = [
-        Posting(
-            source_type=USAGE,
-            source_id=charge.request_id,
-            entries=[
-                ("wallet", charge.owner_id, -charge.cost_picousd),
-                ("revenue", "", charge.cost_picousd),
-            ],
-            memo=charge.memo,
-        )
-        for charge in charges
-    ]
-    return {source_id for _, source_id in wallets_post(postings)}
-
-
 def price_publish(
     *,
     sku: str,
     input_picousd: int,
     cached_input_picousd: int,
     output_picousd: int,
+    reasoning_picousd: int | None = None,
+    gpu_ms_picousd: int = 0,
+    batch_percent: int = 50,
+    plan_id: str = "",
     valid_from: datetime | None = None,
     created_by: str = "",
 ) -> PriceVersion:
-    """Add a price version; requests already admitted keep the one they were admitted with.
+    """Add a price version, to the book or to a plan; requests already admitted keep the one they were admitted with.
+
+    Prices are pico-dollars per token, and per millisecond of a GPU.
 
     Raises:
-        BillingError: `amount_invalid` for a negative price or one above a dollar per token.
+        BillingError: `amount_invalid` for a negative price, one above a dollar per unit, or a batch that costs more
+            than the whole; `plan_unknown`.
     """
-    prices = (input_picousd, cached_input_picousd, output_picousd)
-    if min(prices) < 0 or max(prices) > 10**12:
+    prices = [input_picousd, cached_input_picousd, output_picousd, gpu_ms_picousd, reasoning_picousd or 0]
+    if min(prices) < 0 or max(prices) > PICO_PER_USD:
         raise BillingError("amount_invalid", "A price per token lies between nothing and one dollar.")
+    if not 0 <= batch_percent <= 100:
+        raise BillingError("amount_invalid", "A batch pays between 0 and 100 percent of the price.")
+    if plan_id and not PricePlan.objects.filter(id=plan_id).exists():
+        raise BillingError("plan_unknown", f"There is no price plan {plan_id[:64]!r}.")
     return PriceVersion.objects.create(
         sku=sku,
+        plan_id=plan_id,
         input_picousd=input_picousd,
         cached_input_picousd=cached_input_picousd,
         output_picousd=output_picousd,
+        reasoning_picousd=reasoning_picousd,
+        gpu_ms_picousd=gpu_ms_picousd,
+        batch_percent=batch_percent,
         valid_from=valid_from or utc_now(),
         created_by=created_by,
     )

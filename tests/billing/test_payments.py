@@ -3,15 +3,14 @@
 import pytest
 
 from kindling_billing.disputes import dispute_closed, dispute_opened
-from kindling_billing.errors import BillingError
 from kindling_billing.models import CreditGrant, Payment
 from kindling_billing.payments import payment_failed, payment_open, payment_received, payment_refunded
 from kindling_billing.selectors import balance_get, drift_list, ledger_sum
 from kindling_billing.services import UsageCharge, credit_grant, usage_post
 from kindling_billing.settlements import account_sum, payout_received, settlement_received
+from kindling_books_rig import CENT, refused
 
 pytestmark = pytest.mark.django_db
-CENT = 10**10
 
 
 def pay(intent: str = "pi_1", cents: int = 2000, tax: int = 400, **more) -> bool:
@@ -25,20 +24,6 @@ def wallet() -> int:
 def portions() -> list[tuple[str, int]]:
     rows = CreditGrant.objects.filter(owner_id="org_a").order_by("created_at", "id")
     return [(row.kind, int(row.remaining_picousd) // CENT) for row in rows]
-
-
-def refused(code: str):
-    class Refused:
-        def __enter__(self):
-            self.raises = pytest.raises(BillingError)
-            self.info = self.raises.__enter__()
-
-        def __exit__(self, *error):
-            suppressed = self.raises.__exit__(*error)
-            assert self.info.value.code == code
-            return suppressed
-
-    return Refused()
 
 
 def test_an_intent_credits_its_net_amount_once():

@@ -2,20 +2,30 @@
 
 from kindling_billing.models.base import account_id, price_id, transaction_id, utc_now
 from kindling_billing.models.credits import CreditGrant
+from kindling_billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries, UsageTotal
 from kindling_billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
 from kindling_billing.models.payments import Dispute, Payment
 from kindling_billing.models.prices import PlanTerm, PricePlan, PriceVersion
+from kindling_billing.models.terms import AutoTopUp, Notice, Proof, Terms
 
 __all__ = [
+    "AutoTopUp",
     "CreditGrant",
     "Dispute",
+    "Invoice",
+    "InvoiceLine",
+    "InvoiceSeries",
     "LedgerAccount",
     "LedgerEntry",
     "LedgerTransaction",
+    "Notice",
     "Payment",
     "PlanTerm",
     "PricePlan",
     "PriceVersion",
+    "Proof",
+    "Terms",
+    "UsageTotal",
     "account_id",
     "price_id",
     "transaction_id",

@@ -1,0 +1,82 @@
+"""What was agreed with an owner: paying before or after, limits, and topping up by itself."""
+
+from django.db import models
+
+from kindling_billing.models.base import utc_now
+from kindling_billing.money import PICO_PER_USD
+
+
+class Terms(models.Model):
+    """How an owner pays. Owners without a row pay before they use. `version` grows with every change."""
+
+    class Mode(models.TextChoices):
+        PREPAID = "prepaid"
+        POSTPAID = "postpaid"
+
+    owner_id = models.CharField(primary_key=True, max_length=32)
+    mode = models.CharField(max_length=16, choices=Mode.choices, default=Mode.PREPAID)
+    credit_limit_picousd = models.BigIntegerField(default=0)
+    net_days = models.PositiveSmallIntegerField(default=14)
+    tax_basis_points = models.PositiveSmallIntegerField(default=0)
+    bill_to = models.TextField(blank=True)
+    tax_id = models.CharField(max_length=40, blank=True)
+    low_balance_picousd = models.BigIntegerField(default=PICO_PER_USD)
+    suspended_at = models.DateTimeField(null=True, blank=True)
+    suspended_reason = models.CharField(max_length=200, blank=True)
+    version = models.BigIntegerField(default=1)
+    updated_at = models.DateTimeField(default=utc_now)
+
+    def __str__(self) -> str:
+        return f"{self.owner_id}: {self.mode}"
+
+
+class AutoTopUp(models.Model):
+    """An owner's wish to be charged when their balance falls below a threshold; amounts are cents."""
+
+    owner_id = models.CharField(primary_key=True, max_length=32)
+    enabled = models.BooleanField(default=False)
+    threshold_cents = models.BigIntegerField()
+    amount_cents = models.BigIntegerField()
+    monthly_cap_cents = models.BigIntegerField()
+    paused_reason = models.CharField(max_length=200, blank=True)
+    updated_at = models.DateTimeField(default=utc_now)
+
+    def __str__(self) -> str:
+        return f"{self.owner_id}: {self.amount_cents} ¢ below {self.threshold_cents} ¢"
+
+
+class Notice(models.Model):
+    """Something that an owner or the operator should hear of; others fetch it, deliver it and mark it done."""
+
+    id = models.BigAutoField(primary_key=True)
+    owner_id = models.CharField(max_length=32, blank=True)
+    kind = models.CharField(max_length=40)
+    key = models.CharField(max_length=120)
+    data = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=utc_now)
+    done_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["id"], condition=models.Q(done_at=None), name="billing_notice_waiting")
+        ]
+        constraints = [models.UniqueConstraint(fields=["kind", "key"], name="one_notice")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.owner_id}".strip()
+
+
+class Proof(models.Model):
+    """One run of the proof of the books, and what it found: an empty list of findings is a sound book."""
+
+    id = models.BigAutoField(primary_key=True)
+    run_at = models.DateTimeField(default=utc_now)
+    checks = models.JSONField(default=dict)
+    findings = models.JSONField(default=list)
+
+    def __str__(self) -> str:
+        return f"{self.run_at:%Y-%m-%d %H:%M}: {len(self.findings)} findings"
+
+    @property
+    def sound(self) -> bool:
+        return not self.findings

@@ -1,0 +1,78 @@
+"""The sums that invoices are made of, moved by the transaction that posts the money.
+
+Which invoice a usage goes on is decided while its owner's wallet is locked, as making an invoice final does too:
+nothing falls between two invoices, and nothing is added to a final one.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+from django.db import connection
+from django.db.models import Max
+
+from kindling_billing.models import Invoice, utc_now
+from kindling_billing.rating import Line
+
+
+@dataclass(frozen=True, slots=True)
+class TotalChange:
+    """One line of one event, added (sign 1) or taken back (-1)."""
+
+    owner_id: str
+    used_at: datetime | None
+    sku: str
+    label: str
+    line: Line
+    sign: int
+
+
+def totals_add(changes: Sequence[TotalChange]) -> None:
+    """Add lines to their owners' months; the wallets must be locked by this transaction."""
+    if not changes:
+        return
+    closed = months_closed({change.owner_id for change in changes})
+    sums: dict[tuple[str, date, date, str, str, int], list[int]] = defaultdict(lambda: [0, 0])
+    labels: dict[tuple[str, date, date, str, str, int], str] = {}
+    today = utc_now()
+    for change in changes:
+        used = month_of(change.used_at or today)
+        billed = max(used, month_after(closed[change.owner_id])) if change.owner_id in closed else used
+        line = change.line
+        key = (change.owner_id, billed, used, change.sku, line.unit, line.unit_price_picousd)
+        sums[key][0] += change.sign * line.quantity
+        sums[key][1] += change.sign * line.amount_picousd
+        labels[key] = change.label
+    _upsert([(*key, labels[key][:160], *sums[key]) for key in sorted(sums)])
+
+
+def months_closed(owner_ids: Iterable[str]) -> dict[str, date]:
+    """The last month of each owner whose invoice is final; owners without one are absent."""
+    rows = Invoice.objects.filter(owner_id__in=list(owner_ids)).exclude(state=Invoice.State.DRAFT)
+    return {row["owner_id"]: row["last"] for row in rows.values("owner_id").annotate(last=Max("month"))}
+
+
+def month_of(moment: datetime) -> date:
+    """The first day of a moment's month, UTC."""
+    return moment.astimezone(UTC).date().replace(day=1)
+
+
+def month_after(month: date) -> date:
+    """The first day of the month after."""
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def _upsert(rows: list[tuple[object, ...]]) -> None:
+    columns = list(zip(*rows, strict=True))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO billing_usagetotal AS total (owner_id, billed_month, used_month, sku, unit,"
+            " unit_price_picousd, label, quantity, amount_picousd)"
+            " SELECT * FROM unnest(%s::text[], %s::date[], %s::date[], %s::text[], %s::text[], %s::bigint[],"
+            " %s::text[], %s::numeric[], %s::numeric[])"
+            " ON CONFLICT (owner_id, billed_month, used_month, sku, unit, unit_price_picousd) DO UPDATE SET"
+            " label = excluded.label, quantity = total.quantity + excluded.quantity,"
+            " amount_picousd = total.amount_picousd + excluded.amount_picousd",
+            [list(column) for column in columns],
+        )

@@ -1,0 +1,128 @@
+"""Charges for usage: one ledger transaction each, the month's totals beside it, corrections by reversal only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from kindling_billing.errors import BillingError
+from kindling_billing.ledger import Posting
+from kindling_billing.notices import low_balance_note
+from kindling_billing.rating import Line
+from kindling_billing.totals import TotalChange, totals_add
+from kindling_billing.wallet import wallets_post
+
+USAGE = "usage"
+REVERSAL = "usage_reversal"
+UNEXPLAINED = "usage"
+
+
+@dataclass(frozen=True, slots=True)
+class UsageCharge:
+    """What one request costs its owner, in pico-dollars, and the lines that sum to it."""
+
+    owner_id: str
+    request_id: str
+    cost_picousd: int
+    memo: str = ""
+    sku: str = ""
+    label: str = ""
+    used_at: datetime | None = None
+    lines: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A charge that was rated anew; `revision` is the number of its new rating, the first one being 1."""
+
+    before: UsageCharge
+    after: UsageCharge
+    revision: int
+
+
+def usage_post(charges: Sequence[UsageCharge]) -> set[str]:
+    """Charge many requests, one transaction each; gives the ids that had not been charged before.
+
+    Raises:
+        BillingError: `amount_invalid`, `unbalanced` when lines do not sum to their cost; nothing is charged then.
+    """
+    for charge in charges:
+        _check(charge)
+    first = {charge.request_id: charge for charge in reversed(charges)}
+    with transaction.atomic():
+        posted = {
+            source_id
+            for _, source_id in wallets_post(
+                [_posting(charge, charge.request_id) for charge in first.values()]
+            )
+        }
+        new = [charge for request_id, charge in first.items() if request_id in posted]
+        totals_add([change for charge in new for change in _changes(charge, 1)])
+        low_balance_note(_spent(new))
+    return posted
+
+
+def usage_correct(corrections: Sequence[Correction]) -> int:
+    """Reverse charges and post them anew; gives how many had not been corrected to this revision before.
+
+    Raises:
+        BillingError: `amount_invalid`, `unbalanced`; nothing is posted then.
+    """
+    for correction in corrections:
+        _check(correction.before)
+        _check(correction.after)
+    unique = {f"{one.after.request_id}:{one.revision}": one for one in corrections}
+    with transaction.atomic():
+        posted = wallets_post(
+            [
+                posting
+                for source_id, one in unique.items()
+                for posting in (_reversal(one), _posting(one.after, source_id))
+            ]
+        )
+        new = [one for source_id, one in unique.items() if (USAGE, source_id) in posted]
+        totals_add([change for one in new for change in (*_changes(one.before, -1), *_changes(one.after, 1))])
+    return len(new)
+
+
+def _check(charge: UsageCharge) -> None:
+    if charge.cost_picousd < 0:
+        raise BillingError("amount_invalid", "A request cannot cost less than zero.")
+    if charge.lines and sum(line.amount_picousd for line in charge.lines) != charge.cost_picousd:
+        raise BillingError("unbalanced", f"The lines of {charge.request_id[:64]} do not sum to its cost.")
+
+
+def _posting(charge: UsageCharge, source_id: str) -> Posting:
+    entries = [("wallet", charge.owner_id, -charge.cost_picousd), ("revenue", "", charge.cost_picousd)]
+    return Posting(USAGE, source_id, entries, charge.memo)
+
+
+def _reversal(correction: Correction) -> Posting:
+    before = correction.before
+    entries = [("wallet", before.owner_id, before.cost_picousd), ("revenue", "", -before.cost_picousd)]
+    source_id = f"{before.request_id}:{correction.revision - 1}"
+    return Posting(REVERSAL, source_id, entries, f"Rated anew: {before.memo}")
+
+
+def _changes(charge: UsageCharge, sign: int) -> list[TotalChange]:
+    lines = charge.lines or (Line(UNEXPLAINED, 1, charge.cost_picousd),)
+    return [
+        TotalChange(
+            owner_id=charge.owner_id,
+            used_at=charge.used_at,
+            sku=charge.sku,
+            label=charge.label,
+            line=line,
+            sign=sign,
+        )
+        for line in lines
+        if line.amount_picousd
+    ]
+
+
+def _spent(charges: Sequence[UsageCharge]) -> dict[str, int]:
+    spent: dict[str, int] = {}
+    for charge in charges:
+        spent[charge.owner_id] = spent.get(charge.owner_id, 0) + charge.cost_picousd
+    return spent
