@@ -25,6 +25,12 @@ def _kernels(options: BenchOptions) -> Figures:
     return kernels_measure(options)
 
 
+def _lora(options: BenchOptions) -> Figures:
+    from kindling_engine.bench.lora import lora_measure
+
+    return lora_measure(options)
+
+
 def _serve(options: BenchOptions) -> Figures:
     from kindling_engine.bench.serving import serving_measure
 
@@ -40,6 +46,7 @@ def _structured(options: BenchOptions) -> Figures:
 BENCHES: dict[str, Callable[[BenchOptions], Figures]] = {
     "engine": _engine,
     "kernels": _kernels,
+    "lora": _lora,
     "serve": _serve,
     "structured": _structured,
 }

@@ -16,11 +16,20 @@ from typing import Any, Protocol
 from kindling_engine.bench.memory import peak_bytes, read_gbps, resident_bytes
 from kindling_engine.bench.run import Run
 
+_OF_ADAPTERS = ("adapters", "at_once")
+
 
 class Subject(Protocol):
-    """An engine with a model loaded; ``threads`` is for ours, ``tokens`` for peers, ``deficit`` for their judge."""
+    """An engine with a model loaded; ``threads`` is for ours, ``tokens`` for peers, ``deficit`` for their judge.
 
-    def run(self, prompts: list[list[int]], output: int | list[int], *, threads: int, mode: str) -> Run: ...
+    Adapters are for the bench that has some.
+    """
+
+    def run(
+        self, prompts: list[list[int]], output: int | list[int], *, threads: int, mode: str, **of_adapters: Any
+    ) -> Run: ...
+    def adapter_load(self, adapter: str) -> float: ...
+    def adapters_drop(self) -> int: ...
     def facts(self) -> dict[str, Any]: ...
     def threads(self, most: int) -> int: ...
     def tokens(self, prompts: list[list[int]], output: int, *, mode: str) -> list[list[int]]: ...
@@ -54,6 +63,14 @@ def _prepare(kind: str) -> tuple[Any, int]:
         from kindling_engine.bench.ours import OurSubject
 
         return OurSubject, resident_bytes()
+    if kind == "lora":
+        from kindling_engine.bench.lora_ours import LoraSubject
+
+        return LoraSubject, resident_bytes()
+    if kind == "peft":
+        from kindling_engine.bench.peer_peft import peft_prepare
+
+        return peft_prepare(), resident_bytes()
     from kindling_engine.bench.peers import PEERS
 
     return PEERS[kind].prepare(), resident_bytes()
@@ -67,8 +84,13 @@ def _answer(subject: Subject, message: dict[str, Any], imported_bytes: int) -> d
                 message["output"],
                 threads=message["threads"],
                 mode=message.get("mode", ""),
+                **{name: message[name] for name in _OF_ADAPTERS if name in message},
             )
             return run.as_dict()
+        case "adapter_load":
+            return {"seconds": subject.adapter_load(message["adapter"])}
+        case "adapters_drop":
+            return {"dropped": subject.adapters_drop()}
         case "tokens":
             made = subject.tokens(message["prompts"], message["output"], mode=message["mode"])
             return {"tokens": made}

@@ -4,10 +4,11 @@ from kindling_engine.core.overlapped import OverlappedLoop
 from kindling_engine.core.steps import Emit, Runner, StepLoop
 from kindling_engine.embeddings.runner import DecoderEmbeddingRunner
 from kindling_engine.kvcache.storage import KvStorage
+from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.models.base import Model
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.runner.device_runner import DeviceRunner
-from kindling_engine.runner.inputs import AdapterLookup
+from kindling_engine.runner.inputs import AdapterLookup, MakeLora
 from kindling_engine.runner.runner import ModelRunner
 from kindling_engine.scheduler.scheduler import Scheduler
 
@@ -23,6 +24,7 @@ def runner_make(
     max_length: int,
     adapter_lookup: AdapterLookup,
     batch_invariant: bool = False,
+    make_lora: MakeLora = LoraBatch,
 ) -> ModelRunner:
     """The runner of a model; it has captured what it can when this returns."""
     apart = model.device.type in WORKING_APART and not batch_invariant
@@ -39,6 +41,7 @@ def runner_make(
         max_length=max_length,
         adapter_lookup=adapter_lookup,
         batch_invariant=batch_invariant,
+        make_lora=make_lora,
     )
 
 

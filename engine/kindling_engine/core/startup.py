@@ -17,8 +17,11 @@ from kindling_engine.embeddings.runner import EncoderRunner
 from kindling_engine.embeddings.text_room import TextRoom
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
 from kindling_engine.kvcache.storage import KvStorage
+from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.cache import AdapterCache
+from kindling_engine.lora.host import HostLora
 from kindling_engine.lora.loader import adapter_load
+from kindling_engine.lora.stores import host_store
 from kindling_engine.models.base import ModelConfig
 from kindling_engine.models.config import architecture_read
 from kindling_engine.models.encoder import Encoder, encoder_load
@@ -117,7 +120,11 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         dtype=dtype,
     )
     embeds = config.task == "embed"
-    adapters = AdapterCache(budget_bytes=lora_bytes, load=adapter_refuse if embeds else load, wake=wake)
+    apart = device.type == "cuda" or options.batch_invariant or embeds
+    store = None if apart else host_store(model.lora, budget_bytes=lora_bytes, dtype=dtype)
+    adapters = AdapterCache(
+        budget_bytes=lora_bytes, load=adapter_refuse if embeds else load, wake=wake, store=store
+    )
     runner = runner_make(
         model,
         storage,
@@ -125,6 +132,7 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         max_length=scheduler.max_length,
         adapter_lookup=adapters.weights,
         batch_invariant=options.batch_invariant,
+        make_lora=LoraBatch if store is None else HostLora(store.slabs.tables.pool, store.slabs.shapes),
     )
     return Parts(config, scheduler, runner, adapters, _grammars(config, options, wake), kv, device, dtype)
 

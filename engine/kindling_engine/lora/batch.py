@@ -8,12 +8,15 @@ those of one target with the scale folded in. Rows without an adapter appear in 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_engine.lora.experts import ExpertShare, ExpertWeights
+
+if TYPE_CHECKING:
+    from kindling_engine.lora.bags import Seat
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,9 @@ class TableWeights:
 class AdapterWeights:
     """An adapter ready to run: one entry per site of the model, None where it has no target there.
 
-    ``table`` and ``head`` stand at both ends of the model, ``experts`` in its mixtures, by layer.
+    ``table`` and ``head`` stand at both ends of the model, ``experts`` in its mixtures, by layer. ``seat`` is where the
+    matrices of the sites lie in a pool of the host's memory, ``slot`` which slot of a device's pool they are in; one of
+    them at most.
     """
 
     sites: tuple[SiteWeights | None, ...]
@@ -63,6 +68,8 @@ class AdapterWeights:
     table: TableWeights | None = None
     head: SiteWeights | None = None
     experts: Mapping[int, ExpertWeights] = field(default_factory=dict)
+    seat: "Seat | None" = None
+    slot: int | None = None
 
     @property
     def plain(self) -> bool:

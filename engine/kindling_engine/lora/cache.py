@@ -1,32 +1,55 @@
-"""Adapters in memory: least recently used within a byte budget, pinned while in use, loaded on a thread.
+"""Adapters in memory: within a byte budget, pinned while in use, loaded on a thread ahead of the room they need.
 
-A caller asks with a ticket of its own and is told at once, or later through ``poll``, that the adapter is
-there and pinned for it. Loads run one at a time and start only while the pinned bytes leave room, so that
-memory exceeds the budget by one adapter at most. The step loop never waits for a load.
+A caller asks with a ticket of its own and is told at once, or later through ``poll``, that the adapter is there and
+pinned for it. The thread reads one adapter at a time, those that are waited for first, then those that were asked for
+ahead. What it has read waits for room, a quarter of the budget at most, so that the adapters that follow do not wait
+for the disk as well. Room comes from adapters that nobody uses. The step loop never waits for a load.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
 from kindling_engine.lora.batch import AdapterWeights
 from kindling_engine.lora.errors import AdapterError
 from kindling_engine.lora.loader import LoadedAdapter
+from kindling_engine.lora.policy import Worth
+from kindling_engine.lora.shelf import HostShelf
+from kindling_engine.lora.stores import AdapterStore, LooseStore
 
 _STARVED_AFTER_S = 2.0
+_MOST_FAILED = 256
+_READ_AHEAD = 4
+"""Of the budget, one part in so many may wait for room; one adapter always may."""
 
 LoadFunction = Callable[[Path], LoadedAdapter]
+Result = LoadedAdapter | AdapterError
 
 
 @dataclass(slots=True)
 class CachedAdapter:
-    """An adapter in memory and the number of its users."""
+    """An adapter in memory, the number of its users, and whether it stays without any."""
 
     loaded: LoadedAdapter
+    weights: AdapterWeights
     pins: int = 0
+    kept: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterPlace:
+    """Where an adapter is: ``tier`` top, host or disk; ``state`` ready, arriving, loading or failed."""
+
+    adapter: str
+    state: str
+    tier: str
+    loaded: LoadedAdapter | None = None
+    pins: int = 0
+    kept: bool = False
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +73,51 @@ class AdapterCache:
     ended.
     """
 
-    def __init__(self, *, budget_bytes: int, load: LoadFunction, wake: Callable[[], None]) -> None:
-        self._budget_bytes = budget_bytes
+    def __init__(
+        self,
+        *,
+        budget_bytes: int,
+        load: LoadFunction,
+        wake: Callable[[], None],
+        store: AdapterStore | None = None,
+        host_bytes: int = 0,
+    ) -> None:
+        """``host_bytes``: of the tier between ``store`` and the disk, where there is one."""
+        self.budget_bytes = budget_bytes
         self._load = load
         self._wake = wake
+        self._store: AdapterStore = LooseStore() if store is None else store
+        self._shelf = HostShelf(host_bytes)
+        self._worth = Worth()
         self._ready: OrderedDict[str, CachedAdapter] = OrderedDict()
+        self._used_bytes = 0
         self._waiting: list[_Waiting] = []
+        self._ahead: OrderedDict[str, Path] = OrderedDict()
+        self._staged: OrderedDict[str, LoadedAdapter] = OrderedDict()
         self._loading: str | None = None
-        self.loads = 0
+        self._failed: OrderedDict[str, str] = OrderedDict()
+        self._unloaded: set[str] = set()
+        self.loads = self.evictions = 0
         self._no_room_since_s: float | None = None
         self._jobs: SimpleQueue[tuple[str, Path]] = SimpleQueue()
-        self._done: SimpleQueue[tuple[str, LoadedAdapter | AdapterError]] = SimpleQueue()
+        self._done: SimpleQueue[tuple[str, Result]] = SimpleQueue()
         threading.Thread(target=self._load_forever, name="adapter-loader", daemon=True).start()
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        """Tickets without an answer, and adapters on their way that nobody waits for yet."""
+        return len(self._waiting) + len(self._ahead)
+
+    @property
+    def lacks_room(self) -> int:
+        """Bytes of the adapter whose turn it is, read and kept waiting by others in use; 0 when nothing is."""
+        if self._no_room_since_s is None:
+            return 0
+        return next((_size(loaded) for loaded in self._staged.values()), 1)
 
     def weights(self, adapter: str) -> AdapterWeights:
         """Weights of a pinned adapter."""
-        return self._ready[adapter].loaded.weights
+        return self._ready[adapter].weights
 
     def get(self, adapter: str) -> LoadedAdapter | None:
         entry = self._ready.get(adapter)
@@ -77,12 +125,20 @@ class AdapterCache:
 
     def acquire(self, adapter: str, folder: Path, ticket: object, now_s: float) -> bool:
         """Pin an adapter for a ticket: True if it is there now, False if ``poll`` will tell."""
-        if adapter in self._ready and not self._starved(now_s):
+        self._unloaded.discard(adapter)
+        self._failed.pop(adapter, None)
+        if self._usable(adapter) and not self._starved(now_s):
             self._pin(adapter)
             return True
         self._waiting.append(_Waiting(adapter, folder, ticket))
-        self._load_next(now_s)
+        self._advance(now_s)
         return False
+
+    def prefetch(self, adapter: str, folder: Path, now_s: float) -> None:
+        """Read an adapter when nothing is waited for; nobody is told."""
+        if adapter not in self._ready and adapter not in self._staged:
+            self._ahead[adapter] = folder
+            self._advance(now_s)
 
     def withdraw(self, ticket: object) -> bool:
         """Drop a ticket that still waits; False if it does not."""
@@ -96,36 +152,95 @@ class AdapterCache:
         entry.pins -= 1
         if entry.pins < 0:
             raise RuntimeError("an adapter was released more often than it was acquired")
+        if not entry.pins and adapter in self._unloaded:
+            self._drop(adapter)
         self._evict()
+
+    def keep(self, adapter: str, kept: bool) -> bool:
+        """Let an adapter in memory stay there though nobody uses it, or no longer; False if it is not there."""
+        entry = self._ready.get(adapter)
+        if entry is not None:
+            entry.kept = kept
+            self._evict()
+        return entry is not None
+
+    def unload(self, adapter: str) -> bool:
+        """Take an adapter out of every tier in memory, as soon as nobody uses it; False if it was in none."""
+        known = self._shelf.drop(adapter) is not None
+        known |= self._staged.pop(adapter, None) is not None
+        known |= self._ahead.pop(adapter, None) is not None
+        known |= self._failed.pop(adapter, None) is not None
+        entry = self._ready.get(adapter)
+        if entry is None:
+            return known
+        entry.kept = False
+        if entry.pins:
+            self._unloaded.add(adapter)
+        else:
+            self._drop(adapter)
+        return True
+
+    def clear(self) -> int:
+        """Unload every adapter that nobody uses; how many there were."""
+        idle = [adapter for adapter, entry in self._ready.items() if not entry.pins]
+        for adapter in {*idle, *self._staged, *self._shelf.names()}:
+            self.unload(adapter)
+        return len(idle)
 
     def poll(self, now_s: float) -> list[Settled]:
         """Take in finished loads and settle the tickets they answer, oldest first."""
         settled: list[Settled] = []
         while not self._done.empty():
             settled.extend(self._take_in(*self._done.get()))
+        self._advance(now_s)
         starved = self._starved(now_s)
         still: list[_Waiting] = []
         for item in self._waiting:
-            if item.adapter in self._ready and not (starved and still):
+            if self._usable(item.adapter) and not (starved and still):
                 self._pin(item.adapter)
                 settled.append(Settled(item.ticket, item.adapter))
             else:
                 still.append(item)
         self._waiting = still
-        self._load_next(now_s)
         return settled
 
     def states(self) -> list[tuple[str, str, LoadedAdapter | None, int]]:
-        """``(adapter, "ready" or "loading", loaded, pins)`` of every adapter known here."""
-        rows: list[tuple[str, str, LoadedAdapter | None, int]] = [
-            (adapter, "ready", entry.loaded, entry.pins) for adapter, entry in self._ready.items()
+        """``(adapter, state, loaded, pins)`` of every adapter in the top tier or on its way there."""
+        return [
+            (place.adapter, place.state, place.loaded, place.pins)
+            for place in self.places()
+            if place.state != "failed" and (place.tier == "top" or place.state == "loading")
         ]
-        pending = {item.adapter for item in self._waiting} | ({self._loading} if self._loading else set())
-        rows.extend((adapter, "loading", None, 0) for adapter in sorted(pending - self._ready.keys()))
-        return rows
+
+    def places(self) -> Iterator[AdapterPlace]:
+        """Every adapter that is in some memory, on its way there, or has failed to come, a bounded number."""
+        for name, entry in self._ready.items():
+            state = "ready" if self._store.arrived(entry.weights) else "arriving"
+            yield AdapterPlace(name, state, "top", entry.loaded, entry.pins, entry.kept)
+        for name, loaded in self._shelf.items():
+            if name not in self._ready:
+                yield AdapterPlace(name, "ready", "host", loaded)
+        pending = {item.adapter for item in self._waiting} | {*self._staged, *self._ahead}
+        pending |= {self._loading} if self._loading else set()
+        for name in sorted(pending - self._ready.keys()):
+            yield AdapterPlace(name, "loading", "host" if name in self._staged else "disk")
+        for name, reason in self._failed.items():
+            if name not in pending:
+                yield AdapterPlace(name, "failed", "disk", reason=reason)
+
+    # Helpers, in call order.
+
+    def _usable(self, adapter: str) -> bool:
+        """Whether a step may use it without a wait; with nothing running, a wait holds nobody up."""
+        entry = self._ready.get(adapter)
+        if entry is None:
+            return False
+        return self._store.arrived(entry.weights) or not any(one.pins for one in self._ready.values())
 
     def _pin(self, adapter: str) -> None:
-        self._ready[adapter].pins += 1
+        entry = self._ready[adapter]
+        entry.pins += 1
+        self._worth.used(adapter, _size(entry.loaded))
         self._ready.move_to_end(adapter)
 
     def _starved(self, now_s: float) -> bool:
@@ -135,48 +250,122 @@ class AdapterCache:
         since_s = self._no_room_since_s
         return since_s is not None and now_s - since_s > _STARVED_AFTER_S
 
-    def _take_in(self, adapter: str, result: LoadedAdapter | AdapterError) -> list[Settled]:
+    def _take_in(self, adapter: str, result: Result) -> list[Settled]:
         self._loading = None
+        self._ahead.pop(adapter, None)
         if isinstance(result, AdapterError):
-            failed = [item for item in self._waiting if item.adapter == adapter]
-            self._waiting = [item for item in self._waiting if item.adapter != adapter]
-            return [Settled(item.ticket, adapter, result) for item in failed]
-        self._ready[adapter] = CachedAdapter(result)
-        self._evict(keep=adapter)
+            return self._fail(adapter, result)
+        self._staged[adapter] = result
         return []
 
-    def _evict(self, keep: str = "") -> None:
-        used = sum(entry.loaded.weights.size_bytes for entry in self._ready.values())
-        for adapter, entry in list(self._ready.items()):
-            if used <= self._budget_bytes:
-                return
-            if entry.pins == 0 and adapter != keep:
-                used -= entry.loaded.weights.size_bytes
-                del self._ready[adapter]
+    def _fail(self, adapter: str, error: AdapterError) -> list[Settled]:
+        self._failed[adapter] = error.message
+        if len(self._failed) > _MOST_FAILED:
+            self._failed.popitem(last=False)
+        failed = [item for item in self._waiting if item.adapter == adapter]
+        self._waiting = [item for item in self._waiting if item.adapter != adapter]
+        return [Settled(item.ticket, adapter, error) for item in failed]
 
-    def _load_next(self, now_s: float) -> None:
+    def _advance(self, now_s: float) -> None:
+        """Give what was read a place, as far as there is room, and let the thread read on."""
+        wanted = list(
+            dict.fromkeys(item.adapter for item in self._waiting if item.adapter not in self._ready)
+        )
+        for adapter in wanted:
+            shelved = self._shelf.get(adapter)
+            if shelved is not None and adapter not in self._staged:
+                self._staged[adapter] = shelved
+        lacking = False
+        for adapter in [name for name in wanted if name in self._staged]:
+            lacking = not self._place(adapter, self._staged[adapter])
+            if lacking:
+                # Those behind it must not take the room that it waits for.
+                break
+            del self._staged[adapter]
+        left = any(name not in self._ready for name in wanted)
+        lacking |= left and self._pinned_bytes() >= self.budget_bytes
+        if not lacking:
+            self._place_ahead(set(wanted))
+            self._no_room_since_s = None
+        elif self._no_room_since_s is None:
+            self._no_room_since_s = now_s
+        self._read_next(wanted)
+
+    def _place_ahead(self, wanted: set[str]) -> None:
+        """What nobody waits for any more takes room that is free, and nobody else's."""
+        for adapter in [name for name in self._staged if name not in wanted]:
+            loaded = self._staged.pop(adapter)
+            if self._used_bytes + _size(loaded) > self.budget_bytes or not self._place(adapter, loaded):
+                self._shelf.put(adapter, loaded)
+
+    def _place(self, adapter: str, loaded: LoadedAdapter) -> bool:
+        size = _size(loaded)
+        idle = [name for name, entry in self._ready.items() if not (entry.pins or entry.kept)]
+        # Nothing pinned means that an adapter beyond the budget disturbs nobody.
+        if not idle and self._ready and self._used_bytes + size > self.budget_bytes:
+            return False
+        victims = iter(self._worth.cheapest_first(idle))
+        while self._ready and self._used_bytes + size > self.budget_bytes:
+            victim = next(victims, None)
+            if victim is None:
+                return False
+            self._drop(victim, evicted=True)
+        weights = self._store.place(loaded)
+        while weights is None:
+            # Enough bytes, and none of the gaps is large enough.
+            victim = next(victims, None)
+            if victim is None:
+                return False
+            self._drop(victim, evicted=True)
+            weights = self._store.place(loaded)
+        self._shelf.put(adapter, loaded)
+        # What lies in a pool is not kept twice.
+        self._ready[adapter] = CachedAdapter(replace(loaded, packed=None), weights)
+        self._used_bytes += size
+        return True
+
+    def _pinned_bytes(self) -> int:
+        return sum(_size(entry.loaded) for entry in self._ready.values() if entry.pins)
+
+    def _evict(self) -> None:
+        if self._used_bytes <= self.budget_bytes:
+            return
+        idle = [name for name, entry in self._ready.items() if not (entry.pins or entry.kept)]
+        for adapter in self._worth.cheapest_first(idle):
+            if self._used_bytes <= self.budget_bytes:
+                return
+            self._drop(adapter, evicted=True)
+
+    def _drop(self, adapter: str, *, evicted: bool = False) -> None:
+        entry = self._ready.pop(adapter)
+        self._unloaded.discard(adapter)
+        self._used_bytes -= _size(entry.loaded)
+        self._store.remove(entry.weights)
+        self.evictions += evicted
+        (self._worth.evicted if evicted else self._worth.forgotten)(adapter)
+
+    def _read_next(self, wanted: list[str]) -> None:
         if self._loading is not None:
             return
-        wanted = next((item for item in self._waiting if item.adapter not in self._ready), None)
-        if wanted is None:
-            self._no_room_since_s = None
+        staged = sum(map(_size, self._staged.values()))
+        if self._staged and staged >= self.budget_bytes // _READ_AHEAD:
             return
-        pinned = sum(entry.loaded.weights.size_bytes for entry in self._ready.values() if entry.pins)
-        if pinned >= self._budget_bytes:
-            if self._no_room_since_s is None:
-                self._no_room_since_s = now_s
+        folders = {item.adapter: item.folder for item in reversed(self._waiting)}
+        adapter = next((name for name in wanted if not (name in self._staged or name in self._ready)), None)
+        if adapter is None and self._no_room_since_s is None:
+            adapter = next(iter(self._ahead), None)
+        if adapter is None:
             return
-        self._no_room_since_s = None
-        self._loading = wanted.adapter
+        self._loading = adapter
         self.loads += 1
-        self._jobs.put((wanted.adapter, wanted.folder))
+        self._jobs.put((adapter, folders.get(adapter) or self._ahead[adapter]))
 
     def _load_forever(self) -> None:
         while True:
             adapter, folder = self._jobs.get()
-            result: LoadedAdapter | AdapterError
+            result: Result
             try:
-                result = self._load(folder)
+                result = self._store.ready(self._load(folder))
             except AdapterError as error:
                 result = error
             except Exception as error:  # the thread must outlive any file it is given
@@ -185,3 +374,7 @@ class AdapterCache:
                 )
             self._done.put((adapter, result))
             self._wake()
+
+
+def _size(loaded: LoadedAdapter) -> int:
+    return loaded.weights.size_bytes

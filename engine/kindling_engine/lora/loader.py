@@ -13,6 +13,7 @@ from kindling_engine.lora.batch import AdapterWeights
 from kindling_engine.lora.errors import AdapterError
 from kindling_engine.lora.reader import FactorReader
 from kindling_engine.lora.sites import LoraLayout
+from kindling_engine.lora.slab_layout import PackedAdapter
 from kindling_engine.models.errors import ModelError
 from kindling_engine.protocol.adapter_files import CONFIG_NAME, WEIGHTS_NAME, BaseShape, check_adapter_folder
 from kindling_engine.protocol.adapter_parts import Part, adapter_assemble
@@ -22,10 +23,14 @@ from kindling_engine.protocol.findings import Finding
 
 @dataclass(frozen=True, slots=True)
 class LoadedAdapter:
-    """Weights on the serving device, and what was noticed while reading them."""
+    """Weights on the serving device, and what was noticed while reading them.
+
+    ``packed`` holds the matrices of the sites where they go to a pool; the weights have none then.
+    """
 
     weights: AdapterWeights
     findings: tuple[Finding, ...]
+    packed: PackedAdapter | None = None
 
 
 @torch.inference_mode()

@@ -1,10 +1,13 @@
 """An adapter as kernels take it: one contiguous slab that a single copy brings to the device.
 
 A slab holds a header and then, site by site, A ``[r, in]`` of all the site's targets one below another, and B
-``[r_i, out_i]`` of each with the scale folded in; every matrix begins at a multiple of 128 bytes. The header holds for
+``[r_i, out_i]`` of each with the scale folded in; every matrix begins at a multiple of 256 bytes. The header holds for
 each site int64 ``[4]``: where A and the Bs begin, in elements from the start of the slab; and int32 ``[4]``: the rank
 at which each target's share of A begins, with the whole rank last. It becomes a slot's rows of the device's tables.
 A target's rank is filled up with zeros to a multiple of 4, so that four shrunk numbers are read at once.
+
+That is the form for a device. On a host A lies the other way round, ``[in, r]``, and ranks are filled up to multiples
+of 8, so that a table of rows of 8 numbers holds any adapter's A (``lora.bags``).
 """
 
 from collections.abc import Sequence
@@ -20,8 +23,20 @@ from kindling_engine.lora.sites import LoraLayout
 
 MOST_TARGETS = 3
 FIELDS = MOST_TARGETS + 1
-ALIGNMENT = 128
-RANK_STEP = 4
+ALIGNMENT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SlabForm:
+    """Ranks are filled up to multiples of ``rank_step``; A is ``[in, r]`` if ``by_input``, and ``[r, in]`` else."""
+
+    rank_step: int
+    by_input: bool
+
+
+DEVICE_FORM = SlabForm(4, by_input=False)
+HOST_FORM = SlabForm(8, by_input=True)
+RANK_STEP = DEVICE_FORM.rank_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,12 @@ def header_bytes(num_sites: int) -> tuple[int, int]:
 
 
 def adapter_pack(
-    weights: AdapterWeights, shapes: Sequence[SiteShape], dtype: torch.dtype, *, pinned: bool
+    weights: AdapterWeights,
+    shapes: Sequence[SiteShape],
+    dtype: torch.dtype,
+    *,
+    pinned: bool,
+    form: SlabForm = DEVICE_FORM,
 ) -> PackedAdapter:
     """A slab in ``dtype`` of weights in host memory; ``pinned`` memory is what a GPU can read beside its work.
 
@@ -90,7 +110,7 @@ def adapter_pack(
     for index, (site, shape) in enumerate(zip(weights.sites, shapes, strict=True)):
         if site is None:
             continue
-        for field, matrix in _matrices(site, shape, firsts[index]):
+        for field, matrix in _matrices(site, shape, firsts[index], form):
             offsets[index, field] = position // dtype.itemsize
             pieces.append((position, matrix))
             position += aligned(matrix.numel() * dtype.itemsize)
@@ -102,7 +122,9 @@ def adapter_pack(
     return PackedAdapter(slab, int(firsts.max()) if len(shapes) else 0)
 
 
-def _matrices(site: SiteWeights, shape: SiteShape, firsts: Tensor) -> list[tuple[int, Tensor]]:
+def _matrices(
+    site: SiteWeights, shape: SiteShape, firsts: Tensor, form: SlabForm
+) -> list[tuple[int, Tensor]]:
     """A and the Bs of the targets that are there, with their fields; ``firsts [4]`` is filled in.
 
     Ranks of A are put in the order of the columns that they go to.
@@ -115,16 +137,17 @@ def _matrices(site: SiteWeights, shape: SiteShape, firsts: Tensor) -> list[tuple
         if expand is not None:
             if expand.stop - start != width or site.shrink.shape[1] != shape.in_features:
                 raise ValueError(f"columns {start} to {expand.stop} are no target of the model")
-            zeros = -(expand.last - expand.first) % RANK_STEP
+            zeros = -(expand.last - expand.first) % form.rank_step
             parts.append(F.pad(site.shrink[expand.first : expand.last], (0, 0, 0, zeros)))
             matrices.append((index + 1, F.pad(expand.weight, (0, 0, 0, zeros))))
             rank += expand.last - expand.first + zeros
     if found:
         raise ValueError(f"columns from {min(found)} on are no target of the model")
     firsts[len(shape.widths) :] = rank
-    return [(0, torch.cat(parts)), *matrices]
+    shrink = torch.cat(parts)
+    return [(0, shrink.t() if form.by_input else shrink), *matrices]
 
 
 def aligned(size: int) -> int:
-    """The next multiple of 128 bytes, which every matrix of a slab begins at."""
+    """The next multiple of 256 bytes, which every matrix of a slab begins at."""
     return -(-size // ALIGNMENT) * ALIGNMENT

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kindling_engine.lora.slab_layout import FIELDS, RANK_STEP, PackedAdapter, SiteShape, header_bytes
+from kindling_engine.lora.slab_layout import (
+    DEVICE_FORM,
+    FIELDS,
+    PackedAdapter,
+    SiteShape,
+    SlabForm,
+    header_bytes,
+)
 from kindling_engine.lora.spans import Spans
 
 PAGE_BYTES = 64 << 10
@@ -23,7 +30,7 @@ _cuda: Any = torch.cuda  # its classes are untyped in torch
 class SlabTables:
     """What kernels read: ``pool [elements]``; ``offsets`` int64 ``[slots, sites, 4]``, elements from the pool's start
     to A and to each target's B; ``firsts`` int32 ``[slots, sites, 4]``, a target's first rank, and the whole one last,
-    all multiples of 4.
+    all multiples of the form's step.
 
     ``max_rank`` bounds the whole rank of any site. None of the tensors is ever replaced, so a graph may keep them.
     """
@@ -46,8 +53,10 @@ class DeviceSlabs:
         max_target_rank: int = 256,
         dtype: torch.dtype,
         device: torch.device,
+        form: SlabForm = DEVICE_FORM,
     ) -> None:
         """``max_target_rank``: the largest rank that a target may have."""
+        self.form = form
         self.shapes = tuple(shapes)
         self.dtype = dtype
         self.device = device
@@ -60,7 +69,7 @@ class DeviceSlabs:
             pool=self._bytes.view(dtype),
             offsets=torch.zeros(entries, dtype=torch.int64, device=device),
             firsts=torch.zeros(entries, dtype=torch.int32, device=device),
-            max_rank=max(1, most) * -(-max_target_rank // RANK_STEP) * RANK_STEP,
+            max_rank=max(1, most) * -(-max_target_rank // form.rank_step) * form.rank_step,
         )
         self._spans = Spans(pages)
         self._seats: list[tuple[int, int] | None] = [None] * num_slots
@@ -79,6 +88,11 @@ class DeviceSlabs:
         """Whether slabs for this pool belong in pinned memory."""
         return self._stream is not None
 
+    def holds(self, packed: PackedAdapter) -> bool:
+        """Whether the pool would take a slab if it were empty."""
+        pages = -(-packed.slab.numel() // PAGE_BYTES)
+        return packed.rank <= self.tables.max_rank and pages * PAGE_BYTES <= self._bytes.numel()
+
     @torch.inference_mode()
     def load(self, packed: PackedAdapter) -> int | None:
         """Begin to copy a slab into a free slot; None where slots or contiguous room are lacking: free some first.
@@ -86,7 +100,7 @@ class DeviceSlabs:
         Raises ValueError for an adapter that no ``free`` would make room for, or whose rank is too large.
         """
         pages = -(-packed.slab.numel() // PAGE_BYTES)
-        if packed.rank > self.tables.max_rank or pages * PAGE_BYTES > self._bytes.numel():
+        if not self.holds(packed):
             raise ValueError(f"rank {packed.rank}, {packed.slab.numel() >> 20} MiB: more than the pool takes")
         if None not in self._seats:
             return None

@@ -9,12 +9,13 @@ from torch import Tensor
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.layers.attention import AttentionInputs, DecodeRows, PrefillRows
 from kindling_engine.lora.batch import AdapterWeights, LoraBatch, LoraGroup
-from kindling_engine.lora.tiled import TiledLoraBatch
 from kindling_engine.models.base import StepInputs
 from kindling_engine.runner.rows import RowTable
 from kindling_engine.scheduler.plan import ScheduledRow
 
 AdapterLookup = Callable[[str], AdapterWeights]
+MakeLora = Callable[[tuple[LoraGroup, ...]], LoraBatch]
+"""A step's batch of its groups."""
 
 
 class InputBuilder:
@@ -28,7 +29,7 @@ class InputBuilder:
         device: torch.device,
         adapter_lookup: AdapterLookup,
         rotary_lengths: bool = False,
-        batch_invariant: bool = False,
+        make_lora: MakeLora = LoraBatch,
     ) -> None:
         """``rotary_lengths``: the model's rotation depends on how long a sequence is."""
         self._rows = rows
@@ -36,7 +37,7 @@ class InputBuilder:
         self._device = device
         self._adapter_lookup = adapter_lookup
         self._rotary_lengths = rotary_lengths
-        self._lora_batch = TiledLoraBatch if batch_invariant else LoraBatch
+        self._lora_batch = make_lora
 
     def build(
         self,

@@ -9,8 +9,10 @@ from torch import Tensor
 from kindling_engine.constraints.base import TokenConstraint
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.kvcache.storage import KvStorage
+from kindling_engine.lora.batch import LoraBatch
+from kindling_engine.lora.tiled import TiledLoraBatch
 from kindling_engine.models.base import Model, StepInputs
-from kindling_engine.runner.inputs import AdapterLookup, InputBuilder
+from kindling_engine.runner.inputs import AdapterLookup, InputBuilder, MakeLora
 from kindling_engine.runner.launched import LaunchedStep
 from kindling_engine.runner.rows import RowTable
 from kindling_engine.sampling.batch import SampledRow
@@ -48,8 +50,11 @@ class ModelRunner:
         max_length: int,
         adapter_lookup: AdapterLookup,
         batch_invariant: bool = False,
+        make_lora: MakeLora = LoraBatch,
     ) -> None:
-        """``batch_invariant`` is as the model was loaded."""
+        """``batch_invariant`` is as the model was loaded; adapters are then applied row by row whatever
+        ``make_lora`` would do.
+        """
         model.bind(storage)
         self._model = model
         self._storage = storage
@@ -60,7 +65,7 @@ class ModelRunner:
             device=model.device,
             adapter_lookup=adapter_lookup,
             rotary_lengths=model.config.rotary_limit is not None,
-            batch_invariant=batch_invariant,
+            make_lora=TiledLoraBatch if batch_invariant else make_lora,
         )
         self._row_by_row = batch_invariant
         self._sampler = Sampler(
