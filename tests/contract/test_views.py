@@ -1,10 +1,12 @@
-"""The four views that the gateway reads: their columns and types, and which rows they show."""
+"""The views that the gateway reads: their columns and types, and which rows they show."""
 
+import json
 from datetime import timedelta
 
 import pytest
 from django.db import connection
 
+from kindling_billing.limits import Limits
 from kindling_people import Customer, make_customer, make_model, make_operator, make_price
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.common.clock import now
@@ -12,8 +14,11 @@ from kindling_platform.deployments.models import Deployment, Replica
 from kindling_platform.gateway import database as gateway
 from kindling_platform.gateway.auth import caller_from_row
 from kindling_platform.gateway.catalog import model_from_row
+from kindling_platform.keys.limits import limits_set
 from kindling_platform.keys.models import ApiKey
-from kindling_platform.keys.services import key_create, key_revoke
+from kindling_platform.keys.services import key_create, key_revoke, key_rotate
+from kindling_platform.usage.models import UsageHour
+from kindling_platform.usage.selectors import spent_get
 
 pytestmark = pytest.mark.django_db
 COLUMNS = {
@@ -21,6 +26,8 @@ COLUMNS = {
         "digest": "bytea", "key_id": "character varying", "org_id": "character varying",
         "org_slug": "character varying", "org_salt": "character varying", "scopes": "ARRAY",
         "expires_at": "timestamp with time zone", "revoked": "boolean", "suspended": "boolean",
+        "member_id": "character varying", "epoch": "bigint", "models": "ARRAY",
+        "limits_key_id": "character varying", "limits": "jsonb",
     },
     "gateway_model": {
         "org_id": "character varying", "org_slug": "character varying", "is_public": "boolean",
@@ -35,6 +42,10 @@ COLUMNS = {
         "replica_name": "character varying", "url": "character varying",
     },
     "gateway_balance": {"org_id": "character varying", "balance_picousd": "numeric", "version": "bigint"},
+    "gateway_spending": {
+        "org_id": "character varying", "key_id": "character varying", "member_id": "character varying",
+        "hour": "timestamp with time zone", "cost_picousd": "numeric",
+    },
 }  # fmt: skip
 
 
@@ -53,7 +64,11 @@ def rows(query: str, *values: object) -> list[dict]:
     with connection.cursor() as cursor:
         cursor.execute(query, values)
         names = [column.name for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    for row in found:
+        if isinstance(row.get("limits"), str):  # Django leaves JSON as it came, the gateway's own pool reads it
+            row["limits"] = json.loads(row["limits"])
+    return found
 
 
 @pytest.mark.parametrize("view", COLUMNS)
@@ -82,6 +97,56 @@ def test_a_key_in_each_of_its_states(ada: Customer):
     ada.org.save()
     row = rows(gateway.KEY_BY_DIGEST, digest)[0]
     assert (row["revoked"], row["suspended"]) == (True, True)
+
+
+def test_a_key_carries_every_limit_that_binds_it(ada: Customer):
+    key, _ = key_create(
+        org=ada.org, name="a", scopes=["inference"], actor=ada.actor, models=["kindling/spark"]
+    )
+    bob = make_customer("bob")
+    limits_set(org=ada.org, values={"requests_per_minute": 100}, actor=ada.actor, by_operator=True)
+    limits_set(org=ada.org, values={"concurrent_requests": 5}, actor=ada.actor, member_id=ada.user.id)
+    limits_set(org=ada.org, values={"budget_day_picousd": 7_000_999}, actor=ada.actor, key_id=key.id)
+    limits_set(org=bob.org, values={"requests_per_minute": 1}, actor=bob.actor, by_operator=True)
+    other, _ = key_create(org=ada.org, name="b", scopes=["inference"], actor=bob.actor)
+    digest = bytes(ApiKey.objects.get(id=key.id).digest)
+    caller = caller_from_row(
+        digest, rows(gateway.KEY_BY_DIGEST, digest)[0], defaults=Limits(concurrent_requests=9)
+    )
+    assert caller.models == {"kindling/spark"}
+    assert {scope.name: scope.limits for scope in caller.limit_scopes} == {
+        f"organisation:{ada.org.id}": Limits(requests_per_minute=100, concurrent_requests=9),
+        f"member:{ada.org.id}:{ada.user.id}": Limits(concurrent_requests=5),
+        f"key:{key.id}": Limits(budget_day_nano=7000),
+    }
+    digest = bytes(ApiKey.objects.get(id=other.id).digest)
+    caller = caller_from_row(digest, rows(gateway.KEY_BY_DIGEST, digest)[0])
+    assert [scope.name for scope in caller.limit_scopes] == [f"organisation:{ada.org.id}"]
+
+
+def test_a_rotated_key_keeps_limits_and_spending(ada: Customer):
+    first, _ = key_create(org=ada.org, name="a", scopes=["inference"], actor=ada.actor)
+    second, _ = key_rotate(org=ada.org, key_id=first.id, overlap=timedelta(hours=1), actor=ada.actor)
+    third, _ = key_rotate(org=ada.org, key_id=second.id, overlap=timedelta(hours=1), actor=ada.actor)
+    limits_set(org=ada.org, values={"budget_month_picousd": 10**12}, actor=ada.actor, key_id=third.id)
+    for key in (first, third):
+        digest = bytes(ApiKey.objects.get(id=key.id).digest)
+        row = rows(gateway.KEY_BY_DIGEST, digest)[0]
+        assert (row["limits_key_id"], row["limits"][0]["budget_month_picousd"]) == (first.id, 10**12)
+    hour = now().replace(minute=0, second=0, microsecond=0)
+    for key, cost in ((first, 5), (second, 7), (third, 11)):
+        UsageHour.objects.create(
+            organisation_id=ada.org.id, hour=hour, model_id="m", key_id=key.id, cost_picousd=cost
+        )
+    day = hour.replace(hour=0)
+    values = [day, day.replace(day=1), first.id, first.id, "", "", ada.org.id]
+    row = rows(gateway.SPENT_OF_SCOPE, *values)[0]
+    assert (row["total"], row["month"], row["day"]) == (23, 23, 23)
+    spent = spent_get(org_id=ada.org.id, moment=now(), version=1, key_id=first.id)
+    assert (spent.total_picousd, spent.month_picousd, spent.day_picousd) == (23, 23, 23)
+    values = [day, day.replace(day=1), "", "", ada.user.id, ada.user.id, ada.org.id]
+    assert rows(gateway.SPENT_OF_SCOPE, *values)[0]["total"] == 23
+    assert spent_get(org_id=ada.org.id, moment=now(), version=1, member_id=ada.user.id).total_picousd == 23
 
 
 def test_salts_differ_between_organisations(ada: Customer):

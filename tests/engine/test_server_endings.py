@@ -131,6 +131,29 @@ async def test_no_notice_without_need(bench: Bench):
     assert [one for one in chunks if isinstance(one, str)] == ["[DONE]"]
 
 
+async def test_a_request_that_is_stopped_ends_where_it_is(bench: Bench):
+    bench.say(LONG)
+    bench.core.gate = asyncio.Semaphore(3)
+    async with bench.chat(stream=True, headers={"request": "abc"}, n=2) as reply:
+        await until(lambda: bench.core.gate.locked())
+        await reply.content.readany()
+        for _ in range(2):  # twice is as good as once
+            async with bench.post("/requests/abc/stop", {}) as stopped:
+                assert stopped.status in (200, 404)
+        chunks = events(await reply.read())
+    finishes = [
+        chunk["choices"][0]["finish_reason"] for chunk in chunks if chunk != "[DONE]" and chunk["choices"]
+    ]
+    assert finishes.count("length") == 2
+    assert chunks[-1] == "[DONE]"
+    record = (await bench.records())[0]
+    assert (record.finish, record.billable) == ("length", True)
+    assert record.completion_tokens == chunks[-2]["usage"]["completion_tokens"] <= 3
+    await until(lambda: len(bench.core.cancelled) == 2)
+    async with bench.post("/requests/abc/stop", {}) as gone:
+        assert gone.status == 404
+
+
 async def test_a_grant_never_shrinks_and_needs_a_running_request(bench: Bench):
     bench.say(LONG)
     bench.core.gate = asyncio.Semaphore(2)

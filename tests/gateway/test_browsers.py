@@ -26,10 +26,15 @@ def test_an_allowed_origin_may_ask(server: GatewayServer):
     assert "access-control-allow-credentials" not in reply.headers
 
 
-def test_a_foreign_origin_may_not(server: GatewayServer):
+def test_a_foreign_page_may_ask_but_not_read(server: GatewayServer, http: httpx.Client):
+    # Its own preflight cannot carry the client token that may allow it; the answer then tells.
     reply = preflight(server, FOREIGN)
-    assert "access-control-allow-origin" not in reply.headers
-    assert "access-control-allow-headers" not in reply.headers
+    assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (204, FOREIGN)
+    for key in ("", http.headers["authorization"]):
+        headers = {"Origin": FOREIGN, "Authorization": key}
+        reply = httpx.post(f"{server.url}/v1/chat/completions", json=chat(), headers=headers)
+        assert "access-control-allow-origin" not in reply.headers
+        assert reply.headers["vary"] == "origin"
 
 
 def test_replies_and_errors_can_be_read_by_the_page(http: httpx.Client):

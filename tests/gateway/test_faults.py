@@ -1,6 +1,5 @@
 """Valkey and Postgres go away and come back while customers call."""
 
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,8 +7,10 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
+from kindling_admission import amounts
+from kindling_billing.admission_scripts import rations_key
 from kindling_fault_proxy import FaultProxy
-from kindling_gateway import GatewayServer, chat, eventually, gateway_env, held_nano, start_gateway
+from kindling_gateway import GatewayServer, chat, eventually, gateway_env, held_nano, limit_row, start_gateway
 from kindling_platform.keys import secret
 
 OUTPUT = 400_000
@@ -74,23 +75,56 @@ def test_without_valkey_an_empty_wallet_is_still_refused(frail: Frail, scene):
         assert ask(http)[0] == 402
 
 
-def test_without_valkey_one_process_still_counts_what_it_holds(frail: Frail, scene):
+def test_without_valkey_no_more_is_spent_than_was_set_aside(frail: Frail, scene):
+    small = scene.world.org("small-degraded", usd=0.004)
+    with frail.server.client(scene.world.key(small)) as http:
+        assert ask(http)[0] == 200
+        rations = amounts(scene.valkey, rations_key(small.id))
+        frail.valkey.cut()
+        statuses = [ask(http)[0] for _ in range(60)]
+        refused = http.post("/v1/chat/completions", json=chat())
+    assert sum(rations.values()) == pytest.approx(200_000, rel=0.1)  # a twentieth, in nano-dollars
+    assert set(statuses) == {200, 503}
+    assert statuses.index(503) == statuses.count(200)
+    spent = statuses.count(200) * (7 * 100_000 + 8 * OUTPUT)
+    assert 0.8 * sum(rations.values()) < spent / 1000 <= sum(rations.values())
+    assert (refused.json()["error"]["code"], refused.headers["retry-after"]) == ("limits_unavailable", "2")
+
+
+def test_what_ended_without_valkey_is_told_when_it_is_back(frail: Frail, scene):
+    assert ask(frail.http)[0] == 200
     frail.valkey.cut()
-    small = scene.world.org("small-degraded", usd=0)
-    request = frail.http.build_request("POST", "/v1/chat/completions", json=chat())
-    each = (len(request.content) + 80) * 100_000 + 8 * OUTPUT
-    scene.world.execute(
-        "UPDATE gateway_balance SET balance_picousd = %s WHERE org_id = %s", each + OUTPUT // 2, small.id
+    scene.engine.behaviour.first_delay_s = 0.3
+    done = frail.http.post("/v1/chat/completions", json=chat()).headers["x-request-id"]
+    reply = frail.http.send(
+        frail.http.build_request("POST", "/v1/chat/completions", json=chat(stream=True)), stream=True
     )
-    scene.engine.behaviour.first_delay_s = 1
-    with frail.server.client(scene.world.key(small)) as one, frail.server.client() as two:
-        two.headers["authorization"] = one.headers["authorization"]
-        first = one.build_request("POST", "/v1/chat/completions", json=chat(stream=True))
-        thread = threading.Thread(target=lambda: one.send(first))
-        thread.start()
-        eventually(lambda: scene.engine.active)
-        assert ask(two)[0] == 402
-        thread.join()
+    frail.valkey.heal()
+    held = eventually(
+        lambda: held if done in (held := held_nano(scene.valkey, scene.customer)) else None, seconds=5
+    )
+    assert held[done] == (7 * 100_000 + 8 * OUTPUT) // 1000
+    reply.read()
+    eventually(lambda: len(held_nano(scene.valkey, scene.customer)) == 3)
+
+
+def test_without_valkey_a_process_keeps_to_its_limits(frail: Frail, scene):
+    key = scene.world.key(scene.customer, limits=[limit_row("key", requests_per_minute=5)])
+    with frail.server.client(key) as http:
+        assert ask(http)[0] == 200
+        frail.valkey.cut()
+        assert [ask(http)[0] for _ in range(6)] == [200] * 4 + [429] * 2
+
+
+def test_a_valkey_that_answers_late_is_left_alone_until_it_is_quick(frail: Frail, scene):
+    assert ask(frail.http)[0] == 200
+    frail.valkey.delay_s = 0.2
+    waits = [ask(frail.http) for _ in range(15)]
+    assert {status for status, _ in waits} == {200}
+    assert max(seconds for _, seconds in waits) < 0.2
+    assert frail.http.get("/healthz").json()["status"] == "degraded"
+    frail.valkey.delay_s = 0.0
+    eventually(lambda: frail.http.get("/healthz").json()["status"] == "ok", seconds=5)
 
 
 def test_an_emptied_valkey_is_filled_again(frail: Frail, scene):

@@ -1,6 +1,7 @@
 """One payer's state in a real Valkey, driven by the scripts with a clock that the test moves."""
 
 import itertools
+import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -126,6 +127,28 @@ class Desk:
         return self.valkey.eval(admission_scripts.SCRIPTS[script], len(keys), *keys, *args)
 
 
+def hold_place(
+    valkey: redis.Redis,
+    owner_id: str,
+    request_id: str,
+    *,
+    nano: int,
+    picousd: int,
+    version: int = 1,
+    **limits: Limits,
+) -> Desk:
+    """Hold money of an owner with this balance, as the gateway does when it admits a request now."""
+    scopes = tuple(Scope(kind, owner_id, bound) for kind, bound in limits.items())
+    desk = Desk(valkey, Payer(owner_id, "key_of_nobody", 1, scopes), now_ms=int(time.time() * 1000))
+    desk.seed(picousd // 1000, version=version)
+    assert desk.ask(request_id, fixed=nano).state == admission.HELD
+    return desk
+
+
 def amounts(valkey: redis.Redis, key: str) -> dict[str, int]:
     """The amounts in a hash of holds."""
-    return {name.decode(): int(value.split(b":")[0]) for name, value in valkey.hgetall(key).items()}
+    return {_text(name): int(_text(value).split(":")[0]) for name, value in valkey.hgetall(key).items()}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

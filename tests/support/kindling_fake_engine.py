@@ -64,6 +64,7 @@ class Running:
     made: int = 0
     first_token_ms: int | None = None
     started_ms: int = field(default_factory=lambda: int(time.time() * 1000))
+    stopped: bool = False
     grown: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -123,9 +124,11 @@ class FakeEngine:
     async def _listen(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_post("/v1/chat/tokens", self._count)
         app.router.add_post("/v1/completions", self._complete)
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_post("/requests/{id}/grant", self._grant)
+        app.router.add_post("/requests/{id}/stop", self._stop)
         app.router.add_get("/usage", self._usage)
         app.router.add_get("/healthz", self._health)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
@@ -202,13 +205,16 @@ class FakeEngine:
         """Words up to the end of the answer, the limit, or a grant that is not extended in time."""
         limit = limit_of(running.received.body)
         while running.made < min(limit, how.tokens):
-            if running.made >= running.grant:
+            if running.made >= running.grant and not running.stopped:
                 running.grown.clear()
                 try:
                     await asyncio.wait_for(running.grown.wait(), how.park_s)
                 except TimeoutError:
                     yield "", "grant_refused"
                     return
+            if running.stopped:
+                yield "", "length"
+                return
             if how.delay_s:
                 await asyncio.sleep(how.delay_s)
             running.first_token_ms = running.first_token_ms or int(time.time() * 1000)
@@ -246,6 +252,15 @@ class FakeEngine:
             {"object": "list", "data": data, "model": received.body["model"], "usage": usage}
         )
 
+    async def _count(self, request: web.Request) -> web.Response:
+        received = Received(
+            request.path, {k.lower(): v for k, v in request.headers.items()}, await request.read()
+        )
+        self.received.append(received)
+        if self.behaviour.fail_status:
+            return failure(self.behaviour.fail_status, self.behaviour.fail_code)
+        return web.json_response({"tokens": self.behaviour.prompt_tokens})
+
     async def _grant(self, request: web.Request) -> web.Response:
         tokens = int((await request.json())["tokens"])
         self.grants.append((request.match_info["id"], tokens))
@@ -255,6 +270,14 @@ class FakeEngine:
         running.grant = max(running.grant, tokens)
         running.grown.set()
         return web.json_response({"tokens": running.grant})
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        running = self.active.get(request.match_info["id"])
+        if running is None:
+            return failure(404, "unknown_request")
+        running.stopped = True
+        running.grown.set()
+        return web.json_response({"tokens": running.made})
 
     async def _usage(self, request: web.Request) -> web.Response:
         after, limit = int(request.query.get("after", 0)), int(request.query.get("limit", 500))

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a real server, which can refuse, cut or freeze connections."""
+"""A TCP proxy in front of a real server, which can refuse, cut, freeze or slow down connections."""
 
 import asyncio
 import threading
@@ -6,7 +6,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class FaultProxy:
-    """Forwards to a server; `cut()` refuses and hangs up, `freeze()` holds bytes back, `heal()` ends both."""
+    """Forwards to a server; `cut()` refuses and hangs up, `freeze()` holds bytes back, `heal()` ends both.
+
+    `delay_s` is added to every part on its way, in each direction half.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -17,6 +20,7 @@ class FaultProxy:
         self._tasks: set[asyncio.Task] = set()
         self._flowing = asyncio.Event()
         self.port = 0
+        self.delay_s = 0.0
 
     @classmethod
     def before(cls, url: str) -> tuple["FaultProxy", str]:
@@ -87,6 +91,8 @@ class FaultProxy:
         try:
             while data := await reader.read(65536):
                 await self._flowing.wait()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s / 2)
                 writer.write(data)
                 await writer.drain()
         except OSError:

@@ -14,11 +14,13 @@ import psycopg
 import redis
 import uvicorn
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from kindling_billing import holds
 from kindling_platform.config.env import Env, load_env
 from kindling_platform.gateway.app import Gateway, create_app
 from kindling_platform.gateway.lifespan import asgi_application
+from kindling_platform.gateway.limits.scopes import RATES
 from kindling_platform.keys import secret
 
 INPUT, CACHED_INPUT, OUTPUT = 100_000, 50_000, 400_000
@@ -26,7 +28,8 @@ USD = 10**12
 CONTEXT = 4096
 TABLES = """
 CREATE TABLE gateway_key (digest bytea, key_id text, org_id text, org_slug text, org_salt text,
-    scopes text[], expires_at timestamptz, revoked boolean, suspended boolean);
+    scopes text[], expires_at timestamptz, revoked boolean, suspended boolean, member_id text, epoch bigint,
+    models text[], limits_key_id text, limits jsonb);
 CREATE TABLE gateway_model (org_id text, org_slug text, is_public boolean, name text, kind text,
     model_id text, base_ref text, adapter_id text, adapter_hash text, context_length integer,
     price_version_id text, input_picousd bigint, cached_input_picousd bigint, output_picousd bigint,
@@ -34,7 +37,16 @@ CREATE TABLE gateway_model (org_id text, org_slug text, is_public boolean, name 
 CREATE TABLE gateway_replica (deployment_id text, deployment_name text, org_id text, org_slug text,
     model_id text, replica_name text, url text);
 CREATE TABLE gateway_balance (org_id text, balance_picousd numeric, version bigint);
+CREATE TABLE gateway_spending (org_id text, key_id text, member_id text, hour timestamptz, cost_picousd numeric);
 """
+
+
+LIMIT_NAMES = (*RATES, "budget_day_picousd", "budget_month_picousd", "budget_total_picousd")
+
+
+def limit_row(scope: str, **limits: int) -> dict[str, Any]:
+    """One entry of a key's limits, as the view shows it."""
+    return {"scope": scope, **dict.fromkeys(LIMIT_NAMES), **limits}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +78,10 @@ class World:
     def execute(self, query: str, *values: Any) -> None:
         self._db.execute(query, values)
 
+    def value(self, query: str, *values: Any) -> Any:
+        row = self._db.execute(query, values).fetchone()
+        return row[0] if row else None
+
     def org(self, slug: str, *, usd: float = 1.0) -> Org:
         org = Org(f"org_{secrets.token_hex(6)}", slug)
         self.execute("INSERT INTO gateway_balance VALUES (%s, %s, 1)", org.id, int(usd * USD))
@@ -73,11 +89,19 @@ class World:
 
     def key(self, org: Org, *, scopes: tuple[str, ...] = ("inference",), **columns: Any) -> str:
         text = secret.generate()
-        row = {"expires_at": None, "revoked": False, "suspended": False} | columns
+        row = {
+            "expires_at": None,
+            "revoked": False,
+            "suspended": False,
+            "member": None,
+            "models": None,
+        } | columns
+        key_id = f"key_{secrets.token_hex(6)}"
         self.execute(
-            "INSERT INTO gateway_key VALUES (%s, %s, %s, %s, 'ab12', %s, %s, %s, %s)",
-            secret.digest(text, self.pepper), f"key_{secrets.token_hex(6)}", org.id, org.slug,
-            list(scopes), row["expires_at"], row["revoked"], row["suspended"],
+            "INSERT INTO gateway_key VALUES (%s, %s, %s, %s, 'ab12', %s, %s, %s, %s, %s, 1, %s, %s, %s)",
+            secret.digest(text, self.pepper), key_id, org.id, org.slug,
+            list(scopes), row["expires_at"], row["revoked"], row["suspended"], row["member"], row["models"], key_id,
+            Jsonb(row.get("limits", [])),
         )  # fmt: skip
         return text
 

@@ -1,11 +1,11 @@
 """Usage logs become events, money and true balances; once each, whatever fails in between."""
 
-import time
 import uuid
 
 import pytest
 import redis
 
+from kindling_admission import hold_place
 from kindling_billing import holds
 from kindling_billing.models import LedgerTransaction
 from kindling_billing.selectors import balance_get
@@ -44,12 +44,7 @@ def wallets(valkey: "redis.Redis") -> Wallets:
 def hold(valkey: "redis.Redis", shop: Shop, request_id: str, nano: int = 5_000) -> None:
     """What the gateway does when it admits a request."""
     balance = balance_get(owner_id=shop.org.id)
-    now_ms = int(time.time() * 1000)
-    keys = holds.script_keys(shop.org.id)
-    seed = holds.seed_args(version=balance.version, balance_picousd=balance.picousd, now_ms=now_ms)
-    valkey.register_script(holds.SEED)(keys=keys, args=seed)
-    acquire = holds.acquire_args(request_id=request_id, total_nano=nano, now_ms=now_ms, lease_ms=60_000)
-    assert valkey.register_script(holds.ACQUIRE)(keys=keys, args=acquire)[0] == holds.HELD
+    hold_place(valkey, shop.org.id, request_id, nano=nano, picousd=balance.picousd, version=balance.version)
 
 
 def wallet_nano(valkey: "redis.Redis", shop: Shop) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import redis
 
+from kindling_admission import hold_place
 from kindling_agent import AgentProcess, eventually
 from kindling_billing import holds
 from kindling_billing.models import LedgerTransaction
@@ -150,12 +151,7 @@ def test_a_worker_killed_between_commit_and_valkey_doubles_nothing(plant: Plant,
     plant.worker.kill()
     client = plant.client()
     record = shop.record()
-    now_ms = int(time.time() * 1000)
-    keys = holds.script_keys(shop.org.id)
-    seed = holds.seed_args(version=1, balance_picousd=DOLLAR, now_ms=now_ms)
-    client.register_script(holds.SEED)(keys=keys, args=seed)
-    hold = holds.acquire_args(request_id=record.request_id, total_nano=9_000, now_ms=now_ms, lease_ms=600_000)
-    client.register_script(holds.ACQUIRE)(keys=keys, args=hold)
+    hold_place(client, shop.org.id, record.request_id, nano=9_000, picousd=DOLLAR)
     plant.make(record)
 
     with (plant.folder / "dying.log").open("wb") as log:

@@ -23,7 +23,7 @@ from kindling_workers.valkey import valkey_client
 pytestmark = pytest.mark.django_db(transaction=True)
 NAMES = {
     "adapters.validate", "adapters.sweep", "deployments.reconcile", "deployments.sweep", "usage.ingest",
-    "wallets.refresh",
+    "limits.alerts", "wallets.refresh",
 }  # fmt: skip
 
 

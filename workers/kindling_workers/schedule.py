@@ -20,4 +20,5 @@ BEAT_SCHEDULE: dict[str, Tick] = {
     "sweep deployments": _tick("deployments.sweep", 2.0),
     "sweep adapters": _tick("adapters.sweep", 10.0),
     "refresh wallets": _tick("wallets.refresh", 60.0),
+    "send alerts": _tick("limits.alerts", 60.0),
 }

@@ -18,9 +18,12 @@ import structlog
 from kindling_billing import holds
 from kindling_billing.selectors import Balance, balance_map
 from kindling_platform.usage.models import UsageEvent
+from kindling_workers.budgets import Budgets, Rebuilt
 
 log = structlog.get_logger("kindling.workers")
 BATCH = 500
+# Where the last comparison is kept for whoever shows metrics.
+DRIFT_KEY = "kd:drift"
 WALLETS = holds.wallet_key("*")
 PREFIX = holds.wallet_key("")
 
@@ -34,6 +37,9 @@ class Refreshed:
     drifted: int = 0
     drift_nano: int = 0
     holds_dropped: int = 0
+    budgets: int = 0
+    budgets_drifted: int = 0
+    budget_drift_nano: int = 0
 
 
 class Wallets:
@@ -43,6 +49,7 @@ class Wallets:
         self._client = client
         self._posted = client.register_script(holds.POSTED)
         self._seed = client.register_script(holds.SEED)
+        self._budgets = Budgets(client)
 
     def posted(self, *, owner_id: str, balance: Balance, request_ids: list[str]) -> None:
         """Set the balance that a posting left and drop the holds of the posted requests; repeatable."""
@@ -50,14 +57,16 @@ class Wallets:
             version=balance.version, balance_picousd=balance.picousd, request_ids=request_ids
         )
         self._posted(keys=holds.script_keys(owner_id), args=args)
+        self._budgets.posted(owner_id=owner_id, version=balance.version, request_ids=request_ids)
 
     def refresh(self) -> Refreshed:
         """Compare every wallet in Valkey with the ledger and put it right."""
         total = Refreshed()
         for owner_ids in _batches(self._owner_ids()):
             total = self._refresh_batch(owner_ids, total)
-        say = log.warning if total.drifted else log.info
+        say = log.warning if total.drifted or total.budgets_drifted else log.info
         say("wallets.refresh", **asdict(total))
+        self._client.hset(DRIFT_KEY, mapping={name: str(value) for name, value in asdict(total).items()})
         return total
 
     def _refresh_batch(self, owner_ids: list[str], total: Refreshed) -> Refreshed:
@@ -66,6 +75,15 @@ class Wallets:
         held = [request_id for look in seen.values() for request_id in look.request_ids]
         posted = _posted_among(held)
         balances = balance_map(owner_ids=owner_ids)
+        rebuilt = self._rebuild(
+            balances, {owner_id: look.request_ids for owner_id, look in seen.items()}, posted
+        )
+        total = replace(
+            total,
+            budgets=total.budgets + rebuilt.scopes,
+            budgets_drifted=total.budgets_drifted + rebuilt.drifted,
+            budget_drift_nano=total.budget_drift_nano + rebuilt.drift_nano,
+        )
         for owner_id, look in seen.items():
             balance = balances.get(owner_id)
             if balance is None:
@@ -74,7 +92,10 @@ class Wallets:
             if look.version == balance.version:
                 drift = abs(look.balance_nano - holds.balance_nano(balance.picousd))
             done = [request_id for request_id in look.request_ids if request_id in posted]
-            self.posted(owner_id=owner_id, balance=balance, request_ids=done)
+            args = holds.posted_args(
+                version=balance.version, balance_picousd=balance.picousd, request_ids=done
+            )
+            self._posted(keys=holds.script_keys(owner_id), args=args)
             self._recount(owner_id, balance)
             total = replace(
                 total,
@@ -85,6 +106,11 @@ class Wallets:
                 holds_dropped=total.holds_dropped + len(done),
             )
         return total
+
+    def _rebuild(self, balances: dict[str, Balance], held: dict[str, list[str]], posted: set[str]) -> Rebuilt:
+        versions = {owner_id: balance.version for owner_id, balance in balances.items()}
+        done = {owner_id: [one for one in held[owner_id] if one in posted] for owner_id in versions}
+        return self._budgets.rebuild(versions, done)
 
     def _recount(self, owner_id: str, balance: Balance) -> None:
         now_ms = int(time.time() * 1000)

@@ -47,6 +47,12 @@ async def post_grant(request: web.Request) -> web.Response:
     return _json({"tokens": generation.extend(tokens)})
 
 
+async def post_stop(request: web.Request) -> web.Response:
+    """End a running request where it is, as if its length were reached; stopping twice changes nothing."""
+    generation = request.app[FRONT].get(request.match_info["id"])
+    return _json({"tokens": generation.stop()})
+
+
 async def get_usage(request: web.Request) -> web.Response:
     """Usage records behind an offset."""
     after = _query_integer(request, "after", default=0, high=1 << 62)

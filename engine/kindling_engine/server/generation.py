@@ -114,6 +114,16 @@ class Generation:
         """The tokens made so far, once per grant, when its end is near and more could be made."""
         return self._grants.take_notice()
 
+    def stop(self) -> int:
+        """End every open choice where it is, as if its length were reached; returns the tokens made so far.
+
+        What the core has made beyond that is not waited for, and not counted.
+        """
+        for choice_id in self._open:
+            self._drop(choice_id)
+            self._inbox.push(StepItem(choice_id, finish="length"))
+        return self.completion_tokens
+
     def close(self) -> None:
         """End a request that nobody waits for any more; does nothing after its end."""
         if not self._ended:

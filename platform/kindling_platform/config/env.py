@@ -10,6 +10,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TypeVar
 
+from kindling_billing.limits import MOST, Limits
+
 T = TypeVar("T")
 PREFIX = "KINDLING_"
 SECRETS_FILE = "secrets.env"
@@ -37,6 +39,7 @@ class Env:
     torch_index: str | None
     signup_credit_usd: str
     cors_origins: tuple[str, ...]
+    limits: Limits
     agent_url: str
     debug: bool
     log_level: str
@@ -75,6 +78,13 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
         torch_index=reader.optional("TORCH_INDEX"),
         signup_credit_usd=reader.money("SIGNUP_CREDIT_USD", "1.00"),
         cors_origins=reader.words("CORS_ORIGINS"),
+        limits=Limits(
+            requests_per_minute=reader.limit("LIMIT_REQUESTS_PER_MINUTE", 6_000),
+            prompt_tokens_per_minute=reader.limit("LIMIT_PROMPT_TOKENS_PER_MINUTE", 40_000_000),
+            uncached_tokens_per_minute=reader.limit("LIMIT_UNCACHED_TOKENS_PER_MINUTE", 20_000_000),
+            generated_tokens_per_minute=reader.limit("LIMIT_GENERATED_TOKENS_PER_MINUTE", 4_000_000),
+            concurrent_requests=reader.limit("LIMIT_CONCURRENT_REQUESTS", 1_000),
+        ),
         agent_url=reader.text("AGENT_URL", "http://127.0.0.1:8100").rstrip("/"),
         debug=reader.text("DEBUG", "0") == "1",
         log_level=reader.text("LOG_LEVEL", "INFO").upper(),
@@ -118,6 +128,13 @@ class _Reader:
 
     def number(self, name: str, default: int) -> int:
         return self._parsed(name, default, int, lambda value: 0 <= value < 65536, "a port number")
+
+    def limit(self, name: str, default: int) -> int | None:
+        """A limit of every organisation that has none of its own; 0 is none."""
+        return (
+            self._parsed(name, default, int, lambda value: 0 <= value <= MOST, "a number, 0 for no limit")
+            or None
+        )
 
     def money(self, name: str, default: str) -> str:
         value = self._parsed(

@@ -2,7 +2,7 @@
 
 import orjson
 
-from kindling_billing.holds import SCRIPTS
+from kindling_billing import admission_scripts, budgets, holds
 from kindling_platform.config.env import Env
 from kindling_platform.gateway.access_log import log_request, make_log
 from kindling_platform.gateway.ask import parse_ask
@@ -18,6 +18,8 @@ from kindling_platform.gateway.errors import (
     unknown_url,
 )
 from kindling_platform.gateway.inference import Inference
+from kindling_platform.gateway.limits.check_in import check_in
+from kindling_platform.gateway.limits.client_tokens import client_token_post
 from kindling_platform.gateway.models import model_get, models_list
 from kindling_platform.gateway.names import parse_model_name
 from kindling_platform.gateway.request import Receive, Request, Scope, Send
@@ -33,8 +35,8 @@ ENGINE_PATHS = {
     Action.COMPLETION: "/v1/completions",
     Action.EMBEDDING: "/v1/embeddings",
 }
-USED_SCRIPTS = ("acquire", "renew", "settle", "release", "seed")
-ROOT = {"object": "api", "paths": ["chat/completions", "completions", "embeddings", "models"]}
+SCRIPTS = {**admission_scripts.SCRIPTS, **budgets.SCRIPTS, "seed": holds.SCRIPTS["seed"]}
+ROOT = {"object": "api", "paths": ["chat/completions", "completions", "embeddings", "client_tokens", "models"]}
 GRACE_S = 2.0
 
 
@@ -45,9 +47,9 @@ class Gateway:
         self._log = make_log(env.log_level)
         self._cors = Cors(env.cors_origins)
         self._database = Database(env.database_url)
-        self._valkey = Valkey(env.redis_url, {name: SCRIPTS[name] for name in USED_SCRIPTS})
+        self._valkey = Valkey(env.redis_url, SCRIPTS)
         self._engines = Engines(self._log)
-        self._keys = Keys(self._database, env.key_pepper)
+        self._keys = Keys(self._database, env.key_pepper, defaults=env.limits)
         self._catalog = Catalog(self._database)
         self._router = Router(self._database)
         self._wallets = Wallets(self._database, self._valkey, self._log)
@@ -108,8 +110,18 @@ class Gateway:
             await self._serve_caller(request, route)
 
     async def _serve_caller(self, request: Request, route: Route) -> None:
-        caller = await self._keys.authenticate(request.headers.get(b"authorization", b""), route.org_slug)
+        authorization = request.headers.get(b"authorization", b"")
+        self._cors.mark_token(request, self._keys.token_of(authorization))
+        origin = request.headers.get(b"origin", b"")
+        caller = await self._keys.authenticate(authorization, route.org_slug, origin=origin)
         request.facts |= {"org": caller.org_id, "key": caller.key_id}
+        if route.action not in ENGINE_PATHS:
+            await check_in(request, caller, keys=self._keys, wallets=self._wallets)
+        if route.action is Action.CLIENT_TOKENS:
+            await client_token_post(
+                request, caller, keys=self._keys, catalog=self._catalog, wallets=self._wallets
+            )
+            return
         if route.action is Action.MODELS:
             await models_list(request, caller, self._catalog)
             return

@@ -3,12 +3,16 @@
 import hashlib
 import hmac
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from kindling_billing.admission import Payer
+from kindling_billing.limits import Limits, Scope
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
+from kindling_platform.gateway.client_tokens import ClientToken, TokenMint, is_token
 from kindling_platform.gateway.database import KEY_BY_DIGEST, Database
 from kindling_platform.gateway.errors import GatewayError, books_unavailable
+from kindling_platform.gateway.limits.scopes import NO_LIMITS, scopes_of
 from kindling_platform.keys import secret
 
 SCOPE_INFERENCE = "inference"
@@ -29,6 +33,19 @@ class Caller:
     expires_at_s: float | None
     revoked: bool
     suspended: bool
+    epoch: int = 0
+    models: frozenset[str] | None = None
+    limit_scopes: tuple[Scope, ...] = ()
+    token: ClientToken | None = None
+
+    @property
+    def payer(self) -> Payer:
+        """Who pays for a request of this caller, and within which limits."""
+        return Payer(self.org_id, self.key_id, self.epoch, self.limit_scopes)
+
+    def may_call(self, ref: str) -> bool:
+        """Whether the key's list of models, if it has one, names this one."""
+        return self.models is None or ref in self.models
 
     def check(self) -> None:
         """Raise what keeps this key from calling a model."""
@@ -49,16 +66,25 @@ class Caller:
 
 
 class Keys:
-    """Callers by key; a revoked key is refused at most a second later."""
+    """Callers by key or client token; a revoked key is refused at most a second later, and its tokens with it."""
 
-    def __init__(self, database: Database, pepper: str) -> None:
+    def __init__(self, database: Database, pepper: str, *, defaults: Limits = NO_LIMITS) -> None:
         self._database = database
         self._pepper = pepper
+        self._defaults = defaults
+        self._mint = TokenMint(pepper)
         self._callers: TtlCache[bytes, Caller | None] = TtlCache(self._load)
 
-    async def authenticate(self, authorization: bytes, org_slug: str | None) -> Caller:
-        """The caller of a request; a key of another organisation than the path's gets 404."""
+    async def authenticate(
+        self, authorization: bytes, org_slug: str | None, *, origin: bytes = b""
+    ) -> Caller:
+        """The caller of a request; a key of another organisation than the path's gets 404.
+
+        `origin` is the page that a browser calls from; a client token may be bound to some.
+        """
         key = bearer_key(authorization)
+        if is_token(key):
+            return await self._authenticate_token(self._mint.read(key), org_slug, origin)
         caller = await self._find(secret.digest(key, self._pepper))
         if caller is None:
             raise invalid_key()
@@ -66,6 +92,33 @@ class Keys:
             raise GatewayError(404, "organisation_not_found", "There is no such organisation for this key.")
         caller.check()
         return caller
+
+    def token_of(self, authorization: bytes) -> ClientToken | None:
+        """The client token of a header, when it is one of ours, whatever its state."""
+        key = authorization.decode("latin-1").partition(" ")[2].strip()
+        return self._mint.find(key) if is_token(key) else None
+
+    def mint(self, token: ClientToken) -> str:
+        """The text of a client token."""
+        return self._mint.write(token)
+
+    async def renew(self, caller: Caller, epoch: int) -> Caller:
+        """The caller as of `epoch` or later, checked again.
+
+        Raises:
+            GatewayError: what keeps the key from being used by now; 503 when nobody can tell.
+        """
+        for _ in range(2):  # the first load may have begun before the change
+            try:
+                known = (await self._callers.entry(caller.digest, max_age_s=0)).value
+            except LoadFailedError as error:
+                raise books_unavailable() from error
+            if known is None:
+                raise invalid_key()
+            if known.epoch >= epoch:
+                known.check()
+                return bound_to(known, caller.token) if caller.token else known
+        raise books_unavailable()
 
     async def recheck(self, caller: Caller) -> bool:
         """Whether the key is still good; a running stream asks before it spends more."""
@@ -76,6 +129,16 @@ class Keys:
         except GatewayError:
             return False
         return known is not None
+
+    async def _authenticate_token(self, token: ClientToken, org_slug: str | None, origin: bytes) -> Caller:
+        token.check(origin)
+        caller = await self._find(token.key_digest)
+        if caller is None:
+            raise invalid_key()
+        if org_slug is not None and org_slug != caller.org_slug:
+            raise GatewayError(404, "organisation_not_found", "There is no such organisation for this token.")
+        caller.check()
+        return bound_to(caller, token)
 
     async def _find(self, digest: bytes) -> Caller | None:
         entry = self._callers.fresh(digest)
@@ -88,7 +151,7 @@ class Keys:
 
     async def _load(self, digest: bytes) -> Caller | None:
         row = await self._database.row(KEY_BY_DIGEST, [digest])
-        return caller_from_row(digest, row) if row else None
+        return caller_from_row(digest, row, defaults=self._defaults) if row else None
 
 
 def bearer_key(authorization: bytes) -> str:
@@ -98,7 +161,7 @@ def bearer_key(authorization: bytes) -> str:
     if not authorization:
         message = "No API key was sent. Put it into the header 'Authorization: Bearer <key>'."
         raise GatewayError(401, "invalid_api_key", message, headers=CHALLENGE)
-    if scheme.lower() != "bearer" or not secret.is_wellformed(key):
+    if scheme.lower() != "bearer" or not (secret.is_wellformed(key) or is_token(key)):
         raise invalid_key()
     return key
 
@@ -109,7 +172,16 @@ def invalid_key() -> GatewayError:
     return GatewayError(401, "invalid_api_key", message, headers=CHALLENGE)
 
 
-def caller_from_row(digest: bytes, row: dict[str, Any]) -> Caller:
+def bound_to(caller: Caller, token: ClientToken) -> Caller:
+    """A key's caller with the bounds of a client token that the key has minted."""
+    scopes = caller.limit_scopes
+    if token.budget_nano is not None:
+        scopes += (Scope("token", token.id, Limits(budget_total_nano=token.budget_nano)),)
+    models = caller.models if token.models is None else token.models & (caller.models or token.models)
+    return replace(caller, models=models, limit_scopes=scopes, token=token)
+
+
+def caller_from_row(digest: bytes, row: dict[str, Any], *, defaults: Limits = NO_LIMITS) -> Caller:
     """A caller from a row of gateway_key."""
     expires_at = row["expires_at"]
     salt = hmac.new(str(row["org_salt"]).encode(), CACHE_SALT_PURPOSE, hashlib.sha256)
@@ -123,4 +195,13 @@ def caller_from_row(digest: bytes, row: dict[str, Any]) -> Caller:
         expires_at_s=expires_at.timestamp() if expires_at else None,
         revoked=row["revoked"],
         suspended=row["suspended"],
+        epoch=row["epoch"],
+        models=frozenset(row["models"]) if row["models"] is not None else None,
+        limit_scopes=scopes_of(
+            row["limits"] or (),
+            org_id=row["org_id"],
+            member_id=row["member_id"] or "",
+            key_id=row["limits_key_id"],
+            defaults=defaults,
+        ),
     )

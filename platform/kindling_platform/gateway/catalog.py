@@ -59,14 +59,17 @@ class Catalog:
             raise books_unavailable() from error
         if model is None or not (model.is_public or model.org_id == caller.org_id):
             raise model_not_found(text)
+        if not caller.may_call(model.ref):
+            raise model_not_allowed(model.ref)
         return model
 
     async def visible(self, caller: Caller) -> list[Model]:
-        """Public models and the caller's own, by name."""
+        """Public models and the caller's own, by name, as far as the key may call them."""
         try:
-            return await self._by_org.get(caller.org_id)
+            models = await self._by_org.get(caller.org_id)
         except LoadFailedError as error:
             raise books_unavailable() from error
+        return [model for model in models if caller.may_call(model.ref)]
 
     async def _load(self, key: tuple[str, str]) -> Model | None:
         row = await self._database.row(MODEL_BY_NAME, key)
@@ -74,6 +77,12 @@ class Catalog:
 
     async def _load_all(self, org_id: str) -> list[Model]:
         return [model_from_row(row) for row in await self._database.rows(MODELS_OF_ORG, [org_id])]
+
+
+def model_not_allowed(ref: str) -> GatewayError:
+    """403 for a model that the organisation may call, but not with this key."""
+    message = f"This API key may not call the model {ref!r}: it is bound to others. See GET /v1/models."
+    return GatewayError(403, "model_not_allowed", message, param="model")
 
 
 def price_of(model: Model) -> Price:

@@ -1,4 +1,4 @@
-"""The gateway's only way into Postgres: a small pool and four views, read and never written."""
+"""The gateway's only way into Postgres: a small pool and five views, read and never written."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,7 +21,8 @@ CONNECTION = {
 }
 
 KEY_BY_DIGEST = (
-    "SELECT key_id, org_id, org_slug, org_salt, scopes, expires_at, revoked, suspended"
+    "SELECT key_id, org_id, org_slug, org_salt, scopes, expires_at, revoked, suspended, member_id, epoch, models,"
+    " limits_key_id, limits"
     " FROM gateway_key WHERE digest = %s"
 )
 _MODEL = (
@@ -34,6 +35,14 @@ MODELS_OF_ORG = _MODEL + " WHERE is_public OR org_id = %s ORDER BY org_slug, nam
 REPLICAS_OF_MODEL = (
     "SELECT deployment_id, deployment_name, org_slug, replica_name, url"
     " FROM gateway_replica WHERE model_id = %s ORDER BY replica_name"
+)
+SPENT_OF_SCOPE = (
+    "SELECT b.version, coalesce(sum(s.cost_picousd), 0) AS total,"
+    " coalesce(sum(s.cost_picousd) FILTER (WHERE s.hour >= %s), 0) AS day,"
+    " coalesce(sum(s.cost_picousd) FILTER (WHERE s.hour >= %s), 0) AS month"
+    " FROM gateway_balance b LEFT JOIN gateway_spending s ON s.org_id = b.org_id"
+    " AND (%s = '' OR s.key_id = %s) AND (%s = '' OR s.member_id = %s)"
+    " WHERE b.org_id = %s GROUP BY b.version"
 )
 BALANCE_OF_ORG = "SELECT balance_picousd, version FROM gateway_balance WHERE org_id = %s"
 

@@ -1,5 +1,7 @@
 """The engine's event stream on its way to the client: bytes pass through, what is internal is taken out."""
 
+from collections.abc import Callable
+
 import orjson
 
 from kindling_platform.gateway.admission import Usage
@@ -11,20 +13,23 @@ USAGE_KEY = b'"usage":'
 TAIL_BYTES = 1024
 # None of these can appear inside a JSON string of a chunk, where the quotation mark would be escaped;
 # `: grant` can, and is then found not to begin an event.
-MARKS = (b'"usage":{', b'"usage": {', GRANT, DONE, b'"error":')
+LENGTH = (b'"finish_reason":"length"', b'"finish_reason": "length"')
+MARKS = (b'"usage":{', b'"usage": {', GRANT, DONE, b'"error":', *LENGTH)
 
 
 class EventFilter:
     """Feeds on the engine's bytes and gives back what the client may see, whole events only.
 
     Takes out ``: grant <made>`` comments and, unless the client asked for it, the final usage chunk
-    (``choices`` empty). Keeps what it saw: `usage`, `made`, whether the stream is `done` or `failed`.
+    (``choices`` empty). Keeps what it saw: `usage`, `made`, whether the stream is `done` or `failed`. A chunk that ends
+    a choice for its length says in ``limited_by`` what has cut it short, when `limited_by` knows.
     """
 
-    __slots__ = ("_keep_usage", "_rest", "done", "failed", "made", "usage")
+    __slots__ = ("_keep_usage", "_limited_by", "_rest", "done", "failed", "made", "usage")
 
-    def __init__(self, *, keep_usage: bool) -> None:
+    def __init__(self, *, keep_usage: bool, limited_by: Callable[[], str] = str) -> None:
         self._keep_usage = keep_usage
+        self._limited_by = limited_by
         self._rest = b""
         self.usage: Usage | None = None
         self.made: int | None = None
@@ -56,6 +61,11 @@ class EventFilter:
             return b""
         if event.startswith(DONE):
             self.done = True
+        elif (
+            event.startswith(DATA) and any(mark in event for mark in LENGTH) and (limit := self._limited_by())
+        ):
+            event = event[: event.rindex(b"}")] + b',"limited_by":"' + limit.encode() + b'"}'
+            return self._pass_chunk(event)
         elif event.startswith(DATA) and (b'"usage"' in event or b'"error"' in event):
             return self._pass_chunk(event)
         return event + b"\n\n"

@@ -14,6 +14,8 @@ from kindling_platform.gateway.auth import Caller, Keys
 from kindling_platform.gateway.catalog import Model, price_of
 from kindling_platform.gateway.errors import ClientGoneError, GatewayError, upstream_failed
 from kindling_platform.gateway.events import EventFilter, usage_of_body
+from kindling_platform.gateway.limits.caps import caps_take
+from kindling_platform.gateway.limits.deadline import LENGTH, LIMITED_BY, Deadline, deadline_exceeded
 from kindling_platform.gateway.names import ModelName
 from kindling_platform.gateway.request import Headers, Request
 from kindling_platform.gateway.routing import Replica, Router
@@ -29,6 +31,7 @@ from kindling_platform.gateway.wallets import Wallets
 from kindling_platform.gateway.watch import Watch
 
 EXTEND_WITHIN_TOKENS = 64
+STOP_TRIES, STOP_PAUSE_S = 20, 0.05
 RETRIED_CODES = frozenset({"engine_unavailable"})
 RELAYED_HEADERS = ("x-kindling-ignored", "retry-after")
 # What a client may say to the engine by header; the engine checks it.
@@ -63,30 +66,38 @@ class Inference:
         self._model = model
         self._name = name
         self._ask = ask
-        self._body = body
+        self._caps, self._body = caps_take(request.headers, body)
         self._keys = keys
         self._router = router
         self._engines = engines
         self._admission = Admission(
             wallets,
-            owner_id=caller.org_id,
+            caller=caller,
+            keys=keys,
             request_id=request.id,
             ask=ask,
             price=price_of(model),
             context_length=model.context_length,
             generates=generates,
+            caps=self._caps,
         )
+        self._deadline = Deadline(self._caps.deadline_ms, request.started_at)
         self._replica: Replica | None = None
         self._reply: aiohttp.ClientResponse | None = None
         self._extension: asyncio.Task[None] | None = None
-        self._events = EventFilter(keep_usage=ask.include_usage)
+        self._stopping: asyncio.Task[None] | None = None
+        self._events = EventFilter(
+            keep_usage=ask.include_usage, limited_by=lambda: self._admission.limited_by
+        )
         self._free = True
 
     async def run(self, path: str, watch: Watch) -> None:
         """Answer the request; `path` is the engine's."""
+        self._deadline.start(lambda: self._cut(watch))
         until = self._router.deadline()
         replica = await self._pick(until)
         await self._admission.admit(first_tokens=GRANT_TOKENS if self._ask.stream else self._admission.wanted)
+        self._request.extra_headers += self._admission.headers()
         first = await self._dispatch(path, replica, until)
         if self._reply is None:
             raise upstream_failed()
@@ -99,8 +110,10 @@ class Inference:
 
     def close(self) -> None:
         """Give everything back: the connection, the replica's place, the hold."""
-        if self._extension:
-            self._extension.cancel()
+        self._deadline.stop()
+        for task in (self._extension, self._stopping):
+            if task:
+                task.cancel()
         self._leave()
         usage = self._events.usage
         if not self._admission.touched:
@@ -216,6 +229,8 @@ class Inference:
     async def _relay_whole(self, reply: aiohttp.ClientResponse, body: bytes, watch: Watch) -> None:
         self._events.usage = usage_of_body(body)
         watch.stop()
+        if self._admission.limited_by and LENGTH in body:
+            self._request.extra_headers.append((LIMITED_BY, self._admission.limited_by.encode()))
         await self._request.reply(200, body, passed_headers(reply))
 
     async def _relay_stream(self, reply: aiohttp.ClientResponse, first: bytes, watch: Watch) -> None:
@@ -236,6 +251,22 @@ class Inference:
             raise upstream_failed()
         watch.stop()
         await request.end()
+
+    def _cut(self, watch: Watch) -> None:
+        """The request's own deadline is over: the engine ends the answer where it is, if it has begun one."""
+        self._admission.cut()
+        if self._replica is None:
+            watch.cut(deadline_exceeded())
+        else:
+            self._stopping = asyncio.create_task(self._stop(self._replica, watch))
+
+    async def _stop(self, replica: Replica, watch: Watch) -> None:
+        # An engine that has just got the request may not know it yet, and one that has answered knows it no more.
+        for _ in range(STOP_TRIES):
+            if await self._engines.stop(replica, self._request.id) or self._reply is not None:
+                return
+            await asyncio.sleep(STOP_PAUSE_S)
+        watch.cut(deadline_exceeded())
 
     def _extend(self) -> None:
         made, self._events.made = self._events.made or 0, None

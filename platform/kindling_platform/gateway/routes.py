@@ -19,6 +19,7 @@ class Action(StrEnum):
     CHAT = "chat"
     COMPLETION = "completion"
     EMBEDDING = "embedding"
+    CLIENT_TOKENS = "client_tokens"
     MODELS = "models"
     MODEL = "model"
     ROOT = "root"
@@ -29,11 +30,13 @@ POST_PATHS = {
     "chat/completions": Action.CHAT,
     "completions": Action.COMPLETION,
     "embeddings": Action.EMBEDDING,
+    "client_tokens": Action.CLIENT_TOKENS,
 }
 METHODS = {
     Action.CHAT: ("POST",),
     Action.COMPLETION: ("POST",),
     Action.EMBEDDING: ("POST",),
+    Action.CLIENT_TOKENS: ("POST",),
     Action.MODELS: ("GET", "HEAD"),
     Action.MODEL: ("GET", "HEAD"),
     Action.ROOT: ("GET", "HEAD"),

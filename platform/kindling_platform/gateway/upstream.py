@@ -75,6 +75,17 @@ class Engines:
                 self._log.warning("grant_not_sent", request_id=request_id, error=type(error).__name__)
         return False
 
+    async def stop(self, replica: Replica, request_id: str) -> bool:
+        """Have an engine end a request where it is, as if its length were reached; False when it cannot be told."""
+        timeout = aiohttp.ClientTimeout(total=GRANT_TIMEOUT_S)
+        url = URL(f"{replica.url}/requests/{request_id}/stop")
+        try:
+            async with self._open_session().post(url, timeout=timeout) as reply:
+                return reply.status < 300
+        except CUT_ERRORS as error:
+            self._log.warning("stop_not_sent", request_id=request_id, error=type(error).__name__)
+            return False
+
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             raise NotSentError("the client is not open")

@@ -2,7 +2,7 @@
 
 A general client costs more CPU per call than the rest of admission. This one sends EVALSHA and matches
 replies in order. One late or broken reply marks the server as down; requests then fail at once, without
-waiting, until a background task has connected again.
+waiting, until a background task has connected again and the server has answered a PING in time.
 """
 
 import asyncio
@@ -116,6 +116,8 @@ class Valkey:
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
 
+        self.connections = 0
+
     @property
     def up(self) -> bool:
         return self._connection is not None
@@ -178,10 +180,14 @@ class Valkey:
                 for reply in await asyncio.gather(*(connection.send(*command) for command in commands)):
                     if isinstance(reply, hiredis.ReplyError):
                         raise ValkeyUnavailableError(str(reply)[:80])
+                # A server that is slow by now would be dropped by the next call, and its caller would have waited.
+                async with asyncio.timeout(TIMEOUT_S):
+                    await connection.send("PING")
             except BaseException:
                 connection.fail()
                 raise
         self._connection = connection
+        self.connections += 1
 
     async def _dial(self) -> _Connection:
         loop = asyncio.get_running_loop()

@@ -1,25 +1,35 @@
-"""The money side of admission: holds in Valkey, and in this process alone while Valkey is gone."""
+"""Admission and settlement in Valkey, and in this process alone while Valkey is away or has been emptied."""
 
 import asyncio
+import os
+import secrets
 import time
-from collections import defaultdict
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
-from kindling_billing import holds
-from kindling_billing.holds import HELD, NEVER_SEEN, REFUSED, HoldReply
+from kindling_billing import admission, budgets, holds
+from kindling_billing.admission import BUDGET, HELD, MONEY, UNSEEN, Claim, Payer, Verdict
+from kindling_billing.admission_scripts import MARK_KEY
+from kindling_billing.budgets import Spent
+from kindling_billing.limits import Scope
 from kindling_platform.gateway.access_log import Log
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
-from kindling_platform.gateway.database import BALANCE_OF_ORG, Database
+from kindling_platform.gateway.database import BALANCE_OF_ORG, SPENT_OF_SCOPE, Database
 from kindling_platform.gateway.errors import GatewayError, books_unavailable
+from kindling_platform.gateway.limits.local import LocalLimits
+from kindling_platform.gateway.limits.refusals import limits_unavailable
 from kindling_platform.gateway.valkey import Valkey, ValkeyUnavailableError
 
 LEASE_MS = 300_000
 RENEW_EVERY_S = 100.0
 POSTING_MS = 120_000
-POSTING_LOCAL_S = 3.0
+LOOK_EVERY_S = 1.0
+RATION_NANO = 1_000_000_000
+MOST_OWED = 50_000
+FREE = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +40,29 @@ class Balance:
     version: int
 
 
+@dataclass(slots=True)
+class Live:
+    """A running request: what it may spend, of which Valkey knows `reached_nano`."""
+
+    payer: Payer
+    nano: int
+    reached_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request that has ended: its cost in nano-dollars (None: all that it held), tokens beyond the estimate."""
+
+    payer: Payer
+    request_id: str
+    cost_nano: int | None
+    corrections: tuple[tuple[int, int, int], ...]
+    admitted_us: int
+    put_back: bool
+
+
 class Wallets:
-    """Holds by owner and request. `settle` and `release` do not wait, so that they outlive their request."""
+    """Admits and settles. What ends a request does not wait, so that it outlives the request."""
 
     def __init__(
         self,
@@ -41,124 +72,259 @@ class Wallets:
         *,
         lease_ms: int = LEASE_MS,
         renew_every_s: float = RENEW_EVERY_S,
+        look_every_s: float = LOOK_EVERY_S,
+        ration_nano: int = RATION_NANO,
     ) -> None:
         self._lease_ms = lease_ms
         self._renew_every_s = renew_every_s
+        self._look_every_s = look_every_s
+        self._ration_nano = ration_nano
         self._log = log
         self._database = database
         self._valkey = valkey
-        self._balances: TtlCache[str, Balance] = TtlCache(self._load)
-        self._live: defaultdict[str, dict[str, int]] = defaultdict(dict)
-        self._unposted: defaultdict[str, dict[str, tuple[int, float]]] = defaultdict(dict)
+        self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._balances: TtlCache[str, Balance] = TtlCache(self._load_balance)
+        self._spent: TtlCache[tuple[str, str, str, str], Spent] = TtlCache(self._load_spent)
+        self._local = LocalLimits()
+        self._live: dict[str, Live] = {}
+        self._owed: dict[str, Ended] = {}
         self._tasks: set[asyncio.Task[object]] = set()
-        self._renewer: asyncio.Task[None] | None = None
+        self._keepers: list[asyncio.Task[None]] = []
+        self._restored = 0  # the connection over which Valkey was last told all it has missed
+        self._restoring = False
+        self._mark = ""
 
     def open(self) -> None:
-        """Start renewing the leases of requests that run long."""
-        self._renewer = asyncio.create_task(self._renew())
+        """Start renewing the leases of requests that run long, and looking whether Valkey was emptied."""
+        self._keepers = [asyncio.create_task(self._renew()), asyncio.create_task(self._look())]
 
     async def close(self) -> None:
         """Let what is being settled finish, for at most a second."""
-        if self._renewer:
-            self._renewer.cancel()
+        for keeper in self._keepers:
+            keeper.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
 
-    async def acquire(self, owner_id: str, request_id: str, total_nano: int) -> HoldReply:
-        """Hold `total_nano` for a request, in place of what it held; the reply says what is available."""
-        reply = await self._acquire(owner_id, request_id, total_nano)
-        if reply.state == HELD:
-            self._live[owner_id][request_id] = total_nano
-        return reply
+    async def admit(self, payer: Payer, claim: Claim) -> Verdict:
+        """Admit a request, or let a running one grow: the hold in place of what it held, and all limits.
 
-    def settle(self, owner_id: str, request_id: str, actual_nano: int | None) -> None:
-        """A request has ended: keep its actual cost until the rater posts it; None keeps all that it held."""
-        held = self._forget(owner_id, request_id)
-        self._spawn(self._settle(owner_id, request_id, held if actual_nano is None else actual_nano))
+        Raises:
+            GatewayError: 503 when nothing can be decided.
+        """
+        verdict = await self._admit(payer, claim)
+        if verdict.state != HELD:
+            return verdict
+        before = self._live.pop(claim.taken_from or claim.request_id, None)
+        if before is None:
+            self._local.enter(payer)
+        nano, from_valkey = claim.total_nano(verdict.tokens), verdict.now_us > 0
+        reached = nano if from_valkey else before.reached_nano if before else 0
+        self._live[claim.request_id] = Live(payer, nano, reached)
+        return verdict
 
-    def release(self, owner_id: str, request_id: str) -> None:
-        """A request has ended and costs nothing."""
-        self._forget(owner_id, request_id)
-        self._spawn(self._run(owner_id, "release", holds.release_args(request_id=request_id)))
+    def settle(
+        self,
+        payer: Payer,
+        request_id: str,
+        cost_nano: int | None,
+        *,
+        corrections: tuple[tuple[int, int, int], ...] = (),
+        admitted_us: int = 0,
+    ) -> None:
+        """A request has ended: keep its cost until the rater posts it. None keeps all that it held, FREE nothing."""
+        live = self._live.pop(request_id, None)
+        put_back = False
+        if live:
+            payer = live.payer
+            cost_nano = live.nano if cost_nano is None else cost_nano
+            self._local.leave(payer)
+            self._local.settle(payer, request_id, cost_nano - live.reached_nano)
+            put_back = live.reached_nano < live.nano
+        corrections = corrections or ((0, 0, 0),) * len(payer.scopes)
+        self._spawn(self._finish(Ended(payer, request_id, cost_nano, corrections, admitted_us, put_back)))
 
-    async def _acquire(self, owner_id: str, request_id: str, total_nano: int) -> HoldReply:
+    async def open_budget(self, scope: Scope, *, lasts_ms: int) -> None:
+        """Begin the budget of a client token, which Valkey alone counts.
+
+        Raises:
+            GatewayError: 503 without Valkey.
+        """
         try:
-            reply = await self._ask(owner_id, request_id, total_nano)
-            # Never seen, or refused: money may have come in that only the ledger knows of yet.
-            if reply.state != HELD and await self._seed(owner_id, needed=reply.state == NEVER_SEEN):
-                reply = await self._ask(owner_id, request_id, total_nano)
-            if reply.state != NEVER_SEEN:
-                return reply
-        except ValkeyUnavailableError:
-            pass
-        return await self._acquire_locally(owner_id, request_id, total_nano)
+            await self._valkey.run("open_spent", budgets.spent_keys(scope.name), [str(lasts_ms)])
+        except ValkeyUnavailableError as error:
+            raise limits_unavailable() from error
 
-    async def _ask(self, owner_id: str, request_id: str, total_nano: int) -> HoldReply:
-        args = holds.acquire_args(
-            request_id=request_id, total_nano=total_nano, now_ms=_now_ms(), lease_ms=self._lease_ms
+    async def _admit(self, payer: Payer, claim: Claim) -> Verdict:
+        if self._is_current():
+            try:
+                verdict = await self._ask(payer, claim)
+                # Never seen, or refused: money may have come in that only the ledger knows of yet.
+                if verdict.state in (UNSEEN, MONEY, BUDGET) and await self._seed(payer, verdict):
+                    verdict = await self._ask(payer, claim)
+                if verdict.state != UNSEEN:
+                    if verdict.state == HELD:
+                        lease_s = self._lease_ms / 1000
+                        self._local.learn(payer, verdict, now_s=monotonic(), lease_s=lease_s)
+                    return verdict
+            except ValkeyUnavailableError:
+                pass
+        return await self._admit_alone(payer, claim)
+
+    async def _admit_alone(self, payer: Payer, claim: Claim) -> Verdict:
+        live = self._live.get(claim.taken_from or claim.request_id)
+        reached = live.reached_nano if live else 0
+        verdict = self._local.admit(payer, claim, held_nano=reached, now_s=monotonic())
+        if verdict:
+            return verdict
+        if claim.is_first and (await self._balance(payer.owner_id)).picousd <= 0:
+            return Verdict(MONEY)
+        raise limits_unavailable()
+
+    async def _ask(self, payer: Payer, claim: Claim) -> Verdict:
+        moment = datetime.now(UTC)
+        args = admission.admit_args(
+            payer,
+            claim,
+            lease_ms=self._lease_ms,
+            process=self._process,
+            ration_nano=self._ration_nano,
+            day=budgets.day_of(moment),
+            month=budgets.month_of(moment),
         )
-        return holds.acquire_reply(await self._valkey.run("acquire", holds.script_keys(owner_id), args))
+        return admission.verdict_of(await self._valkey.run("admit", payer.script_keys(), args))
 
-    async def _seed(self, owner_id: str, *, needed: bool) -> bool:
+    async def _seed(self, payer: Payer, verdict: Verdict) -> bool:
+        """Load from the books what Valkey does not know, or may know too late; False when the books are away."""
         try:
-            balance = (await self._balance(owner_id))[0]
+            if verdict.unseen_wallet or verdict.state == MONEY:
+                await self._seed_wallet(payer.owner_id)
+            for number in (
+                verdict.unseen if verdict.state == UNSEEN else [verdict.scope] * (verdict.state == BUDGET)
+            ):
+                await self._seed_scope(payer, payer.scopes[number], needed=verdict.state == UNSEEN)
         except GatewayError:
-            if needed:
+            if verdict.state == UNSEEN:
                 raise
             return False
-        args = holds.seed_args(version=balance.version, balance_picousd=balance.picousd, now_ms=_now_ms())
-        await self._valkey.run("seed", holds.script_keys(owner_id), args)
+        if verdict.unseen_wallet:
+            await self._put_back(
+                [name for name, one in self._live.items() if one.payer.owner_id == payer.owner_id]
+            )
         return True
 
-    async def _acquire_locally(self, owner_id: str, request_id: str, total_nano: int) -> HoldReply:
-        # Without Valkey each process sees its own holds only: the balance may be overspent by what the
-        # other processes have in flight, and by no more.
-        balance, loaded_at = await self._balance(owner_id)
-        unposted = self._unposted.get(owner_id, {})
-        for settled_id, (_, posted_by) in list(unposted.items()):
-            if posted_by < loaded_at:
-                del unposted[settled_id]
-        if not unposted:
-            self._unposted.pop(owner_id, None)
-        live = self._live.get(owner_id, {})
-        others = sum(amount for held_id, amount in live.items() if held_id != request_id)
-        spent = sum(amount for amount, _ in unposted.values())
-        available = holds.balance_nano(balance.picousd) - others - spent
-        mine = live.get(request_id, 0)
-        if total_nano > available and total_nano > mine:
-            return HoldReply(REFUSED, available)
-        return HoldReply(HELD, available - total_nano)
+    async def _seed_wallet(self, owner_id: str) -> None:
+        balance = await self._balance(owner_id)
+        args = holds.seed_args(version=balance.version, balance_picousd=balance.picousd, now_ms=_now_ms())
+        await self._valkey.run("seed", holds.script_keys(owner_id), args)
 
-    async def _balance(self, owner_id: str) -> tuple[Balance, float]:
+    async def _seed_scope(self, payer: Payer, scope: Scope, *, needed: bool) -> None:
+        if not scope.is_booked:
+            if needed:
+                message = "The budget of this client token is not known any more. Ask for a new token."
+                raise GatewayError(401, "client_token_unknown", message)
+            return
+        moment = datetime.now(UTC)
         try:
-            entry = await self._balances.entry(owner_id)
+            spent = await self._spent.get((payer.owner_id, scope.kind, scope.id, budgets.day_of(moment)))
         except LoadFailedError as error:
             raise books_unavailable() from error
-        return entry.value, entry.loaded_at
+        await self._valkey.run(
+            "spent", budgets.spent_keys(scope.name), budgets.spent_args(spent, moment=moment)
+        )
 
-    async def _load(self, owner_id: str) -> Balance:
+    async def _balance(self, owner_id: str) -> Balance:
+        try:
+            return await self._balances.get(owner_id)
+        except LoadFailedError as error:
+            raise books_unavailable() from error
+
+    async def _load_balance(self, owner_id: str) -> Balance:
         row = await self._database.row(BALANCE_OF_ORG, [owner_id])
         return Balance(int(row["balance_picousd"]), int(row["version"])) if row else Balance(0, 0)
 
-    def _forget(self, owner_id: str, request_id: str) -> int:
-        live = self._live.get(owner_id, {})
-        held = live.pop(request_id, 0)
-        if not live:
-            self._live.pop(owner_id, None)
-        return held
+    async def _load_spent(self, name: tuple[str, str, str, str]) -> Spent:
+        owner_id, kind, scope_id, _ = name
+        day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        key_id = scope_id if kind == "key" else ""
+        member_id = scope_id.partition(":")[2] if kind == "member" else ""
+        values = [day, day.replace(day=1), key_id, key_id, member_id, member_id, owner_id]
+        row = await self._database.row(SPENT_OF_SCOPE, values)
+        if row is None:
+            return Spent(0, 0, 0, 0)
+        return Spent(int(row["version"]), int(row["day"]), int(row["month"]), int(row["total"]))
 
-    async def _settle(self, owner_id: str, request_id: str, nano: int) -> None:
-        expires_ms = _now_ms() + POSTING_MS
-        args = holds.settle_args(request_id=request_id, actual_nano=nano, expires_ms=expires_ms)
-        if not await self._run(owner_id, "settle", args):
-            self._unposted[owner_id][request_id] = (nano, monotonic() + POSTING_LOCAL_S)
+    async def _finish(self, ended: Ended) -> None:
+        if not (self._is_current() and await self._told(ended)):
+            # Told when Valkey is back; failing that the rater removes the hold, or its lease ends.
+            self._log.debug("hold_not_reached", org=ended.payer.owner_id, request_id=ended.request_id)
+            self._owed[ended.request_id] = ended
+            if len(self._owed) > MOST_OWED:
+                del self._owed[next(iter(self._owed))]
 
-    async def _run(self, owner_id: str, script: str, args: list[str]) -> bool:
+    async def _told(self, ended: Ended) -> bool:
+        args = admission.finish_args(
+            ended.payer,
+            request_id=ended.request_id,
+            cost_nano=ended.cost_nano,
+            corrections=ended.corrections,
+            posting_ms=POSTING_MS,
+            admitted_us=ended.admitted_us,
+            put_back=ended.put_back,
+        )
+        return await self._run("finish", ended.payer.script_keys(), args)
+
+    async def _put_back(self, request_ids: list[str]) -> bool:
+        """Tell Valkey of running requests whose holds it has lost or never heard of."""
+        results = await asyncio.gather(*(self._put_one_back(request_id) for request_id in request_ids))
+        return all(results)
+
+    async def _put_one_back(self, request_id: str) -> bool:
+        live = self._live.get(request_id)
+        if live is None:
+            return True
+        nano = live.nano
+        args = admission.renew_args(
+            live.payer, request_id=request_id, lease_ms=self._lease_ms, put_back_nano=nano
+        )
+        if not await self._run("renew", live.payer.script_keys(), args):
+            return False
+        live.reached_nano = max(live.reached_nano, nano)
+        return True
+
+    def _is_current(self) -> bool:
+        """Whether Valkey knows all that this process has done; if not, tell it in the background."""
+        if not self._valkey.up:
+            return False
+        if self._restored == self._valkey.connections:
+            return True
+        if not (self._live or self._owed):
+            self._restored = self._valkey.connections
+            return True
+        if not self._restoring:
+            self._restoring = True
+            self._spawn(self._restore())
+        return False
+
+    async def _restore(self) -> None:
+        connection = self._valkey.connections
         try:
-            await self._valkey.run(script, holds.script_keys(owner_id), args)
+            for request_id, ended in list(self._owed.items()):
+                if not await self._told(ended):
+                    return
+                self._owed.pop(request_id, None)
+            if not await self._put_back(list(self._live)):
+                return
+            self._restored = connection
+            for request_id, ended in list(self._owed.items()):  # what ended meanwhile
+                if await self._told(ended):
+                    self._owed.pop(request_id, None)
+        finally:
+            self._restoring = False
+
+    async def _run(self, script: str, keys: list[str], args: list[str]) -> bool:
+        try:
+            await self._valkey.run(script, keys, args)
         except ValkeyUnavailableError:
-            # The rater removes the hold when it posts the request; failing that its lease ends.
-            self._log.debug("hold_not_reached", script=script, org=owner_id, request_id=args[0])
             return False
         return True
 
@@ -170,11 +336,23 @@ class Wallets:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._renew_every_s)
-            expires_ms = _now_ms() + self._lease_ms
-            for owner_id, live in list(self._live.items()):
-                for request_id in list(live):
-                    args = holds.renew_args(request_id=request_id, expires_ms=expires_ms)
-                    await self._run(owner_id, "renew", args)
+            for request_id, live in list(self._live.items()):
+                args = admission.renew_args(live.payer, request_id=request_id, lease_ms=self._lease_ms)
+                await self._run("renew", live.payer.script_keys(), args)
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(self._look_every_s)
+            if not self._is_current():
+                continue
+            try:
+                raw = await self._valkey.run("mark", [MARK_KEY], [self._process])
+            except ValkeyUnavailableError:
+                continue
+            mark = raw.decode() if isinstance(raw, bytes) else str(raw)
+            if self._mark and mark != self._mark:
+                self._restored = -1  # it was emptied: tell it anew of everything that runs
+            self._mark = mark
 
 
 def _now_ms() -> int:

@@ -1,8 +1,9 @@
-"""Makes and revokes API keys."""
+"""Makes, rotates and revokes API keys."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -13,10 +14,14 @@ from kindling_platform.common.actors import Actor
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.keys import secret
+from kindling_platform.keys.epochs import epoch_publish
 from kindling_platform.keys.models import SCOPES, ApiKey
 
 MAX_KEYS = 500
 MAX_NAME_CHARS = 80
+MAX_MODELS = 100
+MAX_OVERLAP = timedelta(days=30)
+MODEL_REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9][A-Za-z0-9._:-]*")
 
 
 def pepper_id(pepper: str) -> str:
@@ -34,12 +39,16 @@ def key_create(
     expires_at: datetime | None = None,
     kind: str = ApiKey.Kind.USER,
     secret_text: str | None = None,
+    models: Sequence[str] | None = None,
+    family: ApiKey | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key; its text is returned here and never again. `secret_text` stores a given key instead.
 
+    `models` binds it to these; `family` is the key whose limits it takes over.
+
     Raises:
         KindlingError: `name_invalid`, `scopes_invalid`, `expiry_invalid`, `key_malformed`, `key_exists`,
-            `key_limit_reached`.
+            `key_limit_reached`, `models_invalid`.
     """
     name = name.strip()
     wanted = [scope for scope in SCOPES if scope in set(scopes)]
@@ -52,6 +61,7 @@ def key_create(
         raise KindlingError("expiry_invalid", "The expiry must lie in the future.", param="expires_at")
     if secret_text is not None and not secret.is_wellformed(secret_text):
         raise KindlingError("key_malformed", "This text is not a key.", param="secret_text")
+    _check_models(models)
     active = ApiKey.objects.for_org(org).filter(kind=ApiKey.Kind.USER, revoked_at=None)
     if kind == ApiKey.Kind.USER and active.count() >= MAX_KEYS:
         text = f"An organisation may have {MAX_KEYS} keys. Revoke one that is not used any more."
@@ -71,7 +81,9 @@ def key_create(
         scopes=wanted,
         kind=kind,
         expires_at=expires_at,
-        created_by=User.objects.filter(id=actor.id).first(),
+        model_refs=None if models is None else sorted(set(models)),
+        family=family,
+        created_by=family.created_by if family else User.objects.filter(id=actor.id).first(),
     )
     data = {"name": name, "scopes": wanted, "kind": str(kind)}
     audit_record(actor=actor, action="key.created", target=key.id, organisation_id=org.id, data=data)
@@ -90,11 +102,49 @@ def key_revoke(*, org: Organisation, key_id: str, actor: Actor) -> ApiKey:
         raise not_found("key")
     if key.revoked_at is None:
         key.revoked_at = now()
-        key.save(update_fields=["revoked_at"])
+        key.epoch += 1
+        key.save(update_fields=["revoked_at", "epoch"])
+        epoch_publish(key)
         audit_record(
             actor=actor, action="key.revoked", target=key.id, organisation_id=org.id, data={"name": key.name}
         )
     return key
+
+
+@transaction.atomic
+def key_rotate(*, org: Organisation, key_id: str, overlap: timedelta, actor: Actor) -> tuple[ApiKey, str]:
+    """Make a successor with the same rights, limits and budget; the old key goes on for `overlap` and then expires.
+
+    Raises:
+        KindlingError: `not_found`, `key_revoked` for a key that is revoked or has expired, `overlap_invalid`, and what
+            `key_create` raises.
+    """
+    if not timedelta(0) <= overlap <= MAX_OVERLAP:
+        text = f"The old key may go on for up to {MAX_OVERLAP.days} days."
+        raise KindlingError("overlap_invalid", text, param="overlap_s")
+    old: ApiKey | None = ApiKey.objects.for_org(org).select_for_update(of=("self",)).filter(id=key_id).first()
+    if old is None:
+        raise not_found("key")
+    moment = now()
+    if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= moment):
+        raise KindlingError("key_revoked", "This key is over. Make a new one.", 409)
+    made, text = key_create(
+        org=org,
+        name=old.name,
+        scopes=old.scopes,
+        actor=actor,
+        expires_at=old.expires_at,
+        models=old.model_refs,
+        family=old.family or old,
+    )
+    until = moment + overlap
+    old.expires_at = until if old.expires_at is None else min(old.expires_at, until)
+    old.epoch += 1
+    old.save(update_fields=["expires_at", "epoch"])
+    epoch_publish(old)
+    data = {"successor": made.id, "until": old.expires_at.isoformat()}
+    audit_record(actor=actor, action="key.rotated", target=old.id, organisation_id=org.id, data=data)
+    return made, text
 
 
 def key_ensure(*, org: Organisation, name: str, scopes: Sequence[str], text: str, actor: Actor) -> ApiKey:
@@ -111,6 +161,14 @@ def key_ensure(*, org: Organisation, name: str, scopes: Sequence[str], text: str
         org=org, name=name, scopes=scopes, actor=actor, kind=ApiKey.Kind.BOOTSTRAP, secret_text=text
     )
     return made
+
+
+def _check_models(models: Sequence[str] | None) -> None:
+    if models is None:
+        return
+    if not 1 <= len(models) <= MAX_MODELS or not all(MODEL_REF.fullmatch(ref) for ref in models):
+        text = f"Name 1 to {MAX_MODELS} models as <organisation>/<name>, or none at all for every model."
+        raise KindlingError("models_invalid", text, param="models")
 
 
 def key_touch(*, used_at: Mapping[str, datetime]) -> None:

@@ -5,12 +5,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Max, Min, QuerySet, Sum
+from django.db.models import Max, Min, Q, QuerySet, Sum
 from django.db.models.functions import TruncDay, TruncHour
 
+from kindling_billing.budgets import Spent
 from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.common.tenancy import HasId
+from kindling_platform.keys.models import ApiKey
 from kindling_platform.usage.models import ParkedUsage, UsageEvent, UsageHour
 
 GROUPS: dict[str, Any] = {
@@ -96,6 +98,26 @@ def usage_event_get(*, org: HasId, request_id: str) -> UsageEvent:
     if event is None:
         raise not_found("request")
     return event
+
+
+def spent_get(*, org_id: str, moment: datetime, version: int, member_id: str = "", key_id: str = "") -> Spent:
+    """What an organisation, a member's keys, or a key and its successors have spent by the books.
+
+    `version` is that of the wallet's account, read before: the sums hold at least its postings.
+    """
+    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    keys = ApiKey.objects.filter(organisation_id=org_id)
+    rows = UsageHour.objects.filter(organisation_id=org_id)
+    if key_id:
+        rows = rows.filter(key_id__in=keys.filter(Q(id=key_id) | Q(family_id=key_id)).values("id"))
+    elif member_id:
+        rows = rows.filter(key_id__in=keys.filter(created_by_id=member_id).values("id"))
+    sums = rows.aggregate(
+        total=Sum("cost_picousd"),
+        month=Sum("cost_picousd", filter=Q(hour__gte=day.replace(day=1))),
+        day=Sum("cost_picousd", filter=Q(hour__gte=day)),
+    )
+    return Spent(version, *(int(sums[period] or 0) for period in ("day", "month", "total")))
 
 
 def first_call_at(*, org: HasId) -> datetime | None:
