@@ -34,11 +34,11 @@ class UsageCharge:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A charge that was rated anew; `revision` is the number of its new rating, the first one being 1."""
+    """A charge that was rated anew by a run with this number; a run corrects a request once."""
 
     before: UsageCharge
     after: UsageCharge
-    revision: int
+    run: int
 
 
 def usage_post(charges: Sequence[UsageCharge]) -> set[str]:
@@ -64,7 +64,7 @@ def usage_post(charges: Sequence[UsageCharge]) -> set[str]:
 
 
 def usage_correct(corrections: Sequence[Correction]) -> int:
-    """Reverse charges and post them anew; gives how many had not been corrected to this revision before.
+    """Reverse charges and post them anew; gives how many this run had not corrected before.
 
     Raises:
         BillingError: `amount_invalid`, `unbalanced`; nothing is posted then.
@@ -72,7 +72,7 @@ def usage_correct(corrections: Sequence[Correction]) -> int:
     for correction in corrections:
         _check(correction.before)
         _check(correction.after)
-    unique = {f"{one.after.request_id}:{one.revision}": one for one in corrections}
+    unique = {f"{one.after.request_id}:{one.run}": one for one in corrections}
     with transaction.atomic():
         posted = wallets_post(
             [
@@ -101,7 +101,7 @@ def _posting(charge: UsageCharge, source_id: str) -> Posting:
 def _reversal(correction: Correction) -> Posting:
     before = correction.before
     entries = [("wallet", before.owner_id, before.cost_picousd), ("revenue", "", -before.cost_picousd)]
-    source_id = f"{before.request_id}:{correction.revision - 1}"
+    source_id = f"{before.request_id}:{correction.run}"
     return Posting(REVERSAL, source_id, entries, f"Rated anew: {before.memo}")
 
 

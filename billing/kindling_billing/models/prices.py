@@ -72,3 +72,25 @@ class PlanTerm(models.Model):
 
     def __str__(self) -> str:
         return f"{self.owner_id} on {self.plan_id or 'no plan'} from {self.valid_from:%Y-%m-%d %H:%M}"
+
+
+class Rerating(models.Model):
+    """One run that rates usage anew by its event time, in small steps; its id marks what it posts."""
+
+    id = models.BigAutoField(primary_key=True)
+    sku = models.CharField(max_length=64)
+    owner_id = models.CharField(max_length=32, blank=True)
+    start = models.DateTimeField()
+    end = models.DateTimeField()
+    reason = models.CharField(max_length=200)
+    created_by = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=utc_now)
+    cursor = models.CharField(max_length=36, blank=True)
+    seen = models.BigIntegerField(default=0)
+    changed = models.BigIntegerField(default=0)
+    gaps = models.BigIntegerField(default=0)
+    difference_picousd = models.DecimalField(max_digits=38, decimal_places=0, default=0)
+    done_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.sku} from {self.start:%Y-%m-%d} to {self.end:%Y-%m-%d}"

@@ -12,7 +12,8 @@ import msgspec
 import structlog
 from django.db import connection, transaction
 
-from kindling_billing.selectors import Balance, balance_map
+from kindling_billing.rating import Line
+from kindling_billing.selectors import Balance, spendable_map
 from kindling_billing.services import UsageCharge, usage_post
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_platform.accounts.models import Organisation
@@ -36,6 +37,15 @@ class IngestResult:
     request_ids: dict[str, list[str]]
 
 
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """Events that are in the books now, those among them that are new, and records that could not be rated and why."""
+
+    known: list[UsageEvent]
+    new: list[UsageEvent]
+    parked: list[tuple[UsageRecord, str]]
+
+
 def usage_ingest(
     *, source: str, log_id: str, after: int, records: Sequence[UsageRecord], next_offset: int
 ) -> IngestResult:
@@ -53,32 +63,33 @@ def usage_ingest(
         cursor = _cursor_lock(source, log_id)
         if cursor.offset != after:
             return IngestResult(0, 0, 0, {}, {})
-        rated = records_rate(records, source=source, known_orgs=_known_orgs(records))
-        inserted = _insert(rated.events)
-        usage_post(
-            [
-                UsageCharge(event.organisation_id, str(event.request_id), event.cost_picousd, _memo(event))
-                for event in inserted
-            ]
-        )
-        _add_hours(inserted)
-        _park(source, rated.parked)
-        _touch_keys(inserted)
+        booked = records_book(records, source=source)
+        _park(source, booked.parked)
         cursor.offset = next_offset
         cursor.save(update_fields=["offset", "updated_at"])
         by_org: dict[str, list[str]] = defaultdict(list)
-        for event in rated.events:
+        for event in booked.known:
             by_org[event.organisation_id].append(str(event.request_id))
-        wallets = balance_map(owner_ids=set(by_org))
-    for record, reason in rated.parked:
+        wallets = spendable_map(owner_ids=set(by_org))
+    for record, reason in booked.parked:
         log.error("usage.parked", request_id=record.request_id, source=source, reason=reason)
     return IngestResult(
-        inserted=len(inserted),
-        parked=len(rated.parked),
-        cost_picousd=sum(event.cost_picousd for event in inserted),
+        inserted=len(booked.new),
+        parked=len(booked.parked),
+        cost_picousd=sum(event.cost_picousd for event in booked.new),
         wallets=wallets,
         request_ids=dict(by_org),
     )
+
+
+def records_book(records: Sequence[UsageRecord], *, source: str, price_by_time: bool = False) -> Booked:
+    """Rate records and book those that are new: event, charge and hour; call it inside a transaction."""
+    rated = records_rate(records, source=source, known_orgs=_known_orgs(records), price_by_time=price_by_time)
+    inserted = _insert(rated.events)
+    usage_post([charge_of(event, rated.lines[event.request_id]) for event in inserted])
+    hours_add(inserted)
+    _touch_keys(inserted)
+    return Booked(rated.events, inserted, rated.parked)
 
 
 def cursor_get(*, source: str) -> tuple[str, int]:
@@ -116,7 +127,8 @@ def _insert(events: Sequence[UsageEvent]) -> list[UsageEvent]:
     return new
 
 
-def _add_hours(events: Iterable[UsageEvent]) -> None:
+def hours_add(events: Iterable[UsageEvent]) -> None:
+    """Add events to the sums of their hours."""
     sums: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * 6)
     for event in events:
         hour = event.finished_at.replace(minute=0, second=0, microsecond=0)
@@ -140,6 +152,20 @@ def _add_hours(events: Iterable[UsageEvent]) -> None:
             f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {assignments}",
             [(*key, *row) for key, row in sorted(sums.items())],
         )
+
+
+def charge_of(event: UsageEvent, lines: tuple[Line, ...]) -> UsageCharge:
+    """What an event costs its organisation, as billing takes it."""
+    return UsageCharge(
+        owner_id=event.organisation_id,
+        request_id=str(event.request_id),
+        cost_picousd=event.cost_picousd,
+        memo=_memo(event),
+        sku=event.model_id,
+        label=event.model_name,
+        used_at=event.finished_at,
+        lines=lines,
+    )
 
 
 def _memo(event: UsageEvent) -> str:

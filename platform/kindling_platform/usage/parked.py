@@ -1,0 +1,36 @@
+"""Records that could not be billed, tried again once the operator has mended what was missing."""
+
+from uuid import UUID
+
+import msgspec
+from django.db import transaction
+
+from kindling_engine.protocol.usage_log import UsageRecord
+from kindling_platform.audit.services import audit_record
+from kindling_platform.common.actors import Actor
+from kindling_platform.common.errors import KindlingError, not_found
+from kindling_platform.usage.models import ParkedUsage
+from kindling_platform.usage.services import records_book
+
+
+@transaction.atomic
+def parked_release(*, request_id: UUID, actor: Actor) -> None:
+    """Book a parked record as if it came in now: where it names no price, at the one that was in force at its time.
+
+    Raises:
+        KindlingError: `not_found`, `still_unbillable` with the reason.
+    """
+    parked = ParkedUsage.objects.select_for_update().filter(request_id=request_id).first()
+    if parked is None:
+        raise not_found("parked record")
+    try:
+        record = msgspec.convert(parked.record, UsageRecord)
+    except msgspec.ValidationError as error:
+        raise KindlingError("still_unbillable", f"The record cannot be read: {error}", 409) from error
+    booked = records_book([record], source=parked.source, price_by_time=True)
+    if booked.parked:
+        reason = booked.parked[0][1]
+        ParkedUsage.objects.filter(request_id=request_id).update(reason=reason[:200])
+        raise KindlingError("still_unbillable", reason, 409)
+    parked.delete()
+    audit_record(actor=actor, action="usage.released", target=str(request_id))
