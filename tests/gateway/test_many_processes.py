@@ -1,0 +1,149 @@
+"""Four gateways that share one Valkey: limits, budgets and revocations hold over all of them together."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from kindling_billing.limits import burst_of
+from kindling_gateway import USD, chat, limit_row
+from kindling_gateways import gateway_processes, keep_busy
+
+
+PROCESSES = 4
+INPUT, OUTPUT = 100_000, 100_000_000
+WORTH_TOKENS = 100
+
+
+@dataclass(slots=True)
+class Admissions:
+    """When calls that were admitted began and ended, by the clock of the clients."""
+
+    began: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+
+    async def list_models(self, client: httpx.AsyncClient) -> None:
+        """The cheapest call that counts as a request."""
+        began = time.monotonic()
+        status = (await client.get("/v1/models")).status_code
+        self.statuses[status] += 1
+        if status == 200:
+            self.began.append(began)
+            self.ended.append(time.monotonic())
+
+    def assert_exact(self, per_minute: int) -> None:
+        """Between 98 and 100 per cent of what the limit and its burst allow in the time that was measured."""
+        burst, rate = burst_of(0, per_minute), per_minute / 60
+        most = burst + rate * (max(self.ended) - min(self.began)) + 1
+        least = 0.98 * (burst + rate * (max(self.began) - min(self.ended))) - 1
+        assert least <= self.statuses[200] <= most
+        assert set(self.statuses) == {200, 429}
+
+
+def assert_no_minute_above(admissions: Admissions, per_minute: int) -> None:
+    for start in admissions.ended:
+        # Admitted between the begin and the end of a call: those that lie inside the minute for certain.
+        inside = sum(
+            start <= began and ended < start + 60
+            for began, ended in zip(admissions.began, admissions.ended, strict=True)
+        )
+        assert inside <= per_minute + burst_of(0, per_minute)
+
+
+@pytest.fixture(scope="module")
+def urls(shared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The gateways; only keys have limits here."""
+    folder = tmp_path_factory.mktemp("gateways")
+    without = {"limit_requests_per_minute": 0, "limit_concurrent_requests": 0}
+    with gateway_processes(shared.world, PROCESSES, folder, **without) as running:
+        yield running
+
+
+async def test_a_limit_is_one_limit_for_all(scene, urls: list[str]):
+    key = scene.world.key(scene.customer, limits=[limit_row("key", requests_per_minute=600)])
+    seen = Admissions()
+    await keep_busy(urls, key, seen.list_models, each=2, seconds=2.5)
+    seen.assert_exact(600)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+async def test_a_limit_stays_exact_over_more_than_a_minute(scene, urls: list[str]):
+    key = scene.world.key(scene.customer, limits=[limit_row("organisation", requests_per_minute=900)])
+    seen = Admissions()
+    await keep_busy(urls, key, seen.list_models, each=2, seconds=90)
+    seen.assert_exact(900)
+    assert_no_minute_above(seen, 900)
+
+
+@pytest.mark.parametrize("calls", [150, pytest.param(500, marks=pytest.mark.long)])
+async def test_a_dollar_is_spent_once_and_nearly_whole(scene, urls: list[str], calls: int):
+    model = scene.new_model(scene.engine.url)
+    scene.world.execute(
+        "UPDATE gateway_model SET output_picousd = %s, cached_input_picousd = %s WHERE name = %s",
+        OUTPUT, INPUT, model.partition("/")[2],
+    )  # fmt: skip
+    scene.engine.behaviour.tokens, scene.engine.behaviour.first_delay_s = WORTH_TOKENS, 0.05
+    scene.engine.behaviour.park_s = 0.05
+    done = 0
+
+    async def call(client: httpx.AsyncClient, number: int) -> None:
+        nonlocal done
+        body = chat(model, max_tokens=WORTH_TOKENS, stream=number % 2 == 0)
+        while True:
+            before = done
+            status = (await client.post("/v1/chat/completions", json=body)).status_code
+            if status == 200:
+                done += 1
+                return
+            assert status == 402
+            await asyncio.sleep(0.3)
+            # Idle: nothing has ended since this call was refused, so nothing will be given back either.
+            if done == before and not scene.engine.active:
+                return
+
+    limits = httpx.Limits(max_connections=200)
+    headers = {"Authorization": f"Bearer {scene.key}"}
+    clients = [httpx.AsyncClient(base_url=url, headers=headers, timeout=60, limits=limits) for url in urls]
+    await asyncio.gather(*(call(clients[number % PROCESSES], number) for number in range(calls)))
+    for client in clients:
+        await client.aclose()
+    cost = sum(
+        record["prompt_tokens"] * INPUT + record["completion_tokens"] * OUTPUT
+        for record in scene.engine.records
+    )
+    assert 0.98 * USD <= cost <= USD
+    assert 100 <= done < 130
+
+
+async def test_a_revoked_key_is_refused_everywhere_within_a_second(scene, urls: list[str]):
+    revoked_at = 0.0
+    late, before = [], 0
+
+    async def call(client: httpx.AsyncClient) -> None:
+        nonlocal before
+        began = time.monotonic()
+        status = (await client.post("/v1/chat/completions", json=chat())).status_code
+        if status == 200 and revoked_at and began > revoked_at + 1:
+            late.append(began - revoked_at)
+        before += status == 200
+
+    async def revoke() -> None:
+        nonlocal revoked_at
+        await asyncio.sleep(0.7)
+        await asyncio.to_thread(
+            scene.world.execute,
+            "UPDATE gateway_key SET revoked = true, epoch = 2 WHERE org_id = %s", scene.customer.id,
+        )  # fmt: skip
+        key_id = scene.world.value("SELECT key_id FROM gateway_key WHERE org_id = %s", scene.customer.id)
+        scene.valkey.set(f"kd:epoch:{key_id}", 2, ex=60)
+        revoked_at = time.monotonic()
+
+    await asyncio.gather(keep_busy(urls, scene.key, call, each=2, seconds=2.5), revoke())
+    assert before > 20
+    assert late == []
