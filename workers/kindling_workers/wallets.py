@@ -16,7 +16,7 @@ import redis
 import structlog
 
 from kindling_billing import holds
-from kindling_billing.selectors import Balance, balance_map
+from kindling_billing.selectors import Balance, spendable_map
 from kindling_platform.usage.models import UsageEvent
 from kindling_workers.budgets import Budgets, Rebuilt
 
@@ -74,7 +74,7 @@ class Wallets:
         seen = {owner_id: self._look(owner_id) for owner_id in owner_ids}
         held = [request_id for look in seen.values() for request_id in look.request_ids]
         posted = _posted_among(held)
-        balances = balance_map(owner_ids=owner_ids)
+        balances = spendable_map(owner_ids=owner_ids)
         rebuilt = self._rebuild(
             balances, {owner_id: look.request_ids for owner_id, look in seen.items()}, posted
         )

@@ -1,12 +1,12 @@
 """What can be called: base models and adapters by name, with the price that is bound to the request."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kindling_billing.rating import Price
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
-from kindling_platform.gateway.database import MODEL_BY_NAME, MODELS_OF_ORG, Database
+from kindling_platform.gateway.database import MODEL_BY_NAME, MODELS_OF_ORG, PLAN_PRICES_OF_ORG, Database
 from kindling_platform.gateway.errors import GatewayError, books_unavailable, model_not_found
 from kindling_platform.gateway.names import ModelName
 
@@ -46,6 +46,7 @@ class Catalog:
         self._database = database
         self._by_name: TtlCache[tuple[str, str], Model | None] = TtlCache(self._load)
         self._by_org: TtlCache[str, list[Model]] = TtlCache(self._load_all, size=1000)
+        self._plan_prices: TtlCache[str, dict[str, tuple[str, Price]]] = TtlCache(self._load_plan_prices)
 
     async def find(self, caller: Caller, name: ModelName | None, text: str) -> Model:
         """The model of a name if the caller may see it; `text` is the name as it was sent."""
@@ -61,7 +62,7 @@ class Catalog:
             raise model_not_found(text)
         if not caller.may_call(model.ref):
             raise model_not_allowed(model.ref)
-        return model
+        return await self._priced(caller, model)
 
     async def visible(self, caller: Caller) -> list[Model]:
         """Public models and the caller's own, by name, as far as the key may call them."""
@@ -71,12 +72,28 @@ class Catalog:
             raise books_unavailable() from error
         return [model for model in models if caller.may_call(model.ref)]
 
+    async def _priced(self, caller: Caller, model: Model) -> Model:
+        """The model at the caller's own price, if their organisation's plan has one."""
+        entry = self._plan_prices.fresh(caller.org_id)
+        try:
+            prices = entry.value if entry else await self._plan_prices.get(caller.org_id)
+        except LoadFailedError as error:
+            raise books_unavailable() from error
+        if model.model_id not in prices:
+            return model
+        version_id, price = prices[model.model_id]
+        return replace(model, price_version_id=version_id, price=price)
+
     async def _load(self, key: tuple[str, str]) -> Model | None:
         row = await self._database.row(MODEL_BY_NAME, key)
         return model_from_row(row) if row else None
 
     async def _load_all(self, org_id: str) -> list[Model]:
         return [model_from_row(row) for row in await self._database.rows(MODELS_OF_ORG, [org_id])]
+
+    async def _load_plan_prices(self, org_id: str) -> dict[str, tuple[str, Price]]:
+        rows = await self._database.rows(PLAN_PRICES_OF_ORG, [org_id])
+        return {row["model_id"]: (row["price_version_id"], Price(*_amounts(row))) for row in rows}
 
 
 def model_not_allowed(ref: str) -> GatewayError:
@@ -95,7 +112,7 @@ def price_of(model: Model) -> Price:
 
 def model_from_row(row: dict[str, Any]) -> Model:
     """A model from a row of gateway_model."""
-    amounts = (row["input_picousd"], row["cached_input_picousd"], row["output_picousd"])
+    amounts = _amounts(row)
     unpriced = not row["price_version_id"] or None in amounts
     return Model(
         org_id=row["org_id"],
@@ -112,3 +129,7 @@ def model_from_row(row: dict[str, Any]) -> Model:
         price=None if unpriced else Price(*amounts),
         created_s=int(row["created_at"].timestamp()),
     )
+
+
+def _amounts(row: dict[str, Any]) -> tuple[int, int, int]:
+    return row["input_picousd"], row["cached_input_picousd"], row["output_picousd"]

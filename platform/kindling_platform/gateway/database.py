@@ -32,6 +32,10 @@ _MODEL = (
 )
 MODEL_BY_NAME = _MODEL + " WHERE org_slug = %s AND name = %s ORDER BY kind = 'adapter' LIMIT 1"
 MODELS_OF_ORG = _MODEL + " WHERE is_public OR org_id = %s ORDER BY org_slug, name LIMIT 10000"
+PLAN_PRICES_OF_ORG = (
+    "SELECT model_id, price_version_id, input_picousd, cached_input_picousd, output_picousd"
+    " FROM gateway_plan_price WHERE org_id = %s"
+)
 REPLICAS_OF_MODEL = (
     "SELECT deployment_id, deployment_name, org_slug, replica_name, url"
     " FROM gateway_replica WHERE model_id = %s ORDER BY replica_name"
@@ -52,18 +56,21 @@ class DatabaseUnavailableError(Exception):
 
 
 class Database:
-    """Rows of the views as dictionaries; raises DatabaseUnavailableError and nothing else."""
+    """Rows as dictionaries; raises DatabaseUnavailableError and nothing else.
 
-    def __init__(self, url: str) -> None:
+    It reads the views and nothing more, unless `writes`: then it may keep what clients ask to be kept.
+    """
+
+    def __init__(self, url: str, *, writes: bool = False) -> None:
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[dict[str, Any]]] = AsyncConnectionPool(
             url,
-            min_size=1,
+            min_size=0 if writes else 1,
             max_size=POOL_SIZE,
             timeout=WAIT_S,
             reconnect_timeout=5,
             open=False,
             check=AsyncConnectionPool.check_connection,
-            configure=_configure,
+            configure=_configure_writer if writes else _configure,
             kwargs=CONNECTION | {"autocommit": True, "row_factory": dict_row},
             name="gateway",
         )
@@ -102,3 +109,7 @@ class Database:
 async def _configure(connection: psycopg.AsyncConnection[Any]) -> None:
     await connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
     await connection.execute("SET default_transaction_read_only = on")
+
+
+async def _configure_writer(connection: psycopg.AsyncConnection[Any]) -> None:
+    await connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
