@@ -256,6 +256,15 @@ async def test_control_routes(bench: Bench):
         assert (await reply.json())["error"]["code"] == "adapter_load_failed"
     assert [load.check for load in bench.core.loads] == [False, True, True, False]
     assert Path(bench.core.loads[0].path) == bench.front.blobs / ("cd" * 32)
+    for name, status in (("ab" * 32, 200), ("cd" * 32, 404)):
+        async with bench.post("/lora/pin", {"adapter": name, "pinned": True}) as reply:
+            assert reply.status == status
+        async with bench.post("/lora/unload", {"adapter": name}) as reply:
+            assert await reply.json() == {"ok": True, "found": status == 200}
+    async with bench.post("/lora/pin", {"adapter": "../x", "pinned": True}) as reply:
+        assert reply.status == 400
+    async with bench.http.get(f"{bench.url}/metrics") as reply:
+        assert 'adapter_requests{adapter="' + "ab" * 32 + '",state="ready",tier="host"}' in await reply.text()
     async with bench.http.get(f"{bench.url}/nowhere") as reply:
         assert reply.status == 404
         assert (await reply.json())["error"]["code"] == "not_found"

@@ -15,6 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from kindling_engine.protocol.ipc import (
+    AdapterChanged,
     AdapterList,
     AdapterLoaded,
     AdapterState,
@@ -23,12 +24,14 @@ from kindling_engine.protocol.ipc import (
     FrameBuffer,
     ListAdapters,
     LoadAdapter,
+    PinAdapter,
     SetGrant,
     Step,
     StepItem,
     Submit,
     ToFront,
     TokenLogprobs,
+    UnloadAdapter,
     decode_to_core,
     encode,
 )
@@ -120,6 +123,8 @@ class FakeCore:
                 known = self.loaded or AdapterLoaded("", message.adapter, True, smoke_ids=[45])
                 known.id = message.id
                 self.send(known)
+            case PinAdapter() | UnloadAdapter():
+                self.send(AdapterChanged(message.id, message.adapter, message.adapter == "ab" * 32))
             case ListAdapters():
                 self.send(AdapterList(message.id, [AdapterState("ab" * 32, "ready", "host", 8)]))
 

@@ -4,19 +4,23 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from kindling_engine.core.adapter_users import AdapterUsers
 from kindling_engine.core.smoke import SmokeTest
 from kindling_engine.core.startup import Parts
-from kindling_engine.core.tickets import LoadTicket, RequestTicket
+from kindling_engine.core.tickets import LoadTicket
 from kindling_engine.lora.cache import Settled
 from kindling_engine.lora.errors import AdapterError
 from kindling_engine.protocol.findings import Finding
 from kindling_engine.protocol.ipc import (
+    AdapterChanged,
     AdapterList,
     AdapterLoaded,
     AdapterState,
     ListAdapters,
     LoadAdapter,
+    PinAdapter,
     ToFront,
+    UnloadAdapter,
 )
 from kindling_engine.scheduler.plan import Outcome
 from kindling_engine.scheduler.request import Request, RequestState
@@ -37,12 +41,20 @@ class AdapterDesk:
         admit: Callable[[Request, float], None],
     ) -> None:
         self._cache = parts.adapters
+        self._scheduler = parts.scheduler
+        self._users = AdapterUsers(parts.scheduler, release=self._cache.release, queue=self._again)
         self._device = parts.device
         self._vocab_size = parts.config.vocab_size
         self._blobs = blobs
         self._send = send
         self._admit = admit
         self._pending: dict[str, Request] = {}
+        self._held: dict[str, Request] = {}
+
+    @property
+    def stepped_back(self) -> int:
+        """Times that a request gave its adapter's room to another."""
+        return self._users.stepped_back
 
     @property
     def pending(self) -> int:
@@ -79,10 +91,9 @@ class AdapterDesk:
 
     def release(self, request: Request) -> None:
         """Unpin the adapter of a request that has ended."""
-        ticket = request.payload
-        if isinstance(ticket, RequestTicket) and ticket.adapter_pinned:
-            ticket.adapter_pinned = False
-            self._cache.release(request.adapter)
+        if self._held.pop(request.id, None) is not None:
+            self._cache.withdraw(request)
+        self._users.remove(request)
 
     def load(self, message: LoadAdapter, now_s: float) -> None:
         ticket = LoadTicket(message.id, message.adapter, message.check)
@@ -93,34 +104,59 @@ class AdapterDesk:
         if self._cache.acquire(message.adapter, folder, ticket, now_s):
             self._loaded(ticket, None, now_s)
 
+    def change(self, message: PinAdapter | UnloadAdapter) -> None:
+        """Pin, unpin or unload an adapter."""
+        if isinstance(message, PinAdapter):
+            found = self._cache.keep(message.adapter, message.pinned)
+        else:
+            found = self._cache.unload(message.adapter)
+        self._send(AdapterChanged(message.id, message.adapter, found))
+
     def report(self, message: ListAdapters) -> None:
-        tier = "device" if self._device.type == "cuda" else "host"
+        top = "device" if self._device.type == "cuda" else "host"
         items = [
             AdapterState(
-                adapter=adapter,
-                state=state,
-                tier=tier if loaded is not None else "disk",
-                rank=0 if loaded is None else loaded.weights.rank,
-                size_bytes=0 if loaded is None else loaded.weights.size_bytes,
-                in_use=pins,
+                adapter=place.adapter,
+                state=place.state,
+                tier=top if place.tier == "top" else place.tier,
+                rank=0 if place.loaded is None else place.loaded.weights.rank,
+                size_bytes=0 if place.loaded is None else place.loaded.weights.size_bytes,
+                in_use=place.pins,
+                pinned=place.kept,
+                reason=place.reason,
             )
-            for adapter, state, loaded, pins in self._cache.states()
+            for place in self._cache.places()
         ]
         self._send(AdapterList(message.id, items))
 
     def poll(self, now_s: float) -> list[Outcome]:
         """Move what has its adapter now; the outcomes are those of requests whose adapter failed to load."""
-        if not self._cache.waiting:
+        if not self._cache.waiting and not self._users.leaving:
             return []
-        refused = []
-        for settled in self._cache.poll(now_s):
-            if isinstance(settled.ticket, LoadTicket):
-                self._loaded(settled.ticket, settled.error, now_s)
-            elif isinstance(settled.ticket, Request):
-                refused.extend(self._settle(settled.ticket, settled, now_s))
+        refused = self._take(self._cache.poll(now_s), now_s)
+        cache = self._cache
+        if self._users.make_room(cache.lacks_room, cache.size_bytes, newcomers=bool(self._pending)):
+            # What was read already takes the room now, and is there for the next step.
+            refused += self._take(cache.poll(now_s), now_s)
         return refused
 
+    def _take(self, settled: list[Settled], now_s: float) -> list[Outcome]:
+        refused = []
+        for one in settled:
+            if isinstance(one.ticket, LoadTicket):
+                self._loaded(one.ticket, one.error, now_s)
+            elif isinstance(one.ticket, Request):
+                refused.extend(self._settle(one.ticket, one, now_s))
+        return refused
+
+    def _again(self, request: Request) -> None:
+        """Queue a request that has stepped back for its adapter."""
+        self._held[request.id] = request
+        self._cache.queue(request.adapter, self._blobs / request.adapter, request)
+
     def _settle(self, request: Request, settled: Settled, now_s: float) -> list[Outcome]:
+        if self._held.pop(request.id, None) is not None:
+            return self._resume(request, settled, now_s)
         del self._pending[request.id]
         if settled.error is not None:
             return [_ended(request, "error", "adapter_load_failed", settled.error.message)]
@@ -128,9 +164,16 @@ class AdapterDesk:
         return []
 
     def _pinned(self, request: Request, now_s: float) -> None:
-        if isinstance(request.payload, RequestTicket):
-            request.payload.adapter_pinned = True
+        self._users.add(request)
         self._admit(request, now_s)
+
+    def _resume(self, request: Request, settled: Settled, now_s: float) -> list[Outcome]:
+        if settled.error is not None:
+            outcome = self._scheduler.fail(request.id, "adapter_load_failed", settled.error.message)
+            return [] if outcome is None else [outcome]
+        self._users.add(request)
+        self._scheduler.resume(request.id, now_s)
+        return []
 
     def _loaded(self, ticket: LoadTicket, error: AdapterError | None, now_s: float) -> None:
         if error is not None:

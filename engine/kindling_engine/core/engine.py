@@ -20,6 +20,7 @@ from kindling_engine.protocol.ipc import (
     Embed,
     ListAdapters,
     LoadAdapter,
+    PinAdapter,
     SetGrant,
     Stats,
     Step,
@@ -27,6 +28,7 @@ from kindling_engine.protocol.ipc import (
     Submit,
     ToCore,
     ToFront,
+    UnloadAdapter,
 )
 from kindling_engine.sampling.sampler import Draw
 from kindling_engine.scheduler.plan import Outcome
@@ -141,6 +143,8 @@ class EngineCore:
                 self._cancel(message.id)
             case LoadAdapter():
                 self._desk.load(message, now_s)
+            case PinAdapter() | UnloadAdapter():
+                self._desk.change(message)
             case ListAdapters():
                 self._desk.report(message)
 
@@ -238,6 +242,8 @@ class EngineCore:
             cached_tokens=self._scheduler.cached_tokens,
             preemptions=self._scheduler.preemptions,
             adapter_loads=self._parts.adapters.loads,
+            adapter_evictions=self._parts.adapters.evictions,
+            adapter_steps_back=self._desk.stepped_back,
         )
 
     def _stats(self, now_s: float) -> None:

@@ -21,6 +21,7 @@ from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.cache import AdapterCache
 from kindling_engine.lora.host import HostLora
 from kindling_engine.lora.loader import adapter_load
+from kindling_engine.lora.scratch import SlabScratch
 from kindling_engine.lora.stores import host_store
 from kindling_engine.models.base import ModelConfig
 from kindling_engine.models.config import architecture_read
@@ -36,6 +37,8 @@ from kindling_engine.scheduler.scheduler import Scheduler
 
 _MIB = 1 << 20
 _CPU_KV_BYTES = 2048 * _MIB
+_SCRATCH_TIMES = 8
+"""Disk for adapters that were read, in multiples of the memory for adapters."""
 _FREE_SHARE = {"cpu": 0.25, "cuda": 0.85}
 
 
@@ -122,8 +125,15 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
     embeds = config.task == "embed"
     apart = device.type == "cuda" or options.batch_invariant or embeds
     store = None if apart else host_store(model.lora, budget_bytes=lora_bytes, dtype=dtype)
+    scratch = None
+    if store is not None:
+        scratch = SlabScratch(options.blobs, budget_bytes=_SCRATCH_TIMES * lora_bytes)
     adapters = AdapterCache(
-        budget_bytes=lora_bytes, load=adapter_refuse if embeds else load, wake=wake, store=store
+        budget_bytes=lora_bytes,
+        load=adapter_refuse if embeds else load,
+        wake=wake,
+        store=store,
+        scratch=scratch,
     )
     runner = runner_make(
         model,

@@ -16,7 +16,6 @@ class RequestTicket(RunnerPayload):
     """
 
     on_outcome: Callable[[Outcome], None] | None = None
-    adapter_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,9 +1,9 @@
 """Adapters in memory: within a byte budget, pinned while in use, loaded on a thread ahead of the room they need.
 
 A caller asks with a ticket of its own and is told at once, or later through ``poll``, that the adapter is there and
-pinned for it. The thread reads one adapter at a time, those that are waited for first, then those that were asked for
-ahead. What it has read waits for room, a quarter of the budget at most, so that the adapters that follow do not wait
-for the disk as well. Room comes from adapters that nobody uses. The step loop never waits for a load.
+pinned for it. The thread reads one adapter after the other: those that are waited for, then those that were asked for
+ahead. What it has read waits for room, so that the adapters behind do not wait for the disk as well. Room comes from
+adapters that nobody uses. The step loop never waits for a load.
 """
 
 import threading
@@ -17,13 +17,15 @@ from kindling_engine.lora.batch import AdapterWeights
 from kindling_engine.lora.errors import AdapterError
 from kindling_engine.lora.loader import LoadedAdapter
 from kindling_engine.lora.policy import Worth
+from kindling_engine.lora.scratch import SlabScratch
 from kindling_engine.lora.shelf import HostShelf
 from kindling_engine.lora.stores import AdapterStore, LooseStore
 
 _STARVED_AFTER_S = 2.0
 _MOST_FAILED = 256
 _READ_AHEAD = 4
-"""Of the budget, one part in so many may wait for room; one adapter always may."""
+"""Of the budget, one part in so many may wait for room; those that are being read may always."""
+_READ_AT_ONCE = 4
 
 LoadFunction = Callable[[Path], LoadedAdapter]
 Result = LoadedAdapter | AdapterError
@@ -81,20 +83,25 @@ class AdapterCache:
         wake: Callable[[], None],
         store: AdapterStore | None = None,
         host_bytes: int = 0,
+        scratch: SlabScratch | None = None,
     ) -> None:
-        """``host_bytes``: of the tier between ``store`` and the disk, where there is one."""
+        """``host_bytes``: of the tier between ``store`` and the disk, where there is one.
+
+        ``scratch``: what was read once is read from there.
+        """
         self.budget_bytes = budget_bytes
         self._load = load
         self._wake = wake
         self._store: AdapterStore = LooseStore() if store is None else store
         self._shelf = HostShelf(host_bytes)
+        self._scratch = scratch
         self._worth = Worth()
         self._ready: OrderedDict[str, CachedAdapter] = OrderedDict()
         self._used_bytes = 0
         self._waiting: list[_Waiting] = []
         self._ahead: OrderedDict[str, Path] = OrderedDict()
         self._staged: OrderedDict[str, LoadedAdapter] = OrderedDict()
-        self._loading: str | None = None
+        self._loading: set[str] = set()
         self._failed: OrderedDict[str, str] = OrderedDict()
         self._unloaded: set[str] = set()
         self.loads = self.evictions = 0
@@ -110,10 +117,12 @@ class AdapterCache:
 
     @property
     def lacks_room(self) -> int:
-        """Bytes of the adapter whose turn it is, read and kept waiting by others in use; 0 when nothing is."""
+        """Bytes of adapters that were read and are kept waiting by others in use, 1 if none was read yet; 0 when
+        there is room.
+        """
         if self._no_room_since_s is None:
             return 0
-        return next((_size(loaded) for loaded in self._staged.values()), 1)
+        return sum(map(_size, self._staged.values())) or 1
 
     def weights(self, adapter: str) -> AdapterWeights:
         """Weights of a pinned adapter."""
@@ -122,6 +131,11 @@ class AdapterCache:
     def get(self, adapter: str) -> LoadedAdapter | None:
         entry = self._ready.get(adapter)
         return None if entry is None else entry.loaded
+
+    def size_bytes(self, adapter: str) -> int:
+        """Of an adapter in memory; 0 for others."""
+        entry = self._ready.get(adapter)
+        return 0 if entry is None else _size(entry.loaded)
 
     def acquire(self, adapter: str, folder: Path, ticket: object, now_s: float) -> bool:
         """Pin an adapter for a ticket: True if it is there now, False if ``poll`` will tell."""
@@ -133,6 +147,10 @@ class AdapterCache:
         self._waiting.append(_Waiting(adapter, folder, ticket))
         self._advance(now_s)
         return False
+
+    def queue(self, adapter: str, folder: Path, ticket: object) -> None:
+        """As ``acquire`` behind all that wait, though the adapter may be there: it has just given its room away."""
+        self._waiting.append(_Waiting(adapter, folder, ticket))
 
     def prefetch(self, adapter: str, folder: Path, now_s: float) -> None:
         """Read an adapter when nothing is waited for; nobody is told."""
@@ -166,6 +184,8 @@ class AdapterCache:
 
     def unload(self, adapter: str) -> bool:
         """Take an adapter out of every tier in memory, as soon as nobody uses it; False if it was in none."""
+        if self._scratch is not None:
+            self._scratch.drop(adapter)
         known = self._shelf.drop(adapter) is not None
         known |= self._staged.pop(adapter, None) is not None
         known |= self._ahead.pop(adapter, None) is not None
@@ -181,10 +201,13 @@ class AdapterCache:
         return True
 
     def clear(self) -> int:
-        """Unload every adapter that nobody uses; how many there were."""
+        """Take every adapter that nobody uses out of memory; how many there were."""
         idle = [adapter for adapter, entry in self._ready.items() if not entry.pins]
-        for adapter in {*idle, *self._staged, *self._shelf.names()}:
-            self.unload(adapter)
+        for adapter in idle:
+            self._drop(adapter)
+        for adapter in {*self._staged, *self._shelf.names()}:
+            self._staged.pop(adapter, None)
+            self._shelf.drop(adapter)
         return len(idle)
 
     def poll(self, now_s: float) -> list[Settled]:
@@ -221,7 +244,7 @@ class AdapterCache:
             if name not in self._ready:
                 yield AdapterPlace(name, "ready", "host", loaded)
         pending = {item.adapter for item in self._waiting} | {*self._staged, *self._ahead}
-        pending |= {self._loading} if self._loading else set()
+        pending |= self._loading
         for name in sorted(pending - self._ready.keys()):
             yield AdapterPlace(name, "loading", "host" if name in self._staged else "disk")
         for name, reason in self._failed.items():
@@ -251,7 +274,7 @@ class AdapterCache:
         return since_s is not None and now_s - since_s > _STARVED_AFTER_S
 
     def _take_in(self, adapter: str, result: Result) -> list[Settled]:
-        self._loading = None
+        self._loading.discard(adapter)
         self._ahead.pop(adapter, None)
         if isinstance(result, AdapterError):
             return self._fail(adapter, result)
@@ -268,16 +291,17 @@ class AdapterCache:
 
     def _advance(self, now_s: float) -> None:
         """Give what was read a place, as far as there is room, and let the thread read on."""
-        wanted = list(
-            dict.fromkeys(item.adapter for item in self._waiting if item.adapter not in self._ready)
-        )
+        line = list(dict.fromkeys(item.adapter for item in self._waiting))
+        wanted = [adapter for adapter in line if adapter not in self._ready]
         for adapter in wanted:
             shelved = self._shelf.get(adapter)
             if shelved is not None and adapter not in self._staged:
                 self._staged[adapter] = shelved
         lacking = False
         for adapter in [name for name in wanted if name in self._staged]:
-            lacking = not self._place(adapter, self._staged[adapter])
+            # Those ahead in the line have their room, though they are not pinned yet.
+            ahead = set(line[: line.index(adapter)])
+            lacking = not self._place(adapter, self._staged[adapter], ahead)
             if lacking:
                 # Those behind it must not take the room that it waits for.
                 break
@@ -285,7 +309,7 @@ class AdapterCache:
         left = any(name not in self._ready for name in wanted)
         lacking |= left and self._pinned_bytes() >= self.budget_bytes
         if not lacking:
-            self._place_ahead(set(wanted))
+            self._place_ahead(set(line))
             self._no_room_since_s = None
         elif self._no_room_since_s is None:
             self._no_room_since_s = now_s
@@ -295,14 +319,16 @@ class AdapterCache:
         """What nobody waits for any more takes room that is free, and nobody else's."""
         for adapter in [name for name in self._staged if name not in wanted]:
             loaded = self._staged.pop(adapter)
-            if self._used_bytes + _size(loaded) > self.budget_bytes or not self._place(adapter, loaded):
+            if self._used_bytes + _size(loaded) > self.budget_bytes or not self._place(
+                adapter, loaded, wanted
+            ):
                 self._shelf.put(adapter, loaded)
 
-    def _place(self, adapter: str, loaded: LoadedAdapter) -> bool:
+    def _place(self, adapter: str, loaded: LoadedAdapter, spared: set[str]) -> bool:
         size = _size(loaded)
-        idle = [name for name, entry in self._ready.items() if not (entry.pins or entry.kept)]
-        # Nothing pinned means that an adapter beyond the budget disturbs nobody.
-        if not idle and self._ready and self._used_bytes + size > self.budget_bytes:
+        idle = self._idle(spared)
+        left_bytes = self._used_bytes - sum(_size(self._ready[name].loaded) for name in idle)
+        if left_bytes + size > self.budget_bytes and len(idle) < len(self._ready):
             return False
         victims = iter(self._worth.cheapest_first(idle))
         while self._ready and self._used_bytes + size > self.budget_bytes:
@@ -330,11 +356,15 @@ class AdapterCache:
     def _evict(self) -> None:
         if self._used_bytes <= self.budget_bytes:
             return
-        idle = [name for name, entry in self._ready.items() if not (entry.pins or entry.kept)]
-        for adapter in self._worth.cheapest_first(idle):
+        for adapter in self._worth.cheapest_first(self._idle(set())):
             if self._used_bytes <= self.budget_bytes:
                 return
             self._drop(adapter, evicted=True)
+
+    def _idle(self, spared: set[str]) -> list[str]:
+        return [
+            name for name, entry in self._ready.items() if not (entry.pins or entry.kept or name in spared)
+        ]
 
     def _drop(self, adapter: str, *, evicted: bool = False) -> None:
         entry = self._ready.pop(adapter)
@@ -345,27 +375,26 @@ class AdapterCache:
         (self._worth.evicted if evicted else self._worth.forgotten)(adapter)
 
     def _read_next(self, wanted: list[str]) -> None:
-        if self._loading is not None:
-            return
+        """Keep the thread busy: it reads on while the step runs that this is said in front of."""
         staged = sum(map(_size, self._staged.values()))
         if self._staged and staged >= self.budget_bytes // _READ_AHEAD:
             return
-        folders = {item.adapter: item.folder for item in reversed(self._waiting)}
-        adapter = next((name for name in wanted if not (name in self._staged or name in self._ready)), None)
-        if adapter is None and self._no_room_since_s is None:
-            adapter = next(iter(self._ahead), None)
-        if adapter is None:
-            return
-        self._loading = adapter
-        self.loads += 1
-        self._jobs.put((adapter, folders.get(adapter) or self._ahead[adapter]))
+        folders = {item.adapter: item.folder for item in reversed(self._waiting)} | self._ahead
+        names = wanted if self._no_room_since_s is not None else [*wanted, *self._ahead]
+        for adapter in dict.fromkeys(names):
+            if len(self._loading) >= _READ_AT_ONCE:
+                return
+            if not any(adapter in tier for tier in (self._loading, self._staged, self._ready)):
+                self._loading.add(adapter)
+                self.loads += 1
+                self._jobs.put((adapter, folders[adapter]))
 
     def _load_forever(self) -> None:
         while True:
             adapter, folder = self._jobs.get()
             result: Result
             try:
-                result = self._store.ready(self._load(folder))
+                result = self._read(adapter, folder)
             except AdapterError as error:
                 result = error
             except Exception as error:  # the thread must outlive any file it is given
@@ -374,6 +403,17 @@ class AdapterCache:
                 )
             self._done.put((adapter, result))
             self._wake()
+
+    def _read(self, adapter: str, folder: Path) -> LoadedAdapter:
+        """On the thread."""
+        if self._scratch is None:
+            return self._store.ready(self._load(folder))
+        kept = self._scratch.get(adapter, folder, pinned=self._store.pinned)
+        if kept is not None:
+            return kept
+        loaded = self._store.ready(self._load(folder))
+        self._scratch.put(adapter, folder, loaded)
+        return loaded
 
 
 def _size(loaded: LoadedAdapter) -> int:

@@ -1,7 +1,7 @@
 """Which adapter has to go when room is wanted: one that is rarely used, large, and was long not used.
 
 Greedy-Dual-Size with frequency (Cherkasova, "Improving WWW Proxies Performance with Greedy-Dual-Size-Frequency Caching
-Policy", 1998): an adapter is worth ``L + F · cost / size``, F how often it was used and L the worth of the last one that
+Policy", 1998): an adapter is worth ``L + F · cost / size``, F how often it was used, L the worth of the last one that
 went. L grows, so that what was popular once does not stay for ever. A load costs a fixed part and one by the byte.
 """
 

@@ -20,7 +20,9 @@ MOST_SLOTS = 4096
 
 
 class AdapterStore(Protocol):
-    """``ready`` runs on the loader's thread, all else on the core's."""
+    """``ready`` runs on the loader's thread, all else on the core's. ``pinned``: slabs belong in pinned memory."""
+
+    pinned: bool
 
     def ready(self, loaded: LoadedAdapter) -> LoadedAdapter:
         """Bring what was read into the form that ``place`` takes."""
@@ -37,6 +39,8 @@ class AdapterStore(Protocol):
 
 class LooseStore:
     """Weights as they were read, each matrix for itself."""
+
+    pinned = False
 
     def ready(self, loaded: LoadedAdapter) -> LoadedAdapter:
         return loaded

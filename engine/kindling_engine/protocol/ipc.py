@@ -71,6 +71,21 @@ class LoadAdapter(msgspec.Struct, tag=True):
     check: bool = False
 
 
+class PinAdapter(msgspec.Struct, tag=True):
+    """Keep an adapter that is in memory there though nobody uses it, or no longer; answered by AdapterChanged."""
+
+    id: str
+    adapter: str
+    pinned: bool
+
+
+class UnloadAdapter(msgspec.Struct, tag=True):
+    """Take an adapter out of memory, once the requests on it have ended; answered by AdapterChanged."""
+
+    id: str
+    adapter: str
+
+
 class ListAdapters(msgspec.Struct, tag=True):
     """Ask for the state and tier of every adapter the core knows."""
 
@@ -155,7 +170,10 @@ class AdapterLoaded(msgspec.Struct, tag=True):
 
 
 class AdapterState(msgspec.Struct):
-    """Where an adapter is: tier is device, host or disk; in_use counts running requests."""
+    """Where an adapter is: tier is device, host or disk; in_use counts running requests.
+
+    state: ready | arriving | loading | failed, the last with a reason. A pinned one stays though nobody uses it.
+    """
 
     adapter: str
     state: str
@@ -163,6 +181,16 @@ class AdapterState(msgspec.Struct):
     rank: int = 0
     size_bytes: int = 0
     in_use: int = 0
+    pinned: bool = False
+    reason: str = ""
+
+
+class AdapterChanged(msgspec.Struct, tag=True):
+    """The answer to PinAdapter and UnloadAdapter; ``found`` is false for an adapter that is in no memory."""
+
+    id: str
+    adapter: str
+    found: bool
 
 
 class AdapterList(msgspec.Struct, tag=True):
@@ -191,10 +219,22 @@ class Stats(msgspec.Struct, tag=True):
     cached_tokens: int = 0
     preemptions: int = 0
     adapter_loads: int = 0
+    adapter_evictions: int = 0
+    adapter_steps_back: int = 0
 
 
-ToCore = Submit | Embed | SetGrant | Cancel | LoadAdapter | ListAdapters
-ToFront = CoreLoading | CoreReady | CoreFailed | Step | Embedded | AdapterLoaded | AdapterList | Stats
+ToCore = Submit | Embed | SetGrant | Cancel | LoadAdapter | PinAdapter | UnloadAdapter | ListAdapters
+ToFront = (
+    CoreLoading
+    | CoreReady
+    | CoreFailed
+    | Step
+    | Embedded
+    | AdapterLoaded
+    | AdapterChanged
+    | AdapterList
+    | Stats
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _to_core = msgspec.msgpack.Decoder(ToCore)

@@ -46,6 +46,10 @@ class Flights:
     def has(self, plan: StepPlan) -> bool:
         return any(flight.plan is plan for flight in self._flights)
 
+    def carry(self, request_id: str) -> bool:
+        """Whether the results of a step under way are wanted for a request."""
+        return any(request_id in flight.live for flight in self._flights)
+
     def land(self, plan: StepPlan) -> Flight:
         """Take out the oldest step, which has ended."""
         flight = self._flights.popleft()

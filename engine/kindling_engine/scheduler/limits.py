@@ -1,6 +1,8 @@
 """What bounds a request: its context, its length, its grant, and what is known of it so far."""
 
-from kindling_engine.scheduler.plan import Outcome
+from collections.abc import Mapping, Sequence
+
+from kindling_engine.scheduler.plan import Outcome, ScheduledRow
 from kindling_engine.scheduler.request import Request, RequestState
 
 
@@ -30,6 +32,19 @@ def step_decides(request: Request, max_length: int) -> bool:
         or request.made + request.ahead >= min(request.max_tokens, request.grant)
         or len(request.tokens) + request.ahead >= max_length
     )
+
+
+def partial_count(running: Sequence[Request], rows: Mapping[str, ScheduledRow], max_length: int) -> int:
+    """Requests whose prompt will not be done with after a step of ``rows``."""
+    return sum(
+        1
+        for request in running
+        if not (rows[request.id].samples if request.id in rows else step_decides(request, max_length))
+    )
+
+
+def tokens_of(rows: Mapping[str, ScheduledRow]) -> int:
+    return sum(row.count for row in rows.values())
 
 
 def _refusal(request: Request, code: str, message: str) -> Outcome:

@@ -11,7 +11,7 @@ class RequestState(Enum):
     WAITING = "waiting"
     RUNNING = "running"
     PARKED = "parked"
-    """Reached its grant; keeps its blocks, unless preempted, and takes no part in steps."""
+    """Reached its grant, or is held; keeps its blocks, unless preempted, and takes no part in steps."""
     ENDED = "ended"
 
 
@@ -53,6 +53,8 @@ class Request:
     cached_tokens: int = field(default=0, init=False)
     admitted_s: float | None = field(default=None, init=False)
     parked_until_s: float = field(default=0.0, init=False)
+    held: bool = field(default=False, init=False)
+    """Takes part in no step until it is resumed: it has given its adapter's room to another."""
     claim: bytes | None = field(default=None, init=False)
     """Hash of the first block it computes that others may wait to share."""
     suspect: bool = field(default=False, init=False)

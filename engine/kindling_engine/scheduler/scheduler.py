@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from kindling_engine.kvcache.manager import PAGE_SIZE, BlockTable, KvManager
 from kindling_engine.scheduler.fairness import FairQueue
 from kindling_engine.scheduler.flights import Flights
-from kindling_engine.scheduler.limits import refusal_find, step_decides
+from kindling_engine.scheduler.limits import partial_count, refusal_find, step_decides, tokens_of
+from kindling_engine.scheduler.parked import Parked
 from kindling_engine.scheduler.plan import Finish, Outcome, ScheduledRow, StepPlan
 from kindling_engine.scheduler.request import Request, RequestState
 
@@ -41,12 +42,11 @@ class Scheduler:
         self._kv = kv
         self._max_batch = max_batch
         self.step_tokens = max(step_tokens, max_batch)
-        self._grant_wait_s = grant_wait_s
         self._whole = whole
         self._requests: dict[str, Request] = {}
         self._queue = FairQueue()
         self._running: list[Request] = []
-        self._parked: dict[str, Request] = {}
+        self._parked = Parked(grant_wait_s)
         self._released: list[str] = []
         self._claims: set[bytes] = set()
         self._flights = Flights(kv)
@@ -74,8 +74,7 @@ class Scheduler:
         return self._requests.get(request_id)
 
     def next_deadline_s(self) -> float | None:
-        """When the first parked request gives up waiting for a grant."""
-        return min((request.parked_until_s for request in self._parked.values()), default=None)
+        return self._parked.next_deadline_s()
 
     # Requests come, change and go.
 
@@ -89,7 +88,7 @@ class Scheduler:
             adapter=request.adapter, salt=request.salt, prompt_len=request.prompt_len
         )
         if request.grant < 1:
-            self._park(request, now_s)
+            self._parked.put(request, now_s)
         else:
             request.state = RequestState.WAITING
             self._queue.push(request, now_s)
@@ -101,13 +100,35 @@ class Scheduler:
         if request is None or tokens <= request.grant:
             return
         request.grant = tokens
-        if request.state is RequestState.PARKED:
-            del self._parked[request.id]
-            if request.computed:
-                self._run(request)
-            else:
-                request.state = RequestState.WAITING
-                self._queue.push(request, now_s, front=request.admitted_s is not None)
+        if request.state is RequestState.PARKED and not request.held:
+            self._unpark(request, now_s)
+
+    def hold(self, request_id: str) -> bool:
+        """Keep a request out of the steps to come; True once none under way computes it.
+
+        It keeps its blocks, but for others that need them. One that waits for a grant cannot be held.
+        """
+        request = self._requests.get(request_id)
+        if request is None or request.state is RequestState.PARKED:
+            return request is None or request.held
+        request.held = True
+        if self._flights.carry(request_id):
+            return False
+        if request.state is RequestState.WAITING:
+            self._queue.remove(request)
+        else:
+            self._running.remove(request)
+        self._unclaim(request)
+        self._parked.hold(request)
+        return True
+
+    def resume(self, request_id: str, now_s: float) -> None:
+        """Let a held request take part again."""
+        request = self._requests.get(request_id)
+        if request is not None and request.held:
+            request.held = False
+            if request.state is RequestState.PARKED:
+                self._unpark(request, now_s)
 
     def cancel(self, request_id: str) -> Outcome | None:
         request = self._requests.get(request_id)
@@ -128,8 +149,7 @@ class Scheduler:
 
     def expire(self, now_s: float) -> list[Outcome]:
         """End the parked requests whose grant did not come in time."""
-        late = [request for request in self._parked.values() if request.parked_until_s <= now_s]
-        return [self._end(request, None, "grant_refused") for request in late]
+        return [self._end(request, None, "grant_refused") for request in self._parked.late(now_s)]
 
     # A step.
 
@@ -139,11 +159,11 @@ class Scheduler:
         self._blocks_awaited = False
         rows: dict[str, ScheduledRow] = {}
         for request in tuple(self._running):
-            if request.remaining == 1 and not step_decides(request, self.max_length):
+            if request.remaining == 1 and not request.held and not step_decides(request, self.max_length):
                 self._place(request, 1, rows)
         for request in tuple(self._running):
-            if request.remaining > 1:
-                left = self.step_tokens - _tokens(rows)
+            if request.remaining > 1 and not request.held:
+                left = self.step_tokens - tokens_of(rows)
                 if left > 0:
                     self._place(request, min(request.remaining, left), rows)
         self._admit(rows, now_s)
@@ -152,7 +172,7 @@ class Scheduler:
         ordered = tuple(sorted(rows.values(), key=lambda row: row.count > 1))
         released, self._released = tuple(self._released), []
         return StepPlan(
-            rows=ordered, released=released, scrub=self._kv.scrub_take(), num_tokens=_tokens(rows)
+            rows=ordered, released=released, scrub=self._kv.scrub_take(), num_tokens=tokens_of(rows)
         )
 
     def launched(self, plan: StepPlan) -> None:
@@ -243,7 +263,7 @@ class Scheduler:
         return False
 
     def _victim(self, request: Request) -> Request | None:
-        holding = self._parked_holding()
+        holding = self._parked.holding()
         if holding:
             return holding[-1]
         last = self._running[-1]
@@ -262,20 +282,23 @@ class Scheduler:
         """Start waiting requests in their turn while seats, blocks and budget last."""
         skip: set[tuple[str, int]] = set()
         while not self._blocks_awaited:
-            left = self.step_tokens - _tokens(rows)
+            left = self.step_tokens - tokens_of(rows)
             request = self._queue.peek(now_s, skip)
             if request is None or request.table is None or left < 1 or not self._make_seat(rows):
                 return
             if self._whole and rows and len(request.tokens) > left:
                 return
-            found, missed = self._prefix_find(request)
+            found, missed = (
+                ([], None) if request.uncached else self._kv.prefix_find(request.table, request.tokens)
+            )
             if missed is not None and missed in self._claims:
                 # Somebody is computing the very block it needs next; a step or two later it is there to
                 # share.
                 skip.add((request.tenant, request.priority))
                 continue
             cached = self._kv.prefix_take(request.table, found)
-            fits = len(request.tokens) - cached <= left or self._partial_count(rows) < MAX_PARTIAL_PREFILLS
+            partial = partial_count(self._running, rows, self.max_length)
+            fits = len(request.tokens) - cached <= left or partial < MAX_PARTIAL_PREFILLS
             if not fits or not self._make_room(request, rows):
                 self._kv.free(request.table)
                 return
@@ -293,14 +316,9 @@ class Scheduler:
             self._run(request)
             self._place(request, request.remaining if self._whole else min(request.remaining, left), rows)
 
-    def _prefix_find(self, request: Request) -> tuple[list[tuple[int, bytes]], bytes | None]:
-        if request.uncached or request.table is None:
-            return [], None
-        return self._kv.prefix_find(request.table, request.tokens)
-
     def _make_seat(self, rows: dict[str, ScheduledRow]) -> bool:
         """Whether one more request may run. With nothing running, a parked request gives its seat up."""
-        holding = self._parked_holding()
+        holding = self._parked.holding()
         if len(self._running) + len(holding) < self._max_batch:
             return True
         if self._running:
@@ -317,24 +335,12 @@ class Scheduler:
             return False
         missing = self._kv.blocks_missing(request.table, len(request.tokens))
         while missing > self._kv.pool.free_count:
-            holding = self._parked_holding()
+            holding = self._parked.holding()
             on_its_way = missing <= self._kv.pool.free_count + self._flights.leaving_blocks
             if self._running or not holding or on_its_way:
                 return False
             self._preempt(holding[-1], rows)
         return True
-
-    def _parked_holding(self) -> list[Request]:
-        return [request for request in self._parked.values() if request.computed]
-
-    def _partial_count(self, rows: dict[str, ScheduledRow]) -> int:
-        return sum(
-            1
-            for request in self._running
-            if not (
-                rows[request.id].samples if request.id in rows else step_decides(request, self.max_length)
-            )
-        )
 
     def _accept(self, request: Request, token: int, now_s: float) -> Outcome:
         request.tokens.append(token)
@@ -345,7 +351,7 @@ class Scheduler:
             return self._end(request, token, "length")
         if request.made >= request.grant:
             self._running.remove(request)
-            self._park(request, now_s)
+            self._parked.put(request, now_s)
             return Outcome(request, token, parked=True)
         return Outcome(request, token)
 
@@ -354,10 +360,13 @@ class Scheduler:
         self._running.append(request)
         self._running.sort(key=lambda other: (-other.priority, other.arrived_s))
 
-    def _park(self, request: Request, now_s: float) -> None:
-        request.state = RequestState.PARKED
-        request.parked_until_s = now_s + self._grant_wait_s
-        self._parked[request.id] = request
+    def _unpark(self, request: Request, now_s: float) -> None:
+        self._parked.take(request)
+        if request.computed:
+            self._run(request)
+        else:
+            request.state = RequestState.WAITING
+            self._queue.push(request, now_s, front=request.admitted_s is not None)
 
     def _end(
         self, request: Request, token: int | None, finish: Finish, error_code: str = "", error: str = ""
@@ -367,7 +376,7 @@ class Scheduler:
         elif request.state is RequestState.RUNNING:
             self._running.remove(request)
         elif request.state is RequestState.PARKED:
-            del self._parked[request.id]
+            self._parked.take(request)
         self._drop_blocks(request)
         request.state = RequestState.ENDED
         del self._requests[request.id]
@@ -389,7 +398,3 @@ class Scheduler:
         request.suspect = False
         request.computed = request.ahead = 0
         self._released.append(request.id)
-
-
-def _tokens(rows: dict[str, ScheduledRow]) -> int:
-    return sum(row.count for row in rows.values())

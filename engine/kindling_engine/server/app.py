@@ -28,6 +28,7 @@ def create_app(front: Front) -> web.Application:
     app.add_routes(
         [
             web.post("/v1/chat/completions", inference.post_chat),
+            web.post("/v1/chat/tokens", inference.post_chat_tokens),
             web.post("/v1/completions", inference.post_completion),
             web.post("/v1/embeddings", embeddings.post_embeddings),
             web.post("/requests/{id}/grant", control.post_grant),
@@ -35,6 +36,8 @@ def create_app(front: Front) -> web.Application:
             web.get("/usage", control.get_usage),
             web.post("/lora/prefetch", control.post_lora_prefetch),
             web.post("/lora/check", control.post_lora_check),
+            web.post("/lora/pin", control.post_lora_pin),
+            web.post("/lora/unload", control.post_lora_unload),
             web.get("/lora", control.get_lora),
             web.get("/healthz", control.get_health),
             web.get("/readyz", control.get_health),

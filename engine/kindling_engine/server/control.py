@@ -22,6 +22,7 @@ MAX_GRANT_TOKENS = 1 << 31
 MAX_USAGE_RECORDS = 5000
 DEFAULT_USAGE_RECORDS = 500
 LOAD_TIMEOUT_S = 120.0
+METRICS_WAIT_S = 2.0
 ENGINE_CHECKS = ("values", "smoke")
 _FIXES = {
     "files": "Upload both files of the adapter as PEFT saves them.",
@@ -92,6 +93,25 @@ def engine_findings(findings: list[Finding]) -> list[Finding]:
     ]
 
 
+async def post_lora_pin(request: web.Request) -> web.Response:
+    """Keep an adapter in memory though nobody uses it, or no longer: `{"adapter": …, "pinned": true}`."""
+    fields = Fields(json_object_parse(await request.read()))
+    adapter = _adapter(fields)
+    pinned = fields.boolean("pinned")
+    fields.end()
+    if not await request.app[FRONT].core.adapter_pin(adapter, pinned=pinned):
+        raise ApiError(404, "not_found", "The adapter is not in memory; load it with /lora/prefetch first.")
+    return _json({"ok": True, "pinned": pinned})
+
+
+async def post_lora_unload(request: web.Request) -> web.Response:
+    """Take an adapter out of memory; requests that use it end as they would have."""
+    fields = Fields(json_object_parse(await request.read()))
+    adapter = _adapter(fields)
+    fields.end()
+    return _json({"ok": True, "found": await request.app[FRONT].core.adapter_unload(adapter)})
+
+
 async def get_lora(request: web.Request) -> web.Response:
     """State and tier of every adapter the core knows."""
     return _json({"adapters": await request.app[FRONT].core.adapter_list()})
@@ -100,7 +120,12 @@ async def get_lora(request: web.Request) -> web.Response:
 async def get_metrics(request: web.Request) -> web.Response:
     """Everything countable, in Prometheus' text format."""
     front = request.app[FRONT]
-    body = front.book.metrics.render(front.core.stats)
+    try:
+        async with asyncio.timeout(METRICS_WAIT_S):
+            adapters = await front.core.adapter_list()
+    except (ApiError, TimeoutError):
+        adapters = []  # A core in a long step answers at its end; the rest is known without it.
+    body = front.book.metrics.render(front.core.stats, adapters)
     return web.Response(body=body, headers={"content-type": CONTENT_TYPE})
 
 
@@ -127,10 +152,8 @@ async def get_health(request: web.Request) -> web.Response:
 async def _load(request: web.Request, *, check: bool) -> AdapterLoaded:
     front = request.app[FRONT]
     fields = Fields(json_object_parse(await request.read()))
-    adapter = text_check(fields.need("adapter"), "adapter")
+    adapter = _adapter(fields)
     fields.end()
-    if not _HASH.fullmatch(adapter):
-        raise invalid_value("adapter", "adapter must be a sha256 in lower-case hex.")
     try:
         async with asyncio.timeout(LOAD_TIMEOUT_S):
             return await front.core.adapter_load(adapter, front.blobs / adapter, check=check)
@@ -138,6 +161,13 @@ async def _load(request: web.Request, *, check: bool) -> AdapterLoaded:
         raise ApiError(
             503, "overloaded", "The adapter did not load in time. Try again.", retry_after_s=5
         ) from None
+
+
+def _adapter(fields: Fields) -> str:
+    adapter = text_check(fields.need("adapter"), "adapter")
+    if not _HASH.fullmatch(adapter):
+        raise invalid_value("adapter", "adapter must be a sha256 in lower-case hex.")
+    return adapter
 
 
 def _query_integer(request: web.Request, name: str, *, default: int, high: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from kindling_engine.protocol.ipc import (
+    AdapterChanged,
     AdapterList,
     AdapterLoaded,
     AdapterState,
@@ -21,6 +22,7 @@ from kindling_engine.protocol.ipc import (
     FrameError,
     ListAdapters,
     LoadAdapter,
+    PinAdapter,
     SetGrant,
     Stats,
     Step,
@@ -28,6 +30,7 @@ from kindling_engine.protocol.ipc import (
     Submit,
     ToCore,
     ToFront,
+    UnloadAdapter,
     decode_to_front,
     encode,
 )
@@ -36,6 +39,7 @@ from kindling_engine.server.errors import ApiError, engine_unavailable
 
 logger = logging.getLogger(__name__)
 
+_OfAdapters = AdapterLoaded | AdapterChanged | AdapterList
 # Texts of all calls together that the core may have in line.
 MAX_OPEN_TEXTS = 16_384
 CORE_GONE = "The engine stopped while it worked on this request; it is being restarted."
@@ -88,7 +92,7 @@ class CoreLink(asyncio.Protocol):
         self._frames = FrameBuffer()
         self._tickets: dict[str, CoreTicket] = {}
         self._texts: dict[str, EmbeddingInbox] = {}
-        self._answers: dict[str, asyncio.Future[AdapterLoaded | AdapterList]] = {}
+        self._answers: dict[str, asyncio.Future[_OfAdapters]] = {}
 
     @property
     def open_requests(self) -> int:
@@ -148,8 +152,18 @@ class CoreLink(asyncio.Protocol):
         answer = await self._ask(ListAdapters(_message_id()))
         return answer.items if isinstance(answer, AdapterList) else []
 
-    async def _ask(self, message: LoadAdapter | ListAdapters) -> AdapterLoaded | AdapterList:
-        answer: asyncio.Future[AdapterLoaded | AdapterList] = asyncio.get_running_loop().create_future()
+    async def adapter_pin(self, adapter: str, *, pinned: bool) -> bool:
+        """Let an adapter stay in memory, or no longer; False if it is not there. Errors: `engine_unavailable`."""
+        answer = await self._ask(PinAdapter(_message_id(), adapter, pinned))
+        return isinstance(answer, AdapterChanged) and answer.found
+
+    async def adapter_unload(self, adapter: str) -> bool:
+        """Take an adapter out of memory; False if it was not there. Errors: `engine_unavailable`."""
+        answer = await self._ask(UnloadAdapter(_message_id(), adapter))
+        return isinstance(answer, AdapterChanged) and answer.found
+
+    async def _ask(self, message: LoadAdapter | PinAdapter | UnloadAdapter | ListAdapters) -> _OfAdapters:
+        answer: asyncio.Future[_OfAdapters] = asyncio.get_running_loop().create_future()
         self._send(message)
         self._answers[message.id] = answer
         try:
@@ -212,7 +226,7 @@ class CoreLink(asyncio.Protocol):
                 self.on_loading(message)
             case Stats():
                 self.stats = message
-            case AdapterLoaded() | AdapterList():
+            case AdapterLoaded() | AdapterChanged() | AdapterList():
                 answer = self._answers.get(message.id)
                 if answer is not None and not answer.done():
                     answer.set_result(message)

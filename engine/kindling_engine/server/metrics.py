@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kindling_engine.protocol.ipc import Stats
+from kindling_engine.protocol.ipc import AdapterState, Stats
 from kindling_engine.protocol.usage_log import UsageRecord
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ class EngineMetrics:
         """Take in ``count`` tokens that a choice made together, so long after its last ones."""
         self._token.observe(since_last_s / count, count)
 
-    def render(self, stats: Stats) -> bytes:
+    def render(self, stats: Stats, adapters: Sequence[AdapterState] = ()) -> bytes:
         """All metrics as text."""
         # Imported on the first scrape: most engines on a desk are never asked.
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Once(list(self._families(stats))))
+        registry.register(_Once([*self._families(stats), *_of_adapters(adapters)]))
         return generate_latest(registry)
 
     def _families(self, stats: Stats) -> Iterator["Metric"]:
@@ -96,6 +96,12 @@ class EngineMetrics:
             ("cached_tokens", "Prompt tokens that came out of the prefix cache.", stats.cached_tokens),
             ("preemptions", "Times a request gave its blocks up.", stats.preemptions),
             ("adapter_loads", "Adapters read from disk.", stats.adapter_loads),
+            ("adapter_evictions", "Adapters that left memory for others.", stats.adapter_evictions),
+            (
+                "adapter_steps_back",
+                "Times a request paused so that another's adapter found room.",
+                stats.adapter_steps_back,
+            ),
             ("output_tokens", "Tokens made for requests that have ended.", self._output_tokens),
         ):
             yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=count)
@@ -110,6 +116,25 @@ class EngineMetrics:
             yield HistogramMetricFamily(
                 f"{_PREFIX}_{name}", text, buckets=histogram.buckets(), sum_value=histogram.sum_s
             )
+
+
+def _of_adapters(adapters: Sequence[AdapterState]) -> Iterator["Metric"]:
+    """Where each adapter is that the core knows of: in some memory, on its way there, or failed lately."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    labels = ["adapter", "tier", "state"]
+    users = GaugeMetricFamily(
+        f"{_PREFIX}_adapter_requests", "Requests that use an adapter, by where it is.", labels=labels
+    )
+    sizes: Counter[str] = Counter()
+    for one in adapters:
+        users.add_metric([one.adapter, one.tier, one.state], one.in_use)
+        sizes[one.tier] += one.size_bytes
+    yield users
+    held = GaugeMetricFamily(f"{_PREFIX}_adapter_bytes", "Bytes of adapters in memory.", labels=["tier"])
+    for tier, size in sorted(sizes.items()):
+        held.add_metric([tier], size)
+    yield held
 
 
 class _Once:
