@@ -13,7 +13,6 @@ from kindling_billing.limits import burst_of
 from kindling_gateway import USD, chat, limit_row
 from kindling_gateways import gateway_processes, keep_busy
 
-
 PROCESSES = 4
 INPUT, OUTPUT = 100_000, 100_000_000
 WORTH_TOKENS = 100

@@ -37,6 +37,8 @@ CREATE TABLE gateway_model (org_id text, org_slug text, is_public boolean, name 
 CREATE TABLE gateway_replica (deployment_id text, deployment_name text, org_id text, org_slug text,
     model_id text, replica_name text, url text);
 CREATE TABLE gateway_balance (org_id text, balance_picousd numeric, version bigint);
+CREATE TABLE gateway_plan_price (org_id text, model_id text, price_version_id text, input_picousd bigint,
+    cached_input_picousd bigint, output_picousd bigint);
 CREATE TABLE gateway_spending (org_id text, key_id text, member_id text, hour timestamptz, cost_picousd numeric);
 """
 
