@@ -14,14 +14,14 @@ from kindling_engine.core import loops
 from kindling_engine.core.overlapped import OverlappedLoop
 from kindling_engine.models import decoder_weights
 from kindling_engine.protocol.sampling import Sampling, Thinking
-from kindling_engine.runner import device_runner
+from kindling_engine.runner import device_runner, slab_lora
 from kindling_engine.runner.device_runner import DeviceRunner
 from kindling_engine.runner.graphs import DecodeGraphs, bucket_for, bucket_sizes
 from kindling_engine.runner.runner import RunnerPayload
 from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.scheduler.request import Request
 from kindling_tiny_models import VOCAB, adapter_make, model_make
-from kindling_torch_forms import kernel_sampler_in_torch, paged_attention_in_torch
+from kindling_torch_forms import kernel_sampler_in_torch, paged_attention_in_torch, slab_lora_in_torch
 
 SAMPLINGS = {
     "greedy": Sampling(temperature=0.0, ignore_eos=True),
@@ -50,6 +50,7 @@ def ahead(request, monkeypatch) -> None:
     if request.param == "pages":
         pytest.importorskip("triton")
         monkeypatch.setattr(decoder_weights, "paged_attention_for", paged_attention_in_torch)
+        monkeypatch.setattr(slab_lora, "slab_lora_for", slab_lora_in_torch)
         monkeypatch.setattr(device_runner, "device_sampler_for", lambda device: kernel_sampler_in_torch())
         # What a graph would replay, padding included.
         monkeypatch.setattr(DecodeGraphs, "run", lambda graphs, size: graphs._step(size))
@@ -142,6 +143,45 @@ def test_adapters_run_beside_the_base(ahead, tmp_path, monkeypatch):
     device = _served(_rig(model, tmp_path), adapters=("", "tuned"), max_tokens=10)
     monkeypatch.undo()
     assert device == _served(_rig(model, tmp_path), adapters=("", "tuned"), max_tokens=10)
+
+
+@pytest.mark.parametrize("ahead", ["pages"], indirect=True)
+def test_slots_are_used_where_slabs_hold_an_adapter_and_change_hands(ahead, tmp_path, monkeypatch):
+    """Adapters take turns in a pool for two, beside one that no slab holds, and beside the base."""
+    model = model_make("llama", tmp_path / "model")
+    names = ["one", "two", "three", "four"]
+    for seed, name in enumerate(names):
+        adapter_make(model, tmp_path / name, seed=seed, r=150, target_modules=["q_proj", "v_proj", "up_proj"])
+    adapter_make(model, tmp_path / "dora", r=4, use_dora=True, target_modules=["q_proj", "down_proj"])
+
+    def served(rig: Rig) -> dict[str, list[int]]:
+        for name in (*names, "dora", ""):
+            rig.submit(f"r-{name}", _prompts(4)[3], adapter=name, max_tokens=30)
+        rig.run_until(*(f"r-{name}" for name in (*names, "dora", "")))
+        return {name: rig.tokens(f"r-{name}") for name in (*names, "dora", "")}
+
+    tight, roomy = _rig(model, tmp_path, lora_mib=1), _rig(model, tmp_path)
+    slabs = tight.core._parts.runner._slab_adapters
+    assert slabs is not None
+    made, families = served(tight), []
+    decode = DeviceRunner._decode
+    monkeypatch.setattr(
+        DeviceRunner,
+        "_decode",
+        lambda runner, plan, ordered, adapted: (
+            families.append(adapted),
+            decode(runner, plan, ordered, adapted=adapted),
+        )[1],
+    )
+    assert made == served(roomy)
+    assert tight.core._desk.stepped_back > 0
+    for adapter in ("", "one"):
+        families.clear()
+        roomy.submit(f"alone-{adapter}", _prompts(2)[0], adapter=adapter, max_tokens=6)
+        roomy.run_until(f"alone-{adapter}")
+        assert set(families) == {bool(adapter)}, "a base-only step has a family of its own"
+    monkeypatch.undo()
+    assert made == served(_rig(model, tmp_path))
 
 
 @BOTH

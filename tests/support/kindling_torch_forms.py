@@ -1,10 +1,15 @@
 """The GPU's path through attention and sampling on a CPU: our own kernels' references in the kernels' place."""
 
+from dataclasses import dataclass
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from kindling_engine.layers.attention_paged import HeadNorms, PagedAttention
 from kindling_engine.layers.attention_spec import AttentionSpec
+from kindling_engine.lora.batch import LoraBatch, LoraGroup
+from kindling_engine.lora.slabs import DeviceSlabs
 from kindling_engine.sampling.device import KernelSampler
 
 
@@ -35,6 +40,37 @@ def kernel_sampler_in_torch() -> KernelSampler:
         return sample_reference(logits, rows)[0]
 
     return KernelSampler(lambda logits, *columns: kernel_sample(logits, *columns, draw=draw))
+
+
+def slab_lora_in_torch(slabs: DeviceSlabs):
+    """In place of ``runner.slab_lora.slab_lora_for``."""
+    return partial(_slab_lora, slabs)
+
+
+def _slab_lora(slabs: DeviceSlabs, slots: Tensor, groups: tuple[LoraGroup, ...] = ()) -> LoraBatch:
+    from kindling_engine.kernels.lora_segment import block_for, segments_reference
+
+    segments = segments_reference(slots, block_for(len(slots)), num_slots=slabs.num_slots)
+    return TorchSlabBatch(groups, slabs, segments)
+
+
+@dataclass(frozen=True, slots=True)
+class TorchSlabBatch(LoraBatch):
+    """``lora.device.DeviceLoraBatch`` with the kernels' references."""
+
+    slabs: DeviceSlabs
+    segments: object
+
+    def add(self, output: Tensor, x: Tensor, site: int) -> None:
+        from kindling_engine.kernels.lora_expand import lora_expand_reference
+        from kindling_engine.kernels.lora_shrink import lora_shrink_reference
+
+        tables, shape = self.slabs.tables, self.slabs.shapes[site]
+        if not shape.widths:
+            return
+        shrunk = lora_shrink_reference(x, self.segments, tables, site)
+        output.copy_(lora_expand_reference(shrunk, self.segments, tables, site, shape, output))
+        LoraBatch.add(self, output, x, site)
 
 
 def _decode(

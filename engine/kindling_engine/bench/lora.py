@@ -54,6 +54,7 @@ class Measured:
 
     runs: dict[str, list[Run]]
     overhead: list[tuple[float, float]]
+    cold_s: list[float]
     swap_s: list[float]
     gbps: float
     notes: dict[str, Value]
@@ -78,10 +79,10 @@ def setup_for(*, quick: bool, repeats: int, threads: int) -> Setup:
             SMALL.cut(_QUICK_LAYERS),
             Workload("lora", ROWS, 0, 8, 12),
             (1, 8, 32, 128),
-            512,
-            48,
+            256,
+            64,
             repeats,
-            5,
+            6,
             threads,
         )
     return Setup(
@@ -110,8 +111,9 @@ def _measure(setup: Setup, folder: Path, stack: ExitStack) -> Measured:
     for worker in (ours, tight, plain):
         worker.ready()
     gbps = float(plain.ask("bandwidth", device="cpu", threads=setup.threads)["gbps"])
-    rounds = _Rounds(setup, names, ours, Measured({}, [], [], gbps, {}))
+    rounds = _Rounds(setup, names, ours, Measured({}, [], [], [], gbps, {}))
     rounds.warm_up(ours, tight, plain)
+    rounds.cold()
     rounds.curve(plain)
     rounds.overhead()
     rounds.swaps()
@@ -143,6 +145,11 @@ class _Rounds:
         for worker in workers:
             self._run(worker, load, next(self._seeds))
 
+    def cold(self) -> None:
+        """The first time that adapters are read, checks and all."""
+        for name in self._names[:HELD]:
+            self.measured.cold_s.append(float(self._ours.ask("adapter_load", adapter=name)["seconds"]))
+
     def curve(self, plain: Worker) -> None:
         """Every number of adapters in turn, beside the base, and the engine that the engine bench measures."""
         work = self._setup.work
@@ -169,7 +176,7 @@ class _Rounds:
             self.measured.overhead.append((times[True], times[False]))
 
     def swaps(self) -> None:
-        """From the disk's cache into memory, nothing else going on."""
+        """Adapters that were read before, back into memory, nothing else going on."""
         for _ in range(max(2, self._setup.repeats - 1)):
             self._ours.ask("adapters_drop")
             for name in self._names[:HELD]:
@@ -188,9 +195,10 @@ class _Rounds:
     def zipf(self) -> None:
         """A stream of requests, 32 under way at any time, on one adapter and on many."""
         work = replace(self._setup.work, name="zipf", requests=self._setup.zipf_requests)
+        # A service that has run for a while, not one that meets every adapter for the first time.
+        self._load_all(LoraLoad(work, tuple(reversed(self._names))))
         for _ in range(self._setup.repeats):
             seed = next(self._seeds)
-            self._ours.ask("adapters_drop")
             one = LoraLoad(work, (self._names[0],) * work.requests, ROWS)
             self._note("one", self._ours, one, seed)
             self._note("zipf", self._ours, zipf(work, self._names, seed, at_once=ROWS), seed)

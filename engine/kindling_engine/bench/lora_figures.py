@@ -57,6 +57,7 @@ def lora_figures(setup: "Setup", measured: "Measured") -> dict[str, Value]:
         "vs_peft32": _ratio(runs["ours32"], runs["peft32"], _wall_tok_s) if "peft32" in runs else None,
         "peft32_tok_s": median(map(_wall_tok_s, runs["peft32"])) if "peft32" in runs else None,
         "ours32_tok_s": median(map(_wall_tok_s, runs["ours32"])) if "ours32" in runs else None,
+        "cold_load_ms": 1000 * median(measured.cold_s),
         "warm_swap_ms": 1000 * median(measured.swap_s),
         "registered": setup.registered,
         **measured.notes,

@@ -5,6 +5,7 @@ from kindling_engine.core.steps import Emit, Runner, StepLoop
 from kindling_engine.embeddings.runner import DecoderEmbeddingRunner
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.lora.batch import LoraBatch
+from kindling_engine.lora.slabs import DeviceSlabs
 from kindling_engine.models.base import Model
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.runner.device_runner import DeviceRunner
@@ -25,12 +26,17 @@ def runner_make(
     adapter_lookup: AdapterLookup,
     batch_invariant: bool = False,
     make_lora: MakeLora = LoraBatch,
+    slabs: DeviceSlabs | None = None,
 ) -> ModelRunner:
-    """The runner of a model; it has captured what it can when this returns."""
-    apart = model.device.type in WORKING_APART and not batch_invariant
-    if apart and isinstance(model, Decoder) and model.config.task == "generate":
+    """The runner of a model; it has captured what it can when this returns. ``slabs`` as ``works_apart`` allows."""
+    if isinstance(model, Decoder) and works_apart(model, batch_invariant=batch_invariant):
         runner = DeviceRunner(
-            model, storage, max_batch=max_batch, max_length=max_length, adapter_lookup=adapter_lookup
+            model,
+            storage,
+            max_batch=max_batch,
+            max_length=max_length,
+            adapter_lookup=adapter_lookup,
+            slabs=slabs,
         )
         runner.capture()
         return runner
@@ -43,6 +49,12 @@ def runner_make(
         batch_invariant=batch_invariant,
         make_lora=make_lora,
     )
+
+
+def works_apart(model: Model, *, batch_invariant: bool) -> bool:
+    """Whether a model's rows live on its device."""
+    apart = model.device.type in WORKING_APART and not batch_invariant
+    return apart and isinstance(model, Decoder) and model.config.task == "generate"
 
 
 def loop_make(scheduler: Scheduler, runner: Runner, *, emit: Emit) -> StepLoop:

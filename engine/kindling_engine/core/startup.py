@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from kindling_engine.constraints.cache import GrammarCache
 from kindling_engine.constraints.grammar import GrammarCompiler
+from kindling_engine.core.adapter_memory import adapter_memory
 from kindling_engine.core.loops import runner_make
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.threads import threads_settle
@@ -17,12 +17,7 @@ from kindling_engine.embeddings.runner import EncoderRunner
 from kindling_engine.embeddings.text_room import TextRoom
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
 from kindling_engine.kvcache.storage import KvStorage
-from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.cache import AdapterCache
-from kindling_engine.lora.host import HostLora
-from kindling_engine.lora.loader import adapter_load
-from kindling_engine.lora.scratch import SlabScratch
-from kindling_engine.lora.stores import host_store
 from kindling_engine.models.base import ModelConfig
 from kindling_engine.models.config import architecture_read
 from kindling_engine.models.encoder import Encoder, encoder_load
@@ -37,8 +32,6 @@ from kindling_engine.scheduler.scheduler import Scheduler
 
 _MIB = 1 << 20
 _CPU_KV_BYTES = 2048 * _MIB
-_SCRATCH_TIMES = 8
-"""Disk for adapters that were read, in multiples of the memory for adapters."""
 _FREE_SHARE = {"cpu": 0.25, "cuda": 0.85}
 
 
@@ -111,40 +104,19 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         max_batch=options.max_batch,
         step_tokens=options.step_tokens,
     )
-    lora_bytes = options.lora_mib * _MIB
-    load = partial(
-        adapter_load,
-        layout=model.lora,
-        architecture=config.architecture,
-        vocab_size=config.vocab_size,
-        base_ref=options.model_ref,
-        max_bytes=lora_bytes,
-        device=device,
-        dtype=dtype,
-    )
-    embeds = config.task == "embed"
-    apart = device.type == "cuda" or options.batch_invariant or embeds
-    store = None if apart else host_store(model.lora, budget_bytes=lora_bytes, dtype=dtype)
-    scratch = None
-    if store is not None:
-        scratch = SlabScratch(options.blobs, budget_bytes=_SCRATCH_TIMES * lora_bytes)
-    adapters = AdapterCache(
-        budget_bytes=lora_bytes,
-        load=adapter_refuse if embeds else load,
-        wake=wake,
-        store=store,
-        scratch=scratch,
-    )
+    adapters = adapter_memory(model, options, dtype=dtype, wake=wake)
     runner = runner_make(
         model,
         storage,
         max_batch=options.max_batch,
         max_length=scheduler.max_length,
-        adapter_lookup=adapters.weights,
+        adapter_lookup=adapters.cache.weights,
         batch_invariant=options.batch_invariant,
-        make_lora=LoraBatch if store is None else HostLora(store.slabs.tables.pool, store.slabs.shapes),
+        make_lora=adapters.make_lora,
+        slabs=adapters.slabs,
     )
-    return Parts(config, scheduler, runner, adapters, _grammars(config, options, wake), kv, device, dtype)
+    grammars = _grammars(config, options, wake)
+    return Parts(config, scheduler, runner, adapters.cache, grammars, kv, device, dtype)
 
 
 def _encoder_parts(model: Encoder, options: CoreOptions, wake: Callable[[], None]) -> Parts:

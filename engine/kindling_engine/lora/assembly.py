@@ -45,6 +45,13 @@ class Assembler:
             else:
                 self._head = part
 
+    @property
+    def plain(self) -> bool:
+        """As ``AdapterWeights.plain`` of what ``make`` gives."""
+        if self._table is not None or self._head is not None or self._experts:
+            return False
+        return not any(part.magnitude for parts in self._sites.values() for part in parts)
+
     def size_bytes(self, dtype: torch.dtype) -> int:
         """Of what ``make`` gives, with room for the offsets of DoRA whether or not the base has a bias."""
         layout, numbers = self._layout, 0

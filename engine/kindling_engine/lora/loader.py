@@ -44,9 +44,11 @@ def adapter_load(
     max_bytes: int,
     device: torch.device,
     dtype: torch.dtype,
+    in_slabs: bool = False,
 ) -> LoadedAdapter:
     """Check, read and convert an adapter of at most ``max_bytes`` in memory. Safe to run beside the step loop.
 
+    With ``in_slabs`` what a slab can hold stays in the host's memory, from where one copy brings it to the device.
     Raises AdapterError, for the size before anything large is read.
     """
     shape = _base_shape(layout, architecture, vocab_size, base_ref)
@@ -65,7 +67,8 @@ def adapter_load(
             wants_base = any(part.magnitude or part.base for part in parts)
             with layout.base(device) if wants_base and layout.base is not None else nullcontext() as base:
                 reader = FactorReader(handle, rules, base, device)
-                weights = assembler.make(reader.read, device, dtype)
+                target = torch.device("cpu") if in_slabs and assembler.plain else device
+                weights = assembler.make(reader.read, target, dtype)
     except (SafetensorError, OSError) as error:
         raise AdapterError("safetensors_header", f"{WEIGHTS_NAME} cannot be read.") from error
     except RulesRefused as refused:

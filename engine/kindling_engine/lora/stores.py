@@ -114,6 +114,55 @@ class HostStore(LooseStore):
         return tuple(sites)
 
 
+class DeviceStore(LooseStore):
+    """Slabs in a pool of the device's memory, found there by slot; what no slab holds lies loose on the device."""
+
+    def __init__(self, slabs: DeviceSlabs) -> None:
+        self.slabs = slabs
+        self.pinned = slabs.pinned
+
+    def ready(self, loaded: LoadedAdapter) -> LoadedAdapter:
+        if not loaded.weights.plain:
+            return loaded
+        slabs = self.slabs
+        packed = adapter_pack(loaded.weights, slabs.shapes, slabs.dtype, pinned=slabs.pinned, form=slabs.form)
+        return in_slab(loaded, packed, slabs)
+
+    def place(self, loaded: LoadedAdapter) -> AdapterWeights | None:
+        if loaded.packed is None:
+            return loaded.weights
+        slot = self.slabs.load(loaded.packed)
+        return None if slot is None else replace(loaded.weights, slot=slot)
+
+    def arrived(self, weights: AdapterWeights) -> bool:
+        return weights.slot is None or self.slabs.arrived(weights.slot)
+
+    def remove(self, weights: AdapterWeights) -> None:
+        if weights.slot is not None:
+            self.slabs.free(weights.slot)
+
+
+def device_store(
+    layout: LoraLayout, *, budget_bytes: int, dtype: torch.dtype, device: torch.device
+) -> DeviceStore | None:
+    """A pool for a model on a device; None where its sites are none that kernels take."""
+    try:
+        shapes = site_shapes(layout)
+    except ValueError:
+        return None
+    if not any(shape.widths for shape in shapes):
+        return None
+    return DeviceStore(
+        DeviceSlabs(
+            shapes,
+            budget_bytes=budget_bytes,
+            num_slots=slots_for(budget_bytes),
+            dtype=dtype,
+            device=device,
+        )
+    )
+
+
 def host_store(layout: LoraLayout, *, budget_bytes: int, dtype: torch.dtype) -> HostStore | None:
     """A pool for a model on a CPU; None where its sites are none that bags take."""
     try:

@@ -11,9 +11,11 @@ from torch import Tensor
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.layers.attention import AttentionInputs, PrefillRows
 from kindling_engine.layers.attention_paged import PagedDecode, PagedInputs, PagedPrefill
+from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.models.base import StepInputs
-from kindling_engine.runner.device_rows import DeviceRows
+from kindling_engine.runner.device_rows import NO_ADAPTER, DeviceRows
 from kindling_engine.runner.inputs import InputBuilder, lora_head, rotary_lengths
+from kindling_engine.runner.slab_lora import SlabAdapters
 from kindling_engine.runner.transfer import upload
 from kindling_engine.scheduler.plan import ScheduledRow
 
@@ -37,7 +39,12 @@ class _Columns:
 
 
 class DeviceInputBuilder(InputBuilder):
-    """As ``InputBuilder``, but a row of one token takes the token from the device, which may have just drawn it."""
+    """As ``InputBuilder``, but a row of one token takes the token from the device, which may have just drawn it.
+
+    With ``slab_adapters`` only adapters that no slab holds make groups.
+    """
+
+    slab_adapters: SlabAdapters | None = None
 
     def build_step(
         self,
@@ -67,6 +74,7 @@ class DeviceInputBuilder(InputBuilder):
                 column.span_rows.extend(range(span.start + shift, span.stop + shift))
         decodes, total = column.decodes, len(column.tokens)
         every = all_logits or (not column.span_rows and len(column.logit_rows) == total)
+        slots_of_tokens = self.slab_adapters.token_slots(scheduled) if self.slab_adapters else []
         lora = self._lora(scheduled)
         places, values = state.changes_take()
         arrays: list[NDArray[Any]] = [
@@ -81,10 +89,15 @@ class DeviceInputBuilder(InputBuilder):
             np.array(column.logit_rows + column.span_rows, dtype=np.int64),
             np.array(column.sampled, dtype=np.int64),
             np.array(rotary_lengths(scheduled) if self._rotary_lengths else (), dtype=np.int64),
+            np.array(slots_of_tokens, dtype=np.int32),
         ]
         sent = upload(arrays, self._device)
         state.changes_apply(sent[0], sent[1])
-        tokens, positions, slots, rows, lengths, starts, logit_rows, sampled, longest = sent[2:]
+        tokens, positions, slots, rows, lengths, starts, logit_rows, sampled, longest, adapter_slots = sent[
+            2:
+        ]
+        if self.slab_adapters is not None and any(slot != NO_ADAPTER for slot in slots_of_tokens):
+            lora = self.slab_adapters.make(adapter_slots, () if lora is None else lora.groups)
         if decodes:
             tokens[:decodes] = state.last_token.index_select(0, rows[:decodes])
         attention = AttentionInputs(
@@ -116,6 +129,13 @@ class DeviceInputBuilder(InputBuilder):
             lora_head=lora_head(lora, None if every else column.logit_rows),
         )
         return inputs, sampled
+
+    def _lora(self, scheduled: Sequence[ScheduledRow]) -> LoraBatch | None:
+        lora = InputBuilder._lora(self, scheduled)
+        if lora is None or self.slab_adapters is None:
+            return lora
+        loose = tuple(group for group in lora.groups if group.weights.slot is None)
+        return LoraBatch(loose) if loose else None
 
     def _add(self, column: _Columns, item: ScheduledRow, row: int, state: DeviceRows, *, draws: bool) -> None:
         request, start, stop = item.request, item.start, item.start + item.count

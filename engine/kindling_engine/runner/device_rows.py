@@ -51,24 +51,31 @@ class DeviceRows:
         self._seated = [False] * num_rows
         self._blocks_sent = [0] * num_rows
         self._ready_at = [_UNKNOWN] * num_rows
+        self._slots = [NO_ADAPTER] * num_rows
         self._numbers: dict[int, int] = {}
         self._tables: list[tuple[int, NDArray[np.int64]]] = []
 
     # What the host knows to be different from now on.
 
-    def seat(self, row: int, params: SamplingParams, prompt_len: int, adapter_slot: int = NO_ADAPTER) -> None:
+    def seat(self, row: int, params: SamplingParams, prompt_len: int) -> None:
         """Give a row its request's parameters, when it is new there."""
         if self._seated[row]:
             return
         self._seated[row] = True
         self._put("prompt_len", row, prompt_len)
-        self._put("adapter_slot", row, adapter_slot)
+        self._put("adapter_slot", row, self._slots[row])
         self._put("top_k", row, min(params.top_k, (1 << 31) - 1))
         for name in ("temperature", "top_p", "min_p"):
             self._put(name, row, int(np.float32(getattr(params, name)).view(np.int32)))
         halves = np.array([params.seed & ((1 << 64) - 1)], dtype=np.uint64).view(np.int32).tolist()
         for index, half in enumerate(halves):
             self._numbers[self._start["seed"] + 2 * row + index] = half
+
+    def adapter_set(self, row: int, slot: int) -> None:
+        """A row's adapter is in ``slot`` now, −1 for none; it may have been in another before."""
+        if self._slots[row] != slot:
+            self._slots[row] = slot
+            self._put("adapter_slot", row, slot)
 
     def blocks_set(self, row: int, blocks: NDArray[np.int64]) -> None:
         """A row's block table is ``blocks`` now: those that are not there yet follow."""

@@ -1,7 +1,7 @@
 """The model runner for a device that works by itself: rows live there, and no launch waits for it.
 
-A step in which every row of the base model makes one token reads nothing but the device's own state, and is replayed as
-a graph where one was captured. All other steps are launched operation by operation.
+A step in which every row makes one token, with adapters that lie in slabs or with none, reads nothing but the device's
+own state, and is replayed as a graph where one was captured. All other steps are launched operation by operation.
 """
 
 import logging
@@ -14,6 +14,7 @@ from torch import Tensor
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention_paged import splits_for
+from kindling_engine.lora.slabs import DeviceSlabs
 from kindling_engine.models.base import StepInputs
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.runner.decode_step import DecodeStep
@@ -23,6 +24,7 @@ from kindling_engine.runner.graphs import DecodeGraphs, bucket_for
 from kindling_engine.runner.inputs import AdapterLookup
 from kindling_engine.runner.launched import LaunchedStep
 from kindling_engine.runner.runner import ModelRunner, by_adapter, payload_of, prompt_spans
+from kindling_engine.runner.slab_lora import SlabAdapters
 from kindling_engine.runner.transfer import download, upload, upload_one
 from kindling_engine.sampling.batch import SampledRow
 from kindling_engine.sampling.device import DeviceSampler, device_sampler_for
@@ -62,8 +64,9 @@ class DeviceRunner(ModelRunner):
         max_length: int,
         adapter_lookup: AdapterLookup,
         sampler: DeviceSampler | None = None,
+        slabs: DeviceSlabs | None = None,
     ) -> None:
-        """``sampler``: what draws without the host, by default the device's best."""
+        """``sampler``: what draws without the host, by default the device's best. ``slabs``: where adapters lie."""
         super().__init__(
             model, storage, max_batch=max_batch, max_length=max_length, adapter_lookup=adapter_lookup
         )
@@ -96,16 +99,37 @@ class DeviceRunner(ModelRunner):
             workspace=self._workspace,
         )
         self._graphs = DecodeGraphs(self._step, max_batch=max_batch, device=model.device)
+        self._slab_adapters: SlabAdapters | None = None
+        self._lora_step = self._step
+        self._lora_graphs = self._graphs
+        if slabs is not None:
+            adapters = self._slab_adapters = SlabAdapters(slabs, adapter_lookup)
+            self._device_builder.slab_adapters = adapters
+            self._lora_step = DecodeStep(
+                model,
+                self._state,
+                self._device_sampler,
+                max_splits=self._max_splits,
+                workspace=self._workspace,
+                lora=lambda slots: adapters.make(slots, ()),
+            )
+            self._lora_graphs = DecodeGraphs(self._lora_step, max_batch=max_batch, device=model.device)
 
     def capture(self) -> None:
         """Capture decode steps, where that is possible; it takes a few seconds, and must come before any step."""
         if self._model.device.type != "cuda" or self._host_rows:
             return
+        self._graphs = self._captured(self._graphs, self._step)
+        if self._slab_adapters is not None:
+            self._lora_graphs = self._captured(self._lora_graphs, self._lora_step)
+
+    def _captured(self, graphs: DecodeGraphs, step: DecodeStep) -> DecodeGraphs:
         try:
-            self._graphs.capture()
+            graphs.capture()
         except RuntimeError:
             logger.exception("decode steps cannot be captured; they are launched operation by operation")
-            self._graphs = DecodeGraphs(self._step, max_batch=self._state.pad, device=self._model.device)
+            return DecodeGraphs(step, max_batch=self._state.pad, device=self._model.device)
+        return graphs
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> LaunchedStep:
@@ -115,8 +139,16 @@ class DeviceRunner(ModelRunner):
         for item in ordered:
             self._seat(item)
         spans = prompt_spans(ordered)
-        plain = all(item.count == 1 and item.samples and not item.request.adapter for item in ordered)
-        return self._decode(plan, ordered) if plain and not spans else self._run(plan, ordered, spans)
+        decodes = not spans and all(item.count == 1 and item.samples for item in ordered)
+        if not decodes or not self._by_slots(ordered):
+            return self._run(plan, ordered, spans)
+        return self._decode(plan, ordered, adapted=any(item.request.adapter for item in ordered))
+
+    def _by_slots(self, ordered: Rows) -> bool:
+        """Whether the device knows all about the rows' adapters."""
+        if self._slab_adapters is None:
+            return not any(item.request.adapter for item in ordered)
+        return self._slab_adapters.captured(ordered)
 
     def recover(self, plan: StepPlan) -> None:
         """As ``ModelRunner.recover``; the rows are sent to the device anew."""
@@ -135,24 +167,27 @@ class DeviceRunner(ModelRunner):
     def _seat(self, item: ScheduledRow) -> None:
         request, state = item.request, self._state
         row = self._rows.row_for(request)
+        if self._slab_adapters is not None:
+            state.adapter_set(row, self._slab_adapters.slot(request.adapter))
         state.seat(row, payload_of(request).params, request.prompt_len)
         state.blocks_set(row, self._rows.blocks_of(row))
 
-    def _decode(self, plan: StepPlan, ordered: Rows) -> LaunchedStep:
-        """One token for each row, by a graph where there is one."""
+    def _decode(self, plan: StepPlan, ordered: Rows, *, adapted: bool) -> LaunchedStep:
+        """One token for each row, by a graph where there is one; base rows alone have graphs without adapters."""
         state = self._state
+        graphs, step = (self._lora_graphs, self._lora_step) if adapted else (self._graphs, self._step)
         rows = [self._rows.row_for(item.request) for item in ordered]
         for item, row in zip(ordered, rows, strict=True):
             if not state.token_known(row, item.start):
                 state.token_set(row, item.start, item.request.tokens[item.start])
-        size = None if self._host_rows else bucket_for(self._graphs.sizes, len(rows))
+        size = None if self._host_rows else bucket_for(graphs.sizes, len(rows))
         state.order_set(rows, size or len(rows))
         changes = state.changes_take()
         if len(changes[0]):
             state.changes_apply(*upload(changes, self._model.device))
-        output = None if size is None else self._graphs.run(size)
+        output = None if size is None else graphs.run(size)
         if output is None:
-            output = self._step(len(rows), self._builder.decode_rows(ordered) if self._host_rows else None)
+            output = step(len(rows), self._builder.decode_rows(ordered) if self._host_rows else None)
         for row in rows:
             state.advanced(row)
         drawn = self._draw(list(ordered), output.logits[: len(rows)], output.tokens[: len(rows)])

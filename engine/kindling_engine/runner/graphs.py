@@ -25,7 +25,7 @@ def bucket_for(sizes: tuple[int, ...], count: int) -> int | None:
 
 
 class DecodeGraphs:
-    """Captured decode steps of base-only rows by size; steps with adapters run without."""
+    """Captured decode steps of one family by size: of base rows alone, or of rows with adapters."""
 
     def __init__(self, step: DecodeStep, *, max_batch: int, device: torch.device) -> None:
         self.sizes = bucket_sizes(max_batch)
