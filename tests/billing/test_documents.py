@@ -1,0 +1,77 @@
+"""Invoices and receipts as PDF: every sum is said, foreign text does no harm, the same books give the same bytes."""
+
+import pytest
+
+from kindling_billing.documents.invoice import invoice_pdf, invoice_sheet
+from kindling_billing.documents.receipt import receipt_pdf, receipt_sheet
+from kindling_billing.documents.sheet import cents_text, pico_text
+from kindling_billing.invoicing import invoice_draft, invoice_finalise
+from kindling_billing.models import Payment
+from kindling_billing.payments import payment_received, payment_refunded
+from kindling_billing.services import credit_grant, usage_post
+from kindling_billing.terms import terms_get, terms_set
+from kindling_books_rig import MARCH, OWNER, USD, charge, moment, refused
+
+pytestmark = pytest.mark.django_db
+SELLER = "Kindling Ltd\n1 Ash Lane"
+
+
+@pytest.fixture
+def used(db: None) -> None:
+    terms_set(
+        owner_id=OWNER,
+        mode="postpaid",
+        tax_basis_points=2000,
+        bill_to="Zoë & <Söhne> 木\nBerlin",
+        tax_id="DE1",
+    )
+    credit_grant(owner_id=OWNER, amount_picousd=USD, source_id="gift", memo="", actor_id="")
+    usage_post(
+        [charge(f"r{n}", prompt=1_000_000, cached=400_000, made=800_000, sku=f"m{n:02}") for n in range(40)]
+    )
+
+
+def test_an_invoice_says_its_lines_and_sums(used: None):
+    invoice = invoice_finalise(owner_id=OWNER, month=MARCH, now=moment(4, 10))
+    sheet = invoice_sheet(invoice, list(invoice.lines.order_by("position")), seller=SELLER)
+    assert sheet.title == "Invoice 2026-000001"
+    assert len(sheet.rows) == 120
+    assert sheet.rows[0] == ("m00: cached prompt tokens", "400,000", "$0.05", "$0.02")
+    assert sheet.rows[1] == ("m00: output tokens", "800,000", "$0.40", "$0.32")
+    assert sheet.sums == (
+        ("Usage", "$16.00"), ("Paid from your balance", "-$1.00"), ("Tax", "$3.00"), ("Total due", "$18.00"),
+    )  # fmt: skip
+    pdf = invoice_pdf(owner_id=OWNER, invoice_id=invoice.id, seller=SELLER)
+    assert pdf.startswith(b"%PDF-")
+    assert pdf.count(b"/Type /Page\n") >= 3
+    assert pdf == invoice_pdf(owner_id=OWNER, invoice_id=invoice.id, seller=SELLER)
+
+
+def test_a_draft_can_be_looked_at_and_others_see_none_of_it(used: None):
+    draft = invoice_draft(owner_id=OWNER, month=MARCH)
+    assert invoice_pdf(owner_id=OWNER, invoice_id=draft.id, seller=SELLER).startswith(b"%PDF-")
+    with refused("invoice_unknown"):
+        invoice_pdf(owner_id="org_b", invoice_id=draft.id, seller=SELLER)
+
+
+def test_a_receipt_says_what_was_paid_and_what_went_back(used: None):
+    payment_received(intent_id="pi_1", owner_id=OWNER, amount_cents=2000, tax_cents=400)
+    payment_refunded(refund_id="re_1", intent_id="pi_1", amount_cents=600)
+    payment = Payment.objects.get()
+    sheet = receipt_sheet(payment, terms_get(owner_id=OWNER), seller=SELLER)
+    assert sheet.rows == (("Credit for usage", "$20.00"),)
+    assert sheet.sums == (("Tax", "$4.00"), ("Total paid", "$24.00"), ("Refunded since", "$6.00"))
+    assert receipt_pdf(owner_id=OWNER, payment_id=payment.id, seller=SELLER).startswith(b"%PDF-")
+    with refused("payment_unknown"):
+        receipt_pdf(owner_id="org_b", payment_id=payment.id, seller=SELLER)
+
+
+@pytest.mark.parametrize(
+    ("pico", "text"), [(0, "$0.00"), (1, "$0.000000000001"), (-15 * 10**11, "-$1.50"), (10**15, "$1,000.00")]
+)
+def test_exact_amounts_keep_their_digits(pico: int, text: str):
+    assert pico_text(pico) == text
+
+
+def test_cents_have_their_sign_before_the_dollar():
+    assert [cents_text(cents) for cents in (0, -5, 123_456_789)] == ["$0.00", "-$0.05", "$1,234,567.89"]
