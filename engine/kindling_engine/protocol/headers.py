@@ -13,6 +13,9 @@ PRIORITY = "x-kindling-priority"
 WEIGHT = "x-kindling-weight"
 GRANT = "x-kindling-grant"
 CONTEXT = "x-kindling-context"
+# Headers of an engine's streams: what is known before the first token.
+PROMPT_TOKENS = "x-kindling-prompt-tokens"
+CACHED_TOKENS = "x-kindling-cached-tokens"
 # Headers of the client's own, which a gateway passes on.
 ISOLATION = "x-prompt-cache-isolation-key"
 AFFINITY = "x-session-affinity"

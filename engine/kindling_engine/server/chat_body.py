@@ -48,6 +48,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     reasoning = reasoning_fields_read(fields)
     variables = template_variables_read(fields)
     safe = fields.take("safe_tokenization") is None or fields.boolean("safe_tokenization")
+    predicted = _prediction(fields)
     fields.only("modalities", ["text"])
     fields.only("echo", False)
     fields.end()
@@ -84,6 +85,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         logprobs=logprobs,
         ignored=(
             *common.ignored,
+            *predicted,
             *(f"chat_template_kwargs.{name}" for name in variables if name not in names),
         ),
         n=common.n,
@@ -95,6 +97,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         show_special=_shows_special(asked, family),
         shape=_shape(asked, family, prompt.text),
         isolation=common.isolation,
+        perf=common.perf,
     )
 
 
@@ -180,6 +183,25 @@ def _shape(asked: ToolAsk, family: ChatFamily, prompt: str) -> ChatShape | None:
 def _shows_special(asked: ToolAsk, family: ChatFamily) -> bool:
     tools = asked.active and family.tools is not None and family.tools.shows_special
     return tools or (family.reasoning is not None and family.reasoning.shows_special)
+
+
+def _prediction(fields: Fields) -> tuple[str, ...]:
+    """A guess at the answer speeds up what speculates, which nothing here does; it never changes the answer."""
+    given = fields.take("prediction")
+    if given is None:
+        return ()
+    if not isinstance(given, str):
+        inner = Fields(fields.object("prediction") or {}, "prediction.")
+        if (kind := inner.need("type")) != "content":
+            raise unsupported_field(
+                "prediction.type", f"prediction.type must be content, not {str(kind)[:40]!r}."
+            )
+        if not isinstance(inner.need("content"), str | list):
+            raise invalid_value(
+                "prediction.content", "prediction.content must be a string or a list of parts."
+            )
+        inner.end()
+    return ("prediction",)
 
 
 def _logprobs(fields: Fields) -> int:

@@ -14,9 +14,10 @@ from kindling_engine.server.reply import (
     encode,
     event,
     reply_head,
+    stop_fields,
     token_fields,
-    usage_block,
     usage_events,
+    usage_fields,
 )
 from kindling_engine.server.request_common import GenerationRequest
 
@@ -41,7 +42,7 @@ class ChatReply:
 
     def whole(self, answers: Sequence[Answer]) -> bytes:
         choices = [self._whole_choice(answer) for answer in answers]
-        return encode({**self._head, "choices": choices, "usage": self._usage()})
+        return encode({**self._head, "choices": choices, **self._usage()})
 
     def first_events(self) -> bytes:
         # Clients that join deltas would make text of an empty content beside a call.
@@ -58,6 +59,7 @@ class ChatReply:
                 "delta": {},
                 "logprobs": None,
                 "finish_reason": finish_reason(REASON[piece.finish], calls, functions=self._functions),
+                **stop_fields(piece.stop),
             }
             out += event({**self._head, "choices": [last]})
         return out
@@ -88,6 +90,7 @@ class ChatReply:
             "message": parts.message(functions=self._functions),
             "logprobs": chat_logprobs(parts.entries, self._text) if self._wants_logprobs else None,
             "finish_reason": finish_reason(REASON[answer.finish], calls, functions=self._functions),
+            **stop_fields(answer.stop),
             **token_fields(self._request, answer.index, answer.token_ids, first=True),
         }
 
@@ -129,4 +132,4 @@ class ChatReply:
 
     def _usage(self) -> dict[str, Any]:
         tokens = sum(choice.reasoning_tokens for choice in self._choices.values())
-        return usage_block(self._generation, reasoning_tokens=tokens)
+        return usage_fields(self._request, self._generation, reasoning_tokens=tokens)

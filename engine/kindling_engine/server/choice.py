@@ -15,7 +15,8 @@ from kindling_engine.server.usage import now_ms
 class Piece:
     """What is new of one choice. ``finish`` is stop, length or grant_refused in its last piece, else empty.
 
-    ``token_ids`` are the tokens made since the piece before, end tokens and those of text held back included.
+    ``token_ids`` are the tokens made since the piece before, end tokens and those of text held back included; ``stop``
+    is the stop string that ended the text.
     """
 
     index: int
@@ -23,6 +24,7 @@ class Piece:
     entries: list[TokenEntry]
     token_ids: list[int]
     finish: str = ""
+    stop: str = ""
 
 
 @dataclass(slots=True)
@@ -34,6 +36,7 @@ class Answer:
     entries: list[TokenEntry] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     finish: str = ""
+    stop: str = ""
 
 
 class Choice:
@@ -58,6 +61,7 @@ class Choice:
         self.completion_tokens = 0
         self.logprob_sum = 0.0
         self.first_token_ms: int | None = None
+        self.queue_ms = 0.0
         self.finish = ""
         self._output = output
         self._end_ids = end_ids
@@ -99,6 +103,7 @@ class Choice:
         """Take only the figures of an item."""
         self.prompt_tokens = item.prompt_tokens or self.prompt_tokens
         self.cached_tokens = max(self.cached_tokens, item.cached_tokens)
+        self.queue_ms = item.queue_ms or self.queue_ms
         if tokens and not self._scoring:
             for token_id in item.token_ids:
                 self._count_token(token_id, None)
@@ -112,7 +117,8 @@ class Choice:
         """What is new since the last call."""
         text, entries = self._output.take()
         token_ids, self._token_ids = self._token_ids, []
-        return Piece(self.index, text, entries, token_ids, self.finish)
+        stop = self._output.matched if self.finish else ""
+        return Piece(self.index, text, entries, token_ids, self.finish, stop)
 
     def _end(self, item: StepItem) -> None:
         if item.finish == "error":
@@ -150,6 +156,7 @@ def answers_join(pieces: Sequence[Piece], count: int) -> list[Answer]:
         answer.entries += piece.entries
         answer.token_ids += piece.token_ids
         answer.finish = piece.finish or answer.finish
+        answer.stop = piece.stop or answer.stop
     for answer, parts in zip(answers, texts, strict=True):
         answer.text = "".join(parts)
     return answers

@@ -56,6 +56,7 @@ async def completion_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -
         include_stop=common.include_stop,
         constraint=constraint,
         isolation=common.isolation,
+        perf=common.perf,
     )
 
 

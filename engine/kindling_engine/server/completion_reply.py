@@ -13,9 +13,10 @@ from kindling_engine.server.reply import (
     encode,
     event,
     reply_head,
+    stop_fields,
     token_fields,
-    usage_block,
     usage_events,
+    usage_fields,
 )
 from kindling_engine.server.request_common import GenerationRequest
 
@@ -38,9 +39,10 @@ class CompletionReply:
     def whole(self, answers: Sequence[Answer]) -> bytes:
         choices = [
             self._choice(answer.index, answer.text, answer.entries, REASON[answer.finish], answer.token_ids)
+            | stop_fields(answer.stop)
             for answer in answers
         ]
-        return encode({**self._head, "choices": choices, "usage": usage_block(self._generation)})
+        return encode({**self._head, "choices": choices, **usage_fields(self._request, self._generation)})
 
     def first_events(self) -> bytes:
         return b""
@@ -55,11 +57,11 @@ class CompletionReply:
                 out = self._before_text + encode(piece.text) + self._after_text
         if piece.finish:
             last = {"index": piece.index, "text": "", "logprobs": None, "finish_reason": REASON[piece.finish]}
-            out += event({**self._head, "choices": [last]})
+            out += event({**self._head, "choices": [last | stop_fields(piece.stop)]})
         return out
 
     def end_events(self) -> bytes:
-        return usage_events(self._head, usage_block(self._generation))
+        return usage_events(self._head, usage_fields(self._request, self._generation))
 
     def _choice(
         self,

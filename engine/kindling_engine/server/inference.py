@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
+from kindling_engine.protocol import headers as names
 from kindling_engine.protocol.headers import EngineHeaders, HeaderError, parse_headers
 from kindling_engine.server.chat_body import chat_body_read
 from kindling_engine.server.chat_reply import ChatReply
@@ -30,6 +31,15 @@ async def post_chat(request: web.Request) -> web.StreamResponse:
 
 async def post_completion(request: web.Request) -> web.StreamResponse:
     return await _answer(request, completion_body_read)
+
+
+async def post_chat_tokens(request: web.Request) -> web.StreamResponse:
+    """Count the tokens of a chat's prompt; nothing is made and nothing recorded."""
+    front = request.app[FRONT]
+    front.check_open()
+    front.check_generates()
+    asked = await chat_body_read(await request.read(), front.text, front.facts)
+    return web.json_response({"tokens": len(asked.prompts[0].ids)})
 
 
 async def _answer(request: web.Request, read_body: ReadBody) -> web.StreamResponse:
@@ -70,7 +80,12 @@ async def _whole(
 async def _stream(
     request: web.Request, generation: Generation, reply: Reply, pieces: list[Piece], extra: dict[str, str]
 ) -> web.StreamResponse:
-    response = web.StreamResponse(headers={**STREAM_HEADERS, **extra})
+    # A stream tells its usage last; some clients want to know the prompt's part of it first.
+    counts = {
+        names.PROMPT_TOKENS: str(generation.prompt_tokens),
+        names.CACHED_TOKENS: str(generation.cached_tokens),
+    }
+    response = web.StreamResponse(headers={**STREAM_HEADERS, **counts, **extra})
     out = [reply.first_events()]
     try:
         await response.prepare(request)
@@ -115,5 +130,5 @@ def headers_read(request: web.Request) -> EngineHeaders:
 
 def ignored_header(headers: EngineHeaders, fields: Sequence[str]) -> dict[str, str]:
     """The warning about what was accepted and has no effect."""
-    names = (*fields, *headers.ignored)
-    return {"x-kindling-ignored": ",".join(names)} if names else {}
+    ignored = (*fields, *headers.ignored)
+    return {"x-kindling-ignored": ",".join(ignored)} if ignored else {}

@@ -46,6 +46,11 @@ class OutputText:
         self._entries: list[TokenEntry] = []
         self._ended = False
 
+    @property
+    def matched(self) -> str:
+        """The stop string that ended the text; empty when none did."""
+        return self._matcher.matched if self._matcher else ""
+
     def begin(self, text: str, entries: Sequence[TokenEntry]) -> None:
         """Put an echoed prompt in front of everything."""
         self._ready += text

@@ -7,6 +7,7 @@ import msgspec
 
 from kindling_engine.server.choice import Answer, Piece
 from kindling_engine.server.generation import Generation
+from kindling_engine.server.perf import perf_block
 from kindling_engine.server.request_common import GenerationRequest
 
 DONE = b"data: [DONE]\n\n"
@@ -55,9 +56,17 @@ def usage_block(generation: Generation, *, reasoning_tokens: int = 0) -> dict[st
     }
 
 
-def usage_events(head: dict[str, Any], usage: dict[str, Any]) -> bytes:
+def usage_fields(
+    request: GenerationRequest, generation: Generation, *, reasoning_tokens: int = 0
+) -> dict[str, Any]:
+    """What an answer ends with: its usage, and its times where they were asked for."""
+    usage = {"usage": usage_block(generation, reasoning_tokens=reasoning_tokens)}
+    return {"perf_metrics": perf_block(generation), **usage} if request.perf else usage
+
+
+def usage_events(head: dict[str, Any], fields: dict[str, Any]) -> bytes:
     """The last chunk, which has no choices, and the end of the stream."""
-    return event({**head, "choices": [], "usage": usage}) + DONE
+    return event({**head, "choices": [], **fields}) + DONE
 
 
 def event(value: dict[str, Any]) -> bytes:
@@ -74,6 +83,11 @@ def token_fields(
     if first:
         ids["prompt_token_ids"] = request.prompts[index // request.n].ids
     return ids
+
+
+def stop_fields(stop: str) -> dict[str, Any]:
+    """Which stop string ended a choice, where one did."""
+    return {"stop_reason": stop} if stop else {}
 
 
 def error_event(body: dict[str, Any]) -> bytes:

@@ -45,7 +45,7 @@ class GenerationRequest:
 
     Each prompt gets ``best_of`` answers, of which the ``n`` likeliest are returned. ``scoring`` asks for the prompt's
     own log-probabilities and no answer; ``show_special`` writes special tokens into the text. ``shape`` tells what
-    a chat's answer is made of, None for content alone.
+    a chat's answer is made of, None for content alone; ``perf`` asks for the times of its parts.
     """
 
     chat: bool
@@ -67,6 +67,7 @@ class GenerationRequest:
     show_special: bool = False
     shape: ChatShape | None = None
     isolation: str = ""
+    perf: bool = False
 
 
 async def body_object(raw: bytes) -> dict[str, Any]:

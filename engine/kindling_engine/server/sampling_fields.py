@@ -13,6 +13,8 @@ MAX_BIASES = 1024
 MAX_STOP_TOKENS = 128
 MAX_CHOICES = 16
 MAX_ISOLATION_CHARS = 256
+TIERS = ("auto", "default")
+OTHER_TIERS = ("flex", "priority")
 # A cache key is a hint about what to keep together; here every known prefix is found without one.
 IGNORED = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key")
 
@@ -37,6 +39,7 @@ class CommonFields:
     return_token_ids: bool
     truncate_to: int | None
     isolation: str
+    perf: bool
 
 
 def common_fields_read(fields: Fields, *, vocab_size: int, least_tokens: int = 1) -> CommonFields:
@@ -58,12 +61,13 @@ def common_fields_read(fields: Fields, *, vocab_size: int, least_tokens: int = 1
         stops=_stops(fields),
         stream=stream,
         shorten=_shorten(fields),
-        ignored=fields.present(*IGNORED),
+        ignored=(*fields.present(*IGNORED), *_service_tier(fields)),
         n=fields.integer("n", low=1, high=MAX_CHOICES) or 1,
         include_stop=fields.boolean("include_stop_str_in_output"),
         return_token_ids=fields.boolean("return_token_ids"),
         truncate_to=fields.integer("prompt_truncate_len", low=1, high=MAX_TOKENS_LIMIT),
         isolation=_isolation(fields),
+        perf=fields.boolean("perf_metrics_in_response"),
     )
 
 
@@ -143,6 +147,16 @@ def _isolation(fields: Fields) -> str:
     return str(given)
 
 
+def _service_tier(fields: Fields) -> tuple[str, ...]:
+    """There is one tier; whoever asks for another one is told."""
+    tier = fields.take("service_tier")
+    if tier is not None and not (isinstance(tier, str) and tier in (*TIERS, *OTHER_TIERS)):
+        raise invalid_value(
+            "service_tier", f"service_tier must be one of {', '.join((*TIERS, *OTHER_TIERS))}."
+        )
+    return ("service_tier",) if tier in OTHER_TIERS else ()
+
+
 def _check_stream_options(fields: Fields, stream: bool) -> None:
     given = fields.object("stream_options")
     if given is None:
@@ -158,6 +172,4 @@ def _check_stream_options(fields: Fields, stream: bool) -> None:
 
 def _check_harmless(fields: Fields) -> None:
     """Fields that are accepted only while they ask for what happens anyway."""
-    fields.only("service_tier", "auto", "default")
-    fields.only("perf_metrics_in_response", False)
     fields.only("raw_output", False)

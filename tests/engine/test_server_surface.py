@@ -1,0 +1,126 @@
+"""What an engine's front tells beside its answers: counts of a prompt, times, stop strings, fields without effect."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kindling_fake_core import Bench, fake_bench
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+ASK = {"model": "m", "messages": MESSAGES}
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with fake_bench(tmp_path) as made:
+        made.say("one two three")
+        yield made
+
+
+async def answer(bench: Bench, path: str = "/v1/chat/completions", **fields: Any) -> dict[str, Any]:
+    async with bench.post(path, ASK | fields) as reply:
+        assert reply.status == 200, await reply.text()
+        found: dict[str, Any] = await reply.json()
+        return found
+
+
+async def chunks_of(bench: Bench, **fields: Any) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    async with bench.post("/v1/chat/completions", ASK | fields | {"stream": True}) as reply:
+        text = await reply.text()
+        blocks = [one.removeprefix("data: ") for one in text.split("\n\n") if one.startswith("data: {")]
+        return {name.lower(): value for name, value in reply.headers.items()}, [
+            json.loads(one) for one in blocks
+        ]
+
+
+async def test_a_prompts_tokens_are_those_of_its_answer(bench: Bench):
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    for fields in (
+        {},
+        {"messages": [{"role": "system", "content": "Be kind."}, *MESSAGES]},
+        {"tools": tools},
+    ):
+        counted = await answer(bench, "/v1/chat/tokens", **fields)
+        assert counted == {"tokens": (await answer(bench, **fields))["usage"]["prompt_tokens"]}
+
+
+async def test_counting_starts_and_records_nothing(bench: Bench):
+    await answer(bench, "/v1/chat/tokens")
+    assert bench.core.submitted == []
+    assert await bench.records() == []
+
+
+async def test_a_prompt_beyond_the_context_is_not_counted(bench: Bench):
+    body = ASK | {"messages": [{"role": "user", "content": "word " * 5_000}]}
+    async with bench.post("/v1/chat/tokens", body) as reply:
+        error = (await reply.json())["error"]
+    assert (reply.status, error["code"]) == (400, "context_length_exceeded")
+
+
+async def test_a_stream_tells_its_prompt_before_its_first_token(bench: Bench):
+    bench.core.cached_tokens = 1
+    headers, chunks = await chunks_of(bench)
+    usage = chunks[-1]["usage"]
+    assert headers["x-kindling-prompt-tokens"] == str(usage["prompt_tokens"])
+    assert headers["x-kindling-cached-tokens"] == str(usage["prompt_tokens_details"]["cached_tokens"]) == "1"
+
+
+async def test_the_stop_string_that_ended_an_answer_is_named(bench: Bench):
+    whole = (await answer(bench, stop=["two", "nine"]))["choices"][0]
+    assert (whole["finish_reason"], whole["stop_reason"], whole["message"]["content"]) == (
+        "stop",
+        "two",
+        "one ",
+    )
+    _, chunks = await chunks_of(bench, stop=["two"])
+    assert chunks[-2]["choices"][0]["stop_reason"] == "two"
+    assert "stop_reason" not in (await answer(bench, stop=["nine"]))["choices"][0]
+    plain = {"model": "m", "prompt": "Hi", "stop": ["two"], "max_tokens": 9}
+    async with bench.post("/v1/completions", plain) as reply:
+        assert (await reply.json())["choices"][0]["stop_reason"] == "two"
+
+
+async def test_times_are_told_to_those_who_ask(bench: Bench):
+    whole = await answer(bench, perf_metrics_in_response=True, n=2)
+    perf, usage = whole["perf_metrics"], whole["usage"]
+    assert perf["time_to_first_token_ms"] == pytest.approx(perf["queue_ms"] + perf["prefill_ms"], abs=0.11)
+    assert perf["total_ms"] == perf["time_to_first_token_ms"] + perf["decode_ms"]
+    assert min(perf.values()) >= 0
+    assert (perf["prompt_tokens"], perf["completion_tokens"]) == (
+        usage["prompt_tokens"],
+        usage["completion_tokens"],
+    )
+    _, chunks = await chunks_of(bench, perf_metrics_in_response=True)
+    assert set(chunks[-1]["perf_metrics"]) == set(perf)
+    assert "perf_metrics" not in await answer(bench)
+
+
+@pytest.mark.parametrize("tier", ["flex", "priority"])
+async def test_there_is_one_tier(bench: Bench, tier: str):
+    async with bench.post("/v1/chat/completions", ASK | {"service_tier": tier}) as reply:
+        assert (reply.status, reply.headers["x-kindling-ignored"]) == (200, "service_tier")
+    async with bench.post("/v1/chat/completions", ASK | {"service_tier": "express"}) as reply:
+        assert (await reply.json())["error"]["param"] == "service_tier"
+
+
+@pytest.mark.parametrize(
+    ("prediction", "param"),
+    [
+        ("one two", None),
+        ({"type": "content", "content": "one"}, None),
+        ({"type": "content", "content": [{"type": "text", "text": "one"}]}, None),
+        ({"type": "draft", "content": "one"}, "prediction.type"),
+        ({"type": "content"}, "prediction.content"),
+        ({"type": "content", "content": 3}, "prediction.content"),
+        (3, "prediction"),
+    ],
+)
+async def test_a_prediction_changes_nothing_and_has_a_shape(bench: Bench, prediction: Any, param: str | None):
+    async with bench.post("/v1/chat/completions", ASK | {"prediction": prediction}) as reply:
+        if param is None:
+            assert (reply.status, reply.headers["x-kindling-ignored"]) == (200, "prediction")
+        else:
+            assert (reply.status, (await reply.json())["error"]["param"]) == (400, param)
