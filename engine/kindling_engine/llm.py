@@ -51,9 +51,9 @@ class LLM:
     """A model in memory. One thread at a time may call it.
 
     ``model`` is a folder as transformers saves it. ``device`` is auto, cpu or cuda; ``threads`` 0 chooses by measuring;
-    ``kv_tokens`` 0 sizes the KV cache by the memory at hand; ``weights`` is checkpoint or int8wo; ``batch_invariant``
-    makes an answer the same to the last bit whatever runs beside it, at a price. Raises ModelError when the model
-    cannot be served.
+    ``kv_tokens`` 0 sizes the KV cache by the memory at hand; ``weights`` is checkpoint, fp16, int8wo or fp8;
+    ``batch_invariant`` makes an answer the same to the last bit whatever runs beside it, at a price. Raises ModelError
+    when the model cannot be served.
     """
 
     def __init__(

@@ -107,6 +107,16 @@ def test_the_hopeless_lose_in_a_trial_and_the_others_take_turns():
     assert result.failed == {"fixed broken, 1 thread": "no such kernel"}
 
 
+def test_where_time_is_short_the_best_of_the_trial_alone_goes_on():
+    ours, near, far = FixedWorker(30), FixedWorker(10), FixedWorker(9)
+    peers = [Entrant(far, "far", 1), Entrant(near, "near", 1)]
+    result = contest(
+        W3, Entrant(ours, "ours", 1), peers, vocab_size=99, repeats=2, seeds=count(1), hopeless=1.0
+    )
+    assert list(result.runs) == ["fixed ours, 1 thread", "fixed near, 1 thread"]
+    assert result.trial_tok_s == {"fixed far, 1 thread": pytest.approx(9)}
+
+
 def test_a_report_is_written_for_programs_and_for_people(tmp_path):
     figures = Figures({"a_tok_s": 12.5, "peers": {"w1": {"x": None}}})
     report_write(figures, "engine", "cpu", tmp_path, flags=" --quick")

@@ -2,16 +2,17 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from kindling_engine.bench.run import Run
 from kindling_engine.bench.subjects import Worker, WorkerError
-from kindling_engine.bench.workloads import Load
+from kindling_engine.bench.workloads import Load, Workload
 
 # A trial is this much shorter than the load, and who is slower than the best by this factor there runs no more.
 _TRIAL_CUT = 4
-_HOPELESS = 1.5
+HOPELESS = 1.5
+_SHORT_TRIAL_REQUESTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,14 @@ def contest(
     vocab_size: int,
     repeats: int,
     seeds: Iterator[int],
+    hopeless: float = HOPELESS,
 ) -> Result:
-    """Rule out the hopeless in a short trial, then run the others and ours in turn, ``repeats`` times."""
+    """Rule out the hopeless in a short trial, then run the others and ours in turn, ``repeats`` times.
+
+    ``hopeless`` 1 lets nobody but the best of the trial go on.
+    """
     result = Result(load)
-    finalists = _trial(load, peers, result, vocab_size, seeds)
+    finalists = _trial(load, peers, result, vocab_size, seeds, hopeless)
     for _ in range(repeats):
         # One seed a round: everybody gets the same prompts, and nobody has seen them before.
         seed = next(seeds)
@@ -78,10 +83,18 @@ def contest(
     return result
 
 
-def _trial(
-    load: Load, peers: list[Entrant], result: Result, vocab_size: int, seeds: Iterator[int]
+def _trial(  # noqa: PLR0917, what `contest` was given
+    load: Load,
+    peers: list[Entrant],
+    result: Result,
+    vocab_size: int,
+    seeds: Iterator[int],
+    hopeless: float,
 ) -> list[Entrant]:
     short = load.cut(_TRIAL_CUT)
+    if hopeless == 1.0 and isinstance(short, Workload):
+        # Whoever has time for one finalist alone has little for the trial.
+        short = replace(short, requests=min(short.requests, _SHORT_TRIAL_REQUESTS))
     speeds: dict[str, float] = {}
     for entrant in peers:
         try:
@@ -97,7 +110,7 @@ def _trial(
         say(f"{load.name} trial {entrant.name}: {run.tok_s:,.1f} tok/s")
     best = max(speeds.values(), default=0.0)
     result.trial_best_tok_s = best
-    result.trial_tok_s = {name: speed for name, speed in speeds.items() if speed * _HOPELESS < best}
+    result.trial_tok_s = {name: speed for name, speed in speeds.items() if speed * hopeless < best}
     return [peer for peer in peers if peer.name in speeds and peer.name not in result.trial_tok_s]
 
 

@@ -4,23 +4,25 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from kindling_engine.bench.contest import Entrant, Result, contest, say
+from kindling_engine.bench.contest import HOPELESS, Entrant, Result, contest, say
 from kindling_engine.bench.figures import BenchOptions, Figures, Value, circumstances
-from kindling_engine.bench.int8 import int8_measure
+from kindling_engine.bench.forms import form_measure
 from kindling_engine.bench.invariant import invariant_measure
 from kindling_engine.bench.peers import peers_of
 from kindling_engine.bench.peers_start import Peers, peers_ready, peers_start
 from kindling_engine.bench.shapes import SMALL, LlamaShape, checkpoint_write
 from kindling_engine.bench.subjects import Worker, WorkerError
 from kindling_engine.bench.workloads import W1, W2, W3, WORKLOADS, Workload
+from kindling_engine.protocol.weight_forms import HALF, INT8
 
-_QUICK_LAYERS, _QUICK_CUT, _QUICK_REQUESTS = 8, 4, 16
+_QUICK_LAYERS, _QUICK_CUT = 8, 4
+_FORM_TOKENS = 4096
 _KV_TOKENS = 8192
 _PEER_KV_TOKENS = 64 * 640
 _STEP_TOKENS = 512
@@ -30,17 +32,20 @@ PEERS = peers_of("cpu")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is run: a shape, its loads, and how often; how many pairs of runs an arm of ours gets, of how many
-    requests at most the batch-invariant one, and over how many tokens the one with int8 weights compares predictions.
+    """What is run: a shape, its loads, and how often.
+
+    A peer runs in its first ``peer_modes`` modes with each of ``peer_threads``; whom a trial finds ``hopeless`` times
+    slower than the best runs no more. Our other forms and modes get ``arm_pairs`` pairs of runs.
     """
 
     shape: LlamaShape
     loads: tuple[Workload, ...]
     repeats: int
     device: str
+    peer_modes: int
+    peer_threads: tuple[int, ...]
+    hopeless: float
     arm_pairs: int
-    arm_requests: int
-    int8_tokens: int
 
 
 def engine_measure(options: BenchOptions) -> Figures:
@@ -49,15 +54,17 @@ def engine_measure(options: BenchOptions) -> Figures:
         from kindling_engine.bench.engine_cuda import engine_cuda_measure
 
         return engine_cuda_measure(options)
+    quick, cores = options.quick, os.cpu_count() or 1
     setup = Setup(
-        shape=SMALL.cut(_QUICK_LAYERS) if options.quick else SMALL,
-        loads=tuple(load.cut(_QUICK_CUT) for load in WORKLOADS) if options.quick else WORKLOADS,
+        shape=SMALL.cut(_QUICK_LAYERS) if quick else SMALL,
+        loads=tuple(load.cut(_QUICK_CUT) for load in WORKLOADS) if quick else WORKLOADS,
         repeats=options.repeats,
         device="cpu",
-        arm_pairs=1 if options.quick else options.repeats,
-        # The quick bench has little time left for it.
-        arm_requests=_QUICK_REQUESTS if options.quick else W3.requests,
-        int8_tokens=512 if options.quick else 4096,
+        # The quick bench has time for one finalist, and for nothing but what is compared.
+        peer_modes=1 if quick else 9,
+        peer_threads=(min(2, cores),) if quick else tuple(sorted({1, min(2, cores)})),
+        hopeless=1.0 if quick else HOPELESS,
+        arm_pairs=0 if quick else options.repeats,
     )
     with tempfile.TemporaryDirectory(prefix="kindling-bench-") as name, ExitStack() as stack:
         return _measure(setup, Path(name), stack, install=options.peers)
@@ -74,7 +81,13 @@ def _measure(setup: Setup, folder: Path, stack: ExitStack, *, install: bool) -> 
         PEERS, {**settings, "kv_tokens": _PEER_KV_TOKENS}, stack, threads=cores, install=install
     )
     ours.ready()
-    peers = peers_ready(started, PEERS, vocab_size=setup.shape.vocab_size)
+    peers = peers_ready(
+        started,
+        PEERS,
+        vocab_size=setup.shape.vocab_size,
+        modes=setup.peer_modes,
+        threads=setup.peer_threads[-1],
+    )
     seeds = count(1)
     threads = int(ours.ask("threads", most=cores)["threads"])
     gbps = max(float(ours.ask("bandwidth", device="cpu", threads=n)["gbps"]) for n in {1, cores})
@@ -84,8 +97,8 @@ def _measure(setup: Setup, folder: Path, stack: ExitStack, *, install: bool) -> 
     entrants = [
         Entrant(worker, mode, n)
         for worker in peers.workers
-        for mode in PEERS[worker.kind].modes
-        for n in sorted({1, min(2, cores)})
+        for mode in PEERS[worker.kind].modes[: setup.peer_modes]
+        for n in setup.peer_threads
     ]
     results = {
         load.name: contest(
@@ -95,41 +108,49 @@ def _measure(setup: Setup, folder: Path, stack: ExitStack, *, install: bool) -> 
             vocab_size=setup.shape.vocab_size,
             repeats=setup.repeats,
             seeds=seeds,
+            hopeless=setup.hopeless,
         )
         for load in setup.loads
     }
     figures = _figures(setup, us, results, gbps, peers)
-    int8 = int8_measure(
-        us,
-        own,
-        tuple(load for load in setup.loads if load.name in {W1.name, W2.name}),
-        vocab_size=setup.shape.vocab_size,
-        pairs=setup.arm_pairs,
-        tokens=setup.int8_tokens,
-        seeds=seeds,
-    )
-    invariant = invariant_measure(
-        us,
-        own,
-        tuple(
-            replace(load, requests=min(load.requests, setup.arm_requests))
-            for load in setup.loads
-            if load.name in {W1.name, W3.name}
-        ),
-        vocab_size=setup.shape.vocab_size,
-        pairs=setup.arm_pairs,
-        seeds=seeds,
-    )
-    return Figures({**figures.values, **int8, **invariant})
+    return Figures({**figures.values, **_arms(setup, us, folder, seeds)})
+
+
+def _arms(setup: Setup, us: Entrant, folder: Path, seeds: Iterator[int]) -> dict[str, Value]:
+    """Our engine beside itself: with smaller weights, and in the batch-invariant mode."""
+    values: dict[str, Value] = {}
+    if not setup.arm_pairs:
+        return values
+    vocab_size = setup.shape.vocab_size
+    few = tuple(load for load in setup.loads if load.name in {W1.name, W2.name})
+    for form in (HALF, INT8):
+        values |= form_measure(
+            form,
+            us,
+            folder,
+            few,
+            vocab_size=vocab_size,
+            pairs=setup.arm_pairs,
+            tokens=_FORM_TOKENS,
+            seeds=seeds,
+        )
+    many = tuple(load for load in setup.loads if load.name in {W1.name, W3.name})
+    return values | invariant_measure(us, many, vocab_size=vocab_size, pairs=setup.arm_pairs, seeds=seeds)
 
 
 def _warm_up(ours: Worker, peers: list[Worker], setup: Setup, seeds: Iterator[int]) -> None:
     """The first steps of a process pay for lazy imports and kernels made on first use."""
     load = Workload("warm-up", 4, 0, 24, 3)
     for worker in (ours, *peers):
-        for mode in PEERS[worker.kind].modes if worker.kind in PEERS else ("",):
+        for mode in PEERS[worker.kind].modes[: setup.peer_modes] if worker.kind in PEERS else ("",):
             try:
-                worker.run(load, vocab_size=setup.shape.vocab_size, seed=next(seeds), threads=1, mode=mode)
+                worker.run(
+                    load,
+                    vocab_size=setup.shape.vocab_size,
+                    seed=next(seeds),
+                    threads=setup.peer_threads[-1],
+                    mode=mode,
+                )
             except WorkerError as error:
                 say(f"{worker.kind} {mode}: {error}")
 

@@ -2,19 +2,15 @@
 
 from collections.abc import Iterator
 from statistics import median
-from typing import Any
 
 from kindling_engine.bench.contest import Entrant, say
 from kindling_engine.bench.figures import Value
-from kindling_engine.bench.subjects import Worker
+from kindling_engine.bench.ours import BATCH_INVARIANT
 from kindling_engine.bench.workloads import Workload
-
-_MODE = "batch-invariant"
 
 
 def invariant_measure(
     ordinary: Entrant,
-    settings: dict[str, Any],
     loads: tuple[Workload, ...],
     *,
     vocab_size: int,
@@ -26,21 +22,18 @@ def invariant_measure(
     Raises WorkerError when our own engine fails.
     """
     values: dict[str, Value] = {}
-    with Worker("ours", {**settings, "batch_invariant": True}, threads=ordinary.threads) as worker:
-        invariant = Entrant(worker.ready(), _MODE, ordinary.threads)
-        # The first step tries which heights of tiles give equal bits.
-        _run(invariant, Workload("warm-up", 4, 0, 24, 3), vocab_size, next(seeds))
-        for load in loads:
-            runs = []
-            for _ in range(pairs):
-                seed = next(seeds)
-                plain, ours = (_run(one, load, vocab_size, seed) for one in (ordinary, invariant))
-                say(
-                    f"{load.name} {invariant.name}: {ours:,.1f} tok/s, {ours / plain:.2f} of the ordinary mode's"
-                )
-                runs.append((plain, ours))
-            values[f"batch_invariant_{load.name}_tok_s"] = median(ours for _, ours in runs)
-            values[f"batch_invariant_price_{load.name}"] = 1 - median(ours / plain for plain, ours in runs)
+    invariant = Entrant(ordinary.worker, BATCH_INVARIANT, ordinary.threads)
+    # The first step tries which heights of tiles give equal bits.
+    _run(invariant, Workload("warm-up", 4, 0, 24, 3), vocab_size, next(seeds))
+    for load in loads:
+        runs = []
+        for _ in range(pairs):
+            seed = next(seeds)
+            plain, ours = (_run(one, load, vocab_size, seed) for one in (ordinary, invariant))
+            say(f"{load.name} {invariant.name}: {ours:,.1f} tok/s, {ours / plain:.2f} of the ordinary mode's")
+            runs.append((plain, ours))
+        values[f"batch_invariant_{load.name}_tok_s"] = median(ours for _, ours in runs)
+        values[f"batch_invariant_price_{load.name}"] = 1 - median(ours / plain for plain, ours in runs)
     return values
 
 

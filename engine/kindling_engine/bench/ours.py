@@ -28,6 +28,8 @@ from kindling_engine.scheduler.plan import Outcome
 from kindling_engine.scheduler.request import Request
 from kindling_engine.scheduler.scheduler import Scheduler
 
+BATCH_INVARIANT = "batch-invariant"
+
 _GREEDY = RunnerPayload(SamplingParams(temperature=0.0))
 
 
@@ -196,27 +198,26 @@ def _no_adapter(name: str) -> AdapterWeights:
 
 
 class OurSubject:
-    """The engine under the worker's protocol; the mode names the weights' form, which is fixed at loading."""
+    """The engine under the worker's protocol.
+
+    The mode is empty for the checkpoint's weights, else the name of another form of them or BATCH_INVARIANT. Of those
+    one at a time is in memory, beside the ordinary one, so that the two can take turns in one process.
+    """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        self._engine = OurEngine.load(
-            folder,
-            device=torch.device(settings["device"]),
-            kv_tokens=settings["kv_tokens"],
-            max_batch=settings["max_batch"],
-            step_tokens=settings["step_tokens"],
-            weights=settings.get("weights", CHECKPOINT),
-            batch_invariant=settings.get("batch_invariant", False),
-        )
+        self._folder, self._settings = folder, settings
+        self._engine = self._load("")
+        self._arm: OurEngine | None = None
+        self._arm_mode = ""
 
     def run(self, prompts: list[list[int]], output: int | list[int], *, threads: int, mode: str) -> Run:
-        del mode
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        return self._engine.run(prompts, output)
+        return self._engine_of(mode).run(prompts, output)
 
-    def facts(self) -> dict[str, Any]:
-        return {"kv_bytes": self._engine.kv_bytes, "weights_bytes": self._engine.weights_bytes}
+    def facts(self, mode: str = "") -> dict[str, Any]:
+        engine = self._engine_of(mode)
+        return {"kv_bytes": engine.kv_bytes, "weights_bytes": engine.weights_bytes}
 
     def threads(self, most: int) -> int:
         """What start-up would choose."""
@@ -227,3 +228,22 @@ class OurSubject:
             self._engine.run(load.prompts(vocab_size=self._engine.vocab_size, seed=next(seeds)), load.output)
 
         return threads_choose(step, thread_candidates(most))
+
+    def _engine_of(self, mode: str) -> OurEngine:
+        if not mode:
+            return self._engine
+        if self._arm is None or mode != self._arm_mode:
+            self._arm = None  # before the next one takes its place
+            self._arm, self._arm_mode = self._load(mode), mode
+        return self._arm
+
+    def _load(self, mode: str) -> OurEngine:
+        return OurEngine.load(
+            self._folder,
+            device=torch.device(self._settings["device"]),
+            kv_tokens=self._settings["kv_tokens"],
+            max_batch=self._settings["max_batch"],
+            step_tokens=self._settings["step_tokens"],
+            weights=CHECKPOINT if mode in {"", BATCH_INVARIANT} else mode,
+            batch_invariant=mode == BATCH_INVARIANT,
+        )

@@ -55,7 +55,8 @@ class LlamaServerSubject:
         gguf_convert(folder, self._model)
         self._servers: dict[int, _Server] = {}
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, mode: str = "") -> dict[str, Any]:
+        del mode
         return {}
 
     def run(self, prompts: list[list[int]], output: int, *, threads: int, mode: str) -> Run:
@@ -68,9 +69,9 @@ class LlamaServerSubject:
             raise RuntimeError(f"{made} tokens came instead of {len(prompts) * output}")
         return Run(wall_s, made, cpu_s=cpu_s)
 
-    def tokens(self, prompts: list[list[int]], output: int, *, mode: str) -> list[list[int]]:
+    def tokens(self, prompts: list[list[int]], output: int, *, threads: int, mode: str) -> list[list[int]]:
         del mode
-        return self._server(1).complete(prompts, output)
+        return self._server(threads).complete(prompts, output)
 
     def _server(self, threads: int) -> "_Server":
         if threads not in self._servers:

@@ -51,7 +51,8 @@ class OpenVinoSubject:
         graph_convert(folder, self._folder)
         self._pipelines: dict[tuple[str, int], Generate] = {}
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, mode: str = "") -> dict[str, Any]:
+        del mode
         return {}
 
     def run(self, prompts: list[list[int]], output: int, *, threads: int, mode: str) -> Run:
@@ -63,8 +64,8 @@ class OpenVinoSubject:
             raise RuntimeError(f"{made} tokens came instead of {len(prompts) * output}")
         return Run(wall_s, made, cpu_s=cpu_s)
 
-    def tokens(self, prompts: list[list[int]], output: int, *, mode: str) -> list[list[int]]:
-        return self._pipeline(mode, 1)(prompts, output)
+    def tokens(self, prompts: list[list[int]], output: int, *, threads: int, mode: str) -> list[list[int]]:
+        return self._pipeline(mode, threads)(prompts, output)
 
     def _pipeline(self, mode: str, threads: int) -> Generate:
         if (mode, threads) not in self._pipelines:

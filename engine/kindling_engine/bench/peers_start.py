@@ -70,8 +70,10 @@ def peers_start(
     return started
 
 
-def peers_ready(started: Peers, peers: dict[str, Peer], *, vocab_size: int) -> Peers:
-    """Those of the started peers that have loaded and whose tokens are the reference's too."""
+def peers_ready(
+    started: Peers, peers: dict[str, Peer], *, vocab_size: int, modes: int | None = None, threads: int = 1
+) -> Peers:
+    """Those of the started peers that have loaded and whose tokens, in their first ``modes``, are the reference's."""
     ready, missing = [], dict(started.missing)
     for worker in started.workers:
         try:
@@ -82,7 +84,9 @@ def peers_ready(started: Peers, peers: dict[str, Peer], *, vocab_size: int) -> P
     trusted = []
     for worker in ready:
         peer = peers[worker.kind]
-        reason = _objection(worker, peer, judge, vocab_size) if peer.venv else ""
+        reason = ""
+        if peer.venv:
+            reason = _objection(worker, peer.modes[:modes], judge, vocab_size, threads)
         if reason:
             missing[worker.kind] = reason
             say(f"{worker.kind}: {reason}")
@@ -91,14 +95,17 @@ def peers_ready(started: Peers, peers: dict[str, Peer], *, vocab_size: int) -> P
     return Peers(trusted, missing)
 
 
-def _objection(worker: Worker, peer: Peer, judge: Worker | None, vocab_size: int) -> str:
+def _objection(
+    worker: Worker, modes: tuple[str, ...], judge: Worker | None, vocab_size: int, threads: int
+) -> str:
     """Why its figures would be void: it computes something else, or nobody can tell."""
     if judge is None:
         return f"its tokens cannot be checked without {JUDGE}"
     prompts = _CHECK.prompts(vocab_size=vocab_size, seed=0)
-    for mode in peer.modes:
+    for mode in modes:
         try:
-            made = worker.ask("tokens", prompts=prompts, output=_CHECK.output, mode=mode)["tokens"]
+            asked = {"prompts": prompts, "output": _CHECK.output, "threads": threads, "mode": mode}
+            made = worker.ask("tokens", **asked)["tokens"]
             deficit = float(judge.ask("deficit", prompts=prompts, made=made)["deficit"])
         except WorkerError as error:
             return f"{mode}: {error}"

@@ -18,9 +18,9 @@ loads the same random checkpoint, runs in a process of its own, and takes turns;
 trial of a quarter of the length found 1.5 times slower than the best is not run at full length; its row says so.
 llama.cpp is its server, compiled for this processor, with eight slots and prefixes kept; OpenVINO GenAI keeps prefixes
 too; both take part if --peers has installed them and if the tokens they choose are transformers' choice as well. Rows
-named int8wo: our engine with int8 weights, taking turns with itself on fp32. Their kl_nats and top1_flips are
-KL(fp32 ‖ int8wo) per token and the share of tokens whose best successor changes, teacher-forced: on random tokens for
-the bench's random model, whose best tokens win by next to nothing, and on dialogues for the starter model (spark).
+named fp16 and int8wo: our engine with smaller weights, taking turns with itself on fp32. Their kl_nats and top1_flips
+are KL(fp32 ‖ the form) per token and the share of tokens whose best successor changes, teacher-forced: on random tokens
+for the bench's random model, whose best tokens win by next to nothing, and on dialogues for the starter model (spark).
 Rows named batch_invariant: our engine in that mode, taking turns with the ordinary one; a price is the share of the
 speed that is lost.""",
     "structured": """487 real JSON schemas (a sample of JSONSchemaBench), each either enforced or refused by keyword.

@@ -26,13 +26,21 @@ class Subject(Protocol):
     """
 
     def run(
-        self, prompts: list[list[int]], output: int | list[int], *, threads: int, mode: str, **of_adapters: Any
+        self,
+        prompts: list[list[int]],
+        output: int | list[int],
+        *,
+        threads: int,
+        mode: str,
+        **of_adapters: Any,
     ) -> Run: ...
     def adapter_load(self, adapter: str) -> float: ...
     def adapters_drop(self) -> int: ...
-    def facts(self) -> dict[str, Any]: ...
+    def facts(self, mode: str = "") -> dict[str, Any]: ...
     def threads(self, most: int) -> int: ...
-    def tokens(self, prompts: list[list[int]], output: int, *, mode: str) -> list[list[int]]: ...
+    def tokens(
+        self, prompts: list[list[int]], output: int, *, threads: int, mode: str
+    ) -> list[list[int]]: ...
     def deficit(self, prompts: list[list[int]], made: list[list[int]]) -> float: ...
 
 
@@ -92,10 +100,14 @@ def _answer(subject: Subject, message: dict[str, Any], imported_bytes: int) -> d
         case "adapters_drop":
             return {"dropped": subject.adapters_drop()}
         case "tokens":
-            made = subject.tokens(message["prompts"], message["output"], mode=message["mode"])
+            made = subject.tokens(
+                message["prompts"], message["output"], threads=message["threads"], mode=message["mode"]
+            )
             return {"tokens": made}
         case "deficit":
             return {"deficit": subject.deficit(message["prompts"], message["made"])}
+        case "facts":
+            return subject.facts(message["mode"])
         case "threads":
             return {"threads": subject.threads(message["most"])}
         case "memory":

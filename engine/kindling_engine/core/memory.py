@@ -4,7 +4,7 @@ import torch
 
 OUT_OF_MEMORY = (
     "There is not enough memory for the model and its cache. Lower --kv-tokens or --max-batch, keep the weights "
-    "smaller with --weights (int8wo on a CPU, fp8 on a Hopper GPU), or serve a smaller model."
+    "smaller with --weights (fp16 or int8wo on a CPU, fp8 on a Hopper GPU), or serve a smaller model."
 )
 
 

@@ -38,13 +38,14 @@ class Decoder:
         self.dtype = self._embedding.dtype
         # As the reference does it, the scale itself is rounded to the dtype of the weights.
         self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))
-        self._layers = [weights.layer(index) for index in range(config.num_layers)]
-        weights.refuse_left()
-        self._norm = weights.final_norm()
         self._head: Projection | None = None
         if config.task != "embed":
-            # A checkpoint with tied embeddings may store the head as well; the flag decides.
+            # A checkpoint with tied embeddings may store the head as well; the flag decides. It is laid out while the
+            # embedding is in memory.
             self._head = self._embedding.head() if config.tied_embeddings else weights.head()
+        self._layers = [weights.layer(index) for index in range(config.num_layers)]
+        self._norm = weights.final_norm()
+        weights.refuse_left()
         make_rotary = SingleRotary if batch_invariant else Rotary
         self._rotaries = [make_rotary(rotary, device) for rotary in config.rotaries]
         self._caches: list[LayerCache] = []

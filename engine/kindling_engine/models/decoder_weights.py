@@ -175,7 +175,7 @@ class DecoderWeights:
 
     def _table(self, name: str) -> Table:
         shape = (self._config.vocab_size, self._config.hidden_size)
-        return self._form.table(self._checkpoint.take(name, shape))
+        return self._form.table(self._checkpoint.table(name, shape), self._checkpoint.dtype)
 
     def _norm(self, name: str, size: int) -> RmsNorm:
         kind = CenteredRmsNorm if self._config.centered_norms else RmsNorm

@@ -83,7 +83,9 @@ class Encoder:
         if prefix is None:
             raise ModelError("weights_missing", f"The checkpoint has no tensor {_WORDS}.")
         hidden = config.hidden_size
-        self._words = form.table(checkpoint.take(f"{prefix}{_WORDS}", (config.vocab_size, hidden)))
+        self._words = form.table(
+            checkpoint.table(f"{prefix}{_WORDS}", (config.vocab_size, hidden)), checkpoint.dtype
+        )
         self.dtype = self._words.dtype
         positions = checkpoint.take(
             f"{prefix}embeddings.position_embeddings.weight", (config.positions, hidden)

@@ -10,18 +10,22 @@ from torch import Tensor
 from kindling_engine.layers.embedding import Embedding, Table
 from kindling_engine.layers.invariant import TiledLinear
 from kindling_engine.layers.linear import Linear, Projection
+from kindling_engine.layers.linear_half import LARGEST, HalfEmbedding, HalfLinear, half_supported
 from kindling_engine.layers.linear_int8 import Int8Embedding, Int8Linear
 from kindling_engine.models.errors import ModelError
-from kindling_engine.protocol.weight_forms import CHECKPOINT, FP8, INT8, WEIGHT_FORMS
+from kindling_engine.protocol.weight_forms import CHECKPOINT, FP8, HALF, INT8, WEIGHT_FORMS
 
 
 @dataclass(frozen=True, slots=True)
 class WeightForm:
-    """``linear`` makes a projection of a weight ``[out, in]`` and a bias, ``table`` one to look tokens up in."""
+    """``linear`` makes a projection of a weight ``[out, in]`` and a bias.
+
+    ``table`` makes, of a weight in any dtype, one to look tokens up in as those of another.
+    """
 
     name: str
     linear: Callable[[Tensor, Tensor | None], Projection]
-    table: Callable[[Tensor], Table]
+    table: Callable[[Tensor, torch.dtype], Table]
 
     def revision(self, revision: str) -> str:
         """What names the weights of a checkpoint in this form: no cache may take one form's for another's."""
@@ -50,7 +54,14 @@ def weight_form(name: str, device: torch.device) -> WeightForm:
             f"Weights as {name} are for a CPU, and this is {device.type}; start with --device cpu, or without "
             "--weights.",
         )
-    return WeightForm(INT8, _int8_linear, _int8_table)
+    if name == INT8:
+        return WeightForm(INT8, _int8_linear, _int8_table)
+    if not half_supported():
+        raise ModelError(
+            "unsupported_weights",
+            f"Weights as {HALF} need an x86 processor with AVX2, which this is not; start without --weights.",
+        )
+    return WeightForm(HALF, _half_linear, _half_table)
 
 
 def _fp8_form(device: torch.device) -> WeightForm:
@@ -102,20 +113,42 @@ def form_check(form: WeightForm, architecture: str, *, decoder: bool, batch_inva
         )
 
 
+def _half_linear(weight: Tensor, bias: Tensor | None = None) -> HalfLinear:
+    _half_check(weight)
+    return HalfLinear(weight, bias)
+
+
+def _half_table(weight: Tensor, dtype: torch.dtype) -> HalfEmbedding:
+    del dtype
+    _half_check(weight)
+    return HalfEmbedding(weight)
+
+
+def _half_check(weight: Tensor) -> None:
+    _finite_check(weight, HALF)
+    largest = float(weight.abs().max()) if weight.numel() else 0.0
+    if largest > LARGEST:
+        raise ModelError(
+            "unsupported_weights",
+            f"The checkpoint has a weight of {largest:.3g}, and {HALF} ends at {LARGEST:,.0f}; start without "
+            "--weights.",
+        )
+
+
 def _int8_linear(weight: Tensor, bias: Tensor | None = None) -> Int8Linear:
-    _finite_check(weight)
+    _finite_check(weight, INT8)
     return Int8Linear(weight, bias)
 
 
-def _int8_table(weight: Tensor) -> Int8Embedding:
-    _finite_check(weight)
-    return Int8Embedding(weight)
+def _int8_table(weight: Tensor, dtype: torch.dtype) -> Int8Embedding:
+    _finite_check(weight, INT8)
+    return Int8Embedding(weight.to(dtype))
 
 
-def _finite_check(weight: Tensor) -> None:
-    """One infinite weight would make its whole row zero."""
+def _finite_check(weight: Tensor, name: str) -> None:
+    """One infinite weight would make its whole row of int8 zero."""
     if not weight.isfinite().all():
         raise ModelError(
             "unsupported_weights",
-            f"The checkpoint has weights that are not finite, which cannot be kept as {INT8}.",
+            f"The checkpoint has weights that are not finite, which cannot be kept as {name}.",
         )

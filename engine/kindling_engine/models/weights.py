@@ -12,6 +12,7 @@ from torch import Tensor
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.folder import json_object_read
 from kindling_engine.models.fp8 import SCALE_NAMES, fp8_widen
+from kindling_engine.models.mapped_pages import MappedPages
 from kindling_engine.models.quantization import quantization_read
 from kindling_engine.models.weight_files import file_index, weights_open
 
@@ -40,6 +41,8 @@ class Checkpoint:
         self._file_of = file_index(folder)
         self._taken: set[str] = set()
         self._open: dict[str, Any] = {}
+        self._pages = MappedPages(folder)
+        self._last: Tensor | None = None
         self._progress = progress
         self._read_bytes = 0
         self._all_bytes = sum((folder / name).stat().st_size for name in set(self._file_of.values()))
@@ -50,6 +53,8 @@ class Checkpoint:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._last = None
+        self._pages.release_all()
         for handle in self._open.values():
             handle.__exit__(kind, error, trace)
         self._open.clear()
@@ -81,20 +86,14 @@ class Checkpoint:
 
         Raises ModelError that names the tensor if it is absent, misshapen or of a dtype that is not served.
         """
-        tensor = self._stored(name)
-        if tuple(tensor.shape) != shape:
-            raise ModelError(
-                "weights_shape",
-                f"Tensor {name} has shape {tuple(tensor.shape)}; config.json implies {shape}.",
-            )
-        if tensor.dtype == torch.float8_e4m3fn:
-            tensor = self._widened(name, tensor)
-        elif tensor.dtype not in _PLAIN:
-            shown = str(tensor.dtype).removeprefix("torch.")
-            raise ModelError(
-                "weights_dtype", f"Tensor {name} is {shown}; fp32, bf16, fp16 and FP8 (e4m3) are served."
-            )
-        return tensor.to(device=self._device, dtype=self._dtype)
+        return self._served(name, self._shaped(name, shape))
+
+    def table(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """As ``take``, but for a CPU as it is stored: whoever looks up rows can widen those, and needs no others."""
+        tensor = self._shaped(name, shape)
+        if self._device.type == "cpu" and tensor.dtype in _PLAIN:
+            return tensor
+        return self._served(name, tensor)
 
     def rows(self, name: str) -> Iterator[Tensor]:
         """A matrix in fp32 on the device, some megabytes of rows at a time; raises ModelError as ``take`` does."""
@@ -103,6 +102,25 @@ class Checkpoint:
             tensor = self._widened(name, tensor)
         for part in tensor.split(max(1, _ROWS_BYTES // (4 * tensor.shape[1]))):
             yield part.to(self._device).to(torch.float32)
+
+    def _shaped(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        tensor = self._stored(name)
+        if tuple(tensor.shape) != shape:
+            raise ModelError(
+                "weights_shape",
+                f"Tensor {name} has shape {tuple(tensor.shape)}; config.json implies {shape}.",
+            )
+        return tensor
+
+    def _served(self, name: str, tensor: Tensor) -> Tensor:
+        if tensor.dtype == torch.float8_e4m3fn:
+            tensor = self._widened(name, tensor)
+        elif tensor.dtype not in _PLAIN:
+            shown = str(tensor.dtype).removeprefix("torch.")
+            raise ModelError(
+                "weights_dtype", f"Tensor {name} is {shown}; fp32, bf16, fp16 and FP8 (e4m3) are served."
+            )
+        return tensor.to(device=self._device, dtype=self._dtype)
 
     def _widened(self, name: str, tensor: Tensor) -> Tensor:
         prefix = name.removesuffix("weight")
@@ -124,6 +142,8 @@ class Checkpoint:
         if name not in self._file_of:
             raise ModelError("weights_missing", f"The checkpoint has no tensor {name}.")
         self._taken.add(name)
+        # Whoever asks for the next one has laid out the last one, or looks some rows of it up now and then.
+        self._release_last()
         file_name = self._file_of[name]
         try:
             tensor: Tensor = self._handle(file_name).get_tensor(name)
@@ -132,7 +152,13 @@ class Checkpoint:
         if self._progress is not None:
             self._read_bytes += tensor.nbytes
             self._progress(min(self._read_bytes, self._all_bytes), self._all_bytes)
+        self._last = tensor
         return tensor
+
+    def _release_last(self) -> None:
+        if self._last is not None:
+            self._pages.release(self._last)
+            self._last = None
 
     def _handle(self, file_name: str) -> Any:
         if file_name not in self._open:

@@ -1,4 +1,4 @@
-"""The bench's arm with int8 weights: what it says of quality is so, and every figure it promises is there."""
+"""The bench's arms with smaller weights: what they say of quality is so, and every figure it promises is there."""
 
 from itertools import count
 
@@ -6,14 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kindling_engine.bench import int8
+from kindling_engine.bench import forms
 from kindling_engine.bench.contest import Entrant
 from kindling_engine.bench.kept import kept_bytes
 from kindling_engine.bench.quality import drift_measure, starter_prompts
 from kindling_engine.bench.run import Run
 from kindling_engine.bench.workloads import W1, W2
 from kindling_engine.models.registry import model_load
-from kindling_engine.protocol.weight_forms import CHECKPOINT, INT8
+from kindling_engine.models.weight_forms import weight_form
+from kindling_engine.protocol.weight_forms import CHECKPOINT, HALF, INT8
 from kindling_engine.starter import SPARK_PATH
 from kindling_parity import engine_parts, forced_logits, prompt_make
 from kindling_tiny_models import VOCAB, model_make
@@ -59,58 +60,67 @@ def test_the_starter_model_keeps_its_predictions():
     assert drift.top1_flips < 0.03
 
 
+def test_the_starter_model_hardly_feels_fp16():
+    drift = drift_measure(SPARK_PATH, HALF, starter_prompts(SPARK_PATH, 300))
+    assert 0 < drift.kl_nats < 1e-5
+    assert drift.top1_flips == 0
+
+
+def test_kept_bytes_count_what_a_library_has_packed(tmp_path):
+    folder = model_make("llama", tmp_path, vocab_size=1024)
+    tensors = load_file(folder / "model.safetensors")
+    matrices = sum(tensor.numel() for tensor in tensors.values() if tensor.dim() == 2)
+    table = tensors["model.embed_tokens.weight"].numel()
+    form = weight_form(HALF, torch.device("cpu"))
+    model = model_load(folder, device=torch.device("cpu"), dtype=torch.float32, form=form)
+    # The table twice: to look up in, and packed.
+    assert 0 <= kept_bytes(model) - 2 * (matrices + table) <= 64 * 1024
+
+
 def test_kept_bytes_count_packed_weights_and_shared_ones_once(tmp_path):
-    # Large enough to be packed, which keeps a tied table twice: to multiply with and to look up in.
+    # Large enough to be packed.
     folder = model_make("llama", tmp_path, hidden_size=256, intermediate_size=1024, vocab_size=1024)
     tensors = load_file(folder / "model.safetensors")
-    table = tensors["model.embed_tokens.weight"].nbytes
     model = model_load(folder, device=torch.device("cpu"), dtype=torch.float32)
     whole = sum(tensor.nbytes for tensor in tensors.values())
-    assert whole + table <= kept_bytes(model, model) <= whole + table + 64 * 1024
+    assert whole <= kept_bytes(model, model) <= whole + 64 * 1024
 
 
 class FixedWorker:
-    """A worker of a known speed."""
+    """A worker of a known speed by mode."""
 
     kind = "ours"
 
-    def __init__(self, kind, settings, *, threads) -> None:
-        self.weights, self.threads = settings.get("weights", CHECKPOINT), threads
-        self.facts = {"weights_bytes": 1e6 if self.weights == INT8 else 4e6}
-        self.ran: list[tuple[str, int]] = []
+    def __init__(self) -> None:
+        self.facts = {"weights_bytes": 4e6}
+        self.ran: list[tuple[str, str, int]] = []
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    def ready(self):
-        return self
+    def ask(self, operation, *, mode):
+        assert operation == "facts"
+        return {"weights_bytes": 1e6 if mode == INT8 else 4e6}
 
     def run(self, load, *, vocab_size, seed, threads, mode) -> Run:
-        self.ran.append((load.name, seed))
-        return Run(load.tokens_out / (60 if self.weights == INT8 else 40), load.tokens_out)
+        self.ran.append((mode, load.name, seed))
+        return Run(load.tokens_out / (60 if mode == INT8 else 40), load.tokens_out)
 
 
 def test_every_figure_is_there_and_both_forms_answer_the_same_prompts(tmp_path, monkeypatch):
-    made: list[FixedWorker] = []
-
-    def worker(*arguments, **options) -> FixedWorker:
-        made.append(FixedWorker(*arguments, **options))
-        return made[-1]
-
-    monkeypatch.setattr(int8, "Worker", worker)
-    monkeypatch.setattr(int8, "_STARTER_TOKENS", 100)
-    settings = {"folder": str(model_make("llama", tmp_path))}
-    fp32 = FixedWorker("ours", settings, threads=1)
-    values = int8.int8_measure(
-        Entrant(fp32, "", 1), settings, (W1, W2), vocab_size=VOCAB, pairs=2, tokens=128, seeds=count(1)
+    monkeypatch.setattr(forms, "_STARTER_TOKENS", 100)
+    worker = FixedWorker()
+    values = forms.form_measure(
+        INT8,
+        Entrant(worker, "", 1),
+        model_make("llama", tmp_path),
+        (W1, W2),
+        vocab_size=VOCAB,
+        pairs=2,
+        tokens=128,
+        seeds=count(1),
     )
     assert set(values) == FIGURES
     assert values["int8wo_w1_tok_s"] == pytest.approx(60)
     assert values["int8wo_vs_fp32_w2"] == pytest.approx(1.5)
     assert values["int8wo_fp32_weights_mb"] == pytest.approx(4 * values["int8wo_weights_mb"])
-    assert made[0].weights == INT8
-    assert [name for name, _ in fp32.ran] == ["w1", "w1", "w2", "w2"]
-    assert made[0].ran[1:] == fp32.ran
+    plain, small = ([run[1:] for run in worker.ran if run[0] == mode] for mode in ("", INT8))
+    assert [name for name, _ in plain] == ["w1", "w1", "w2", "w2"]
+    assert small[1:] == plain
