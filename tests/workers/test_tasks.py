@@ -22,7 +22,9 @@ from kindling_workers.valkey import valkey_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NAMES = {
-    "adapters.validate", "adapters.sweep", "deployments.reconcile", "deployments.sweep", "usage.ingest",
+    "adapters.validate", "adapters.sweep", "books.chase", "books.expire", "books.invoice", "books.prove",
+    "books.rerate",
+    "deployments.reconcile", "deployments.sweep", "usage.ingest",
     "limits.alerts", "wallets.refresh",
 }  # fmt: skip
 

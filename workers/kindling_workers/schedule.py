@@ -20,5 +20,10 @@ BEAT_SCHEDULE: dict[str, Tick] = {
     "sweep deployments": _tick("deployments.sweep", 2.0),
     "sweep adapters": _tick("adapters.sweep", 10.0),
     "refresh wallets": _tick("wallets.refresh", 60.0),
+    "expire credit": _tick("books.expire", 60.0),
+    "make invoices": _tick("books.invoice", 600.0),
+    "chase unpaid invoices": _tick("books.chase", 3600.0),
+    "prove the books": _tick("books.prove", 3600.0),
+    "rate anew": _tick("books.rerate", 10.0),
     "send alerts": _tick("limits.alerts", 60.0),
 }
