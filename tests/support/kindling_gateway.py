@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from kindling_billing import holds
+from kindling_kept import KEPT_TABLES
 from kindling_platform.config.env import Env, load_env
 from kindling_platform.gateway.app import Gateway, create_app
 from kindling_platform.gateway.lifespan import asgi_application
@@ -71,6 +72,7 @@ class World:
         self.url = urlunsplit(urlsplit(server_url)._replace(path=f"/{self.name}"))
         self._db = psycopg.connect(self.url, autocommit=True)
         self._db.execute(TABLES)
+        self._db.execute(KEPT_TABLES)
 
     def drop(self) -> None:
         self._db.close()

@@ -25,7 +25,7 @@ NAMES = {
     "adapters.validate", "adapters.sweep", "books.chase", "books.expire", "books.invoice", "books.prove",
     "books.rerate",
     "deployments.reconcile", "deployments.sweep", "usage.ingest",
-    "limits.alerts", "wallets.refresh",
+    "limits.alerts", "responses.purge", "wallets.refresh",
 }  # fmt: skip
 
 

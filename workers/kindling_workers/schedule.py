@@ -17,6 +17,8 @@ def _tick(task: str, every_s: float) -> Tick:
 
 BEAT_SCHEDULE: dict[str, Tick] = {
     "ingest usage": _tick("usage.ingest", 1.0),
+    "book spooled usage": _tick("usage.book", 1.0),
+    "compare witnesses": _tick("usage.compare", 60.0),
     "sweep deployments": _tick("deployments.sweep", 2.0),
     "sweep adapters": _tick("adapters.sweep", 10.0),
     "refresh wallets": _tick("wallets.refresh", 60.0),
@@ -25,5 +27,6 @@ BEAT_SCHEDULE: dict[str, Tick] = {
     "chase unpaid invoices": _tick("books.chase", 3600.0),
     "prove the books": _tick("books.prove", 3600.0),
     "rate anew": _tick("books.rerate", 10.0),
+    "delete old responses": _tick("responses.purge", 60.0),
     "send alerts": _tick("limits.alerts", 60.0),
 }

@@ -13,7 +13,7 @@ READ = frozenset(
         "team.read",
     }
 )
-BUILD = frozenset({"adapters.write", "keys.write", "deployments.write", "playground.use"})
+BUILD = frozenset({"adapters.write", "keys.write", "deployments.write", "playground.use", "responses.write"})
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
     "owner": READ | BUILD | {"billing.write", "team.write"},
     "admin": READ | BUILD | {"billing.write", "team.write"},

@@ -159,6 +159,20 @@ class UsageShape(s.Serializer[object]):
     total = UsageRowShape()
 
 
+class KeepingShape(s.Serializer[object]):
+    retention_days = s.IntegerField()
+    stored = s.IntegerField()
+
+
+class KeepingChangeShape(s.Serializer[object]):
+    retention_days = s.IntegerField(min_value=0, max_value=365)
+
+
+class FeedbackShape(s.Serializer[object]):
+    score = s.FloatField(allow_null=True)
+    label = s.CharField()  # type: ignore[assignment]  # the metaclass takes it out of the class
+
+
 class UsageEventShape(s.Serializer[object]):
     request_id = s.CharField()
     model = s.CharField()
@@ -177,6 +191,10 @@ class UsageEventShape(s.Serializer[object]):
     started_at = s.DateTimeField()
     first_token_at = s.DateTimeField(allow_null=True)
     finished_at = s.DateTimeField()
+
+
+class OneUsageEventShape(UsageEventShape):
+    feedback = FeedbackShape(allow_null=True)
 
 
 class BalanceShape(s.Serializer[object]):

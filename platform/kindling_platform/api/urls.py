@@ -4,7 +4,17 @@ from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
 from kindling_platform.api.errors import not_found_view
-from kindling_platform.api.views import adapter_files, adapters, billing, deployments, keys, me, models, usage
+from kindling_platform.api.views import (
+    adapter_files,
+    adapters,
+    billing,
+    deployments,
+    keys,
+    me,
+    models,
+    responses,
+    usage,
+)
 
 app_name = "api"
 
@@ -32,6 +42,7 @@ urlpatterns = [
     path("v1/usage", usage.Usage.as_view()),
     path("v1/usage/requests", usage.UsageEvents.as_view()),
     path("v1/usage/requests/<str:request_id>", usage.OneUsageEvent.as_view()),
+    path("v1/responses", responses.StoredResponses.as_view()),
     path("v1/balance", billing.BalanceView.as_view()),
     path("v1/ledger", billing.Ledger.as_view()),
     re_path(r"^.*$", not_found_view),

@@ -5,8 +5,7 @@ import orjson
 from kindling_billing import admission_scripts, budgets, holds
 from kindling_platform.config.env import Env
 from kindling_platform.gateway.access_log import log_request, make_log
-from kindling_platform.gateway.ask import parse_ask
-from kindling_platform.gateway.auth import Keys
+from kindling_platform.gateway.auth import Caller, Keys
 from kindling_platform.gateway.catalog import Catalog
 from kindling_platform.gateway.cors import Cors
 from kindling_platform.gateway.database import Database
@@ -23,20 +22,27 @@ from kindling_platform.gateway.limits.client_tokens import client_token_post
 from kindling_platform.gateway.models import model_get, models_list
 from kindling_platform.gateway.names import parse_model_name
 from kindling_platform.gateway.request import Receive, Request, Scope, Send
-from kindling_platform.gateway.routes import METHODS, Action, Route, route_find
+from kindling_platform.gateway.routes import METHODS, POST_PATHS, Action, Route, route_find
 from kindling_platform.gateway.routing import Router
+from kindling_platform.gateway.surface.calls import ENGINE_PATHS, WITHOUT_OUTPUT, asked_read
+from kindling_platform.gateway.surface.feedback import feedback_post
+from kindling_platform.gateway.surface.messages.count import tokens_count
+from kindling_platform.gateway.surface.open import authorization_of, request_open
+from kindling_platform.gateway.surface.responses.routes import (
+    response_cancel,
+    response_delete,
+    response_get,
+    response_items,
+)
+from kindling_platform.gateway.surface.responses.store import ResponseStore
+from kindling_platform.gateway.surface.shaped import ShapedRequest
 from kindling_platform.gateway.upstream import Engines
 from kindling_platform.gateway.valkey import Valkey
 from kindling_platform.gateway.wallets import Wallets
 from kindling_platform.gateway.watch import Watch, Watches
 
-ENGINE_PATHS = {
-    Action.CHAT: "/v1/chat/completions",
-    Action.COMPLETION: "/v1/completions",
-    Action.EMBEDDING: "/v1/embeddings",
-}
 SCRIPTS = {**admission_scripts.SCRIPTS, **budgets.SCRIPTS, "seed": holds.SCRIPTS["seed"]}
-ROOT = {"object": "api", "paths": ["chat/completions", "completions", "embeddings", "client_tokens", "models"]}
+ROOT = {"object": "api", "paths": [*POST_PATHS, "models"]}
 GRACE_S = 2.0
 
 
@@ -47,6 +53,8 @@ class Gateway:
         self._log = make_log(env.log_level)
         self._cors = Cors(env.cors_origins)
         self._database = Database(env.database_url)
+        self._kept = Database(env.database_url, writes=True)
+        self._responses = ResponseStore(self._kept)
         self._valkey = Valkey(env.redis_url, SCRIPTS)
         self._engines = Engines(self._log)
         self._keys = Keys(self._database, env.key_pepper, defaults=env.limits)
@@ -58,6 +66,7 @@ class Gateway:
     async def startup(self) -> None:
         """Open pools; what is down now is found when it comes up."""
         await self._database.open()
+        await self._kept.open()
         await self._valkey.open()
         await self._engines.open()
         self._wallets.open()
@@ -68,6 +77,7 @@ class Gateway:
         await self._wallets.close()
         await self._engines.close()
         await self._valkey.close()
+        await self._kept.close()
         await self._database.close()
 
     def drain(self) -> None:
@@ -76,7 +86,7 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
-        request = Request(scope, receive, send)
+        request = request_open(scope, receive, send)
         self._cors.mark(request)
         try:
             await self._serve(request)
@@ -93,7 +103,7 @@ class Gateway:
         finally:
             log_request(self._log, request)
 
-    async def _serve(self, request: Request) -> None:
+    async def _serve(self, request: ShapedRequest) -> None:
         if request.path == "/healthz":
             await self._health(request)
             return
@@ -109,48 +119,69 @@ class Gateway:
         else:
             await self._serve_caller(request, route)
 
-    async def _serve_caller(self, request: Request, route: Route) -> None:
-        authorization = request.headers.get(b"authorization", b"")
+    async def _serve_caller(self, request: ShapedRequest, route: Route) -> None:
+        authorization = authorization_of(request)
         self._cors.mark_token(request, self._keys.token_of(authorization))
-        origin = request.headers.get(b"origin", b"")
-        caller = await self._keys.authenticate(authorization, route.org_slug, origin=origin)
-        request.facts |= {"org": caller.org_id, "key": caller.key_id}
-        if route.action not in ENGINE_PATHS:
-            await check_in(request, caller, keys=self._keys, wallets=self._wallets)
-        if route.action is Action.CLIENT_TOKENS:
-            await client_token_post(
-                request, caller, keys=self._keys, catalog=self._catalog, wallets=self._wallets
-            )
-            return
-        if route.action is Action.MODELS:
-            await models_list(request, caller, self._catalog)
-            return
-        if route.action is Action.MODEL:
-            await model_get(request, caller, self._catalog, route.argument)
-            return
-        body = await request.body()
-        ask = parse_ask(body)
-        name = parse_model_name(ask.model)
-        if name is None:
-            raise model_not_found(ask.model)
-        model = await self._catalog.find(caller, name, ask.model)
-        request.facts |= {"model": model.ref, "stream": ask.stream}
-        inference = Inference(
-            request=request,
-            caller=caller,
-            model=model,
-            name=name,
-            ask=ask,
-            body=body,
-            keys=self._keys,
-            router=self._router,
-            engines=self._engines,
-            wallets=self._wallets,
-            generates=route.action is not Action.EMBEDDING,
+        caller = await self._keys.authenticate(
+            authorization, route.org_slug, origin=request.headers.get(b"origin", b"")
         )
+        request.facts |= {"org": caller.org_id, "key": caller.key_id}
+        if route.action in ENGINE_PATHS:
+            await self._infer(request, caller, route.action)
+            return
+        await check_in(request, caller, keys=self._keys, wallets=self._wallets)
+        store, argument = self._responses, route.argument
+        match route.action:
+            case Action.CLIENT_TOKENS:
+                await client_token_post(
+                    request, caller, keys=self._keys, catalog=self._catalog, wallets=self._wallets
+                )
+            case Action.MODELS:
+                await models_list(request, caller, self._catalog)
+            case Action.MODEL:
+                await model_get(request, caller, self._catalog, argument)
+            case Action.RESPONSE if request.method == "DELETE":
+                await response_delete(request, caller, store, argument)
+            case Action.RESPONSE:
+                await response_get(request, caller, store, argument)
+            case Action.RESPONSE_ITEMS:
+                await response_items(request, caller, store, argument)
+            case Action.RESPONSE_CANCEL:
+                await response_cancel(request, caller, store, argument)
+            case Action.FEEDBACK:
+                await feedback_post(request, caller, self._kept)
+
+    async def _infer(self, request: ShapedRequest, caller: Caller, action: Action) -> None:
+        raw = await request.body()
+        asked = await asked_read(action, raw, request=request, caller=caller, store=self._responses)
+        name = parse_model_name(asked.model)
+        if name is None:
+            raise model_not_found(asked.model)
+        model = await self._catalog.find(caller, name, asked.model)
+        call = await asked.call(model)
+        request.facts |= {"model": model.ref, "stream": call.ask.stream}
         with Watch(request, self._watches) as watch:
+            if action is Action.COUNT_TOKENS:
+                await check_in(request, caller, keys=self._keys, wallets=self._wallets)
+                await tokens_count(
+                    request, caller, model, name, call.body, router=self._router, engines=self._engines
+                )
+                return
+            inference = Inference(
+                request=request,
+                caller=caller,
+                model=model,
+                name=name,
+                ask=call.ask,
+                body=call.body,
+                keys=self._keys,
+                router=self._router,
+                engines=self._engines,
+                wallets=self._wallets,
+                generates=action not in WITHOUT_OUTPUT,
+            )
             try:
-                await inference.run(ENGINE_PATHS[route.action], watch)
+                await inference.run(ENGINE_PATHS[action], watch)
             finally:
                 inference.close()
 

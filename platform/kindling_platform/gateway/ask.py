@@ -20,7 +20,7 @@ class Ask:
     """The fields that routing, holds and the relay depend on; `max_tokens` None means up to the context.
 
     `texts` counts the prompts or inputs, each of which may fill the context; `answers` counts the outputs, each of
-    which may have `max_tokens`.
+    which may have `max_tokens`. `include_cost` is the gateway's own and goes to no engine; None where it is absent.
     """
 
     model: str
@@ -30,14 +30,11 @@ class Ask:
     prompt_tokens_bound: int
     texts: int = 1
     answers: int = 1
+    include_cost: bool | None = None
 
 
 def parse_ask(body: bytes) -> Ask:
-    """Read a body; raises 400 for what is no JSON object with a model's name.
-
-    The prompt's bound: a token stands for at least one byte of text, and JSON never writes a text with
-    fewer bytes than UTF-8 does; the rest covers what a template or a tokenizer puts around the texts.
-    """
+    """Read a body; raises 400 for what is no JSON object with a model's name."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -46,11 +43,24 @@ def parse_ask(body: bytes) -> Ask:
         raise GatewayError(400, "invalid_json", message) from error
     if not isinstance(fields, dict):
         raise GatewayError(400, "invalid_json", "The request body has to be a JSON object.")
+    return ask_of(fields, bound_bytes=len(body))
+
+
+def ask_of(fields: dict[str, Any], *, bound_bytes: int) -> Ask:
+    """The same of a body that was read already and has so many bytes.
+
+    The prompt's bound: a token stands for at least one byte of text, and JSON never writes a text with
+    fewer bytes than UTF-8 does; the rest covers what a template or a tokenizer puts around the texts.
+    """
     model = fields.get("model")
     if model is None or model == "":
         raise GatewayError(400, "missing_field", "The field 'model' is missing.", param="model")
     if not isinstance(model, str):
         raise GatewayError(400, "invalid_value", "The field 'model' has to be a string.", param="model")
+    include_cost = (fields["include_cost"] or False) if "include_cost" in fields else None
+    if include_cost is not None and not isinstance(include_cost, bool):
+        message = "The field 'include_cost' has to be true or false."
+        raise GatewayError(400, "invalid_value", message, param="include_cost")
     messages = fields.get("messages")
     texts = _texts(fields)
     count = len(messages) if isinstance(messages, list) else texts if texts > 1 else 0
@@ -60,9 +70,10 @@ def parse_ask(body: bytes) -> Ask:
         stream=fields.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         max_tokens=_max_tokens(fields),
-        prompt_tokens_bound=len(body) + TEMPLATE_TOKENS + MESSAGE_TOKENS * count,
+        prompt_tokens_bound=bound_bytes + TEMPLATE_TOKENS + MESSAGE_TOKENS * count,
         texts=texts,
         answers=min(texts * _answers_each(fields), MAX_ANSWERS),
+        include_cost=include_cost,
     )
 
 

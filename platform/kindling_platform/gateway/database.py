@@ -1,7 +1,7 @@
 """The gateway's only way into Postgres: a small pool and five views, read and never written."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -83,7 +83,7 @@ class Database:
         """Close every connection."""
         await self._pool.close(timeout=1)
 
-    async def rows(self, query: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    async def rows(self, query: str, values: Sequence[Any] | Mapping[str, Any]) -> list[dict[str, Any]]:
         """All rows of one of the queries above."""
         try:
             async with self._pool.connection() as connection:

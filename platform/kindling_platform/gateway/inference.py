@@ -33,7 +33,10 @@ from kindling_platform.gateway.watch import Watch
 EXTEND_WITHIN_TOKENS = 64
 STOP_TRIES, STOP_PAUSE_S = 20, 0.05
 RETRIED_CODES = frozenset({"engine_unavailable"})
-RELAYED_HEADERS = ("x-kindling-ignored", "retry-after")
+RELAYED_HEADERS = (
+    *("x-kindling-ignored", "retry-after"),
+    *("x-kindling-prompt-tokens", "x-kindling-cached-tokens"),
+)
 # What a client may say to the engine by header; the engine checks it.
 FORWARDED_HEADERS = (b"x-prompt-cache-isolation-key", b"x-session-affinity")
 STREAM_HEADERS: Headers = [

@@ -110,10 +110,10 @@ class Request:
     async def refuse(self, error: GatewayError) -> None:
         """Answer with an error; when a body is too large, hear the client out first so that it sees why."""
         headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
-        body = error.body()
         if not isinstance(error, BodyTooLargeError):
-            await self.reply(error.status, body, headers)
+            await self.reply(error.status, error.body(), headers)
             return
+        body = self.error_body(error.status, error.body())
         # Closing at once would reset the connection while the client still sends, and it would never read
         # the answer. So the answer goes out, and what still comes is dropped unseen.
         sizes = [JSON_HEADER, (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
@@ -121,6 +121,10 @@ class Request:
         await self.write(body)
         await self._discard()
         await self.end()
+
+    def error_body(self, status: int, body: bytes) -> bytes:
+        """An error's body as this request's client reads it."""
+        return body
 
     async def _read_body(self) -> bytes:
         parts: list[bytes] = []

@@ -19,6 +19,14 @@ class Action(StrEnum):
     CHAT = "chat"
     COMPLETION = "completion"
     EMBEDDING = "embedding"
+    MESSAGES = "messages"
+    COUNT_TOKENS = "count_tokens"
+    RESPONSES = "responses"
+    RESPONSE = "response"
+    RESPONSE_ITEMS = "response_items"
+    RESPONSE_CANCEL = "response_cancel"
+    RERANK = "rerank"
+    FEEDBACK = "feedback"
     CLIENT_TOKENS = "client_tokens"
     MODELS = "models"
     MODEL = "model"
@@ -30,12 +38,31 @@ POST_PATHS = {
     "chat/completions": Action.CHAT,
     "completions": Action.COMPLETION,
     "embeddings": Action.EMBEDDING,
+    "messages": Action.MESSAGES,
+    "messages/count_tokens": Action.COUNT_TOKENS,
+    "responses": Action.RESPONSES,
+    "rerank": Action.RERANK,
+    "feedback": Action.FEEDBACK,
     "client_tokens": Action.CLIENT_TOKENS,
+}
+# What may follow the id of a kept response.
+RESPONSE_PATHS = {
+    "": Action.RESPONSE,
+    "input_items": Action.RESPONSE_ITEMS,
+    "cancel": Action.RESPONSE_CANCEL,
 }
 METHODS = {
     Action.CHAT: ("POST",),
     Action.COMPLETION: ("POST",),
     Action.EMBEDDING: ("POST",),
+    Action.MESSAGES: ("POST",),
+    Action.COUNT_TOKENS: ("POST",),
+    Action.RESPONSES: ("POST",),
+    Action.RESPONSE: ("GET", "HEAD", "DELETE"),
+    Action.RESPONSE_ITEMS: ("GET", "HEAD"),
+    Action.RESPONSE_CANCEL: ("POST",),
+    Action.RERANK: ("POST",),
+    Action.FEEDBACK: ("POST",),
     Action.CLIENT_TOKENS: ("POST",),
     Action.MODELS: ("GET", "HEAD"),
     Action.MODEL: ("GET", "HEAD"),
@@ -46,7 +73,7 @@ METHODS = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A parsed path: `org_slug` of ``/<org>/v1``, `argument` the model's name of ``/models/<name>``."""
+    """A parsed path: `org_slug` of ``/<org>/v1``, `argument` the model's name or the response's id."""
 
     action: Action
     org_slug: str | None = None
@@ -81,6 +108,14 @@ def route_find(path: str) -> Route | None:
         return Route(Action.MODELS, org_slug)
     if rest.startswith("models/") and len(rest) > len("models/"):
         return Route(Action.MODEL, org_slug, rest.removeprefix("models/"))
+    if rest.startswith("responses/"):
+        return _response_find(rest.removeprefix("responses/"), org_slug)
     if not rest:
         return Route(Action.ROOT, org_slug)
     return Route(Action.UNKNOWN, org_slug)
+
+
+def _response_find(rest: str, org_slug: str | None) -> Route:
+    response_id, _, what = rest.partition("/")
+    action = RESPONSE_PATHS.get(what) if response_id else None
+    return Route(action, org_slug, response_id) if action else Route(Action.UNKNOWN, org_slug)

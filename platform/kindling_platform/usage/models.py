@@ -82,6 +82,29 @@ class UsageCursor(models.Model):
         return f"{self.source}@{self.offset}"
 
 
+class Feedback(models.Model):
+    """What somebody thought of an answer; it may come before the answer's usage event."""
+
+    organisation_id = models.CharField(max_length=ID)
+    request_id = models.UUIDField()
+    key_id = models.CharField(max_length=ID)
+    score = models.FloatField(null=True, blank=True)
+    label = models.CharField(max_length=64, blank=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organisation_id", "request_id"], name="one_feedback_per_request")
+        ]
+        indexes = [models.Index(fields=["created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.request_id}: {self.score}"
+
+
 class ParkedUsage(models.Model):
     """A record that cannot be billed yet, kept whole with the reason, for the operator to see."""
 

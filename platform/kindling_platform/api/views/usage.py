@@ -12,11 +12,12 @@ from kindling_platform.adapters.selectors import adapter_name_map
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.paging import PAGING, page_response, page_shape
 from kindling_platform.api.rows import usage_event_row, usage_row
-from kindling_platform.api.shapes import UsageEventShape, UsageShape
+from kindling_platform.api.shapes import OneUsageEventShape, UsageEventShape, UsageShape
 from kindling_platform.catalog.selectors import model_name_map
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.keys.selectors import key_name_map
+from kindling_platform.usage.feedback import feedback_get
 from kindling_platform.usage.selectors import (
     GROUPS,
     usage_by,
@@ -86,11 +87,14 @@ class OneUsageEvent(APIView):
     actions = {"GET": "usage.read"}
 
     @extend_schema(
-        operation_id="usage_requests_get", summary="One request by its id", responses=UsageEventShape
+        operation_id="usage_requests_get", summary="One request by its id", responses=OneUsageEventShape
     )
     def get(self, request: Request, request_id: str) -> Response:
-        event = usage_event_get(org=caller_of(request).org, request_id=request_id)
-        return Response(UsageEventShape(usage_event_row(event)).data)
+        org = caller_of(request).org
+        event = usage_event_get(org=org, request_id=request_id)
+        feedback = feedback_get(org=org, request_id=event.request_id)
+        said = feedback and {"score": feedback.score, "label": feedback.label}
+        return Response(OneUsageEventShape({**usage_event_row(event), "feedback": said}).data)
 
 
 def span_of(request: Request) -> tuple[datetime, datetime]:

@@ -1,0 +1,78 @@
+"""What can be done with a kept response: read it, list its input, delete it."""
+
+from typing import Any
+from urllib.parse import parse_qs
+
+import orjson
+
+from kindling_platform.gateway.auth import Caller
+from kindling_platform.gateway.errors import GatewayError
+from kindling_platform.gateway.request import Request
+from kindling_platform.gateway.surface.fields import invalid_value, unsupported
+from kindling_platform.gateway.surface.responses.items import Item
+from kindling_platform.gateway.surface.responses.store import ResponseStore
+
+DEFAULT_LIMIT, MAX_LIMIT = 20, 100
+
+
+async def response_get(request: Request, caller: Caller, store: ResponseStore, response_id: str) -> None:
+    """Answer with a response."""
+    query = _query(request)
+    if query.get("stream", "false") != "false":
+        raise unsupported("stream", "A kept response is not streamed again; leave stream out.")
+    stored = await store.get(caller, response_id)
+    await request.reply(200, orjson.dumps(stored.body))
+
+
+async def response_delete(request: Request, caller: Caller, store: ResponseStore, response_id: str) -> None:
+    """Delete a response."""
+    await store.delete(caller, response_id)
+    gone = {"id": response_id, "object": "response.deleted", "deleted": True}
+    await request.reply(200, orjson.dumps(gone))
+
+
+async def response_cancel(request: Request, caller: Caller, store: ResponseStore, response_id: str) -> None:
+    """Refuse to cancel: no response runs in the background, so all that are kept have ended."""
+    await store.get(caller, response_id)
+    message = "Only a response with background true can be cancelled, and those are not supported here."
+    raise GatewayError(400, "unsupported_operation", message, param="background")
+
+
+async def response_items(request: Request, caller: Caller, store: ResponseStore, response_id: str) -> None:
+    """Answer with a page of the items that a response was asked with, newest first unless the order says otherwise."""
+    query = _query(request)
+    limit, order = query.get("limit", str(DEFAULT_LIMIT)), query.get("order", "desc")
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= MAX_LIMIT):
+        raise invalid_value("limit", f"limit has to be an integer from 1 to {MAX_LIMIT}.")
+    if order not in ("asc", "desc"):
+        raise invalid_value("order", "order has to be asc or desc.")
+    items = (await store.get(caller, response_id)).items
+    page = items_page(items, after=query.get("after", ""), limit=int(limit), newest_first=order == "desc")
+    await request.reply(200, orjson.dumps(page))
+
+
+def items_page(items: list[Item], *, after: str, limit: int, newest_first: bool) -> dict[str, Any]:
+    """A page of items behind the one with the id `after`. Errors: 400 where none has it."""
+    ordered = items[::-1] if newest_first else items
+    start = 0
+    if after:
+        start = next((place + 1 for place, item in enumerate(ordered) if item["id"] == after), 0)
+        if not start:
+            raise invalid_value("after", f"after names no item of this response: {after[:80]!r}.")
+    page = ordered[start : start + limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else "",
+        "last_id": page[-1]["id"] if page else "",
+        "has_more": start + limit < len(ordered),
+    }
+
+
+def _query(request: Request) -> dict[str, str]:
+    """The query's fields; of one that occurs twice the last."""
+    text = bytes(request.scope.get("query_string", b"")).decode("latin-1")
+    try:
+        return {name: values[-1] for name, values in parse_qs(text, max_num_fields=20).items()}
+    except ValueError as error:
+        raise invalid_value("query", "The query has too many fields.") from error

@@ -1,0 +1,135 @@
+"""Responses that are kept: written when complete, read by their own organisation only."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from kindling_platform.gateway.auth import Caller
+from kindling_platform.gateway.database import Database, DatabaseUnavailableError
+from kindling_platform.gateway.errors import GatewayError, books_unavailable
+from kindling_platform.gateway.surface.body import INLINE_BODY_BYTES
+from kindling_platform.gateway.surface.responses.items import Item
+from kindling_platform.gateway.surface.responses.output import Response
+
+DEFAULT_DAYS = 30
+RESPONSE_ID = re.compile(r"resp_[0-9a-f]{32}")
+MAX_TURNS = 1000
+INSERT = (
+    "INSERT INTO responses_storedresponse"
+    " (id, organisation_id, key_id, previous_id, body, input, created_at, expires_at)"
+    " SELECT %(id)s, %(org)s, %(key)s, %(previous)s, %(body)s, %(input)s, now(),"
+    " now() + make_interval(days => kept.days)"
+    " FROM (SELECT coalesce((SELECT days FROM responses_retention WHERE organisation_id = %(org)s), %(days)s))"
+    " AS kept (days) WHERE kept.days > 0 ON CONFLICT (id) DO NOTHING RETURNING id"
+)
+READ = (
+    "SELECT body, input FROM responses_storedresponse"
+    " WHERE id = %s AND organisation_id = %s AND expires_at > now()"
+)
+DELETE = "DELETE FROM responses_storedresponse WHERE id = %s AND organisation_id = %s RETURNING id"
+# From the newest turn back to the first. A turn that is gone ends the walk early, which the caller sees.
+TURNS = (
+    "WITH RECURSIVE turn AS ("
+    " SELECT id, previous_id, body, input, 1 AS depth FROM responses_storedresponse"
+    " WHERE id = %(id)s AND organisation_id = %(org)s AND expires_at > now()"
+    " UNION ALL SELECT one.id, one.previous_id, one.body, one.input, turn.depth + 1"
+    " FROM responses_storedresponse one JOIN turn ON one.id = turn.previous_id"
+    " WHERE one.organisation_id = %(org)s AND one.expires_at > now() AND turn.depth < %(turns)s)"
+    " SELECT previous_id, body, input FROM turn ORDER BY depth DESC"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A response as it was answered, and the items of its own turn."""
+
+    body: Response
+    items: list[Item]
+
+
+class ResponseStore:
+    """Rows of Postgres; every query names the caller's organisation.
+
+    A client token is in a stranger's hands, and the organisation's conversations are none of theirs: it can keep, read
+    and continue nothing (403 `key_required`).
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, caller: Caller, response: Response, items: list[Item]) -> bool:
+        """Keep a response for as long as its organisation wants; False where that is not at all, or not possible."""
+        if caller.token is not None:
+            return False
+        values = {
+            "id": response["id"],
+            "org": caller.org_id,
+            "key": caller.key_id,
+            "previous": response["previous_response_id"] or "",
+            "body": orjson.dumps(response),
+            "input": orjson.dumps(items),
+            "days": DEFAULT_DAYS,
+        }
+        try:
+            return bool(await self._database.rows(INSERT, values))
+        except DatabaseUnavailableError:
+            return False
+
+    async def get(self, caller: Caller, response_id: str) -> Stored:
+        """A response. Errors: 404 `response_not_found`, for those of others as well."""
+        rows = await self._rows(READ, [response_id, caller.org_id], caller, response_id)
+        if not rows:
+            raise response_not_found(response_id)
+        return Stored(orjson.loads(rows[0]["body"]), orjson.loads(rows[0]["input"]))
+
+    async def delete(self, caller: Caller, response_id: str) -> None:
+        """Delete a response. Errors: 404 `response_not_found`."""
+        if not await self._rows(DELETE, [response_id, caller.org_id], caller, response_id):
+            raise response_not_found(response_id)
+
+    async def conversation(self, caller: Caller, response_id: str) -> list[Item]:
+        """All items up to the end of a response, oldest first. Errors: 404 where it or one before it is gone."""
+        if not response_id:
+            return []
+        values = {"id": response_id, "org": caller.org_id, "turns": MAX_TURNS}
+        rows = await self._rows(TURNS, values, caller, response_id)
+        if not rows or rows[0]["previous_id"]:
+            raise previous_not_found(response_id)
+        size = sum(len(row["body"]) + len(row["input"]) for row in rows)
+        return _items_of(rows) if size < INLINE_BODY_BYTES else await asyncio.to_thread(_items_of, rows)
+
+    async def _rows(self, query: str, values: Any, caller: Caller, response_id: str) -> list[dict[str, Any]]:
+        if caller.token is not None:
+            message = (
+                "A client token cannot use kept responses. Use an API key, or send the conversation as input."
+            )
+            raise GatewayError(403, "key_required", message)
+        if not RESPONSE_ID.fullmatch(response_id):
+            return []
+        try:
+            return await self._database.rows(query, values)
+        except DatabaseUnavailableError as error:
+            raise books_unavailable() from error
+
+
+def _items_of(rows: list[dict[str, Any]]) -> list[Item]:
+    items: list[Item] = []
+    for row in rows:
+        items += orjson.loads(row["input"])
+        items += orjson.loads(row["body"])["output"]
+    return items
+
+
+def response_not_found(response_id: str) -> GatewayError:
+    message = f"There is no response {response_id[:80]!r}, or it is no longer kept."
+    return GatewayError(404, "response_not_found", message)
+
+
+def previous_not_found(response_id: str) -> GatewayError:
+    message = (
+        f"The response {response_id[:80]!r}, or one before it, is not kept. Send the conversation as input."
+    )
+    return GatewayError(404, "previous_response_not_found", message, param="previous_response_id")

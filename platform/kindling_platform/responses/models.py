@@ -1,0 +1,40 @@
+"""Answers of the Responses route that are kept, and for how long; the gateway writes and reads them by SQL."""
+
+from django.db import models
+
+from kindling_platform.common.models import OrgQuerySet
+
+ID = 64
+
+
+class StoredResponse(models.Model):
+    """One response and the items it was asked with. Both are JSON as bytes: a text of theirs may hold any character."""
+
+    id = models.CharField(primary_key=True, max_length=ID)
+    organisation_id = models.CharField(max_length=32)
+    key_id = models.CharField(max_length=32)
+    previous_id = models.CharField(max_length=128, blank=True)
+    body = models.BinaryField()
+    input = models.BinaryField()
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["organisation_id", "-created_at"])]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Retention(models.Model):
+    """How many days an organisation keeps its responses; 0 keeps none. Without a row the default holds."""
+
+    organisation_id = models.CharField(primary_key=True, max_length=32)
+    days = models.PositiveSmallIntegerField()
+
+    objects = OrgQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.organisation_id}: {self.days} days"

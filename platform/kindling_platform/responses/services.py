@@ -1,0 +1,53 @@
+"""Changes how long responses are kept, and deletes them."""
+
+from django.db import connection, transaction
+
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.audit.services import audit_record
+from kindling_platform.common.actors import Actor
+from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.responses.models import Retention, StoredResponse
+
+MAX_DAYS = 365
+PURGE_ROWS = 1000
+
+
+@transaction.atomic
+def retention_set(*, org: Organisation, days: int, actor: Actor) -> None:
+    """Keep responses for so many days after they were made, those that are kept already included; 0 keeps none.
+
+    Raises:
+        KindlingError: `days_invalid`.
+    """
+    if not 0 <= days <= MAX_DAYS:
+        raise KindlingError(
+            "days_invalid", f"Keep responses for 0 to {MAX_DAYS} days.", param="retention_days"
+        )
+    Retention.objects.update_or_create(organisation_id=org.id, defaults={"days": days})
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE responses_storedresponse SET expires_at = created_at + make_interval(days => %s)"
+            " WHERE organisation_id = %s",
+            [days, org.id],
+        )
+    audit_record(
+        actor=actor, action="responses.retain", target=org.id, organisation_id=org.id, data={"days": days}
+    )
+
+
+@transaction.atomic
+def responses_delete(*, org: Organisation, actor: Actor) -> int:
+    """Delete every response of an organisation; gives their number."""
+    deleted, _ = StoredResponse.objects.for_org(org).delete()
+    audit_record(
+        actor=actor, action="responses.delete", target=org.id, organisation_id=org.id, data={"rows": deleted}
+    )
+    return int(deleted)
+
+
+def responses_purge(*, limit: int = PURGE_ROWS) -> int:
+    """Delete up to `limit` responses whose time is over; gives their number."""
+    ids = StoredResponse.objects.filter(expires_at__lte=now()).values_list("id", flat=True)[:limit]
+    deleted, _ = StoredResponse.objects.filter(id__in=list(ids)).delete()
+    return int(deleted)

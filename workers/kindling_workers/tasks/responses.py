@@ -1,0 +1,14 @@
+"""Wake-ups that delete what has been kept long enough."""
+
+from kindling_platform.responses.services import responses_purge
+from kindling_platform.usage.feedback import feedback_purge
+from kindling_workers.app import app
+from kindling_workers.ticks import tick
+
+
+@app.task(name="responses.purge")
+def purge() -> None:
+    with tick("responses.purge") as mine:
+        if mine:
+            responses_purge()
+            feedback_purge()
