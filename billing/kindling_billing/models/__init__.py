@@ -6,6 +6,14 @@ from kindling_billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries
 from kindling_billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
 from kindling_billing.models.payments import Dispute, Payment
 from kindling_billing.models.prices import PlanTerm, PricePlan, PriceVersion
+from kindling_billing.models.provider import (
+    OutboxCall,
+    ProviderMark,
+    Reconciliation,
+    SavedCard,
+    StripeCustomer,
+    StripeEvent,
+)
 from kindling_billing.models.terms import AutoTopUp, Notice, Proof, Terms
 
 __all__ = [
@@ -19,11 +27,17 @@ __all__ = [
     "LedgerEntry",
     "LedgerTransaction",
     "Notice",
+    "OutboxCall",
     "Payment",
     "PlanTerm",
     "PricePlan",
     "PriceVersion",
     "Proof",
+    "ProviderMark",
+    "Reconciliation",
+    "SavedCard",
+    "StripeCustomer",
+    "StripeEvent",
     "Terms",
     "UsageTotal",
     "account_id",

@@ -35,5 +35,9 @@ def invoice_id() -> str:
     return new_billing_id("inv")
 
 
+def call_id() -> str:
+    return new_billing_id("obx")
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
