@@ -59,14 +59,19 @@ def is_up(url: str) -> bool:
         return False
 
 
-async def keep_busy(urls: list[str], key: str, call: Call, *, each: int, seconds: float) -> None:
-    """So many clients at each URL make calls one after another until the time is over."""
-    until = time.monotonic() + seconds
+async def keep_busy(urls: list[str], key: str, call: Call, *, each: int, going: Callable[[], bool]) -> None:
+    """So many clients at each URL make calls one after another while it is going."""
 
     async def work(url: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
-            while time.monotonic() < until:
+            while going():
                 await call(client)
 
     await asyncio.gather(*(work(url) for url in urls for _ in range(each)))
+
+
+def for_seconds(seconds: float) -> Callable[[], bool]:
+    """True for so long from now."""
+    until = time.monotonic() + seconds
+    return lambda: time.monotonic() < until
