@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kindling_engine.bench.figures import Value
 from kindling_engine.bench.lora_adapters import adapter_bytes
@@ -17,7 +17,7 @@ _ENOUGH = 0.95
 """Of the engine bench's speed; below that a fraction of the base would flatter."""
 
 
-def lora_figures(setup: "Setup", measured: "Measured") -> dict[str, Value]:
+def lora_figures(setup: "Setup", measured: "Measured") -> dict[str, Any]:
     """The keys that the bench promises, and what they were computed from.
 
     A fraction of the base is one of decode tokens per second, the median over rounds in which both took part. The byte
@@ -62,8 +62,7 @@ def lora_figures(setup: "Setup", measured: "Measured") -> dict[str, Value]:
         "registered": setup.registered,
         **measured.notes,
     }
-    values["curve"] = _curve(setup, measured, floors)
-    return values
+    return {**values, "curve": _curve(setup, measured, floors)}
 
 
 def decode_tok_s(run: Run) -> float:

@@ -112,7 +112,8 @@ class Bags:
         count, lanes = len(self.rows), int(firsts[-1]) // LANES
         width = bag_width(shape)
         self._tables.setdefault(width, self._table(width))
-        picks, lengths, columns, done = [], [], [], 0
+        picks, lengths, done = [], [], 0
+        columns: list[tuple[int, int, int, int]] = []
         for (start, size), first, last in _targets(shape, firsts):
             pieces = np.arange(first // LANES, last // LANES)
             picks.append(np.tile(pieces, size // width))

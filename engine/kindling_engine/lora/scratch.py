@@ -13,6 +13,7 @@ from pathlib import Path
 from zlib import crc32
 
 import torch
+from torch import Tensor
 
 from kindling_engine.lora.loader import LoadedAdapter
 from kindling_engine.lora.policy import Worth
@@ -63,7 +64,7 @@ class SlabScratch:
             if kept is None:
                 return None
             slab = torch.empty(kept.size, dtype=torch.uint8, pin_memory=pinned)
-            view = memoryview(slab.numpy())
+            view = _bytes_of(slab)
             try:
                 whole = os.preadv(self._descriptor, [view], kept.span[0] * _PAGE_BYTES) == kept.size
             except OSError:
@@ -78,7 +79,7 @@ class SlabScratch:
         """Write a slab; others make room for it."""
         if loaded.packed is None:
             return
-        slab, origin = memoryview(loaded.packed.slab.numpy()), _origin(folder)
+        slab, origin = _bytes_of(loaded.packed.slab), _origin(folder)
         with self._lock:
             self._forget(adapter)
             span = None if origin is None else self._room(-(-len(slab) // _PAGE_BYTES))
@@ -115,6 +116,11 @@ class SlabScratch:
         if kept is not None:
             self._spans.give(*kept.span)
             (self._worth.evicted if evicted else self._worth.forgotten)(adapter)
+
+
+def _bytes_of(slab: Tensor) -> memoryview:
+    """The slab's own memory."""
+    return memoryview(slab.numpy().data)
 
 
 def _nameless(folder: Path) -> int:
