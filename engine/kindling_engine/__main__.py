@@ -1,4 +1,4 @@
-"""``python -m kindling_engine serve …`` runs an engine; ``bench …`` measures one; ``verify …`` compares one."""
+"""``python -m kindling_engine serve …`` runs an engine; ``bench …``, ``verify …`` and ``convert …`` are commands."""
 
 import logging
 import os
@@ -6,7 +6,7 @@ import sys
 
 # The parent may die while modules are still being imported.
 _PARENT_PID = os.getppid()
-USAGE = "usage: python -m kindling_engine {serve,bench,verify} [options]; --help after either says more"
+USAGE = "usage: python -m kindling_engine {serve,bench,verify,convert} [options]; --help after either says more"
 
 
 def main() -> int:
@@ -28,6 +28,10 @@ def main() -> int:
         from kindling_engine.verify.command import verify
 
         return verify(arguments)
+    if verb == "convert":
+        from kindling_engine.convert.command import convert_command
+
+        return convert_command(arguments)
     sys.stderr.write(USAGE + "\n")
     return 0 if verb in ("-h", "--help") else 2
 

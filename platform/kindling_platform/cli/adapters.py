@@ -1,4 +1,4 @@
-"""`kindling adapters push|list|check`."""
+"""`kindling adapters push|import|list|check`; `convert` is the engine's."""
 
 import re
 from pathlib import Path

@@ -18,8 +18,12 @@ def forward_argv(arguments: list[str]) -> list[str] | None:
         return [sys.executable, "-m", "kindling_platform.embedded", command, *rest]
     if command == "bench" and rest[:1] == ["upload"]:
         return [sys.executable, "-m", "kindling_platform.embedded", "bench-upload", *rest[1:]]
+    if command == "bench" and rest[:1] == ["rating"]:
+        return [sys.executable, "-m", "kindling_billing.bench", *rest[1:]]
     if command == "models" and rest[:1] == ["import"]:
         return [sys.executable, "-m", "kindling_platform.embedded", "models-import", *rest[1:]]
+    if command == "adapters" and rest[:1] == ["convert"]:
+        return [sys.executable, "-m", "kindling_engine", "convert", *rest[1:]]
     if command == "verify":
         return [sys.executable, "-m", "kindling_engine", "verify", *rest]
     if command == "bench":

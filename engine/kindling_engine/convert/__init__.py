@@ -1,0 +1,1 @@
+"""Turns a pickled adapter into safetensors, offline and apart from everything else; nothing that serves imports it."""
