@@ -33,7 +33,7 @@ def targets(ada: Customer) -> dict[str, str]:
     record = make_record(ada.org.id, model, price)
     usage_ingest(source="r", log_id="l", after=0, records=[record], next_offset=1)
     return {
-        "key_id": key.id, "adapter_id": adapter.id, "deployment_id": deployment.id,
+        "key_id": key.id, "user_id": ada.user.id, "adapter_id": adapter.id, "deployment_id": deployment.id,
         "request_id": record.request_id, "ref": model.ref, "name": "adapter_config.json",
     }  # fmt: skip
 
@@ -54,7 +54,7 @@ def filled(route: str, targets: dict[str, str]) -> str:
 def walk(client: ApiClient, method: str, path: str):
     if method == "put":
         return client.send(path, b"{}")
-    return client.call(method, path, {} if method == "post" else None)
+    return client.call(method, path, {} if method in ("post", "patch") else None)
 
 
 @pytest.mark.parametrize(("method", "route"), list(addresses()))

@@ -135,12 +135,14 @@ def hold_place(
     nano: int,
     picousd: int,
     version: int = 1,
-    **limits: Limits,
+    budgets: dict[str, Limits] | None = None,
 ) -> Desk:
     """Hold money of an owner with this balance, as the gateway does when it admits a request now."""
-    scopes = tuple(Scope(kind, owner_id, bound) for kind, bound in limits.items())
+    scopes = tuple(Scope(kind, owner_id, bound) for kind, bound in (budgets or {}).items())
     desk = Desk(valkey, Payer(owner_id, "key_of_nobody", 1, scopes), now_ms=int(time.time() * 1000))
     desk.seed(picousd // 1000, version=version)
+    for number in range(len(scopes)):
+        desk.spent(number, 0, version=0)
     assert desk.ask(request_id, fixed=nano).state == admission.HELD
     return desk
 

@@ -80,7 +80,12 @@ def key_row(key: ApiKey) -> dict[str, Any]:
         "id", "name", "prefix", "last4", "scopes", "kind", "created_at", "expires_at", "revoked_at",
         "last_used_at",
     )  # fmt: skip
-    return {**plain_row(key, *names), "created_by": key.created_by.email if key.created_by else None}
+    return {
+        **plain_row(key, *names),
+        "created_by": key.created_by.email if key.created_by else None,
+        "models": key.model_refs,
+        "family": key.family_id,
+    }
 
 
 def usage_row(row: UsageSum, label: str) -> dict[str, Any]:

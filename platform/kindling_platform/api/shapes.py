@@ -127,6 +127,10 @@ class KeyShape(s.Serializer[object]):
     revoked_at = s.DateTimeField(allow_null=True)
     last_used_at = s.DateTimeField(allow_null=True)
     created_by = s.CharField(allow_null=True)
+    models = s.ListField(
+        child=s.CharField(), allow_null=True, help_text="What it may call; null is every model."
+    )
+    family = s.CharField(allow_null=True, help_text="The first key of those that were rotated into this one.")
 
 
 class KeyMadeShape(KeyShape):
@@ -137,6 +141,16 @@ class KeyCreateShape(s.Serializer[object]):
     name = s.CharField(max_length=200)
     scopes = s.ListField(child=s.CharField(max_length=32), default=["inference"])
     expires_at = s.DateTimeField(required=False, allow_null=True, default=None)
+    models = s.ListField(
+        child=s.CharField(max_length=120), required=False, allow_null=True, default=None, max_length=100,
+        help_text="What it may call, as <organisation>/<name>; left out: every model.",
+    )  # fmt: skip
+
+
+class KeyRotateShape(s.Serializer[object]):
+    overlap_s = s.IntegerField(
+        default=86_400, min_value=0, max_value=30 * 86_400, help_text="How long the old key goes on."
+    )
 
 
 class UsageRowShape(s.Serializer[object]):

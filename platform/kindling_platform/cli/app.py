@@ -2,7 +2,7 @@
 
 import typer
 
-from kindling_platform.cli import adapters, chat, keys, login, models, usage
+from kindling_platform.cli import adapters, chat, keys, limits, login, models, usage
 
 EPILOG = (
     "Also: up, down, doctor, reset-operator, models import <hub id or folder> (this machine's stack), "
@@ -19,3 +19,4 @@ app.add_typer(adapters.app, name="adapters")
 app.command("chat")(chat.chat)
 app.command("usage")(usage.show_usage)
 app.add_typer(keys.app, name="keys")
+app.add_typer(limits.app, name="limits")

@@ -1,4 +1,4 @@
-"""`kindling keys list|create|revoke`."""
+"""`kindling keys list|create|rotate|revoke`."""
 
 from typing import Annotated
 
@@ -23,10 +23,22 @@ def create(
     scope: Annotated[
         list[str] | None, typer.Option(help="inference, read or manage; repeat for several.")
     ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model that it may call; repeat for several.")
+    ] = None,
 ) -> None:
     """Make a key and print it once."""
-    made = Client().post("/api/v1/keys", {"name": name, "scopes": scope or ["inference"]})
+    made = Client().post("/api/v1/keys", {"name": name, "scopes": scope or ["inference"], "models": model})
     print(made["key"])
+
+
+@app.command()
+def rotate(
+    key_id: Annotated[str, typer.Argument(help="The id, as `keys list` shows it.")],
+    overlap_s: Annotated[int, typer.Option(help="Seconds for which the old key goes on.")] = 86_400,
+) -> None:
+    """Make a successor with the same rights and limits and print it once; the old key expires."""
+    print(Client().post(f"/api/v1/keys/{key_id}/rotate", {"overlap_s": overlap_s})["key"])
 
 
 @app.command()

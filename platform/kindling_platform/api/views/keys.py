@@ -1,5 +1,7 @@
 """API keys."""
 
+from datetime import timedelta
+
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -8,9 +10,9 @@ from rest_framework.views import APIView
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.paging import PAGING, page_response, page_shape
 from kindling_platform.api.rows import key_row
-from kindling_platform.api.shapes import KeyCreateShape, KeyMadeShape, KeyShape
+from kindling_platform.api.shapes import KeyCreateShape, KeyMadeShape, KeyRotateShape, KeyShape
 from kindling_platform.keys.selectors import key_get, key_list
-from kindling_platform.keys.services import key_create, key_revoke
+from kindling_platform.keys.services import key_create, key_revoke, key_rotate
 
 
 class Keys(APIView):
@@ -49,3 +51,22 @@ class OneKey(APIView):
         caller = caller_of(request)
         key_revoke(org=caller.org, key_id=key_id, actor=caller.actor)
         return Response(status=204)
+
+
+class KeyRotate(APIView):
+    actions = {"POST": "keys.write"}
+
+    @extend_schema(
+        operation_id="keys_rotate",
+        summary="Make a successor of a key, which goes on for a while and then expires",
+        request=KeyRotateShape,
+        responses={201: KeyMadeShape},
+    )
+    def post(self, request: Request, key_id: str) -> Response:
+        asked = KeyRotateShape(data=request.data)
+        asked.is_valid(raise_exception=True)
+        caller = caller_of(request)
+        overlap = timedelta(seconds=asked.validated_data["overlap_s"])
+        key, text = key_rotate(org=caller.org, key_id=key_id, overlap=overlap, actor=caller.actor)
+        row = KeyMadeShape({**key_row(key), "key": text}).data
+        return Response(row, status=201, headers={"Cache-Control": "no-store"})
