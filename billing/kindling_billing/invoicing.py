@@ -1,16 +1,15 @@
 """Monthly invoices from our own rating: a draft that follows the month's totals, then one that never changes again."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from django.db import transaction
 from django.db.models import QuerySet, Sum
 
 from kindling_billing.errors import BillingError
+from kindling_billing.figures import Figures, covered_of, figures_of
 from kindling_billing.ledger import Posting, accounts_lock
 from kindling_billing.models import Invoice, InvoiceLine, InvoiceSeries, Terms, UsageTotal, utc_now
-from kindling_billing.money import cents_to_pico, pico_to_cents, round_half_even
+from kindling_billing.money import cents_to_pico, pico_to_cents
 from kindling_billing.notices import notice_add
 from kindling_billing.selectors import balance_get
 from kindling_billing.terms import terms_get
@@ -21,18 +20,6 @@ INVOICE = "invoice"
 ISSUED = "invoice.issued"
 # So long a month waits for its late events before its invoice becomes final; later ones go on the next invoice.
 GRACE = timedelta(days=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """What an invoice comes to; see `Invoice` for the meaning."""
-
-    exact_picousd: int
-    covered_picousd: int
-    rounding_picousd: int
-    subtotal_cents: int
-    due_cents: int
-    tax_cents: int
 
 
 def invoice_list(*, owner_id: str) -> QuerySet[Invoice]:
@@ -91,28 +78,6 @@ def invoice_finalise(*, owner_id: str, month: date, now: datetime | None = None)
         kind=ISSUED, key=invoice.id, owner_id=owner_id, data={"invoice": invoice.id, "number": invoice.name}
     )
     return invoice
-
-
-def figures_of(amounts_picousd: Sequence[int], *, covered_picousd: int, tax_basis_points: int) -> Figures:
-    """Round each line to cents, take off what credit covered, add the tax: pure.
-
-    Every line is rounded once, half to even; so is what credit covered of them. When it covered all, nothing is due.
-    """
-    exact = sum(amounts_picousd)
-    subtotal_cents = sum(pico_to_cents(amount) for amount in amounts_picousd)
-    due_exact = exact - covered_picousd
-    if due_exact <= 0:
-        return Figures(exact, covered_picousd, 0, subtotal_cents, 0, 0)
-    due_cents = max(0, subtotal_cents - pico_to_cents(covered_picousd))
-    rounding = cents_to_pico(due_cents) - due_exact
-    tax_cents = round_half_even(due_cents * tax_basis_points, 10_000)
-    return Figures(exact, covered_picousd, rounding, subtotal_cents, due_cents, tax_cents)
-
-
-def covered_of(*, exact_picousd: int, later_picousd: int, wallet_picousd: int) -> int:
-    """How much of a month credit has paid, when its usage and all later usage have left the wallet already."""
-    credit = wallet_picousd + exact_picousd + later_picousd
-    return min(max(credit, 0), exact_picousd) if exact_picousd > 0 else exact_picousd
 
 
 def _month_check(owner_id: str, month: date) -> None:

@@ -1,12 +1,12 @@
 """What usage costs: pure integer arithmetic over counts and a price version, with the lines that explain it."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kindling_billing.money import round_half_even
 
 PROMPT, CACHED, REASONING, OUTPUT, GPU = "prompt", "cached", "reasoning", "output", "gpu_ms"
 BATCH = "batch_"
-UNITS = (PROMPT, CACHED, REASONING, OUTPUT, GPU)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,21 @@ class Price:
 
     def of(self, unit: str, *, batch: bool = False) -> int:
         """The price of one unit; in a batch rounded half to even, once, so that a line is quantity × price."""
-        if unit == REASONING and self.reasoning is not None:
+        if unit == PROMPT:
+            full = self.input
+        elif unit == CACHED:
+            full = self.cached_input
+        elif unit == GPU:
+            full = self.gpu_ms
+        elif unit == REASONING and self.reasoning is not None:
             full = self.reasoning
         else:
-            full = {PROMPT: self.input, CACHED: self.cached_input, GPU: self.gpu_ms}.get(unit, self.output)
+            full = self.output
         return round_half_even(full * self.batch_percent, 100) if batch else full
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+# Made by the million, and a tuple is made in a third of a dataclass's time.
+class Used(NamedTuple):
     """What one event used: cached tokens are part of the prompt's, reasoning tokens of the completion's."""
 
     prompt_tokens: int = 0
@@ -44,8 +50,7 @@ class Used:
     batch: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One reason for a cost: so many units at a price each. Together the lines are the cost, to the unit."""
 
     unit: str
@@ -66,17 +71,19 @@ def usage_rate(price: Price, used: Used) -> tuple[Line, ...]:
     _check(used.prompt_tokens, used.cached_tokens, used.completion_tokens)
     if not 0 <= used.reasoning_tokens <= used.completion_tokens or used.gpu_ms < 0:
         raise ValueError("no more tokens can be reasoning than were made, and no time is negative")
-    counts = (
+    lines = []
+    for unit, count in (
         (PROMPT, used.prompt_tokens - used.cached_tokens),
         (CACHED, used.cached_tokens),
         (REASONING, used.reasoning_tokens),
         (OUTPUT, used.completion_tokens - used.reasoning_tokens),
         (GPU, used.gpu_ms),
-    )
-    prefix = BATCH if used.batch else ""
-    return tuple(
-        Line(prefix + unit, count, price.of(unit, batch=used.batch)) for unit, count in counts if count
-    )
+    ):
+        if count and used.batch:
+            lines.append(Line(BATCH + unit, count, price.of(unit, batch=True)))
+        elif count:
+            lines.append(Line(unit, count, price.of(unit)))
+    return tuple(lines)
 
 
 def event_cost_picousd(

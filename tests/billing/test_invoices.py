@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 
 from kindling_billing.collecting import STAGES, dunning_run, invoice_write_off
 from kindling_billing.disputes import dispute_closed, dispute_opened
-from kindling_billing.invoicing import (
-    covered_of,
-    figures_of,
-    invoice_draft,
-    invoice_finalise,
-    month_list_due,
-)
+from kindling_billing.figures import covered_of, figures_of
+from kindling_billing.invoicing import invoice_draft, invoice_finalise, month_list_due
 from kindling_billing.models import Invoice, InvoiceLine, Notice, UsageTotal
 from kindling_billing.money import cents_to_pico
 from kindling_billing.payments import payment_received, payment_refunded
