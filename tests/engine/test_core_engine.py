@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from kindling_core_rig import GREEDY, Rig, rig_make
 from kindling_engine.core import adapters as desk
-from kindling_engine.lora import cache as lora_cache
+from kindling_engine.lora import loading
 from kindling_engine.protocol.ipc import (
     AdapterList,
     AdapterLoaded,
@@ -147,14 +147,14 @@ def test_neighbours_run_on_while_an_adapter_loads(model, blobs, monkeypatch):
     import threading
 
     gate = threading.Event()
-    load = lora_cache.AdapterCache._load_forever
+    load = loading.LoaderThread._load_forever
 
-    def slowly(cache):
-        inner = cache._load
-        cache._load = lambda folder: (gate.wait(30), inner(folder))[1]
-        load(cache)
+    def slowly(loader):
+        inner = loader._load
+        loader._load = lambda folder: (gate.wait(30), inner(folder))[1]
+        load(loader)
 
-    monkeypatch.setattr(lora_cache.AdapterCache, "_load_forever", slowly)
+    monkeypatch.setattr(loading.LoaderThread, "_load_forever", slowly)
     rig = rig_make(model, blobs)
     rig.submit("cold", [5, 6], adapter="good", max_tokens=3)
     rig.submit("gone", [5, 6], adapter="good", max_tokens=3)

@@ -142,8 +142,9 @@ def test_what_was_read_once_is_read_from_scratch_until_the_files_change(world, t
     rig = rig_make(model, tmp_path, lora_mib=4)
     cache = rig.core._parts.adapters
     reads = []
-    load = cache._load
-    cache._load = lambda folder: (reads.append(folder.name), load(folder))[1]
+    loader = cache._loader
+    load = loader._load
+    loader._load = lambda folder: (reads.append(folder.name), load(folder))[1]
     for change in (False, False, True):
         if change:
             shutil.copytree(blobs / "v2", tmp_path / "b0", dirs_exist_ok=True)
@@ -155,7 +156,7 @@ def test_what_was_read_once_is_read_from_scratch_until_the_files_change(world, t
 def test_scratch_makes_room_and_survives_a_folder_that_is_not_there(world, tmp_path):
     model, blobs = world
     cache = rig_make(model, blobs).core._parts.adapters
-    loaded = cache._store.ready(cache._load(blobs / "a0"))
+    loaded = cache._store.ready(cache._loader._load(blobs / "a0"))
     size = loaded.packed.slab.numel()
     scratch = SlabScratch(tmp_path, budget_bytes=2 * size + (128 << 10))
     for name in ("a0", "a1", "a2"):

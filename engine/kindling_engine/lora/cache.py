@@ -6,16 +6,15 @@ ahead. What it has read waits for room, so that the adapters behind do not wait 
 adapters that nobody uses. The step loop never waits for a load.
 """
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import SimpleQueue
 
 from kindling_engine.lora.batch import AdapterWeights
 from kindling_engine.lora.errors import AdapterError
 from kindling_engine.lora.loader import LoadedAdapter
+from kindling_engine.lora.loading import LoaderThread, LoadFunction, Result
 from kindling_engine.lora.policy import Worth
 from kindling_engine.lora.scratch import SlabScratch
 from kindling_engine.lora.shelf import HostShelf
@@ -26,9 +25,6 @@ _MOST_FAILED = 256
 _READ_AHEAD = 4
 """Of the budget, one part in so many may wait for room; those that are being read may always."""
 _READ_AT_ONCE = 4
-
-LoadFunction = Callable[[Path], LoadedAdapter]
-Result = LoadedAdapter | AdapterError
 
 
 @dataclass(slots=True)
@@ -90,11 +86,8 @@ class AdapterCache:
         ``scratch``: what was read once is read from there.
         """
         self.budget_bytes = budget_bytes
-        self._load = load
-        self._wake = wake
         self._store: AdapterStore = LooseStore() if store is None else store
         self._shelf = HostShelf(host_bytes)
-        self._scratch = scratch
         self._worth = Worth()
         self._ready: OrderedDict[str, CachedAdapter] = OrderedDict()
         self._used_bytes = 0
@@ -106,9 +99,7 @@ class AdapterCache:
         self._unloaded: set[str] = set()
         self.loads = self.evictions = 0
         self._no_room_since_s: float | None = None
-        self._jobs: SimpleQueue[tuple[str, Path]] = SimpleQueue()
-        self._done: SimpleQueue[tuple[str, Result]] = SimpleQueue()
-        threading.Thread(target=self._load_forever, name="adapter-loader", daemon=True).start()
+        self._loader = LoaderThread(load, self._store, wake=wake, scratch=scratch)
 
     @property
     def waiting(self) -> int:
@@ -184,8 +175,7 @@ class AdapterCache:
 
     def unload(self, adapter: str) -> bool:
         """Take an adapter out of every tier in memory, as soon as nobody uses it; False if it was in none."""
-        if self._scratch is not None:
-            self._scratch.drop(adapter)
+        self._loader.forget(adapter)
         known = self._shelf.drop(adapter) is not None
         known |= self._staged.pop(adapter, None) is not None
         known |= self._ahead.pop(adapter, None) is not None
@@ -213,8 +203,8 @@ class AdapterCache:
     def poll(self, now_s: float) -> list[Settled]:
         """Take in finished loads and settle the tickets they answer, oldest first."""
         settled: list[Settled] = []
-        while not self._done.empty():
-            settled.extend(self._take_in(*self._done.get()))
+        for adapter, result in self._loader.take():
+            settled.extend(self._take_in(adapter, result))
         self._advance(now_s)
         starved = self._starved(now_s)
         still: list[_Waiting] = []
@@ -326,24 +316,22 @@ class AdapterCache:
 
     def _place(self, adapter: str, loaded: LoadedAdapter, spared: set[str]) -> bool:
         size = _size(loaded)
-        idle = self._idle(spared)
-        left_bytes = self._used_bytes - sum(_size(self._ready[name].loaded) for name in idle)
-        if left_bytes + size > self.budget_bytes and len(idle) < len(self._ready):
-            return False
-        victims = iter(self._worth.cheapest_first(idle))
-        while self._ready and self._used_bytes + size > self.budget_bytes:
-            victim = next(victims, None)
-            if victim is None:
+        fits = self._used_bytes + size <= self.budget_bytes
+        weights = self._store.place(loaded) if fits or not self._ready else None
+        if weights is None:
+            idle = self._idle(spared)
+            left_bytes = self._used_bytes - sum(_size(self._ready[name].loaded) for name in idle)
+            if left_bytes + size > self.budget_bytes and len(idle) < len(self._ready):
                 return False
-            self._drop(victim, evicted=True)
-        weights = self._store.place(loaded)
-        while weights is None:
-            # Enough bytes, and none of the gaps is large enough.
-            victim = next(victims, None)
-            if victim is None:
+            for victim in self._worth.cheapest_first(idle):
+                self._drop(victim, evicted=True)
+                # Enough bytes may be free, and none of the gaps large enough.
+                if self._used_bytes + size <= self.budget_bytes or not self._ready:
+                    weights = self._store.place(loaded)
+                if weights is not None:
+                    break
+            else:
                 return False
-            self._drop(victim, evicted=True)
-            weights = self._store.place(loaded)
         self._shelf.put(adapter, loaded)
         # What lies in a pool is not kept twice.
         self._ready[adapter] = CachedAdapter(replace(loaded, packed=None), weights)
@@ -387,33 +375,7 @@ class AdapterCache:
             if not any(adapter in tier for tier in (self._loading, self._staged, self._ready)):
                 self._loading.add(adapter)
                 self.loads += 1
-                self._jobs.put((adapter, folders[adapter]))
-
-    def _load_forever(self) -> None:
-        while True:
-            adapter, folder = self._jobs.get()
-            result: Result
-            try:
-                result = self._read(adapter, folder)
-            except AdapterError as error:
-                result = error
-            except Exception as error:  # the thread must outlive any file it is given
-                result = AdapterError(
-                    "adapter_load_failed", f"The adapter could not be loaded: {type(error).__name__}."
-                )
-            self._done.put((adapter, result))
-            self._wake()
-
-    def _read(self, adapter: str, folder: Path) -> LoadedAdapter:
-        """On the thread."""
-        if self._scratch is None:
-            return self._store.ready(self._load(folder))
-        kept = self._scratch.get(adapter, folder, pinned=self._store.pinned)
-        if kept is not None:
-            return kept
-        loaded = self._store.ready(self._load(folder))
-        self._scratch.put(adapter, folder, loaded)
-        return loaded
+                self._loader.read(adapter, folders[adapter])
 
 
 def _size(loaded: LoadedAdapter) -> int:

@@ -22,6 +22,8 @@ from kindling_engine.lora.spans import Spans
 from kindling_engine.protocol.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 
 _PAGE_BYTES = 64 << 10
+_MOST_KEPT = 16_384
+"""However small they are: what is known of each takes memory."""
 
 Origin = tuple[tuple[int, int, int], ...]
 """Inode, size and time of each file that an adapter was read from."""
@@ -102,6 +104,9 @@ class SlabScratch:
 
     def _room(self, pages: int) -> tuple[int, int] | None:
         victims: Sequence[str] = ()
+        if len(self._kept) >= _MOST_KEPT:
+            for name in self._worth.cheapest_first(list(self._kept))[: _MOST_KEPT // 16]:
+                self._forget(name, evicted=True)
         while (first := self._spans.take(pages)) is None:
             # Sorting thousands once for each of them would hold the loader up.
             victims = victims or self._worth.cheapest_first(list(self._kept))
