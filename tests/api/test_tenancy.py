@@ -8,6 +8,7 @@ from django.urls import URLPattern
 
 from kindling_billing.selectors import price_current
 from kindling_people import ApiClient, Customer, make_model, make_record
+from kindling_platform.adapters.aliases import alias_set
 from kindling_platform.adapters.services import adapter_create
 from kindling_platform.api import urls
 from kindling_platform.deployments.services import deployment_ensure
@@ -15,7 +16,7 @@ from kindling_platform.keys.services import key_create
 from kindling_platform.usage.services import usage_ingest
 
 pytestmark = pytest.mark.django_db
-SECRETS = ("treasure-key", "treasure-adapter", "treasure-deployment", "treasure-model")
+SECRETS = ("treasure-alias", "treasure-key", "treasure-adapter", "treasure-deployment", "treasure-model")
 
 
 @pytest.fixture
@@ -32,7 +33,9 @@ def targets(ada: Customer) -> dict[str, str]:
     assert price
     record = make_record(ada.org.id, model, price)
     usage_ingest(source="r", log_id="l", after=0, records=[record], next_offset=1)
+    alias_set(org=ada.org, alias="treasure-alias", target="treasure-adapter", actor=ada.actor)
     return {
+        "alias": "treasure-alias",
         "key_id": key.id, "user_id": ada.user.id, "adapter_id": adapter.id, "deployment_id": deployment.id,
         "request_id": record.request_id, "ref": model.ref, "name": "adapter_config.json",
     }  # fmt: skip

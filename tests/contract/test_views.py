@@ -36,6 +36,9 @@ COLUMNS = {
         "price_version_id": "character varying", "input_picousd": "bigint", "cached_input_picousd": "bigint",
         "output_picousd": "bigint", "created_at": "timestamp with time zone",
     },
+    "gateway_alias": {
+        "org_id": "character varying", "alias": "character varying", "target_slug": "text", "target_name": "text",
+    },
     "gateway_replica": {
         "deployment_id": "character varying", "deployment_name": "character varying",
         "org_id": "character varying", "org_slug": "character varying", "model_id": "character varying",
@@ -66,7 +69,9 @@ def rows(query: str, *values: object) -> list[dict]:
         names = [column.name for column in cursor.description]
         found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     for row in found:
-        if isinstance(row.get("limits"), str):  # Django leaves JSON as it came, the gateway's own pool reads it
+        if isinstance(
+            row.get("limits"), str
+        ):  # Django leaves JSON as it came, the gateway's own pool reads it
             row["limits"] = json.loads(row["limits"])
     return found
 

@@ -124,3 +124,38 @@ def test_keys_are_made_listed_and_revoked(customer: Shell, tmp_path: Path):
     customer.run("keys", "revoke", row["id"])
     other = Shell(tmp_path / "other", customer.url, made)
     assert "key" in other.run("usage", good=False)
+
+
+def test_a_folder_of_adapters_moves_in_under_names_that_clients_keep(customer: Shell, tmp_path: Path):
+    source = tmp_path / "adapters"
+    for folder, called in zip(ADAPTER_PATHS.values(), ("Voice_v2", "intent"), strict=True):
+        shutil.copytree(folder, source / called)
+    broken = source / "broken"
+    shutil.copytree(source / "intent", broken)
+    (broken / "adapter_model.safetensors").write_bytes(b"no such thing")
+    pickled = source / "pickled"
+    pickled.mkdir()
+    shutil.copy(source / "intent" / "adapter_config.json", pickled)
+    (pickled / "adapter_model.bin").write_bytes(b"PK")
+    arguments = ("adapters", "import", str(source), "--alias", "accounts/fireworks/models/{name}")
+    said = customer.run(*arguments, good=False)
+    assert "2 of 4 adapters did not come in" in said and "[import_incomplete]" in said
+    states = {row["name"]: row["state"] for row in json.loads(customer.run("adapters", "list", "--json"))}
+    assert states == {"voice_v2": "ready", "intent": "ready", "broken": "rejected"}
+    shutil.rmtree(broken)
+    shutil.rmtree(pickled)
+    again = customer.run(*arguments)
+    assert again.count(" there") == 2
+    answer = customer.run(
+        "chat", "-m", "accounts/fireworks/models/Voice_v2", "--max-tokens", "4", stdin="Hello\n"
+    )
+    assert answer.strip()
+
+
+def test_two_adapters_of_one_name_are_refused_before_anything_is_sent(customer: Shell, tmp_path: Path):
+    for name in ("Voice 1", "voice-1"):
+        shutil.copytree(next(iter(ADAPTER_PATHS.values())), tmp_path / "adapters" / name)
+    assert "[names_clash]" in customer.run("adapters", "import", str(tmp_path / "adapters"), good=False)
+    assert json.loads(customer.run("adapters", "list", "--json")) == []
+    (tmp_path / "empty").mkdir()
+    assert "[nothing_found]" in customer.run("adapters", "import", str(tmp_path / "empty"), good=False)

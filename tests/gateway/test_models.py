@@ -79,3 +79,37 @@ def test_organisations_have_different_salts(server: GatewayServer, scene):
             assert client.post("/v1/chat/completions", json=chat()).status_code == 200
     salts = [got.headers["x-kindling-salt"] for got in scene.engine.received]
     assert salts[0] == salts[2] != salts[1]
+
+
+def alias(scene, text: str, ref: str) -> None:
+    scene.world.execute(
+        "INSERT INTO gateway_alias VALUES (%s, %s, %s, %s)", scene.customer.id, text, *ref.split("/")
+    )
+
+
+def test_an_alias_is_called_under_its_own_name(http: httpx.Client, scene):
+    scene.world.adapter(scene.customer, "voice", model_id=scene.model_id, base_ref="kindling/words")
+    alias(scene, "accounts/fireworks/models/voice", f"{scene.customer.slug}/voice")
+    alias(scene, "gpt-4o", "kindling/words")
+    for name, ref in (
+        ("accounts/fireworks/models/voice", f"{scene.customer.slug}/voice"),
+        ("gpt-4o", "kindling/words"),
+    ):
+        reply = http.post("/v1/chat/completions", json=chat(name))
+        assert reply.status_code == 200, reply.text
+        assert http.get(f"/v1/models/{name}").json()["id"] == ref
+    assert http.post("/v1/chat/completions", json=chat("gpt-4o#main")).status_code == 200
+
+
+def test_an_alias_is_its_organisations_alone_and_hides_nothing(
+    http: httpx.Client, server: GatewayServer, scene
+):
+    alias(scene, "gpt-4o", "kindling/words")
+    alias(scene, "kindling/words", f"{scene.customer.slug}/nothing")
+    assert http.post("/v1/chat/completions", json=chat("kindling/words")).status_code == 200
+    with server.client(scene.world.key(scene.world.org("stranger"))) as stranger:
+        assert stranger.post("/v1/chat/completions", json=chat("gpt-4o")).status_code == 404
+    other = scene.world.org("someone-else")
+    scene.world.base(other, "hidden", is_public=False)
+    alias(scene, "peek", "someone-else/hidden")
+    assert http.post("/v1/chat/completions", json=chat("peek")).status_code == 404

@@ -35,6 +35,7 @@ CREATE TABLE gateway_model (org_id text, org_slug text, is_public boolean, name 
     model_id text, base_ref text, adapter_id text, adapter_hash text, context_length integer,
     price_version_id text, input_picousd bigint, cached_input_picousd bigint, output_picousd bigint,
     created_at timestamptz);
+CREATE TABLE gateway_alias (org_id text, alias text, target_slug text, target_name text);
 CREATE TABLE gateway_replica (deployment_id text, deployment_name text, org_id text, org_slug text,
     model_id text, replica_name text, url text);
 CREATE TABLE gateway_balance (org_id text, balance_picousd numeric, version bigint);

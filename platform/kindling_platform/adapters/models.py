@@ -67,3 +67,20 @@ class AdapterFile(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ModelAlias(Created):
+    """Another name that an organisation's clients may use for one of the models it can call."""
+
+    id = id_field("als")
+    organisation = models.ForeignKey(Organisation, on_delete=models.CASCADE, related_name="aliases")
+    alias = models.CharField(max_length=200)
+    target = models.CharField(max_length=200)
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["organisation", "alias"], name="one_alias")]
+
+    def __str__(self) -> str:
+        return f"{self.alias} → {self.target}"

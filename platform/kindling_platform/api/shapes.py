@@ -69,6 +69,17 @@ class AdapterShape(s.Serializer[object]):
     ready_at = s.DateTimeField(allow_null=True)
 
 
+class AliasShape(s.Serializer[object]):
+    alias = s.CharField()
+    target = s.CharField(help_text="The full name of what it stands for.")
+    created_at = s.DateTimeField()
+
+
+class AliasSetShape(s.Serializer[object]):
+    alias = s.CharField(max_length=200)
+    target = s.CharField(max_length=200)
+
+
 class FileClaimShape(s.Serializer[object]):
     name = s.CharField(max_length=200)
     size_bytes = s.IntegerField()

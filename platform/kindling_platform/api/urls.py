@@ -7,6 +7,7 @@ from kindling_platform.api.errors import not_found_view
 from kindling_platform.api.views import (
     adapter_files,
     adapters,
+    aliases,
     billing,
     deployments,
     keys,
@@ -39,6 +40,8 @@ urlpatterns = [
     path("v1/adapters/<str:adapter_id>/files", adapter_files.AdapterFiles.as_view()),
     path("v1/adapters/<str:adapter_id>/files/<str:name>", adapter_files.AdapterFileView.as_view()),
     path("v1/adapters/<str:adapter_id>/zip", adapter_files.AdapterZip.as_view()),
+    path("v1/aliases", aliases.Aliases.as_view()),
+    path("v1/aliases/<path:alias>", aliases.OneAlias.as_view()),
     path("v1/deployments", deployments.Deployments.as_view()),
     path("v1/deployments/<str:deployment_id>", deployments.OneDeployment.as_view()),
     path("v1/deployments/<str:deployment_id>/start", deployments.DeploymentStart.as_view()),

@@ -2,14 +2,22 @@
 
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 
 from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder
 from kindling_platform.cli.client import Client
 from kindling_platform.cli.errors import CliError
+from kindling_platform.cli.moving_in import (
+    Found,
+    Outcome,
+    adapters_find,
+    adapters_import,
+    hub_adapters_fetch,
+)
 from kindling_platform.cli.output import AsJson, console, print_rows, rows_of
 from kindling_platform.cli.upload import adapter_upload
 
@@ -49,6 +57,44 @@ def push(
         )
     slug = client.get("/api/v1/me")["organisation"]["slug"]
     print(f"\n{slug}/{name} is ready.  Try: kindling chat -m {slug}/{name}")
+
+
+@app.command("import")
+def import_adapters(
+    source: Annotated[
+        Path,
+        typer.Argument(exists=True, help="A folder of PEFT folders, or a file with a hub id on each line."),
+    ],
+    base: Base = "",
+    alias: Annotated[
+        str,
+        typer.Option(help="Also let clients use this name, e.g. 'accounts/fireworks/models/{name}'."),
+    ] = "",
+) -> None:
+    """Bring in many adapters under their names; run again after a cut, it goes on where it stopped."""
+    if alias and "{name}" not in alias:
+        raise CliError("An alias for many adapters needs {name} in it.", "alias_invalid")
+    client = Client()
+    base = base or _only_base(client)
+    with TemporaryDirectory(prefix="kindling-import-") as scratch:
+        found = adapters_find(source) if source.is_dir() else hub_adapters_fetch(source, Path(scratch))
+        outcomes: list[Outcome] = []
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console
+        ) as bar:
+            task = bar.add_task("adapters", total=len(found))
+
+            def say(one: Found, done: int, total: int) -> None:
+                bar.update(task, description=f"{one.name} {done * 100 // max(total, 1)} %")
+
+            for outcome in adapters_import(client, found, base=base, alias=alias, say=say):
+                outcomes.append(outcome)
+                bar.update(task, description=outcome.name, advance=1)
+    rows = [{"from": o.called, "name": o.name, "state": o.state, "reason": o.reason} for o in outcomes]
+    print_rows(rows, ["from", "name", "state", "reason"], as_json=False, empty="Nothing to import.")
+    bad = [outcome for outcome in outcomes if outcome.state in {"rejected", "failed"}]
+    if bad:
+        raise CliError(f"{len(bad)} of {len(outcomes)} adapters did not come in.", "import_incomplete")
 
 
 @app.command()

@@ -6,7 +6,13 @@ from typing import Any
 from kindling_billing.rating import Price
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
-from kindling_platform.gateway.database import MODEL_BY_NAME, MODELS_OF_ORG, PLAN_PRICES_OF_ORG, Database
+from kindling_platform.gateway.database import (
+    MODEL_BY_ALIAS,
+    MODEL_BY_NAME,
+    MODELS_OF_ORG,
+    PLAN_PRICES_OF_ORG,
+    Database,
+)
 from kindling_platform.gateway.errors import GatewayError, books_unavailable, model_not_found
 from kindling_platform.gateway.names import ModelName
 
@@ -45,6 +51,7 @@ class Catalog:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._by_name: TtlCache[tuple[str, str], Model | None] = TtlCache(self._load)
+        self._by_alias: TtlCache[tuple[str, str], Model | None] = TtlCache(self._load_alias)
         self._by_org: TtlCache[str, list[Model]] = TtlCache(self._load_all, size=1000)
         self._plan_prices: TtlCache[str, dict[str, tuple[str, Price]]] = TtlCache(self._load_plan_prices)
 
@@ -56,9 +63,12 @@ class Catalog:
         entry = self._by_name.fresh(key)
         try:
             model = entry.value if entry else await self._by_name.get(key)
+            if model is None or not may_see(caller, model):
+                # A name of its own comes first, so that an alias never hides a model.
+                model = await self._by_alias.get((caller.org_id, text.partition("#")[0]))
         except LoadFailedError as error:
             raise books_unavailable() from error
-        if model is None or not (model.is_public or model.org_id == caller.org_id):
+        if model is None or not may_see(caller, model):
             raise model_not_found(text)
         if not caller.may_call(model.ref):
             raise model_not_allowed(model.ref)
@@ -88,12 +98,21 @@ class Catalog:
         row = await self._database.row(MODEL_BY_NAME, key)
         return model_from_row(row) if row else None
 
+    async def _load_alias(self, key: tuple[str, str]) -> Model | None:
+        row = await self._database.row(MODEL_BY_ALIAS, key)
+        return model_from_row(row) if row else None
+
     async def _load_all(self, org_id: str) -> list[Model]:
         return [model_from_row(row) for row in await self._database.rows(MODELS_OF_ORG, [org_id])]
 
     async def _load_plan_prices(self, org_id: str) -> dict[str, tuple[str, Price]]:
         rows = await self._database.rows(PLAN_PRICES_OF_ORG, [org_id])
         return {row["model_id"]: (row["price_version_id"], Price(*_amounts(row))) for row in rows}
+
+
+def may_see(caller: Caller, model: Model) -> bool:
+    """Whether a model is public or the caller's organisation's."""
+    return model.is_public or model.org_id == caller.org_id
 
 
 def model_not_allowed(ref: str) -> GatewayError:

@@ -26,12 +26,17 @@ KEY_BY_DIGEST = (
     " FROM gateway_key WHERE digest = %s"
 )
 _MODEL = (
-    "SELECT org_id, org_slug, is_public, name, kind, model_id, base_ref, adapter_id, adapter_hash,"
+    "SELECT m.org_id, org_slug, is_public, name, kind, model_id, base_ref, adapter_id, adapter_hash,"
     " context_length, price_version_id, input_picousd, cached_input_picousd, output_picousd, created_at"
-    " FROM gateway_model"
+    " FROM gateway_model m"
 )
 MODEL_BY_NAME = _MODEL + " WHERE org_slug = %s AND name = %s ORDER BY kind = 'adapter' LIMIT 1"
-MODELS_OF_ORG = _MODEL + " WHERE is_public OR org_id = %s ORDER BY org_slug, name LIMIT 10000"
+MODEL_BY_ALIAS = (
+    _MODEL
+    + " JOIN gateway_alias a ON org_slug = a.target_slug AND name = a.target_name"
+    + " WHERE a.org_id = %s AND a.alias = %s ORDER BY kind = 'adapter' LIMIT 1"
+)
+MODELS_OF_ORG = _MODEL + " WHERE is_public OR m.org_id = %s ORDER BY org_slug, name LIMIT 10000"
 PLAN_PRICES_OF_ORG = (
     "SELECT model_id, price_version_id, input_picousd, cached_input_picousd, output_picousd"
     " FROM gateway_plan_price WHERE org_id = %s"
