@@ -201,3 +201,10 @@ def test_nothing_to_answer():
     with pytest.raises(GatewayError) as found:
         chat(input=[])
     assert found.value.param == "input"
+
+
+def test_a_choice_among_tools_holds_nothing_else():
+    allowed = {"type": "allowed_tools", "tools": [{"type": "function", "name": "look", "junk": [[1]]}]}
+    with pytest.raises(GatewayError) as found:
+        chat(tools=[LOOK], tool_choice=allowed)
+    assert found.value.param == "tool_choice.tools[0].junk"

@@ -92,6 +92,7 @@ def _translated(request: ShapedRequest, translated: Translated) -> Asked:
 
 async def _response(request: ShapedRequest, caller: Caller, store: ResponseStore, raw: bytes) -> Asked:
     asked = await _read(response_body_read, raw)
+    body_write(asked.echo)  # what the answer repeats has to be writable before there is one
 
     async def continued(model: Model) -> Call:
         earlier = await store.conversation(caller, asked.previous_id)

@@ -66,6 +66,7 @@ def _choice(fields: Fields, chat: dict[str, Any], names: list[str]) -> tuple[set
         tool = Fields(one, f"tool_choice.tools[{index}]")
         tool.choice("type", "function")
         allowed.add(tool.need_text("name"))
+        tool.end()
     choice.end()
     if unknown := allowed - set(names):
         raise invalid_value("tool_choice.tools", f"{sorted(unknown)[0][:64]!r} is not among the tools.")
