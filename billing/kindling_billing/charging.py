@@ -11,6 +11,7 @@ from kindling_billing.models import (
     Invoice,
     OutboxCall,
     Payment,
+    SavedCard,
     StripeCustomer,
     utc_now,
 )
@@ -144,15 +145,22 @@ def invoice_charge_start(*, invoice_id: str, now: datetime | None = None) -> Out
     return card_call(_invoice_payment(invoice), customer_id, card, f"Invoice {invoice.name}")
 
 
+def invoice_list_chargeable() -> list[str]:
+    """Open invoices of owners who left a card, oldest first."""
+    cards = SavedCard.objects.filter(removed_at=None, is_default=True)
+    rows = Invoice.objects.filter(state=Invoice.State.FINAL, owner_id__in=cards.values("owner_id"))
+    return list(rows.order_by("issued_at", "id").values_list("id", flat=True))
+
+
 @transaction.atomic
-def refund_start(*, payment_id: str, amount_cents: int, reference: str) -> OutboxCall:
+def refund_start(*, owner_id: str, payment_id: str, amount_cents: int, reference: str) -> OutboxCall:
     """Give money back to the card that paid, tax included in the amount; once per `reference`.
 
     Raises:
         BillingError: `amount_invalid`, `payment_unknown`, `refund_too_large`.
     """
     cents_check(amount_cents)
-    payment = Payment.objects.select_for_update().filter(id=payment_id).first()
+    payment = Payment.objects.select_for_update().filter(id=payment_id, owner_id=owner_id).first()
     if payment is None or payment.state != Payment.State.SUCCEEDED:
         raise BillingError("payment_unknown", "There is no such payment that succeeded.")
     waiting = OutboxCall.objects.filter(

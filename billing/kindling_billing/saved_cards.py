@@ -19,6 +19,12 @@ def card_default(*, owner_id: str) -> SavedCard | None:
     return SavedCard.objects.filter(owner_id=owner_id, removed_at=None, is_default=True).first()
 
 
+def card_is_shared(*, card: SavedCard) -> bool:
+    """Whether the same card was left by another owner too, now or before."""
+    others = SavedCard.objects.filter(fingerprint=card.fingerprint).exclude(owner_id=card.owner_id)
+    return others.exclude(fingerprint="").exists()
+
+
 @transaction.atomic
 def card_forget(*, owner_id: str, card_id: str) -> OutboxCall:
     """Have a saved card removed at the provider.

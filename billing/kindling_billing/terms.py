@@ -14,6 +14,7 @@ MAX_LIMIT_PICOUSD = 1_000_000 * PICO_PER_USD
 MAX_NET_DAYS = 120
 SUSPENDED = "owner.suspended"
 RESUMED = "owner.resumed"
+PAUSED = "topup.paused"
 
 
 def terms_get(*, owner_id: str) -> Terms:
@@ -107,10 +108,16 @@ def auto_topup_set(
     return wish
 
 
+@transaction.atomic
 def auto_topup_pause(*, owner_id: str, reason: str) -> bool:
     """Stop charging an owner until they enable it again, because a charge was refused; False when nothing is on."""
-    rows = AutoTopUp.objects.filter(owner_id=owner_id, enabled=True, paused_reason="")
-    return bool(rows.update(paused_reason=reason[:200], updated_at=utc_now()))
+    rows, now = AutoTopUp.objects.filter(owner_id=owner_id, enabled=True, paused_reason=""), utc_now()
+    if not rows.update(paused_reason=reason[:200], updated_at=now):
+        return False
+    notice_add(
+        kind=PAUSED, key=f"{owner_id}:{now.isoformat()}", owner_id=owner_id, data={"reason": reason[:200]}
+    )
+    return True
 
 
 def _locked(owner_id: str) -> Terms:

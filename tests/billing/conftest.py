@@ -5,14 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from kindling_fake_stripe import FakeStripe, started_fake_stripe
+from kindling_fake_stripe import FakeStripe, fake_stripe, started_fake_stripe
 from kindling_till import Till
 
-
-@pytest.fixture(scope="session")
-def fake_stripe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeStripe]:
-    with started_fake_stripe(tmp_path_factory.mktemp("stripe")) as running:
-        yield running
+__all__ = ["fake_stripe"]
 
 
 @pytest.fixture

@@ -161,10 +161,10 @@ def test_a_deleted_customer_is_noticed_and_made_anew(till: Till):
 def test_a_refund_goes_back_once(till: Till):
     owner = till.owner()
     (payment,) = Payment.objects.filter(owner_id=owner)
-    call = refund_start(payment_id=payment.id, amount_cents=1500, reference="form-1")
-    assert refund_start(payment_id=payment.id, amount_cents=1500, reference="form-1").id == call.id
+    call = refund_start(owner_id=owner, payment_id=payment.id, amount_cents=1500, reference="form-1")
+    assert refund_start(owner_id=owner, payment_id=payment.id, amount_cents=1500, reference="form-1").id == call.id
     with pytest.raises(BillingError) as refused:
-        refund_start(payment_id=payment.id, amount_cents=1000, reference="form-2")
+        refund_start(owner_id=owner, payment_id=payment.id, amount_cents=1000, reference="form-2")
     assert refused.value.code == "refund_too_large"
     till.fake.switch("faults", timeout_after=1)
     attempt(till, call)

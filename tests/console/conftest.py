@@ -1,6 +1,9 @@
 import pytest
 
 from kindling_console_world import Member, World, make_world
+from kindling_fake_stripe import fake_stripe, payments_on
+
+__all__ = ["fake_stripe", "payments_on"]
 
 
 @pytest.fixture

@@ -42,6 +42,13 @@ def test_public_address_is_accepted_when_all_is_set(monkeypatch: pytest.MonkeyPa
     check_bind(settings(host="0.0.0.0", smtp_url="smtp://mail.example.org"))
 
 
+def test_public_address_is_refused_while_payments_go_to_the_stand_in(monkeypatch: pytest.MonkeyPatch):
+    for name, value in {**OWN, "KINDLING_PUBLIC_URL": "https://ai.example.org"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(EmbeddedError, match="KINDLING_STRIPE_SECRET_KEY"):
+        check_bind(settings(host="0.0.0.0", smtp_url="smtp://mail", stripe_api_base="http://127.0.0.1:1"))
+
+
 def test_public_address_without_https_is_refused(monkeypatch: pytest.MonkeyPatch):
     for name, value in {**OWN, "KINDLING_PUBLIC_URL": "http://ai.example.org"}.items():
         monkeypatch.setenv(name, value)

@@ -49,7 +49,7 @@ def wait(good: Callable[[], bool], seconds: float = 30) -> None:
 
 def test_state_is_private_and_names_living_children(stack: Stack):
     assert stat.S_IMODE((stack.home / "run/state.json").stat().st_mode) == 0o600
-    assert set(stack.state["children"]) == {"postgres", "valkey", "web", "worker", "beat", "agent"}
+    assert set(stack.state["children"]) == {"postgres", "valkey", "web", "worker", "beat", "agent", "stripe"}
     assert all(is_alive(pid) for pid in stack.state["children"].values())
     assert stack.state["pid"] == stack.process.pid
 
@@ -126,7 +126,7 @@ def test_broken_model_folder_ends_the_start_with_its_reason(tmp_path: Path, stac
 def test_everything_survives_kills_and_a_stop_leaves_nothing(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("own")
     with started_stack(folder) as stack:
-        for name in ("web", "worker", "valkey", "postgres", "agent", "beat"):
+        for name in ("web", "worker", "valkey", "postgres", "agent", "beat", "stripe"):
             before = stack.pid(name)
             os.kill(before, signal.SIGKILL)
             wait(lambda name=name, before=before: stack.pid(name) != before)

@@ -6,11 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from kindling_billing.stripe_api.client import StripeApi
 from kindling_platform.embedded.ports import hold_port
@@ -92,6 +93,26 @@ def started_fake_stripe(folder: Path, *, webhook_url: str = "") -> Iterator[Fake
             process.terminate()
             process.wait()
             hold.release()
+
+
+@pytest.fixture(scope="session")
+def fake_stripe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeStripe]:
+    """One stand-in for all tests of a folder; each has customers of its own there."""
+    with started_fake_stripe(tmp_path_factory.mktemp("stripe")) as running:
+        yield running
+
+
+@pytest.fixture
+def payments_on(fake_stripe: FakeStripe, settings: Any) -> FakeStripe:
+    """The platform pays by the stand-in."""
+    fake_stripe.calm()
+    settings.KINDLING_ENV = replace(
+        settings.KINDLING_ENV,
+        stripe_secret_key=KEY,
+        stripe_webhook_secret=SECRET,
+        stripe_api_base=fake_stripe.url,
+    )
+    return fake_stripe
 
 
 def _wait(http: httpx.Client, process: "subprocess.Popen[bytes]") -> None:

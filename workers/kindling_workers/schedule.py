@@ -29,4 +29,10 @@ BEAT_SCHEDULE: dict[str, Tick] = {
     "rate anew": _tick("books.rerate", 10.0),
     "delete old responses": _tick("responses.purge", 60.0),
     "send alerts": _tick("limits.alerts", 60.0),
+    "send to the payment provider": _tick("payments.sweep", 2.0),
+    "top up": _tick("payments.topups", 2.0),
+    "charge invoices": _tick("payments.invoices", 600.0),
+    "catch up with the payment provider": _tick("payments.events", 300.0),
+    "reconcile payments": _tick("payments.reconcile", 3600.0),
+    "send letters about money": _tick("payments.letters", 10.0),
 }

@@ -3,13 +3,15 @@
 import ipaddress
 from datetime import timedelta
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import connection, transaction
 
 from kindling_billing.money import PICO_PER_USD, pico_to_usd_text, usd_to_pico
+from kindling_billing.saved_cards import card_default, card_is_shared
 from kindling_billing.services import credit_grant
 from kindling_platform.accounts.actor import Actor, user_actor
-from kindling_platform.accounts.models import Organisation, User
+from kindling_platform.accounts.models import Membership, Organisation, User
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
@@ -19,6 +21,10 @@ MAX_PER_ADDRESS = 20
 MAX_IN_ALL = 300
 MAX_GIFT_PICOUSD = 1_000_000 * PICO_PER_USD
 LOCK = 0x6B64_0001
+WAITS = {
+    "mail": "Your starting credit comes as soon as your e-mail address is confirmed.",
+    "card": "Your starting credit comes with the first card that you pay with.",
+}
 TOO_MANY = "No starting credit was given, because many accounts were made in a short time. Ask the operator for some."
 
 
@@ -29,6 +35,10 @@ def signup_credit_grant(*, org: Organisation, user: User) -> bool:
     if amount_picousd == 0:
         return False
     actor = user_actor(user, ip=user.signup_ip)
+    if lacks := _lacking(org, user):
+        org.signup_credit_note = lacks
+        org.save(update_fields=["signup_credit_note"])
+        return False
     if _too_many(user):
         org.signup_credit_note = TOO_MANY
         org.save(update_fields=["signup_credit_note"])
@@ -64,6 +74,36 @@ def credit_give(*, org: Organisation, amount_picousd: int, source_id: str, memo:
         data = {"usd": pico_to_usd_text(amount_picousd), "memo": memo}
         audit_record(actor=actor, action="credit.granted", target=org.id, organisation_id=org.id, data=data)
     return posted is not None
+
+
+def signup_credit_claims(*, limit: int = 50) -> int:
+    """Give their starting credit to organisations that have shown by now what they were asked for; how many."""
+    waiting = Organisation.objects.filter(signup_credit_note__in=WAITS.values()).order_by("-created_at")
+    return sum(_claim(org) for org in waiting[:limit])
+
+
+@transaction.atomic
+def _claim(waiting: Organisation) -> bool:
+    org = Organisation.objects.select_for_update().get(id=waiting.id)
+    first = Membership.objects.filter(organisation=org, role="owner").order_by("created_at", "id").first()
+    if first is None or org.signup_credit_note not in WAITS.values() or _lacking(org, first.user):
+        return False
+    org.signup_credit_note = ""
+    org.save(update_fields=["signup_credit_note"])
+    return signup_credit_grant(org=org, user=first.user)
+
+
+def _lacking(org: Organisation, user: User) -> str:
+    """What the operator wants to see before credit is given and has not seen, "" when nothing."""
+    needs = settings.KINDLING_ENV.signup_credit_needs
+    if needs == "mail" and not EmailAddress.objects.filter(user=user, verified=True).exists():
+        return WAITS["mail"]
+    if needs == "card":
+        card = card_default(owner_id=org.id)
+        # A card that others have left here before buys no second gift.
+        if card is None or card_is_shared(card=card):
+            return WAITS["card"]
+    return ""
 
 
 def _too_many(user: User) -> bool:

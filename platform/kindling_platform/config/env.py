@@ -15,6 +15,8 @@ from kindling_billing.limits import MOST, Limits
 T = TypeVar("T")
 PREFIX = "KINDLING_"
 SECRETS_FILE = "secrets.env"
+# What a new organisation shows before it gets its starting credit.
+CREDIT_NEEDS = ("nothing", "mail", "card")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -36,8 +38,12 @@ class Env:
     model: str
     stripe_secret_key: str | None
     stripe_webhook_secret: str | None
+    stripe_api_base: str | None
+    stripe_tax: bool
+    seller: str
     torch_index: str | None
     signup_credit_usd: str
+    signup_credit_needs: str
     cors_origins: tuple[str, ...]
     limits: Limits
     agent_url: str
@@ -75,8 +81,14 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
         model=reader.text("MODEL", "kindling/spark"),
         stripe_secret_key=reader.optional("STRIPE_SECRET_KEY"),
         stripe_webhook_secret=reader.optional("STRIPE_WEBHOOK_SECRET"),
+        stripe_api_base=reader.optional("STRIPE_API_BASE"),
+        stripe_tax=reader.text("STRIPE_TAX", "0") == "1",
+        seller=reader.text("SELLER", "Kindling").replace("\\n", "\n"),
         torch_index=reader.optional("TORCH_INDEX"),
         signup_credit_usd=reader.money("SIGNUP_CREDIT_USD", "1.00"),
+        signup_credit_needs=reader.choice(
+            "SIGNUP_CREDIT_NEEDS", CREDIT_NEEDS, "mail" if reader.optional("SMTP_URL") else "nothing"
+        ),
         cors_origins=reader.words("CORS_ORIGINS"),
         limits=Limits(
             requests_per_minute=reader.limit("LIMIT_REQUESTS_PER_MINUTE", 6_000),
@@ -125,6 +137,10 @@ class _Reader:
 
     def words(self, name: str) -> tuple[str, ...]:
         return tuple(word.strip() for word in self.text(name, "").split(",") if word.strip())
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        listed = " or ".join(choices)
+        return self._parsed(name, default, str, lambda value: value in choices, listed)
 
     def number(self, name: str, default: int) -> int:
         return self._parsed(name, default, int, lambda value: 0 <= value < 65536, "a port number")

@@ -28,6 +28,7 @@ urlpatterns = [
     path("api/", include("kindling_platform.api.urls")),
     path("docs", include("kindling_platform.api.docs_urls")),
     path("admin/", admin.site.urls),
+    path("stripe/", include("kindling_platform.api.webhook_urls")),
 ]
 handler403 = "kindling_console.pages.errors.forbidden"
 handler404 = "kindling_console.pages.errors.not_found"

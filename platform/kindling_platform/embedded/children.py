@@ -11,7 +11,10 @@ from kindling_platform.embedded.process import Child, Command
 
 SETTINGS = "kindling_platform.config.settings"
 # In the supervisor's environment only: a child reads what it needs from the file of secrets.
-NOT_INHERITED = {"KINDLING_POSTGRES_PASSWORD", "KINDLING_VALKEY_PASSWORD"}
+NOT_INHERITED = {
+    *("KINDLING_POSTGRES_PASSWORD", "KINDLING_VALKEY_PASSWORD"),
+    *("KINDLING_STAND_IN_STRIPE_KEY", "KINDLING_STAND_IN_WEBHOOK_SECRET"),
+}
 
 
 def child_env() -> dict[str, str]:
@@ -70,6 +73,25 @@ def agent_child(home: Home, port: int) -> Child:
         *("-m", "kindling_workers.agent", "--home", str(home.path), "--port", str(port)),
         stop_timeout_s=20,
     )
+
+
+def stripe_child(home: Home, env: Env, port: int) -> Child:
+    """The stand-in for Stripe; its keys are in the environment, as the platform's own are."""
+    webhook_url = f"http://{reachable(env.host)}:{env.port}/stripe/webhook"
+    return python_child(
+        home,
+        "stripe",
+        *("-m", "kindling_billing.fake_stripe", "--port", str(port)),
+        *("--state", str(home.path / "stripe.sqlite3"), "--webhook-url", webhook_url),
+        stop_timeout_s=5,
+    )
+
+
+def reachable(host: str) -> str:
+    """An address of this machine on which a server bound to `host` answers."""
+    if host in {"0.0.0.0", "::"}:  # noqa: S104
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
 
 
 def django_argv(*arguments: str) -> list[str]:

@@ -11,7 +11,7 @@ from kindling_platform.embedded.progress import Progress
 from kindling_platform.embedded.state import State
 
 
-def greeting_print(progress: Progress, state: State, facts: dict[str, Any]) -> None:
+def greeting_print(progress: Progress, state: State, facts: dict[str, Any], *, stand_in: bool) -> None:
     """The password stands here once, at the first start; nobody can read it again afterwards."""
     say = progress.say
     password = facts.get("operator_password")
@@ -21,6 +21,8 @@ def greeting_print(progress: Progress, state: State, facts: dict[str, Any]) -> N
     say(Text.assemble("  Console    ", (state.url, "bold cyan")))
     say(Text.assemble("  Operator   ", (facts["operator_email"], "bold"), f"  {login}"))
     say(Text.assemble("  API key    ", (state.api_key, "bold")))
+    if stand_in:
+        say("  Payments   test mode: a stand-in for Stripe, no money moves (set KINDLING_STRIPE_SECRET_KEY)")
     say(f"\n  Ready in {state.start_s:.1f} s. Ctrl-C stops everything. Try:\n")
     line = (
         f"curl {state.url}/v1/chat/completions "

@@ -6,7 +6,7 @@ from kindling_platform.embedded.files import read_json, write_private
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.ports import PortHold, hold_port
 
-SERVERS = ("postgres", "valkey", "agent")
+SERVERS = ("postgres", "valkey", "agent", "stripe")
 
 
 def ports_hold(home: Home) -> dict[str, PortHold]:

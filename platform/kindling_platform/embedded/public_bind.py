@@ -25,6 +25,8 @@ def check_bind(env: Env) -> None:
     wanted = []
     if not env.smtp_url:
         wanted.append("KINDLING_SMTP_URL (mail is only written to a folder)")
+    if env.stripe_api_base:
+        wanted.append("KINDLING_STRIPE_SECRET_KEY (payments go to a stand-in; 'off' takes none)")
     wanted += [
         f"{name} (the one in use was made up here)" for name in OWN_SECRETS if not os.environ.get(name)
     ]

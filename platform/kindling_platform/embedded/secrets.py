@@ -16,6 +16,8 @@ MAKERS: dict[str, Callable[[], str]] = {
     "KINDLING_BOOTSTRAP_API_KEY": secret.generate,
     "KINDLING_POSTGRES_PASSWORD": lambda: random.token_hex(24),
     "KINDLING_VALKEY_PASSWORD": lambda: random.token_hex(24),
+    "KINDLING_STAND_IN_STRIPE_KEY": lambda: f"sk_test_{random.token_hex(24)}",
+    "KINDLING_STAND_IN_WEBHOOK_SECRET": lambda: f"whsec_{random.token_hex(24)}",
 }
 
 

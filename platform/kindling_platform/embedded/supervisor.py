@@ -6,7 +6,14 @@ import time
 from types import FrameType
 
 from kindling_platform.config.env import Env, EnvError, load_env
-from kindling_platform.embedded.children import agent_child, beat_child, web_child, worker_child
+from kindling_platform.embedded.children import (
+    agent_child,
+    beat_child,
+    reachable,
+    stripe_child,
+    web_child,
+    worker_child,
+)
 from kindling_platform.embedded.engine_wait import engine_wait
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.first_token import bill_wait, first_token_get
@@ -21,6 +28,7 @@ from kindling_platform.embedded.public_bind import check_bind
 from kindling_platform.embedded.rest import call
 from kindling_platform.embedded.secrets import secrets_ensure
 from kindling_platform.embedded.servers import Servers
+from kindling_platform.embedded.stand_in import stand_in_environ
 from kindling_platform.embedded.state import State
 
 TEND_EVERY_S = 0.1
@@ -43,6 +51,7 @@ class Supervisor:
         self._lock = HomeLock(home)
         self._holds: dict[str, PortHold] = {}
         self._state: State | None = None
+        self._stand_in: dict[str, str] = {}
         self._stop_asked = False
 
     def run(self) -> None:
@@ -76,6 +85,8 @@ class Supervisor:
             servers.wait_ready()
             if first:
                 notes.append("(made anew)")
+        if self._stand_in:
+            self._add("stripe", stripe_child(self.home, env, self._holds["stripe"].port))
         # Loading the web server takes as long as preparing the database, and needs no table yet.
         self._add("web", web_child(self.home, env))
         with self.progress.step("schema, operator, starter model"):
@@ -84,7 +95,7 @@ class Supervisor:
         with self.progress.step("web, gateway, worker, clock"):
             self._add("worker", worker_child(self.home))
             self._add("beat", beat_child(self.home))
-            local_url = f"http://{_reachable(env.host)}:{env.port}"
+            local_url = f"http://{reachable(env.host)}:{env.port}"
             self._wait_for_web(local_url)
         with self.progress.step(f"engine with {facts['model']}"):
             engine_wait(
@@ -116,7 +127,7 @@ class Supervisor:
             start_s=self.progress.elapsed_s,
             first_token_s=first_token_s,
         )
-        greeting_print(self.progress, self._state, facts)
+        greeting_print(self.progress, self._state, facts, stand_in=bool(self._stand_in))
         self._state.save(self.home)
 
     def _configure(self) -> tuple[Env, Servers]:
@@ -124,8 +135,10 @@ class Supervisor:
         self._holds = ports_hold(self.home)
         ports = {name: hold.port for name, hold in self._holds.items()}
         servers = Servers.plan(self.home, ports, secrets)
+        self._stand_in = stand_in_environ(secrets, ports["stripe"])
         os.environ.update(
             servers.environ(),
+            **self._stand_in,
             KINDLING_HOME=str(self.home.path),
             KINDLING_AGENT_URL=f"http://127.0.0.1:{ports['agent']}",
         )
@@ -188,7 +201,7 @@ class Supervisor:
         if self.children:
             with self.progress.step("stopped"):
                 # Who talks to a server stops before it does; the database goes last.
-                for group in (("web", "worker", "beat"), ("agent",), ("valkey", "postgres")):
+                for group in (("web", "worker", "beat"), ("agent", "stripe"), ("valkey", "postgres")):
                     stopping = [self.children[name] for name in group if name in self.children]
                     for child in stopping:
                         child.signal_stop()
@@ -197,10 +210,3 @@ class Supervisor:
         for hold in self._holds.values():
             hold.release()
         self._lock.release()
-
-
-def _reachable(host: str) -> str:
-    """An address of this machine on which a server bound to `host` answers."""
-    if host in {"0.0.0.0", "::"}:  # noqa: S104
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,213 @@
+"""What an organisation does about its money: top-ups, cards, topping up by itself, invoices. All of it is audited."""
+
+from django.conf import settings
+from django.db import transaction
+
+from kindling_billing.charging import (
+    checkout_start,
+    customer_call,
+    customer_id_get,
+    invoice_page_start,
+    topup_check,
+)
+from kindling_billing.models import AutoTopUp, OutboxCall, SavedCard, Terms
+from kindling_billing.money import round_half_even
+from kindling_billing.outbox.sending import call_send
+from kindling_billing.saved_cards import card_default, card_forget, card_prefer
+from kindling_billing.stripe_api import reading
+from kindling_billing.stripe_api.client import StripeApi
+from kindling_billing.terms import auto_topup_set, terms_get, terms_set
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.accounts.provider import AWAY, REFUSED, provider_get, refusals
+from kindling_platform.audit.services import audit_record
+from kindling_platform.common.actors import Actor
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.jobs import enqueue
+
+
+def topup_begin(*, org: Organisation, amount_cents: int, return_url: str, actor: Actor) -> OutboxCall:
+    """Begin a top-up on the provider's page; `{payment}` in the return address becomes the payment's id.
+
+    The request may still be waiting when this returns: then its page is made by the workers.
+
+    Raises:
+        KindlingError: `payments_off`, `amount_invalid`, `topups_too_many`, `payment_provider_away`,
+            `payment_provider_refused`.
+    """
+    api = provider_get()
+    with refusals():
+        topup_check(amount_cents)
+        customer_ensure(api=api, org=org, actor=actor)
+        with transaction.atomic():
+            call = checkout_start(
+                owner_id=org.id,
+                amount_cents=amount_cents,
+                tax_cents=tax_cents_of(terms_get(owner_id=org.id), amount_cents),
+                tax_by_provider=settings.KINDLING_ENV.stripe_tax,
+                return_url=return_url,
+            )
+            data = {"cents": str(amount_cents), "payment": call.subject}
+            audit_record(actor=actor, action="topup.begun", target=org.id, organisation_id=org.id, data=data)
+            enqueue("payments.sweep")
+        return _sent(api, call)
+
+
+def invoice_pay_begin(*, org: Organisation, invoice_id: str, return_url: str, actor: Actor) -> OutboxCall:
+    """Begin to pay an invoice on the provider's page.
+
+    Raises:
+        KindlingError: those of `topup_begin`; `invoice_unknown`, `invoice_not_open`, `payment_open`.
+    """
+    api = provider_get()
+    with refusals():
+        customer_ensure(api=api, org=org, actor=actor)
+        with transaction.atomic():
+            call = invoice_page_start(owner_id=org.id, invoice_id=invoice_id, return_url=return_url)
+            data = {"invoice": invoice_id, "payment": call.subject}
+            audit_record(
+                actor=actor, action="invoice.pay_begun", target=org.id, organisation_id=org.id, data=data
+            )
+            enqueue("payments.sweep")
+        return _sent(api, call)
+
+
+def auto_topup_change(
+    *,
+    org: Organisation,
+    enabled: bool,
+    threshold_cents: int,
+    amount_cents: int,
+    monthly_cap_cents: int,
+    actor: Actor,
+) -> AutoTopUp:
+    """Say when the saved card is charged, how much, and how much in a month at most; or switch that off.
+
+    Raises:
+        KindlingError: `payments_off`, `card_missing`, `amount_invalid`, `cap_invalid`.
+    """
+    provider_get()
+    if enabled and card_default(owner_id=org.id) is None:
+        raise KindlingError(
+            "card_missing", "Add credit once with a card; it is kept for automatic top-ups.", 409
+        )
+    with refusals(), transaction.atomic():
+        if enabled:
+            topup_check(amount_cents)
+        wish = auto_topup_set(
+            owner_id=org.id,
+            enabled=enabled,
+            threshold_cents=threshold_cents,
+            amount_cents=amount_cents,
+            monthly_cap_cents=monthly_cap_cents,
+        )
+        data = {
+            "enabled": enabled,
+            "threshold_cents": str(threshold_cents),
+            "amount_cents": str(amount_cents),
+            "monthly_cap_cents": str(monthly_cap_cents),
+        }
+        audit_record(
+            actor=actor, action="auto_topup.changed", target=org.id, organisation_id=org.id, data=data
+        )
+        enqueue("payments.topups")
+        return wish
+
+
+@transaction.atomic
+def auto_topup_off(*, org: Organisation, actor: Actor) -> bool:
+    """Stop charging the saved card; False when it was not being charged."""
+    changed = bool(AutoTopUp.objects.filter(owner_id=org.id, enabled=True).update(enabled=False))
+    if changed:
+        audit_record(actor=actor, action="auto_topup.off", target=org.id, organisation_id=org.id)
+    return changed
+
+
+def card_remove(*, org: Organisation, card_id: str, actor: Actor) -> OutboxCall:
+    """Have a saved card removed at the provider.
+
+    Raises:
+        KindlingError: `payments_off`, `card_unknown`.
+    """
+    api = provider_get()
+    with refusals():
+        with transaction.atomic():
+            call = card_forget(owner_id=org.id, card_id=card_id)
+            audit_record(actor=actor, action="card.removed", target=card_id, organisation_id=org.id)
+            enqueue("payments.sweep")
+        return _sent(api, call)
+
+
+def card_choose(*, org: Organisation, card_id: str, actor: Actor) -> SavedCard:
+    """Make a saved card the one that is charged.
+
+    Raises:
+        KindlingError: `card_unknown`.
+    """
+    with refusals(), transaction.atomic():
+        card = card_prefer(owner_id=org.id, card_id=card_id)
+        audit_record(actor=actor, action="card.chosen", target=card_id, organisation_id=org.id)
+        return card
+
+
+def portal_begin(*, org: Organisation, return_url: str, actor: Actor) -> str:
+    """The address of the provider's page for cards, address and tax id.
+
+    Raises:
+        KindlingError: `payments_off`, `payment_provider_away`, `payment_provider_refused`.
+    """
+    api = provider_get()
+    with refusals():
+        customer_ensure(api=api, org=org, actor=actor)
+        customer_id = customer_id_get(owner_id=org.id)
+        return reading.portal_open(api, customer_id=customer_id, return_url=return_url)
+
+
+@transaction.atomic
+def billing_details_set(
+    *, org: Organisation, bill_to: str, tax_id: str, low_balance_picousd: int, actor: Actor
+) -> Terms:
+    """What stands on invoices, and the balance below which a letter is sent.
+
+    Raises:
+        KindlingError: `terms_invalid`, `amount_invalid`.
+    """
+    with refusals():
+        terms = terms_set(
+            owner_id=org.id, bill_to=bill_to, tax_id=tax_id, low_balance_picousd=low_balance_picousd
+        )
+    audit_record(actor=actor, action="billing.details_set", target=org.id, organisation_id=org.id)
+    return terms
+
+
+def customer_ensure(*, api: StripeApi, org: Organisation, actor: Actor) -> None:
+    """Make the organisation known at the provider, unless it is.
+
+    Raises:
+        KindlingError: `payment_provider_away`, `payment_provider_refused`.
+    """
+    email = actor.label if "@" in actor.label else ""
+    call = customer_call(owner_id=org.id, email=email, name=org.name)
+    if call is None:
+        return
+    call = call_send(api, call_id=call.id)
+    if call.state == OutboxCall.State.WAITING:
+        raise KindlingError("payment_provider_away", AWAY, 503)
+    if call.state != OutboxCall.State.DONE:
+        text = REFUSED.format(call.trouble)
+        raise KindlingError("payment_provider_refused", text, 502)
+
+
+def tax_cents_of(terms: Terms, amount_cents: int) -> int:
+    """The tax on a sum by the rate that was agreed; none where the provider reckons it."""
+    if settings.KINDLING_ENV.stripe_tax:
+        return 0
+    return round_half_even(amount_cents * terms.tax_basis_points, 10_000)
+
+
+def _sent(api: StripeApi, call: OutboxCall) -> OutboxCall:
+    """The first attempt at once, since somebody waits for it; the workers go on where it fails."""
+    call = call_send(api, call_id=call.id)
+    if call.state in {OutboxCall.State.REFUSED, OutboxCall.State.STUCK}:
+        text = REFUSED.format(call.trouble)
+        raise KindlingError("payment_provider_refused", text, 502)
+    return call

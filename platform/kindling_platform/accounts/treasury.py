@@ -1,0 +1,71 @@
+"""What the operator does about money: refunds, parked events, and telling wallets that money moved."""
+
+from collections.abc import Iterable
+
+from django.db import transaction
+
+from kindling_billing.charging import refund_start
+from kindling_billing.models import OutboxCall, Reconciliation
+from kindling_billing.outbox.sending import call_send
+from kindling_billing.webhooks.receiving import Receipt, event_retry
+from kindling_billing.webhooks.reconciling import reconcile
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.accounts.provider import provider_get, refusals
+from kindling_platform.audit.services import audit_record
+from kindling_platform.common.actors import Actor
+from kindling_platform.common.jobs import enqueue
+
+
+def refund_give(
+    *, org: Organisation, payment_id: str, amount_cents: int, reference: str, actor: Actor
+) -> OutboxCall:
+    """Give money back to the card that paid, once per `reference`; it leaves the wallet when the provider agrees.
+
+    Raises:
+        KindlingError: `payments_off`, `amount_invalid`, `payment_unknown`, `refund_too_large`.
+    """
+    api = provider_get()
+    with refusals():
+        with transaction.atomic():
+            call = refund_start(
+                owner_id=org.id, payment_id=payment_id, amount_cents=amount_cents, reference=reference
+            )
+            data = {"payment": payment_id, "cents": str(amount_cents)}
+            audit_record(actor=actor, action="refund.given", target=org.id, organisation_id=org.id, data=data)
+            enqueue("payments.sweep")
+        call = call_send(api, call_id=call.id)
+    wallets_tell([org.id])
+    return call
+
+
+def event_try_again(*, event_id: str, actor: Actor) -> Receipt:
+    """Try an event again that the books could not take.
+
+    Raises:
+        KindlingError: `payments_off`, `event_unknown`, `payment_provider_away`.
+    """
+    api = provider_get()
+    with refusals():
+        receipt = event_retry(api, event_id=event_id)
+    audit_record(actor=actor, action="payment_event.retried", target=event_id)
+    wallets_tell(receipt.owner_ids)
+    return receipt
+
+
+def books_reconcile() -> Reconciliation:
+    """Compare the provider's books with ours, and book what nobody told of.
+
+    Raises:
+        KindlingError: `payments_off`, `payment_provider_away`, `payment_provider_refused`.
+    """
+    api = provider_get()
+    with refusals():
+        row, owner_ids = reconcile(api)
+    wallets_tell(owner_ids)
+    return row
+
+
+def wallets_tell(owner_ids: Iterable[str]) -> None:
+    """Have the gateway's copies of these balances brought up to date."""
+    for owner_id in sorted(set(owner_ids)):
+        enqueue("payments.tell_wallet", owner_id=owner_id)

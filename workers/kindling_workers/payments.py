@@ -1,0 +1,91 @@
+"""Bounded steps of what has to do with the payment provider; each may run twice, or be cut off anywhere."""
+
+from django.conf import settings
+
+from kindling_billing.amounts import CURRENCY
+from kindling_billing.charging import (
+    auto_topup_start,
+    customer_id_get,
+    invoice_charge_start,
+    invoice_list_chargeable,
+)
+from kindling_billing.models import OutboxCall
+from kindling_billing.money import round_half_even
+from kindling_billing.outbox.sending import call_list_due, call_send
+from kindling_billing.selectors import balance_map
+from kindling_billing.stripe_api import reading
+from kindling_billing.stripe_api.client import StripeApi
+from kindling_billing.terms import terms_get
+from kindling_billing.topup import auto_topup_list_due
+from kindling_billing.webhooks.reconciling import events_catch_up
+from kindling_platform.accounts.treasury import wallets_tell
+from kindling_workers.complaints import complaints
+from kindling_workers.valkey import valkey_client
+from kindling_workers.wallets import Wallets
+
+# So many requests at most in one run, or a slow provider would hold a worker; the rest is due in the next.
+BATCH = 20
+
+
+def outbox_send(api: StripeApi) -> int:
+    """Make the attempts that are due; gives how many requests ended."""
+    ended, due = 0, call_list_due(limit=BATCH)
+    for call_id in due:
+        call = call_send(api, call_id=call_id)
+        ended += call.state != OutboxCall.State.WAITING
+        if call.state == OutboxCall.State.WAITING and call.trouble:
+            complaints.complain("payment provider", f"{call.trouble_code}: {call.trouble}")
+        else:
+            complaints.content("payment provider")
+        wallets_tell([call.owner_id])
+    return ended
+
+
+def topups_make(api: StripeApi) -> int:
+    """Charge every owner who wants to be topped up and is below their threshold; gives how many were."""
+    made = 0
+    for owner_id, decision in auto_topup_list_due().items():
+        if not decision.amount_cents:
+            continue
+        tax_cents = _tax_cents(api, owner_id, decision.amount_cents)
+        call = auto_topup_start(owner_id=owner_id, tax_cents=tax_cents)
+        if call is not None:
+            call_send(api, call_id=call.id)
+            wallets_tell([owner_id])
+            made += 1
+    return made
+
+
+def invoices_charge(api: StripeApi) -> int:
+    """Charge the saved cards of those who have an open invoice; gives how many were."""
+    made = 0
+    for invoice_id in invoice_list_chargeable():
+        call = invoice_charge_start(invoice_id=invoice_id)
+        if call is not None:
+            call_send(api, call_id=call.id)
+            made += 1
+    return made
+
+
+def events_hear(api: StripeApi) -> int:
+    """Take in what no webhook brought."""
+    heard = events_catch_up(api)
+    wallets_tell(heard.owner_ids)
+    return heard.events
+
+
+def wallet_tell(owner_id: str) -> None:
+    """Bring the gateway's copy of a balance up to date. Errors: `redis.RedisError`."""
+    balance = balance_map(owner_ids=[owner_id]).get(owner_id)
+    if balance is not None:
+        Wallets(valkey_client()).posted(owner_id=owner_id, balance=balance, request_ids=[])
+
+
+def _tax_cents(api: StripeApi, owner_id: str, amount_cents: int) -> int:
+    if not settings.KINDLING_ENV.stripe_tax:
+        rate = terms_get(owner_id=owner_id).tax_basis_points
+        return round_half_even(amount_cents * rate, 10_000)
+    customer_id = customer_id_get(owner_id=owner_id)
+    if not customer_id:
+        return 0
+    return reading.tax_read(api, customer_id=customer_id, amount_cents=amount_cents, currency=CURRENCY)
