@@ -1,7 +1,7 @@
 """Arguments and replies of the scripts that admit, settle and renew. Pure; times in µs, money in nano-dollars."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from kindling_billing import budgets
@@ -142,18 +142,18 @@ def verdict_of(raw: Sequence[object]) -> Verdict:
         )
     b, c, processes, now_us = (int(text) for text in texts[2:HEAD])
     states = tuple(_scope_state(texts[at : at + PER_SCOPE]) for at in range(HEAD, len(texts), PER_SCOPE))
-    common = {"processes": processes, "now_us": now_us}
+    common = Verdict(state, processes=processes, now_us=now_us, scopes=states)
     match state:
         case "held":
-            return Verdict(HELD, tokens=int(a), left_nano=b, ration_nano=c, scopes=states, **common)
+            return replace(common, tokens=int(a), left_nano=b, ration_nano=c)
         case "money":
-            return Verdict(MONEY, left_nano=b, scopes=states, **common)
+            return replace(common, left_nano=b)
         case "budget":
-            return Verdict(BUDGET, scope=int(a) - 1, left_nano=b, period=c - 1, scopes=states, **common)
+            return replace(common, scope=int(a) - 1, left_nano=b, period=c - 1)
         case "limited":
-            return Verdict(LIMITED, scope=int(a) - 1, wait_us=b, bucket=c - 1, scopes=states, **common)
+            return replace(common, scope=int(a) - 1, wait_us=b, bucket=c - 1)
         case _:
-            return Verdict(SLOTS, scope=int(a) - 1, scopes=states, **common)
+            return replace(common, scope=int(a) - 1)
 
 
 def finish_args(

@@ -5,7 +5,7 @@ KEYS of every script: wallet, holds, rations, the key's epoch, then for each sco
 - ``kd:rations:<owner>``: hash of process to ``<nano-dollars>:<expiry>``: what a process may spend while Valkey is away.
 - ``kd:epoch:<key>``: the newest version of an API key, when it changed lately.
 - ``kd:gate:<scope>``: hash of ``r p u g``, the times (µs) at which the buckets of `limits` are full again, and of
-  ``pc uc gc``, when a bucket was last full.
+  ``rc pc uc gc``, when a bucket was last full; a gate that stays in use is never full, and is forgotten once a day.
 - ``kd:slots:<scope>``: sorted set of running requests by the end of their lease (ms).
 """
 
@@ -61,11 +61,11 @@ for i = 1, count do
 end
 if #unseen > 0 then return {'unseen', table.concat(unseen, ',')} end
 
-local rations, ours, others, processes = redis.call('HGETALL', KEYS[3]), 0, 0, 1
+local rations, ours, ours_until, others, processes = redis.call('HGETALL', KEYS[3]), 0, 0, 0, 1
 for i = 1, #rations, 2 do
   local amount, expiry = split(rations[i + 1])
   if rations[i] == ARGV[11] then
-    ours = amount
+    ours, ours_until = amount, expiry
   elseif expiry <= now_ms then
     redis.call('HDEL', KEYS[3], rations[i])
   else
@@ -159,17 +159,23 @@ local total = cost(tokens)
 if from ~= id then drop(KEYS[1], KEYS[2], from) end
 put(KEYS[1], KEYS[2], id, total, now_ms + lease)
 for _, scope in ipairs(scopes) do
+  local fields, unused = {}, false
   for b, bucket in pairs(scope.buckets) do
     if bucket[2] > 0 then
-      redis.call('HSET', scope.gate, FIELDS[b], string.format('%.3f', bucket[1] + bucket[2]))
-      if bucket[3] and b > 1 then redis.call('HSET', scope.gate, FIELDS[b] .. 'c', string.format('%.3f', clock)) end
-      redis.call('PEXPIRE', scope.gate, 3600000)
+      fields[#fields + 1] = FIELDS[b]
+      fields[#fields + 1] = string.format('%.3f', bucket[1] + bucket[2])
+      if bucket[3] then
+        unused = true
+        fields[#fields + 1] = FIELDS[b] .. 'c'
+        fields[#fields + 1] = string.format('%.3f', clock)
+      end
     end
   end
+  if #fields > 0 then redis.call('HSET', scope.gate, unpack(fields)) end
+  if unused then redis.call('PEXPIRE', scope.gate, 86400000) end
   if scope.most then
     if from ~= id then redis.call('ZREM', scope.slots, from) end
     redis.call('ZADD', scope.slots, now_ms + lease, id)
-    redis.call('PEXPIRE', scope.slots, 2 * lease)
   end
   if scope.purse then
     if from ~= id then drop(scope.spent, scope.spending, from) end
@@ -178,7 +184,9 @@ for _, scope in ipairs(scopes) do
   end
 end
 local ration = math.max(math.min(tonumber(ARGV[12]), math.floor((left - total) / 20)), 0)
-if ration > 0 then
+if ration == ours and ours_until > now_ms + lease / 2 then
+  ration = ours
+elseif ration > 0 then
   redis.call('HSET', KEYS[3], ARGV[11], num(ration) .. ':' .. num(now_ms + lease))
   redis.call('PEXPIRE', KEYS[3], 2 * lease)
 elseif ours > 0 then
@@ -221,7 +229,6 @@ for i = 1, tonumber(ARGV[7]) do
       if units > 0 or (state[1] and not late) then
         local full = math.max(tonumber(state[1] or '0'), units > 0 and now - ORIGIN or 0)
         redis.call('HSET', gate, FIELDS[b], string.format('%.3f', full + units * 60000000 / limit))
-        redis.call('PEXPIRE', gate, 3600000)
       end
     end
   end
@@ -247,7 +254,6 @@ for i = 1, tonumber(ARGV[5]) do
   local at, _, slots, spent, spending = 5 + (i - 1) * 2, scope_keys(i)
   if ARGV[at + 1] == '1' then
     redis.call('ZADD', slots, expiry, id)
-    redis.call('PEXPIRE', slots, 2 * tonumber(ARGV[3]))
   end
   if ARGV[at + 2] == '1' and renew(spent, spending) then
     redis.call('PEXPIRE', spending, 2 * tonumber(ARGV[3]))

@@ -43,12 +43,13 @@ local function drop(purse, list, id)
   return old
 end
 local function put(purse, list, id, amount, expiry)
-  drop(purse, list, id)
+  local old = amount_of(list, id)
   redis.call('HSET', list, id, num(amount) .. ':' .. num(expiry))
   local sums = redis.call('HMGET', purse, 'h', 'x')
   local sum = tonumber(sums[1] or '')
   if sum then
-    redis.call('HSET', purse, 'h', num(sum + amount), 'x', num(math.min(tonumber(sums[2] or '0'), expiry)))
+    local soonest = math.min(tonumber(sums[2] or '0'), expiry)
+    redis.call('HSET', purse, 'h', num(math.max(sum - (old or 0), 0) + amount), 'x', num(soonest))
   end
 end
 """

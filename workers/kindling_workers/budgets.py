@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
@@ -14,7 +15,7 @@ from kindling_platform.keys.limits import budget_list
 from kindling_platform.keys.models import LimitSet
 from kindling_platform.usage.selectors import spent_get
 
-FIELDS = ("v", "d", "ds", "m", "ms", "t")
+FIELDS = ["v", "d", "ds", "m", "ms", "t"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class Budgets:
 
     def _drift(self, key: str, spent: Spent, day: str, month: str) -> int:
         """By how much a counter of the same version differs; an older one is only behind."""
-        version, its_day, in_day, its_month, in_month, in_all = self._client.hmget(key, FIELDS)
+        seen: Any = self._client.hmget(key, FIELDS)
+        version, its_day, in_day, its_month, in_month, in_all = seen
         if version is None or int(version) != spent.version:
             return 0
         drift = abs(int(in_all or 0) - hold_nano(spent.total_picousd))

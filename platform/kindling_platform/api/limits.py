@@ -60,7 +60,9 @@ def limits_asked(data: Any) -> tuple[dict[str, int | None], list[int] | None]:
     asked.is_valid(raise_exception=True)
     given = dict(asked.validated_data)
     percents = given.pop("alert_percents", None)
-    return {USD.get(name, name): _column(name, value) for name, value in given.items()}, percents
+    return {
+        USD.get(str(name), str(name)): _column(str(name), value) for name, value in given.items()
+    }, percents
 
 
 def _column(name: str, value: Any) -> int | None:

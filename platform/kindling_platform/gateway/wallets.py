@@ -163,7 +163,8 @@ class Wallets:
                     verdict = await self._ask(payer, claim)
                 if verdict.state != UNSEEN:
                     if verdict.state == HELD:
-                        lease_s = self._lease_ms / 1000
+                        # Valkey writes a ration anew when half of its lease is over.
+                        lease_s = self._lease_ms / 2000
                         self._local.learn(payer, verdict, now_s=monotonic(), lease_s=lease_s)
                     return verdict
             except ValkeyUnavailableError:
