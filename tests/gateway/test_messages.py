@@ -128,3 +128,10 @@ def test_every_refusal_has_the_shape(http: httpx.Client, path: str):
 def test_what_has_no_effect_is_named(http: httpx.Client):
     reply = http.post("/v1/messages", json=ASK | {"metadata": {"user_id": "u"}})
     assert reply.headers["x-kindling-ignored"] == "metadata"
+
+
+def test_models_in_the_vendors_shape(client: anthropic.Anthropic):
+    models = list(client.models.list())
+    assert "kindling/words" in {model.id for model in models}
+    one = client.models.retrieve("kindling/words")
+    assert (one.type, one.display_name, one.max_input_tokens) == ("model", "kindling/words", 4096)

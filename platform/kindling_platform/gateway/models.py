@@ -1,5 +1,6 @@
 """`GET /v1/models` and `GET /v1/models/{name}`."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -9,17 +10,25 @@ from kindling_platform.gateway.catalog import Catalog, Model
 from kindling_platform.gateway.names import parse_model_name
 from kindling_platform.gateway.request import Request
 
+# Anthropic's clients send it with every request.
+ANTHROPIC = b"anthropic-version"
+
 
 async def models_list(request: Request, caller: Caller, catalog: Catalog) -> None:
     """Answer with every model that the caller can name."""
-    data = [model_object(model) for model in await catalog.visible(caller)]
-    await request.reply(200, orjson.dumps({"object": "list", "data": data}))
+    models = await catalog.visible(caller)
+    if ANTHROPIC in request.headers:
+        answer = anthropic_list([anthropic_object(model) for model in models])
+    else:
+        answer = {"object": "list", "data": [model_object(model) for model in models]}
+    await request.reply(200, orjson.dumps(answer))
 
 
 async def model_get(request: Request, caller: Caller, catalog: Catalog, text: str) -> None:
     """Answer with one model, by any form of its name."""
     model = await catalog.find(caller, parse_model_name(text), text)
-    await request.reply(200, orjson.dumps(model_object(model)))
+    shape = anthropic_object if ANTHROPIC in request.headers else model_object
+    await request.reply(200, orjson.dumps(shape(model)))
 
 
 def model_object(model: Model) -> dict[str, Any]:
@@ -41,3 +50,25 @@ def model_object(model: Model) -> dict[str, Any]:
         if price
         else None,
     }
+
+
+def anthropic_object(model: Model) -> dict[str, Any]:
+    """A model as Anthropic's clients read it."""
+    return {
+        "type": "model",
+        "id": model.ref,
+        "display_name": model.ref,
+        "created_at": datetime.fromtimestamp(model.created_s, UTC).isoformat(),
+        "max_input_tokens": model.context_length,
+        "lifecycle": "active",
+    }
+
+
+def anthropic_list(data: list[dict[str, Any]]) -> dict[str, Any]:
+    """All models as one page."""
+    ends = (
+        {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
+        if data
+        else {"first_id": None, "last_id": None}
+    )
+    return {"data": data, "has_more": False, **ends}
