@@ -10,6 +10,7 @@ from kindling_console.pages import (
     deployments,
     home,
     keys,
+    limits,
     mail,
     operator,
     playground,
@@ -33,6 +34,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("adapters/<str:adapter_id>/delete/", adapters.adapter_delete_page, name="adapter-delete"),
     path("keys/", keys.keys, name="keys"),
     path("keys/<str:key_id>/revoke/", keys.key_revoke_page, name="key-revoke"),
+    path("keys/<str:key_id>/limits/", limits.key_limits, name="key-limits"),
     path("playground/", playground.playground, name="playground"),
     path("playground/run/", playground.run, name="playground-run"),
     path("playground/receipt/<str:request_id>/", playground.receipt, name="playground-receipt"),
@@ -51,6 +53,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/organisations/", operator.organisations, name="operator-organisations"),
     path(
         "operator/organisations/<str:organisation_id>/", operator.organisation, name="operator-organisation"
+    ),
+    path(
+        "operator/organisations/<str:organisation_id>/limits/",
+        limits.organisation_limits,
+        name="operator-organisation-limits",
     ),
     path("operator/prices/", operator.prices, name="operator-prices"),
     path("operator/fleet/", operator.fleet, name="operator-fleet"),

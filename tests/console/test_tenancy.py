@@ -47,11 +47,13 @@ def theirs(world: World) -> dict[str, list[str]]:
         "adapter-report": [adapter.id],
         "adapter-delete": [adapter.id],
         "key-revoke": [key.id],
+        "key-limits": [key.id],
         "playground-receipt": [request_id],
         "request": [request_id],
         "deployment": [world.deployment.id],
         "deployment-action": [world.deployment.id, "stop"],
         "operator-organisation": [other.org.id],
+        "operator-organisation-limits": [other.org.id],
         "operator-letter": ["any-0"],
     }
 
