@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kindling_chunks import CALL, CHUNKS, ID, USAGE, events_of, stream_of
+from kindling_chunks import CALL, CHUNKS, ID, USAGE, chunk, events_of, stream_of
 from kindling_platform.gateway.surface.messages.reply import MessageForm
 
 
@@ -99,6 +99,16 @@ def test_why_an_answer_ended():
 def test_arguments_that_were_cut_off_are_an_empty_input():
     cut = {**CALL, "function": {"name": "look", "arguments": '{"city":"Ro'}}
     assert whole({"content": None, "tool_calls": [cut]}, "length")["content"][0]["input"] == {}
+
+
+def test_a_bound_that_cut_a_stream_is_named():
+    cut = chunk({}, "length") | {"limited_by": "max_cost"}
+    events = streamed(stream_of([chunk({"content": "Hel"}), cut, {"choices": [], "usage": USAGE}]))
+    assert events[-2]["delta"] == {
+        "stop_reason": "max_tokens",
+        "stop_sequence": None,
+        "limited_by": "max_cost",
+    }
 
 
 def test_errors_have_anthropics_types():

@@ -122,3 +122,10 @@ def test_logprobs_stand_with_their_text():
     (delta,) = [event for event in events if event["type"] == "response.output_text.delta"]
     assert delta["logprobs"] == [entry]
     assert events[-1]["response"]["output"][0]["content"][0]["logprobs"] == [entry]
+
+
+def test_a_bound_that_cut_a_stream_is_named():
+    cut = chunk({}, "length") | {"limited_by": "max_cost"}
+    events = streamed(stream_of([chunk({"content": "Hel"}), cut, {"choices": [], "usage": USAGE}]))
+    details = events[-1]["response"]["incomplete_details"]
+    assert details == {"reason": "max_output_tokens", "limited_by": "max_cost"}

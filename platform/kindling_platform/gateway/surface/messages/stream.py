@@ -39,6 +39,7 @@ class MessageStream:
         self._call = -1
         self._stop: tuple[str, str | None] = ("end_turn", None)
         self._usage: dict[str, Any] = {}
+        self._limited_by = ""
 
     def begin(self) -> bytes:
         """The event that opens the message."""
@@ -47,6 +48,7 @@ class MessageStream:
     def feed(self, chunk: dict[str, Any]) -> bytes:
         """The events of one chunk."""
         self._usage = chunk.get("usage") or self._usage
+        self._limited_by = chunk.get("limited_by") or self._limited_by
         out = b""
         for choice in chunk.get("choices") or []:
             delta = choice.get("delta") or {}
@@ -66,6 +68,8 @@ class MessageStream:
         usage = usage_block(self._usage)
         usage.pop("service_tier")
         delta = {"stop_reason": reason, "stop_sequence": sequence}
+        if self._limited_by:
+            delta["limited_by"] = self._limited_by
         return (
             self._close()
             + event("message_delta", {"type": "message_delta", "delta": delta, "usage": usage})

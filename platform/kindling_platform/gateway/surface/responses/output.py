@@ -26,14 +26,24 @@ def response_object(echo: dict[str, Any], *, hex_id: str, model: str, created_s:
 
 
 def response_end(
-    response: Response, output: list[dict[str, Any]], *, finish: str, usage: dict[str, Any], now_s: int
+    response: Response,
+    output: list[dict[str, Any]],
+    *,
+    finish: str,
+    usage: dict[str, Any],
+    now_s: int,
+    limited_by: str = "",
 ) -> Response:
-    """The same response at its end: completed, or incomplete where its length or a filter cut it."""
+    """The same response at its end: completed, or incomplete where its length or a filter cut it.
+
+    `limited_by` says which bound other than its own length that was.
+    """
     reason = INCOMPLETE.get(finish)
+    limit = {"limited_by": limited_by} if limited_by else {}
     return response | {
         "status": "incomplete" if reason else "completed",
         "completed_at": None if reason else now_s,
-        "incomplete_details": {"reason": reason} if reason else None,
+        "incomplete_details": {"reason": reason, **limit} if reason else None,
         "output": output,
         "usage": usage_block(usage),
     }

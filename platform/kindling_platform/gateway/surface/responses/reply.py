@@ -82,5 +82,6 @@ class ResponseForm:
             finish=self._stream.finish,
             usage=self._stream.usage,
             now_s=int(time.time()),
+            limited_by=self._stream.limited_by,
         )
         return out

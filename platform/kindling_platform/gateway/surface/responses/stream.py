@@ -26,6 +26,7 @@ class ResponseStream:
         self.output: list[dict[str, Any]] = []
         self.finish = "stop"
         self.usage: dict[str, Any] = {}
+        self.limited_by = ""
 
     def begin(self) -> bytes:
         """The two events that open every response."""
@@ -36,6 +37,7 @@ class ResponseStream:
     def feed(self, chunk: dict[str, Any]) -> bytes:
         """The events of one chunk."""
         self.usage = chunk.get("usage") or self.usage
+        self.limited_by = chunk.get("limited_by") or self.limited_by
         out = b""
         for choice in chunk.get("choices") or []:
             delta = choice.get("delta") or {}
