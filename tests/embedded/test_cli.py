@@ -121,6 +121,11 @@ def test_keys_are_made_listed_and_revoked(customer: Shell, tmp_path: Path):
     made = customer.run("keys", "create", "laptop", "--scope", "inference", "--scope", "read").strip()
     row = next(row for row in json.loads(customer.run("keys", "list", "--json")) if row["name"] == "laptop")
     assert made.startswith("kd_live_") and row["last4"] == made[-4:]
+    said = customer.run("limits", "set", "requests_per_minute=90", "budget_day_usd=0.25", "--key", row["id"])
+    assert "90" in said and "0.25" in said
+    assert "not both" in customer.run("limits", "show", "--key", row["id"], "--member", "usr_x", good=False)
+    successor = customer.run("keys", "rotate", row["id"], "--overlap-s", "60").strip()
+    assert successor.startswith("kd_live_") and successor != made
     customer.run("keys", "revoke", row["id"])
     other = Shell(tmp_path / "other", customer.url, made)
     assert "key" in other.run("usage", good=False)
