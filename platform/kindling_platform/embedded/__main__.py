@@ -117,6 +117,19 @@ def bench_upload(as_json: AsJson = False) -> None:
     print_figures("upload", upload_bench(Home.from_environ()), as_json=as_json)
 
 
+@app.command("bench-gateway")
+def bench_gateway(
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer requests; a minute instead of many.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Install LiteLLM's proxy if it is missing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """CPU, latency and memory of the gateway before an engine that costs nothing."""
+    from kindling_platform.embedded.bench_gateway.bench import gateway_bench
+
+    figures = gateway_bench(Home.from_environ(), quick=quick, peers=peers)
+    print_figures("gateway", figures, as_json=as_json)
+
+
 def print_figures(name: str, figures: dict[str, float | None], *, as_json: bool) -> None:
     table = Table("figure", name, box=None, pad_edge=False)
     for key, value in figures.items():

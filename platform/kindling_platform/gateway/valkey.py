@@ -61,6 +61,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
         self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._unsent: list[bytes] = []
         self._transport: asyncio.WriteTransport | None = None
         self.lost = asyncio.get_running_loop().create_future()
 
@@ -99,8 +100,16 @@ class _Connection(asyncio.Protocol):
             waiter.exception()
             return waiter
         self._waiting.append(waiter)
-        self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub is too narrow
+        # What one turn of the loop asks leaves together, since each write is a system call.
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub is too narrow
         return waiter
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport and not self.lost.done():
+            self._transport.write(b"".join(unsent))
 
 
 class Valkey:
