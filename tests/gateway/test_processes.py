@@ -33,7 +33,7 @@ def process(scene, port: int, tmp_path: Path) -> Iterator[subprocess.Popen[bytes
     log = (tmp_path / "log").open("wb")
     started = subprocess.Popen(
         [sys.executable, "-c", script],
-        env=os.environ | {"KINDLING_DATABASE_URL": scene.world.url},
+        env=os.environ | {"KINDLING_DATABASE_URL": scene.world.url, "KINDLING_LOG_LEVEL": "DEBUG"},
         stderr=log,
         stdout=log,
     )
@@ -83,3 +83,58 @@ def test_nothing_secret_is_logged(scene, process, port: int, tmp_path: Path):
     assert (facts["status"], facts["completion_tokens"], facts["model"]) == (200, 8, "kindling/words")
     for secret in (scene.key, "my-private-words", "w1 "):
         assert secret not in said
+
+
+def test_no_ending_of_a_request_puts_words_or_keys_into_the_log(scene, process, port: int, tmp_path: Path):
+    said = tmp_path / "log"
+    private = [{"role": "user", "content": "my-private-words"}]
+    wrong_key = scene.key[:-3] + "abc"
+    url, key = f"http://127.0.0.1:{port}/v1", {"Authorization": f"Bearer {scene.key}"}
+    session = {"x-session-affinity": "my-private-session"}
+
+    def send(path: str, *, headers: dict[str, str] = key, status: int, **sent) -> str:
+        reply = httpx.post(f"{url}/{path}", headers=headers, **sent)
+        assert reply.status_code == status, reply.text
+        return str(reply.headers["x-request-id"])
+
+    ids = [
+        send("chat/completions", status=200, json=chat(messages=private, stream=True), headers=key | session),
+        send(
+            "chat/completions",
+            status=401,
+            json=chat(messages=private),
+            headers={"Authorization": f"Bearer {wrong_key}"},
+        ),
+        send("chat/completions", status=400, content=b'{"messages": "my-private-words'),
+        send(
+            "messages",
+            status=400,
+            json={"model": "kindling/words", "messages": private, "system": 5, "max_tokens": 4},
+        ),
+        send(
+            "responses",
+            status=200,
+            json={"model": "kindling/words", "input": "my-private-words", "store": False},
+        ),
+    ]
+    scene.engine.behaviour.fail_status = 500
+    ids.append(send("chat/completions", status=502, json=chat(messages=private)))
+    scene.engine.behaviour.fail_status, scene.engine.behaviour.cut_before_first = 0, 9
+    ids.append(send("chat/completions", status=502, json=chat(messages=private)))
+    text = eventually(lambda: all(one in said.read_text() for one in ids) and said.read_text())
+    for secret in (scene.key, wrong_key, "my-private", "w1 "):
+        assert secret not in text
+
+
+def test_one_id_names_a_request_at_the_client_the_engine_and_in_the_log(
+    scene, process, port: int, tmp_path: Path
+):
+    headers = {"Authorization": f"Bearer {scene.key}"}
+    reply = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json=chat(), headers=headers)
+    request_id = reply.headers["x-request-id"]
+    assert [got.id for got in scene.engine.received] == [request_id]
+    assert [record["request_id"] for record in scene.engine.records] == [request_id]
+    lines = eventually(
+        lambda: [one for one in (tmp_path / "log").read_text().splitlines() if request_id in one]
+    )
+    assert "request" in [json.loads(line)["event"] for line in lines]

@@ -7,6 +7,7 @@ from kindling_platform.config.asgi import application as django
 from kindling_platform.config.env import load_env
 from kindling_platform.gateway.app import create_app
 from kindling_platform.gateway.lifespan import serve_lifespan
+from kindling_platform.gateway.metrics import PATH as METRICS
 from kindling_platform.gateway.request import Receive, Scope, Send
 from kindling_platform.gateway.routes import split_prefix
 
@@ -19,7 +20,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await serve_lifespan(gateway, receive, send)
     elif scope["type"] != "http":
         await send({"type": "websocket.close", "code": 1000})
-    elif split_prefix(scope["path"]) is not None:
+    elif scope["path"] == METRICS or split_prefix(scope["path"]) is not None:
         await gateway(scope, receive, send)
     else:
         await django(scope, receive, send)  # type: ignore[arg-type]  # Django's own scope types are narrower

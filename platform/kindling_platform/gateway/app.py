@@ -19,6 +19,7 @@ from kindling_platform.gateway.errors import (
 from kindling_platform.gateway.inference import Inference
 from kindling_platform.gateway.limits.check_in import check_in
 from kindling_platform.gateway.limits.client_tokens import client_token_post
+from kindling_platform.gateway.metrics import CONTENT_TYPE, PATH, GatewayMetrics, may_read
 from kindling_platform.gateway.models import model_get, models_list
 from kindling_platform.gateway.names import parse_model_name
 from kindling_platform.gateway.request import Receive, Request, Scope, Send
@@ -59,9 +60,10 @@ class Gateway:
         self._engines = Engines(self._log)
         self._keys = Keys(self._database, env.key_pepper, defaults=env.limits)
         self._catalog = Catalog(self._database)
-        self._router = Router(self._database)
+        self._router = Router(self._database, adapters_of=self._engines.adapters)
         self._wallets = Wallets(self._database, self._valkey, self._log)
         self._watches = Watches(grace_s=grace_s)
+        self._metrics = GatewayMetrics()
 
     async def startup(self) -> None:
         """Open pools; what is down now is found when it comes up."""
@@ -88,6 +90,7 @@ class Gateway:
         """Serve one HTTP request."""
         request = request_open(scope, receive, send)
         self._cors.mark(request)
+        self._metrics.begin()
         try:
             await self._serve(request)
         except ClientGoneError:
@@ -101,11 +104,15 @@ class Gateway:
             message = "Something went wrong on our side. Please report the request id of this answer."
             await self._fail(request, GatewayError(500, "internal_error", message))
         finally:
+            self._metrics.observe(request)
             log_request(self._log, request)
 
     async def _serve(self, request: ShapedRequest) -> None:
         if request.path == "/healthz":
             await self._health(request)
+            return
+        if request.path == PATH and may_read(request):
+            await self._tell_metrics(request)
             return
         route = route_find(request.path)
         if route is None or (route.action is Action.UNKNOWN and request.method != "OPTIONS"):
@@ -190,6 +197,11 @@ class Gateway:
         status = "ok" if valkey and database else "degraded"
         checks = {"valkey": valkey, "database": database}
         await request.reply(200, orjson.dumps({"status": status, "checks": checks}))
+
+    async def _tell_metrics(self, request: Request) -> None:
+        up = {"valkey": self._valkey.up, "database": await self._database.answers()}
+        body = self._metrics.render(None, up=up, replicas_waited_for=self._router.waiting)
+        await request.reply(200, body, [(b"content-type", CONTENT_TYPE)])
 
     async def _fail(self, request: Request, error: GatewayError) -> None:
         if not request.started:

@@ -9,6 +9,7 @@ import orjson
 
 from kindling_platform.common.ids import uuid7
 from kindling_platform.gateway.admission import GRANT_TOKENS, Admission
+from kindling_platform.gateway.affinity import affinity_key
 from kindling_platform.gateway.ask import Ask
 from kindling_platform.gateway.auth import Caller, Keys
 from kindling_platform.gateway.catalog import Model, price_of
@@ -134,7 +135,14 @@ class Inference:
             self._admission.settle_unknown()
 
     async def _pick(self, until: float) -> Replica:
-        return await self._router.pick(self._caller, self._model, self._name, self._ask.model, until)
+        return await self._router.pick(
+            self._caller,
+            self._model,
+            self._name,
+            self._ask.model,
+            until,
+            affinity=affinity_key(self._request.headers, self._body),
+        )
 
     async def _dispatch(self, path: str, replica: Replica, until: float) -> bytes:
         """Send the request until a replica answers; returns the first bytes of its reply.
@@ -163,6 +171,7 @@ class Inference:
         self._replica = replica
         self._router.enter(replica)
         self._free = False
+        sent_at = monotonic()
         reply = await self._engines.post(replica, path, self._headers(replica), self._body)
         self._reply = reply
         if reply.status == 200 and reply.content_type == "text/event-stream":
@@ -171,6 +180,8 @@ class Inference:
             first = await read_whole(reply)
         if not first or is_retried(reply.status, first):
             raise CutError
+        self._router.trust(replica)
+        self._request.facts["upstream_ms"] = round((monotonic() - sent_at) * 1000, 1)
         self._request.facts["first_byte_ms"] = round((monotonic() - self._request.started_at) * 1000, 1)
         return first
 

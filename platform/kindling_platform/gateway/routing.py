@@ -1,10 +1,16 @@
-"""Which replica serves: least outstanding among the ready ones, ties in turn, a short wait if none is."""
+"""Which replica serves: one that knows the adapter or the prompt's beginning, while it is not much busier than others.
+
+Else the one with the least outstanding, ties in turn. One that fails is left alone, the longer the more often it
+fails in a row; the first answer brings it back. If none is ready, a short wait.
+"""
 
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 from time import monotonic
 
+from kindling_platform.gateway.adapter_tiers import NOWHERE, AdaptersOf, AdapterTiers, none_known
+from kindling_platform.gateway.affinity import favourite
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
 from kindling_platform.gateway.catalog import Model
@@ -15,6 +21,9 @@ from kindling_platform.gateway.names import ModelName
 WAIT_S = 5.0
 POLL_S = 0.2
 SUSPECT_S = 0.5
+MOST_SUSPECT_S = 16.0
+# By so many requests a replica may be busier than the idlest one and still get what it is the best place for.
+SLACK = 4
 MAX_WAITING = 256
 
 
@@ -29,32 +38,69 @@ class Replica:
     url: str
 
 
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A replica that has failed so many times in a row; monotonic times of the last failure and of its return."""
+
+    failures: int
+    failed_at: float
+    until: float
+
+
 class Router:
     """Picks replicas; what is outstanding is counted in this process alone."""
 
-    def __init__(self, database: Database, *, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self, database: Database, *, adapters_of: AdaptersOf = none_known, wait_s: float = WAIT_S
+    ) -> None:
         self._database = database
+        self._tiers = AdapterTiers(adapters_of)
         self._wait_s = wait_s
         self._replicas: TtlCache[str, list[Replica]] = TtlCache(self._load)
         self._outstanding: defaultdict[str, int] = defaultdict(int)
-        self._suspect_until: dict[str, float] = {}
+        self._suspects: dict[str, Suspect] = {}
         self._turn = 0
         self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a replica."""
+        return self._waiting
 
     def deadline(self) -> float:
         """Until when a request that starts now may wait for a replica."""
         return monotonic() + self._wait_s
 
-    async def pick(self, caller: Caller, model: Model, name: ModelName, text: str, until: float) -> Replica:
-        """The replica for a request; waits up to `until` for one, then raises no_replica."""
+    async def pick(
+        self,
+        caller: Caller,
+        model: Model,
+        name: ModelName,
+        text: str,
+        until: float,
+        *,
+        affinity: bytes = b"",
+    ) -> Replica:
+        """The replica for a request; waits up to `until` for one, then raises no_replica.
+
+        Requests with the same `affinity` go to the same replica where that costs little.
+        """
         entry = self._replicas.fresh(model.model_id)
-        if entry and (replica := self._choose(caller, model, name, entry.value)):
-            return replica
-        return await self._wait(caller, model, name, text, until)
+        fit = self._fit(caller, model, name, entry.value) if entry else []
+        if not fit:
+            fit = await self._wait(caller, model, name, text, until)
+        return self._choose(fit, model, affinity)
 
     def suspect(self, replica: Replica) -> None:
-        """Leave a replica alone for a moment: it refused or cut a connection."""
-        self._suspect_until[replica.url] = monotonic() + SUSPECT_S
+        """Leave a replica alone for a while: it refused or cut a connection."""
+        known = self._suspects.get(replica.url)
+        failures = known.failures + 1 if known else 1
+        pause_s = min(SUSPECT_S * 2 ** (failures - 1), MOST_SUSPECT_S)
+        self._suspects[replica.url] = Suspect(failures, monotonic(), monotonic() + pause_s)
+
+    def trust(self, replica: Replica) -> None:
+        """The replica has answered."""
+        self._suspects.pop(replica.url, None)
 
     def enter(self, replica: Replica) -> None:
         """Count a request as outstanding on a replica."""
@@ -66,7 +112,9 @@ class Router:
         if not self._outstanding[replica.url]:
             del self._outstanding[replica.url]
 
-    async def _wait(self, caller: Caller, model: Model, name: ModelName, text: str, until: float) -> Replica:
+    async def _wait(
+        self, caller: Caller, model: Model, name: ModelName, text: str, until: float
+    ) -> list[Replica]:
         if self._waiting >= MAX_WAITING:
             raise no_replica(text)
         self._waiting += 1
@@ -76,31 +124,54 @@ class Router:
                     entry = await self._replicas.entry(model.model_id, max_age_s=POLL_S)
                 except LoadFailedError as error:
                     raise books_unavailable() from error
-                if replica := self._choose(caller, model, name, entry.value):
-                    return replica
+                if fit := self._fit(caller, model, name, entry.value):
+                    return fit
                 if monotonic() + POLL_S > until:
                     raise no_replica(text)
                 await asyncio.sleep(POLL_S)
         finally:
             self._waiting -= 1
 
-    def _choose(self, caller: Caller, model: Model, name: ModelName, ready: list[Replica]) -> Replica | None:
+    def _fit(self, caller: Caller, model: Model, name: ModelName, ready: list[Replica]) -> list[Replica]:
         now = monotonic()
         fit = [
             replica
             for replica in ready
-            if replica.org_slug in (caller.org_slug, model.owner_slug)
-            and _is_pinned(name, replica)
-            and self._suspect_until.get(replica.url, 0.0) <= now
+            if replica.org_slug in (caller.org_slug, model.owner_slug) and _is_pinned(name, replica)
         ]
-        if not fit:
-            return None
         # A dedicated deployment of the caller's comes before the shared one of the model's owner.
-        own = [replica for replica in fit if replica.org_slug == caller.org_slug] or fit
+        own = [replica for replica in fit if replica.org_slug == caller.org_slug]
+        for among in (own, fit):
+            if sound := [replica for replica in among if self._is_sound(replica, now)]:
+                return sound
+        # Where all are suspects, one that has come back must not be left alone for long.
+        suspects = self._suspects
+        return [replica for replica in fit if suspects[replica.url].failed_at + SUSPECT_S <= now]
+
+    def _is_sound(self, replica: Replica, now: float) -> bool:
+        suspect = self._suspects.get(replica.url)
+        return suspect is None or suspect.until <= now
+
+    def _choose(self, fit: list[Replica], model: Model, affinity: bytes) -> Replica:
+        if len(fit) == 1:
+            return fit[0]
+        counts, adapter = self._outstanding, model.adapter_hash
+        if affinity or adapter:
+            least = min(counts.get(replica.url, 0) for replica in fit)
+            near = [replica for replica in fit if counts.get(replica.url, 0) <= least + SLACK]
+            return self._best(near, adapter, affinity or adapter.encode())
         self._turn += 1
-        counts = self._outstanding
-        first = self._turn % len(own)
-        return min(own[first:] + own[:first], key=lambda replica: counts.get(replica.url, 0))
+        first = self._turn % len(fit)
+        return min(fit[first:] + fit[:first], key=lambda replica: counts.get(replica.url, 0))
+
+    def _best(self, near: list[Replica], adapter: str, affinity: bytes) -> Replica:
+        if adapter:
+            distances = {replica.url: self._tiers.distance(replica.url, adapter) for replica in near}
+            closest = min(distances.values())
+            if closest < NOWHERE:
+                near = [replica for replica in near if distances[replica.url] == closest]
+        name = favourite(affinity, (replica.name for replica in near))
+        return next(replica for replica in near if replica.name == name)
 
     async def _load(self, model_id: str) -> list[Replica]:
         rows = await self._database.rows(REPLICAS_OF_MODEL, [model_id])

@@ -1,6 +1,7 @@
 """The HTTP client towards engines: pooled connections, a short time to connect, any to answer."""
 
 import aiohttp
+import orjson
 from yarl import URL
 
 from kindling_platform.gateway.access_log import Log
@@ -85,6 +86,16 @@ class Engines:
         except CUT_ERRORS as error:
             self._log.warning("stop_not_sent", request_id=request_id, error=type(error).__name__)
             return False
+
+    async def adapters(self, url: str) -> dict[str, str]:
+        """The tier of every adapter that the engine at `url` has; none when it does not say."""
+        timeout = aiohttp.ClientTimeout(total=GRANT_TIMEOUT_S)
+        try:
+            async with self._open_session().get(f"{url}/lora", timeout=timeout) as reply:
+                rows = orjson.loads(await reply.read())["adapters"]
+            return {row["adapter"]: row["tier"] for row in rows if row["state"] != "failed"}
+        except (*CUT_ERRORS, NotSentError, ValueError, KeyError, TypeError):
+            return {}
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

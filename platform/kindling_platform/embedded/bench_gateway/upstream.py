@@ -23,6 +23,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self._grants: dict[str, int] = {}
+        self._count = 0
         self._grown = asyncio.Condition()
 
     async def serve(self, port: int) -> None:
@@ -49,7 +50,8 @@ class Upstream:
             writer.write(whole({"ok": True}))
             return
         asked = orjson.loads(body or b"{}")
-        request_id = headers.get("x-kindling-request", "bench")
+        self._count += 1
+        request_id = headers.get("x-kindling-request", str(self._count))
         words = int(asked.get("max_tokens") or asked.get("max_completion_tokens") or 8)
         self._grants[request_id] = int(headers.get("x-kindling-grant", NO_GRANT))
         try:
