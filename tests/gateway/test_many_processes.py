@@ -100,10 +100,13 @@ async def test_a_dollar_is_spent_once_and_nearly_whole(scene, urls: list[str], c
             if status == 200:
                 done += 1
                 return
-            assert status == 402
+            assert status in (
+                402,
+                503,
+            )  # 503: a crowd kept Valkey from answering in time, and no ration was left
             await asyncio.sleep(0.3)
             # Idle: nothing has ended since this call was refused, so nothing will be given back either.
-            if done == before and not scene.engine.active:
+            if status == 402 and done == before and not scene.engine.active:
                 return
 
     limits = httpx.Limits(max_connections=200)

@@ -29,6 +29,7 @@ POSTING_MS = 120_000
 LOOK_EVERY_S = 1.0
 RATION_NANO = 1_000_000_000
 MOST_OWED = 50_000
+CATCH_UP_S = 0.1
 FREE = -1
 
 
@@ -91,7 +92,7 @@ class Wallets:
         self._tasks: set[asyncio.Task[object]] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self._restored = 0  # the connection over which Valkey was last told all it has missed
-        self._restoring = False
+        self._restoring: asyncio.Task[object] | None = None
         self._mark = ""
 
     def open(self) -> None:
@@ -155,7 +156,7 @@ class Wallets:
             raise limits_unavailable() from error
 
     async def _admit(self, payer: Payer, claim: Claim) -> Verdict:
-        if self._is_current():
+        if self._is_current() or await self._catches_up():
             try:
                 verdict = await self._ask(payer, claim)
                 # Never seen, or refused: money may have come in that only the ledger knows of yet.
@@ -301,26 +302,29 @@ class Wallets:
         if not (self._live or self._owed):
             self._restored = self._valkey.connections
             return True
-        if not self._restoring:
-            self._restoring = True
-            self._spawn(self._restore())
+        if self._restoring is None or self._restoring.done():
+            self._restoring = self._spawn(self._restore())
         return False
+
+    async def _catches_up(self) -> bool:
+        """Wait a moment while Valkey is being told what it has missed; nothing to wait for when it is away."""
+        if not self._valkey.up or self._restoring is None:
+            return False
+        await asyncio.wait({self._restoring}, timeout=CATCH_UP_S)
+        return self._restored == self._valkey.connections
 
     async def _restore(self) -> None:
         connection = self._valkey.connections
-        try:
-            for request_id, ended in list(self._owed.items()):
-                if not await self._told(ended):
-                    return
-                self._owed.pop(request_id, None)
-            if not await self._put_back(list(self._live)):
+        for request_id, ended in list(self._owed.items()):
+            if not await self._told(ended):
                 return
-            self._restored = connection
-            for request_id, ended in list(self._owed.items()):  # what ended meanwhile
-                if await self._told(ended):
-                    self._owed.pop(request_id, None)
-        finally:
-            self._restoring = False
+            self._owed.pop(request_id, None)
+        if not await self._put_back(list(self._live)):
+            return
+        self._restored = connection
+        for request_id, ended in list(self._owed.items()):  # what ended meanwhile
+            if await self._told(ended):
+                self._owed.pop(request_id, None)
 
     async def _run(self, script: str, keys: list[str], args: list[str]) -> bool:
         try:
@@ -329,10 +333,11 @@ class Wallets:
             return False
         return True
 
-    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _renew(self) -> None:
         while True:
