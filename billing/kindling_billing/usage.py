@@ -15,6 +15,7 @@ from kindling_billing.wallet import wallets_post
 
 USAGE = "usage"
 REVERSAL = "usage_reversal"
+WAIVED = "waived"
 UNEXPLAINED = "usage"
 
 
@@ -86,6 +87,19 @@ def usage_correct(corrections: Sequence[Correction]) -> int:
     return len(new)
 
 
+def usage_waive(charges: Sequence[UsageCharge]) -> int:
+    """Give back what requests were charged that then turned out to have failed on our side, once each; gives how many.
+
+    The revenue stays and an adjustment stands against it, so that the books say what our failures cost us.
+    """
+    unique = {charge.request_id: charge for charge in charges}
+    with transaction.atomic():
+        posted = wallets_post([_waiver(charge) for charge in unique.values()])
+        new = [one for one in unique.values() if (REVERSAL, f"{one.request_id}:{WAIVED}") in posted]
+        totals_add([change for charge in new for change in _changes(charge, -1)])
+    return len(new)
+
+
 def _check(charge: UsageCharge) -> None:
     if charge.cost_picousd < 0:
         raise BillingError("amount_invalid", "A request cannot cost less than zero.")
@@ -103,6 +117,11 @@ def _reversal(correction: Correction) -> Posting:
     entries = [("wallet", before.owner_id, before.cost_picousd), ("revenue", "", -before.cost_picousd)]
     source_id = f"{before.request_id}:{correction.run}"
     return Posting(REVERSAL, source_id, entries, f"Rated anew: {before.memo}")
+
+
+def _waiver(charge: UsageCharge) -> Posting:
+    entries = [("wallet", charge.owner_id, charge.cost_picousd), ("adjustment", "", -charge.cost_picousd)]
+    return Posting(REVERSAL, f"{charge.request_id}:{WAIVED}", entries, f"Failed on our side: {charge.memo}")
 
 
 def _changes(charge: UsageCharge, sign: int) -> list[TotalChange]:

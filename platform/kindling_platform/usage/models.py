@@ -1,5 +1,6 @@
 """What was used: one event per request, sums by the hour, and how far each engine's log was read."""
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 from kindling_platform.common.models import OrgQuerySet
@@ -116,3 +117,67 @@ class ParkedUsage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.request_id}: {self.reason}"
+
+
+class SpooledUsage(models.Model):
+    """What a gateway says of a request: the bill's first witness. Gateways write it by SQL, once per request.
+
+    `record` is a usage record as JSON. Verdicts: closed, the counts are final; cut and open, the engine's log knows
+    them; void, the failure is ours. `logged_at` is when the second witness, the engine's log, was heard.
+    """
+
+    request_id = models.UUIDField(primary_key=True)
+    source = models.CharField(max_length=80)
+    verdict = models.CharField(max_length=8)
+    record = models.TextField()
+    shipped_at = models.DateTimeField()
+    booked_at = models.DateTimeField(null=True, blank=True)
+    logged_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["shipped_at"]),
+            models.Index(
+                fields=["shipped_at"], condition=models.Q(booked_at=None), name="usage_spooled_not_booked"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.request_id}: {self.verdict}"
+
+
+class WitnessDrift(models.Model):
+    """A request of which gateway and engine say different things; what was booked stays."""
+
+    request_id = models.UUIDField(primary_key=True)
+    organisation_id = models.CharField(max_length=ID)
+    kind = models.CharField(max_length=16)
+    booked = models.JSONField()
+    logged = models.JSONField()
+    found_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.request_id}: {self.kind}"
+
+
+class IdempotentReply(models.Model):
+    """A request sent with an Idempotency-Key, and its answer, sealed. Gateways write and read it by SQL.
+
+    While `status` is 0 the request runs, as long as its process renews the lease. `earlier` are the ids of attempts
+    whose processes died: they are free.
+    """
+
+    digest = models.BinaryField(primary_key=True, max_length=32)
+    organisation_id = models.CharField(max_length=ID)
+    fingerprint = models.BinaryField(max_length=32)
+    request_id = models.UUIDField()
+    earlier = ArrayField(models.UUIDField(), default=list)
+    status = models.PositiveSmallIntegerField(default=0)
+    answer = models.BinaryField(null=True)
+    leased_until = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    objects = OrgQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.request_id}: {self.status}"

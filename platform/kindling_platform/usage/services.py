@@ -17,10 +17,12 @@ from kindling_billing.selectors import Balance, spendable_map
 from kindling_billing.services import UsageCharge, usage_post
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_platform.accounts.models import Organisation
+from kindling_platform.common.crash_points import crash_point
 from kindling_platform.keys.services import key_touch
 from kindling_platform.usage.context import context_parse
 from kindling_platform.usage.models import ParkedUsage, UsageCursor, UsageEvent, UsageHour
 from kindling_platform.usage.rating import records_rate
+from kindling_platform.usage.witnesses import records_hear, records_judge, usage_lock
 
 log = structlog.get_logger(__name__)
 MAX_RECORDS = 500
@@ -63,14 +65,19 @@ def usage_ingest(
         cursor = _cursor_lock(source, log_id)
         if cursor.offset != after:
             return IngestResult(0, 0, 0, {}, {})
+        usage_lock()
+        records = records_judge(records)
         booked = records_book(records, source=source)
-        _park(source, booked.parked)
+        records_park(source, booked.parked)
+        records_hear(records)
         cursor.offset = next_offset
         cursor.save(update_fields=["offset", "updated_at"])
         by_org: dict[str, list[str]] = defaultdict(list)
         for event in booked.known:
             by_org[event.organisation_id].append(str(event.request_id))
         wallets = spendable_map(owner_ids=set(by_org))
+        crash_point("ingest.written")
+    crash_point("ingest.committed")
     for record, reason in booked.parked:
         log.error("usage.parked", request_id=record.request_id, source=source, reason=reason)
     return IngestResult(
@@ -117,9 +124,9 @@ def _insert(events: Sequence[UsageEvent]) -> list[UsageEvent]:
     unique = {event.request_id: event for event in events}
     if not unique:
         return []
+    # A lock per request id would be finer; booking is short, so one writer at a time is simpler.
+    usage_lock()
     with connection.cursor() as cursor:
-        # An advisory lock per request id would be finer; ingest is short, so one writer at a time is simpler.
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('kindling.usage'))")
         cursor.execute("SELECT request_id FROM usage_usageevent WHERE request_id = ANY(%s)", [list(unique)])
         known: set[UUID] = {found for (found,) in cursor.fetchall()}
     new = [event for request_id, event in unique.items() if request_id not in known]
@@ -154,6 +161,23 @@ def hours_add(events: Iterable[UsageEvent]) -> None:
         )
 
 
+def hours_waive(events: Iterable[UsageEvent]) -> None:
+    """Take the cost of events that have failed on our side out of their hours; call it before it is out of theirs."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"UPDATE {UsageHour._meta.db_table} SET cost_picousd = cost_picousd - %s, failed = failed + 1"  # noqa: S608
+            " WHERE organisation_id = %s AND hour = %s AND model_id = %s AND adapter_id = %s AND key_id = %s",
+            [
+                (
+                    event.cost_picousd, event.organisation_id,
+                    event.finished_at.replace(minute=0, second=0, microsecond=0),
+                    event.model_id, event.adapter_id, event.key_id,
+                )
+                for event in events
+            ],
+        )  # fmt: skip
+
+
 def charge_of(event: UsageEvent, lines: tuple[Line, ...]) -> UsageCharge:
     """What an event costs its organisation, as billing takes it."""
     return UsageCharge(
@@ -172,7 +196,8 @@ def _memo(event: UsageEvent) -> str:
     return f"Usage of {event.model_name}" if event.billable else f"Failed on our side: {event.model_name}"
 
 
-def _park(source: str, parked: Sequence[tuple[UsageRecord, str]]) -> None:
+def records_park(source: str, parked: Sequence[tuple[UsageRecord, str]]) -> None:
+    """Keep records that cannot be billed, each once, for the operator to see."""
     rows = []
     for record, reason in parked:
         try:

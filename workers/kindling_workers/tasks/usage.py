@@ -2,7 +2,10 @@
 
 from threading import Event
 
+from kindling_platform.usage.replies import replies_purge
+from kindling_platform.usage.spooled import spool_purge
 from kindling_workers.app import app
+from kindling_workers.booking import spool_carry, witnesses_tell
 from kindling_workers.drivers.choice import driver_get
 from kindling_workers.ingest import logs_ingest
 from kindling_workers.ticks import tick
@@ -24,3 +27,19 @@ def ingest() -> None:
         elif refresh_due.is_set():
             wallets.refresh()
             refresh_due.clear()
+
+
+@app.task(name="usage.book")
+def book() -> None:
+    with tick("usage.book") as mine:
+        if mine and spool_carry(Wallets(valkey_client())):
+            refresh_due.set()
+
+
+@app.task(name="usage.compare")
+def compare() -> None:
+    with tick("usage.compare") as mine:
+        if mine:
+            witnesses_tell(valkey_client())
+            spool_purge()
+            replies_purge()

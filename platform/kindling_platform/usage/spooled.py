@@ -1,0 +1,128 @@
+"""Books what gateways have shipped: final counts at once, the rest from the engine's log, failures of ours for nothing.
+
+Everything about a request happens once however often it is told, and in either order of its two witnesses.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import structlog
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+
+from kindling_billing.selectors import Balance, price_map, price_of, spendable_map
+from kindling_billing.usage import UsageCharge, usage_waive
+from kindling_engine.protocol.usage_log import UsageRecord
+from kindling_platform.common.clock import now
+from kindling_platform.common.crash_points import crash_point
+from kindling_platform.usage.models import SpooledUsage, UsageEvent
+from kindling_platform.usage.rating import event_lines
+from kindling_platform.usage.services import charge_of, hours_waive, records_book, records_park
+from kindling_platform.usage.witnesses import FAILED, drift_note, usage_lock
+
+log = structlog.get_logger(__name__)
+BATCH = 500
+# An engine that lives logs within a second; after this its log is not waited for any more.
+LOG_WAIT = timedelta(seconds=60)
+KEPT = timedelta(days=7)
+PURGE_ROWS = 5000
+
+
+@dataclass(slots=True)
+class SpoolBooked:
+    """What a run did: rows settled, events booked, charges given back, wallets and request ids to tell Valkey of."""
+
+    settled: int = 0
+    inserted: int = 0
+    waived: int = 0
+    wallets: dict[str, Balance] = field(default_factory=dict)
+    request_ids: dict[str, list[str]] = field(default_factory=dict)
+
+
+def spool_book(*, limit: int = BATCH) -> SpoolBooked:
+    """Book up to `limit` shipped rows whose time has come, all in one transaction."""
+    with transaction.atomic():
+        usage_lock()
+        rows = _due(limit)
+        if not rows:
+            return SpoolBooked()
+        done = _settle(rows)
+        crash_point("book.written")
+    crash_point("book.committed")
+    return done
+
+
+def spool_purge() -> int:
+    """Delete booked rows that nobody will compare any more; gives their number."""
+    old = SpooledUsage.objects.filter(shipped_at__lt=now() - KEPT).exclude(booked_at=None)
+    ids = list(old.values_list("request_id", flat=True)[:PURGE_ROWS])
+    return int(SpooledUsage.objects.filter(request_id__in=ids).delete()[0])
+
+
+def _due(limit: int) -> list[SpooledUsage]:
+    """The oldest rows that can be settled: final ones, those whose engine has spoken, those waited for in vain."""
+    final = Q(verdict__in=("closed", "void"))
+    heard = ~Q(logged_at=None) | Exists(UsageEvent.objects.filter(request_id=OuterRef("request_id")))
+    late = Q(shipped_at__lt=now() - LOG_WAIT)
+    pending = SpooledUsage.objects.filter(final | heard | late, booked_at=None)
+    return list(pending.select_for_update().order_by("shipped_at")[:limit])
+
+
+def _settle(rows: Sequence[SpooledUsage]) -> SpoolBooked:
+    records = {row.request_id: _record(row) for row in rows}
+    events = UsageEvent.objects.select_for_update().filter(request_id__in=list(records))
+    before = {event.request_id: event for event in events.order_by("request_id")}
+    done = SpoolBooked(settled=len(rows))
+    booked = records_book([records[one] for one in records if one not in before], source="gateway")
+    records_park("gateway", booked.parked)
+    done.inserted = len(booked.new)
+    voided = [before[row.request_id] for row in rows if row.verdict == "void" and row.request_id in before]
+    done.waived = _waive([event for event in voided if event.billable])
+    # What was booked before came from the engine's log, so that witness was heard.
+    closed = {
+        row.request_id: records[row.request_id]
+        for row in rows
+        if row.verdict == "closed" and row.request_id in before and before[row.request_id].billable
+    }
+    drift_note({one: before[one] for one in closed}, closed)
+    moment = now()
+    for row in rows:
+        row.booked_at = moment
+        if row.request_id in before and row.logged_at is None:
+            row.logged_at = moment
+    SpooledUsage.objects.bulk_update(rows, ["booked_at", "logged_at"])
+    _tell(done, [*before.values(), *booked.new])
+    return done
+
+
+def _record(row: SpooledUsage) -> UsageRecord:
+    record = msgspec.json.decode(row.record, type=UsageRecord)
+    return msgspec.structs.replace(record, finish=FAILED) if row.verdict == "void" else record
+
+
+def _waive(events: Sequence[UsageEvent]) -> int:
+    """Give back what requests cost that turned out to have failed on our side."""
+    prices = price_map(price_ids={event.price_version_id for event in events})
+    charges: list[UsageCharge] = []
+    for event in events:
+        price = prices[event.price_version_id]
+        charges.append(charge_of(event, event_lines(event, price_of(price))))
+        log.info("usage.waived", request_id=str(event.request_id), cost_picousd=event.cost_picousd)
+    waived = usage_waive(charges)
+    hours_waive(events)
+    for event in events:
+        event.billable, event.cost_picousd, event.finish = False, 0, FAILED
+    UsageEvent.objects.bulk_update(events, ["billable", "cost_picousd", "finish"])
+    return waived
+
+
+def _tell(done: SpoolBooked, events: Sequence[UsageEvent]) -> None:
+    by_org: dict[str, list[UUID]] = defaultdict(list)
+    for event in events:
+        by_org[event.organisation_id].append(event.request_id)
+    done.request_ids = {org: [str(one) for one in ids] for org, ids in by_org.items()}
+    done.wallets = spendable_map(owner_ids=set(by_org))
