@@ -163,14 +163,15 @@ def refund_start(*, owner_id: str, payment_id: str, amount_cents: int, reference
     payment = Payment.objects.select_for_update().filter(id=payment_id, owner_id=owner_id).first()
     if payment is None or payment.state != Payment.State.SUCCEEDED:
         raise BillingError("payment_unknown", "There is no such payment that succeeded.")
+    subject = f"{payment.id}:{reference}"
     waiting = OutboxCall.objects.filter(
         kind=OutboxCall.Kind.REFUND, state=OutboxCall.State.WAITING, params__payment_intent=payment.intent_id
     )
-    asked = sum(int(call.params["amount"]) for call in waiting.exclude(subject=reference))
+    asked = sum(int(call.params["amount"]) for call in waiting.exclude(subject=subject))
     if payment.refunded_cents + asked + amount_cents > payment.total_cents:
         raise BillingError("refund_too_large", "More would be given back than was paid.")
     params = {"payment_intent": payment.intent_id, "amount": amount_cents, "metadata": {PAYMENT: payment.id}}
-    return call_add(kind=OutboxCall.Kind.REFUND, subject=reference, owner_id=payment.owner_id, params=params)
+    return call_add(kind=OutboxCall.Kind.REFUND, subject=subject, owner_id=payment.owner_id, params=params)
 
 
 def topup_check(amount_cents: int) -> None:

@@ -1,5 +1,6 @@
 """Whether to charge an owner by itself now: a pure decision, and the look-up of what it rests on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -62,7 +63,7 @@ def auto_topup_list_due(*, now: datetime | None = None) -> dict[str, TopUpDecisi
         for owner, wish in wishes.items()
         if owner in balances and balances[owner].picousd < cents_to_pico(wish.threshold_cents)
     }
-    charged, attempts = _charged(list(low), now), _attempts_open(list(low))
+    charged, attempts = charged_this_month(owner_ids=list(low), now=now), _attempts_open(list(low))
     return {
         owner: auto_topup_decide(
             TopUpFacts(
@@ -80,8 +81,9 @@ def auto_topup_list_due(*, now: datetime | None = None) -> dict[str, TopUpDecisi
     }
 
 
-def _charged(owner_ids: list[str], now: datetime) -> dict[str, int]:
-    """What was charged this month (UTC) by itself, or may still be."""
+def charged_this_month(*, owner_ids: Sequence[str], now: datetime | None = None) -> dict[str, int]:
+    """Cents that were charged this month (UTC) by themselves, or may still be; owners without any are absent."""
+    now = now or utc_now()
     rows = Payment.objects.filter(
         owner_id__in=owner_ids,
         purpose=Payment.Purpose.AUTO_TOPUP,

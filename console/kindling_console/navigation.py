@@ -40,6 +40,7 @@ MANAGE = [
 ]
 OPERATE = [
     ("Organisations", "building", "operator-organisations", "operator"),
+    ("Payments", "coin", "operator-payments", "operator"),
     ("Prices", "tag", "operator-prices", "operator"),
     ("Fleet", "activity", "operator-fleet", "operator"),
     ("Mail outbox", "mail", "operator-mail", "operator"),

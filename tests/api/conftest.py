@@ -2,7 +2,10 @@
 
 import pytest
 
+from kindling_fake_stripe import fake_stripe, payments_on
 from kindling_people import Customer, make_customer, make_operator
+
+__all__ = ["fake_stripe", "payments_on"]
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 import pytest
 from django.urls import URLPattern
 
+from kindling_billing.payment_selectors import payment_list
+from kindling_billing.payments import payment_received
 from kindling_billing.selectors import price_current
+from kindling_billing.webhooks.cards import card_apply, customer_known
 from kindling_people import ApiClient, Customer, make_model, make_record
 from kindling_platform.adapters.aliases import alias_set
 from kindling_platform.adapters.services import adapter_create
@@ -34,7 +37,12 @@ def targets(ada: Customer) -> dict[str, str]:
     record = make_record(ada.org.id, model, price)
     usage_ingest(source="r", log_id="l", after=0, records=[record], next_offset=1)
     alias_set(org=ada.org, alias="treasure-alias", target="treasure-adapter", actor=ada.actor)
+    payment_received(intent_id="pi_treasure", owner_id=ada.org.id, amount_cents=2000)
+    payment = payment_list(owner_id=ada.org.id).get()
+    customer_known(owner_id=ada.org.id, customer_id="cus_treasure")
+    card_apply({"id": "pm_treasure", "customer": "cus_treasure", "card": {"brand": "visa", "last4": "4242"}})
     return {
+        "payment_id": payment.id, "card_id": "pm_treasure",
         "alias": "treasure-alias",
         "key_id": key.id, "user_id": ada.user.id, "adapter_id": adapter.id, "deployment_id": deployment.id,
         "request_id": record.request_id, "ref": model.ref, "name": "adapter_config.json",

@@ -12,7 +12,13 @@ PLAIN = [
     "home", "catalog", "playground", "adapters", "adapter-upload", "deployments", "keys", "usage", "requests",
     "billing", "account", "home-live",
 ]  # fmt: skip
-OPERATOR = ["operator-organisations", "operator-prices", "operator-fleet", "operator-mail"]
+OPERATOR = [
+    "operator-organisations",
+    "operator-prices",
+    "operator-fleet",
+    "operator-mail",
+    "operator-payments",
+]
 
 
 def whole(html: str) -> None:

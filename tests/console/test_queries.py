@@ -9,7 +9,7 @@ from kindling_console_world import Member, World
 
 # Session, user, membership, and for whole pages balance and stand-ins are in each.
 PINNED = {
-    "home": 17, "home-live": 15, "catalog": 9, "adapters": 8, "keys": 6, "usage": 9, "requests": 6, "billing": 9,
+    "home": 17, "home-live": 15, "catalog": 9, "adapters": 8, "keys": 6, "usage": 9, "requests": 6, "billing": 15,
     "deployments": 7, "playground": 9,
 }  # fmt: skip
 PINNED_OPERATOR = {
@@ -17,6 +17,7 @@ PINNED_OPERATOR = {
     "operator-prices": 8,
     "operator-fleet": 8,
     "operator-mail": 5,
+    "operator-payments": 8,
 }
 
 

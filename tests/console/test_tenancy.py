@@ -1,17 +1,25 @@
 """Nobody sees, by any address of the console, what belongs to another organisation."""
 
+from datetime import date
+
 import pytest
 from django.urls import URLPattern, get_resolver, reverse
 
+from kindling_billing.invoicing import invoice_draft
+from kindling_billing.payment_selectors import payment_list
+from kindling_billing.payments import payment_received
+from kindling_billing.webhooks.cards import card_apply, customer_known
 from kindling_console_world import Member, World
 
 # Addresses with nobody's object in them.
 OPEN = {
     "home", "home-live", "account", "theme", "catalog", "adapters", "adapter-upload", "keys", "playground",
     "playground-run", "usage", "usage-csv", "requests", "billing", "deployments", "operator-organisations",
-    "operator-prices", "operator-fleet", "operator-mail",
+    "operator-prices", "operator-fleet", "operator-mail", "operator-payments", "billing-portal", "invoice-so-far",
 }  # fmt: skip
 
+# Those that only take a form.
+FORMS = {"credit-add", "auto-topup", "auto-topup-off", "hard-limit", "balance-alert", "billing-details"}
 READ_ONLY = {
     "model",
     "adapter",
@@ -20,7 +28,12 @@ READ_ONLY = {
     "request",
     "deployment",
     "operator-letter",
+    "payment",
+    "payment-live",
+    "receipt",
+    "invoice",
 }
+POST_ONLY = {"deployment-action", "invoice-pay", "card-action", "operator-refund", "operator-event"}
 
 
 def console_urls() -> dict[str, URLPattern]:
@@ -41,6 +54,11 @@ def theirs(world: World) -> dict[str, list[str]]:
     world.deployment.organisation = other.org
     world.deployment.save()
     key = other.key()
+    payment_received(intent_id="pi_treasure", owner_id=other.org.id, amount_cents=2000)
+    payment = payment_list(owner_id=other.org.id).get()
+    invoice = invoice_draft(owner_id=other.org.id, month=date(2026, 1, 1))
+    customer_known(owner_id=other.org.id, customer_id="cus_treasure")
+    card_apply({"id": "pm_treasure", "customer": "cus_treasure", "card": {"brand": "visa", "last4": "4242"}})
     return {
         "model": [other.org.slug, world.model.name],
         "adapter": [adapter.id],
@@ -55,11 +73,19 @@ def theirs(world: World) -> dict[str, list[str]]:
         "operator-organisation": [other.org.id],
         "operator-organisation-limits": [other.org.id],
         "operator-letter": ["any-0"],
+        "payment": [payment.id],
+        "payment-live": [payment.id],
+        "receipt": [payment.id],
+        "invoice": [invoice.id],
+        "invoice-pay": [invoice.id],
+        "card-action": ["pm_treasure", "remove"],
+        "operator-refund": [other.org.id],
+        "operator-event": ["evt_any"],
     }
 
 
 def test_every_address_is_known_to_this_test(theirs: dict[str, list[str]]):
-    assert set(console_urls()) == OPEN | set(theirs)
+    assert set(console_urls()) == OPEN | FORMS | set(theirs)
 
 
 def test_what_belongs_to_others_does_not_exist(member: Member, theirs: dict[str, list[str]]):
@@ -68,7 +94,7 @@ def test_what_belongs_to_others_does_not_exist(member: Member, theirs: dict[str,
         # Of an operator's page even its existence is nobody's business, so the role speaks first.
         expected = 403 if name.startswith("operator-") else 404
         seen = {"POST": member.client.post(url).status_code}
-        if name != "deployment-action":
+        if name not in POST_ONLY:
             seen["GET"] = member.client.get(url).status_code
             seen["GET part"] = member.client.get(url, headers={"HX-Request": "true"}).status_code
         if name in READ_ONLY:
@@ -103,6 +129,12 @@ def test_signed_out_visitors_are_led_to_the_sign_in_page(world: World, client):
         reply = client.get(reverse(f"console:{name}"))
         assert reply.status_code == 302, name
         assert reply["Location"].startswith("/accounts/login/?next=/console/"), name
+
+
+def test_signed_out_visitors_send_no_forms(world: World, client):
+    for name in FORMS:
+        reply = client.post(reverse(f"console:{name}"))
+        assert (reply.status_code, reply["Location"][:22]) == (302, "/accounts/login/?next="), name
 
 
 def test_a_part_of_a_page_leads_the_whole_page_to_signing_in(world: World, client):

@@ -15,7 +15,7 @@ main { width: min(440px, 100%); padding: 28px; border: 1px solid var(--line); bo
 h1 { margin: 0; font-size: 30px; letter-spacing: -0.02em; font-variant-numeric: tabular-nums; } .what { margin: 0 0 20px; color: var(--soft); }
 label { display: block; margin: 0 0 14px; font-weight: 550; font-size: 13.5px; }
 input { display: block; width: 100%; margin-top: 4px; padding: 10px 12px; border: 1px solid var(--line); border-radius: 8px;
-  font: inherit; color: inherit; background: transparent; } .two { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }
+  font: inherit; font-weight: 400; color: inherit; background: transparent; } .two { display: grid; grid-template-columns: 1fr 1fr; gap: 12px; }
 button { width: 100%; padding: 12px; border: 0; border-radius: 8px; font: inherit; font-weight: 600; color: #fff; background: var(--accent); cursor: pointer; }
 button.plain { width: auto; padding: 6px 12px; color: var(--ink); background: transparent; border: 1px solid var(--line); }
 :is(input, button, a):focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
@@ -110,6 +110,7 @@ def _back(url: str | None, label: str) -> str:
 
 def _page(title: str, body: str) -> str:
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title} · test</title>
+<link rel="icon" href="data:,">
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body><main>
 <p class="test"><strong>Test mode.</strong> This page stands in for Stripe. No card is charged and no money moves.</p>
 {body}</main></body></html>"""

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from kindling_billing.errors import BillingError
+from kindling_billing.payment_selectors import payment_list
 from kindling_billing.selectors import balance_get, balance_map, ledger_list, ledger_sum, price_list
 from kindling_billing.services import credit_grant
 from kindling_console.access import Visitor, page
@@ -77,6 +78,8 @@ def organisation(request: HttpRequest, visitor: Visitor, organisation_id: str) -
         "members": list(member_list(org=org)[:100]),
         "month": usage_totals(org=org, start=month_start(), end=now()),
         "credits": list(ledger_list(owner_id=org.id).filter(transaction__source_type="credit")[:20]),
+        "payments": list(payment_list(owner_id=org.id)[:20]),
+        "refund_id": new_id("rfd"),
     }
     return show(request, "console/operator_organisation.html", context, status=422 if form.is_bound else 200)
 

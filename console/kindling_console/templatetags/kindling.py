@@ -18,6 +18,7 @@ from kindling_platform.common.clock import now
 
 register = template.Library()
 CENT_PICOUSD = PICO_PER_USD // 100
+PURPOSES = {"topup": "Credit bought", "auto_topup": "Automatic top-up", "invoice": "Invoice"}
 SIZE_UNITS = ("B", "kB", "MB", "GB", "TB")
 COUNT_UNITS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
 AGES = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (30 * 86400, 86400, "d"))
@@ -52,6 +53,24 @@ def usd(picousd: int | None) -> str:
 def usd_signed(picousd: int) -> str:
     """A movement of money, with its sign."""
     return usd(picousd) if picousd < 0 else f"+{usd(picousd)}"
+
+
+@register.filter
+def purpose(payment: Any) -> str:
+    """What a payment was for."""
+    return PURPOSES.get(payment.purpose, str(payment.purpose))
+
+
+@register.filter
+def usd_cents(cents: int | str | None) -> str:
+    """Cents as dollars; a figure that is no whole number of them is left as it is."""
+    if cents is None:
+        return "—"
+    if isinstance(cents, str):
+        if not cents.lstrip("-").isdigit():
+            return f"{cents} ¢"
+        cents = int(cents)
+    return f"{'−' if cents < 0 else ''}${abs(cents) // 100:,}.{abs(cents) % 100:02d}"
 
 
 @register.filter

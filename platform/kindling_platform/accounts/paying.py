@@ -164,17 +164,22 @@ def portal_begin(*, org: Organisation, return_url: str, actor: Actor) -> str:
 
 @transaction.atomic
 def billing_details_set(
-    *, org: Organisation, bill_to: str, tax_id: str, low_balance_picousd: int, actor: Actor
+    *,
+    org: Organisation,
+    actor: Actor,
+    bill_to: str | None = None,
+    tax_id: str | None = None,
+    low_balance_picousd: int | None = None,
 ) -> Terms:
-    """What stands on invoices, and the balance below which a letter is sent.
+    """What stands on invoices, and the balance below which a letter is sent; what is not given stays.
 
     Raises:
         KindlingError: `terms_invalid`, `amount_invalid`.
     """
+    given = {"bill_to": bill_to, "tax_id": tax_id, "low_balance_picousd": low_balance_picousd}
+    changes = {name: value for name, value in given.items() if value is not None}
     with refusals():
-        terms = terms_set(
-            owner_id=org.id, bill_to=bill_to, tax_id=tax_id, low_balance_picousd=low_balance_picousd
-        )
+        terms = terms_set(owner_id=org.id, **changes)
     audit_record(actor=actor, action="billing.details_set", target=org.id, organisation_id=org.id)
     return terms
 

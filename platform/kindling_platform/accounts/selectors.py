@@ -1,5 +1,7 @@
 """Reads users and organisations."""
 
+from collections.abc import Iterable
+
 from django.db.models import QuerySet
 
 from kindling_platform.accounts.models import Membership, Organisation, User
@@ -36,6 +38,11 @@ def organisation_get(*, organisation_id: str) -> Organisation:
     if found is None:
         raise not_found("organisation")
     return found
+
+
+def organisation_map(*, organisation_ids: Iterable[str]) -> dict[str, Organisation]:
+    """Organisations by their ids."""
+    return {row.id: row for row in Organisation.objects.filter(id__in=set(organisation_ids))}
 
 
 def organisation_list() -> QuerySet[Organisation]:

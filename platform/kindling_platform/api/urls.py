@@ -14,6 +14,7 @@ from kindling_platform.api.views import (
     limits,
     me,
     models,
+    payments,
     responses,
     usage,
 )
@@ -53,5 +54,11 @@ urlpatterns = [
     path("v1/responses", responses.StoredResponses.as_view()),
     path("v1/balance", billing.BalanceView.as_view()),
     path("v1/ledger", billing.Ledger.as_view()),
+    path("v1/payments", payments.Payments.as_view()),
+    path("v1/payments/<str:payment_id>", payments.OnePayment.as_view()),
+    path("v1/cards", payments.Cards.as_view()),
+    path("v1/cards/<str:card_id>", payments.OneCard.as_view()),
+    path("v1/auto-topup", payments.AutoTopUpView.as_view()),
+    path("v1/invoices", payments.Invoices.as_view()),
     re_path(r"^.*$", not_found_view),
 ]

@@ -1,0 +1,75 @@
+"""What customers type about money: dollars, kept in cents."""
+
+from typing import Any
+
+from django import forms
+
+from kindling_billing.money import PICO_PER_CENT, usd_to_pico
+
+MOST_CENTS = 100_000_000
+
+
+class DollarsField(forms.CharField):
+    """An amount in whole cents, typed as dollars; its clean value is cents, None when it may be and is empty."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=24, **options)
+        self.widget.attrs |= {"class": "form-control", "inputmode": "decimal", "autocomplete": "off"}
+
+    def clean(self, value: Any) -> Any:
+        text = super().clean(value)
+        if not text:
+            return None
+        try:
+            pico = usd_to_pico(str(text).strip().removeprefix("$").replace(",", ""))
+        except ValueError:
+            raise forms.ValidationError("Give an amount such as 25 or 7.50.") from None
+        if pico % PICO_PER_CENT or not 0 <= pico <= MOST_CENTS * PICO_PER_CENT:
+            raise forms.ValidationError("Give whole cents, and not less than zero.")
+        return pico // PICO_PER_CENT
+
+
+class AddCreditForm(forms.Form):
+    """How much to buy."""
+
+    amount = DollarsField(label="Amount", initial="20")
+
+
+class AutoTopUpForm(forms.Form):
+    """When the card is charged, how much, and how much in a month at most."""
+
+    threshold = DollarsField(label="When the balance falls below", initial="5")
+    amount = DollarsField(label="Charge", initial="20")
+    monthly_cap = DollarsField(label="At most in a month", initial="100")
+
+
+class HardLimitForm(forms.Form):
+    """What may be spent in a month."""
+
+    limit = DollarsField(label="Stop after, in a month", required=False)
+
+
+class AlertForm(forms.Form):
+    """Below which balance a letter is sent."""
+
+    below = DollarsField(label="Send a letter below")
+
+
+class DetailsForm(forms.Form):
+    """What stands on invoices and receipts."""
+
+    bill_to = forms.CharField(
+        label="Name and address", required=False, max_length=1000,
+        widget=forms.Textarea(attrs={"class": "form-control", "rows": 3, "autocomplete": "billing street-address"}),
+    )  # fmt: skip
+    tax_id = forms.CharField(
+        label="Tax id", required=False, max_length=40, widget=forms.TextInput(attrs={"class": "form-control"})
+    )
+
+
+class RefundForm(forms.Form):
+    """How much of a payment goes back; the form's own id makes a form that is sent twice refund once."""
+
+    payment = forms.CharField(max_length=32)
+    amount = DollarsField(label="Amount")
+    reference = forms.RegexField(r"^rfd_[0-9a-z]{26}$", widget=forms.HiddenInput)
