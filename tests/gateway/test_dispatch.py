@@ -87,6 +87,10 @@ def test_the_gateway_answers_its_paths(url: str, path: str):
     assert "content-security-policy" not in reply.headers
 
 
+def test_metrics_are_the_gateways(url: str):
+    assert "kindling_gateway_requests_running 1.0" in httpx.get(f"{url}/metrics").text
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/no-such-page"])
 def test_django_answers_the_others(url: str, path: str):
     reply = httpx.get(url + path)
