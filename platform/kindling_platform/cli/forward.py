@@ -6,7 +6,7 @@ The command replaces this process, so signals and the exit status are theirs.
 import os
 import sys
 
-EMBEDDED = {"up", "down", "doctor", "reset-operator"}
+EMBEDDED = {"up", "down", "doctor", "reset-operator", "backup", "restore"}
 
 
 def forward_argv(arguments: list[str]) -> list[str] | None:

@@ -17,6 +17,10 @@ from kindling_platform.embedded.progress import Progress
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 AsJson = Annotated[bool, typer.Option("--json", help="The last line on standard output is one JSON object.")]
 
+PassphraseFile = Annotated[
+    Path | None, typer.Option(help="Its first line seals the backup; or KINDLING_BACKUP_PASSPHRASE.")
+]
+
 
 @app.command()
 def up(
@@ -81,6 +85,32 @@ def reset_operator() -> None:
     print(f"Operator  {email}\nPassword  {password}")
 
 
+@app.command()
+def backup(
+    output: Annotated[Path | None, typer.Option(help="The file to write; default: in HOME/backups.")] = None,
+    passphrase_file: PassphraseFile = None,
+    keep: Annotated[int, typer.Option(min=0, help="Keep only so many in HOME/backups; 0 keeps all.")] = 0,
+) -> None:
+    """Write database, secrets, adapter files and the usage log into one file, beside a running stack."""
+    from kindling_platform.embedded.backups.backup import backup_make
+
+    phrase = passphrase_read(passphrase_file)
+    file = backup_make(Home.from_environ(), target=output, passphrase=phrase, keep=keep)
+    print(f"{file}  {file.stat().st_size:,} bytes, {'sealed' if phrase else 'NOT sealed: it holds secrets'}")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `backup` wrote.")], passphrase_file: PassphraseFile = None
+) -> None:
+    """Make an installation of a backup, in an empty state folder, and prove its books."""
+    from kindling_platform.embedded.backups.restore import backup_restore
+
+    home = Home.from_environ()
+    proof = backup_restore(home, file.expanduser().resolve(), passphrase=passphrase_read(passphrase_file))
+    print(f"Restored into {home.path}; {len(proof['checks'])} checks of the books found nothing.")
+
+
 @app.command("models-import")
 def models_import(
     model: Annotated[
@@ -128,6 +158,19 @@ def bench_gateway(
 
     figures = gateway_bench(Home.from_environ(), quick=quick, peers=peers)
     print_figures("gateway", figures, as_json=as_json)
+
+
+def passphrase_read(file: Path | None) -> str:
+    """The passphrase of the file, else of the environment, else none. Errors: `passphrase_missing`."""
+    if file is None:
+        return os.environ.get("KINDLING_BACKUP_PASSPHRASE", "")
+    try:
+        phrase = file.read_text().split("\n", 1)[0].strip()
+    except OSError as error:
+        raise EmbeddedError("passphrase_missing", f"{file} cannot be read ({error.strerror}).") from error
+    if not phrase:
+        raise EmbeddedError("passphrase_missing", f"The first line of {file} is empty.")
+    return phrase
 
 
 def print_figures(name: str, figures: dict[str, float | None], *, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import time
 from types import FrameType
 
 from kindling_platform.config.env import Env, EnvError, load_env
+from kindling_platform.embedded.backups.restore import restore_check
 from kindling_platform.embedded.children import (
     agent_child,
     beat_child,
@@ -58,6 +59,7 @@ class Supervisor:
         """Start, print the address, watch until asked to stop. Errors: EmbeddedError of any step."""
         self.home.make()
         self._lock.take()
+        restore_check(self.home)
         # A supervisor that was killed left its state behind.
         self.home.state.unlink(missing_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -6,11 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 from django.conf import settings
-from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.embedded.bootstrap import bootstrap_run
+from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.schema import schema_migrate
 
 
 class Command(BaseCommand):
@@ -21,11 +22,11 @@ class Command(BaseCommand):
         parser.add_argument("--migrate", action="store_true", help="bring the schema to the present first")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        if options["migrate"]:
-            call_command("migrate", interactive=False, verbosity=0, skip_checks=True)
         try:
+            if options["migrate"]:
+                schema_migrate(settings.KINDLING_ENV)
             facts = asdict(bootstrap_run(settings.KINDLING_ENV))
-        except KindlingError as error:
+        except (KindlingError, EmbeddedError) as error:
             self.stdout.write(json.dumps({"error": {"code": error.code, "message": error.message}}))
             raise SystemExit(1) from None
         self.stdout.write(json.dumps(facts))

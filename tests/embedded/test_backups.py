@@ -1,0 +1,136 @@
+"""Backup and restore of a throw-away installation: a real cluster, real dumps, a second state folder."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from kindling_platform.embedded.backups.backup import backup_make, database_running
+from kindling_platform.embedded.backups.restore import MARKER, backup_restore, restore_check
+from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.ports_file import ports_hold
+from kindling_platform.embedded.preparation import last_object, run_django
+from kindling_platform.embedded.secrets import secrets_ensure
+from kindling_platform.embedded.servers import Servers
+
+PHRASE = "a passphrase of the test"
+NEWER = "INSERT INTO django_migrations (app, name, applied) VALUES ('accounts', '9999_later', now())"
+
+
+@pytest.fixture
+def clean_environ() -> Iterator[None]:
+    """Commands set the addresses of their servers; the session's own come back afterwards."""
+    kept = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("KINDLING_")]:
+        del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+@pytest.fixture
+def home(tmp_path: Path, clean_environ: None) -> Home:
+    """An installation with a schema, an operator, a price and credit, stopped."""
+    for folder in (tmp_path, tmp_path.parent):
+        folder.chmod(0o755)
+    made = Home(tmp_path / "home")
+    made.make()
+    holds = ports_hold(made)
+    prepare(made, "bootstrap", "--migrate")
+    for hold in holds.values():
+        hold.release()
+    (made.path / "blobs" / "ab12").mkdir()
+    (made.path / "blobs" / "ab12" / "adapter_model.safetensors").write_bytes(b"weights" * 1000)
+    (made.path / "usage" / "0001.jsonl").write_text('{"event": 1}\n')
+    return made
+
+
+def prepare(home: Home, *command: str) -> dict[str, object]:
+    """Run a management command on a stopped installation, as `up` does."""
+    servers = Servers.plan(home, read_ports(home), secrets_ensure(home.secrets))
+    environ = servers.environ() | {"KINDLING_HOME": str(home.path)}
+    with database_running(home):
+        os.environ.update(environ)
+        done = run_django(home, "prepare", *command)
+    for name in environ:
+        del os.environ[name]
+    found = last_object(done.stdout)
+    assert found is not None, home.log("prepare").read_text()[-2000:]
+    return found
+
+
+def read_ports(home: Home) -> dict[str, int]:
+    return dict(json.loads(home.ports.read_text()))
+
+
+def ask(home: Home, query: str) -> list[tuple[object, ...]]:
+    with database_running(home) as url, psycopg.connect(url) as db:
+        done = db.execute(query)
+        return done.fetchall() if done.description else []
+
+
+def restored(tmp_path: Path, source: Path, phrase: str = "") -> tuple[Home, dict[str, object]]:
+    home = Home(tmp_path / "elsewhere")
+    proof = backup_restore(home, source, passphrase=phrase)
+    os.environ.pop("KINDLING_DATABASE_URL", None)
+    os.environ.pop("KINDLING_REDIS_URL", None)
+    return home, proof
+
+
+def test_sealed_backup_becomes_the_same_installation(home: Home, tmp_path: Path):
+    entries = ask(home, "SELECT id, amount_picousd FROM billing_ledgerentry ORDER BY id")
+    assert entries
+    file = backup_make(home, passphrase=PHRASE)
+    assert file.stat().st_mode & 0o077 == 0
+    secret = secrets_ensure(home.secrets)["KINDLING_KEY_PEPPER"]
+    assert secret.encode() not in file.read_bytes()
+
+    with pytest.raises(EmbeddedError) as refused:
+        restored(tmp_path, file, "another passphrase")
+    assert refused.value.code == "passphrase_wrong"
+    with pytest.raises(EmbeddedError) as refused:
+        restore_check(Home(tmp_path / "elsewhere"))
+    assert refused.value.code == "restore_unfinished"
+
+    other, proof = restored(tmp_path, file, PHRASE)
+    assert proof["checks"] and not any(dict(proof["checks"]).values())  # type: ignore[call-overload]
+    assert ask(other, "SELECT id, amount_picousd FROM billing_ledgerentry ORDER BY id") == entries
+    assert other.secrets.read_text() == home.secrets.read_text()
+    weights = Path("blobs/ab12/adapter_model.safetensors")
+    assert (other.path / weights).read_bytes() == (home.path / weights).read_bytes()
+    assert (other.path / "usage" / "0001.jsonl").exists()
+    assert not (other.path / MARKER).exists()
+
+    with pytest.raises(EmbeddedError) as refused:
+        backup_restore(other, file, passphrase=PHRASE)
+    assert refused.value.code == "home_not_empty"
+
+
+def test_newer_schema_is_refused_and_an_older_one_dumped_before_it_changes(home: Home):
+    assert not list(home.path.glob("backups/before-upgrade-*"))
+    ask(home, NEWER)
+    refused = prepare(home, "bootstrap", "--migrate")
+    assert dict(refused["error"])["code"] == "schema_newer"  # type: ignore[call-overload]
+    ask(home, "DELETE FROM django_migrations WHERE name = '9999_later'")
+
+    # What an older version left: the migration is not recorded, and what it makes is not there.
+    ask(home, "DROP TABLE django_session; DELETE FROM django_migrations WHERE app = 'sessions'")
+    assert "error" not in prepare(home, "bootstrap", "--migrate")
+    (dump,) = home.path.glob("backups/before-upgrade-*")
+    assert dump.read_bytes().startswith(b"PGDMP")
+    assert ask(home, "SELECT count(*) FROM django_session") == [(0,)]
+
+
+def test_only_the_newest_are_kept(home: Home):
+    first, second, third = (backup_make(home, keep=2) for _ in range(3))
+    assert sorted(first.parent.glob("*.backup")) == sorted([second, third])
+
+
+def test_nothing_to_back_up_is_said(tmp_path: Path):
+    with pytest.raises(EmbeddedError) as refused:
+        backup_make(Home(tmp_path))
+    assert refused.value.code == "nothing_here"
