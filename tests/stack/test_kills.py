@@ -15,7 +15,7 @@ from kindling_stack import Stack, started_stack
 from kindling_tenant import Tenant, poll
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
-VICTIMS = ["engine", "web", "worker", "beat", "agent", "valkey", "postgres"]
+VICTIMS = ["engine", "web", "worker", "beat", "agent", "stripe", "valkey", "postgres"]
 CLIENTS = 6
 RECOVERY_S = 40
 

@@ -1,0 +1,82 @@
+"""What the workers do about payments: send, top up, charge invoices, hear events, tell wallets."""
+
+from datetime import timedelta
+
+import pytest
+
+from kindling_billing import holds
+from kindling_billing.models import Invoice, OutboxCall, Payment
+from kindling_billing.payments import payment_received
+from kindling_billing.selectors import balance_get
+from kindling_fake_stripe import FakeStripe, fake_stripe
+from kindling_till import Till
+from kindling_workers import payments
+from kindling_workers.valkey import valkey_client
+
+__all__ = ["fake_stripe"]
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def till(fake_stripe: FakeStripe) -> Till:
+    fake_stripe.calm()
+    fake_stripe.webhooks()
+    return Till(fake_stripe, fake_stripe.api())
+
+
+def test_who_is_below_the_threshold_is_topped_up_once(till: Till):
+    owner, other = till.owner(), till.owner()
+    till.wish(owner, cap=500)
+    till.wish(other, threshold=1)
+    assert payments.topups_make(till.api) == 1
+    assert payments.topups_make(till.api) == 0
+    assert (till.wallet(owner), till.wallet(other)) == (2500, 2000)
+
+
+def test_what_waits_is_sent(till: Till):
+    owner = till.owner()
+    till.wish(owner)
+    call = till.auto(owner)
+    assert call is not None
+    assert payments.outbox_send(till.api) == 1
+    assert OutboxCall.objects.get(id=call.id).state == "done"
+
+
+def test_events_that_no_webhook_brought_are_heard(till: Till):
+    owner = till.stranger()
+    till.pay(till.checkout(owner))
+    till.fake.webhooks()
+    assert payments.events_hear(till.api) > 0
+    assert till.wallet(owner) == 2000
+
+
+def test_an_open_invoice_is_charged_and_not_asked_for_again_at_once(till: Till):
+    good, bad = till.owner(), till.owner(card="4000000000000341")
+    rows = {owner: an_invoice(till, owner) for owner in (good, bad)}
+    assert payments.invoices_charge(till.api) == 2
+    for row in rows.values():
+        row.refresh_from_db()
+    assert (rows[good].state, rows[good].paid_cents, rows[bad].state) == ("paid", 1200, "final")
+    assert payments.invoices_charge(till.api) == 0
+    Payment.objects.filter(owner_id=bad).update(created_at=till.now() - timedelta(days=4))
+    assert payments.invoices_charge(till.api) == 1
+
+
+def test_a_wallet_that_the_gateway_knows_is_told(till: Till):
+    owner = "org_told"
+    client = valkey_client()
+    payment_received(intent_id="pi_told", owner_id=owner, amount_cents=500)
+    try:
+        payments.wallet_tell(owner)
+        assert client.hget(holds.wallet_key(owner), "v") == str(balance_get(owner_id=owner).version)
+        assert client.hget(holds.wallet_key(owner), "b") == str(5 * 10**9)
+    finally:
+        client.delete(*holds.script_keys(owner))
+
+
+def an_invoice(till: Till, owner: str) -> Invoice:
+    number = Invoice.objects.count() + 1
+    return Invoice.objects.create(
+        owner_id=owner, month=till.now().date().replace(day=1), state="final", year=2026, number=number,
+        due_cents=1000, tax_cents=200, issued_at=till.now(), due_at=till.now(),
+    )  # fmt: skip
