@@ -162,7 +162,10 @@ def test_a_refund_goes_back_once(till: Till):
     owner = till.owner()
     (payment,) = Payment.objects.filter(owner_id=owner)
     call = refund_start(owner_id=owner, payment_id=payment.id, amount_cents=1500, reference="form-1")
-    assert refund_start(owner_id=owner, payment_id=payment.id, amount_cents=1500, reference="form-1").id == call.id
+    assert (
+        refund_start(owner_id=owner, payment_id=payment.id, amount_cents=1500, reference="form-1").id
+        == call.id
+    )
     with pytest.raises(BillingError) as refused:
         refund_start(owner_id=owner, payment_id=payment.id, amount_cents=1000, reference="form-2")
     assert refused.value.code == "refund_too_large"

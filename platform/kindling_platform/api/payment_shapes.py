@@ -62,15 +62,15 @@ class InvoiceShape(s.Serializer[object]):
 
 
 def payment_row(payment: Any) -> dict[str, Any]:
-    return plain_row(payment, *(name for name in PaymentShape().fields))
+    return plain_row(payment, *PaymentShape().get_fields())
 
 
 def auto_topup_row(wish: Any) -> dict[str, Any]:
-    return plain_row(wish, *(name for name in AutoTopUpShape().fields))
+    return plain_row(wish, *AutoTopUpShape().get_fields())
 
 
 def card_row(card: Any) -> dict[str, Any]:
-    return plain_row(card, *(name for name in CardShape().fields))
+    return plain_row(card, *CardShape().get_fields())
 
 
 def invoice_row(invoice: Any) -> dict[str, Any]:
