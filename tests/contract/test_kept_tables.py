@@ -18,7 +18,10 @@ from kindling_platform.usage.feedback import feedback_get, feedback_purge
 from kindling_platform.usage.models import Feedback, UsageEvent
 
 pytestmark = pytest.mark.django_db
-TABLES = ("responses_storedresponse", "responses_retention", "gateway_request", "usage_feedback")
+TABLES = (
+    *("responses_storedresponse", "responses_retention", "gateway_request", "usage_feedback"),
+    *("usage_spooledusage", "usage_idempotentreply"),
+)
 COLUMNS = (
     "SELECT table_name, column_name, data_type, is_nullable, character_maximum_length"
     " FROM information_schema.columns WHERE table_schema = %s AND table_name = ANY(%s)"

@@ -33,7 +33,12 @@ def process(scene, port: int, tmp_path: Path) -> Iterator[subprocess.Popen[bytes
     log = (tmp_path / "log").open("wb")
     started = subprocess.Popen(
         [sys.executable, "-c", script],
-        env=os.environ | {"KINDLING_DATABASE_URL": scene.world.url, "KINDLING_LOG_LEVEL": "DEBUG"},
+        env=os.environ
+        | {
+            "KINDLING_DATABASE_URL": scene.world.url,
+            "KINDLING_HOME": str(scene.world.home),
+            "KINDLING_LOG_LEVEL": "DEBUG",
+        },
         stderr=log,
         stdout=log,
     )

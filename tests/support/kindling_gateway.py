@@ -2,10 +2,13 @@
 
 import os
 import secrets
+import shutil
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -67,6 +70,8 @@ class World:
     def __init__(self, server_url: str, pepper: str) -> None:
         self.name = f"gateway_{secrets.token_hex(4)}"
         self.pepper = pepper
+        # Spools of one database are no business of another's gateways.
+        self.home = Path(tempfile.mkdtemp(prefix="kindling-tests-world-"))
         self._server_url = server_url
         with psycopg.connect(server_url, autocommit=True) as admin:
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.name)))
@@ -77,6 +82,7 @@ class World:
 
     def drop(self) -> None:
         self._db.close()
+        shutil.rmtree(self.home, ignore_errors=True)
         with psycopg.connect(self._server_url, autocommit=True) as admin:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(self.name)))
 
@@ -186,7 +192,11 @@ def gateway_env(**changes: Any) -> Env:
 
 def start_gateway(world: World, *, grace_s: float = 1.0, **changes: Any) -> GatewayServer:
     """A gateway on a world; use it in a `with`."""
-    return GatewayServer(create_app(gateway_env(**({"database_url": world.url} | changes)), grace_s=grace_s))
+    return GatewayServer(
+        create_app(
+            gateway_env(**({"database_url": world.url, "home": world.home} | changes)), grace_s=grace_s
+        )
+    )
 
 
 def held_nano(valkey: redis.Redis, org: Org) -> dict[str, int]:

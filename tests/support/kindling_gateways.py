@@ -28,7 +28,15 @@ Call = Callable[[httpx.AsyncClient], Awaitable[None]]
 def gateway_processes(world: World, count: int, folder: Path, **settings: object) -> Iterator[list[str]]:
     """The URLs of so many running gateways; `limit_requests_per_minute=60` sets KINDLING_LIMIT_REQUESTS_PER_MINUTE."""
     named = {f"KINDLING_{name.upper()}": str(value) for name, value in settings.items()}
-    environment = os.environ | {"KINDLING_DATABASE_URL": world.url, "KINDLING_LOG_LEVEL": "ERROR"} | named
+    environment = (
+        os.environ
+        | {
+            "KINDLING_DATABASE_URL": world.url,
+            "KINDLING_HOME": str(world.home),
+            "KINDLING_LOG_LEVEL": "ERROR",
+        }
+        | named
+    )
     started: list[subprocess.Popen[bytes]] = []
     urls = []
     try:

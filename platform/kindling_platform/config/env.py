@@ -15,6 +15,7 @@ from kindling_billing.limits import MOST, Limits
 T = TypeVar("T")
 PREFIX = "KINDLING_"
 SECRETS_FILE = "secrets.env"
+MEGABYTE = 1024 * 1024
 # What a new organisation shows before it gets its starting credit.
 CREDIT_NEEDS = ("nothing", "mail", "card")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -46,6 +47,7 @@ class Env:
     signup_credit_needs: str
     cors_origins: tuple[str, ...]
     limits: Limits
+    spool_max_bytes: int
     agent_url: str
     debug: bool
     log_level: str
@@ -97,6 +99,7 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
             generated_tokens_per_minute=reader.limit("LIMIT_GENERATED_TOKENS_PER_MINUTE", 4_000_000),
             concurrent_requests=reader.limit("LIMIT_CONCURRENT_REQUESTS", 1_000),
         ),
+        spool_max_bytes=reader.positive("SPOOL_MAX_MB", 512, "a number of megabytes") * MEGABYTE,
         agent_url=reader.text("AGENT_URL", "http://127.0.0.1:8100").rstrip("/"),
         debug=reader.text("DEBUG", "0") == "1",
         log_level=reader.text("LOG_LEVEL", "INFO").upper(),
@@ -151,6 +154,9 @@ class _Reader:
             self._parsed(name, default, int, lambda value: 0 <= value <= MOST, "a number, 0 for no limit")
             or None
         )
+
+    def positive(self, name: str, default: int, kind: str) -> int:
+        return self._parsed(name, default, int, lambda value: 0 < value <= MOST, kind)
 
     def money(self, name: str, default: str) -> str:
         value = self._parsed(

@@ -6,7 +6,7 @@ from kindling_billing import admission_scripts, budgets, holds
 from kindling_platform.config.env import Env
 from kindling_platform.gateway.access_log import log_request, make_log
 from kindling_platform.gateway.auth import Caller, Keys
-from kindling_platform.gateway.catalog import Catalog
+from kindling_platform.gateway.catalog import Catalog, Model
 from kindling_platform.gateway.cors import Cors
 from kindling_platform.gateway.database import Database
 from kindling_platform.gateway.errors import (
@@ -16,16 +16,19 @@ from kindling_platform.gateway.errors import (
     model_not_found,
     unknown_url,
 )
+from kindling_platform.gateway.idempotency.guard import HEADER, NAME, Idempotency
+from kindling_platform.gateway.idempotency.store import ReplyStore
 from kindling_platform.gateway.inference import Inference
 from kindling_platform.gateway.limits.check_in import check_in
 from kindling_platform.gateway.limits.client_tokens import client_token_post
 from kindling_platform.gateway.metrics import CONTENT_TYPE, PATH, GatewayMetrics, may_read
 from kindling_platform.gateway.models import model_get, models_list
-from kindling_platform.gateway.names import parse_model_name
+from kindling_platform.gateway.names import ModelName, parse_model_name
 from kindling_platform.gateway.request import Receive, Request, Scope, Send
 from kindling_platform.gateway.routes import METHODS, POST_PATHS, Action, Route, route_find
 from kindling_platform.gateway.routing import Router
-from kindling_platform.gateway.surface.calls import ENGINE_PATHS, WITHOUT_OUTPUT, asked_read
+from kindling_platform.gateway.spool.metering import Metering
+from kindling_platform.gateway.surface.calls import ENGINE_PATHS, WITHOUT_OUTPUT, Call, asked_read
 from kindling_platform.gateway.surface.feedback import feedback_post
 from kindling_platform.gateway.surface.messages.count import tokens_count
 from kindling_platform.gateway.surface.open import authorization_of, request_open
@@ -62,6 +65,8 @@ class Gateway:
         self._catalog = Catalog(self._database)
         self._router = Router(self._database, adapters_of=self._engines.adapters)
         self._wallets = Wallets(self._database, self._valkey, self._log)
+        self._metering = Metering(env.home, self._kept, self._log, cap_bytes=env.spool_max_bytes)
+        self._idempotency = Idempotency(ReplyStore(self._kept), env.secret_key, self._metering, self._log)
         self._watches = Watches(grace_s=grace_s)
         self._metrics = GatewayMetrics()
 
@@ -72,10 +77,13 @@ class Gateway:
         await self._valkey.open()
         await self._engines.open()
         self._wallets.open()
+        self._metering.open()
+        self._watches.open()
 
     async def shutdown(self) -> None:
-        """End what still runs, let settlements finish and close every pool."""
-        self._watches.cut_all()
+        """End what still runs, ship what was used, let settlements finish and close every pool."""
+        await self._watches.close()
+        await self._metering.close()
         await self._wallets.close()
         await self._engines.close()
         await self._valkey.close()
@@ -167,7 +175,28 @@ class Gateway:
         model = await self._catalog.find(caller, name, asked.model)
         call = await asked.call(model)
         request.facts |= {"model": model.ref, "stream": call.ask.stream}
-        with Watch(request, self._watches) as watch:
+        if action is not Action.COUNT_TOKENS and HEADER in request.headers:
+            if not call.ask.stream:
+                async with self._idempotency.guard(request, caller, model, raw) as due:
+                    if due:
+                        await self._run(request, caller, action, name, model, call, heeds_client=False)
+                return
+            request.ignored += (NAME,)
+        await self._run(request, caller, action, name, model, call)
+
+    async def _run(
+        self,
+        request: ShapedRequest,
+        caller: Caller,
+        action: Action,
+        name: ModelName,
+        model: Model,
+        call: Call,
+        *,
+        heeds_client: bool = True,
+    ) -> None:
+        # With an Idempotency-Key an answer is made and kept although its client has left: it will ask again.
+        with Watch(request, self._watches, heeds_client=heeds_client) as watch:
             if action is Action.COUNT_TOKENS:
                 await check_in(request, caller, keys=self._keys, wallets=self._wallets)
                 await tokens_count(
@@ -185,6 +214,7 @@ class Gateway:
                 router=self._router,
                 engines=self._engines,
                 wallets=self._wallets,
+                metering=self._metering,
                 generates=action not in WITHOUT_OUTPUT,
             )
             try:
@@ -193,14 +223,17 @@ class Gateway:
                 inference.close()
 
     async def _health(self, request: Request) -> None:
-        valkey, database = self._valkey.up, await self._database.answers()
-        status = "ok" if valkey and database else "degraded"
-        checks = {"valkey": valkey, "database": database}
+        checks = {
+            "valkey": self._valkey.up,
+            "database": await self._database.answers(),
+            "spool": self._metering.has_room,
+        }
+        status = "ok" if all(checks.values()) else "degraded"
         await request.reply(200, orjson.dumps({"status": status, "checks": checks}))
 
     async def _tell_metrics(self, request: Request) -> None:
         up = {"valkey": self._valkey.up, "database": await self._database.answers()}
-        body = self._metrics.render(None, up=up, replicas_waited_for=self._router.waiting)
+        body = self._metrics.render(self._metering, up=up, replicas_waited_for=self._router.waiting)
         await request.reply(200, body, [(b"content-type", CONTENT_TYPE)])
 
     async def _fail(self, request: Request, error: GatewayError) -> None:

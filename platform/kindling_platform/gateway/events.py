@@ -21,11 +21,12 @@ class EventFilter:
     """Feeds on the engine's bytes and gives back what the client may see, whole events only.
 
     Takes out ``: grant <made>`` comments and, unless the client asked for it, the final usage chunk
-    (``choices`` empty). Keeps what it saw: `usage`, `made`, whether the stream is `done` or `failed`. A chunk that ends
-    a choice for its length says in ``limited_by`` what has cut it short, when `limited_by` knows.
+    (``choices`` empty). Keeps what it saw: `usage`, `made`, whether the stream is `done` or `failed`, and whether a
+    choice has ended for its `length`. A chunk that ends a choice for its length says in ``limited_by`` what has cut it
+    short, when `limited_by` knows.
     """
 
-    __slots__ = ("_keep_usage", "_limited_by", "_rest", "done", "failed", "made", "usage")
+    __slots__ = ("_keep_usage", "_limited_by", "_rest", "done", "failed", "length", "made", "usage")
 
     def __init__(self, *, keep_usage: bool, limited_by: Callable[[], str] = str) -> None:
         self._keep_usage = keep_usage
@@ -35,6 +36,7 @@ class EventFilter:
         self.made: int | None = None
         self.done = False
         self.failed = False
+        self.length = False
 
     def feed(self, data: bytes) -> bytes:
         """The bytes to send now."""
@@ -61,14 +63,17 @@ class EventFilter:
             return b""
         if event.startswith(DONE):
             self.done = True
-        elif (
-            event.startswith(DATA) and any(mark in event for mark in LENGTH) and (limit := self._limited_by())
-        ):
+        elif event.startswith(DATA) and self._is_cut_short(event) and (limit := self._limited_by()):
             event = event[: event.rindex(b"}")] + b',"limited_by":"' + limit.encode() + b'"}'
             return self._pass_chunk(event)
         elif event.startswith(DATA) and (b'"usage"' in event or b'"error"' in event):
             return self._pass_chunk(event)
         return event + b"\n\n"
+
+    def _is_cut_short(self, event: bytes) -> bool:
+        ends = any(mark in event for mark in LENGTH)
+        self.length = self.length or ends
+        return ends
 
     def _pass_chunk(self, event: bytes) -> bytes:
         try:

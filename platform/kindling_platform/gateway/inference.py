@@ -1,14 +1,14 @@
 """One inference from admission to settlement: hold, dispatch, relay, close."""
 
 import asyncio
-import json
 from time import monotonic
 
 import aiohttp
 import orjson
 
+from kindling_platform.common.crash_points import crash_point
 from kindling_platform.common.ids import uuid7
-from kindling_platform.gateway.admission import GRANT_TOKENS, Admission
+from kindling_platform.gateway.admission import GRANT_TOKENS, SHORTAGES, Admission, Usage
 from kindling_platform.gateway.affinity import affinity_key
 from kindling_platform.gateway.ask import Ask
 from kindling_platform.gateway.auth import Caller, Keys
@@ -16,10 +16,19 @@ from kindling_platform.gateway.catalog import Model, price_of
 from kindling_platform.gateway.errors import ClientGoneError, GatewayError, upstream_failed
 from kindling_platform.gateway.events import EventFilter, usage_of_body
 from kindling_platform.gateway.limits.caps import caps_take
-from kindling_platform.gateway.limits.deadline import LENGTH, LIMITED_BY, Deadline, deadline_exceeded
+from kindling_platform.gateway.limits.deadline import (
+    DEADLINE_EXCEEDED,
+    LENGTH,
+    LIMITED_BY,
+    Deadline,
+    deadline_exceeded,
+)
 from kindling_platform.gateway.names import ModelName
 from kindling_platform.gateway.request import Headers, Request
 from kindling_platform.gateway.routing import Replica, Router
+from kindling_platform.gateway.spool.context import context_text
+from kindling_platform.gateway.spool.metering import Metering
+from kindling_platform.gateway.spool.recorder import Recorder
 from kindling_platform.gateway.upstream import (
     CUT_ERRORS,
     CutError,
@@ -63,6 +72,7 @@ class Inference:
         router: Router,
         engines: Engines,
         wallets: Wallets,
+        metering: Metering,
         generates: bool = True,
     ) -> None:
         self._request = request
@@ -74,6 +84,7 @@ class Inference:
         self._keys = keys
         self._router = router
         self._engines = engines
+        self._recorder = Recorder(metering)
         self._admission = Admission(
             wallets,
             caller=caller,
@@ -97,6 +108,49 @@ class Inference:
 
     async def run(self, path: str, watch: Watch) -> None:
         """Answer the request; `path` is the engine's."""
+        try:
+            await self._run(path, watch)
+        except BaseException as error:
+            cause = watch.error if isinstance(error, asyncio.CancelledError) else error
+            self._free = self._free or is_ours(cause)
+            raise
+
+    def close(self) -> None:
+        """Give everything back: the connection, the replica's place, the hold."""
+        self._deadline.stop()
+        for task in (self._extension, self._stopping):
+            if task:
+                task.cancel()
+        self._leave()
+        usage, free = self._events.usage, self._free or self._events.failed
+        if free:
+            self._recorder.void()
+        elif usage is not None:
+            self._recorder.close(usage, self._finish())
+        else:
+            self._recorder.cut()
+        if self._admission.touched:
+            self._settle(usage, free=free)
+
+    def _settle(self, usage: Usage | None, *, free: bool) -> None:
+        if free:
+            self._admission.release()
+        elif usage is None:
+            self._admission.settle_unknown()
+        else:
+            self._admission.settle(usage)
+            self._request.facts |= {
+                "prompt_tokens": usage.prompt_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "completion_tokens": usage.completion_tokens,
+            }
+
+    def _finish(self) -> str:
+        if not self._events.length:
+            return "stop"
+        return "grant_refused" if self._admission.limited_by in SHORTAGES else "length"
+
+    async def _run(self, path: str, watch: Watch) -> None:
         self._deadline.start(lambda: self._cut(watch))
         until = self._router.deadline()
         replica = await self._pick(until)
@@ -111,28 +165,6 @@ class Inference:
             await self._relay_stream(self._reply, first, watch)
         else:
             await self._relay_whole(self._reply, first, watch)
-
-    def close(self) -> None:
-        """Give everything back: the connection, the replica's place, the hold."""
-        self._deadline.stop()
-        for task in (self._extension, self._stopping):
-            if task:
-                task.cancel()
-        self._leave()
-        usage = self._events.usage
-        if not self._admission.touched:
-            return
-        if usage is not None and not self._events.failed:
-            self._admission.settle(usage)
-            self._request.facts |= {
-                "prompt_tokens": usage.prompt_tokens,
-                "cached_tokens": usage.cached_tokens,
-                "completion_tokens": usage.completion_tokens,
-            }
-        elif self._free or self._events.failed:
-            self._admission.release()
-        else:
-            self._admission.settle_unknown()
 
     async def _pick(self, until: float) -> Replica:
         return await self._router.pick(
@@ -156,8 +188,10 @@ class Inference:
                 return await self._send(path, replica)
             except NotSentError:
                 self._free = True
+                self._recorder.drop()
             except CutError:
                 self._free = True
+                self._recorder.void()
                 if not tries_left:
                     raise upstream_failed() from None
                 tries_left -= 1
@@ -168,12 +202,15 @@ class Inference:
 
     async def _send(self, path: str, replica: Replica) -> bytes:
         self._leave()
+        headers = self._headers(replica)
+        self._record(replica, headers)
         self._replica = replica
         self._router.enter(replica)
         self._free = False
         sent_at = monotonic()
-        reply = await self._engines.post(replica, path, self._headers(replica), self._body)
+        reply = await self._engines.post(replica, path, headers, self._body)
         self._reply = reply
+        crash_point("dispatch.sent")
         if reply.status == 200 and reply.content_type == "text/event-stream":
             first = await read_part(reply)
         else:
@@ -182,6 +219,7 @@ class Inference:
             raise CutError
         self._router.trust(replica)
         self._request.facts["upstream_ms"] = round((monotonic() - sent_at) * 1000, 1)
+        self._recorder.first(_count(reply.headers.get("x-kindling-prompt-tokens", "")))
         self._request.facts["first_byte_ms"] = round((monotonic() - self._request.started_at) * 1000, 1)
         return first
 
@@ -189,6 +227,19 @@ class Inference:
         self._request.facts["first_request_id"] = self._request.id
         self._request.id = str(uuid7())
         await self._admission.move(self._request.id)
+        if self._request.on_new_id:
+            await self._request.on_new_id()
+        crash_point("retry.moved")
+
+    def _record(self, replica: Replica, headers: dict[str, str]) -> None:
+        """Before it is sent: an engine that has logged what we have not heard of could not be checked."""
+        self._recorder.open(
+            request_id=self._request.id,
+            context=headers["x-kindling-context"],
+            tenant=headers["x-kindling-tenant"],
+            adapter=headers["x-kindling-adapter"],
+            replica=replica.name,
+        )
 
     def _leave(self) -> None:
         if self._replica:
@@ -202,15 +253,6 @@ class Inference:
 
     def _headers(self, replica: Replica) -> dict[str, str]:
         caller, model = self._caller, self._model
-        context = {
-            "org": caller.org_id,
-            "key": caller.key_id,
-            "model": model.model_id,
-            "name": model.ref,
-            "adapter": model.adapter_id,
-            "deployment": replica.deployment_id,
-            "price": model.price_version_id,
-        }
         self._request.facts |= {"replica": replica.name}
         headers = {
             "content-type": "application/json",
@@ -219,7 +261,7 @@ class Inference:
             "x-kindling-salt": caller.salt_hex,
             "x-kindling-tenant": caller.org_id,
             "x-kindling-priority": "0",
-            "x-kindling-context": json.dumps(context, separators=(",", ":")),
+            "x-kindling-context": context_text(caller, model, deployment_id=replica.deployment_id),
         }
         if self._admission.granted > 0:
             headers["x-kindling-grant"] = str(self._admission.granted)
@@ -232,6 +274,7 @@ class Inference:
         self._free = True
         watch.stop()
         if reply.status < 500:
+            self._recorder.drop()
             await self._request.reply(reply.status, body, passed_headers(reply))
             return
         if reply.status == 503 and error_code(body) == "overloaded":
@@ -242,8 +285,10 @@ class Inference:
 
     async def _relay_whole(self, reply: aiohttp.ClientResponse, body: bytes, watch: Watch) -> None:
         self._events.usage = usage_of_body(body)
+        self._events.length = LENGTH in body
         watch.stop()
-        if self._admission.limited_by and LENGTH in body:
+        crash_point("relay.last")
+        if self._admission.limited_by and self._events.length:
             self._request.extra_headers.append((LIMITED_BY, self._admission.limited_by.encode()))
         await self._request.reply(200, body, passed_headers(reply))
 
@@ -255,6 +300,7 @@ class Inference:
             while part:
                 if out := events.feed(part):
                     await request.write(out)
+                    crash_point("relay.first")
                 if events.made is not None:
                     self._extend()
                 part = await read()
@@ -264,6 +310,7 @@ class Inference:
             self._free = True
             raise upstream_failed()
         watch.stop()
+        crash_point("relay.last")
         await request.end()
 
     def _cut(self, watch: Watch) -> None:
@@ -284,6 +331,8 @@ class Inference:
 
     def _extend(self) -> None:
         made, self._events.made = self._events.made or 0, None
+        if self._ask.answers == 1:  # of several answers, tokens that were handed out count as made
+            self._recorder.checkpoint(made)
         running = self._extension is not None and not self._extension.done()
         if not running and made + EXTEND_WITHIN_TOKENS >= self._admission.granted:
             self._extension = asyncio.create_task(self._extend_grant())
@@ -306,6 +355,13 @@ def passed_headers(reply: aiohttp.ClientResponse) -> Headers:
     ]
 
 
+def is_ours(error: BaseException | None) -> bool:
+    """Whether what ended a request is a failure of the platform: then it is free, whatever the engine has made."""
+    if isinstance(error, GatewayError):
+        return error.status >= 500 and error.code != DEADLINE_EXCEEDED
+    return not isinstance(error, ClientGoneError)
+
+
 def error_code(body: bytes) -> str:
     """The code of an OpenAI-shaped error; empty when the body is none."""
     try:
@@ -322,3 +378,7 @@ def is_retried(status: int, first: bytes) -> bool:
     if status == 200 and first.startswith(b'data: {"error":'):
         return error_code(first.partition(b"\n")[0].removeprefix(b"data: ")) in RETRIED_CODES
     return False
+
+
+def _count(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -13,6 +13,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+BeforeReply = Callable[[int, bytes, Headers], Awaitable[None]]
 
 BODY_CAP_BYTES = 8 * 1024 * 1024
 DISCARD_CAP_BYTES = 256 * 1024 * 1024
@@ -30,18 +31,25 @@ class BodyTooLargeError(GatewayError):
 
 
 class Request:
-    """A request with its reply; `facts` collects what the access log says about it."""
+    """A request with its reply; `facts` collects what the access log says about it.
+
+    `before_reply` is awaited with a whole answer before the client gets any of it, `on_new_id` when the request goes on
+    under another id. `writing_since` is when a write began that the client has not made room for; 0 without one.
+    """
 
     __slots__ = (
         "_receive",
         "_send",
+        "before_reply",
         "extra_headers",
         "facts",
         "headers",
         "id",
+        "on_new_id",
         "scope",
         "started_at",
         "status",
+        "writing_since",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,6 +62,9 @@ class Request:
         self.status = 0
         self.extra_headers: Headers = []
         self.facts: dict[str, Any] = {}
+        self.before_reply: BeforeReply | None = None
+        self.on_new_id: Callable[[], Awaitable[None]] | None = None
+        self.writing_since = 0.0
 
     @property
     def method(self) -> str:
@@ -93,7 +104,9 @@ class Request:
 
     async def write(self, part: bytes) -> None:
         """Send a part of a streamed body."""
+        self.writing_since = monotonic()
         await self._send({"type": "http.response.body", "body": part, "more_body": True})
+        self.writing_since = 0.0
 
     async def end(self, part: bytes = b"") -> None:
         """Send the last part of the body."""
@@ -104,6 +117,8 @@ class Request:
         every = list(headers)
         if not any(name == b"content-type" for name, _ in every):
             every.append(JSON_HEADER)
+        if self.before_reply:
+            await self.before_reply(status, body, every)
         await self.start(status, [*every, (b"content-length", str(len(body)).encode())])
         await self.end(body)
 

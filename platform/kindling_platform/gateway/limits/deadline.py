@@ -8,6 +8,7 @@ from kindling_platform.gateway.errors import GatewayError
 
 LIMITED_BY = b"x-kindling-limited-by"
 LENGTH = b'"length"'
+DEADLINE_EXCEEDED = "deadline_exceeded"
 
 
 class Deadline:
@@ -33,4 +34,4 @@ class Deadline:
 def deadline_exceeded() -> GatewayError:
     """504 when nothing was made within the request's own deadline."""
     message = "The request's deadline_ms was over before there was an answer."
-    return GatewayError(504, "deadline_exceeded", message)
+    return GatewayError(504, DEADLINE_EXCEEDED, message)
