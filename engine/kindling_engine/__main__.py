@@ -6,7 +6,9 @@ import sys
 
 # The parent may die while modules are still being imported.
 _PARENT_PID = os.getppid()
-USAGE = "usage: python -m kindling_engine {serve,bench,verify,convert} [options]; --help after either says more"
+USAGE = (
+    "usage: python -m kindling_engine {serve,bench,verify,convert} [options]; --help after either says more"
+)
 
 
 def main() -> int:
