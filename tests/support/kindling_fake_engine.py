@@ -34,6 +34,7 @@ class Behaviour:
     fail_status: int = 0  # answer with this error instead
     fail_code: str = "internal_error"
     cut_before_first: int = 0  # so many requests lose their connection before the first byte
+    record_before_cut: bool = False  # which it has answered, recorded and not sent
     cut_after: int | None = None  # lose the connection after so many tokens
     error_after: int | None = None  # send an error event after so many tokens
 
@@ -145,6 +146,8 @@ class FakeEngine:
         how = self.behaviour
         if how.cut_before_first > 0:
             how.cut_before_first -= 1
+            if how.record_before_cut:
+                self._record(Running(received, grant=0, made=how.tokens), how, "stop")
             return hang_up(request)
         if how.fail_status:
             return failure(how.fail_status, how.fail_code)

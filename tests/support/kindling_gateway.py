@@ -3,12 +3,10 @@
 import os
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -71,7 +69,7 @@ class World:
         self.name = f"gateway_{secrets.token_hex(4)}"
         self.pepper = pepper
         # Spools of one database are no business of another's gateways.
-        self.home = Path(tempfile.mkdtemp(prefix="kindling-tests-world-"))
+        self.home = load_env().home / self.name
         self._server_url = server_url
         with psycopg.connect(server_url, autocommit=True) as admin:
             admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(self.name)))
@@ -92,6 +90,9 @@ class World:
     def value(self, query: str, *values: Any) -> Any:
         row = self._db.execute(query, values).fetchone()
         return row[0] if row else None
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._db.execute(query, values).fetchall()
 
     def org(self, slug: str, *, usd: float = 1.0) -> Org:
         org = Org(f"org_{secrets.token_hex(6)}", slug)

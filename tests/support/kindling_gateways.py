@@ -24,40 +24,45 @@ uvicorn.run(asgi_application(create_app(load_env())), fd=int(sys.argv[1]), acces
 Call = Callable[[httpx.AsyncClient], Awaitable[None]]
 
 
+class GatewayProcess:
+    """A gateway that can be killed; `limit_requests_per_minute=60` sets KINDLING_LIMIT_REQUESTS_PER_MINUTE."""
+
+    def __init__(self, world: World, log: Path, **settings: object) -> None:
+        named = {f"KINDLING_{name.upper()}": str(value) for name, value in settings.items()}
+        where = {"KINDLING_DATABASE_URL": world.url, "KINDLING_HOME": str(world.home)}
+        environment = os.environ | where | {"KINDLING_LOG_LEVEL": "ERROR"} | named
+        with socket.socket() as listener, log.open("ab") as out:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(512)
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            fd = listener.fileno()
+            command = [sys.executable, "-c", SCRIPT, str(fd)]
+            self.process = subprocess.Popen(command, env=environment, pass_fds=(fd,), stdout=out, stderr=out)
+
+    def __enter__(self) -> "GatewayProcess":
+        eventually(lambda: is_up(self.url) or self.process.poll() is not None, seconds=30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End it the way the kernel does when memory runs out."""
+        self.process.kill()
+        self.process.wait()
+
+
 @contextmanager
 def gateway_processes(world: World, count: int, folder: Path, **settings: object) -> Iterator[list[str]]:
-    """The URLs of so many running gateways; `limit_requests_per_minute=60` sets KINDLING_LIMIT_REQUESTS_PER_MINUTE."""
-    named = {f"KINDLING_{name.upper()}": str(value) for name, value in settings.items()}
-    environment = (
-        os.environ
-        | {
-            "KINDLING_DATABASE_URL": world.url,
-            "KINDLING_HOME": str(world.home),
-            "KINDLING_LOG_LEVEL": "ERROR",
-        }
-        | named
-    )
-    started: list[subprocess.Popen[bytes]] = []
-    urls = []
+    """The URLs of so many running gateways, with settings as above."""
+    started = [GatewayProcess(world, folder / f"gateway-{number}.log", **settings) for number in range(count)]
     try:
-        for number in range(count):
-            with socket.socket() as listener, (folder / f"gateway-{number}.log").open("wb") as log:
-                listener.bind(("127.0.0.1", 0))
-                listener.listen(512)
-                urls.append(f"http://127.0.0.1:{listener.getsockname()[1]}")
-                fd = listener.fileno()
-                command = [sys.executable, "-c", SCRIPT, str(fd)]
-                started.append(
-                    subprocess.Popen(command, env=environment, pass_fds=(fd,), stdout=log, stderr=log)
-                )
-        for url in urls:
-            eventually(lambda url=url: is_up(url), seconds=30)
-        yield urls
+        for gateway in started:
+            eventually(lambda url=gateway.url: is_up(url), seconds=30)
+        yield [gateway.url for gateway in started]
     finally:
-        for process in started:
-            process.kill()
-        for process in started:
-            process.wait()
+        for gateway in started:
+            gateway.kill()
 
 
 def is_up(url: str) -> bool:

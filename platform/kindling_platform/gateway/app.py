@@ -179,20 +179,22 @@ class Gateway:
             if not call.ask.stream:
                 async with self._idempotency.guard(request, caller, model, raw) as due:
                     if due:
-                        await self._run(request, caller, action, name, model, call, heeds_client=False)
+                        await self._run(
+                            request, caller, call, action=action, name=name, model=model, heeds_client=False
+                        )
                 return
             request.ignored += (NAME,)
-        await self._run(request, caller, action, name, model, call)
+        await self._run(request, caller, call, action=action, name=name, model=model)
 
     async def _run(
         self,
         request: ShapedRequest,
         caller: Caller,
+        call: Call,
+        *,
         action: Action,
         name: ModelName,
         model: Model,
-        call: Call,
-        *,
         heeds_client: bool = True,
     ) -> None:
         # With an Idempotency-Key an answer is made and kept although its client has left: it will ask again.
