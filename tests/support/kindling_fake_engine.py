@@ -176,7 +176,12 @@ class FakeEngine:
 
     async def _stream(self, request: web.Request, running: Running, how: Behaviour) -> web.StreamResponse:
         reply = web.StreamResponse(
-            headers={"content-type": "text/event-stream", "x-request-id": running.received.id}
+            headers={
+                "content-type": "text/event-stream",
+                "x-request-id": running.received.id,
+                "x-kindling-prompt-tokens": str(how.prompt_tokens),
+                "x-kindling-cached-tokens": str(how.cached_tokens),
+            }
         )
         await reply.prepare(request)
         chat = request.path.endswith("chat/completions")
