@@ -26,6 +26,7 @@ class Behaviour:
     """How the next requests are answered; times in seconds."""
 
     tokens: int = 8  # where the answer ends by itself
+    word_bytes: int = 0  # at least so long is each of its tokens
     prompt_tokens: int = 7
     cached_tokens: int = 0
     delay_s: float = 0.0  # before each token
@@ -227,7 +228,7 @@ class FakeEngine:
                 await asyncio.sleep(how.delay_s)
             running.first_token_ms = running.first_token_ms or int(time.time() * 1000)
             running.made += 1
-            yield f"w{running.made} ", "stop" if running.made == how.tokens else ""
+            yield f"w{running.made} ".ljust(how.word_bytes, "."), "stop" if running.made == how.tokens else ""
 
     async def _embed(self, request: web.Request) -> web.StreamResponse:
         received = Received(

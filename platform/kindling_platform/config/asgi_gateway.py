@@ -1,4 +1,7 @@
-"""The data plane alone: ``uvicorn kindling_platform.config.asgi_gateway:application``."""
+"""The data plane alone.
+
+    uvicorn --http kindling_platform.config.http_limits:BoundedHttp kindling_platform.config.asgi_gateway:application
+"""
 
 from kindling_platform.config.env import load_env
 from kindling_platform.gateway.app import create_app

@@ -44,6 +44,7 @@ def web_child(home: Home, env: Env) -> Child:
         *("-m", "uvicorn", "kindling_platform.config.asgi_all:application"),
         *("--host", env.host, "--port", str(env.port), "--lifespan", "on", "--no-access-log"),
         *("--log-level", "warning", "--timeout-graceful-shutdown", "3", "--no-server-header"),
+        *("--http", "kindling_platform.config.http_limits:BoundedHttp"),
     )
 
 

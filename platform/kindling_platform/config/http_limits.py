@@ -1,0 +1,88 @@
+"""The server's HTTP protocol with bounds on the head of a request: its size, and how long it may take to arrive.
+
+uvicorn has neither, so that a client could fill the memory with headers, or hold connections by sending none.
+"""
+
+import asyncio
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MAX_HEAD_BYTES = 64 * 1024
+HEAD_TIMEOUT_S = 15.0
+
+
+class HeadTooLargeError(httptools.HttpParserError):
+    """The request line and the headers are larger than anyone needs."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """``uvicorn --http kindling_platform.config.http_limits:BoundedHttp``."""
+
+    head_timeout_s = HEAD_TIMEOUT_S
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._in_head = True
+        self._head_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base has it
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes before the end of the headers; a body in the same part does not count."""
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, b"The headers of this request are too large.")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+        if self._timer is None:
+            self._wait_for_head()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_waiting()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self._refuse(431, b"The headers of this request are too large.")
+            raise HeadTooLargeError
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def _wait_for_head(self) -> None:
+        self._timer = self.loop.call_later(self.head_timeout_s, self._expire)
+
+    def _stop_waiting(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        self._timer = None
+        if self._head_bytes:
+            self._refuse(408, b"The headers of this request did not arrive in time.")
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, message: bytes) -> None:
+        size = str(len(message)).encode()
+        head = [
+            STATUS_LINE[status],
+            b"content-type: text/plain; charset=utf-8\r\n",
+            *(b"content-length: ", size, b"\r\nconnection: close\r\n\r\n"),
+        ]
+        self.transport.write(b"".join([*head, message]))
+        self.transport.close()

@@ -1,0 +1,118 @@
+"""The head of a request: not too large, and not for ever on its way."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import uvicorn
+
+from kindling_gateway import eventually
+from kindling_platform.config.http_limits import MAX_HEAD_BYTES, BoundedHttp
+
+
+async def application(scope, receive, send) -> None:
+    size = 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    body = str(size).encode()
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+class Hasty(BoundedHttp):
+    head_timeout_s = 0.3
+
+
+def served(protocol: type[BoundedHttp]) -> Iterator[int]:
+    config = uvicorn.Config(
+        application, host="127.0.0.1", port=0, http=protocol, lifespan="off", log_level="error"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    eventually(lambda: server.started, seconds=10)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    yield from served(BoundedHttp)
+
+
+@pytest.fixture(scope="module")
+def hasty_port() -> Iterator[int]:
+    yield from served(Hasty)
+
+
+def answer(connection: socket.socket) -> bytes:
+    """Everything until the server hangs up."""
+    connection.settimeout(10)
+    parts = []
+    try:
+        while part := connection.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def test_ordinary_requests_pass_also_with_large_bodies_and_on_a_kept_connection(port: int):
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        for size in (0, 1, 300_000, 5_000_000):
+            assert http.post("/", content=b"x" * size).text == str(size)
+        assert http.get("/", headers={"x-long": "y" * (MAX_HEAD_BYTES - 2000)}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "head", ["x-one: " + "y" * MAX_HEAD_BYTES, "\r\n".join(["x-many: " + "y" * 500] * 200)]
+)
+def test_large_headers_are_refused_once_they_are_complete(port: int, head: str):
+    with connect(port) as connection:
+        connection.sendall(f"GET / HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n".encode())
+        assert answer(connection).startswith(b"HTTP/1.1 431 ")
+
+
+def test_headers_that_never_end_are_refused_before_they_fill_the_memory(port: int):
+    with connect(port) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nx-endless: ")
+        sent = 0
+        try:
+            while sent < 50 * MAX_HEAD_BYTES:
+                sent += connection.send(b"y" * 8192)
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        assert sent < 50 * MAX_HEAD_BYTES
+
+
+def test_a_client_that_sends_nothing_is_let_go(hasty_port: int):
+    with connect(hasty_port) as connection:
+        assert answer(connection) == b""
+
+
+def test_a_client_that_sends_its_headers_drop_by_drop_is_let_go(hasty_port: int):
+    with connect(hasty_port) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        assert answer(connection).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_request_that_has_arrived_may_take_its_time(hasty_port: int):
+    with connect(hasty_port) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\na")
+        # Another client's whole wait passes meanwhile.
+        test_a_client_that_sends_nothing_is_let_go(hasty_port)
+        connection.sendall(b"b")
+        connection.settimeout(10)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
