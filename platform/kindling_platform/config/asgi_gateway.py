@@ -1,6 +1,6 @@
 """The data plane alone.
 
-    uvicorn --http kindling_platform.config.http_limits:BoundedHttp kindling_platform.config.asgi_gateway:application
+uvicorn --http kindling_platform.config.http_limits:BoundedHttp kindling_platform.config.asgi_gateway:application
 """
 
 from kindling_platform.config.env import load_env

@@ -17,7 +17,7 @@ class HeadTooLargeError(httptools.HttpParserError):
     """The request line and the headers are larger than anyone needs."""
 
 
-class BoundedHttp(HttpToolsProtocol):
+class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types httptools as Any
     """``uvicorn --http kindling_platform.config.http_limits:BoundedHttp``."""
 
     head_timeout_s = HEAD_TIMEOUT_S
@@ -28,7 +28,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base has it
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self._wait_for_head()
 
