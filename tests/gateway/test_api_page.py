@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from kindling_api_page import names_in, table
+from kindling_platform.gateway.idempotency.guard import HEADER as IDEMPOTENCY_KEY
 from kindling_platform.gateway.inference import FORWARDED_HEADERS
 from kindling_platform.gateway.limits.caps import HEADERS
 from kindling_platform.gateway.routes import METHODS, Action, route_find
@@ -33,9 +34,11 @@ def test_every_route_of_the_page_is_served_and_no_action_is_missing():
 
 def test_the_headers_of_the_page_are_passed_on():
     named = {name for row in table("Headers of a request") for name in names_in(row[0])[:1]}
-    assert {name.decode() for name in FORWARDED_HEADERS} == named - {"authorization", "x-api-key"} - {
-        name.decode() for name in HEADERS.values()
-    }
+    assert {name.decode() for name in FORWARDED_HEADERS} == named - {
+        "authorization",
+        "x-api-key",
+        IDEMPOTENCY_KEY.decode(),
+    } - {name.decode() for name in HEADERS.values()}
 
 
 class Readings:

@@ -13,7 +13,10 @@ from kindling_stack import Stack
 
 @dataclass(slots=True, frozen=True)
 class Books:
-    """What one organisation used, as the platform booked it and as the engine logged it."""
+    """What one organisation used, as the platform booked it and as the engine logged it.
+
+    Events that are free because we failed are left out where the engine has not lived to log them.
+    """
 
     events: dict[str, dict[str, Any]]
     logged: dict[str, UsageRecord]
@@ -58,8 +61,9 @@ def read_books(stack: Stack, org_id: str) -> Books:
             [org_id],
         ).fetchone()
         granted = db.execute(
-            "SELECT coalesce(sum(amount_picousd), 0) AS total FROM billing_ledgerentry"
-            " WHERE account_id = %s AND amount_picousd > 0",
+            "SELECT coalesce(sum(entry.amount_picousd), 0) AS total FROM billing_ledgerentry entry"
+            " JOIN billing_ledgertransaction cause ON cause.id = entry.transaction_id"
+            " WHERE entry.account_id = %s AND cause.source_type NOT IN ('usage', 'usage_reversal')",
             [wallet["id"] if wallet else ""],
         ).fetchone()
         zero = db.execute(
@@ -76,11 +80,16 @@ def read_books(stack: Stack, org_id: str) -> Books:
     records = [
         record for record in engine_log(stack) if json.loads(record.context or "{}").get("org") == org_id
     ]
+    logged = {record.request_id: record for record in records}
     assert max(Counter(record.request_id for record in records).values(), default=1) == 1
     assert zero is not None and unbalanced is not None and doubled is not None and granted is not None
     return Books(
-        events={str(event["request_id"]): event for event in events},
-        logged={record.request_id: record for record in records},
+        events={
+            str(event["request_id"]): event
+            for event in events
+            if event["billable"] or str(event["request_id"]) in logged
+        },
+        logged=logged,
         balance_picousd=int(wallet["balance_picousd"]) if wallet else 0,
         granted_picousd=int(granted["total"]),
         all_entries_picousd=int(zero["total"]),
@@ -94,6 +103,9 @@ def assert_books_agree(books: Books) -> None:
     assert set(books.events) == set(books.logged)
     for request_id, record in books.logged.items():
         event = books.events[request_id]
+        if not event["billable"]:  # it failed on our side, whatever the engine had made
+            assert event["cost_picousd"] == 0, request_id
+            continue
         assert event["completion_tokens"] == record.completion_tokens, request_id
         assert event["prompt_tokens"] == record.prompt_tokens, request_id
     assert books.all_entries_picousd == 0

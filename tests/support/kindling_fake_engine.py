@@ -16,6 +16,8 @@ from typing import Any
 
 from aiohttp import web
 
+from kindling_fake_wire import error_body, event, failure, hang_up, reason
+
 GRANT_AHEAD_TOKENS = 64
 PARK_S = 2.0
 CONTEXT_LENGTH = 4096
@@ -67,6 +69,7 @@ class Running:
     first_token_ms: int | None = None
     started_ms: int = field(default_factory=lambda: int(time.time() * 1000))
     stopped: bool = False
+    recorded: bool = False
     grown: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -298,6 +301,9 @@ class FakeEngine:
         return web.json_response(state | {"active": len(self.active), "waiting": 0})
 
     def _record(self, running: Running, how: Behaviour, finish: str) -> None:
+        if running.recorded:
+            return
+        running.recorded = True
         headers = running.received.headers
         self.records.append(
             {
@@ -350,29 +356,6 @@ def usage_block(running: Running, how: Behaviour) -> dict[str, Any]:
         "total_tokens": how.prompt_tokens + running.made,
         "prompt_tokens_details": {"cached_tokens": how.cached_tokens},
     }
-
-
-def reason(finish: str) -> str:
-    return "stop" if finish == "stop" else "length"
-
-
-def event(body: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
-
-
-def error_body(code: str) -> dict[str, Any]:
-    return {"error": {"message": f"fake: {code}", "type": "api_error", "param": None, "code": code}}
-
-
-def failure(status: int, code: str) -> web.Response:
-    return web.json_response(error_body(code), status=status)
-
-
-def hang_up(request: web.Request) -> web.StreamResponse:
-    """Drop the connection the way a killed process does."""
-    if request.transport:
-        request.transport.abort()
-    return web.Response(status=500)
 
 
 def main() -> None:

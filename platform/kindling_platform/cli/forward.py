@@ -20,6 +20,8 @@ def forward_argv(arguments: list[str]) -> list[str] | None:
         return [sys.executable, "-m", "kindling_platform.embedded", "bench-upload", *rest[1:]]
     if command == "bench" and rest[:1] == ["gateway"]:
         return [sys.executable, "-m", "kindling_platform.embedded", "bench-gateway", *rest[1:]]
+    if command == "bench" and rest[:1] == ["reliability"]:
+        return [sys.executable, "-m", "kindling_platform.embedded", "bench-reliability", *rest[1:]]
     if command == "bench" and rest[:1] == ["rating"]:
         return [sys.executable, "-m", "kindling_billing.bench", *rest[1:]]
     if command == "models" and rest[:1] == ["import"]:

@@ -3,8 +3,9 @@
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -160,6 +161,18 @@ def bench_gateway(
     print_figures("gateway", figures, as_json=as_json)
 
 
+@app.command("bench-reliability")
+def bench_reliability(
+    quick: Annotated[bool, typer.Option("--quick", help="Two kills instead of twelve.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Kill gateway and engine under load on a throw-away stack; time it and check the books."""
+    from kindling_platform.embedded.bench_reliability.bench import reliability_bench
+
+    found = reliability_bench(quick=quick)
+    print_figures("reliability", found.figures, as_json=as_json, whole=asdict(found))
+
+
 def passphrase_read(file: Path | None) -> str:
     """The passphrase of the file, else of the environment, else none. Errors: `passphrase_missing`."""
     if file is None:
@@ -173,13 +186,15 @@ def passphrase_read(file: Path | None) -> str:
     return phrase
 
 
-def print_figures(name: str, figures: dict[str, float | None], *, as_json: bool) -> None:
+def print_figures(
+    name: str, figures: dict[str, float | None], *, as_json: bool, whole: dict[str, Any] | None = None
+) -> None:
     table = Table("figure", name, box=None, pad_edge=False)
     for key, value in figures.items():
         table.add_row(key, "none" if value is None else f"{value:g}")
     Console(highlight=False, stderr=as_json).print(table)
     if as_json:
-        print(json.dumps(figures))
+        print(json.dumps(whole or figures))
 
 
 def main() -> None:

@@ -1,0 +1,125 @@
+"""Whether the books hold what clients saw and engines logged, once everything is quiet again."""
+
+import json
+from typing import Any
+
+import psycopg
+import redis
+from psycopg.rows import dict_row
+
+from kindling_billing import holds
+from kindling_engine.protocol.usage_log import UsageRecord, read_usage
+from kindling_platform.embedded.bench_reliability.kills import Seen
+from kindling_platform.embedded.bench_reliability.target import Target
+
+# What was cut is booked from its last checkpoint a minute later, when the engine has logged nothing.
+SETTLED_WITHIN_S = 150.0
+GRANT_TOKENS = 512
+EVENTS = (
+    "SELECT request_id::text, organisation_id, billable, prompt_tokens, completion_tokens, cost_picousd"
+    " FROM usage_usageevent"
+)
+UNBOOKED = "SELECT count(*) AS n FROM usage_spooledusage WHERE booked_at IS NULL"
+UNBALANCED = (
+    "SELECT count(*) AS n FROM (SELECT transaction_id FROM billing_ledgerentry"
+    " GROUP BY transaction_id HAVING sum(amount_picousd) <> 0) AS crooked"
+)
+TWICE = (
+    "SELECT count(*) AS n FROM (SELECT source_id FROM billing_ledgertransaction WHERE source_type = 'usage'"
+    " GROUP BY source_id HAVING count(*) > 1) AS twice"
+)
+CHARGED = (
+    "SELECT account.owner_id, account.balance_picousd AS balance, -coalesce(sum(entry.amount_picousd)"
+    " FILTER (WHERE cause.source_type IN ('usage', 'usage_reversal')), 0) AS spent"
+    " FROM billing_ledgeraccount account"
+    " LEFT JOIN billing_ledgerentry entry ON entry.account_id = account.id"
+    " LEFT JOIN billing_ledgertransaction cause ON cause.id = entry.transaction_id"
+    " WHERE account.kind = 'wallet' GROUP BY account.id"
+)
+
+
+def violations_find(target: Target, seen: list[Seen]) -> dict[str, int]:
+    """How often each invariant is broken; 0 everywhere is the promise.
+
+    I1: an answer that was seen complete is one event with its tokens. I2: what is billed is what the engine logged, or,
+    where it died without a word, no more than a grant below. I3: transactions sum to zero and charge once, and rows are
+    what wallets have paid. I5: the balance in Valkey is the ledger's. I7: nothing is held for what is booked.
+    """
+    with psycopg.connect(target.database_url, row_factory=dict_row, autocommit=True) as books:
+        target.wait(lambda: _is_settled(target, books), "Quiet books", seconds=SETTLED_WITHIN_S)
+        events = {event["request_id"]: event for event in books.execute(EVENTS)}
+        return {
+            "I1": sum(not _is_booked(one, events) for one in seen if one.complete),
+            "I2": _count_unlike(events, _logged(target)),
+            "I3": _count(books, UNBALANCED) + _count(books, TWICE) + _count_unpaid(books, events),
+            **_valkey(target, books, events),
+        }
+
+
+def _is_settled(target: Target, books: "psycopg.Connection[dict[str, Any]]") -> bool:
+    if _count(books, UNBOOKED):
+        return False
+    known = {event["request_id"] for event in books.execute(EVENTS)}
+    return set(_logged(target)) <= known
+
+
+def _is_booked(one: Seen, events: dict[str, dict[str, Any]]) -> bool:
+    event = events.get(one.request_id)
+    return event is not None and event["billable"] and event["completion_tokens"] == one.tokens
+
+
+def _count_unlike(events: dict[str, dict[str, Any]], logged: dict[str, UsageRecord]) -> int:
+    unlike = 0
+    for request_id, event in events.items():
+        record = logged.get(request_id)
+        if not event["billable"]:
+            unlike += event["cost_picousd"] != 0
+        elif record is None:
+            unlike += event["completion_tokens"] > GRANT_TOKENS
+        else:
+            unlike += (event["prompt_tokens"], event["completion_tokens"]) != (
+                record.prompt_tokens,
+                record.completion_tokens,
+            )
+    return unlike + len(logged.keys() - events.keys())
+
+
+def _count_unpaid(books: "psycopg.Connection[dict[str, Any]]", events: dict[str, dict[str, Any]]) -> int:
+    rows: dict[str, int] = {}
+    for event in events.values():
+        rows[event["organisation_id"]] = rows.get(event["organisation_id"], 0) + event["cost_picousd"]
+    paid = {row["owner_id"]: int(row["spent"]) for row in books.execute(CHARGED)}
+    return sum(paid.get(owner, 0) != cost for owner, cost in rows.items())
+
+
+def _valkey(
+    target: Target, books: "psycopg.Connection[dict[str, Any]]", events: dict[str, dict[str, Any]]
+) -> dict[str, int]:
+    client: Any = redis.Redis.from_url(target.redis_url, decode_responses=True)
+    try:
+        behind = held = 0
+        for row in books.execute(CHARGED).fetchall():
+            kept = client.hget(holds.wallet_key(row["owner_id"]), "b")
+            behind += kept is not None and int(kept) != holds.balance_nano(int(row["balance"]))
+            held += len(events.keys() & client.hkeys(holds.holds_key(row["owner_id"])))
+        return {"I5": behind, "I7": held}
+    finally:
+        client.close()
+
+
+def _logged(target: Target) -> dict[str, UsageRecord]:
+    found: dict[str, UsageRecord] = {}
+    for path in target.usage_logs():
+        after = 0
+        while True:
+            _, records, following = read_usage(path, after, 1000)
+            found |= {record.request_id: record for record in records if json.loads(record.context or "{}")}
+            if not records or following == after:
+                break
+            after = following
+    return found
+
+
+def _count(books: "psycopg.Connection[dict[str, Any]]", query: str) -> int:
+    row = books.execute(query).fetchone()
+    return int(row["n"]) if row else 0

@@ -1,0 +1,29 @@
+"""What an engine without a model sends: events, errors, and the end of a connection."""
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+
+def reason(finish: str) -> str:
+    return "stop" if finish == "stop" else "length"
+
+
+def event(body: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(body, separators=(",", ":")).encode() + b"\n\n"
+
+
+def error_body(code: str) -> dict[str, Any]:
+    return {"error": {"message": f"fake: {code}", "type": "api_error", "param": None, "code": code}}
+
+
+def failure(status: int, code: str) -> web.Response:
+    return web.json_response(error_body(code), status=status)
+
+
+def hang_up(request: web.Request) -> web.StreamResponse:
+    """Drop the connection the way a killed process does."""
+    if request.transport:
+        request.transport.abort()
+    return web.Response(status=500)
