@@ -7,6 +7,7 @@ from kindling_platform.config.env import load_env
 from kindling_platform.gateway.app import create_app
 from kindling_platform.gateway.lifespan import asgi_application
 
-GRACE_S = 25.0
+# Whoever is still waited for then is cut; shipping and last words take up to six seconds more.
+GRACE_S = 22.0
 
 application = asgi_application(create_app(load_env(), grace_s=GRACE_S))

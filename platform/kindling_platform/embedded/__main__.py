@@ -163,7 +163,7 @@ def bench_gateway(
 
 @app.command("bench-reliability")
 def bench_reliability(
-    quick: Annotated[bool, typer.Option("--quick", help="Two kills instead of twelve.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two kills instead of eight.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Kill gateway and engine under load on a throw-away stack; time it and check the books."""

@@ -13,7 +13,7 @@ from kindling_platform.embedded.bench_reliability.target import Target
 from kindling_platform.embedded.bench_reliability.times import disconnect_s, engine_restart_s, revoke_s
 from kindling_platform.embedded.throwaway import throwaway_stack
 
-LOOPS, QUICK_LOOPS = 12, 2
+LOOPS, QUICK_LOOPS = 8, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def reliability_bench(*, quick: bool) -> Reliability:
         target = Target(stack.home, state)
         revoked = [revoke_s(target) for _ in range(rounds)]
         left = [asyncio.run(disconnect_s(target)) for _ in range(rounds)]
-        restarted = [engine_restart_s(target) for _ in range(min(rounds, 5))]
+        restarted = [engine_restart_s(target) for _ in range(min(rounds, 3))]
         seen = asyncio.run(kills_run(target, loops=loops))
         return Reliability(
             revoke_s=round(max(revoked), 3),

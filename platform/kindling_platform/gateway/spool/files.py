@@ -8,6 +8,7 @@ and everything up to the last of those ends was shipped.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from uuid import UUID
 
 from kindling_platform.gateway.spool.folder import START, Position, SpoolFolder
@@ -16,6 +17,7 @@ from kindling_platform.gateway.spool.frames import SHIPPED, Frame, Kind, frame_p
 CAP_BYTES = 512 * 1024 * 1024
 FILE_BYTES = 8 * 1024 * 1024
 MIN_FREE_BYTES = 64 * 1024 * 1024
+DISK_SEEN_S = 0.1
 
 
 class SpoolFullError(Exception):
@@ -53,6 +55,7 @@ class SpoolFiles:
         self._opened_in: dict[UUID, _File] = {}
         self._unsynced: list[_File] = []
         self._bytes = 0
+        self._disk_room, self._disk_seen_at = True, -DISK_SEEN_S
 
     @property
     def end(self) -> Position:
@@ -73,8 +76,7 @@ class SpoolFiles:
 
     def check_room(self) -> None:
         """Errors: SpoolFullError, at the cap and before the disk's last megabytes."""
-        disk = os.statvfs(self.folder.path)
-        if self._bytes >= self._cap_bytes or disk.f_bavail * disk.f_frsize < self._min_free_bytes:
+        if self._bytes >= self._cap_bytes or not self._disk_has_room():
             raise SpoolFullError
 
     def append(self, kind: Kind, request_id: UUID, data: bytes) -> None:
@@ -131,6 +133,15 @@ class SpoolFiles:
             self.folder.close()
         else:
             self.folder.remove()
+
+    def _disk_has_room(self) -> bool:
+        # Asking the disk costs as much as writing to it, and it does not fill within a moment.
+        now = monotonic()
+        if now - self._disk_seen_at > DISK_SEEN_S:
+            disk = os.statvfs(self.folder.path)
+            self._disk_room = disk.f_bavail * disk.f_frsize >= self._min_free_bytes
+            self._disk_seen_at = now
+        return self._disk_room
 
     def _begin(self, number: int) -> _File:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND

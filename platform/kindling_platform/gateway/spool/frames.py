@@ -43,9 +43,13 @@ class Frame:
     """A frame with the offset behind it; `data` is its JSON."""
 
     kind: Kind
-    request_id: UUID
+    id_bytes: bytes
     data: bytes
     end: int
+
+    @property
+    def request_id(self) -> UUID:
+        return UUID(bytes=self.id_bytes)
 
 
 def frame_pack(kind: Kind, request_id: UUID, data: bytes) -> bytes:
@@ -82,5 +86,5 @@ def _frame(data: bytes, start: int, at: int) -> tuple[Frame, int] | None:
     kind = KINDS.get(body[0])
     if kind is None or zlib.crc32(body) != checksum:
         return None
-    frame = Frame(kind, UUID(bytes=body[1:HEAD_BYTES]), body[HEAD_BYTES:], at + FRAME.size + size)
+    frame = Frame(kind, body[1:HEAD_BYTES], body[HEAD_BYTES:], at + FRAME.size + size)
     return frame, FRAME.size + size

@@ -23,7 +23,7 @@ from kindling_platform.gateway.spool.shipper import Shipper
 FOLDER = "spool"
 SYNC_EVERY_S = 0.2
 LOOK_EVERY_S = 5.0
-LAST_SHIPPING_S = 5.0
+LAST_SHIPPING_S = 4.0
 MOST_OWED = 100_000
 
 

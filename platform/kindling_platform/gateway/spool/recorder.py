@@ -19,11 +19,12 @@ CANCELLED = "cancelled"
 class Recorder:
     """What the spool hears of a request. A step other than `open` says nothing when there is nothing open."""
 
-    __slots__ = ("_metering", "_prompt_tokens", "_record")
+    __slots__ = ("_id", "_metering", "_prompt_tokens", "_record")
 
     def __init__(self, metering: Metering) -> None:
         self._metering = metering
         self._record: UsageRecord | None = None
+        self._id = UUID(int=0)
         self._prompt_tokens = 0
 
     @property
@@ -47,7 +48,8 @@ class Recorder:
             finished_ms=now_ms,
             replica=replica,
         )
-        self._metering.begin(UUID(request_id), msgspec.json.encode(record))
+        self._id = UUID(request_id)
+        self._metering.begin(self._id, msgspec.json.encode(record))
         self._record = record
         crash_point("spool.opened")
 
@@ -67,7 +69,7 @@ class Recorder:
         self._record.completion_tokens = made_tokens
         self._record.prompt_tokens = self._prompt_tokens
         told = Checkpoint(self._prompt_tokens, made_tokens, _now_ms())
-        self._metering.note(Kind.CHECKPOINT, UUID(self._record.request_id), msgspec.json.encode(told))
+        self._metering.note(Kind.CHECKPOINT, self._id, msgspec.json.encode(told))
         crash_point("spool.checkpointed")
 
     def close(self, usage: Usage, finish: str) -> None:
@@ -98,7 +100,7 @@ class Recorder:
             return
         record.finish, record.finished_ms = finish, _now_ms()
         data = b"" if kind is Kind.DROPPED else msgspec.json.encode(record)
-        self._metering.note(kind, UUID(record.request_id), data)
+        self._metering.note(kind, self._id, data)
         crash_point("spool.closed")
 
 
