@@ -164,7 +164,7 @@ PARTS = {
     "windows": ("models.decoder_weights.attention_for", lambda device, **_: attention_for(device), "gemma2"),
     "router": ("models.decoder_weights.tiled_router", _plain_router, "qwen3-moe"),
     "rotation": ("models.decoder.SingleRotary", Rotary, "llama-dynamic"),
-    "adapters": ("runner.inputs.TiledLoraBatch", LoraBatch, "llama"),
+    "adapters": ("runner.runner.TiledLoraBatch", LoraBatch, "llama"),
 }
 
 

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from kindling_platform.deployments.services import (
     deployment_stop,
 )
 from kindling_platform.keys.secret import generate
-from kindling_platform.keys.services import key_create, key_ensure, key_revoke
+from kindling_platform.keys.services import key_create, key_ensure, key_revoke, key_rotate
 
 pytestmark = pytest.mark.django_db
 ROOMS = ("accounts", "keys", "catalog", "adapters", "deployments", "usage")
@@ -53,6 +54,12 @@ OBSERVATIONS = {
     "keys.key_touch": "the time of a key's last use, from the usage log",
     "usage.usage_ingest": "its trace is the usage event and the ledger",
     "usage.cursor_get": "reads",
+    "usage.records_book": "its trace is the usage event and the ledger",
+    "usage.records_park": "its trace is the parked record",
+    "usage.hours_add": "sums of usage events",
+    "usage.hours_waive": "its trace is the adjustment in the ledger",
+    "usage.charge_of": "pure",
+    "accounts.signup_credit_claims": "signup_credit_grant, which is audited",
     "deployments.deployment_lease": "a worker's lease",
     "deployments.deployment_apply": "an observation, kept as a deployment's event",
     "deployments.replica_observe": "an observation, kept as a deployment's event",
@@ -126,6 +133,12 @@ WORKS: dict[str, Callable[[Customer], object]] = {
         key_id=key_create(org=c.org, name="k", scopes=["read"], actor=c.actor)[0].id,
         actor=c.actor,
     ),
+    "keys.key_rotate": lambda c: key_rotate(
+        org=c.org,
+        key_id=key_create(org=c.org, name="k", scopes=["read"], actor=c.actor)[0].id,
+        overlap=timedelta(hours=1),
+        actor=c.actor,
+    ),
     "catalog.model_import": lambda c: model_import(org=c.org, name="m", source_path=SPARK_PATH, actor=c.actor),
     "catalog.model_price_publish": lambda c: model_price_publish(
         model=make_model(c, "priced", priced=False), input_picousd=1, cached_input_picousd=1, output_picousd=1,
@@ -169,6 +182,7 @@ EXPECTED = {
     "keys.key_create": "key.created",
     "keys.key_ensure": "key.created",
     "keys.key_revoke": "key.revoked",
+    "keys.key_rotate": "key.rotated",
     "catalog.model_import": "model.imported",
     "catalog.model_price_publish": "price.published",
     "adapters.adapter_create": "adapter.create",
