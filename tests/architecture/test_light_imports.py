@@ -52,3 +52,14 @@ def test_the_engines_own_parts_need_no_library_of_the_servers():
 def test_the_check_sees_what_it_is_for(module: str):
     done = _import(module)
     assert done.returncode != 0 and "msgspec is not installed here" in done.stderr
+
+
+def test_no_start_waits_for_the_libraries_of_payments_and_pages():
+    """Half a second and a third, in every process of the platform; whoever needs them imports them then."""
+    code = (
+        "import sys, django; django.setup(); import kindling_platform.config.urls, kindling_workers.app\n"
+        "assert 'kindling_console.pages.documents' in sys.modules\n"
+        "print(sorted({'stripe', 'reportlab'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

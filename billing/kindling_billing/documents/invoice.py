@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from kindling_billing.documents.pdf import sheet_pdf
 from kindling_billing.documents.sheet import Sheet, cents_text, day_text, pico_text
 from kindling_billing.errors import BillingError
 from kindling_billing.models import Invoice, InvoiceLine
@@ -29,6 +28,9 @@ def invoice_pdf(*, owner_id: str, invoice_id: str, seller: str) -> bytes:
     invoice = Invoice.objects.filter(id=invoice_id, owner_id=owner_id).first()
     if invoice is None:
         raise BillingError("invoice_unknown", "There is no such invoice.")
+    # The library takes a third of a second to import, and few processes ever draw a page.
+    from kindling_billing.documents.pdf import sheet_pdf
+
     return sheet_pdf(invoice_sheet(invoice, list(invoice.lines.order_by("position")), seller=seller))
 
 

@@ -1,6 +1,5 @@
 """What a receipt for a payment says."""
 
-from kindling_billing.documents.pdf import sheet_pdf
 from kindling_billing.documents.sheet import Sheet, cents_text, day_text
 from kindling_billing.errors import BillingError
 from kindling_billing.models import Invoice, Payment, Terms
@@ -23,6 +22,9 @@ def receipt_pdf(*, owner_id: str, payment_id: str, seller: str) -> bytes:
     payment = rows.first()
     if payment is None:
         raise BillingError("payment_unknown", "There is no such payment.")
+    # The library takes a third of a second to import, and few processes ever draw a page.
+    from kindling_billing.documents.pdf import sheet_pdf
+
     return sheet_pdf(receipt_sheet(payment, terms_get(owner_id=owner_id), seller=seller))
 
 

@@ -1,13 +1,17 @@
-"""Stripe's client, set up so that every retry is ours: the outbox knows what may be sent again."""
+"""Stripe's client, set up so that every retry is ours: the outbox knows what may be sent again.
+
+It takes half a second to import, so it is imported when something is asked of Stripe, and not at every start.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
-
-import stripe
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kindling_billing.stripe_api.outcomes import ProviderAway, ProviderRefused
+
+if TYPE_CHECKING:
+    import stripe
 
 T = TypeVar("T")
 TIMEOUT_S = (5.0, 20.0)
@@ -23,6 +27,8 @@ class StripeApi:
     """
 
     def __init__(self, secret_key: str, *, api_base: str | None = None) -> None:
+        import stripe
+
         self.is_live = secret_key.startswith(("sk_live_", "rk_live_"))
         addresses: Any = {"api": api_base} if api_base else {}
         client = stripe.StripeClient(
@@ -49,6 +55,8 @@ class StripeApi:
 @contextmanager
 def translated() -> Iterator[None]:
     """Stripe's errors as the two that matter here."""
+    import stripe
+
     try:
         yield
     except stripe.CardError as error:
@@ -71,12 +79,12 @@ def translated() -> Iterator[None]:
         raise ProviderAway("failed", said(error), failed=error.http_status == 500) from error
 
 
-def said(error: stripe.StripeError) -> str:
+def said(error: "stripe.StripeError") -> str:
     """What Stripe says, for people."""
     return str(error.user_message or error.code or type(error).__name__)[:300]
 
 
-def _intent_of(error: stripe.CardError) -> dict[str, Any] | None:
+def _intent_of(error: "stripe.CardError") -> dict[str, Any] | None:
     body = error.json_body if isinstance(error.json_body, dict) else {}
     found = body.get("error", {}).get("payment_intent")
     return dict(found) if found else None
