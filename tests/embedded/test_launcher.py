@@ -169,3 +169,16 @@ def test_it_works_from_anywhere_through_a_link(launcher: Launcher, tmp_path: Pat
     done = subprocess.run([link, "models"], env=launcher.env, cwd="/", capture_output=True, check=False)
     assert done.returncode == 0
     assert (launcher.folder / ".venv/installed-runtime").exists()
+
+
+def test_it_lets_every_command_of_the_api_through():
+    from kindling_platform.cli.app import app
+
+    names = {command.name for command in app.registered_commands} | {
+        group.name for group in app.registered_groups
+    }
+    line = next(
+        line for line in (ROOT / "kindling").read_text().splitlines() if line.strip().startswith("up | down")
+    )
+    assert names
+    assert names <= set(line.strip().removesuffix(") ;;").split(" | "))
