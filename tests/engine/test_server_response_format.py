@@ -91,9 +91,17 @@ def test_free_text_is_free(engine: EngineProcess):
 
 
 def test_plain_completions_are_held_to_it_too(engine: EngineProcess):
-    body = {"model": "m", "prompt": ["A city:", "Another:"], "max_tokens": 100, "response_format": AS_SCHEMA}
+    body = {
+        "model": "m",
+        "prompt": ["A city:", "Another:"],
+        "max_tokens": 100,
+        "temperature": 0,
+        "response_format": AS_SCHEMA,
+    }
     reply = httpx.post(f"{engine.url}/v1/completions", json=body, headers=engine.headers(), timeout=60).json()
+    assert len(reply["choices"]) == 2
     for choice in reply["choices"]:
+        assert choice["finish_reason"] == "stop"
         jsonschema.validate(json.loads(choice["text"]), SCHEMA)
 
 
