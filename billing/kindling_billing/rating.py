@@ -23,6 +23,11 @@ class Price:
     gpu_ms: int = 0
     batch_percent: int = 50
 
+    @property
+    def dearest_output(self) -> int:
+        """What a token made costs at most; until it is made nobody knows whether it is reasoning."""
+        return self.output if self.reasoning is None else max(self.output, self.reasoning)
+
     def of(self, unit: str, *, batch: bool = False) -> int:
         """The price of one unit; in a batch rounded half to even, once, so that a line is quantity × price."""
         if unit == PROMPT:
@@ -68,9 +73,9 @@ def usage_rate(price: Price, used: Used) -> tuple[Line, ...]:
     Raises:
         ValueError: a count is negative, or a part is larger than its whole.
     """
-    _check(used.prompt_tokens, used.cached_tokens, used.completion_tokens)
-    if not 0 <= used.reasoning_tokens <= used.completion_tokens or used.gpu_ms < 0:
-        raise ValueError("no more tokens can be reasoning than were made, and no time is negative")
+    _check(used.prompt_tokens, used.cached_tokens, used.completion_tokens, used.reasoning_tokens)
+    if used.gpu_ms < 0:
+        raise ValueError("no time is negative")
     lines = []
     for unit, count in (
         (PROMPT, used.prompt_tokens - used.cached_tokens),
@@ -87,18 +92,21 @@ def usage_rate(price: Price, used: Used) -> tuple[Line, ...]:
 
 
 def event_cost_picousd(
-    price: Price, *, prompt_tokens: int, cached_tokens: int, completion_tokens: int
+    price: Price, *, prompt_tokens: int, cached_tokens: int, completion_tokens: int, reasoning_tokens: int = 0
 ) -> int:
-    """Cost of one request in pico-dollars; `cached_tokens` are part of `prompt_tokens`.
+    """Cost of one request in pico-dollars; cached tokens are part of the prompt's, reasoning of the completion's.
 
     Raises:
-        ValueError: a count is negative, or more is cached than was sent.
+        ValueError: a count is negative, or a part is larger than its whole.
     """
-    _check(prompt_tokens, cached_tokens, completion_tokens)
-    fresh = prompt_tokens - cached_tokens
-    return fresh * price.input + cached_tokens * price.cached_input + completion_tokens * price.output
+    _check(prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens)
+    fresh, spoken = prompt_tokens - cached_tokens, completion_tokens - reasoning_tokens
+    thought = reasoning_tokens * price.of(REASONING) if reasoning_tokens else 0
+    return fresh * price.input + cached_tokens * price.cached_input + thought + spoken * price.output
 
 
-def _check(prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> None:
-    if min(prompt_tokens, cached_tokens, completion_tokens) < 0 or cached_tokens > prompt_tokens:
-        raise ValueError("token counts must not be negative, and no more can be cached than was sent")
+def _check(prompt_tokens: int, cached_tokens: int, completion_tokens: int, reasoning_tokens: int) -> None:
+    if min(prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens) < 0:
+        raise ValueError("token counts must not be negative")
+    if cached_tokens > prompt_tokens or reasoning_tokens > completion_tokens:
+        raise ValueError("token counts contradict: no more can be cached than was sent, nor be reasoning than was made")

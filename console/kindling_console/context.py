@@ -9,13 +9,14 @@ from django.urls import reverse
 from kindling_billing.selectors import balance_get
 from kindling_console.access import Visitor, visitor_of
 from kindling_console.navigation import nav_groups
+from kindling_platform.accounts.stops import Stop, stop_find
 from kindling_platform.catalog.selectors import model_list, model_list_public
 
 THEMES = ("light", "dark")
 
 
 def console(request: HttpRequest) -> dict[str, Any]:
-    """Template variables of the frame: visitor, nav, balance, theme, stand-in notice."""
+    """Template variables of the frame: visitor, nav, balance, theme, what stops requests, stand-in notice."""
     theme = request.COOKIES.get("theme", "")
     # Templates call what can be called; `cache` keeps a second mention from asking again.
     return {
@@ -23,6 +24,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
         "visitor": cache(lambda: visitor_of(request)),
         "nav": cache(lambda: _nav(request)),
         "balance": cache(lambda: _balance(visitor_of(request))),
+        "stop": cache(lambda: _stop(visitor_of(request))),
         "stand_ins": cache(lambda: _stand_ins(visitor_of(request))),
     }
 
@@ -36,6 +38,10 @@ def _balance(visitor: Visitor | None) -> int | None:
     if visitor is None or not visitor.may("billing.read"):
         return None
     return balance_get(owner_id=visitor.org.id).picousd
+
+
+def _stop(visitor: Visitor | None) -> Stop | None:
+    return stop_find(org=visitor.org) if visitor else None
 
 
 def _stand_ins(visitor: Visitor | None) -> list[Any]:

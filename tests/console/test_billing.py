@@ -6,6 +6,7 @@ from django.urls import reverse
 from kindling_billing.invoicing import invoice_draft
 from kindling_billing.payments import payment_received
 from kindling_billing.services import credit_grant
+from kindling_billing.terms import owner_resume, owner_suspend
 from kindling_console_world import Member, World
 from kindling_fake_stripe import FakeStripe
 from kindling_platform.common.clock import now
@@ -110,3 +111,19 @@ def test_papers_are_pdfs(member: Member):
         assert (reply.status_code, reply["Content-Type"]) == (200, "application/pdf")
         assert reply.content.startswith(b"%PDF-")
         assert reply["Cache-Control"] == "no-store"
+
+
+def test_every_page_says_why_requests_are_stopped_and_what_ends_it(world: World, member: Member):
+    owner_suspend(owner_id=member.org.id, reason="Invoice KD-2026-0007 is not paid.")
+    for url in (URL, "/console/usage/"):
+        html = member.client.get(url).content.decode()
+        assert "Requests are stopped until an overdue payment is made." in html
+        assert "KD-2026-0007" in html and 'href="/console/billing/#invoices"' in html
+    owner_resume(owner_id=member.org.id)
+    assert "Requests are stopped" not in page(member)
+
+
+def test_a_suspension_by_the_operator_is_told_as_theirs(world: World, member: Member):
+    member.org.suspended_at = now()
+    member.org.save(update_fields=["suspended_at"])
+    assert "Your organisation is suspended." in member.client.get("/console/usage/").content.decode()

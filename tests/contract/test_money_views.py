@@ -48,23 +48,32 @@ def test_a_credit_limit_can_be_spent_by_post_paid_owners_alone(ada: Customer):
 def test_a_suspended_owner_can_spend_nothing_and_their_keys_say_so(ada: Customer):
     ada.key()
     digest = bytes(ApiKey.objects.get(organisation=ada.org).digest)
-    assert rows(gateway.KEY_BY_DIGEST, digest)[0]["suspended"] is False
+    assert rows(gateway.KEY_BY_DIGEST, digest)[0]["suspended_for"] == ""
     assert owner_suspend(owner_id=ada.org.id, reason="Unpaid")
     assert not owner_suspend(owner_id=ada.org.id, reason="Unpaid")
-    assert (balance(ada.org.id)[0], rows(gateway.KEY_BY_DIGEST, digest)[0]["suspended"]) == (0, True)
+    assert (balance(ada.org.id)[0], rows(gateway.KEY_BY_DIGEST, digest)[0]["suspended_for"]) == (0, "unpaid")
     assert owner_resume(owner_id=ada.org.id)
-    assert (balance(ada.org.id)[0], rows(gateway.KEY_BY_DIGEST, digest)[0]["suspended"]) == (CREDIT, False)
+    assert (balance(ada.org.id)[0], rows(gateway.KEY_BY_DIGEST, digest)[0]["suspended_for"]) == (CREDIT, "")
 
 
 def test_a_plan_has_prices_of_its_own_and_does_not_touch_the_book(ada: Customer):
     model = make_model(make_operator())
     plan = plan_create(name="Friends")
-    price_publish(sku=model.id, plan_id=plan.id, input_picousd=1, cached_input_picousd=2, output_picousd=3)
+    price_publish(
+        sku=model.id,
+        plan_id=plan.id,
+        input_picousd=1,
+        cached_input_picousd=2,
+        output_picousd=3,
+        reasoning_picousd=5,
+    )
     assert rows(gateway.MODEL_BY_NAME, "kindling", "spark")[0]["input_picousd"] == 100_000
+    assert rows(gateway.MODEL_BY_NAME, "kindling", "spark")[0]["reasoning_picousd"] is None
     assert rows(gateway.PLAN_PRICES_OF_ORG, ada.org.id) == []
     plan_assign(owner_id=ada.org.id, plan_id=plan.id)
     found = rows(gateway.PLAN_PRICES_OF_ORG, ada.org.id)[0]
     assert (found["model_id"], found["input_picousd"], found["output_picousd"]) == (model.id, 1, 3)
+    assert found["reasoning_picousd"] == 5
     plan_assign(owner_id=ada.org.id, plan_id="", valid_from=now() + timedelta(hours=1))
     assert len(rows(gateway.PLAN_PRICES_OF_ORG, ada.org.id)) == 1
     plan_assign(owner_id=ada.org.id, plan_id="")

@@ -27,14 +27,14 @@ COLUMNS = {
         "org_slug": "character varying", "org_salt": "character varying", "scopes": "ARRAY",
         "expires_at": "timestamp with time zone", "revoked": "boolean", "suspended": "boolean",
         "member_id": "character varying", "epoch": "bigint", "models": "ARRAY",
-        "limits_key_id": "character varying", "limits": "jsonb",
+        "limits_key_id": "character varying", "limits": "jsonb", "suspended_for": "text",
     },
     "gateway_model": {
         "org_id": "character varying", "org_slug": "character varying", "is_public": "boolean",
         "name": "character varying", "kind": "text", "model_id": "character varying", "base_ref": "text",
         "adapter_id": "character varying", "adapter_hash": "character varying", "context_length": "integer",
         "price_version_id": "character varying", "input_picousd": "bigint", "cached_input_picousd": "bigint",
-        "output_picousd": "bigint", "created_at": "timestamp with time zone",
+        "output_picousd": "bigint", "created_at": "timestamp with time zone", "reasoning_picousd": "bigint",
     },
     "gateway_alias": {
         "org_id": "character varying", "alias": "character varying", "target_slug": "text", "target_name": "text",
@@ -89,11 +89,11 @@ def test_a_key_in_each_of_its_states(ada: Customer):
     key, _ = key_create(org=ada.org, name="a", scopes=["inference", "read"], actor=ada.actor)
     digest = bytes(ApiKey.objects.get(id=key.id).digest)
     row = rows(gateway.KEY_BY_DIGEST, digest)[0]
-    assert (row["key_id"], row["org_slug"], row["revoked"], row["suspended"]) == (
+    assert (row["key_id"], row["org_slug"], row["revoked"], row["suspended_for"]) == (
         key.id,
         ada.org.slug,
         False,
-        False,
+        "",
     )
     caller = caller_from_row(digest, row)
     assert caller.scopes == {"inference", "read"}
@@ -101,7 +101,7 @@ def test_a_key_in_each_of_its_states(ada: Customer):
     ada.org.suspended_at = now()
     ada.org.save()
     row = rows(gateway.KEY_BY_DIGEST, digest)[0]
-    assert (row["revoked"], row["suspended"]) == (True, True)
+    assert (row["revoked"], row["suspended_for"]) == (True, "operator")
 
 
 def test_a_key_carries_every_limit_that_binds_it(ada: Customer):

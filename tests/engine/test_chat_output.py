@@ -103,10 +103,10 @@ def test_only_content_has_log_probabilities():
     entries = [TokenEntry(index, TokenLogprobs(-1.0), index) for index in range(len(text))]
     shape = ChatShape(reasoning=THINK, opened=True, tools=TOOLS, names=("find",))
     for size in (1, 3, len(text)):
-        choice, found = ChatChoice(shape, lambda _: False), []
+        choice, found = ChatChoice(shape), []
         for start in range(0, len(text), size):
             end = start + size
-            fed = choice.feed(text[start:end], entries[start:end], [0], final=end >= len(text))
+            fed = choice.feed(text[start:end], entries[start:end], final=end >= len(text))
             found += [entry for _, inner in fed for entry in inner]
         assert "".join(text[entry.offset] for entry in found) == "Yes. Ok"
         assert choice.calls == 1

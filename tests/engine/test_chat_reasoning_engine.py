@@ -41,6 +41,7 @@ def test_reasoning_ends_at_its_budget(engine: EngineProcess, budget: int):
     assert usage["completion_tokens_details"]["reasoning_tokens"] == budget
     tokenizer = Tokenizer.from_file(str(SPARK_PATH / "tokenizer.json"))
     assert 0 < len(tokenizer.encode(message["reasoning_content"]).ids) <= budget
+    assert engine.records()[-1].reasoning_tokens == budget
     assert message["content"]
     assert "think>" not in message["reasoning_content"] + message["content"]
 

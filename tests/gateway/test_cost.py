@@ -60,3 +60,37 @@ def test_a_value_that_is_none(http: httpx.Client):
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "include_cost")
     twice = b'{"include_cost": true, "model": "kindling/words", "model": "kindling/words"}'
     assert http.post("/v1/chat/completions", content=twice).json()["error"]["code"] == "invalid_json"
+
+
+def reasoning_model(scene, picousd: int) -> str:
+    """A model of its own whose reasoning has a price of its own."""
+    model = scene.new_model(scene.engine.url)
+    name = model.partition("/")[2]
+    scene.world.execute("UPDATE gateway_model SET reasoning_picousd = %s WHERE name = %s", picousd, name)
+    return model
+
+
+def test_reasoning_has_a_line_of_its_own_at_its_own_price(http: httpx.Client, scene):
+    scene.engine.behaviour.reasoning_tokens = 3
+    models = {"kindling/words": OUTPUT, reasoning_model(scene, 3 * OUTPUT): 3 * OUTPUT}
+    for model, price in models.items():
+        body = chat(model, max_tokens=4, include_cost=True)
+        usage = http.post("/v1/chat/completions", json=body).json()["usage"]
+        told = {
+            line["kind"]: (line["tokens"], line["price_per_token_picousd"]) for line in usage["cost_lines"]
+        }
+        assert (told["reasoning"], told["output"]) == ((3, str(price)), (1, str(OUTPUT)))
+        cost = 4 * INPUT + 3 * CACHED_INPUT + 3 * price + OUTPUT
+        assert usage["cost_usd"] == f"0.{cost:012d}"
+
+
+def test_what_is_set_aside_covers_an_answer_of_reasoning_alone(http: httpx.Client, scene):
+    scene.engine.behaviour.tokens, scene.engine.behaviour.park_s = 400, 0.05
+    scene.engine.behaviour.reasoning_tokens = 400
+    for price in (OUTPUT, 3 * OUTPUT):
+        model = reasoning_model(scene, price)
+        body = chat(model, max_tokens=300, max_cost="0.000120")
+        reply = http.post("/v1/chat/completions", json=body)
+        made = reply.json()["usage"]["completion_tokens"]
+        assert reply.headers["x-kindling-max-tokens"] == str(made)
+        assert 7 * INPUT + made * price <= 120 * 10**6 < (made + 1) * price + 400 * INPUT

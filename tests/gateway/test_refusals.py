@@ -58,7 +58,8 @@ def test_a_wellformed_key_that_nobody_has(server: GatewayServer):
         ({"revoked": True}, (401, "key_revoked")),
         ({"expires_at": dt.datetime(2020, 1, 1, tzinfo=dt.UTC)}, (401, "key_expired")),
         ({"scopes": ("read", "manage")}, (403, "scope_missing")),
-        ({"suspended": True}, (412, "account_suspended")),
+        ({"suspended_for": "operator"}, (412, "account_suspended")),
+        ({"suspended_for": "unpaid"}, (412, "account_unpaid")),
     ],
 )
 def test_a_key_that_may_not(server: GatewayServer, scene, columns: dict, expected: tuple[int, str]):

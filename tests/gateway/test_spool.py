@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from kindling_fake_engine import Behaviour, FakeEngine
-from kindling_fault_proxy import FaultProxy
 from kindling_gateway import GatewayServer, chat, eventually, held_nano, start_gateway
 from kindling_gateways import GatewayProcess
+from kindling_platform.embedded.bench_reliability.proxy import FaultProxy
 from kindling_spools import Shipped, shipped, shipped_one
 
 
@@ -23,12 +23,13 @@ def row_of(scene, reply: httpx.Response) -> Shipped:
 def test_final_counts_are_shipped_with_who_asked_for_what_at_which_price(
     http: httpx.Client, scene, stream: bool
 ):
-    scene.engine.behaviour.cached_tokens = 3
+    scene.engine.behaviour.cached_tokens, scene.engine.behaviour.reasoning_tokens = 3, 5
     reply = http.post("/v1/chat/completions", json=chat(stream=stream))
     row = row_of(scene, reply)
     record = row.record
     assert (row.verdict, record.finish) == ("closed", "stop")
     assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens) == (7, 3, 8)
+    assert record.reasoning_tokens == 5
     logged = scene.engine.records[0]
     assert (record.context, record.tenant) == (logged["context"], logged["tenant"])
     assert json.loads(record.context)["org"] == scene.customer.id

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kindling_billing.models import LedgerEntry, LedgerTransaction, PriceVersion
 from kindling_billing.selectors import balance_get, drift_list, ledger_sum, price_current
+from kindling_billing.services import price_publish
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_people import (
     CACHED,
@@ -302,3 +303,26 @@ def test_a_customer_sees_no_other(shop: Shop):
     other: Customer = make_customer()
     ingest([shop.record()])
     assert not UsageEvent.objects.for_org(other.org).exists()
+
+
+def test_reasoning_is_charged_at_its_own_price_where_it_has_one(shop: Shop):
+    plain = shop.record(completion_tokens=5, reasoning_tokens=3)
+    dear = price_publish(
+        sku=shop.model.id,
+        input_picousd=INPUT,
+        cached_input_picousd=CACHED,
+        output_picousd=OUTPUT,
+        reasoning_picousd=3 * OUTPUT,
+    )
+    priced = make_record(shop.org.id, shop.model, dear, completion_tokens=5, reasoning_tokens=3)
+    usage_ingest(source="r", log_id="log", after=0, records=[plain, priced], next_offset=2)
+    costs = {str(event.request_id): event.cost_picousd for event in UsageEvent.objects.all()}
+    assert costs == {plain.request_id: COST, priced.request_id: COST + 6 * OUTPUT}
+    assert set(UsageEvent.objects.values_list("reasoning_tokens", flat=True)) == {3}
+    assert shop.balance == CREDIT - sum(costs.values())
+
+
+def test_more_reasoning_than_was_made_is_parked(shop: Shop):
+    record = shop.record(completion_tokens=5, reasoning_tokens=6)
+    assert usage_ingest(source="r", log_id="log", after=0, records=[record], next_offset=1).parked == 1
+    assert "contradict" in ParkedUsage.objects.get().reason

@@ -31,6 +31,7 @@ class Behaviour:
     word_bytes: int = 0  # at least so long is each of its tokens
     prompt_tokens: int = 7
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
     delay_s: float = 0.0  # before each token
     first_delay_s: float = 0.0  # before the first byte
     park_s: float = PARK_S
@@ -355,6 +356,7 @@ def usage_block(running: Running, how: Behaviour) -> dict[str, Any]:
         "completion_tokens": running.made,
         "total_tokens": how.prompt_tokens + running.made,
         "prompt_tokens_details": {"cached_tokens": how.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": min(how.reasoning_tokens, running.made)},
     }
 
 

@@ -31,17 +31,17 @@ CONTEXT = 4096
 TABLES = """
 CREATE TABLE gateway_key (digest bytea, key_id text, org_id text, org_slug text, org_salt text,
     scopes text[], expires_at timestamptz, revoked boolean, suspended boolean, member_id text, epoch bigint,
-    models text[], limits_key_id text, limits jsonb);
+    models text[], limits_key_id text, limits jsonb, suspended_for text);
 CREATE TABLE gateway_model (org_id text, org_slug text, is_public boolean, name text, kind text,
     model_id text, base_ref text, adapter_id text, adapter_hash text, context_length integer,
     price_version_id text, input_picousd bigint, cached_input_picousd bigint, output_picousd bigint,
-    created_at timestamptz);
+    created_at timestamptz, reasoning_picousd bigint);
 CREATE TABLE gateway_alias (org_id text, alias text, target_slug text, target_name text);
 CREATE TABLE gateway_replica (deployment_id text, deployment_name text, org_id text, org_slug text,
     model_id text, replica_name text, url text);
 CREATE TABLE gateway_balance (org_id text, balance_picousd numeric, version bigint);
 CREATE TABLE gateway_plan_price (org_id text, model_id text, price_version_id text, input_picousd bigint,
-    cached_input_picousd bigint, output_picousd bigint);
+    cached_input_picousd bigint, output_picousd bigint, reasoning_picousd bigint);
 CREATE TABLE gateway_spending (org_id text, key_id text, member_id text, hour timestamptz, cost_picousd numeric);
 """
 
@@ -104,16 +104,16 @@ class World:
         row = {
             "expires_at": None,
             "revoked": False,
-            "suspended": False,
+            "suspended_for": "",
             "member": None,
             "models": None,
         } | columns
         key_id = f"key_{secrets.token_hex(6)}"
         self.execute(
-            "INSERT INTO gateway_key VALUES (%s, %s, %s, %s, 'ab12', %s, %s, %s, %s, %s, 1, %s, %s, %s)",
+            "INSERT INTO gateway_key VALUES (%s, %s, %s, %s, 'ab12', %s, %s, %s, %s, %s, 1, %s, %s, %s, %s)",
             secret.digest(text, self.pepper), key_id, org.id, org.slug,
-            list(scopes), row["expires_at"], row["revoked"], row["suspended"], row["member"], row["models"], key_id,
-            Jsonb(row.get("limits", [])),
+            list(scopes), row["expires_at"], row["revoked"], bool(row["suspended_for"]), row["member"], row["models"],
+            key_id, Jsonb(row.get("limits", [])), row["suspended_for"],
         )  # fmt: skip
         return text
 

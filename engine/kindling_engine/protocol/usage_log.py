@@ -24,6 +24,7 @@ MAX_PAYLOAD_BYTES = 64 * 1024
 class UsageRecord(msgspec.Struct):
     """What one request used. Counts are tokens, times are Unix milliseconds; `context` is the gateway's, untouched.
 
+    Cached tokens are part of the prompt's, reasoning tokens of the completion's; older logs do not have the latter.
     finish: stop | length | cancelled | grant_refused | error. Everything but an error is billable.
     """
 
@@ -39,6 +40,7 @@ class UsageRecord(msgspec.Struct):
     first_token_ms: int | None
     finished_ms: int
     replica: str
+    reasoning_tokens: int = 0
 
     @property
     def billable(self) -> bool:

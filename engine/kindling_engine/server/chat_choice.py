@@ -1,12 +1,11 @@
 """One choice of a chat's answer on its way to the client: what its pieces come to, and which tokens are content."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kindling_engine.server.chat_output import ChatOutput, ChatShape
 from kindling_engine.server.output_text import TokenEntry
-from kindling_engine.server.reasoning import ReasoningCount
 from kindling_engine.server.tools.deltas import Content, Delta, Reasoning, ToolCallArguments, ToolCallStart
 
 
@@ -17,11 +16,8 @@ class ChatChoice:
     marks around them belong to no field of the answer.
     """
 
-    def __init__(self, shape: ChatShape, is_blank: Callable[[int], bool]) -> None:
+    def __init__(self, shape: ChatShape) -> None:
         self._output = ChatOutput(shape)
-        self._count = (
-            ReasoningCount(shape.reasoning, is_blank, opened=shape.opened) if shape.reasoning else None
-        )
         self._waiting: list[TokenEntry] = []
         self._content_end = 0
 
@@ -29,16 +25,10 @@ class ChatChoice:
     def calls(self) -> int:
         return self._output.calls
 
-    @property
-    def reasoning_tokens(self) -> int:
-        return self._count.tokens if self._count else 0
-
     def feed(
-        self, text: str, entries: Sequence[TokenEntry], token_ids: Sequence[int], *, final: bool
+        self, text: str, entries: Sequence[TokenEntry], *, final: bool
     ) -> list[tuple[Delta, list[TokenEntry]]]:
         """The deltas of one piece, each content with the tokens that begin in it."""
-        if self._count:
-            self._count.feed(token_ids)
         self._waiting += entries
         return [
             (delta, self._entries(delta) if isinstance(delta, Content) else [])

@@ -75,14 +75,14 @@ class ChatReply:
         if self._shape is None:
             return None
         if index not in self._choices:
-            self._choices[index] = ChatChoice(self._shape, self._text.is_blank)
+            self._choices[index] = ChatChoice(self._shape)
         return self._choices[index]
 
     def _whole_choice(self, answer: Answer) -> dict[str, Any]:
         parts, calls = MessageParts(answer.text, entries=answer.entries), 0
         if choice := self._choice(answer.index):
             parts = MessageParts()
-            for delta, entries in choice.feed(answer.text, answer.entries, answer.token_ids, final=True):
+            for delta, entries in choice.feed(answer.text, answer.entries, final=True):
                 parts.add(delta, entries)
             calls = choice.calls
         return {
@@ -103,7 +103,7 @@ class ChatReply:
         return self._before_text + encode(piece.text) + self._after_text
 
     def _delta_events(self, choice: ChatChoice, piece: Piece) -> bytes:
-        told = choice.feed(piece.text, piece.entries, piece.token_ids, final=bool(piece.finish))
+        told = choice.feed(piece.text, piece.entries, final=bool(piece.finish))
         ids: Sequence[int] = piece.token_ids
         if not told:
             if not (self._request.return_token_ids and ids):
@@ -131,5 +131,4 @@ class ChatReply:
         return event({**self._head, "choices": [choice]})
 
     def _usage(self) -> dict[str, Any]:
-        tokens = sum(choice.reasoning_tokens for choice in self._choices.values())
-        return usage_fields(self._request, self._generation, reasoning_tokens=tokens)
+        return usage_fields(self._request, self._generation)

@@ -7,6 +7,7 @@ from kindling_engine.protocol.ipc import StepItem
 from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.server.errors import ApiError, core_error
 from kindling_engine.server.output_text import OutputText, TokenEntry
+from kindling_engine.server.reasoning import ReasoningCount
 from kindling_engine.server.request_common import Prompt
 from kindling_engine.server.usage import now_ms
 
@@ -63,12 +64,18 @@ class Choice:
         self.first_token_ms: int | None = None
         self.queue_ms = 0.0
         self.finish = ""
+        self.reasoning: ReasoningCount | None = None
         self._output = output
         self._end_ids = end_ids
         self._echo = echo
         self._scoring = scoring
         self._token_ids: list[int] = []
         self._token_s: float | None = None
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Of the tokens made, those between the marks of reasoning."""
+        return self.reasoning.tokens if self.reasoning else 0
 
     @property
     def mean_logprob(self) -> float:
@@ -132,6 +139,8 @@ class Choice:
     def _count_token(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
         self.completion_tokens += 1
         self._token_ids.append(token_id)
+        if self.reasoning is not None:
+            self.reasoning.feed((token_id,))
         if logprobs is not None:
             self.logprob_sum += logprobs.logprob
         if self.first_token_ms is None:

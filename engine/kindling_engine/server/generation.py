@@ -81,6 +81,11 @@ class Generation:
     def completion_tokens(self) -> int:
         return sum(choice.completion_tokens for choice in self.choices)
 
+    @property
+    def reasoning_tokens(self) -> int:
+        """Completion tokens that were reasoning."""
+        return sum(choice.reasoning_tokens for choice in self.choices)
+
     async def advance(self) -> list[Piece]:
         """What is new, as soon as the core has made a step. Errors: whatever ended the request."""
         touched: dict[int, Choice] = {}
@@ -215,6 +220,7 @@ class Generation:
             first_token_ms=min(firsts, default=None),
             finished_ms=now_ms(),
             replica=self._book.replica,
+            reasoning_tokens=self.reasoning_tokens,
         )
         try:
             self._book.append(record)

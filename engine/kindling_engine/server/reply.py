@@ -41,7 +41,7 @@ def reply_head(object_name: str, prefix: str, generation: Generation, model: str
     }
 
 
-def usage_block(generation: Generation, *, reasoning_tokens: int = 0) -> dict[str, Any]:
+def usage_block(generation: Generation) -> dict[str, Any]:
     """What was used. No predictions are taken, so none are accepted or rejected."""
     return {
         "prompt_tokens": generation.prompt_tokens,
@@ -49,18 +49,16 @@ def usage_block(generation: Generation, *, reasoning_tokens: int = 0) -> dict[st
         "total_tokens": generation.prompt_tokens + generation.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": generation.cached_tokens},
         "completion_tokens_details": {
-            "reasoning_tokens": reasoning_tokens,
+            "reasoning_tokens": generation.reasoning_tokens,
             "accepted_prediction_tokens": 0,
             "rejected_prediction_tokens": 0,
         },
     }
 
 
-def usage_fields(
-    request: GenerationRequest, generation: Generation, *, reasoning_tokens: int = 0
-) -> dict[str, Any]:
+def usage_fields(request: GenerationRequest, generation: Generation) -> dict[str, Any]:
     """What an answer ends with: its usage, and its times where they were asked for."""
-    usage = {"usage": usage_block(generation, reasoning_tokens=reasoning_tokens)}
+    usage = {"usage": usage_block(generation)}
     return {"perf_metrics": perf_block(generation), **usage} if request.perf else usage
 
 

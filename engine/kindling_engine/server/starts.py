@@ -1,5 +1,6 @@
 """What the core is asked for: one request of its own for every choice."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -10,13 +11,18 @@ from kindling_engine.server.choice import Choice
 from kindling_engine.server.detokenizer import Decoder
 from kindling_engine.server.generation import Start
 from kindling_engine.server.output_text import OutputText
+from kindling_engine.server.reasoning import ReasoningCount
 from kindling_engine.server.request_common import GenerationRequest, Prompt
 
 
 def starts_make(
-    request: GenerationRequest, headers: EngineHeaders, decoder: Decoder, eos_ids: frozenset[int]
+    request: GenerationRequest,
+    headers: EngineHeaders,
+    decoder: Decoder,
+    eos_ids: frozenset[int],
+    is_blank: Callable[[int], bool],
 ) -> list[Start]:
-    """A choice for every wanted answer to every prompt, in order of index."""
+    """A choice for every wanted answer to every prompt, in order of index; ``is_blank`` knows tokens of white space."""
     prompts = [prompt for prompt in request.prompts for _ in range(request.best_of)]
     end_ids = frozenset(request.sampling.stop_token_ids)
     if not request.sampling.ignore_eos:
@@ -25,6 +31,7 @@ def starts_make(
     for index, prompt in enumerate(prompts):
         core_id = headers.request if len(prompts) == 1 else f"{headers.request}/{index}"
         choice = _choice(request, prompt, index, core_id=core_id, decoder=decoder, end_ids=end_ids)
+        choice.reasoning = _reasoning(request, is_blank)
         starts.append(Start(choice, _submit(request, prompt, index, headers, core_id)))
     return starts
 
@@ -61,6 +68,13 @@ def _choice(
         echo=request.echo,
         scoring=request.scoring,
     )
+
+
+def _reasoning(request: GenerationRequest, is_blank: Callable[[int], bool]) -> ReasoningCount | None:
+    shape = request.shape
+    if shape is None or shape.reasoning is None:
+        return None
+    return ReasoningCount(shape.reasoning, is_blank, opened=shape.opened)
 
 
 def _submit(

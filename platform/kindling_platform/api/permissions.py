@@ -29,7 +29,10 @@ class MayAct(BasePermission):
             # An unknown method is answered with 405 behind this; anything known must be listed.
             return not hasattr(view, str(request.method).lower())
         if caller.org.suspended_at is not None and action.endswith(".write"):
-            text = "Your organisation is suspended. Contact the operator of this platform."
+            text = (
+                "The operator of this platform has suspended your organisation: you may look at everything and "
+                "change nothing. Ask the operator why and what ends it."
+            )
             raise KindlingError("account_suspended", text, 412)
         if action == ANY_CALLER or caller.may(action):
             return True

@@ -25,6 +25,7 @@ class Usage:
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    reasoning_tokens: int = 0
 
 
 class Admission:
@@ -139,6 +140,7 @@ class Admission:
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=usage.cached_tokens,
             completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
         )
         made = (usage.prompt_tokens, usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens)
         self._end(hold_nano(cost), self._corrections(made))
@@ -174,7 +176,7 @@ class Admission:
         claim = Claim(
             request_id=moved_to or self.request_id,
             prompt_picousd=min(self._prompt_picousd, MOST_PICOUSD),
-            price_picousd=self._price.output,
+            price_picousd=self._price.dearest_output,
             tokens=max(tokens, 0),
             least=least,
             units=units,
@@ -225,7 +227,8 @@ class Admission:
     def _cap(self, most_picousd: int, name: str) -> None:
         """Want no more tokens than an amount buys."""
         left = most_picousd - self._prompt_picousd
-        affordable = left // self._price.output if self._price.output else (self.wanted if left >= 0 else -1)
+        each = self._price.dearest_output
+        affordable = left // each if each else (self.wanted if left >= 0 else -1)
         if affordable >= self.wanted:
             return
         if affordable < 1 and (name == MAX_COST or left < 0):

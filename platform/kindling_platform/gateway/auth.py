@@ -18,11 +18,27 @@ from kindling_platform.keys import secret
 SCOPE_INFERENCE = "inference"
 CACHE_SALT_PURPOSE = b"kindling prefix cache"
 CHALLENGE = {"www-authenticate": "Bearer"}
+# Who calls need not be who pays: a key's user hears what kind of reason it is and what ends it, no more.
+SUSPENSIONS = {
+    "unpaid": (
+        "account_unpaid",
+        "A payment of your organisation is overdue, so its requests are stopped. Somebody who looks after its "
+        "billing sees in the console what is open and can pay it there; requests go on within a minute.",
+    ),
+    "operator": (
+        "account_suspended",
+        "The operator of this platform has suspended your organisation, so its requests are stopped. Its owners "
+        "can ask the operator why and what ends it; keys, adapters and credit are kept.",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A known key and its organisation; `salt_hex` keeps prompts of organisations apart in the engine."""
+    """A known key and its organisation; `salt_hex` keeps prompts of organisations apart in the engine.
+
+    `suspended_for` names why the organisation's requests are stopped, "" while they are not.
+    """
 
     digest: bytes
     key_id: str
@@ -32,7 +48,7 @@ class Caller:
     scopes: frozenset[str]
     expires_at_s: float | None
     revoked: bool
-    suspended: bool
+    suspended_for: str
     epoch: int = 0
     models: frozenset[str] | None = None
     limit_scopes: tuple[Scope, ...] = ()
@@ -60,9 +76,8 @@ class Caller:
         if SCOPE_INFERENCE not in self.scopes:
             message = "This API key lacks the scope 'inference'. Use a key that has it."
             raise GatewayError(403, "scope_missing", message)
-        if self.suspended:
-            message = "Your organisation is suspended. Contact the operator of this platform."
-            raise GatewayError(412, "account_suspended", message)
+        if self.suspended_for:
+            raise GatewayError(412, *SUSPENSIONS[self.suspended_for])
 
 
 class Keys:
@@ -194,7 +209,7 @@ def caller_from_row(digest: bytes, row: dict[str, Any], *, defaults: Limits = NO
         scopes=frozenset(row["scopes"]),
         expires_at_s=expires_at.timestamp() if expires_at else None,
         revoked=row["revoked"],
-        suspended=row["suspended"],
+        suspended_for=row["suspended_for"],
         epoch=row["epoch"],
         models=frozenset(row["models"]) if row["models"] is not None else None,
         limit_scopes=scopes_of(

@@ -107,7 +107,7 @@ class Catalog:
 
     async def _load_plan_prices(self, org_id: str) -> dict[str, tuple[str, Price]]:
         rows = await self._database.rows(PLAN_PRICES_OF_ORG, [org_id])
-        return {row["model_id"]: (row["price_version_id"], Price(*_amounts(row))) for row in rows}
+        return {row["model_id"]: (row["price_version_id"], _price(row)) for row in rows}
 
 
 def may_see(caller: Caller, model: Model) -> bool:
@@ -131,8 +131,7 @@ def price_of(model: Model) -> Price:
 
 def model_from_row(row: dict[str, Any]) -> Model:
     """A model from a row of gateway_model."""
-    amounts = _amounts(row)
-    unpriced = not row["price_version_id"] or None in amounts
+    unpriced = not row["price_version_id"] or row["output_picousd"] is None
     return Model(
         org_id=row["org_id"],
         org_slug=row["org_slug"],
@@ -145,10 +144,15 @@ def model_from_row(row: dict[str, Any]) -> Model:
         adapter_hash=row["adapter_hash"] or "",
         context_length=row["context_length"],
         price_version_id=row["price_version_id"] or "",
-        price=None if unpriced else Price(*amounts),
+        price=None if unpriced else _price(row),
         created_s=int(row["created_at"].timestamp()),
     )
 
 
-def _amounts(row: dict[str, Any]) -> tuple[int, int, int]:
-    return row["input_picousd"], row["cached_input_picousd"], row["output_picousd"]
+def _price(row: dict[str, Any]) -> Price:
+    return Price(
+        row["input_picousd"],
+        row["cached_input_picousd"],
+        row["output_picousd"],
+        reasoning=row["reasoning_picousd"],
+    )

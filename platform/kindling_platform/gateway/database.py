@@ -21,13 +21,14 @@ CONNECTION = {
 }
 
 KEY_BY_DIGEST = (
-    "SELECT key_id, org_id, org_slug, org_salt, scopes, expires_at, revoked, suspended, member_id, epoch, models,"
+    "SELECT key_id, org_id, org_slug, org_salt, scopes, expires_at, revoked, suspended_for, member_id, epoch, models,"
     " limits_key_id, limits"
     " FROM gateway_key WHERE digest = %s"
 )
 _MODEL = (
     "SELECT m.org_id, org_slug, is_public, name, kind, model_id, base_ref, adapter_id, adapter_hash,"
-    " context_length, price_version_id, input_picousd, cached_input_picousd, output_picousd, created_at"
+    " context_length, price_version_id, input_picousd, cached_input_picousd, output_picousd, reasoning_picousd,"
+    " created_at"
     " FROM gateway_model m"
 )
 MODEL_BY_NAME = _MODEL + " WHERE org_slug = %s AND name = %s ORDER BY kind = 'adapter' LIMIT 1"
@@ -38,7 +39,7 @@ MODEL_BY_ALIAS = (
 )
 MODELS_OF_ORG = _MODEL + " WHERE is_public OR m.org_id = %s ORDER BY org_slug, name LIMIT 10000"
 PLAN_PRICES_OF_ORG = (
-    "SELECT model_id, price_version_id, input_picousd, cached_input_picousd, output_picousd"
+    "SELECT model_id, price_version_id, input_picousd, cached_input_picousd, output_picousd, reasoning_picousd"
     " FROM gateway_plan_price WHERE org_id = %s"
 )
 REPLICAS_OF_MODEL = (

@@ -97,12 +97,12 @@ class EventFilter:
 
 def usage_of(usage: dict[str, object]) -> Usage:
     """The counts of a usage block; zero is a value, and so is a missing detail."""
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else 0
+    made = _count(usage.get("completion_tokens"))
     return Usage(
         prompt_tokens=_count(usage.get("prompt_tokens")),
-        cached_tokens=_count(cached),
-        completion_tokens=_count(usage.get("completion_tokens")),
+        cached_tokens=_detail(usage, "prompt_tokens_details", "cached_tokens"),
+        completion_tokens=made,
+        reasoning_tokens=min(made, _detail(usage, "completion_tokens_details", "reasoning_tokens")),
     )
 
 
@@ -126,6 +126,11 @@ def _usage_in(text: bytes) -> dict[str, object] | None:
         return None
     usage = reply.get("usage") if isinstance(reply, dict) else None
     return usage if isinstance(usage, dict) else None
+
+
+def _detail(usage: dict[str, object], group: str, name: str) -> int:
+    details = usage.get(group)
+    return _count(details.get(name)) if isinstance(details, dict) else 0
 
 
 def _count(value: object) -> int:

@@ -23,6 +23,7 @@ class UsageEvent(models.Model):
     prompt_tokens = models.PositiveIntegerField()
     cached_tokens = models.PositiveIntegerField(default=0)
     completion_tokens = models.PositiveIntegerField()
+    reasoning_tokens = models.PositiveIntegerField(default=0, db_default=0)
     finish = models.CharField(max_length=24)
     billable = models.BooleanField()
     price_version_id = models.CharField(max_length=ID, blank=True)

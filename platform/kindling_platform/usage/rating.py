@@ -62,6 +62,7 @@ def event_lines(event: UsageEvent, price: Price) -> tuple[Line, ...]:
         prompt_tokens=event.prompt_tokens,
         cached_tokens=event.cached_tokens,
         completion_tokens=event.completion_tokens,
+        reasoning_tokens=event.reasoning_tokens,
     )
     return usage_rate(price, used)
 
@@ -97,14 +98,19 @@ def _unbillable(
         UUID(record.request_id)
     except ValueError:
         return "The request id is not a UUID."
-    counts = (record.prompt_tokens, record.completion_tokens, record.cached_tokens)
-    if not all(0 <= count <= MAX_TOKENS for count in counts) or record.cached_tokens > record.prompt_tokens:
+    if not _counts_hold(record):
         return "The token counts contradict each other."
     if not all(FIRST_MS <= time_ms <= LAST_MS for time_ms in _times(record)):
         return "The times in the record cannot be right."
     if record.finished_ms > (now() + MAX_AHEAD).timestamp() * 1000:
         return "The record is from the future: a clock is wrong."
     return ""
+
+
+def _counts_hold(record: UsageRecord) -> bool:
+    wholes = (record.prompt_tokens, record.completion_tokens)
+    parts = (record.cached_tokens, record.reasoning_tokens)
+    return all(0 <= part <= whole <= MAX_TOKENS for part, whole in zip(parts, wholes, strict=True))
 
 
 def _times(record: UsageRecord) -> list[int]:
@@ -128,6 +134,7 @@ def _event(
         prompt_tokens=record.prompt_tokens,
         cached_tokens=record.cached_tokens,
         completion_tokens=record.completion_tokens,
+        reasoning_tokens=record.reasoning_tokens,
         finish=record.finish,
         billable=record.billable,
         price_version_id=context.price,

@@ -94,11 +94,11 @@ def witnesses_compare() -> Witnesses:
     )
 
 
-NAMES = ("prompt_tokens", "cached_tokens", "completion_tokens")
+NAMES = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 
 
-def _counts(one: UsageEvent | UsageRecord) -> tuple[int, int, int]:
-    return one.prompt_tokens, one.cached_tokens, one.completion_tokens
+def _counts(one: UsageEvent | UsageRecord) -> tuple[int, ...]:
+    return one.prompt_tokens, one.cached_tokens, one.completion_tokens, one.reasoning_tokens
 
 
 def _ids(records: Iterable[UsageRecord]) -> list[UUID]:

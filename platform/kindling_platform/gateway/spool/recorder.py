@@ -79,6 +79,7 @@ class Recorder:
         self._record.prompt_tokens = usage.prompt_tokens
         self._record.cached_tokens = usage.cached_tokens
         self._record.completion_tokens = usage.completion_tokens
+        self._record.reasoning_tokens = usage.reasoning_tokens
         self._end(Kind.CLOSED, finish)
 
     def cut(self) -> None:

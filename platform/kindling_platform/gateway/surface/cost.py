@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from kindling_billing.rating import Price, event_cost_picousd
+from kindling_billing.rating import REASONING, Price, event_cost_picousd
 from kindling_platform.gateway.events import usage_of
 from kindling_platform.gateway.surface.body import object_read
 from kindling_platform.gateway.surface.form import DATA
@@ -72,11 +72,13 @@ def cost_fields(price: Price, usage: dict[str, Any]) -> dict[str, Any]:
         prompt_tokens=counts.prompt_tokens,
         cached_tokens=counts.cached_tokens,
         completion_tokens=counts.completion_tokens,
+        reasoning_tokens=counts.reasoning_tokens,
     )
     lines = (
         ("input", counts.prompt_tokens - counts.cached_tokens, price.input),
         ("cached_input", counts.cached_tokens, price.cached_input),
-        ("output", counts.completion_tokens, price.output),
+        ("reasoning", counts.reasoning_tokens, price.of(REASONING)),
+        ("output", counts.completion_tokens - counts.reasoning_tokens, price.output),
     )
     return {
         "cost_usd": usd_text(total),

@@ -1,0 +1,30 @@
+"""Why an organisation's requests are refused, for those who may know it, and what ends it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kindling_billing.terms import terms_get
+from kindling_platform.accounts.models import Organisation
+
+
+class StopReason(StrEnum):
+    """What stops requests; the gateway's codes are `account_suspended` and `account_unpaid`."""
+
+    OPERATOR = "operator"
+    UNPAID = "unpaid"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A stop that holds; `details` may name invoices, so it is for members and not for whoever holds a key."""
+
+    reason: StopReason
+    details: str = ""
+
+
+def stop_find(*, org: Organisation) -> Stop | None:
+    """What stops an organisation's requests, None while nothing does; the operator's word comes first."""
+    if org.suspended_at is not None:
+        return Stop(StopReason.OPERATOR)
+    terms = terms_get(owner_id=org.id)
+    return Stop(StopReason.UNPAID, terms.suspended_reason) if terms.suspended_at is not None else None
