@@ -147,10 +147,21 @@ def test_an_adapter_needs_a_name_and_a_base(ada: Customer, change: dict, code: s
 
 def test_files_nobody_needs_are_left_out(ada: Customer):
     client = ada.client()
-    adapter = create(client, files=CONTENT | {"README.md": b"hello", "tokenizer.json": b"{}"})
+    adapter = create(client, files=CONTENT | {"README.md": b"", "tokenizer_config.json": b"{}"})
     files = client.call("get", f"adapters/{adapter}/files").json()["data"]
     assert [file["name"] for file in files] == [CONFIG, WEIGHTS]
-    assert error_of(client.send(f"adapters/{adapter}/files/README.md", b"hello")) == "file_not_expected"
+    refused = client.send(f"adapters/{adapter}/files/tokenizer_config.json", b"{}")
+    assert error_of(refused) == "file_not_expected"
+
+
+def test_the_card_and_the_tokenizer_may_come_along(ada: Customer):
+    client = ada.client()
+    along = {"README.md": b"hello", "tokenizer.json": b"{}"}
+    adapter = create(client, files=CONTENT | along)
+    for name, content in {**along, **CONTENT}.items():
+        assert client.send(f"adapters/{adapter}/files/{name}", content).status_code == 200
+    assert client.call("post", f"adapters/{adapter}/complete").json()["state"] == "validating"
+    assert (upload_folder(adapter) / "README.md").read_bytes() == b"hello"
 
 
 def test_an_unfinished_upload_makes_way_and_a_finished_one_does_not(ada: Customer):
@@ -196,7 +207,7 @@ def test_a_wrong_base_is_refused_with_the_first_part(ada: Customer):
     assert error_of(client.call("post", f"adapters/{adapter}/complete")) == "adapter_rejected"
 
 
-def test_a_zip_brings_both_files(ada: Customer):
+def test_a_zip_brings_its_files(ada: Customer):
     client = ada.client()
     adapter = create(client, files={})
     packed = zip_of(
@@ -204,10 +215,11 @@ def test_a_zip_brings_both_files(ada: Customer):
     )
     reply = client.send(f"adapters/{adapter}/zip", packed, kind="application/zip")
     assert reply.status_code == 200, reply.content
-    assert [file["received_bytes"] for file in reply.json()["files"]] == [
-        len(CONTENT[CONFIG]),
-        len(CONTENT[WEIGHTS]),
-    ]
+    assert {file["name"]: file["received_bytes"] for file in reply.json()["files"]} == {
+        CONFIG: len(CONTENT[CONFIG]),
+        WEIGHTS: len(CONTENT[WEIGHTS]),
+        "README.md": 2,
+    }
     assert (upload_folder(adapter) / WEIGHTS).read_bytes() == CONTENT[WEIGHTS]
     assert client.call("post", f"adapters/{adapter}/complete").json()["state"] == "validating"
 

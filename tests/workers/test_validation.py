@@ -78,6 +78,17 @@ def test_a_good_adapter_becomes_ready(shop: Shop, engine: str, valkey: "redis.Re
     assert adapter.lease_token == ""
 
 
+def test_what_came_along_is_looked_at_and_not_kept(shop: Shop, engine: str, valkey: "redis.Redis"):
+    adapter = make_adapter(shop)
+    expected = content_hash_of(upload_folder(adapter.id))
+    (upload_folder(adapter.id) / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
+    validated(adapter, valkey)
+    assert (adapter.state, adapter.content_hash) == ("ready", expected)
+    (licence,) = [finding for finding in adapter.report["findings"] if finding["check"] == "licence"]
+    assert licence["level"] == "warn"
+    assert not (blob_folder(expected) / "README.md").exists()
+
+
 def test_a_wrong_shape_is_rejected_without_an_engine(shop: Shop, valkey: "redis.Redis"):
     adapter = validated(make_adapter(shop, out_features=16), valkey)
     assert (adapter.state, adapter.error_code) == ("rejected", "tensor_shapes")

@@ -6,7 +6,7 @@ waits for one, so that a late worker neither revives a deleted adapter nor overr
 
 import redis
 
-from kindling_engine.protocol.adapter_files import AdapterReport, check_adapter_folder
+from kindling_engine.protocol.adapter_files import AdapterReport, check_adapter_folder, check_extras
 from kindling_engine.protocol.findings import Finding
 from kindling_platform.adapters.early_check import base_shape, report_json
 from kindling_platform.adapters.models import Adapter
@@ -60,6 +60,7 @@ class _Validation:
         content_hash = blob_store(adapter_id=self._adapter.id)
         # A request may still have written to the upload after the first look; nobody writes to the copy.
         report = check_adapter_folder(blob_folder(content_hash), shape)
+        check_extras(report, upload_folder(self._adapter.id), shape)
         if not report.ok:
             return self._store(report)
         try:

@@ -1,9 +1,9 @@
 """Adapters in memory: within a byte budget, pinned while in use, loaded on a thread ahead of the room they need.
 
 A caller asks with a ticket of its own and is told at once, or later through ``poll``, that the adapter is there and
-pinned for it. The thread reads one adapter after the other: those that are waited for, then those that were asked for
-ahead. What it has read waits for room, so that the adapters behind do not wait for the disk as well. Room comes from
-adapters that nobody uses. The step loop never waits for a load.
+pinned for it. The thread reads one adapter after the other, in the order in which they are waited for. What it has read
+waits for room, so that the adapters behind do not wait for the disk as well. Room comes from adapters that nobody uses.
+The step loop never waits for a load.
 """
 
 from collections import OrderedDict
@@ -92,7 +92,6 @@ class AdapterCache:
         self._ready: OrderedDict[str, CachedAdapter] = OrderedDict()
         self._used_bytes = 0
         self._waiting: list[_Waiting] = []
-        self._ahead: OrderedDict[str, Path] = OrderedDict()
         self._staged: OrderedDict[str, LoadedAdapter] = OrderedDict()
         self._loading: set[str] = set()
         self._failed: OrderedDict[str, str] = OrderedDict()
@@ -103,8 +102,8 @@ class AdapterCache:
 
     @property
     def waiting(self) -> int:
-        """Tickets without an answer, and adapters on their way that nobody waits for yet."""
-        return len(self._waiting) + len(self._ahead)
+        """Tickets without an answer."""
+        return len(self._waiting)
 
     @property
     def lacks_room(self) -> int:
@@ -143,12 +142,6 @@ class AdapterCache:
         """As ``acquire`` behind all that wait, though the adapter may be there: it has just given its room away."""
         self._waiting.append(_Waiting(adapter, folder, ticket))
 
-    def prefetch(self, adapter: str, folder: Path, now_s: float) -> None:
-        """Read an adapter when nothing is waited for; nobody is told."""
-        if adapter not in self._ready and adapter not in self._staged:
-            self._ahead[adapter] = folder
-            self._advance(now_s)
-
     def withdraw(self, ticket: object) -> bool:
         """Drop a ticket that still waits; False if it does not."""
         before = len(self._waiting)
@@ -178,7 +171,6 @@ class AdapterCache:
         self._loader.forget(adapter)
         known = self._shelf.drop(adapter) is not None
         known |= self._staged.pop(adapter, None) is not None
-        known |= self._ahead.pop(adapter, None) is not None
         known |= self._failed.pop(adapter, None) is not None
         entry = self._ready.get(adapter)
         if entry is None:
@@ -233,7 +225,7 @@ class AdapterCache:
         for name, loaded in self._shelf.items():
             if name not in self._ready:
                 yield AdapterPlace(name, "ready", "host", loaded)
-        pending = {item.adapter for item in self._waiting} | {*self._staged, *self._ahead}
+        pending = {item.adapter for item in self._waiting} | self._staged.keys()
         pending |= self._loading
         for name in sorted(pending - self._ready.keys()):
             yield AdapterPlace(name, "loading", "host" if name in self._staged else "disk")
@@ -265,7 +257,6 @@ class AdapterCache:
 
     def _take_in(self, adapter: str, result: Result) -> list[Settled]:
         self._loading.discard(adapter)
-        self._ahead.pop(adapter, None)
         if isinstance(result, AdapterError):
             return self._fail(adapter, result)
         self._staged[adapter] = result
@@ -299,13 +290,13 @@ class AdapterCache:
         left = any(name not in self._ready for name in wanted)
         lacking |= left and self._pinned_bytes() >= self.budget_bytes
         if not lacking:
-            self._place_ahead(set(line))
+            self._place_unwanted(set(line))
             self._no_room_since_s = None
         elif self._no_room_since_s is None:
             self._no_room_since_s = now_s
         self._read_next(wanted)
 
-    def _place_ahead(self, wanted: set[str]) -> None:
+    def _place_unwanted(self, wanted: set[str]) -> None:
         """What nobody waits for any more takes room that is free, and nobody else's."""
         for adapter in [name for name in self._staged if name not in wanted]:
             loaded = self._staged.pop(adapter)
@@ -367,9 +358,8 @@ class AdapterCache:
         staged = sum(map(_size, self._staged.values()))
         if self._staged and staged >= self.budget_bytes // _READ_AHEAD:
             return
-        folders = {item.adapter: item.folder for item in reversed(self._waiting)} | self._ahead
-        names = wanted if self._no_room_since_s is not None else [*wanted, *self._ahead]
-        for adapter in dict.fromkeys(names):
+        folders = {item.adapter: item.folder for item in reversed(self._waiting)}
+        for adapter in wanted:
             if len(self._loading) >= _READ_AT_ONCE:
                 return
             if not any(adapter in tier for tier in (self._loading, self._staged, self._ready)):

@@ -59,9 +59,18 @@ class BaseShape:
     experts: Mapping[str, ExpertShape] = field(default_factory=dict)
     num_experts: int = 0
     expert_size: int = 0
+    vocabulary_hash: str = ""
 
     @classmethod
-    def of_catalog(cls, shapes: Mapping[str, int], *, architecture: str, vocab_size: int, ref: str) -> Self:
+    def of_catalog(
+        cls,
+        shapes: Mapping[str, int],
+        *,
+        architecture: str,
+        vocab_size: int,
+        ref: str,
+        vocabulary_hash: str = "",
+    ) -> Self:
         """From the sizes that the catalog keeps of a model."""
         mixture = architecture in _MIXTURES
         return cls(
@@ -76,6 +85,7 @@ class BaseShape:
             ref=ref,
             num_experts=shapes.get("experts", 0) if mixture else 0,
             expert_size=shapes.get("expert_size", 0) if mixture else 0,
+            vocabulary_hash=vocabulary_hash,
         )
 
     @property

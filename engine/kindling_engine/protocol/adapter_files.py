@@ -4,6 +4,7 @@ from pathlib import Path
 
 from kindling_engine.protocol.adapter_base import TARGETS, BaseShape, ExpertShape
 from kindling_engine.protocol.adapter_config import MAX_CONFIG_BYTES, check_config
+from kindling_engine.protocol.adapter_extras import CARD_NAME, TOKENIZER_NAME, check_extras
 from kindling_engine.protocol.adapter_report import (
     CONFIG_NAME,
     MAX_RANK,
@@ -16,11 +17,13 @@ from kindling_engine.protocol.findings import Finding
 from kindling_engine.protocol.safetensors_header import LENGTH, HeaderRefused, header_length
 
 __all__ = [
+    "CARD_NAME",
     "CONFIG_NAME",
     "MAX_CONFIG_BYTES",
     "MAX_RANK",
     "SAVE_AGAIN",
     "TARGETS",
+    "TOKENIZER_NAME",
     "WEIGHTS_NAME",
     "AdapterReport",
     "BaseShape",
@@ -28,12 +31,13 @@ __all__ = [
     "Finding",
     "check_adapter_folder",
     "check_config",
+    "check_extras",
     "check_safetensors_header",
 ]
 
 
 def check_adapter_folder(path: Path, base: BaseShape) -> AdapterReport:
-    """Check both files of a folder; reads the config and the header, never the weights, and never raises."""
+    """Check the files of a folder; reads the config and the header, never the weights, and never raises."""
     report = AdapterReport()
     try:
         _check(report, path, base)

@@ -1,11 +1,11 @@
-"""Takes the two files out of a zip, bounded by what really unpacks, never by what the archive claims."""
+"""Takes the files of an adapter out of a zip, bounded by what really unpacks, never by what the archive claims."""
 
 import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from kindling_platform.adapters.files import CONFIG, LIMITS_BYTES, WEIGHTS, file_accepted
+from kindling_platform.adapters.files import CONFIG, LIMITS_BYTES, NEEDED, WEIGHTS, file_accepted
 from kindling_platform.common.errors import KindlingError
 
 MAX_ENTRIES = 64
@@ -49,7 +49,7 @@ def archive_open(path: Path) -> dict[str, zipfile.ZipInfo]:
         if entry.file_size > MAX_RATIO * max(entry.compress_size, 1024):
             raise _refused(f"{name} would unpack to more than {MAX_RATIO} times its size")
         chosen[name] = entry
-    if set(chosen) != {CONFIG, WEIGHTS}:
+    if not chosen.keys() >= set(NEEDED):
         raise _refused(f"it must hold {CONFIG} and {WEIGHTS}")
     return chosen
 

@@ -21,7 +21,11 @@ from kindling_platform.catalog.models import Model
 def base_shape(model: Model) -> BaseShape:
     """The sizes that an adapter for this model must fit."""
     return BaseShape.of_catalog(
-        model.shapes, architecture=model.architecture, vocab_size=model.vocab_size, ref=model.ref
+        model.shapes,
+        architecture=model.architecture,
+        vocab_size=model.vocab_size,
+        ref=model.ref,
+        vocabulary_hash=model.vocabulary_hash,
     )
 
 

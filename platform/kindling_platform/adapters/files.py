@@ -2,18 +2,27 @@
 
 from pathlib import PurePosixPath
 
+from kindling_engine.protocol.adapter_files import CARD_NAME, TOKENIZER_NAME
+from kindling_engine.protocol.vocabulary import MAX_TOKENIZER_BYTES
 from kindling_platform.common.errors import KindlingError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-LIMITS_BYTES = {CONFIG: 1024 * 1024, WEIGHTS: 2 * 1024**3}
+NEEDED = (CONFIG, WEIGHTS)
+"""What is served. The card and the tokenizer are looked at by the checks, if they come along, and not kept."""
+LIMITS_BYTES = {
+    CONFIG: 1024 * 1024,
+    WEIGHTS: 2 * 1024**3,
+    CARD_NAME: 1024 * 1024,
+    TOKENIZER_NAME: MAX_TOKENIZER_BYTES,
+}
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
-DROPPED = {"readme.md", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+DROPPED = {"readme.md", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
            "added_tokens.json", "vocab.json", "merges.txt", ".gitattributes", "training_args.json"}  # fmt: skip
 
 
 def file_accepted(name: str) -> bool:
-    """Whether a file is kept (True) or harmless and dropped (False).
+    """Whether a file is taken in (True) or harmless and dropped (False).
 
     Raises:
         KindlingError: pickle_refused, file_not_expected.

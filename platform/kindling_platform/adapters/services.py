@@ -8,7 +8,7 @@ from django.db import IntegrityError, transaction
 
 from kindling_platform.accounts.actor import SYSTEM, Actor
 from kindling_platform.accounts.models import Organisation, User
-from kindling_platform.adapters.files import CONFIG, WEIGHTS, file_accepted, size_checked
+from kindling_platform.adapters.files import NEEDED, file_accepted, size_checked
 from kindling_platform.adapters.guards import adapter_locked, adapter_uploading_get, rejected
 from kindling_platform.adapters.models import Adapter, AdapterFile
 from kindling_platform.adapters.receiving import file_receive
@@ -52,7 +52,11 @@ def adapter_create(
     base = model_get(org=org, ref=base_ref)
     if not base.lora_ready:
         raise KindlingError("not_lora_ready", f"{base.ref} does not take adapters.", param="base_model")
-    kept = {f["name"]: size_checked(f["name"], f["size_bytes"]) for f in files if file_accepted(f["name"])}
+    kept = {
+        file["name"]: size_checked(file["name"], file["size_bytes"])
+        for file in files
+        if file_accepted(file["name"]) and (file["size_bytes"] or file["name"] in NEEDED)
+    }
     if Adapter.objects.for_org(org).filter(state=Adapter.State.UPLOADING).count() >= MAX_UPLOADS_AT_ONCE:
         raise KindlingError(
             "too_many_uploads", "Too many uploads are open; complete or delete some first.", 429
@@ -127,7 +131,7 @@ def adapter_complete(*, org: Organisation, adapter_id: str, actor: Actor) -> Ada
         if adapter.state == Adapter.State.REJECTED:
             raise rejected(adapter)
         files = {file.name: file for file in adapter.files.all()}
-        missing = [name for name in (CONFIG, WEIGHTS) if not _is_whole(files.get(name))]
+        missing = [name for name in NEEDED if not _is_whole(files.get(name))]
         if missing:
             text = f"Not all bytes of {' and '.join(missing)} have arrived."
             raise KindlingError("upload_incomplete", text, 409, details=missing)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from kindling_platform.adapters.files import CONFIG, WEIGHTS
+from kindling_platform.adapters.files import NEEDED
 from kindling_platform.common.errors import KindlingError
 
 BLOCK_BYTES = 1024 * 1024
@@ -89,7 +89,7 @@ def upload_idle_s(adapter_id: str) -> float:
 
 
 def blob_store(*, adapter_id: str) -> str:
-    """Copy an upload's two files to their content's place; returns the hash. Twice is the same as once.
+    """Copy the two files that are served to their content's place; returns the hash. Twice is the same as once.
 
     A copy, and the hash is the copy's: a request that still writes to the upload must not reach what was checked.
     """
@@ -97,7 +97,7 @@ def blob_store(*, adapter_id: str) -> str:
     partial = blob_folder(f".{adapter_id}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name in (CONFIG, WEIGHTS):
+    for name in NEEDED:
         shutil.copyfile(folder / name, partial / name)
         (partial / name).chmod(0o644)
     content_hash = content_hash_of(partial)
@@ -113,7 +113,7 @@ def blob_store(*, adapter_id: str) -> str:
 def content_hash_of(folder: Path) -> str:
     """Identity of an adapter: sha256 over the names and sha256s of its files."""
     whole = hashlib.sha256()
-    for name in sorted((CONFIG, WEIGHTS)):
+    for name in sorted(NEEDED):
         part = hashlib.sha256()
         with (folder / name).open("rb") as file:
             while block := file.read(BLOCK_BYTES):

@@ -17,7 +17,7 @@ MAX_ZIP_BYTES = sum(LIMITS_BYTES.values())
 
 
 def adapter_zip_put(*, org: Organisation, adapter_id: str, blocks: Iterable[bytes], actor: Actor) -> Adapter:
-    """Receive a zip and take its two files, as if they had been uploaded one by one.
+    """Receive a zip and take its files, as if they had been uploaded one by one.
 
     Raises:
         KindlingError: those of `archive_open` and `adapter_file_put`. A refused zip leaves nothing behind.

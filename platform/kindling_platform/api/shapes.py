@@ -34,6 +34,7 @@ class ModelShape(s.Serializer[object]):
     task = s.ChoiceField(choices=["generate", "embed"])
     context_length = s.IntegerField()
     vocab_size = s.IntegerField()
+    vocabulary_hash = s.CharField()
     parameters = s.IntegerField()
     shapes = s.DictField(child=s.IntegerField())
     licence = s.CharField()

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from kindling_engine.protocol.adapter_extras import card_licence
 from kindling_engine.protocol.embedding_folder import (
     EmbeddingFolder,
     EmbeddingFolderError,
@@ -15,6 +15,7 @@ from kindling_engine.protocol.embedding_folder import (
     embedding_folder_read,
 )
 from kindling_engine.protocol.safetensors_header import LENGTH, HeaderRefused, header_length, parse_header
+from kindling_engine.protocol.vocabulary import VocabularyUnknown, vocabulary_hash
 from kindling_platform.common.errors import KindlingError
 
 MAX_CONFIG_BYTES = 1024 * 1024
@@ -28,7 +29,6 @@ OTHER_NAMES = {
     "intermediate_size": ("n_inner", "ffn_dim", "ffn_hidden_size", "d_ff"),
     "max_position_embeddings": ("n_positions", "max_seq_len", "n_ctx"),
 }
-CARD_LICENCE = re.compile(r"^license:\s*([\w.\-+ ]{1,80})\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class ModelFolder:
     task: str
     context_length: int
     vocab_size: int
+    vocabulary_hash: str
     parameters: int
     shapes: dict[str, int]
     licence: str
@@ -65,6 +66,7 @@ def model_folder_read(path: Path) -> ModelFolder:
         task="generate" if embedding is None else "embed",
         context_length=_context_length(config, architecture, embedding),
         vocab_size=_size(config, "vocab_size"),
+        vocabulary_hash=_vocabulary_hash(path),
         parameters=sum(_parameters(file) for file in weights),
         shapes={
             **_experts(config),
@@ -154,9 +156,15 @@ def _licence(path: Path) -> str:
     card = path / "README.md"
     if not card.is_file():
         return ""
-    text = card.read_text(encoding="utf-8", errors="replace")[:20_000]
-    found = CARD_LICENCE.search(text) if text.startswith("---") else None
-    return found[1].strip() if found else ""
+    return card_licence(card.read_text(encoding="utf-8", errors="replace"))
+
+
+def _vocabulary_hash(path: Path) -> str:
+    """Nothing for a tokenizer in another format: adapters are not compared with it then."""
+    try:
+        return vocabulary_hash(path / "tokenizer.json")
+    except VocabularyUnknown:
+        return ""
 
 
 def _revision(path: Path) -> str:

@@ -19,6 +19,7 @@ class Model(Created):
     context_length = models.PositiveIntegerField()
     parameters = models.BigIntegerField()
     vocab_size = models.PositiveIntegerField()
+    vocabulary_hash = models.CharField(max_length=64, blank=True)
     shapes = models.JSONField(default=dict)
     licence = models.CharField(max_length=80, blank=True)
     source_path = models.CharField(max_length=500)

@@ -50,6 +50,7 @@ def model_import(
         "context_length": facts.context_length,
         "parameters": facts.parameters,
         "vocab_size": facts.vocab_size,
+        "vocabulary_hash": facts.vocabulary_hash,
         "shapes": facts.shapes,
         "licence": (licence or facts.licence)[:80],
         "source_path": str(path),

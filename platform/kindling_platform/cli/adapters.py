@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 
-from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder
+from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder, check_extras
 from kindling_platform.cli.client import Client
 from kindling_platform.cli.errors import CliError
 from kindling_platform.cli.moving_in import (
@@ -103,7 +103,9 @@ def check(folder: Folder, base: Base = "") -> None:
     client = Client()
     ref = base or _only_base(client)
     facts = client.get(f"/api/v1/models/{ref}")
-    report = check_adapter_folder(folder, base_shape(ref, facts))
+    shape = base_shape(ref, facts)
+    report = check_adapter_folder(folder, shape)
+    check_extras(report, folder, shape)
     print_findings(
         [{"check": f.check, "level": f.level, "message": f.message, "fix": f.fix} for f in report.findings]
     )
@@ -124,7 +126,11 @@ def print_findings(findings: list[dict[str, Any]]) -> None:
 def base_shape(ref: str, facts: dict[str, Any]) -> BaseShape:
     """The sizes in the API's description of a model."""
     return BaseShape.of_catalog(
-        facts["shapes"], architecture=facts["architecture"], vocab_size=facts["vocab_size"], ref=ref
+        facts["shapes"],
+        architecture=facts["architecture"],
+        vocab_size=facts["vocab_size"],
+        ref=ref,
+        vocabulary_hash=facts.get("vocabulary_hash", ""),
     )
 
 

@@ -9,6 +9,8 @@ from kindling_platform.cli.client import Client
 from kindling_platform.cli.errors import CliError
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
+COME_ALONG = ("README.md", "tokenizer.json")
+"""Looked at by the checks, if the folder has them."""
 PART_BYTES = 8 * 2**20
 VALIDATION_TIMEOUT_S = 300.0
 OPEN_STATES = {"uploading"}
@@ -25,6 +27,9 @@ def adapter_upload(
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise CliError(f"{folder} holds no {' and no '.join(missing)}.", "files_missing")
+    paths[1:1] = [
+        folder / file for file in COME_ALONG if (folder / file).is_file() and (folder / file).stat().st_size
+    ]
     sizes = {path.name: path.stat().st_size for path in paths}
     adapter = _unfinished(client, name, base) or client.post(
         "/api/v1/adapters",

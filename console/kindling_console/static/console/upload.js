@@ -1,7 +1,9 @@
 // Uploads an adapter file by file in parts over the control API, and goes on where it stopped after a reload.
 const PART_BYTES = 8 * 1024 * 1024;
 const RETRIES = 4;
-const WANTED = ["adapter_config.json", "adapter_model.safetensors"];
+const NEEDED = ["adapter_config.json", "adapter_model.safetensors"];
+// The checks look at the licence in the card and at the tokenizer, if they come along.
+const WANTED = [...NEEDED, "README.md", "tokenizer.json"];
 const form = document.getElementById("upload");
 const input = document.getElementById("id_files");
 const zone = document.getElementById("dropzone");
@@ -143,8 +145,8 @@ async function begin() {
     return;
   }
   const arrived = new Map((await call("GET", `/${adapterId}/files`)).data.map((file) => [file.name, file]));
-  // The config goes first: it is small and shows a wrong base at once.
-  const wanted = chosen.filter((file) => WANTED.includes(file.name)).sort((a, b) => a.size - b.size);
+  // Small files go first: the config shows a wrong base at once.
+  const wanted = chosen.filter((file) => WANTED.includes(file.name) && (file.size || NEEDED.includes(file.name))).sort((a, b) => a.size - b.size);
   for (const file of chosen) if (!wanted.includes(file)) file.row.show(file.size, "not needed, left out");
   for (const file of wanted) await send(file, arrived.get(file.name)?.received_bytes ?? 0);
 }
