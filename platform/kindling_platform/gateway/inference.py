@@ -3,7 +3,6 @@
 import asyncio
 from time import monotonic
 
-import aiohttp
 import orjson
 
 from kindling_platform.common.crash_points import crash_point
@@ -29,23 +28,18 @@ from kindling_platform.gateway.routing import Replica, Router
 from kindling_platform.gateway.spool.context import context_text
 from kindling_platform.gateway.spool.metering import Metering
 from kindling_platform.gateway.spool.recorder import Recorder
-from kindling_platform.gateway.upstream import (
-    CUT_ERRORS,
-    CutError,
-    Engines,
-    NotSentError,
-    read_part,
-    read_whole,
-)
+from kindling_platform.gateway.upstream import Engines
 from kindling_platform.gateway.wallets import Wallets
 from kindling_platform.gateway.watch import Watch
+from kindling_platform.gateway.wire.line import CutError, Line, NotSentError
 
 EXTEND_WITHIN_TOKENS = 64
 STOP_TRIES, STOP_PAUSE_S = 20, 0.05
 RETRIED_CODES = frozenset({"engine_unavailable"})
+PROMPT_TOKENS = b"x-kindling-prompt-tokens"
 RELAYED_HEADERS = (
-    *("x-kindling-ignored", "retry-after"),
-    *("x-kindling-prompt-tokens", "x-kindling-cached-tokens"),
+    *(b"x-kindling-ignored", b"retry-after"),
+    *(PROMPT_TOKENS, b"x-kindling-cached-tokens"),
 )
 # What a client may say to the engine by header; the engine checks it.
 FORWARDED_HEADERS = (b"x-prompt-cache-isolation-key", b"x-session-affinity")
@@ -98,7 +92,7 @@ class Inference:
         )
         self._deadline = Deadline(self._caps.deadline_ms, request.started_at)
         self._replica: Replica | None = None
-        self._reply: aiohttp.ClientResponse | None = None
+        self._reply: Line | None = None
         self._extension: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._events = EventFilter(
@@ -161,7 +155,7 @@ class Inference:
             raise upstream_failed()
         if self._reply.status != 200:
             await self._relay_refusal(self._reply, first, watch)
-        elif self._reply.content_type == "text/event-stream":
+        elif self._reply.is_event_stream:
             await self._relay_stream(self._reply, first, watch)
         else:
             await self._relay_whole(self._reply, first, watch)
@@ -211,15 +205,15 @@ class Inference:
         reply = await self._engines.post(replica, path, headers, self._body)
         self._reply = reply
         crash_point("dispatch.sent")
-        if reply.status == 200 and reply.content_type == "text/event-stream":
-            first = await read_part(reply)
+        if reply.status == 200 and reply.is_event_stream:
+            first = await reply.part()
         else:
-            first = await read_whole(reply)
+            first = await reply.whole()
         if not first or is_retried(reply.status, first):
             raise CutError
         self._router.trust(replica)
         self._request.facts["upstream_ms"] = round((monotonic() - sent_at) * 1000, 1)
-        self._recorder.first(_count(reply.headers.get("x-kindling-prompt-tokens", "")))
+        self._recorder.first(_count(reply.headers.get(PROMPT_TOKENS, b"")))
         self._request.facts["first_byte_ms"] = round((monotonic() - self._request.started_at) * 1000, 1)
         return first
 
@@ -246,8 +240,6 @@ class Inference:
             self._router.leave(self._replica)
             self._replica = None
         if self._reply:
-            # A reply read to its end has given its connection back to the pool; any other is closed, which
-            # is how the engine learns that nobody waits any more.
             self._reply.close()
             self._reply = None
 
@@ -270,7 +262,7 @@ class Inference:
                 headers[name.decode()] = value.decode("latin-1")
         return headers
 
-    async def _relay_refusal(self, reply: aiohttp.ClientResponse, body: bytes, watch: Watch) -> None:
+    async def _relay_refusal(self, reply: Line, body: bytes, watch: Watch) -> None:
         self._free = True
         watch.stop()
         if reply.status < 500:
@@ -279,11 +271,11 @@ class Inference:
             return
         if reply.status == 503 and error_code(body) == "overloaded":
             message = "All replicas of this model are busy. Try again in a few seconds."
-            after = reply.headers.get("retry-after", "1")
+            after = reply.headers.get(b"retry-after", b"1").decode("latin-1")
             raise GatewayError(503, "overloaded", message, headers={"retry-after": after})
         raise upstream_failed()
 
-    async def _relay_whole(self, reply: aiohttp.ClientResponse, body: bytes, watch: Watch) -> None:
+    async def _relay_whole(self, reply: Line, body: bytes, watch: Watch) -> None:
         self._events.usage = usage_of_body(body)
         self._events.length = LENGTH in body
         watch.stop()
@@ -292,10 +284,10 @@ class Inference:
             self._request.extra_headers.append((LIMITED_BY, self._admission.limited_by.encode()))
         await self._request.reply(200, body, passed_headers(reply))
 
-    async def _relay_stream(self, reply: aiohttp.ClientResponse, first: bytes, watch: Watch) -> None:
+    async def _relay_stream(self, reply: Line, first: bytes, watch: Watch) -> None:
         request, events = self._request, self._events
         await request.start(200, [*STREAM_HEADERS, *passed_headers(reply)])
-        part, read = first, reply.content.readany
+        part, read = first, reply.part
         try:
             while part:
                 if out := events.feed(part):
@@ -304,7 +296,7 @@ class Inference:
                 if events.made is not None:
                     self._extend()
                 part = await read()
-        except CUT_ERRORS:
+        except CutError:
             self._free = True
         if not events.done and not events.failed:
             self._free = True
@@ -346,13 +338,9 @@ class Inference:
             return  # the engine ends the request at the grant that it has
 
 
-def passed_headers(reply: aiohttp.ClientResponse) -> Headers:
+def passed_headers(reply: Line) -> Headers:
     """Headers of the engine's which are meant for the client."""
-    return [
-        (name.encode(), reply.headers[name].encode("latin-1", "replace"))
-        for name in RELAYED_HEADERS
-        if name in reply.headers
-    ]
+    return [(name, reply.headers[name]) for name in RELAYED_HEADERS if name in reply.headers]
 
 
 def is_ours(error: BaseException | None) -> bool:
@@ -380,5 +368,5 @@ def is_retried(status: int, first: bytes) -> bool:
     return False
 
 
-def _count(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+def _count(text: bytes) -> int:
+    return int(text) if text.isdigit() else 0

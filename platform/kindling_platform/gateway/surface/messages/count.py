@@ -9,7 +9,8 @@ from kindling_platform.gateway.names import ModelName
 from kindling_platform.gateway.request import Request
 from kindling_platform.gateway.routing import Router
 from kindling_platform.gateway.surface.messages.reply import MessageForm
-from kindling_platform.gateway.upstream import CutError, Engines, NotSentError, read_whole
+from kindling_platform.gateway.upstream import Engines
+from kindling_platform.gateway.wire.line import CutError, NotSentError
 
 PATH = "/v1/chat/tokens"
 TRIES = 3
@@ -40,7 +41,10 @@ async def tokens_count(
         router.enter(replica)
         try:
             reply = await engines.post(replica, PATH, headers, body)
-            answer = await read_whole(reply)
+            try:
+                answer = await reply.whole()
+            finally:
+                reply.close()
         except (NotSentError, CutError):
             router.suspect(replica)
         else:
