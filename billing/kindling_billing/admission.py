@@ -25,15 +25,18 @@ MOST_PICOUSD: Final = 8 * 10**15
 
 @dataclass(frozen=True, slots=True)
 class Payer:
-    """Who pays and what binds them: the organisation, the key with its epoch, and every scope with limits."""
+    """Who pays and what binds them: the organisation, the key with its epoch, and every scope with limits.
+
+    `script_keys` are KEYS of the scripts, made once for the many requests of a payer.
+    """
 
     owner_id: str
     key_id: str
     epoch: int
     scopes: tuple[Scope, ...] = ()
+    script_keys: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
-    def script_keys(self) -> list[str]:
-        """KEYS of the scripts."""
+    def __post_init__(self) -> None:
         names = [
             wallet_key(self.owner_id),
             holds_key(self.owner_id),
@@ -42,7 +45,7 @@ class Payer:
         ]
         for scope in self.scopes:
             names += [f"kd:gate:{scope.name}", f"kd:slots:{scope.name}", *budgets.spent_keys(scope.name)]
-        return names
+        object.__setattr__(self, "script_keys", tuple(names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +145,18 @@ def verdict_of(raw: Sequence[object]) -> Verdict:
         )
     b, c, processes, now_us = (int(text) for text in texts[2:HEAD])
     states = tuple(_scope_state(texts[at : at + PER_SCOPE]) for at in range(HEAD, len(texts), PER_SCOPE))
+    if state == HELD:
+        return Verdict(
+            HELD,
+            tokens=int(a),
+            left_nano=b,
+            ration_nano=c,
+            processes=processes,
+            now_us=now_us,
+            scopes=states,
+        )
     common = Verdict(state, processes=processes, now_us=now_us, scopes=states)
     match state:
-        case "held":
-            return replace(common, tokens=int(a), left_nano=b, ration_nano=c)
         case "money":
             return replace(common, left_nano=b)
         case "budget":

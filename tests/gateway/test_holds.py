@@ -132,7 +132,7 @@ def test_renewing_keeps_a_hold_but_brings_none_back(desk: Desk):
 
 def test_an_emptied_wallet_gets_its_holds_back(desk: Desk):
     take(desk, "a", 80)
-    desk.valkey.delete(*desk.payer.script_keys())
+    desk.valkey.delete(*desk.payer.script_keys)
     assert desk.renew("a", put_back_nano=80) == 1
     desk.seed(100)
     assert take(desk, "b", 21)[0] == MONEY

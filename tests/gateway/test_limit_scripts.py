@@ -32,10 +32,10 @@ def test_what_is_refused_leaves_no_trace(valkey: redis.Redis):
     )
     desk.ask("a", fixed=10)
     desk.ask("b", fixed=10)
-    before = {key: valkey.dump(key) for key in desk.payer.script_keys()}
+    before = {key: valkey.dump(key) for key in desk.payer.script_keys}
     assert desk.ask("c", fixed=10).state == SLOTS
     assert desk.ask("c", fixed=1000).state == BUDGET
-    assert {key: valkey.dump(key) for key in desk.payer.script_keys()} == before
+    assert {key: valkey.dump(key) for key in desk.payer.script_keys} == before
 
 
 def test_the_tightest_scope_decides(valkey: redis.Redis):
@@ -151,7 +151,7 @@ def test_a_new_day_begins_with_a_whole_budget(valkey: redis.Redis):
 
 def test_a_budget_that_valkey_has_lost_is_asked_for(valkey: redis.Redis):
     desk = Desk.of(valkey, organisation=Limits(requests_per_minute=60), key=Limits(budget_day_nano=100))
-    valkey.delete(*desk.payer.script_keys()[8:])
+    valkey.delete(*desk.payer.script_keys[8:])
     verdict = desk.ask("a")
     assert (verdict.state, verdict.unseen_wallet, verdict.unseen) == (UNSEEN, False, (1,))
 
@@ -171,7 +171,7 @@ def test_a_tokens_budget_counts_what_it_spent_itself(valkey: redis.Redis):
 
 def test_a_key_that_changed_is_looked_up_again(valkey: redis.Redis):
     desk = Desk.of(valkey)
-    valkey.set(desk.payer.script_keys()[3], 5)
+    valkey.set(desk.payer.script_keys[3], 5)
     verdict = desk.ask("a", epoch=4)
     assert (verdict.state, verdict.epoch, desk.held) == (STALE, 5, {})
     assert desk.ask("a", epoch=5).state == HELD

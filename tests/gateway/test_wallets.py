@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from kindling_billing.admission import BUDGET, HELD, MONEY, Claim, Payer, Verdict
+from kindling_billing.admission import BUDGET, HELD, MONEY, SLOTS, Claim, Payer, Verdict
 from kindling_billing.budgets import spent_keys
 from kindling_billing.holds import holds_key
 from kindling_billing.limits import Limits, Scope
@@ -62,6 +62,24 @@ async def test_closing_waits_for_what_is_being_settled(wallets: Wallets, scene):
         wallets.settle(payer, f"r{number}", 2)
     await wallets.close()
     assert set(held_nano(scene.valkey, scene.customer).values()) == {2}
+
+
+async def test_whoever_comes_after_another_has_ended_finds_its_place_free(wallets: Wallets, scene):
+    scope = Scope("key", f"key_{scene.customer.id}", Limits(concurrent_requests=1))
+    payer = Payer(scene.customer.id, "key_1", 1, (scope,))
+    for number in range(50):
+        assert (await acquire(wallets, scene.customer.id, f"r{number}", 5, scope)).state == HELD
+        assert (await acquire(wallets, scene.customer.id, "late", 5, scope)).state == SLOTS
+        wallets.settle(payer, f"r{number}", 2)
+
+
+async def test_a_crowd_that_ends_together_is_settled_to_the_last(wallets: Wallets, scene):
+    names = [f"r{number}" for number in range(300)]
+    await asyncio.gather(*(acquire(wallets, scene.customer.id, name, 5) for name in names))
+    payer = Payer(scene.customer.id, "key_1", 1)
+    for name in names:
+        wallets.settle(payer, name, 2)
+    await until(lambda: held_nano(scene.valkey, scene.customer) == dict.fromkeys(names, 2))
 
 
 async def test_a_cut_request_keeps_all_that_it_held(wallets: Wallets, scene):

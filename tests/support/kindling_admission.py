@@ -34,7 +34,7 @@ class Desk:
         owner = f"org_{next(NUMBERS)}"
         scopes = tuple(Scope(kind, f"{kind}_{owner}", bound) for kind, bound in limits.items())
         desk = cls(valkey, Payer(owner, f"key_{owner}", 1, scopes))
-        valkey.delete(*desk.payer.script_keys())
+        valkey.delete(*desk.payer.script_keys)
         if nano is not None:
             desk.seed(nano)
         for number, scope in enumerate(scopes):
@@ -123,7 +123,7 @@ class Desk:
         return int(self.valkey.eval(holds.SCRIPTS[script], 2, *holds.script_keys(self.payer.owner_id), *args))
 
     def _run(self, script: str, args: list[str]):
-        keys = self.payer.script_keys()
+        keys = self.payer.script_keys
         return self.valkey.eval(admission_scripts.SCRIPTS[script], len(keys), *keys, *args)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kindling_billing.admission import Payer
@@ -53,11 +53,11 @@ class Caller:
     models: frozenset[str] | None = None
     limit_scopes: tuple[Scope, ...] = ()
     token: ClientToken | None = None
+    payer: Payer = field(init=False, repr=False)
 
-    @property
-    def payer(self) -> Payer:
-        """Who pays for a request of this caller, and within which limits."""
-        return Payer(self.org_id, self.key_id, self.epoch, self.limit_scopes)
+    def __post_init__(self) -> None:
+        # Made once: a caller is kept for a second, and each of its requests asks several times who pays.
+        object.__setattr__(self, "payer", Payer(self.org_id, self.key_id, self.epoch, self.limit_scopes))
 
     def may_call(self, ref: str) -> bool:
         """Whether the key's list of models, if it has one, names this one."""

@@ -1,7 +1,7 @@
 """A minimal Valkey client for the hot path: one pipelined connection, scripts only, 50 ms, then a breaker.
 
 A general client costs more CPU per call than the rest of admission. This one sends EVALSHA and matches
-replies in order. One late or broken reply marks the server as down; requests then fail at once, without
+replies in order. Silence or a broken reply marks the server as down; requests then fail at once, without
 waiting, until a background task has connected again and the server has answered a PING in time.
 """
 
@@ -9,9 +9,10 @@ import asyncio
 import hashlib
 import ssl
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from time import monotonic
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import hiredis
@@ -57,23 +58,70 @@ def parse_url(url: str) -> Address:
     )
 
 
+class Waiter(Protocol):
+    """Who waits for a reply; a future is one."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, reply: Any, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
+
+
+class _Tally:
+    """Waits for many replies and says once how many came before anything broke."""
+
+    __slots__ = ("_ended", "_left", "_told")
+
+    def __init__(self, calls: int, ended: Callable[[int, bool], None]) -> None:
+        self._left = calls
+        self._told = 0
+        self._ended = ended
+
+    def done(self) -> bool:
+        return not self._left
+
+    def set_result(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            self._end(is_sound=False)
+            return
+        self._left -= 1
+        self._told += 1
+        if not self._left:
+            self._end(is_sound=True)
+
+    def set_exception(self, _error: Exception) -> None:
+        self._end(is_sound=False)
+
+    def _end(self, *, is_sound: bool) -> None:
+        self._left = 0
+        self._ended(self._told, is_sound)
+
+
 class _Connection(asyncio.Protocol):
-    """Replies are matched to requests by order; whatever breaks fails all that wait."""
+    """Replies are matched to requests by order; whatever breaks fails all that wait, and so does silence."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
-        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._waiting: deque[Waiter] = deque()
+        self._sent_at: deque[float] = deque()
         self._unsent: list[bytes] = []
         self._transport: asyncio.WriteTransport | None = None
-        self.lost = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
+        self._is_patient = True
+        self.lost = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a stream protocol gets a stream transport
 
     def data_received(self, data: bytes) -> None:
+        self._heard_at = monotonic()
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not False:
+                self._sent_at.popleft()
                 waiter = self._waiting.popleft()
                 if not waiter.done():
                     waiter.set_result(reply)
@@ -83,35 +131,71 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.fail()
 
+    def lose_patience(self) -> None:
+        """From now on the server has to answer in time."""
+        self._is_patient = False
+
     def fail(self) -> None:
         """Drop the connection; every waiting call ends with ValkeyUnavailableError."""
         if self._transport:
             self._transport.abort()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        self._sent_at.clear()
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_exception(ValkeyUnavailableError("connection lost"))
-                waiter.exception()
+                if isinstance(waiter, asyncio.Future):
+                    waiter.exception()  # whoever waited may have gone
         if not self.lost.done():
             self.lost.set_result(None)
 
-    def send(self, *command: str | bytes) -> asyncio.Future[Any]:
-        waiter = asyncio.get_running_loop().create_future()
-        if self._transport is None or self.lost.done():
+    def ask(self, *command: str | bytes) -> asyncio.Future[Any]:
+        """Send a command; the future has its reply."""
+        waiter = self._loop.create_future()
+        if not self.send(command, waiter):
             waiter.set_exception(ValkeyUnavailableError("not connected"))
             waiter.exception()
-            return waiter
+        return waiter
+
+    def send(self, command: Sequence[str | bytes], waiter: Waiter) -> bool:
+        """Send a command whose reply `waiter` gets; False when there is no connection."""
+        if self._transport is None or self.lost.done():
+            return False
         self._waiting.append(waiter)
+        self._sent_at.append(monotonic())
         # What one turn of the loop asks leaves together, since each write is a system call.
         if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub is too narrow
-        return waiter
+            self._loop.call_soon(self._flush)
+        self._unsent.append(hiredis.pack_command(tuple(command)))  # type: ignore[arg-type]  # its stub is too narrow
+        if self._timer is None and not self._is_patient:
+            self._timer = self._loop.call_later(TIMEOUT_S, self._look)
+        return True
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
         if self._transport and not self.lost.done():
             self._transport.write(b"".join(unsent))
+
+    def _look(self) -> None:
+        """One timer for all calls: a crowd that is being answered is no sign of a slow server, silence is."""
+        self._timer = None
+        if not self._waiting:
+            return
+        due = max(self._sent_at[0], self._heard_at) + TIMEOUT_S - monotonic()
+        if due > 0:
+            self._timer = self._loop.call_later(due, self._look)
+        else:
+            # The grace lets a reply which arrived while this process was busy be read before it counts as late.
+            self._timer = self._loop.call_later(GRACE_S, self._expire, self._heard_at)
+
+    def _expire(self, heard_at: float) -> None:
+        if self._waiting and self._heard_at == heard_at:
+            self.fail()
+        else:
+            self._look()
 
 
 class Valkey:
@@ -126,13 +210,12 @@ class Valkey:
         }
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
-
         self._turns = asyncio.Semaphore(MOST_ON_THE_WAY)
         self.connections = 0
 
     @property
     def up(self) -> bool:
-        return self._connection is not None
+        return self._connection is not None and not self._connection.lost.done()
 
     async def open(self) -> None:
         """Connect, or go on trying in the background."""
@@ -151,31 +234,37 @@ class Valkey:
             self._connection = None
 
     async def run(self, script: str, keys: Sequence[str], args: Sequence[str]) -> Any:
-        """Run a script; raises ValkeyUnavailableError 55 ms after it was sent at the latest."""
+        """Run a script; raises ValkeyUnavailableError when the server says nothing for 55 ms."""
         async with self._turns:
-            return await self._run(script, keys, args)
+            connection = self._connection
+            if connection is None:
+                raise ValkeyUnavailableError("down")
+            reply = await connection.ask("EVALSHA", self._digests[script], str(len(keys)), *keys, *args)
+            if isinstance(reply, hiredis.ReplyError):
+                self._drop(connection)  # NOSCRIPT, READONLY, LOADING, OOM: connecting again mends what can be
+                raise ValkeyUnavailableError(str(reply)[:80])
+            return reply
 
-    async def _run(self, script: str, keys: Sequence[str], args: Sequence[str]) -> Any:
+    def tell(
+        self, script: str, calls: Sequence[tuple[Sequence[str], Sequence[str]]], told: Callable[[int], None]
+    ) -> None:
+        """Run a script once for each keys and arguments, in one write and without waiting.
+
+        `told` is called once: with how many of them, from the first, have certainly run.
+        """
         connection = self._connection
-        if connection is None:
-            raise ValkeyUnavailableError("down")
-        waiter = connection.send("EVALSHA", self._digests[script], str(len(keys)), *keys, *args)
-        # The grace lets a reply which arrived while this process was busy be read before it counts as late.
-        loop = asyncio.get_running_loop()
-        late = loop.call_later(TIMEOUT_S, lambda: loop.call_later(GRACE_S, self._expire, connection, waiter))
-        try:
-            reply = await waiter
-        finally:
-            late.cancel()
-        if isinstance(reply, hiredis.ReplyError):
-            self._drop(connection)  # NOSCRIPT, READONLY, LOADING, OOM: connecting again mends what can be
-            raise ValkeyUnavailableError(str(reply)[:80])
-        return reply
+        if connection is None or connection.lost.done():
+            told(0)
+            return
 
-    def _expire(self, connection: _Connection, waiter: asyncio.Future[Any]) -> None:
-        if not waiter.done():
-            waiter.set_exception(ValkeyUnavailableError("late"))
-            self._drop(connection)
+        def ended(count: int, is_sound: bool) -> None:
+            if not is_sound:
+                self._drop(connection)
+            told(count)
+
+        tally = _Tally(len(calls), ended)
+        for keys, args in calls:
+            connection.send(("EVALSHA", self._digests[script], str(len(keys)), *keys, *args), tally)
 
     def _drop(self, connection: _Connection) -> None:
         if self._connection is connection:
@@ -193,15 +282,16 @@ class Valkey:
                 commands.append(("SELECT", str(self._address.database)))
             commands += [("SCRIPT", "LOAD", text) for text in self._scripts.values()]
             try:
-                for reply in await asyncio.gather(*(connection.send(*command) for command in commands)):
+                for reply in await asyncio.gather(*(connection.ask(*command) for command in commands)):
                     if isinstance(reply, hiredis.ReplyError):
                         raise ValkeyUnavailableError(str(reply)[:80])
                 # A server that is slow by now would be dropped by the next call, and its caller would have waited.
                 async with asyncio.timeout(TIMEOUT_S):
-                    await connection.send("PING")
+                    await connection.ask("PING")
             except BaseException:
                 connection.fail()
                 raise
+        connection.lose_patience()
         self._connection = connection
         self.connections += 1
 

@@ -21,14 +21,13 @@ from kindling_platform.gateway.database import BALANCE_OF_ORG, SPENT_OF_SCOPE, D
 from kindling_platform.gateway.errors import GatewayError, books_unavailable
 from kindling_platform.gateway.limits.local import LocalLimits
 from kindling_platform.gateway.limits.refusals import limits_unavailable
+from kindling_platform.gateway.settlements import Ended, Settlements
 from kindling_platform.gateway.valkey import Valkey, ValkeyUnavailableError
 
 LEASE_MS = 300_000
 RENEW_EVERY_S = 100.0
-POSTING_MS = 120_000
 LOOK_EVERY_S = 1.0
 RATION_NANO = 1_000_000_000
-MOST_OWED = 50_000
 CATCH_UP_S = 0.1
 FREE = -1
 
@@ -48,18 +47,6 @@ class Live:
     payer: Payer
     nano: int
     reached_nano: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A request that has ended: its cost in nano-dollars (None: all that it held), tokens beyond the estimate."""
-
-    payer: Payer
-    request_id: str
-    cost_nano: int | None
-    corrections: tuple[tuple[int, int, int], ...]
-    admitted_us: int
-    put_back: bool
 
 
 class Wallets:
@@ -88,7 +75,7 @@ class Wallets:
         self._spent: TtlCache[tuple[str, str, str, str], Spent] = TtlCache(self._load_spent)
         self._local = LocalLimits()
         self._live: dict[str, Live] = {}
-        self._owed: dict[str, Ended] = {}
+        self._settlements = Settlements(valkey, log, may_tell=self._is_current)
         self._tasks: set[asyncio.Task[object]] = set()
         self._keepers: list[asyncio.Task[None]] = []
         self._restored = 0  # the connection over which Valkey was last told all it has missed
@@ -103,6 +90,7 @@ class Wallets:
         """Let what is being settled finish, for at most a second."""
         for keeper in self._keepers:
             keeper.cancel()
+        await self._settlements.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
 
@@ -142,7 +130,7 @@ class Wallets:
             self._local.settle(payer, request_id, cost_nano - live.reached_nano)
             put_back = live.reached_nano < live.nano
         corrections = corrections or ((0, 0, 0),) * len(payer.scopes)
-        self._spawn(self._finish(Ended(payer, request_id, cost_nano, corrections, admitted_us, put_back)))
+        self._settlements.add(Ended(payer, request_id, cost_nano, corrections, admitted_us, put_back))
 
     async def open_budget(self, scope: Scope, *, lasts_ms: int) -> None:
         """Begin the budget of a client token, which Valkey alone counts.
@@ -183,6 +171,8 @@ class Wallets:
         raise limits_unavailable()
 
     async def _ask(self, payer: Payer, claim: Claim) -> Verdict:
+        # A request that comes after another's end finds its place free.
+        self._settlements.tell()
         moment = datetime.now(UTC)
         args = admission.admit_args(
             payer,
@@ -193,7 +183,7 @@ class Wallets:
             day=budgets.day_of(moment),
             month=budgets.month_of(moment),
         )
-        return admission.verdict_of(await self._valkey.run("admit", payer.script_keys(), args))
+        return admission.verdict_of(await self._valkey.run("admit", payer.script_keys, args))
 
     async def _seed(self, payer: Payer, verdict: Verdict) -> bool:
         """Load from the books what Valkey does not know, or may know too late; False when the books are away."""
@@ -255,26 +245,6 @@ class Wallets:
             return Spent(0, 0, 0, 0)
         return Spent(int(row["version"]), int(row["day"]), int(row["month"]), int(row["total"]))
 
-    async def _finish(self, ended: Ended) -> None:
-        if not (self._is_current() and await self._told(ended)):
-            # Told when Valkey is back; failing that the rater removes the hold, or its lease ends.
-            self._log.debug("hold_not_reached", org=ended.payer.owner_id, request_id=ended.request_id)
-            self._owed[ended.request_id] = ended
-            if len(self._owed) > MOST_OWED:
-                del self._owed[next(iter(self._owed))]
-
-    async def _told(self, ended: Ended) -> bool:
-        args = admission.finish_args(
-            ended.payer,
-            request_id=ended.request_id,
-            cost_nano=ended.cost_nano,
-            corrections=ended.corrections,
-            posting_ms=POSTING_MS,
-            admitted_us=ended.admitted_us,
-            put_back=ended.put_back,
-        )
-        return await self._run("finish", ended.payer.script_keys(), args)
-
     async def _put_back(self, request_ids: list[str]) -> bool:
         """Tell Valkey of running requests whose holds it has lost or never heard of."""
         results = await asyncio.gather(*(self._put_one_back(request_id) for request_id in request_ids))
@@ -288,7 +258,7 @@ class Wallets:
         args = admission.renew_args(
             live.payer, request_id=request_id, lease_ms=self._lease_ms, put_back_nano=nano
         )
-        if not await self._run("renew", live.payer.script_keys(), args):
+        if not await self._run("renew", live.payer.script_keys, args):
             return False
         live.reached_nano = max(live.reached_nano, nano)
         return True
@@ -299,7 +269,7 @@ class Wallets:
             return False
         if self._restored == self._valkey.connections:
             return True
-        if not (self._live or self._owed):
+        if not (self._live or self._settlements.owes):
             self._restored = self._valkey.connections
             return True
         if self._restoring is None or self._restoring.done():
@@ -315,16 +285,10 @@ class Wallets:
 
     async def _restore(self) -> None:
         connection = self._valkey.connections
-        for request_id, ended in list(self._owed.items()):
-            if not await self._told(ended):
-                return
-            self._owed.pop(request_id, None)
-        if not await self._put_back(list(self._live)):
+        if not (await self._settlements.pay() and await self._put_back(list(self._live))):
             return
         self._restored = connection
-        for request_id, ended in list(self._owed.items()):  # what ended meanwhile
-            if await self._told(ended):
-                self._owed.pop(request_id, None)
+        await self._settlements.pay()  # what ended meanwhile
 
     async def _run(self, script: str, keys: list[str], args: list[str]) -> bool:
         try:
@@ -344,7 +308,7 @@ class Wallets:
             await asyncio.sleep(self._renew_every_s)
             for request_id, live in list(self._live.items()):
                 args = admission.renew_args(live.payer, request_id=request_id, lease_ms=self._lease_ms)
-                await self._run("renew", live.payer.script_keys(), args)
+                await self._run("renew", live.payer.script_keys, args)
 
     async def _look(self) -> None:
         while True:
