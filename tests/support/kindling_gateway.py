@@ -1,5 +1,6 @@
 """A gateway under a real server, with a database that holds what the four views show."""
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -20,6 +21,7 @@ from psycopg.types.json import Jsonb
 from kindling_billing import holds
 from kindling_kept import KEPT_TABLES
 from kindling_platform.config.env import Env, load_env
+from kindling_platform.config.http_limits import BoundedHttp
 from kindling_platform.gateway.app import Gateway, create_app
 from kindling_platform.gateway.lifespan import asgi_application
 from kindling_platform.gateway.limits.scopes import RATES
@@ -150,10 +152,10 @@ class World:
 class GatewayServer:
     """uvicorn with the gateway, in a thread."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, *, http: type[asyncio.Protocol] = BoundedHttp) -> None:
         config = uvicorn.Config(
             asgi_application(gateway), host="127.0.0.1", port=0, lifespan="on", access_log=False, log_level="warning",
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=2, http=http,
         )  # fmt: skip
         self.gateway = gateway
         self._server = uvicorn.Server(config)

@@ -1,13 +1,17 @@
 """The server's HTTP protocol with bounds on the head of a request: its size, and how long it may take to arrive.
 
-uvicorn has neither, so that a client could fill the memory with headers, or hold connections by sending none.
+uvicorn has neither, so that a client could fill the memory with headers, or hold connections by sending none. It also
+calls whoever wants to know that a client has gone, where uvicorn has a task wait for that.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from kindling_platform.gateway.request import ON_GONE
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 15.0
@@ -27,6 +31,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
         self._in_head = True
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._gone: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -35,6 +40,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+        self._say_gone()
 
     def data_received(self, data: bytes) -> None:
         """Count what comes before the end of the headers; a body in the same part does not count."""
@@ -56,11 +62,26 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
             self._refuse(431, b"The headers of this request are too large.")
             raise HeadTooLargeError
+        self.scope[ON_GONE] = self._on_gone
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
         if not self.transport.is_closing():
             super().send_400_response(msg)
+
+    def _on_gone(self, callback: Callable[[], None] | None) -> None:
+        self._gone = callback
+        if callback is None:
+            return
+        if self.transport.is_closing():
+            self.loop.call_soon(self._say_gone)
+        else:
+            self.flow.resume_reading()  # a large body may have paused it, and then nobody would hear of an end
+
+    def _say_gone(self) -> None:
+        gone, self._gone = self._gone, None
+        if gone:
+            gone()
 
     def _wait_for_head(self) -> None:
         self._timer = self.loop.call_later(self.head_timeout_s, self._expire)

@@ -1,10 +1,12 @@
 """The data plane as one ASGI callable: dispatch by path, one shape of errors, one access line per request."""
 
+import asyncio
+
 import orjson
 
 from kindling_billing import admission_scripts, budgets, holds
 from kindling_platform.config.env import Env
-from kindling_platform.gateway.access_log import log_request, make_log
+from kindling_platform.gateway.access_log import AccessLog, make_log
 from kindling_platform.gateway.auth import Caller, Keys
 from kindling_platform.gateway.catalog import Catalog, Model
 from kindling_platform.gateway.cors import Cors
@@ -55,6 +57,7 @@ class Gateway:
 
     def __init__(self, env: Env, *, grace_s: float = GRACE_S) -> None:
         self._log = make_log(env.log_level)
+        self._access = AccessLog(env.log_level)
         self._cors = Cors(env.cors_origins)
         self._database = Database(env.database_url)
         self._kept = Database(env.database_url, writes=True)
@@ -113,7 +116,7 @@ class Gateway:
             await self._fail(request, GatewayError(500, "internal_error", message))
         finally:
             self._metrics.observe(request)
-            log_request(self._log, request)
+            self._access.note(request)
 
     async def _serve(self, request: ShapedRequest) -> None:
         if request.path == "/healthz":
@@ -136,10 +139,10 @@ class Gateway:
 
     async def _serve_caller(self, request: ShapedRequest, route: Route) -> None:
         authorization = authorization_of(request)
-        self._cors.mark_token(request, self._keys.token_of(authorization))
-        caller = await self._keys.authenticate(
-            authorization, route.org_slug, origin=request.headers.get(b"origin", b"")
-        )
+        origin = request.headers.get(b"origin", b"")
+        if origin:
+            self._cors.mark_token(request, self._keys.token_of(authorization))
+        caller = await self._keys.authenticate(authorization, route.org_slug, origin=origin)
         request.facts |= {"org": caller.org_id, "key": caller.key_id}
         if route.action in ENGINE_PATHS:
             await self._infer(request, caller, route.action)

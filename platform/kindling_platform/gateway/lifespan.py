@@ -1,6 +1,7 @@
 """The ASGI lifespan of a process that holds a gateway, and its reaction to the signal that ends it."""
 
 import asyncio
+import gc
 import signal
 import threading
 from collections.abc import Awaitable, Callable
@@ -49,11 +50,19 @@ async def serve_lifespan(served: Served, receive: Receive, send: Send) -> None:
                 await send({"type": "lifespan.startup.failed", "message": f"{type(error).__name__}: {error}"})
                 raise
             drain_on_signals(served)
+            freeze_heap()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
             await served.shutdown()
             await send({"type": "lifespan.shutdown.complete"})
             return
+
+
+def freeze_heap() -> None:
+    """Spare the garbage collector what was loaded at the start, which it would look through again and again."""
+    if threading.current_thread() is threading.main_thread():
+        gc.collect()
+        gc.freeze()
 
 
 def drain_on_signals(served: Served) -> None:

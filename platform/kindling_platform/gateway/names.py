@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 MAX_LENGTH = 512
 PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
@@ -23,8 +24,11 @@ def parse_model_name(text: str) -> ModelName | None:
     The part behind ``#`` is a deployment's name or id, ``org/name`` or ``accounts/<org>/deployments/<name>``.
     None when the text is none of these.
     """
-    if len(text) > MAX_LENGTH:
-        return None
+    return _parsed(text) if len(text) <= MAX_LENGTH else None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> ModelName | None:
     model, pinned, deployment = text.partition("#")
     found = _split(model, "models")
     target = _split(deployment, "deployments") if pinned else ("", "")

@@ -20,6 +20,8 @@ DISCARD_CAP_BYTES = 256 * 1024 * 1024
 DISCARD_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 120.0
 JSON_HEADER = (b"content-type", b"application/json")
+# Under this name a server may offer in the scope to call when the client closes the connection, which spares a task.
+ON_GONE = "kindling.on_gone"
 
 
 class BodyTooLargeError(GatewayError):
@@ -90,6 +92,17 @@ class Request:
         except TimeoutError as error:
             message = f"The request body did not arrive within {BODY_TIMEOUT_S:.0f} seconds."
             raise GatewayError(408, "request_timeout", message) from error
+
+    def on_gone(self, callback: Callable[[], None] | None) -> bool:
+        """Have `callback` called when the client closes the connection, None to end that; only after the body was read.
+
+        False when the server does not offer it: then `wait_until_gone` tells.
+        """
+        offered = self.scope.get(ON_GONE)
+        if offered is None:
+            return False
+        offered(callback)
+        return True
 
     async def wait_until_gone(self) -> None:
         """Return when the client has closed the connection; only after the body was read."""

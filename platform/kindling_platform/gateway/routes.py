@@ -96,8 +96,13 @@ def split_prefix(path: str) -> tuple[str | None, str] | None:
     return None if head in OTHER_PATHS else (head, rest)
 
 
+_USUAL = {f"/v1/{path}": Route(action) for path, action in POST_PATHS.items()}
+
+
 def route_find(path: str) -> Route | None:
     """The route of a path; None when it is not one of the data plane's."""
+    if usual := _USUAL.get(path):
+        return usual
     found = split_prefix(path)
     if found is None:
         return None

@@ -19,7 +19,7 @@ class Watch:
     The cancellation leaves the context as ClientGoneError, or as the error it was cut with.
     """
 
-    __slots__ = ("_error", "_heeds_client", "_request", "_task", "_watcher", "_watches")
+    __slots__ = ("_error", "_heeds_client", "_is_called", "_request", "_task", "_watcher", "_watches")
 
     def __init__(self, request: Request, watches: "Watches", *, heeds_client: bool = True) -> None:
         self._heeds_client = heeds_client
@@ -28,6 +28,7 @@ class Watch:
         self._error: GatewayError | ClientGoneError | None = None
         self._task: asyncio.Task[object] | None = None
         self._watcher: asyncio.Task[None] | None = None
+        self._is_called = False
 
     @property
     def error(self) -> GatewayError | ClientGoneError | None:
@@ -37,7 +38,9 @@ class Watch:
     def __enter__(self) -> "Watch":
         self._task = asyncio.current_task()
         if self._heeds_client:
-            self._watcher = asyncio.create_task(self._look())
+            self._is_called = self._request.on_gone(self._gone)
+            if not self._is_called:
+                self._watcher = asyncio.create_task(self._look())
         self._watches.add(self)
         return self
 
@@ -62,6 +65,9 @@ class Watch:
         self._watches.end(self)
         if self._watcher:
             self._watcher.cancel()
+        if self._is_called:
+            self._is_called = False
+            self._request.on_gone(None)
 
     def cut(self, error: GatewayError | ClientGoneError) -> None:
         """End the request with an error."""
@@ -71,6 +77,9 @@ class Watch:
 
     async def _look(self) -> None:
         await self._request.wait_until_gone()
+        self._gone()
+
+    def _gone(self) -> None:
         self.cut(ClientGoneError())
 
 

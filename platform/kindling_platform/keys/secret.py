@@ -3,7 +3,6 @@
 Scanners can decide offline whether a text is a key: it matches PATTERN and its checksum holds.
 """
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -31,7 +30,7 @@ def is_wellformed(text: str) -> bool:
 
 def digest(text: str, pepper: str) -> bytes:
     """The 32 bytes that are stored: HMAC-SHA256 of the key under the installation's pepper."""
-    return hmac.new(pepper.encode(), text.encode(), hashlib.sha256).digest()
+    return hmac.digest(pepper.encode(), text.encode(), "sha256")
 
 
 def _checksum(random: str) -> str:

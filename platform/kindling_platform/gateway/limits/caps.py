@@ -11,6 +11,7 @@ from kindling_platform.gateway.errors import GatewayError
 
 MAX_COST, DEADLINE = "max_cost", "deadline_ms"
 HEADERS = {MAX_COST: b"x-kindling-max-cost", DEADLINE: b"x-kindling-deadline-ms"}
+MARKS = tuple(b'"%b"' % name.encode() for name in HEADERS)
 MOST_COST_PICOUSD = 1_000_000 * PICO_PER_USD
 MOST_MS = 86_400_000
 MOST_DIGITS = 40
@@ -34,8 +35,10 @@ def caps_take(headers: Mapping[bytes, bytes], body: bytes) -> tuple[Caps, bytes]
         GatewayError: 400 for what is no amount or no number of milliseconds.
     """
     given: dict[str, Any] = {}
-    if any(b'"%s"' % name.encode() in body for name in HEADERS):
-        given, body = _taken(body)
+    for mark in MARKS:
+        if mark in body:
+            given, body = _taken(body)
+            break
     for name, header in HEADERS.items():
         if header in headers:
             given[name] = headers[header].decode("latin-1").strip()

@@ -1,25 +1,31 @@
 """The headers that tell a caller how much it may still do: OpenAI's names, and one set per token bucket."""
 
-from collections.abc import Iterator
-
 from kindling_billing.admission import Verdict
 from kindling_billing.limits import MINUTE_US, Scope, burst_of, remaining
 
-TOKEN_BUCKETS = (1, 2, 3)
 NAMES = ("requests", "tokens-prompt", "tokens-uncached", "tokens-generated")
 Pairs = list[tuple[bytes, bytes]]
+_Bucket = tuple[int, int, int]  # limit, what remains, µs until it is full
 
 
 def rate_headers(scopes: tuple[Scope, ...], verdict: Verdict) -> Pairs:
     """Limit, what remains and the time to a full bucket; of several scopes the one with the least left."""
-    found = [_tightest(scopes, verdict, bucket) for bucket in range(len(NAMES))]
+    tightest: list[_Bucket | None] = [None] * len(NAMES)
+    for scope, state in zip(scopes, verdict.scopes, strict=False):
+        for number, (limit, offset_us) in enumerate(zip(scope.limits.rates, state.offsets_us, strict=True)):
+            if limit is None or offset_us is None:
+                continue
+            left = remaining(offset_us, limit=limit, burst=burst_of(number, limit))
+            known = tightest[number]
+            if known is None or left / limit < _share(known):
+                tightest[number] = (limit, left, max(offset_us, 0))
     pairs: Pairs = []
-    for name, bucket in zip(NAMES, found, strict=True):
+    for names, bucket in zip(_HEADERS, tightest, strict=True):
         if bucket:
-            pairs += _three(name, bucket)
-    tokens = [bucket for number, bucket in enumerate(found) if bucket and number in TOKEN_BUCKETS]
+            pairs += _three(names, bucket)
+    tokens = [bucket for bucket in tightest[1:] if bucket]
     if tokens:
-        pairs += _three("tokens", min(tokens, key=_share))
+        pairs += _three(_TOKENS, min(tokens, key=_share))
     return pairs
 
 
@@ -33,29 +39,24 @@ def duration(us: int) -> str:
     return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"
 
 
-_Bucket = tuple[int, int, int]  # limit, what remains, µs until it is full
-
-
-def _tightest(scopes: tuple[Scope, ...], verdict: Verdict, bucket: int) -> _Bucket | None:
-    return min(_states(scopes, verdict, bucket), key=_share, default=None)
-
-
-def _states(scopes: tuple[Scope, ...], verdict: Verdict, bucket: int) -> Iterator[_Bucket]:
-    for scope, state in zip(scopes, verdict.scopes, strict=False):
-        limit, offset_us = scope.limits.rates[bucket], state.offsets_us[bucket]
-        if limit is not None and offset_us is not None:
-            yield limit, remaining(offset_us, limit=limit, burst=burst_of(bucket, limit)), max(offset_us, 0)
-
-
 def _share(bucket: _Bucket) -> float:
     limit, left, _ = bucket
     return left / limit
 
 
-def _three(name: str, bucket: _Bucket) -> Pairs:
+def _names(of: str) -> tuple[bytes, bytes, bytes]:
+    return (
+        f"x-ratelimit-limit-{of}".encode(),
+        f"x-ratelimit-remaining-{of}".encode(),
+        f"x-ratelimit-reset-{of}".encode(),
+    )
+
+
+_HEADERS = tuple(_names(name) for name in NAMES)
+_TOKENS = _names("tokens")
+
+
+def _three(names: tuple[bytes, bytes, bytes], bucket: _Bucket) -> Pairs:
     limit, left, us = bucket
-    return [
-        (b"x-ratelimit-limit-" + name.encode(), b"%d" % limit),
-        (b"x-ratelimit-remaining-" + name.encode(), b"%d" % left),
-        (b"x-ratelimit-reset-" + name.encode(), duration(min(us, 60 * MINUTE_US)).encode()),
-    ]
+    reset = duration(min(us, 60 * MINUTE_US))
+    return [(names[0], b"%d" % limit), (names[1], b"%d" % left), (names[2], reset.encode())]
