@@ -103,6 +103,14 @@ class Database:
         found = await self.rows(query, values)
         return found[0] if found else None
 
+    async def write(self, query: str, values: Sequence[Any] | Mapping[str, Any]) -> None:
+        """A statement that tells nothing back."""
+        try:
+            async with self._pool.connection() as connection:
+                await connection.execute(query, values)
+        except (psycopg.Error, PoolTimeout, OSError) as error:
+            raise DatabaseUnavailableError(type(error).__name__) from error
+
     async def answers(self) -> bool:
         """Whether a query works at the moment."""
         try:

@@ -18,6 +18,7 @@ from kindling_platform.gateway.spool.files import (
 from kindling_platform.gateway.spool.folder import SpoolFolder, folders_abandoned
 from kindling_platform.gateway.spool.frames import SHIPPED, Kind
 from kindling_platform.gateway.spool.replay import folder_replay
+from kindling_platform.gateway.spool.rows import VERDICTS, Row
 from kindling_platform.gateway.spool.shipper import Shipper
 
 FOLDER = "spool"
@@ -110,7 +111,7 @@ class Metering:
             self._log.error("usage_not_spooled", request_id=str(request_id), waiting=len(self._owed))
             return
         if kind in SHIPPED and self._shipper:
-            self._shipper.note()
+            self._shipper.note(Row(request_id, VERDICTS[kind], data))
 
     def _open_files(self) -> SpoolFiles:
         if self._files is None:
@@ -126,7 +127,7 @@ class Metering:
                 return
             self._owed.popleft()
             if kind in SHIPPED and self._shipper:
-                self._shipper.note()
+                self._shipper.note(Row(request_id, VERDICTS[kind], data))
 
     async def _sync(self) -> None:
         while True:

@@ -25,7 +25,7 @@ async def folder_replay(folder: SpoolFolder, database: Database) -> int:
     count = 0
     # In a thread: a spool may be large, and others' streams go on.
     while batch := await asyncio.to_thread(_take, rows):
-        await database.rows(INSERT, insert_values(folder.name, batch))
+        await database.write(INSERT, insert_values(folder.name, batch))
         count += len(batch)
         crash_point("replay.inserted")
     folder.remove()

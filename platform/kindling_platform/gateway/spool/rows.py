@@ -16,7 +16,7 @@ INSERT = (
     " SELECT one.id, %(source)s, one.verdict, one.record, now()"
     " FROM json_to_recordset(%(rows)s::json) AS one (id uuid, verdict text, record text)"
     " ON CONFLICT (request_id) DO UPDATE SET verdict = excluded.verdict, booked_at = NULL"
-    " WHERE excluded.verdict = 'void' AND usage_spooledusage.verdict <> 'void' RETURNING request_id"
+    " WHERE excluded.verdict = 'void' AND usage_spooledusage.verdict <> 'void'"
 )
 OPEN = "open"
 VERDICTS = {Kind.CLOSED: "closed", Kind.CUT: "cut", Kind.VOID: "void"}

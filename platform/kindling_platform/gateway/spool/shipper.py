@@ -1,16 +1,20 @@
 """Carries what the spool holds into Postgres, within 50 ms of its writing or 500 at a time; then moves the mark."""
 
 import asyncio
+from collections import deque
 
 from kindling_platform.common.crash_points import crash_point
 from kindling_platform.gateway.access_log import Log
 from kindling_platform.gateway.database import Database, DatabaseUnavailableError
 from kindling_platform.gateway.spool.files import SpoolFiles
-from kindling_platform.gateway.spool.rows import INSERT, insert_values, row_of
+from kindling_platform.gateway.spool.folder import Position
+from kindling_platform.gateway.spool.rows import INSERT, Row, insert_values, row_of
 
 BATCH = 500
 WITHIN_S = 0.05
 RETRY_S = (0.2, 0.5, 1.0, 2.0)
+# So many rows are kept at hand; beyond them, and after a failure, they are read from the files again.
+MOST_KEPT = 2_000
 
 
 class Shipper:
@@ -21,6 +25,8 @@ class Shipper:
         self._database = database
         self._log = log
         self._waiting = 0
+        self._kept: deque[tuple[Row, Position]] = deque()
+        self._is_behind = False
         self._due = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._failures = 0
@@ -34,9 +40,13 @@ class Shipper:
     def start(self) -> None:
         self._loop_task = asyncio.create_task(self._run())
 
-    def note(self) -> None:
-        """Another request has ended."""
+    def note(self, row: Row) -> None:
+        """Another request has ended; its frame is the last one in the files."""
         self._waiting += 1
+        if len(self._kept) >= MOST_KEPT:
+            self._fall_behind()
+        if not self._is_behind:
+            self._kept.append((row, self._files.end))
         self._due.set()
 
     async def stop(self, *, within_s: float) -> bool:
@@ -65,12 +75,12 @@ class Shipper:
     async def _ship(self) -> bool:
         """Ship everything there is; False when Postgres did not take it."""
         while self._waiting:
-            frames, position = self._files.read(limit=BATCH)
-            if frames:
-                values = insert_values(self._files.folder.name, map(row_of, frames))
+            rows, position = self._take()
+            if rows:
                 try:
-                    await self._database.rows(INSERT, values)
+                    await self._database.write(INSERT, insert_values(self._files.folder.name, rows))
                 except DatabaseUnavailableError as error:
+                    self._fall_behind()
                     self._failures += 1
                     self._log.warning("usage_not_shipped", waiting=self._waiting, error=str(error))
                     return False
@@ -78,7 +88,21 @@ class Shipper:
             self._failures = 0
             self._files.advance(position)
             crash_point("ship.marked")
-            self._waiting = max(0, self._waiting - len(frames))
-            if not frames:
+            self._waiting = max(0, self._waiting - len(rows))
+            if not rows:
                 self._waiting = 0
         return True
+
+    def _take(self) -> tuple[list[Row], Position]:
+        """Up to a batch of rows, and the place before which none is left."""
+        if self._is_behind:
+            frames, position = self._files.read(limit=BATCH)
+            self._is_behind = len(frames) == BATCH
+            return [row_of(frame) for frame in frames], position
+        taken = [self._kept.popleft() for _ in range(min(BATCH, len(self._kept)))]
+        position = taken[-1][1] if self._kept else self._files.end
+        return [row for row, _ in taken], position
+
+    def _fall_behind(self) -> None:
+        self._is_behind = True
+        self._kept.clear()
