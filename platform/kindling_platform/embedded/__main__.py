@@ -151,13 +151,14 @@ def bench_upload(as_json: AsJson = False) -> None:
 @app.command("bench-gateway")
 def bench_gateway(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer requests; a minute instead of many.")] = False,
-    peers: Annotated[bool, typer.Option("--peers", help="Install LiteLLM's proxy if it is missing.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Install the peers that are missing.")] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Memory alone, over all requests.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """CPU, latency and memory of the gateway before an engine that costs nothing."""
     from kindling_platform.embedded.bench_gateway.bench import gateway_bench
 
-    figures = gateway_bench(Home.from_environ(), quick=quick, peers=peers)
+    figures = gateway_bench(Home.from_environ(), quick=quick, peers=peers, memory_alone=memory)
     print_figures("gateway", figures, as_json=as_json)
 
 
@@ -171,6 +172,20 @@ def bench_reliability(
 
     found = reliability_bench(quick=quick)
     print_figures("reliability", found.figures, as_json=as_json, whole=asdict(found))
+
+
+@app.command("bench-rating")
+def bench_rating(
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the million events.")] = False,
+    device: Annotated[str, typer.Option("--device", help="There is only cpu.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Post a month to a ledger of its own, invoice it, rate it anew, and compare every sum."""
+    from kindling_platform.embedded.bench_rating import rating_bench
+
+    if device != "cpu":
+        raise EmbeddedError("device_invalid", "Books are kept on a CPU: --device cpu.")
+    sys.exit(rating_bench(quick=quick, as_json=as_json))
 
 
 def passphrase_read(file: Path | None) -> str:

@@ -5,18 +5,17 @@ from dataclasses import dataclass
 
 from kindling_platform.embedded.bench_gateway.load import Load, LoadError, Target, load_run
 from kindling_platform.embedded.bench_gateway.meter import cpu_s, rss_mb
-from kindling_platform.embedded.bench_gateway.subject import (
-    Subject,
-    gateway_running,
+from kindling_platform.embedded.bench_gateway.peers import (
     litellm_python,
     litellm_running,
-    upstream_running,
+    portkey_running,
+    portkey_script,
 )
+from kindling_platform.embedded.bench_gateway.subject import Subject, gateway_running, upstream_running
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.ports import hold_port
 
-LITELLM = "1.106.2"
 PLAIN, STREAM50, STREAM500 = Load("plain", 8, False), Load("stream50", 50, True), Load("stream500", 500, True)
 LEAVERS = Load("leavers", 20, True)
 LEAVING = 0.2
@@ -41,22 +40,30 @@ FULL = Size({"plain": 4_000, "stream50": 1_000, "stream500": 160}, 200_000)
 QUICK = Size({"plain": 800, "stream50": 200, "stream500": 64}, 2_000)
 
 
-def gateway_bench(home: Home, *, quick: bool, peers: bool) -> dict[str, float | None]:
+def gateway_bench(
+    home: Home, *, quick: bool, peers: bool, memory_alone: bool = False
+) -> dict[str, float | None]:
     """CPU and latency of the gateway in milliseconds for each request, memory in megabytes.
 
     Errors: EmbeddedError.
     """
     size = QUICK if quick else FULL
-    python = litellm_python(home, LITELLM, install=peers)
+    python, script = litellm_python(home, install=peers), portkey_script(home, install=peers)
     hold = hold_port()
     try:
         with gateway_running(hold.port) as (folder, subject), upstream_running(folder, hold.port):
+            if memory_alone:
+                return _memory(subject, size.leavers)
             figures = _ours(subject, Target(hold.port, "bench", "none"), size)
-            for load in (PLAIN, STREAM50):
-                figures[f"litellm_cpu_ms_{load.name}"] = None
+            figures |= dict.fromkeys(
+                ("litellm_cpu_ms_plain", "litellm_cpu_ms_stream50", "portkey_cpu_ms_plain")
+            )
             if python:
                 with litellm_running(python, hold.port) as peer:
-                    figures |= _peer(peer, size)
+                    figures |= _peer("litellm", peer, size, PLAIN, STREAM50)
+            if script:
+                with portkey_running(script, hold.port) as peer:
+                    figures |= _peer("portkey", peer, size, PLAIN)
     except LoadError as error:
         raise EmbeddedError("bench_failed", f"An answer was wrong: {error}") from error
     finally:
@@ -100,24 +107,25 @@ def _cpu_ms(subject: Subject, load: Load, connections: int, requests: int) -> fl
 
 
 def _memory(subject: Subject, requests: int) -> dict[str, float | None]:
-    """After a tenth of the requests everything is warm; what is more at the end has grown."""
-    load_run(subject.target, LEAVERS, connections=64, requests=requests // 10, leaving=LEAVING)
-    warm_mb = rss_mb(subject.pid)
-    load_run(subject.target, LEAVERS, connections=64, requests=requests - requests // 10, leaving=LEAVING)
-    end_mb = rss_mb(subject.pid)
+    """After a tenth of the requests everything is warm; what is more in the middle and at the end has grown."""
+    start_mb, seen_mb = rss_mb(subject.pid), []
+    for share in (requests // 10, requests // 2 - requests // 10, requests - requests // 2):
+        load_run(subject.target, LEAVERS, connections=64, requests=share, leaving=LEAVING)
+        seen_mb.append(rss_mb(subject.pid))
+    warm_mb, middle_mb, end_mb = seen_mb
     return {
+        "rss_start_mb": round(start_mb, 1),
+        "rss_warm_mb": round(warm_mb, 1),
+        "rss_middle_mb": round(middle_mb, 1),
         "rss_mb": round(end_mb, 1),
         "rss_grown_mb": round(end_mb - warm_mb, 1),
         "leavers": float(requests),
     }
 
 
-def _peer(peer: Subject, size: Size) -> dict[str, float | None]:
+def _peer(name: str, peer: Subject, size: Size, *loads: Load) -> dict[str, float | None]:
     load_run(peer.target, PLAIN, connections=USUAL, requests=50)
-    return {
-        f"litellm_cpu_ms_{load.name}": _cpu_ms(peer, load, USUAL, size.of(load) // 4)
-        for load in (PLAIN, STREAM50)
-    }
+    return {f"{name}_cpu_ms_{load.name}": _cpu_ms(peer, load, USUAL, size.of(load) // 4) for load in loads}
 
 
 def _percentile(values: list[float], percent: int) -> float:

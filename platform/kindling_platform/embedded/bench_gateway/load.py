@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import orjson
 
 TIMEOUT_S = 60.0
+END_OF_LINE = "\r\n"
 STREAM_END = b"0\r\n\r\n"
 
 
@@ -19,11 +20,12 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Who is asked, for which model, with which key."""
+    """Who is asked, for which model, with which key, and with which header lines besides."""
 
     port: int
     model: str
     key: str
+    headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def request_bytes(target: Target, load: Load) -> bytes:
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:{target.port}\r\n"
         f"authorization: Bearer {target.key}\r\ncontent-type: application/json\r\n"
-        f"content-length: {len(body)}\r\n\r\n"
+        f"content-length: {len(body)}\r\n{''.join(f'{line}{END_OF_LINE}' for line in target.headers)}\r\n"
     )
     return head.encode() + body
 

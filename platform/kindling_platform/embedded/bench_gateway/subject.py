@@ -2,9 +2,6 @@
 
 import os
 import secrets
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -113,64 +110,10 @@ def gateway_child(home: Home, port: int) -> Child:
         "gateway",
         *("-m", "uvicorn", "kindling_platform.config.asgi_gateway:application"),
         *("--host", "127.0.0.1", "--port", str(port), "--lifespan", "on", "--no-access-log"),
-        *("--log-level", "warning", "--no-server-header", "--loop", "uvloop", "--http", "httptools"),
+        *("--log-level", "warning", "--no-server-header", "--loop", "uvloop"),
+        *("--http", "kindling_platform.config.http_limits:BoundedHttp"),
         stop_timeout_s=40,
     )
-
-
-@contextmanager
-def litellm_running(python: Path, upstream_port: int) -> Iterator[Subject]:
-    """LiteLLM's proxy from its own environment: one worker, no database, no key, nothing switched on."""
-    hold = hold_port()
-    with tempfile.TemporaryDirectory(prefix="kindling-bench-") as text:
-        config, log = Path(text) / "config.yaml", Path(text) / "litellm.log"
-        config.write_text(
-            "model_list:\n  - model_name: bench\n    litellm_params:\n      model: openai/bench\n"
-            f"      api_base: http://127.0.0.1:{upstream_port}/v1\n      api_key: none\n"
-            "general_settings:\n  dangerously_permit_weak_or_unset_master_key: true\n"
-        )
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [
-                    python.parent / "litellm",
-                    "--config",
-                    config,
-                    "--port",
-                    str(hold.port),
-                    "--host",
-                    "127.0.0.1",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env={"PATH": os.environ.get("PATH", ""), "HOME": text, "LITELLM_LOG": "ERROR"},
-            )
-        try:
-            wait_listening(lambda: process.poll() is None, hold.port, log)
-            yield Subject(process.pid, Target(hold.port, "bench", "none"))
-        finally:
-            process.kill()
-            process.wait()
-            hold.release()
-
-
-def litellm_python(home: Home, version: str, *, install: bool) -> Path | None:
-    """The interpreter of the peer's environment; None when it is not installed and is not to be."""
-    folder = home.path / "peers" / f"litellm-{version}"
-    python = folder / "bin" / "python"
-    if (folder / "installed").exists():
-        return python
-    if not install:
-        return None
-    for command in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", "-q", f"litellm[proxy]=={version}"],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise EmbeddedError("peer_not_installed", f"LiteLLM was not installed: {done.stderr[-600:]}")
-    (folder / "installed").touch()
-    return python
 
 
 def stack_port(stack: ExitStack) -> int:
