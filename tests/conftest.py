@@ -9,6 +9,8 @@ PROTECTED = (
     "billing_ledgerentry",
     "billing_priceversion",
     "billing_planterm",
+    "billing_hourcost",
+    "billing_hostedprice",
     "audit_auditevent",
 )
 

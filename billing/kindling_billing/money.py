@@ -1,9 +1,11 @@
 """Money as integers: one US dollar is 10¹² pico-dollars."""
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation, Overflow
 
 PICO_PER_USD = 10**12
 PICO_PER_CENT = 10**10
+PER_MILLION = 10**6
+MOST_DIGITS = 30
 SMALL_BALANCE_PICOUSD = 100 * PICO_PER_USD
 
 
@@ -31,11 +33,34 @@ def usd_to_pico(usd: str | Decimal) -> int:
     """
     try:
         pico = Decimal(usd) * PICO_PER_USD
-    except InvalidOperation as error:
+    except (InvalidOperation, Overflow) as error:
         raise ValueError(f"{str(usd)[:40]!r} is not an amount of dollars") from error
+    if pico.is_finite() and pico.adjusted() > MOST_DIGITS:
+        raise ValueError(f"{str(usd)[:40]!r} is more money than there is")
     if not pico.is_finite() or pico != pico.to_integral_value():
         raise ValueError(f"{str(usd)[:40]!r} is not a whole number of pico-dollars")
     return int(pico)
+
+
+def per_million_to_pico(usd: str) -> int:
+    """Dollars per million units as people write them, as pico-dollars per unit, exact.
+
+    Raises:
+        ValueError: not an amount, below zero, or finer than six decimals; the text says which.
+    """
+    try:
+        pico = usd_to_pico(usd.strip().removeprefix("$").replace(",", ""))
+    except ValueError:
+        raise ValueError("Give dollars per million tokens, such as 0.10.") from None
+    if pico < 0 or pico % PER_MILLION:
+        raise ValueError("At most six decimals, and not below zero.")
+    return pico // PER_MILLION
+
+
+def pico_to_per_million(picousd: int) -> str:
+    """Pico-dollars per unit as plain dollars per million units, as `per_million_to_pico` reads them."""
+    text = f"{Decimal(picousd) * PER_MILLION / PICO_PER_USD:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def pico_to_usd_text(pico: int, places: int | None = None) -> str:

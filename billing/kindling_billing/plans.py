@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from kindling_billing.errors import BillingError
 from kindling_billing.models import PlanTerm, PricePlan, utc_now
@@ -37,3 +38,23 @@ def plan_assign(
     return PlanTerm.objects.create(
         owner_id=owner_id, plan_id=plan_id, valid_from=valid_from or utc_now(), created_by=created_by
     )
+
+
+def plan_list() -> QuerySet[PricePlan]:
+    """Every price plan by name."""
+    return PricePlan.objects.order_by("name")
+
+
+def plan_term_list(*, owner_id: str) -> QuerySet[PlanTerm]:
+    """The plans that an owner was, is and will be on, newest first."""
+    return PlanTerm.objects.filter(owner_id=owner_id).order_by("-valid_from", "-id")
+
+
+def plan_owner_map(*, at: datetime | None = None) -> dict[str, list[str]]:
+    """Who is on each plan at a moment, by the plan's id; those on none are absent."""
+    rows = PlanTerm.objects.filter(valid_from__lte=at or utc_now())
+    owners: dict[str, list[str]] = {}
+    for term in rows.order_by("owner_id", "-valid_from", "-id").distinct("owner_id"):
+        if term.plan_id:
+            owners.setdefault(term.plan_id, []).append(term.owner_id)
+    return owners

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection
-from django.db.models import QuerySet, Sum
+from django.db.models import Q, QuerySet, Subquery, Sum
 
 from kindling_billing.book import PriceBook, Term, Version
 from kindling_billing.models import LedgerAccount, LedgerEntry, PlanTerm, PriceVersion, utc_now
@@ -56,23 +56,35 @@ def price_current(*, sku: str, at: datetime | None = None) -> PriceVersion | Non
     return price_map_current(skus=[sku], at=at).get(sku)
 
 
-def price_map_current(*, skus: Iterable[str], at: datetime | None = None) -> dict[str, PriceVersion]:
-    """The price versions in force, by sku; skus without a price are absent."""
-    rows = PriceVersion.objects.filter(plan_id="", sku__in=list(skus), valid_from__lte=at or utc_now())
-    newest = rows.order_by("sku", "-valid_from", "-id").distinct("sku")
+def price_map_current(
+    *, skus: Iterable[str], at: datetime | None = None, owner_id: str = ""
+) -> dict[str, PriceVersion]:
+    """The price versions in force, by sku, an owner's plan before the book; skus without a price are absent."""
+    moment = at or utc_now()
+    terms = PlanTerm.objects.filter(owner_id=owner_id, valid_from__lte=moment).order_by("-valid_from", "-id")
+    rows = PriceVersion.objects.filter(sku__in=list(skus), valid_from__lte=moment)
+    rows = rows.filter(Q(plan_id="") | Q(plan_id=Subquery(terms.values("plan_id")[:1])))
+    newest = rows.order_by("sku", "-plan_id", "-valid_from", "-id").distinct("sku")
     return {row.sku: row for row in newest}
 
 
 def price_book(*, skus: Iterable[str] | None = None, owner_ids: Iterable[str] | None = None) -> PriceBook:
     """The prices and plans of these skus and owners, of all when not given, to be asked by event time."""
-    versions = PriceVersion.objects.all() if skus is None else PriceVersion.objects.filter(sku__in=list(skus))
-    terms = (
+    return PriceBook(version_list(skus=skus), term_list(owner_ids=owner_ids))
+
+
+def version_list(*, skus: Iterable[str] | None = None) -> list[Version]:
+    """The price versions of these skus, of all when not given, as the price book takes them."""
+    rows = PriceVersion.objects.all() if skus is None else PriceVersion.objects.filter(sku__in=list(skus))
+    return [Version(row.id, row.plan_id, row.sku, row.valid_from, price_of(row)) for row in rows]
+
+
+def term_list(*, owner_ids: Iterable[str] | None = None) -> list[Term]:
+    """Which plans these owners, or all, are on from when on, as the price book takes it."""
+    rows = (
         PlanTerm.objects.all() if owner_ids is None else PlanTerm.objects.filter(owner_id__in=list(owner_ids))
     )
-    return PriceBook(
-        (Version(row.id, row.plan_id, row.sku, row.valid_from, price_of(row)) for row in versions),
-        (Term(row.owner_id, row.plan_id, row.valid_from, row.id) for row in terms),
-    )
+    return [Term(row.owner_id, row.plan_id, row.valid_from, row.id) for row in rows]
 
 
 def price_of(version: PriceVersion) -> Price:

@@ -1,6 +1,7 @@
 """The tables of the books."""
 
 from kindling_billing.models.base import account_id, price_id, transaction_id, utc_now
+from kindling_billing.models.costs import HostedPrice, HourCost
 from kindling_billing.models.credits import CreditGrant
 from kindling_billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries, UsageTotal
 from kindling_billing.models.ledger import LedgerAccount, LedgerEntry, LedgerTransaction
@@ -20,6 +21,8 @@ __all__ = [
     "AutoTopUp",
     "CreditGrant",
     "Dispute",
+    "HostedPrice",
+    "HourCost",
     "Invoice",
     "InvoiceLine",
     "InvoiceSeries",
