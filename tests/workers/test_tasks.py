@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 NAMES = {
     "adapters.validate", "adapters.sweep", "books.chase", "books.expire", "books.invoice", "books.prove",
     "books.rerate",
-    "deployments.reconcile", "deployments.sweep", "usage.book", "usage.compare", "usage.ingest",
+    "deployments.meter", "deployments.reconcile", "deployments.sweep", "usage.book", "usage.compare", "usage.ingest",
     "limits.alerts", "responses.purge", "wallets.refresh",
     "payments.events", "payments.invoices", "payments.letters", "payments.reconcile", "payments.sweep",
     "payments.tell_wallet", "payments.topups",

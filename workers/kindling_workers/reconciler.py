@@ -131,12 +131,12 @@ class _Step:
                     name=row.name, generation=row.generation, state="failed", url=row.url,
                     pid=row.pid, restarts=row.restarts, reason=reason,
                 )  # fmt: skip
-                self._record(status, row.rank)
+                self._record(status, row.rank, heard=False)
         if silent and self._deployment.state in WAS_LIVE:
             return Health(Deployment.State.DEGRADED, error.message)
         return Health(self._deployment.state, error.message)
 
-    def _record(self, status: ReplicaStatus, rank: int) -> None:
+    def _record(self, status: ReplicaStatus, rank: int, *, heard: bool = True) -> None:
         with self._leased():
             replica_observe(
                 deployment=self._deployment,
@@ -149,6 +149,7 @@ class _Step:
                 restarts=status.restarts,
                 reason=status.reason,
                 ready_at=None if status.ready_ms is None else _moment(status.ready_ms),
+                heard=heard,
             )
 
     @contextmanager

@@ -20,6 +20,7 @@ BEAT_SCHEDULE: dict[str, Tick] = {
     "book spooled usage": _tick("usage.book", 1.0),
     "compare witnesses": _tick("usage.compare", 60.0),
     "sweep deployments": _tick("deployments.sweep", 2.0),
+    "meter replicas": _tick("deployments.meter", 30.0),
     "sweep adapters": _tick("adapters.sweep", 10.0),
     "refresh wallets": _tick("wallets.refresh", 60.0),
     "expire credit": _tick("books.expire", 60.0),

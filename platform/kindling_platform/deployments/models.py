@@ -63,6 +63,57 @@ class Replica(Created):
         return self.name
 
 
+class ReplicaInterval(models.Model):
+    """A time for which one engine process held its device: from its first heartbeat to its last, gaps excluded.
+
+    It names everything by id, so that it outlives replica and deployment. `engine_us` is the engine's own count of
+    computing time at the last look.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    organisation_id = models.CharField(max_length=32)
+    deployment_id = models.CharField(max_length=32)
+    model_id = models.CharField(max_length=32)
+    replica_name = models.CharField(max_length=80)
+    pid = models.IntegerField()
+    restarts = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    last_seen_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+    engine_us = models.BigIntegerField(default=0)
+    looked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["last_seen_at"], name="deployments_interval_seen"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["replica_name"], condition=models.Q(ended_at=None), name="one_open_interval"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.replica_name} from {self.started_at:%Y-%m-%d %H:%M}"
+
+
+class ReplicaHour(models.Model):
+    """How much of an hour (UTC) an engine was asked about, and how much of that it computed; microseconds."""
+
+    id = models.BigAutoField(primary_key=True)
+    interval = models.ForeignKey(ReplicaInterval, on_delete=models.CASCADE, related_name="hours")
+    hour = models.DateTimeField()
+    busy_us = models.BigIntegerField(default=0)
+    looked_us = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["interval", "hour"], name="one_replica_hour")]
+        indexes = [models.Index(fields=["hour"], name="deployments_replica_hour")]
+
+    def __str__(self) -> str:
+        return f"{self.interval_id} at {self.hour:%Y-%m-%d %H}h"
+
+
 class DeploymentEvent(Created):
     """Something that happened to a deployment, in a sentence."""
 

@@ -15,6 +15,7 @@ from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.common.jobs import enqueue
 from kindling_platform.common.leases import lease_take
 from kindling_platform.common.slugs import name_checked
+from kindling_platform.deployments.intervals import interval_end, interval_heard
 from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
 
 RECONCILE_JOB = "deployments.reconcile"
@@ -132,9 +133,15 @@ def replica_observe(
     restarts: int = 0,
     reason: str = "",
     ready_at: datetime | None = None,
+    heard: bool = True,
 ) -> Replica:
-    """Record how a replica was seen just now; restarts and changes of state become events."""
+    """Record how a replica was seen just now; restarts and changes of state become events.
+
+    `heard` is False for what we conclude from its host's silence: that is no heartbeat.
+    """
     before = Replica.objects.select_for_update().filter(name=name).first()
+    at = now()
+    heartbeat = {"heartbeat_at": at} if heard else {}
     replica, _ = Replica.objects.update_or_create(
         name=name,
         defaults={
@@ -147,9 +154,13 @@ def replica_observe(
             "restarts": restarts,
             "reason": reason[:300],
             "ready_at": ready_at,
-            "heartbeat_at": now(),
+            **heartbeat,
         },
     )
+    if heard:
+        interval_heard(deployment=deployment, name=name, pid=pid, restarts=restarts, at=at)
+    else:
+        interval_end(name=name)
     data = {"replica": name, "pid": pid, "restarts": restarts}
     if before is not None and (restarts > before.restarts or (before.pid and pid and pid != before.pid)):
         event_add(

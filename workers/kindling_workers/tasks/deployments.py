@@ -7,6 +7,7 @@ from kindling_workers.app import app
 from kindling_workers.complaints import complaints
 from kindling_workers.drivers.base import DriverError
 from kindling_workers.drivers.choice import driver_get
+from kindling_workers.metering import replicas_look
 from kindling_workers.reconciler import deployment_reconcile, orphans_end
 from kindling_workers.ticks import tick
 
@@ -35,3 +36,10 @@ def sweep() -> None:
         complaints.content("deployments.sweep driver")
         if orphans:
             log.warning("deployments.orphans_ended", replicas=orphans)
+
+
+@app.task(name="deployments.meter")
+def meter() -> None:
+    with tick("deployments.meter") as mine:
+        if mine:
+            replicas_look()
