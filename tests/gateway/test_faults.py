@@ -9,8 +9,8 @@ import pytest
 
 from kindling_admission import amounts
 from kindling_billing.admission_scripts import rations_key
-from kindling_fault_proxy import FaultProxy
 from kindling_gateway import GatewayServer, chat, eventually, gateway_env, held_nano, limit_row, start_gateway
+from kindling_platform.embedded.bench_reliability.proxy import FaultProxy
 from kindling_platform.keys import secret
 
 OUTPUT = 400_000

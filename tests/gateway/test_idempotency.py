@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from kindling_fake_engine import Behaviour
-from kindling_fault_proxy import FaultProxy
 from kindling_gateway import GatewayServer, World, chat, eventually, start_gateway
 from kindling_gateways import GatewayProcess
+from kindling_platform.embedded.bench_reliability.proxy import FaultProxy
 from kindling_spools import billed, shipped, shipped_one
 
 KEY = {"Idempotency-Key": "order-17"}

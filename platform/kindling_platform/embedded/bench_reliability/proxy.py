@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import Coroutine
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 
@@ -17,7 +19,7 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._flowing = asyncio.Event()
         self.port = 0
         self.delay_s = 0.0
@@ -33,27 +35,32 @@ class FaultProxy:
         return proxy, urlunsplit(parts._replace(netloc=netloc))
 
     def start(self) -> None:
+        """Listen on a free port of the loopback."""
         self._thread.start()
         self._do(self._listen())
         self._flowing.set()
 
     def stop(self) -> None:
+        """Hang up on everyone and end."""
         self._do(self._hang_up())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
 
     def cut(self) -> None:
+        """Be a server that has died."""
         self._do(self._hang_up())
 
     def freeze(self) -> None:
+        """Be a server that has stopped: it takes what comes and says nothing."""
         self._loop.call_soon_threadsafe(self._flowing.clear)
 
     def heal(self) -> None:
+        """Forward again."""
         if self._server is None:
             self._do(self._listen())
         self._loop.call_soon_threadsafe(self._flowing.set)
 
-    def _do(self, work) -> None:
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
 
     async def _listen(self) -> None:
@@ -77,14 +84,15 @@ class FaultProxy:
             writer.transport.abort()
             return
         self._writers |= {writer, far_writer}
-        task = asyncio.current_task()
-        self._tasks.add(task)
+        if task := asyncio.current_task():
+            self._tasks.add(task)
         try:
             await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
         except asyncio.CancelledError:
             return
         finally:
-            self._tasks.discard(task)
+            if task:
+                self._tasks.discard(task)
             self._writers -= {writer, far_writer}
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
