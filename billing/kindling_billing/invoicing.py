@@ -2,13 +2,13 @@
 
 from datetime import UTC, date, datetime, time, timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet, Sum
 
 from kindling_billing.errors import BillingError
 from kindling_billing.figures import Figures, covered_of, figures_of
 from kindling_billing.ledger import Posting, accounts_lock
-from kindling_billing.models import Invoice, InvoiceLine, InvoiceSeries, Terms, UsageTotal, utc_now
+from kindling_billing.models import Invoice, InvoiceLine, Terms, UsageTotal, utc_now
 from kindling_billing.money import cents_to_pico, pico_to_cents
 from kindling_billing.notices import notice_add
 from kindling_billing.selectors import balance_get
@@ -20,6 +20,10 @@ INVOICE = "invoice"
 ISSUED = "invoice.issued"
 # So long a month waits for its late events before its invoice becomes final; later ones go on the next invoice.
 GRACE = timedelta(days=2)
+NEXT_NUMBER = """
+    INSERT INTO billing_invoiceseries AS series (year, next_number) VALUES (%s, 2)
+    ON CONFLICT (year) DO UPDATE SET next_number = series.next_number + 1 RETURNING next_number - 1
+"""
 
 
 def invoice_list(*, owner_id: str) -> QuerySet[Invoice]:
@@ -42,10 +46,11 @@ def invoice_draft(*, owner_id: str, month: date) -> Invoice:
     Raises:
         BillingError: `month_invalid`, `month_closed`.
     """
-    _month_check(owner_id, month)
+    closed = _month_check(owner_id, month)
     invoice = _locked(owner_id, month)
     if invoice.state == Invoice.State.DRAFT:
-        _fill(invoice, _totals(owner_id, month), terms_get(owner_id=owner_id))
+        _fill(invoice, _totals(owner_id, month, closed), terms_get(owner_id=owner_id))
+        invoice.save()
     return invoice
 
 
@@ -61,6 +66,9 @@ def invoice_finalise(*, owner_id: str, month: date, now: datetime | None = None)
             month is final already.
     """
     now = now or utc_now()
+    made = Invoice.objects.filter(owner_id=owner_id, month=month).first()
+    if made is not None and made.state != Invoice.State.DRAFT:
+        return made
     _month_check(owner_id, month)
     if now < _month_end(month) + GRACE:
         raise BillingError(
@@ -71,7 +79,8 @@ def invoice_finalise(*, owner_id: str, month: date, now: datetime | None = None)
     if invoice.state != Invoice.State.DRAFT:
         return invoice
     terms = terms_get(owner_id=owner_id)
-    figures = _fill(invoice, _totals(owner_id, month), terms)
+    closed = months_closed([owner_id]).get(owner_id)
+    figures = _fill(invoice, _totals(owner_id, month, closed), terms)
     _post(invoice, figures)
     _number(invoice, terms, now)
     notice_add(
@@ -80,13 +89,15 @@ def invoice_finalise(*, owner_id: str, month: date, now: datetime | None = None)
     return invoice
 
 
-def _month_check(owner_id: str, month: date) -> None:
+def _month_check(owner_id: str, month: date) -> date | None:
+    """The last month whose invoice is final; it may be another one by the time that the wallet is locked."""
     if month.day != 1:
         raise BillingError("month_invalid", "A month is named by its first day.")
     closed = months_closed([owner_id]).get(owner_id)
     made = Invoice.objects.filter(owner_id=owner_id, month=month).exclude(state=Invoice.State.DRAFT)
     if closed and month < closed and not made.exists():
         raise BillingError("month_closed", f"The invoice of {closed:%Y-%m} is final already.")
+    return closed
 
 
 def _locked(owner_id: str, month: date) -> Invoice:
@@ -95,10 +106,9 @@ def _locked(owner_id: str, month: date) -> Invoice:
     return Invoice.objects.select_for_update().get(owner_id=owner_id, month=month)
 
 
-def _totals(owner_id: str, month: date) -> list[UsageTotal]:
+def _totals(owner_id: str, month: date, closed: date | None) -> list[UsageTotal]:
     """What no earlier invoice has taken, up to this month."""
     rows = UsageTotal.objects.filter(owner_id=owner_id, billed_month__lte=month)
-    closed = months_closed([owner_id]).get(owner_id)
     if closed:
         rows = rows.filter(billed_month__gt=closed)
     rows = rows.exclude(quantity=0, amount_picousd=0)
@@ -137,7 +147,6 @@ def _fill(invoice: Invoice, totals: list[UsageTotal], terms: Terms) -> Figures:
     for name in Figures.__dataclass_fields__:
         setattr(invoice, name, getattr(figures, name))
     invoice.bill_to, invoice.tax_id = terms.bill_to, terms.tax_id
-    invoice.save()
     return figures
 
 
@@ -158,11 +167,9 @@ def _post(invoice: Invoice, figures: Figures) -> None:
 
 def _number(invoice: Invoice, terms: Terms, now: datetime) -> None:
     """Last of all, so that the series, which everybody shares, is held no longer than a commit takes."""
-    InvoiceSeries.objects.bulk_create([InvoiceSeries(year=now.year)], ignore_conflicts=True)
-    series = InvoiceSeries.objects.select_for_update().get(year=now.year)
-    invoice.year, invoice.number = now.year, series.next_number
-    series.next_number += 1
-    series.save(update_fields=["next_number"])
+    with connection.cursor() as cursor:
+        cursor.execute(NEXT_NUMBER, [now.year])
+        invoice.year, invoice.number = now.year, cursor.fetchone()[0]
     invoice.issued_at = now
     invoice.due_at = now + timedelta(days=terms.net_days)
     invoice.state = Invoice.State.FINAL if invoice.total_cents else Invoice.State.PAID

@@ -3,19 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.db import connection
+from psycopg.types.json import Jsonb
+
 from kindling_billing.models import LedgerAccount, Notice, Terms, utc_now
 from kindling_billing.money import PICO_PER_USD
 
 LOW_BALANCE = "balance.low"
+NOTE = """
+    INSERT INTO billing_notice (kind, key, owner_id, data, created_at) VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT (kind, key) DO NOTHING
+"""
 LOW_BY_DEFAULT_PICOUSD = PICO_PER_USD
 
 
 def notice_add(*, kind: str, key: str, owner_id: str = "", data: dict[str, Any] | None = None) -> bool:
     """Note something once per kind and key; False when it was noted before."""
-    _, made = Notice.objects.get_or_create(
-        kind=kind, key=key[:120], defaults={"owner_id": owner_id, "data": data or {}}
-    )
-    return made
+    with connection.cursor() as cursor:
+        cursor.execute(NOTE, [kind, key[:120], owner_id, Jsonb(data or {}), utc_now()])
+        return bool(cursor.rowcount)
 
 
 def notice_list_waiting(*, limit: int = 100) -> list[Notice]:

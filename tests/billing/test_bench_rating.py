@@ -3,9 +3,16 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import pytest
+
+from kindling_billing.bench import posting
 from kindling_billing.bench.month import month_exact, month_rate, month_rerate
+from kindling_billing.bench.posting import month_post
+from kindling_billing.models import LedgerEntry
 from kindling_billing.rating import Line
+from kindling_billing.usage import UsageCharge
 from kindling_platform.cli.forward import forward_argv
 
 
@@ -22,9 +29,7 @@ def test_one_unit_too_many_is_noticed():
     assert not month_exact(month)
 
 
-def test_the_command_prints_the_agreed_keys_and_needs_no_database():
-    argv = forward_argv(["bench", "rating", "--quick", "--json"])
-    assert argv == [sys.executable, "-m", "kindling_billing.bench", "--quick", "--json"]
+def test_rating_alone_prints_the_agreed_keys_and_needs_no_database():
     program = (
         "import json, sys; from kindling_billing.bench.__main__ import rating_bench;"
         "print(json.dumps([rating_bench(2000), sorted(set(sys.modules) & {'django', 'psycopg'})]))"
@@ -35,3 +40,30 @@ def test_the_command_prints_the_agreed_keys_and_needs_no_database():
     figures, loaded = json.loads(done.stdout)
     assert set(figures) >= {"events", "seconds", "peak_rss_mb", "exact"}
     assert (figures["events"], figures["exact"], loaded) == (2000, True, [])
+
+
+@pytest.mark.django_db
+def test_a_small_month_is_exact_in_a_ledger_too():
+    done = month_post(1200)
+    assert done.exact
+    assert done.corrected > 50
+    assert set(done.seconds) == {"post_s", "invoice_s", "rerate_s", "invoice_again_s", "prove_s"}
+
+
+@pytest.mark.django_db
+def test_a_ledger_that_is_one_unit_off_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    real = posting.usage_post
+
+    def one_off(charges: list[UsageCharge]) -> set[str]:
+        first = charges[0]
+        line = Line("output", 1, first.cost_picousd + 1)
+        return real([replace(first, cost_picousd=line.amount_picousd, lines=(line,)), *charges[1:]])
+
+    monkeypatch.setattr(posting, "usage_post", one_off)
+    assert not month_post(600).exact
+    assert LedgerEntry.objects.exists()
+
+
+def test_the_command_brings_a_database_of_its_own():
+    argv = forward_argv(["bench", "rating", "--quick", "--json"])
+    assert argv == [sys.executable, "-m", "kindling_platform.embedded", "bench-rating", "--quick", "--json"]

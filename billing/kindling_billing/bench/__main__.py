@@ -1,7 +1,8 @@
-"""`python -m kindling_billing.bench`: needs neither Django nor a database."""
+"""`python -m kindling_billing.bench`: a month that is only rated; in a ledger too where settings name a database."""
 
 import argparse
 import json
+import os
 import resource
 import sys
 import time
@@ -9,6 +10,7 @@ import time
 from kindling_billing.bench.month import month_exact, month_rate, month_rerate
 
 FULL, QUICK = 1_000_000, 100_000
+Figures = dict[str, int | float | bool]
 
 
 def main() -> int:
@@ -20,19 +22,20 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK:,} events instead of {FULL:,}")
     parser.add_argument("--device", default="cpu", choices=["cpu"], help="there is no other")
     asked = parser.parse_args()
-    figures = rating_bench(QUICK if asked.quick else FULL)
+    events = QUICK if asked.quick else FULL
+    figures = posting_bench(events) if os.environ.get("DJANGO_SETTINGS_MODULE") else rating_bench(events)
     out = sys.stderr if asked.json else sys.stdout
     for name, value in figures.items():
         out.write(
-            f"{name:<14} {value:>14,}\n" if not isinstance(value, bool) else f"{name:<14} {value!s:>14}\n"
+            f"{name:<16} {value:>14,}\n" if not isinstance(value, bool) else f"{name:<16} {value!s:>14}\n"
         )
     if asked.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     return 0 if figures["exact"] else 1
 
 
-def rating_bench(events: int) -> dict[str, int | float | bool]:
-    """Rate a month, make its invoices, rate it anew, make them again."""
+def rating_bench(events: int) -> Figures:
+    """Rate a month, make its invoices, rate it anew, make them again, all in memory."""
     begun = time.perf_counter()
     month = month_rate(events)
     exact = month_exact(month)
@@ -42,10 +45,34 @@ def rating_bench(events: int) -> dict[str, int | float | bool]:
     return {
         "events": events,
         "seconds": round(seconds, 2),
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_rss_mb": peak_rss_mb(),
         "exact": exact,
         "rerated": changed,
     }
+
+
+def posting_bench(events: int) -> Figures:
+    """The same in the ledger that the settings name, which must be empty; its own process's memory."""
+    import django
+
+    django.setup()
+    from kindling_billing.bench.posting import month_post
+
+    begun = time.perf_counter()
+    done = month_post(events)
+    seconds = time.perf_counter() - begun
+    return {
+        "events": events,
+        "seconds": round(seconds, 2),
+        "peak_rss_mb": peak_rss_mb(),
+        "exact": done.exact,
+        "rerated": done.corrected,
+        **done.seconds,
+    }
+
+
+def peak_rss_mb() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
 if __name__ == "__main__":

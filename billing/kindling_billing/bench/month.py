@@ -45,12 +45,22 @@ class Month:
         row[2] += sign * used.reasoning_tokens
         row[3] += sign * (used.completion_tokens - used.reasoning_tokens)
 
+    def reckoned(self) -> int:
+        """What the counted tokens cost, in pico-dollars."""
+        total = 0
+        for (version_id, batch), counts in self.counts.items():
+            price = self.versions[version_id].price
+            full = (price.input, price.cached_input, price.reasoning or price.output, price.output)
+            for amount, count in zip(full, counts, strict=True):
+                total += count * (round(Fraction(amount * price.batch_percent, 100)) if batch else amount)
+        return total
+
 
 def month_rate(count: int) -> Month:
     """Rate a month's events at the prices of their time."""
     month, book = Month(), month_book()
     for event in month_events(count):
-        version = _found(book, event.owner_id, event.sku, event.at)
+        version = version_found(book, event.owner_id, event.sku, event.at)
         month.move(event.owner_id, event.sku, usage_rate(version.price, event.used), 1)
         month.count(version, event.used)
         month.events += 1
@@ -61,8 +71,8 @@ def month_rerate(month: Month, count: int) -> int:
     """Rate the events anew by a corrected book, by reversal; gives how many changed."""
     before_book, after_book, changed = month_book(), month_book(corrected=True), 0
     for event in month_events(count):
-        before = _found(before_book, event.owner_id, event.sku, event.at)
-        after = _found(after_book, event.owner_id, event.sku, event.at)
+        before = version_found(before_book, event.owner_id, event.sku, event.at)
+        after = version_found(after_book, event.owner_id, event.sku, event.at)
         if before.id == after.id:
             continue
         month.move(event.owner_id, event.sku, usage_rate(before.price, event.used), -1)
@@ -76,9 +86,17 @@ def month_rerate(month: Month, count: int) -> int:
 def month_exact(month: Month) -> bool:
     """Whether charges, totals, invoices and the counted tokens come to the same, to the unit."""
     charged = sum(month.charged.values())
-    sound = sum(amount for _, amount in month.totals.values()) == charged == _reckoned(month)
+    sound = sum(amount for _, amount in month.totals.values()) == charged == month.reckoned()
     sound &= all(quantity * key[3] == amount for key, (quantity, amount) in month.totals.items())
     return sound and all(_invoice_exact(*invoice) for invoice in _invoices(month))
+
+
+def version_found(book: PriceBook, owner_id: str, sku: str, at: datetime) -> Version:
+    """The version in force. Errors: LookupError."""
+    version = book.find(owner_id, sku, at)
+    if version is None:
+        raise LookupError(f"{sku} has no price at {at}")
+    return version
 
 
 def _invoices(month: Month) -> Iterator[tuple[list[int], int]]:
@@ -97,20 +115,3 @@ def _invoice_exact(amounts: list[int], charged: int) -> bool:
     return figures.exact_picousd == charged and (
         cents_to_pico(figures.due_cents) - figures.rounding_picousd == due if due else figures.due_cents == 0
     )
-
-
-def _reckoned(month: Month) -> int:
-    total = 0
-    for (version_id, batch), counts in month.counts.items():
-        price = month.versions[version_id].price
-        full = (price.input, price.cached_input, price.reasoning or price.output, price.output)
-        for amount, count in zip(full, counts, strict=True):
-            total += count * (round(Fraction(amount * price.batch_percent, 100)) if batch else amount)
-    return total
-
-
-def _found(book: PriceBook, owner_id: str, sku: str, at: datetime) -> Version:
-    version = book.find(owner_id, sku, at)
-    if version is None:
-        raise LookupError(f"{sku} has no price at {at}")
-    return version

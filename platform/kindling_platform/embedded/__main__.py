@@ -188,6 +188,20 @@ def bench_rating(
     sys.exit(rating_bench(quick=quick, as_json=as_json))
 
 
+@app.command("bench-rating")
+def bench_rating(
+    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the million events.")] = False,
+    device: Annotated[str, typer.Option("--device", help="There is only cpu.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Post a month to a ledger of its own, invoice it, rate it anew, and compare every sum."""
+    from kindling_platform.embedded.bench_rating import rating_bench
+
+    if device != "cpu":
+        raise EmbeddedError("device_invalid", "Books are kept on a CPU: --device cpu.")
+    sys.exit(rating_bench(quick=quick, as_json=as_json))
+
+
 def passphrase_read(file: Path | None) -> str:
     """The passphrase of the file, else of the environment, else none. Errors: `passphrase_missing`."""
     if file is None:
