@@ -42,6 +42,7 @@ OPERATE = [
     ("Organisations", "building", "operator-organisations", "operator"),
     ("Payments", "coin", "operator-payments", "operator"),
     ("Prices", "tag", "operator-prices", "operator"),
+    ("Margins", "columns", "operator-margins", "operator"),
     ("Fleet", "activity", "operator-fleet", "operator"),
     ("Mail outbox", "mail", "operator-mail", "operator"),
 ]

@@ -3,14 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
-from kindling_billing.selectors import price_list
-from kindling_platform.common.clock import now
+from kindling_billing.selectors import price_map_current
+from kindling_console.access import Visitor
 
 
-def current_prices(skus: Iterable[str]) -> dict[str, Any]:
-    """The price version in force by sku; a model without one is not in the answer."""
-    wanted = list(skus)
-    found: dict[str, Any] = {}
-    for price in price_list().filter(sku__in=wanted, valid_from__lte=now()):
-        found.setdefault(price.sku, price)
-    return found
+def current_prices(skus: Iterable[str], visitor: Visitor) -> dict[str, Any]:
+    """What a visitor's organisation pays now, by sku; a model without a price is not in the answer."""
+    return dict(price_map_current(skus=skus, owner_id=visitor.org.id))

@@ -1,4 +1,4 @@
-"""The operator: who uses what, credit that is granted once, prices as versions, letters that were kept."""
+"""The operator: who uses what, credit that is granted once, letters that were kept."""
 
 import re
 
@@ -6,7 +6,6 @@ import pytest
 from django.core.mail import send_mail
 from django.urls import reverse
 
-from kindling_billing.models import PriceVersion
 from kindling_billing.selectors import balance_get
 from kindling_console_world import Member, World
 from kindling_platform.audit.models import AuditEvent
@@ -46,26 +45,6 @@ def test_odd_amounts_are_refused(world: World, member: Member, amount: str):
     reply = world.operator.client.post(url, {"amount": amount, "grant_id": grant_id(world.operator, url)})
     assert reply.status_code == 422
     assert balance_get(owner_id=member.org.id) == before
-
-
-def test_a_price_is_a_new_version(world: World, member: Member):
-    form = {"model": world.model.id, "input": "0.2", "cached_input": "0.1", "output": "$0.80"}
-    assert world.operator.client.post("/console/operator/prices/", form).status_code == 303
-    first, second = PriceVersion.objects.filter(sku=world.model.id).order_by("created_at")
-    assert (first.input_picousd, second.input_picousd) == (100_000, 200_000)
-    assert (second.cached_input_picousd, second.output_picousd) == (100_000, 800_000)
-    assert "$0.80" in member.client.get("/console/catalog/").content.decode()
-    # Requests that were admitted under the old price keep it.
-    (request_id,) = world.use(member)
-    html = member.client.get(reverse("console:request", args=[request_id])).content.decode()
-    assert "$0.000003000000" in html
-
-
-@pytest.mark.parametrize("price", ["", "-1", "free", "0.0000001", "99999999999"])
-def test_odd_prices_are_refused(world: World, price: str):
-    form = {"model": world.model.id, "input": price, "cached_input": "0", "output": "0"}
-    assert world.operator.client.post("/console/operator/prices/", form).status_code == 422
-    assert PriceVersion.objects.filter(sku=world.model.id).count() == 1
 
 
 def test_letters_that_were_kept_can_be_read(world: World, member: Member, settings, tmp_path):

@@ -18,6 +18,9 @@ OPERATOR = [
     "operator-fleet",
     "operator-mail",
     "operator-payments",
+    "operator-price-table",
+    "operator-plans",
+    "operator-margins",
 ]
 
 
@@ -79,9 +82,13 @@ def test_pages_of_single_objects_open(world: World, member: Member):
         reply = member.client.get(reverse(f"console:{name}", args=args))
         assert reply.status_code == 200, name
         whole(reply.content.decode())
-    reply = world.operator.client.get(reverse("console:operator-organisation", args=[member.org.id]))
-    assert reply.status_code == 200
-    whole(reply.content.decode())
+    for name, argument in [
+        ("operator-organisation", member.org.id), ("operator-terms", member.org.id),
+        ("operator-margin", world.model.id),
+    ]:  # fmt: skip
+        reply = world.operator.client.get(reverse(f"console:{name}", args=[argument]))
+        assert reply.status_code == 200, name
+        whole(reply.content.decode())
 
 
 def test_every_page_says_that_the_model_is_a_stand_in(world: World, member: Member):

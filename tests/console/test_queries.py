@@ -9,15 +9,17 @@ from kindling_console_world import Member, World
 
 # Session, user, membership, and for whole pages balance and stand-ins are in each.
 PINNED = {
-    "home": 17, "home-live": 15, "catalog": 9, "adapters": 8, "keys": 6, "usage": 9, "requests": 6, "billing": 15,
-    "deployments": 7, "playground": 9,
+    "home": 18, "home-live": 15, "catalog": 10, "adapters": 9, "keys": 7, "usage": 10, "requests": 7, "billing": 16,
+    "deployments": 8, "playground": 10,
 }  # fmt: skip
 PINNED_OPERATOR = {
-    "operator-organisations": 10,
-    "operator-prices": 8,
-    "operator-fleet": 8,
-    "operator-mail": 5,
-    "operator-payments": 8,
+    "operator-organisations": 11,
+    "operator-prices": 9,
+    "operator-fleet": 9,
+    "operator-mail": 6,
+    "operator-payments": 9,
+    "operator-plans": 10,
+    "operator-margins": 13,
 }
 
 

@@ -16,6 +16,7 @@ OPEN = {
     "home", "home-live", "account", "theme", "catalog", "adapters", "adapter-upload", "keys", "playground",
     "playground-run", "usage", "usage-csv", "requests", "billing", "deployments", "operator-organisations",
     "operator-prices", "operator-fleet", "operator-mail", "operator-payments", "billing-portal", "invoice-so-far",
+    "operator-price-table", "operator-price-book", "operator-plans", "operator-margins", "operator-margins-csv",
 }  # fmt: skip
 
 # Those that only take a form.
@@ -33,7 +34,10 @@ READ_ONLY = {
     "receipt",
     "invoice",
 }
-POST_ONLY = {"deployment-action", "invoice-pay", "card-action", "operator-refund", "operator-event"}
+POST_ONLY = {
+    *("deployment-action", "invoice-pay", "card-action"),
+    *("operator-refund", "operator-event", "operator-price-withdraw"),
+}
 
 
 def console_urls() -> dict[str, URLPattern]:
@@ -81,6 +85,9 @@ def theirs(world: World) -> dict[str, list[str]]:
         "card-action": ["pm_treasure", "remove"],
         "operator-refund": [other.org.id],
         "operator-event": ["evt_any"],
+        "operator-terms": [other.org.id],
+        "operator-price-withdraw": [world.price_id],
+        "operator-margin": [world.model.id],
     }
 
 

@@ -45,7 +45,7 @@ def catalog(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     lora, live = "lora" in request.GET, "live" in request.GET
     context_min = _whole(request.GET.get("context", "0"))
     everything = list(model_list(org=visitor.org))
-    prices = current_prices(model.id for model in everything)
+    prices = current_prices((model.id for model in everything), visitor)
     live_ids = {d.model_id for d in deployment_list_visible(org=visitor.org) if d.state == "live"}
     cards = [Card(model, prices.get(model.id), model.id in live_ids) for model in everything]
     filters: dict[str, tuple[bool, Callable[[Card], bool]]] = {
@@ -79,7 +79,7 @@ def model_page(request: HttpRequest, visitor: Visitor, org_slug: str, name: str)
     deployments = [d for d in deployment_list_visible(org=visitor.org) if d.model_id == model.id]
     context = {
         "model": model,
-        "price": current_prices([model.id]).get(model.id),
+        "price": current_prices([model.id], visitor).get(model.id),
         "adapters": adapters,
         "deployments": deployments,
         "is_live": any(d.state == "live" for d in deployments),

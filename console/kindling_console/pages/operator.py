@@ -1,31 +1,23 @@
-"""Pages of whoever runs this installation: organisations, credit, prices, fleet."""
-
-from typing import Any
+"""Pages of whoever runs this installation: organisations, credit, fleet."""
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
-from kindling_billing.errors import BillingError
 from kindling_billing.payment_selectors import payment_list
-from kindling_billing.selectors import balance_get, balance_map, ledger_list, ledger_sum, price_list
+from kindling_billing.selectors import balance_get, balance_map, ledger_list, ledger_sum
 from kindling_billing.services import credit_grant
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
-from kindling_console.forms.operator import CreditForm, PriceForm
-from kindling_console.prices import current_prices
+from kindling_console.forms.operator import CreditForm
 from kindling_console.spans import month_start
 from kindling_platform.accounts.selectors import member_list, organisation_get, organisation_list
 from kindling_platform.audit.services import audit_record
-from kindling_platform.catalog.selectors import model_list_all
-from kindling_platform.catalog.services import model_price_publish
 from kindling_platform.common.clock import now
-from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.ids import new_id
 from kindling_platform.deployments.selectors import deployment_list, replica_list
 from kindling_platform.usage.selectors import parked_list, usage_by_organisation, usage_totals
 
 SHOWN = 500
-VERSIONS = 100
 
 
 @page("operator")
@@ -82,31 +74,6 @@ def organisation(request: HttpRequest, visitor: Visitor, organisation_id: str) -
         "refund_id": new_id("rfd"),
     }
     return show(request, "console/operator_organisation.html", context, status=422 if form.is_bound else 200)
-
-
-@page("operator", methods=("GET", "POST"))
-def prices(request: HttpRequest, visitor: Visitor) -> HttpResponse:
-    """The price book; a change is a new version from now on."""
-    models = {model.id: model for model in model_list_all()}
-    form = PriceForm(request.POST or None, models=[(model.id, model.ref) for model in models.values()])
-    if request.method == "POST" and form.is_valid():
-        try:
-            model_price_publish(
-                model=models[form.cleaned_data["model"]], actor=visitor.actor, **form.per_token_picousd()
-            )
-            return done(
-                request, reverse("console:operator-prices"), "The price is in force for new requests."
-            )
-        except (KindlingError, BillingError) as error:
-            form.add_error(None, str(error))
-    versions: list[Any] = list(price_list()[:VERSIONS])
-    context = {
-        "models": list(models.values()),
-        "form": form,
-        "current": current_prices(models),
-        "versions": [(version, models.get(version.sku)) for version in versions],
-    }
-    return show(request, "console/operator_prices.html", context, status=422 if form.is_bound else 200)
 
 
 @page("operator")

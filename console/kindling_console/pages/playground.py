@@ -144,7 +144,7 @@ async def _answer_whole(visitor: Visitor, fields: dict[str, Any]) -> dict[str, A
 
 def _choices(visitor: Visitor) -> list[dict[str, Any]]:
     models = [model for model in model_list(org=visitor.org) if model.task == "generate"]
-    prices = current_prices(model.id for model in models)
+    prices = current_prices((model.id for model in models), visitor)
     by_id = {
         model.id: {"ref": model.ref, "base": "", "context": model.context_length}
         | _price(prices.get(model.id))

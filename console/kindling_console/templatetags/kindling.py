@@ -18,6 +18,7 @@ from kindling_platform.common.clock import now
 
 register = template.Library()
 CENT_PICOUSD = PICO_PER_USD // 100
+MICROS_PER_HOUR = 3_600_000_000
 PURPOSES = {"topup": "Credit bought", "auto_topup": "Automatic top-up", "invoice": "Invoice"}
 SIZE_UNITS = ("B", "kB", "MB", "GB", "TB")
 COUNT_UNITS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
@@ -113,6 +114,19 @@ def count(number: int | None) -> SafeString | str:
     unit, name = next((unit, name) for unit, name in COUNT_UNITS if abs(value) >= unit)
     short = f"{value / unit:.1f}".removesuffix(".0")
     return format_html('<span title="{}">{}{}</span>', f"{value:,}", short, name)
+
+
+@register.filter
+def hours(microseconds: int) -> str:
+    """A time of machines in hours, with as many decimals as it needs."""
+    value = int(microseconds) / MICROS_PER_HOUR
+    return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+
+
+@register.filter
+def permille(part: int) -> str:
+    """A part in thousandths, as percent."""
+    return f"{'−' if part < 0 else ''}{abs(part) // 10:,}.{abs(part) % 10} %"
 
 
 @register.filter

@@ -5,7 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from kindling_billing.selectors import price_current, price_map_current
+from kindling_billing.selectors import price_map_current
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.rows import model_row
 from kindling_platform.api.shapes import ModelShape
@@ -19,8 +19,9 @@ class Models(APIView):
         operation_id="models_list", summary="Every model you may use", responses=ModelShape(many=True)
     )
     def get(self, request: Request) -> Response:
-        models = list(model_list(org=caller_of(request).org))
-        prices = price_map_current(skus=[model.id for model in models])
+        org = caller_of(request).org
+        models = list(model_list(org=org))
+        prices = price_map_current(skus=[model.id for model in models], owner_id=org.id)
         rows = [model_row(model, prices.get(model.id)) for model in models]
         return Response({"data": ModelShape(rows, many=True).data, "next_cursor": None})
 
@@ -30,5 +31,7 @@ class OneModel(APIView):
 
     @extend_schema(operation_id="models_get", summary="One model by its reference", responses=ModelShape)
     def get(self, request: Request, ref: str) -> Response:
-        model = model_get(org=caller_of(request).org, ref=ref)
-        return Response(ModelShape(model_row(model, price_current(sku=model.id))).data)
+        org = caller_of(request).org
+        model = model_get(org=org, ref=ref)
+        price = price_map_current(skus=[model.id], owner_id=org.id).get(model.id)
+        return Response(ModelShape(model_row(model, price)).data)

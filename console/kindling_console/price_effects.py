@@ -1,0 +1,82 @@
+"""What drafts of prices would have made of the usage of last month and of the last thirty days, ready to be shown."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from kindling_billing.book import Version
+from kindling_console.spans import month_start
+from kindling_platform.accounts.selectors import organisation_map
+from kindling_platform.common.clock import now
+from kindling_platform.usage.repricing import Preview, prices_preview
+
+ORGANISATIONS_SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a preview's table."""
+
+    name: str
+    link: str
+    before_picousd: int
+    after_picousd: int
+
+    @property
+    def difference_picousd(self) -> int:
+        return self.after_picousd - self.before_picousd
+
+
+@dataclass(frozen=True, slots=True)
+class SpanEffect:
+    """The effect on one span, by model and by organisation; organisations with the largest differences come first."""
+
+    label: str
+    start: datetime
+    end: datetime
+    total: Row
+    by_model: list[Row]
+    by_organisation: list[Row]
+    organisations: int
+
+
+def price_effects(drafts: Sequence[Version], *, models: dict[str, str]) -> list[SpanEffect]:
+    """The effects on last calendar month and on the last thirty days; `models` are names by id.
+
+    Raises:
+        KindlingError: `preview_too_long`.
+    """
+    this_month, moment = month_start(), now()
+    last_month = (this_month - timedelta(days=1)).replace(day=1)
+    spans = [
+        (f"{last_month:%B %Y}", last_month, this_month),
+        ("The last 30 days", moment - timedelta(days=30), moment),
+    ]
+    return [
+        _shown(label, prices_preview(drafts=drafts, start=start, end=end), models)
+        for label, start, end in spans
+    ]
+
+
+def _shown(label: str, preview: Preview, models: dict[str, str]) -> SpanEffect:
+    by_model: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    by_owner: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for effect in preview.effects:
+        for sums in (by_model[effect.sku], by_owner[effect.owner_id]):
+            sums[0] += effect.before_picousd
+            sums[1] += effect.after_picousd
+    largest = sorted(by_owner, key=lambda owner: (-abs(by_owner[owner][1] - by_owner[owner][0]), owner))
+    largest = largest[:ORGANISATIONS_SHOWN]
+    names = organisation_map(organisation_ids=largest)
+    return SpanEffect(
+        label=label,
+        start=preview.start,
+        end=preview.end,
+        total=Row("All", "", preview.before_picousd, preview.after_picousd),
+        by_model=[Row(models.get(sku, sku), "", *by_model[sku]) for sku in sorted(by_model)],
+        by_organisation=[
+            Row(names[owner].name if owner in names else owner, owner, *by_owner[owner]) for owner in largest
+        ],
+        organisations=len(by_owner),
+    )

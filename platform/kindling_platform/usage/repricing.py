@@ -1,0 +1,86 @@
+"""What prices that are not published yet would have made of the usage of a span; nothing is written.
+
+One aggregate over the billable requests, by organisation and model, whatever their number; a statement that takes too
+long is given up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import OperationalError, connection, transaction
+
+from kindling_billing.book import Term, Version
+from kindling_billing.effects import Effect, Usage, effects_of
+from kindling_billing.rating import CACHED, OUTPUT, PROMPT, REASONING
+from kindling_billing.selectors import term_list, version_list
+from kindling_platform.common.errors import KindlingError
+
+LIMIT_S = 20
+UNITS = (PROMPT, CACHED, REASONING, OUTPUT)
+QUANTITIES = """
+    SELECT organisation_id, model_id, sum(prompt_tokens - cached_tokens), sum(cached_tokens), sum(reasoning_tokens),
+           sum(completion_tokens - reasoning_tokens), sum(cost_picousd)
+    FROM usage_usageevent
+    WHERE billable AND finished_at >= %s AND finished_at < %s AND model_id = ANY(%s)
+    GROUP BY organisation_id, model_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The effects of drafts on a span, largest difference first."""
+
+    start: datetime
+    end: datetime
+    effects: list[Effect]
+
+    @property
+    def before_picousd(self) -> int:
+        return sum(effect.before_picousd for effect in self.effects)
+
+    @property
+    def after_picousd(self) -> int:
+        return sum(effect.after_picousd for effect in self.effects)
+
+    @property
+    def difference_picousd(self) -> int:
+        return self.after_picousd - self.before_picousd
+
+
+def prices_preview(*, drafts: Sequence[Version], start: datetime, end: datetime) -> Preview:
+    """What the usage of a span cost, and what it would have cost at drafts, by organisation and model.
+
+    Raises:
+        KindlingError: `preview_too_long`.
+    """
+    skus = sorted({version.sku for version in drafts})
+    usage = quantities_sum(skus=skus, start=start, end=end)
+    owners = {used.owner_id for used in usage}
+    versions: list[Version] = version_list(skus=skus)
+    terms: list[Term] = term_list(owner_ids=owners)
+    effects = effects_of(usage, drafts=drafts, versions=versions, terms=terms)
+    effects.sort(key=lambda effect: (-abs(effect.difference_picousd), effect.sku, effect.owner_id))
+    return Preview(start, end, effects)
+
+
+def quantities_sum(*, skus: Sequence[str], start: datetime, end: datetime) -> list[Usage]:
+    """Billable quantities and charges of a span by organisation and model.
+
+    Raises:
+        KindlingError: `preview_too_long`.
+    """
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{LIMIT_S}s"])
+            cursor.execute(QUANTITIES, [start, end, list(skus)])
+            rows = cursor.fetchall()
+    except OperationalError as error:
+        if "timeout" not in str(error):
+            raise
+        text = f"Going through the usage of this span takes more than {LIMIT_S} seconds. Nothing was changed."
+        raise KindlingError("preview_too_long", text, 503) from error
+    return [
+        Usage(owner, sku, dict(zip(UNITS, map(int, counts[:-1]), strict=True)), int(counts[-1]))
+        for owner, sku, *counts in rows
+    ]
