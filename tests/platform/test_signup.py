@@ -2,6 +2,7 @@
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.core.cache import cache
 from django.test import Client
 
 from kindling_billing.selectors import balance_get, ledger_sum
@@ -142,3 +143,13 @@ def test_only_the_operators_own_people_are_operators(operator: Customer, ada: Cu
     assert not can(other, OPERATOR)
     assert not can(None, "models.read")
     assert not can(other, "no.such.action")
+
+
+def test_many_sign_ups_from_one_address_have_to_wait():
+    cache.clear()
+    statuses = {sign_up(f"no address {number}", ip="203.0.113.77")[1].status_code for number in range(60)}
+    assert statuses == {200}  # the form again: it has a mistake
+    assert sign_up("ada@example.test", ip="203.0.113.77")[1].status_code == 429
+    assert sign_up("bob@example.test", ip="203.0.113.78")[1].status_code == 302
+    assert list(User.objects.values_list("email", flat=True)) == ["bob@example.test"]
+    cache.clear()

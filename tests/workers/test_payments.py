@@ -1,16 +1,21 @@
 """What the workers do about payments: send, top up, charge invoices, hear events, tell wallets."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from kindling_billing import holds
-from kindling_billing.models import Invoice, OutboxCall, Payment
+from kindling_billing import clocks, holds
+from kindling_billing.models import Invoice, OutboxCall, Payment, StripeCustomer, utc_now
 from kindling_billing.payments import payment_received
 from kindling_billing.selectors import balance_get
+from kindling_billing.settlements import account_sum
+from kindling_billing.stripe_api.outcomes import ProviderAway
+from kindling_billing.terms import terms_set
 from kindling_fake_stripe import FakeStripe, fake_stripe
-from kindling_till import Till
+from kindling_till import CENT, Till
 from kindling_workers import payments
+from kindling_workers.tasks import payments as tasks
 from kindling_workers.valkey import valkey_client
 
 __all__ = ["fake_stripe"]
@@ -31,6 +36,63 @@ def test_who_is_below_the_threshold_is_topped_up_once(till: Till):
     assert payments.topups_make(till.api) == 1
     assert payments.topups_make(till.api) == 0
     assert (till.wallet(owner), till.wallet(other)) == (2500, 2000)
+
+
+def test_stripe_reckons_the_tax_of_a_top_up_that_nobody_sees(till: Till, settings):
+    settings.KINDLING_ENV = replace(settings.KINDLING_ENV, stripe_tax=True)
+    owner, untaxed = till.owner(), till.owner()
+    address(till, owner, "DE")
+    for one in (owner, untaxed):
+        till.wish(one, amount=1000, cap=1000)
+    assert payments.topups_make(till.api) == 2
+    paid = {row.owner_id: row for row in Payment.objects.filter(purpose="auto_topup")}
+    assert (paid[owner].amount_cents, paid[owner].tax_cents, till.wallet(owner)) == (1000, 190, 3000)
+    assert (paid[untaxed].tax_cents, till.wallet(untaxed)) == (0, 3000)
+    till.deliver(copies=2)
+    charged = {row["id"]: row["amount_received"] for row in till.paid_intents()}
+    assert (charged[paid[owner].intent_id], charged[paid[untaxed].intent_id]) == (1190, 1000)
+    assert account_sum("tax") == 190 * CENT
+
+
+def test_without_stripes_tax_the_agreed_rate_is_charged(till: Till):
+    owner = till.owner()
+    terms_set(owner_id=owner, tax_basis_points=700)
+    till.wish(owner, amount=1000, cap=1000)
+    assert payments.topups_make(till.api) == 1
+    assert Payment.objects.get(purpose="auto_topup").tax_cents == 70
+    assert till.wallet(owner) == 3000
+
+
+def test_a_tax_that_cannot_be_asked_for_charges_nobody(till: Till, settings):
+    settings.KINDLING_ENV = replace(settings.KINDLING_ENV, stripe_tax=True)
+    owner = till.owner()
+    till.wish(owner, amount=1000, cap=1000)
+    till.fake.switch("faults", outage=True)
+    with pytest.raises(ProviderAway):
+        payments.topups_make(till.api)
+    assert not Payment.objects.filter(purpose="auto_topup").exists()
+    till.fake.calm()
+    assert payments.topups_make(till.api) == 1
+    assert till.wallet(owner) == 3000
+
+
+def test_a_clock_that_is_wrong_charges_nobody(till: Till, monkeypatch: pytest.MonkeyPatch):
+    owner = till.owner()
+    till.wish(owner)
+    monkeypatch.setattr(tasks, "provider_find", lambda: till.api)
+    for days in (40, -40):
+        monkeypatch.setattr(clocks, "utc_now", lambda days=days: utc_now() + timedelta(days=days))
+        tasks.topups()
+        tasks.invoices()
+    assert till.wallet(owner) == 2000
+    monkeypatch.setattr(clocks, "utc_now", utc_now)
+    tasks.topups()
+    assert till.wallet(owner) == 2500
+
+
+def address(till: Till, owner: str, country: str) -> None:
+    customer = StripeCustomer.objects.get(owner_id=owner).customer_id
+    till.fake.http.post(f"/v1/customers/{customer}", data={"address[country]": country})
 
 
 def test_what_waits_is_sent(till: Till):

@@ -12,6 +12,7 @@ from kindling_platform.accounts.treasury import books_reconcile
 from kindling_platform.common.errors import KindlingError
 from kindling_workers import payments
 from kindling_workers.app import app
+from kindling_workers.books import deadlines_hold
 from kindling_workers.complaints import complaints
 from kindling_workers.ticks import tick
 
@@ -23,12 +24,15 @@ def sweep() -> None:
 
 @app.task(name="payments.topups")
 def topups() -> None:
-    _with_provider("payments.topups", payments.topups_make)
+    # Whoever's clock is in another month would have another month's cap.
+    if deadlines_hold():
+        _with_provider("payments.topups", payments.topups_make)
 
 
 @app.task(name="payments.invoices")
 def invoices() -> None:
-    _with_provider("payments.invoices", payments.invoices_charge)
+    if deadlines_hold():
+        _with_provider("payments.invoices", payments.invoices_charge)
 
 
 @app.task(name="payments.events")
