@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +12,13 @@ import pytest
 
 from kindling_books import assert_books_agree, read_books_if_open
 from kindling_load import Answer, ask_stream, ask_whole
+from kindling_pids import descendants, is_alive
 from kindling_stack import Stack, started_stack
 from kindling_tenant import Tenant, poll
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
-VICTIMS = ["engine", "web", "worker", "beat", "agent", "stripe", "valkey", "postgres"]
+VICTIMS = ["engine beat", "web stripe", "worker", "agent", "valkey", "postgres"]
+CHILDREN = 7
 CLIENTS = 6
 RECOVERY_S = 40
 
@@ -61,7 +64,7 @@ async def wait_for_answer(http: httpx.AsyncClient) -> Answer:
             await asyncio.sleep(0.2)
 
 
-async def kill_under_load(stack: Stack, tenant: Tenant, victim: str) -> list[Answer]:
+async def kill_under_load(stack: Stack, tenant: Tenant, victims: list[str]) -> list[Answer]:
     answers: list[Answer] = []
     stop = asyncio.Event()
     headers = {"Authorization": f"Bearer {tenant.key}"}
@@ -69,13 +72,19 @@ async def kill_under_load(stack: Stack, tenant: Tenant, victim: str) -> list[Ans
         answers.append(await wait_for_answer(http))
         load = [asyncio.create_task(keep_asking(http, answers, stop)) for _ in range(CLIENTS)]
         await asyncio.sleep(0.7)
-        pid = victim_pid(stack, victim)
-        os.kill(pid, signal.SIGKILL)
+        before = {victim: victim_pid(stack, victim) for victim in victims}
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(0.7)
         answers.append(await wait_for_answer(http))
         stop.set()
         await asyncio.gather(*load)
-    poll(lambda: victim_pid_or_none(stack, victim), lambda now: now not in (None, pid), seconds=RECOVERY_S)
+    for victim, pid in before.items():
+        poll(
+            lambda victim=victim: victim_pid_or_none(stack, victim),
+            lambda now, pid=pid: now not in (None, pid),
+            seconds=RECOVERY_S,
+        )
     return answers
 
 
@@ -88,12 +97,12 @@ def victim_pid_or_none(stack: Stack, victim: str) -> int | None:
     return pid
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
-def test_a_killed_process_loses_and_doubles_nothing(own_stack: Stack, victim: str):
-    tenant = own_stack.sign_up(f"killed-{victim}")
+@pytest.mark.parametrize("victims", VICTIMS)
+def test_a_killed_process_loses_and_doubles_nothing(own_stack: Stack, victims: str):
+    tenant = own_stack.sign_up(f"killed-{victims.replace(' ', '-')}")
     org_id = tenant.api("GET", "/api/v1/me")["organisation"]["id"]
 
-    answers = asyncio.run(kill_under_load(own_stack, tenant, victim))
+    answers = asyncio.run(kill_under_load(own_stack, tenant, victims.split()))
 
     complete = {answer.request_id: answer for answer in answers if answer.complete}
     assert len(complete) > CLIENTS
@@ -109,3 +118,24 @@ def test_a_killed_process_loses_and_doubles_nothing(own_stack: Stack, victim: st
     for request_id, answer in complete.items():
         assert books.events[request_id]["completion_tokens"] == answer.completion_tokens
     assert tenant.balance_picousd() == books.balance_picousd
+
+
+def test_a_killed_supervisor_takes_all_along_and_the_next_start_finds_what_was_committed(own_stack: Stack):
+    """The last one: it ends the stack of the others."""
+    tenant, api_key = own_stack.sign_up("after-kills"), own_stack.api_key
+    below = descendants(own_stack.process.pid)
+    assert len(below) > CHILDREN
+    own_stack.process.kill()
+    own_stack.process.wait()
+    poll(lambda: [pid for pid in below if is_alive(pid)], lambda left: not left)
+    with started_stack(own_stack.home.parent) as again:
+        assert again.api_key == api_key
+        assert re.search(r"Operator .*reset-operator", again.log.read_text())
+        me = httpx.get(f"{again.url}/api/v1/me", headers={"Authorization": f"Bearer {tenant.key}"})
+        assert me.json()["organisation"]["slug"] == tenant.slug
+        below = descendants(again.process.pid)
+        assert "Stopped" in again.cli("down").stdout
+        assert again.process.wait(30) == 0
+        assert not any(is_alive(pid) for pid in below)
+        assert not (again.home / "run/state.json").exists()
+        assert "Nothing runs" in again.cli("down").stdout
