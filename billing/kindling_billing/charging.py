@@ -22,6 +22,7 @@ from kindling_billing.saved_cards import card_default
 from kindling_billing.steps import step
 from kindling_billing.terms import auto_topup_pause
 from kindling_billing.topup import auto_topup_list_due
+from kindling_billing.trail import trail_note
 from kindling_billing.webhooks.effects import OWNER, PAYMENT
 
 LEAST_TOPUP_CENTS = 500
@@ -123,6 +124,10 @@ def auto_topup_start(*, owner_id: str, tax_cents: int, now: datetime | None = No
         tax_cents=tax_cents,
     )
     call = card_call(payment, customer_id, card, "Automatic top-up")
+    trail_note(
+        action="auto_topup.charged", owner_id=owner_id, target=payment.id,
+        after={"cents": str(payment.total_cents), "card": card.last4},
+    )  # fmt: skip
     step("topup.opened")
     return call
 
@@ -142,7 +147,12 @@ def invoice_charge_start(*, invoice_id: str, now: datetime | None = None) -> Out
     card, customer_id = card_default(owner_id=owner_id), customer_id_get(owner_id=owner_id)
     if is_busy or too_soon or tries.count() >= MOST_INVOICE_TRIES or card is None or not customer_id:
         return None
-    return card_call(_invoice_payment(invoice), customer_id, card, f"Invoice {invoice.name}")
+    payment = _invoice_payment(invoice)
+    trail_note(
+        action="invoice.charged", owner_id=owner_id, target=invoice.id,
+        after={"payment": payment.id, "cents": str(payment.total_cents), "card": card.last4},
+    )  # fmt: skip
+    return card_call(payment, customer_id, card, f"Invoice {invoice.name}")
 
 
 def invoice_list_chargeable() -> list[str]:

@@ -11,6 +11,7 @@ from kindling_billing.models import Dispute, Invoice, Payment, utc_now
 from kindling_billing.money import cents_to_pico
 from kindling_billing.notices import notice_add
 from kindling_billing.terms import owner_resume, owner_suspend
+from kindling_billing.trail import trail_note
 
 WRITE_OFF = "write_off"
 DUE, OVERDUE, LAST = "invoice.due", "invoice.overdue", "invoice.last_call"
@@ -26,12 +27,18 @@ def invoice_settle(*, invoice_id: str) -> Invoice | None:
     invoice = Invoice.objects.select_for_update().filter(id=invoice_id).first()
     if invoice is None or invoice.state == Invoice.State.DRAFT:
         return invoice
+    before = _shown(invoice)
     invoice.paid_cents = _paid_cents(invoice_id)
     if invoice.state != Invoice.State.UNCOLLECTIBLE:
         paid = invoice.paid_cents >= invoice.total_cents
         invoice.state = Invoice.State.PAID if paid else Invoice.State.FINAL
         invoice.closed_at = (invoice.closed_at or utc_now()) if paid else None
     invoice.save(update_fields=["paid_cents", "state", "closed_at"])
+    if _shown(invoice) != before:
+        trail_note(
+            action="invoice.settled", owner_id=invoice.owner_id, target=invoice.id,
+            before=before, after=_shown(invoice),
+        )  # fmt: skip
     if invoice.state == Invoice.State.PAID and not _dunned(invoice.owner_id).exists():
         owner_resume(owner_id=invoice.owner_id)
     return invoice
@@ -53,11 +60,14 @@ def invoice_write_off(*, invoice_id: str, reason: str) -> Invoice:
         return invoice
     if invoice.state != Invoice.State.FINAL:
         raise BillingError("invoice_not_open", f"The invoice {invoice} is {invoice.state}.")
+    before = _shown(invoice)
     left = cents_to_pico(invoice.total_cents - invoice.paid_cents)
     entries = [("receivable", owner_id, left), ("bad_debt", "", -left)]
     postings_post([Posting(WRITE_OFF, invoice.id, entries, f"Given up: {reason}"[:200])])
     invoice.state, invoice.closed_at = Invoice.State.UNCOLLECTIBLE, utc_now()
     invoice.save(update_fields=["state", "closed_at"])
+    after = _shown(invoice) | {"reason": reason[:200]}
+    trail_note(action="invoice.written_off", owner_id=owner_id, target=invoice.id, before=before, after=after)
     return invoice
 
 
@@ -87,6 +97,10 @@ def _dun(invoice_id: str, now: datetime) -> bool:
         "open_cents": invoice.total_cents - invoice.paid_cents,
     }
     notice_add(kind=kind, key=invoice.id, owner_id=invoice.owner_id, data=data)
+    trail_note(
+        action="invoice.dunned", owner_id=invoice.owner_id, target=invoice.id,
+        before={"stage": str(invoice.dunned - 1)}, after=_shown(invoice) | {"stage": str(invoice.dunned)},
+    )  # fmt: skip
     if invoice.dunned == len(STAGES):
         reason = f"Invoice {invoice.name} was due on {invoice.due_at:%Y-%m-%d} and is not paid."
         owner_suspend(owner_id=invoice.owner_id, reason=reason)
@@ -98,6 +112,16 @@ def _paid_cents(invoice_id: str) -> int:
     paid = payments.aggregate(total=Sum(F("amount_cents") + F("tax_cents")))["total"] or 0
     contested = Dispute.objects.filter(payment__in=payments).exclude(state=Dispute.State.WON)
     return int(paid - (contested.aggregate(total=Sum(F("amount_cents") + F("tax_cents")))["total"] or 0))
+
+
+def _shown(invoice: Invoice) -> dict[str, str]:
+    """An invoice as the record of money actions shows it."""
+    return {
+        "number": invoice.name,
+        "state": str(invoice.state),
+        "total_cents": str(invoice.total_cents),
+        "paid_cents": str(invoice.paid_cents),
+    }
 
 
 def _dunned(owner_id: str) -> QuerySet[Invoice]:

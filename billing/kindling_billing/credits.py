@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 
 from kindling_billing.ledger import Posting, accounts_lock
 from kindling_billing.models import CreditGrant, utc_now
+from kindling_billing.trail import trail_note
 from kindling_billing.wallet import WALLET, wallet_post
 
 EXPIRY = "expiry"
@@ -42,4 +43,8 @@ def _expire(grant_id: str, owner_id: str, now: datetime) -> bool:
         entries = [(WALLET, owner_id, -left), (taker, "", left)]
         memo = f"Expired: {grant.memo}" if grant.memo else "Credit expired"
         wallet_post(Posting(EXPIRY, grant_id, entries, memo), spend_first=grant_id)
+        trail_note(
+            action="credit.expired", owner_id=owner_id, target=grant_id,
+            before={"left_picousd": str(left)}, after={"left_picousd": "0"},
+        )  # fmt: skip
     return True

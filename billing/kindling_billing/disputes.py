@@ -13,6 +13,7 @@ from kindling_billing.ledger import Posting
 from kindling_billing.models import Dispute, Payment, utc_now
 from kindling_billing.money import cents_to_pico
 from kindling_billing.payments import CLEARING, bought_with, payment_lock, tax_part
+from kindling_billing.trail import trail_note
 from kindling_billing.wallet import WALLET, wallet_post
 
 OPENED = "dispute"
@@ -53,6 +54,10 @@ def dispute_opened(*, dispute_id: str, intent_id: str, amount_cents: int) -> boo
     ]
     posting = Posting(OPENED, dispute_id, entries, "Payment contested: frozen", {"payment": payment.id})
     posted = wallet_post(posting, spend_first=bought_with(payment))
+    trail_note(
+        action="dispute.opened", owner_id=owner, target=dispute_id,
+        after={"payment": payment.id, "cents": str(amount_cents), "state": "open"},
+    )  # fmt: skip
     if payment.invoice_id:
         invoice_settle(invoice_id=payment.invoice_id)
     return posted
@@ -87,6 +92,11 @@ def dispute_closed(*, dispute_id: str, won: bool) -> bool:
         memo = "Dispute lost"
     posting = Posting(CLOSED, dispute_id, [e for e in entries if e[2]], memo, {"payment": payment.id})
     posted = wallet_post(posting)
+    trail_note(
+        action="dispute.closed", owner_id=owner, target=dispute_id,
+        before={"payment": payment.id, "state": "open"},
+        after={"payment": payment.id, "state": str(dispute.state)},
+    )  # fmt: skip
     if payment.invoice_id:
         invoice_settle(invoice_id=payment.invoice_id)
     return posted

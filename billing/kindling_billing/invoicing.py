@@ -14,6 +14,7 @@ from kindling_billing.notices import notice_add
 from kindling_billing.selectors import balance_get
 from kindling_billing.terms import terms_get
 from kindling_billing.totals import month_after, months_closed
+from kindling_billing.trail import trail_note
 from kindling_billing.wallet import WALLET, wallet_post
 
 INVOICE = "invoice"
@@ -86,6 +87,11 @@ def invoice_finalise(*, owner_id: str, month: date, now: datetime | None = None)
     notice_add(
         kind=ISSUED, key=invoice.id, owner_id=owner_id, data={"invoice": invoice.id, "number": invoice.name}
     )
+    after = {"number": invoice.name, "state": str(invoice.state), "total_cents": str(invoice.total_cents)}
+    trail_note(
+        action="invoice.finalised", owner_id=owner_id, target=invoice.id,
+        before={"month": f"{month:%Y-%m}", "state": "draft"}, after=after,
+    )  # fmt: skip
     return invoice
 
 

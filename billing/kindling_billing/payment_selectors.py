@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from django.db.models import QuerySet
 
 from kindling_billing.models import AutoTopUp, OutboxCall, Payment, Reconciliation, StripeEvent
+from kindling_billing.outbox.deciding import UNDECIDED
 from kindling_billing.topup import charged_this_month
 
 
@@ -46,9 +47,19 @@ def reconciliation_list(*, limit: int = 20) -> list[Reconciliation]:
     return list(Reconciliation.objects.order_by("-run_at", "-id")[:limit])
 
 
+def event_find_parked() -> QuerySet[StripeEvent]:
+    """Every event that the books could not take, newest first."""
+    return StripeEvent.objects.filter(state=StripeEvent.State.PARKED).order_by("-heard_at", "-id")
+
+
 def event_list_parked(*, limit: int = 50) -> list[StripeEvent]:
     """Events that the books could not take, newest first."""
     return list(StripeEvent.objects.filter(state=StripeEvent.State.PARKED).order_by("-heard_at")[:limit])
+
+
+def call_list_undecided() -> QuerySet[OutboxCall]:
+    """Requests that a person has to decide about, newest first: stuck ones, and refunds that were refused."""
+    return OutboxCall.objects.filter(UNDECIDED).order_by("-created_at", "-id")
 
 
 def call_list_open(*, limit: int = 50) -> list[OutboxCall]:

@@ -12,6 +12,7 @@ from kindling_billing.errors import BillingError
 from kindling_billing.ledger import Posting
 from kindling_billing.models import CreditGrant, Invoice, LedgerTransaction, Payment, utc_now
 from kindling_billing.money import cents_to_pico, round_half_even
+from kindling_billing.trail import trail_note
 from kindling_billing.wallet import WALLET, wallet_post
 
 PAYMENT = "payment"
@@ -90,6 +91,7 @@ def payment_received(
         raise BillingError("payment_mismatch", f"The payment {payment.id} is not this intent's.")
     if payment.state == Payment.State.SUCCEEDED:
         return False
+    before = payment_shown(payment)
     payment.intent_id = intent_id
     payment.amount_cents, payment.tax_cents = amount_cents, tax_cents
     payment.state = Payment.State.SUCCEEDED
@@ -119,6 +121,10 @@ def payment_received(
             memo=posting.memo,
         )
     posted = wallet_post(posting, grant=grant)
+    trail_note(
+        action="payment.received", owner_id=owner_id, target=payment.id,
+        before=before, after=payment_shown(payment),
+    )  # fmt: skip
     if payment.invoice_id:
         invoice_settle(invoice_id=payment.invoice_id)
     return posted
@@ -136,10 +142,15 @@ def payment_failed(*, payment_id: str, code: str, message: str) -> bool:
         raise BillingError("payment_unknown", f"There is no payment {payment_id[:64]}.")
     if payment.state != Payment.State.OPEN:
         return False
+    before = payment_shown(payment)
     payment.state = Payment.State.FAILED
     payment.failure_code, payment.failure = code[:64], message[:300]
     payment.ended_at = utc_now()
     payment.save(update_fields=["state", "failure_code", "failure", "ended_at"])
+    after = payment_shown(payment) | {"reason": payment.failure}
+    trail_note(
+        action="payment.failed", owner_id=payment.owner_id, target=payment.id, before=before, after=after
+    )
     return True
 
 
@@ -164,6 +175,7 @@ def payment_refunded(
         return False
     if payment.refunded_cents + amount_cents > payment.total_cents:
         raise BillingError("refund_too_large", "More would be given back than was paid.")
+    before = payment_shown(payment)
     tax_cents = tax_part(payment, payment.refunded_cents + amount_cents) - payment.refunded_tax_cents
     payment.refunded_cents += amount_cents
     payment.refunded_tax_cents += tax_cents
@@ -176,7 +188,21 @@ def payment_refunded(
     posting = Posting(
         REFUND, refund_id, [entry for entry in entries if entry[2]], memo, {"payment": payment.id}
     )
+    trail_note(
+        action="refund.booked", owner_id=payment.owner_id, target=refund_id,
+        before=before, after=payment_shown(payment),
+    )  # fmt: skip
     return wallet_post(posting, spend_first=bought_with(payment))
+
+
+def payment_shown(payment: Payment) -> dict[str, str]:
+    """A payment as the record of money actions shows it."""
+    return {
+        "payment": payment.id,
+        "state": str(payment.state),
+        "cents": str(payment.total_cents),
+        "refunded_cents": str(payment.refunded_cents),
+    }
 
 
 def payment_lock(intent_id: str) -> Payment:

@@ -39,6 +39,11 @@ def proof_latest() -> Proof | None:
     return Proof.objects.order_by("-id").first()
 
 
+def proof_list(*, limit: int = 50) -> list[Proof]:
+    """The last proofs, newest first."""
+    return list(Proof.objects.order_by("-id")[:limit])
+
+
 def _found_here() -> list[tuple[str, list[str]]]:
     return [(name, _ask(sentence, query)) for name, sentence, query in CHECKS]
 

@@ -9,6 +9,7 @@ from kindling_billing.errors import BillingError
 from kindling_billing.models import AutoTopUp, Terms, utc_now
 from kindling_billing.money import PICO_PER_USD
 from kindling_billing.notices import notice_add
+from kindling_billing.trail import trail_note
 
 MAX_LIMIT_PICOUSD = 1_000_000 * PICO_PER_USD
 MAX_NET_DAYS = 120
@@ -62,6 +63,10 @@ def owner_suspend(*, owner_id: str, reason: str) -> bool:
     notice_add(
         kind=SUSPENDED, key=f"{owner_id}:{terms.version}", owner_id=owner_id, data={"reason": reason[:200]}
     )
+    trail_note(
+        action="owner.suspended", owner_id=owner_id, target=owner_id,
+        before={"suspended": False}, after={"suspended": True, "reason": terms.suspended_reason},
+    )  # fmt: skip
     return True
 
 
@@ -71,8 +76,12 @@ def owner_resume(*, owner_id: str) -> bool:
     terms = Terms.objects.select_for_update().filter(owner_id=owner_id).exclude(suspended_at=None).first()
     if terms is None:
         return False
+    before = {"suspended": True, "reason": terms.suspended_reason}
     terms.suspended_at, terms.suspended_reason = None, ""
     _saved(terms)
+    trail_note(
+        action="owner.resumed", owner_id=owner_id, target=owner_id, before=before, after={"suspended": False}
+    )
     notice_add(kind=RESUMED, key=f"{owner_id}:{terms.version}", owner_id=owner_id)
     return True
 
@@ -117,6 +126,10 @@ def auto_topup_pause(*, owner_id: str, reason: str) -> bool:
     notice_add(
         kind=PAUSED, key=f"{owner_id}:{now.isoformat()}", owner_id=owner_id, data={"reason": reason[:200]}
     )
+    trail_note(
+        action="auto_topup.paused", owner_id=owner_id, target=owner_id,
+        before={"paused": False}, after={"paused": True, "reason": reason[:200]},
+    )  # fmt: skip
     return True
 
 

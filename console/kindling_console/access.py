@@ -14,6 +14,7 @@ from kindling_platform.accounts.roles import can
 from kindling_platform.accounts.selectors import organisation_get_for_user
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.origin import origin_actor_set
 from kindling_platform.common.requests import client_ip
 
 P = ParamSpec("P")
@@ -52,7 +53,9 @@ Guarded = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 def visitor_of(request: HttpRequest) -> Visitor | None:
     """The visitor of a request, looked up once; None when nobody is signed in or has no organisation."""
     if not hasattr(request, "kindling_visitor"):
-        request.kindling_visitor = _visitor(request)  # type: ignore[attr-defined]
+        visitor = request.kindling_visitor = _visitor(request)  # type: ignore[attr-defined]
+        if visitor is not None:
+            origin_actor_set(visitor.actor)
     found: Visitor | None = request.kindling_visitor  # type: ignore[attr-defined]
     return found
 

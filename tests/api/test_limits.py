@@ -33,8 +33,9 @@ def test_a_key_is_limited_bit_by_bit(ada: Customer):
     assert (row.budget_day_picousd, row.budget_month_picousd) == (5 * 10**11, 2 * 10**13)
     events = AuditEvent.objects.filter(action="limits.set")
     assert [event.data for event in events.order_by("id")][1] == {
-        "budget_day_picousd": str(5 * 10**11), "requests_per_minute": None,
-    }  # fmt: skip
+        "before": {"budget_day_picousd": None, "requests_per_minute": "60"},
+        "after": {"budget_day_picousd": str(5 * 10**11), "requests_per_minute": None},
+    }
 
 
 def test_an_organisation_sets_its_budgets_and_the_operator_its_rates(ada: Customer, operator: Customer):

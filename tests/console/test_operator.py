@@ -34,7 +34,8 @@ def test_credit_is_granted_once_per_form(world: World, member: Member):
     for _ in range(2):
         assert world.operator.client.post(url, form).status_code == 303
     assert balance_get(owner_id=member.org.id).picousd - before == 1_000_500_000_000_000
-    assert AuditEvent.objects.filter(action="credit.grant", target=member.org.id).count() == 1
+    granted = AuditEvent.objects.filter(action="credit.granted", target=member.org.id)
+    assert granted.filter(actor_label=world.operator.user.email).count() == 1
     assert "For testing" in member.client.get("/console/billing/").content.decode()
 
 

@@ -63,6 +63,7 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/payment_intents", intents.intent_list, (*PAGING, "customer")),
     Endpoint("GET", "/v1/payment_intents/{id}", intents.intent_get),
     Endpoint("POST", "/v1/payment_intents/{id}/cancel", intents.intent_cancel, ("cancellation_reason",)),
+    Endpoint("GET", "/v1/charges", intents.charge_list, (*PAGING, "customer", "payment_intent")),
     Endpoint("GET", "/v1/charges/{id}", intents.charge_get),
     Endpoint(
         "POST", "/v1/refunds", refunds.refund_create, ("payment_intent", "amount", "metadata", "reason")

@@ -65,6 +65,12 @@ def charge_get(world: World, params: Body, id: str) -> Body:
     return world.get("charge", id)
 
 
+def charge_list(world: World, params: Body) -> Body:
+    """Charges, newest first, declined ones included."""
+    customer, intent = params.get("customer", ""), params.get("payment_intent", "")
+    return page_of(world, "charge", params, "/v1/charges", customer=customer, payment_intent=intent)
+
+
 def intent_make(world: World, cents: int, currency: str, customer: str | None, **fields: Any) -> Body:
     """A new intent, not yet paid."""
     status = "requires_confirmation" if fields.get("payment_method") else "requires_payment_method"
@@ -139,6 +145,7 @@ def _charge(world: World, intent: Body, method: Body, *, paid: bool) -> Body:
         "ch", "charge", amount=intent["amount"], amount_refunded=0, currency=intent["currency"],
         customer=intent["customer"], payment_intent=intent["id"], payment_method=method["id"], paid=paid,
         status="succeeded" if paid else "failed", captured=paid, refunded=False, disputed=False,
+        amount_captured=intent["amount"] if paid else 0,
         balance_transaction=None, metadata=intent["metadata"],
         payment_method_details={"type": "card", "card": method["card"]},
     )  # fmt: skip

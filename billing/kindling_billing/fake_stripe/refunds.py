@@ -38,6 +38,28 @@ def refund_create(world: World, params: Body) -> Body:
     return refund
 
 
+def refund_fail(world: World, refund_id: str) -> Body:
+    """What a bank does days later: it sends a refund back, and the money returns to the account."""
+    refund = world.get("refund", refund_id, param="refund")
+    if refund["status"] != "succeeded":
+        raise invalid("Only a refund that succeeded can come back.")
+    back = movement_add(world, "refund_failure", refund["amount"], 0, refund["currency"], source=refund["id"])
+    refund = world.store.put(
+        refund
+        | {
+            "status": "failed",
+            "failure_reason": "expired_or_canceled_card",
+            "failure_balance_transaction": back["id"],
+        }
+    )
+    charge = world.get("charge", refund["charge"])
+    world.store.put(
+        charge | {"amount_refunded": charge["amount_refunded"] - refund["amount"], "refunded": False}
+    )
+    world.emit("refund.failed", refund)
+    return refund
+
+
 def refund_get(world: World, params: Body, id: str) -> Body:
     """One refund."""
     return world.get("refund", id)
@@ -69,9 +91,10 @@ def dispute_open(world: World, intent_id: str, cents: int | None = None) -> Body
         currency=charge["currency"], charge=charge["id"], payment_intent=intent_id, status="needs_response",
         reason="fraudulent", metadata={},
     )  # fmt: skip
-    movement_add(
+    taken = movement_add(
         world, "adjustment", -dispute["amount"], DISPUTE_FEE_CENTS, charge["currency"], source=dispute["id"]
     )
+    dispute = world.store.put(dispute | {"balance_transactions": [taken]})
     world.store.put(charge | {"disputed": True})
     world.emit("charge.dispute.created", dispute)
     world.emit("charge.dispute.funds_withdrawn", dispute)
@@ -85,7 +108,11 @@ def dispute_close(world: World, dispute_id: str, *, won: bool) -> Body:
         raise invalid("This dispute is already closed.")
     dispute = world.store.put(dispute | {"status": "won" if won else "lost"})
     if won:
-        movement_add(world, "adjustment", dispute["amount"], 0, dispute["currency"], source=dispute["id"])
+        back = movement_add(
+            world, "adjustment", dispute["amount"], 0, dispute["currency"], source=dispute["id"]
+        )
+        moved = [*dispute.get("balance_transactions", []), back]
+        dispute = world.store.put(dispute | {"balance_transactions": moved})
         world.emit("charge.dispute.funds_reinstated", dispute)
     world.emit("charge.dispute.closed", dispute)
     return dispute

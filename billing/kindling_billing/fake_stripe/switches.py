@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from kindling_billing.fake_stripe.balance import movement_add
 from kindling_billing.fake_stripe.deliveries import payload_of, signature
 from kindling_billing.fake_stripe.errors import invalid
 from kindling_billing.fake_stripe.hosted import checkout_pay
-from kindling_billing.fake_stripe.refunds import dispute_close, dispute_open
+from kindling_billing.fake_stripe.refunds import dispute_close, dispute_open, refund_fail
 from kindling_billing.fake_stripe.world import Body, World
 
 
@@ -24,6 +25,11 @@ def switch(world: World, name: str, given: Body, *, secret: str) -> Any:
             return dispute_open(world, given["payment_intent"], given.get("amount"))
         case "dispute_close":
             return dispute_close(world, given["dispute"], won=bool(given["won"]))
+        case "refund_fail":
+            return refund_fail(world, given["refund"])
+        case "movement":
+            cents, source = int(given["amount"]), str(given.get("source", ""))
+            return movement_add(world, given["type"], cents, 0, "usd", source=source)
         case "webhooks":
             return _webhooks_take(world, secret=secret)
         case _:

@@ -15,6 +15,7 @@ API_VERSION = "2026-10-28.endive"
 MOST_CENTS = 99_999_999
 LEAST_CENTS = 50
 CLOCK = "clock_offset_s"
+EVER = 1 << 62
 Body = dict[str, Any]
 
 
@@ -103,12 +104,15 @@ def page_of(
 ) -> Body:
     """A page of a list, newest first, of the objects whose fields equal those given and that `keep` lets pass."""
     limit = min(max(int(params.get("limit", 10)), 1), 100)
-    since = int((params.get("created") or {}).get("gte", 0))
+    created = params.get("created") or {}
+    since, until = int(created.get("gte", 0)), int(created.get("lt", 0)) or EVER
     rows = world.store.rows(kind, since=since, after=str(params.get("starting_after", "")))
     wanted = {name: value for name, value in equal.items() if value}
     found = [
         row
         for row in rows
-        if all(row.get(name) == value for name, value in wanted.items()) and (keep is None or keep(row))
+        if row["created"] < until
+        and all(row.get(name) == value for name, value in wanted.items())
+        and (keep is None or keep(row))
     ]
     return {"object": "list", "data": found[:limit], "has_more": len(found) > limit, "url": url}

@@ -89,3 +89,25 @@ class Dispute(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id}: {self.state}"
+
+
+class FailedRefund(models.Model):
+    """A booked refund that did not reach the customer; the provider has returned the money to us."""
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        CREDITED = "credited"
+        PAID = "paid"
+
+    id = models.CharField(primary_key=True, max_length=64)
+    payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="failed_refunds")
+    amount_cents = models.BigIntegerField()
+    reason = models.CharField(max_length=200, blank=True)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.OPEN)
+    note = models.CharField(max_length=300, blank=True)
+    heard_at = models.DateTimeField(default=utc_now)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+    resolved_by = models.CharField(max_length=200, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.state}"

@@ -53,9 +53,9 @@ class SavedCard(models.Model):
 class OutboxCall(models.Model):
     """One request to the provider, written with its cause and sent afterwards; it ends once.
 
-    `waiting` goes on until the provider has said yes or no: `done` or `refused`. `stuck` needs the operator. The key is
-    the same for every attempt of a `round`; a new round begins only after a look-up has shown that the last one did
-    nothing.
+    `waiting` goes on until the provider has said yes or no: `done` or `refused`. `stuck` needs the operator, who tries
+    it again or has it `closed`. The key is the same for every attempt of a `round`; a new round begins only after a
+    look-up has shown that the last one did nothing.
     """
 
     class Kind(models.TextChoices):
@@ -70,6 +70,7 @@ class OutboxCall(models.Model):
         DONE = "done"
         REFUSED = "refused"
         STUCK = "stuck"
+        CLOSED = "closed"
 
     id = models.CharField(primary_key=True, max_length=32, default=call_id, editable=False)
     kind = models.CharField(max_length=16, choices=Kind.choices)
@@ -112,6 +113,7 @@ class StripeEvent(models.Model):
         APPLIED = "applied"
         IGNORED = "ignored"
         PARKED = "parked"
+        CLOSED = "closed"
 
     id = models.CharField(primary_key=True, max_length=80)
     type = models.CharField(max_length=64)

@@ -72,6 +72,26 @@ def movement_list(api: StripeApi, *, since: datetime) -> list[dict[str, Any]]:
     return rows[::-1]
 
 
+def charge_list_between(api: StripeApi, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Charges made from `start` up to `end`, newest first, declined ones included."""
+    return api.rows(lambda asked: api.v1.charges.list(_any(asked)), _between(start, end))
+
+
+def refund_list_between(api: StripeApi, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Refunds made from `start` up to `end`, newest first."""
+    return api.rows(lambda asked: api.v1.refunds.list(_any(asked)), _between(start, end))
+
+
+def dispute_list_between(api: StripeApi, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Disputes opened from `start` up to `end`, newest first."""
+    return api.rows(lambda asked: api.v1.disputes.list(_any(asked)), _between(start, end))
+
+
+def movement_list_between(api: StripeApi, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """The movements of Stripe's balance from `start` up to `end`, newest first."""
+    return api.rows(lambda asked: api.v1.balance_transactions.list(_any(asked)), _between(start, end))
+
+
 def balance_cents(api: StripeApi, currency: str) -> int:
     """What Stripe holds for us in a currency, available or not yet."""
     found = api.ask(api.v1.balance.retrieve)
@@ -97,6 +117,10 @@ def portal_open(api: StripeApi, *, customer_id: str, return_url: str) -> str:
 
 def _since(moment: datetime) -> dict[str, Any]:
     return {"created": {"gte": int(moment.timestamp())}}
+
+
+def _between(start: datetime, end: datetime) -> dict[str, Any]:
+    return {"created": {"gte": int(start.timestamp()), "lt": int(end.timestamp())}}
 
 
 def _any(params: dict[str, Any]) -> Any:

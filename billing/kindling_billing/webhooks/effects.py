@@ -8,7 +8,8 @@ from typing import Any
 from kindling_billing.disputes import dispute_closed, dispute_opened
 from kindling_billing.errors import BillingError
 from kindling_billing.models import Dispute, OutboxCall, Payment
-from kindling_billing.payments import payment_failed, payment_received, payment_refunded, refund_posted
+from kindling_billing.payments import payment_failed, payment_received, payment_refunded
+from kindling_billing.returns import refund_failed
 from kindling_billing.terms import auto_topup_pause
 
 # What the metadata of our payments says.
@@ -67,10 +68,10 @@ def session_expired(session: dict[str, Any]) -> None:
 
 
 def refund_apply(refund: dict[str, Any]) -> set[str]:
-    """Book a refund that went out.
+    """Book a refund that went out, or note that a booked one came back.
 
     Raises:
-        BillingError: those of `payment_refunded`; `refund_failed` for one that was booked and then came back.
+        BillingError: those of `payment_refunded`.
     """
     intent_id = str(refund.get("payment_intent") or "")
     if refund["status"] == "succeeded":
@@ -81,8 +82,8 @@ def refund_apply(refund: dict[str, Any]) -> set[str]:
             currency=refund["currency"],
         )
         return _owner_of(intent_id) if booked else set()
-    if refund["status"] in {"failed", "canceled"} and refund_posted(refund["id"]):
-        raise BillingError("refund_failed", "A refund that was booked did not reach the customer.")
+    if refund["status"] in {"failed", "canceled"}:
+        refund_failed(refund_id=refund["id"], reason=str(refund.get("failure_reason") or ""))
     return set()
 
 

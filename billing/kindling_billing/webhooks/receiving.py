@@ -84,6 +84,23 @@ def event_retry(api: StripeApi, *, event_id: str) -> Receipt:
     return Receipt("applied", owners)
 
 
+@transaction.atomic
+def event_close(*, event_id: str, note: str) -> StripeEvent:
+    """Note that a parked event was dealt with by hand; it is not tried again.
+
+    Raises:
+        BillingError: `event_unknown`, `note_missing`.
+    """
+    if not note.strip():
+        raise BillingError("note_missing", "Say what was done about it.")
+    row = StripeEvent.objects.select_for_update().filter(id=event_id, state=StripeEvent.State.PARKED).first()
+    if row is None:
+        raise BillingError("event_unknown", "There is no parked event of this id.")
+    row.state, row.reason = StripeEvent.State.CLOSED, f"Closed: {note.strip()}"[:300]
+    row.save(update_fields=["state", "reason"])
+    return row
+
+
 def _book(event: dict[str, Any], facts: Facts) -> Receipt:
     state = StripeEvent.State.IGNORED if facts.is_empty else StripeEvent.State.APPLIED
     try:

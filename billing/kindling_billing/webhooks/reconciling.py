@@ -31,6 +31,8 @@ EVER = datetime.fromtimestamp(0, UTC)
 LATE = timedelta(hours=20)
 PAGE_LIFE = timedelta(hours=25)
 FINDING = "provider.books_differ"
+# Types of balance transactions that are costs of the account itself.
+FEES = {"stripe_fee", "stripe_fx_fee", "network_cost", "tax_fee"}
 
 
 @dataclass(slots=True)
@@ -100,6 +102,8 @@ def reconcile(api: StripeApi, *, now: datetime | None = None) -> tuple[Reconcili
 
 def _movement_book(movement: dict[str, Any]) -> bool:
     id_, gross, fee = movement["id"], int(movement["amount"]), int(movement["fee"])
+    if movement["type"] in FEES:
+        gross, fee = 0, fee - gross  # what Stripe takes for itself clears nothing
     try:
         if movement["type"].startswith("payout"):
             return payout_received(payout_id=id_, amount_cents=-gross, currency=movement["currency"])

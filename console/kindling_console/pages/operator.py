@@ -5,13 +5,12 @@ from django.urls import reverse
 
 from kindling_billing.payment_selectors import payment_list
 from kindling_billing.selectors import balance_get, balance_map, ledger_list, ledger_sum
-from kindling_billing.services import credit_grant
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
 from kindling_console.forms.operator import CreditForm
 from kindling_console.spans import month_start
+from kindling_platform.accounts.credit import credit_give
 from kindling_platform.accounts.selectors import member_list, organisation_get, organisation_list
-from kindling_platform.audit.services import audit_record
 from kindling_platform.common.clock import now
 from kindling_platform.common.ids import new_id
 from kindling_platform.deployments.selectors import deployment_list, replica_list
@@ -46,19 +45,14 @@ def organisation(request: HttpRequest, visitor: Visitor, organisation_id: str) -
     form = CreditForm(request.POST or None, initial={"grant_id": new_id("grt")})
     if request.method == "POST" and form.is_valid():
         amount = form.cleaned_data["amount_picousd"]
-        granted = credit_grant(
-            owner_id=org.id,
+        granted = credit_give(
+            org=org,
             amount_picousd=amount,
             # The form's own id: a form that is sent twice grants once.
             source_id=form.cleaned_data["grant_id"],
             memo=form.cleaned_data["memo"] or "Credit from the operator",
-            actor_id=visitor.user.id,
+            actor=visitor.actor,
         )
-        if granted:
-            audit_record(
-                actor=visitor.actor, action="credit.grant", target=org.id, organisation_id=org.id,
-                data={"amount_picousd": str(amount)},
-            )  # fmt: skip
         target = reverse("console:operator-organisation", args=[org.id])
         return done(
             request, target, "The credit is granted." if granted else "This credit was granted before."

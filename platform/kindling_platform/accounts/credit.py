@@ -9,6 +9,7 @@ from django.db import connection, transaction
 
 from kindling_billing.money import PICO_PER_USD, pico_to_usd_text, usd_to_pico
 from kindling_billing.saved_cards import card_default, card_is_shared
+from kindling_billing.selectors import balance_get
 from kindling_billing.services import credit_grant
 from kindling_platform.accounts.actor import Actor, user_actor
 from kindling_platform.accounts.models import Membership, Organisation, User
@@ -44,6 +45,7 @@ def signup_credit_grant(*, org: Organisation, user: User) -> bool:
         org.save(update_fields=["signup_credit_note"])
         audit_record(actor=actor, action="credit.withheld", target=org.id, organisation_id=org.id)
         return False
+    before = balance_get(owner_id=org.id).picousd
     posted = credit_grant(
         owner_id=org.id,
         amount_picousd=amount_picousd,
@@ -52,8 +54,7 @@ def signup_credit_grant(*, org: Organisation, user: User) -> bool:
         actor_id=user.id,
     )
     if posted:
-        data = {"usd": pico_to_usd_text(amount_picousd)}
-        audit_record(actor=actor, action="credit.granted", target=org.id, organisation_id=org.id, data=data)
+        _granted_record(org, actor, amount_picousd, "Starting credit", before)
     return posted is not None
 
 
@@ -67,12 +68,12 @@ def credit_give(*, org: Organisation, amount_picousd: int, source_id: str, memo:
     if not 0 < amount_picousd <= MAX_GIFT_PICOUSD:
         text = f"Credit lies between nothing and ${pico_to_usd_text(MAX_GIFT_PICOUSD)}."
         raise KindlingError("amount_invalid", text, param="amount")
+    before = balance_get(owner_id=org.id).picousd
     posted = credit_grant(
         owner_id=org.id, amount_picousd=amount_picousd, source_id=source_id, memo=memo, actor_id=actor.id
     )
     if posted:
-        data = {"usd": pico_to_usd_text(amount_picousd), "memo": memo}
-        audit_record(actor=actor, action="credit.granted", target=org.id, organisation_id=org.id, data=data)
+        _granted_record(org, actor, amount_picousd, memo, before)
     return posted is not None
 
 
@@ -91,6 +92,20 @@ def _claim(waiting: Organisation) -> bool:
     org.signup_credit_note = ""
     org.save(update_fields=["signup_credit_note"])
     return signup_credit_grant(org=org, user=first.user)
+
+
+def _granted_record(
+    org: Organisation, actor: Actor, amount_picousd: int, memo: str, before_picousd: int
+) -> None:
+    audit_record(
+        actor=actor,
+        action="credit.granted",
+        target=org.id,
+        organisation_id=org.id,
+        data={"usd": pico_to_usd_text(amount_picousd), "memo": memo},
+        before={"balance_picousd": str(before_picousd)},
+        after={"balance_picousd": str(before_picousd + amount_picousd)},
+    )
 
 
 def _lacking(org: Organisation, user: User) -> str:

@@ -93,6 +93,7 @@ def auto_topup_change(
     with refusals(), transaction.atomic():
         if enabled:
             topup_check(amount_cents)
+        before = _wished(AutoTopUp.objects.select_for_update().filter(owner_id=org.id).first())
         wish = auto_topup_set(
             owner_id=org.id,
             enabled=enabled,
@@ -100,15 +101,10 @@ def auto_topup_change(
             amount_cents=amount_cents,
             monthly_cap_cents=monthly_cap_cents,
         )
-        data = {
-            "enabled": enabled,
-            "threshold_cents": str(threshold_cents),
-            "amount_cents": str(amount_cents),
-            "monthly_cap_cents": str(monthly_cap_cents),
-        }
         audit_record(
-            actor=actor, action="auto_topup.changed", target=org.id, organisation_id=org.id, data=data
-        )
+            actor=actor, action="auto_topup.changed", target=org.id, organisation_id=org.id,
+            before=before, after=_wished(wish),
+        )  # fmt: skip
         enqueue("payments.topups")
         return wish
 
@@ -116,10 +112,17 @@ def auto_topup_change(
 @transaction.atomic
 def auto_topup_off(*, org: Organisation, actor: Actor) -> bool:
     """Stop charging the saved card; False when it was not being charged."""
-    changed = bool(AutoTopUp.objects.filter(owner_id=org.id, enabled=True).update(enabled=False))
-    if changed:
-        audit_record(actor=actor, action="auto_topup.off", target=org.id, organisation_id=org.id)
-    return changed
+    wish = AutoTopUp.objects.select_for_update().filter(owner_id=org.id, enabled=True).first()
+    if wish is None:
+        return False
+    before = _wished(wish)
+    wish.enabled = False
+    wish.save(update_fields=["enabled"])
+    audit_record(
+        actor=actor, action="auto_topup.off", target=org.id, organisation_id=org.id,
+        before=before, after=_wished(wish),
+    )  # fmt: skip
+    return True
 
 
 def card_remove(*, org: Organisation, card_id: str, actor: Actor) -> OutboxCall:
@@ -144,8 +147,12 @@ def card_choose(*, org: Organisation, card_id: str, actor: Actor) -> SavedCard:
         KindlingError: `card_unknown`.
     """
     with refusals(), transaction.atomic():
+        before = card_default(owner_id=org.id)
         card = card_prefer(owner_id=org.id, card_id=card_id)
-        audit_record(actor=actor, action="card.chosen", target=card_id, organisation_id=org.id)
+        audit_record(
+            actor=actor, action="card.chosen", target=card_id, organisation_id=org.id,
+            before={"card": before.id if before else ""}, after={"card": card_id},
+        )  # fmt: skip
         return card
 
 
@@ -178,9 +185,14 @@ def billing_details_set(
     """
     given = {"bill_to": bill_to, "tax_id": tax_id, "low_balance_picousd": low_balance_picousd}
     changes = {name: value for name, value in given.items() if value is not None}
+    old = terms_get(owner_id=org.id)
+    before = {name: str(getattr(old, name)) for name in changes}
     with refusals():
         terms = terms_set(owner_id=org.id, **changes)
-    audit_record(actor=actor, action="billing.details_set", target=org.id, organisation_id=org.id)
+    audit_record(
+        actor=actor, action="billing.details_set", target=org.id, organisation_id=org.id,
+        before=before, after={name: str(value) for name, value in changes.items()},
+    )  # fmt: skip
     return terms
 
 
@@ -207,6 +219,18 @@ def tax_cents_of(terms: Terms, amount_cents: int) -> int:
     if settings.KINDLING_ENV.stripe_tax:
         return 0
     return round_half_even(amount_cents * terms.tax_basis_points, 10_000)
+
+
+def _wished(wish: AutoTopUp | None) -> dict[str, str] | None:
+    """A wish to be topped up, as the audit log shows it."""
+    if wish is None:
+        return None
+    return {
+        "enabled": str(wish.enabled).lower(),
+        "threshold_cents": str(wish.threshold_cents),
+        "amount_cents": str(wish.amount_cents),
+        "monthly_cap_cents": str(wish.monthly_cap_cents),
+    }
 
 
 def _sent(api: StripeApi, call: OutboxCall) -> OutboxCall:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from django.db import transaction
 
 from kindling_billing.charging import refund_start
+from kindling_billing.comparing.days import days_compare
+from kindling_billing.comparing.reports import contact_note
 from kindling_billing.models import OutboxCall, Reconciliation
 from kindling_billing.outbox.sending import call_send
 from kindling_billing.webhooks.receiving import Receipt, event_retry
@@ -13,6 +15,7 @@ from kindling_platform.accounts.models import Organisation
 from kindling_platform.accounts.provider import provider_get, refusals
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import Actor
+from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.jobs import enqueue
 
 
@@ -30,7 +33,7 @@ def refund_give(
             call = refund_start(
                 owner_id=org.id, payment_id=payment_id, amount_cents=amount_cents, reference=reference
             )
-            data = {"payment": payment_id, "cents": str(amount_cents)}
+            data = {"payment": payment_id, "cents": str(amount_cents), "request": call.id}
             audit_record(actor=actor, action="refund.given", target=org.id, organisation_id=org.id, data=data)
             enqueue("payments.sweep")
         call = call_send(api, call_id=call.id)
@@ -47,21 +50,30 @@ def event_try_again(*, event_id: str, actor: Actor) -> Receipt:
     api = provider_get()
     with refusals():
         receipt = event_retry(api, event_id=event_id)
-    audit_record(actor=actor, action="payment_event.retried", target=event_id)
+    audit_record(
+        actor=actor, action="payment_event.retried", target=event_id,
+        before={"state": "parked"}, after={"state": receipt.state},
+    )  # fmt: skip
     wallets_tell(receipt.owner_ids)
     return receipt
 
 
 def books_reconcile() -> Reconciliation:
-    """Compare the provider's books with ours, and book what nobody told of.
+    """Compare the provider's books with ours, book what nobody told of, and keep what every day's movements say.
 
     Raises:
         KindlingError: `payments_off`, `payment_provider_away`, `payment_provider_refused`.
     """
     api = provider_get()
-    with refusals():
-        row, owner_ids = reconcile(api)
-    wallets_tell(owner_ids)
+    try:
+        with refusals():
+            row, owner_ids = reconcile(api)
+            wallets_tell(owner_ids)
+            days_compare(api)
+    except KindlingError as error:
+        contact_note(trouble=f"{error.code}: {error.message}")
+        raise
+    contact_note()
     return row
 
 

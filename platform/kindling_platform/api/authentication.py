@@ -13,6 +13,7 @@ from kindling_platform.api.caller import Caller
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.origin import origin_actor_set
 from kindling_platform.common.requests import client_ip
 from kindling_platform.keys.selectors import key_find
 from kindling_platform.keys.services import key_touch
@@ -37,6 +38,7 @@ class KeyAuthentication(BaseAuthentication):
         if key.last_used_at is None or now() - key.last_used_at > TOUCH_EVERY:
             key_touch(used_at={key.id: now()})
         actor = Actor(id=key.id, label=f"key {key.name}", ip=client_ip(request._request))
+        origin_actor_set(actor)
         return None, Caller(org=key.organisation, actor=actor, key=key, scopes=frozenset(key.scopes))
 
     def authenticate_header(self, request: Request) -> str:
@@ -53,6 +55,7 @@ class MemberAuthentication(SessionAuthentication):
         user: User = found[0]
         org, membership = organisation_get_for_user(user=user)
         actor = Actor(id=user.id, label=user.email, ip=client_ip(request._request))
+        origin_actor_set(actor)
         return user, Caller(org=org, actor=actor, membership=membership)
 
 

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from kindling_billing.errors import BillingError
 from kindling_billing.models import PriceVersion
+from kindling_billing.selectors import price_current
 from kindling_billing.services import price_publish
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.audit.services import audit_record
@@ -117,6 +118,8 @@ def model_price_publish(
     Raises:
         KindlingError: `amount_invalid`.
     """
+    old = price_current(sku=model.id)
+    before = None if old is None else _per_token(old)
     try:
         price = price_publish(
             sku=model.id,
@@ -127,12 +130,21 @@ def model_price_publish(
         )
     except BillingError as error:
         raise KindlingError(error.code, error.message) from error
-    prices = {"input": input_picousd, "cached_input": cached_input_picousd, "output": output_picousd}
     audit_record(
         actor=actor,
         action="price.published",
         target=model.id,
         organisation_id=model.organisation_id,
-        data=prices,
+        before=before,
+        after=_per_token(price),
     )
     return price
+
+
+def _per_token(price: PriceVersion) -> dict[str, int]:
+    """A price as the audit log keeps it, in pico-dollars per token."""
+    return {
+        "input": price.input_picousd,
+        "cached_input": price.cached_input_picousd,
+        "output": price.output_picousd,
+    }

@@ -13,3 +13,4 @@ class Actor:
 
 
 SYSTEM = Actor(id="", label="system")
+PROVIDER_LABEL = "payment provider"

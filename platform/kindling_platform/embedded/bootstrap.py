@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kindling_billing.money import usd_to_pico
 from kindling_billing.selectors import balance_get, price_current
-from kindling_billing.services import credit_grant
 from kindling_engine.starter import SPARK_NAME, SPARK_PATH
 from kindling_platform.accounts.actor import SYSTEM
+from kindling_platform.accounts.credit import credit_give
 from kindling_platform.accounts.models import Organisation, User
 from kindling_platform.accounts.selectors import organisation_get_for_user
 from kindling_platform.accounts.services import operator_ensure
@@ -122,12 +122,12 @@ def _model_ensure(org: Organisation, name: str, folder: Path) -> Model:
 def _credit_ensure(org: Organisation) -> None:
     balance = balance_get(owner_id=org.id)
     if balance.picousd < usd_to_pico(LEAST_CREDIT_USD):
-        credit_grant(
-            owner_id=org.id,
+        credit_give(
+            org=org,
             amount_picousd=usd_to_pico(OPERATOR_CREDIT_USD),
             source_id=f"operator:{org.id}:{balance.version}",
             memo="The operator's own credit",
-            actor_id="",
+            actor=SYSTEM,
         )
 
 

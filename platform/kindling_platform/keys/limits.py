@@ -1,6 +1,6 @@
 """Sets and reads the limits of an organisation, its members and its keys."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import transaction
 
@@ -64,6 +64,7 @@ def limits_set(
     percents = None if alert_percents is None else _percents(alert_percents)
     LimitSet.objects.bulk_create([LimitSet(organisation=org, **target)], ignore_conflicts=True)
     row: LimitSet = LimitSet.objects.for_org(org).select_for_update(of=("self",)).get(**target)
+    before = _shown(row, values)
     for name, value in values.items():
         setattr(row, name, value)
     if percents is not None:
@@ -71,8 +72,10 @@ def limits_set(
     row.save()
     if any(name in BUDGETS for name in values):
         BudgetAlert.objects.filter(limit_set=row).delete()  # another budget, another half of it
-    data = {name: None if value is None else str(value) for name, value in values.items()}
-    audit_record(actor=actor, action="limits.set", target=row.target_id, organisation_id=org.id, data=data)
+    audit_record(
+        actor=actor, action="limits.set", target=row.target_id, organisation_id=org.id,
+        before=before, after=_shown(row, values),
+    )  # fmt: skip
     return row
 
 
@@ -84,6 +87,12 @@ def budget_list(*, org_ids: Sequence[str] | None = None) -> list[LimitSet]:
     if org_ids is not None:
         rows = rows.filter(organisation_id__in=org_ids)
     return list(rows.order_by("id"))
+
+
+def _shown(row: LimitSet, names: Iterable[str]) -> dict[str, str | None]:
+    """Named limits as the audit log shows them; null is none."""
+    values = {name: getattr(row, name) for name in names}
+    return {name: None if value is None else str(value) for name, value in values.items()}
 
 
 def _target(org: Organisation, member_id: str, key_id: str) -> dict[str, str | None]:

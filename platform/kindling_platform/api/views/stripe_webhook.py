@@ -12,7 +12,10 @@ from kindling_billing.webhooks.receiving import MAX_BYTES, webhook_receive
 from kindling_platform.accounts.provider import provider_find
 from kindling_platform.accounts.treasury import wallets_tell
 from kindling_platform.api.errors import error_body
+from kindling_platform.common.actors import PROVIDER_LABEL, Actor
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.origin import origin_actor_set
+from kindling_platform.common.requests import client_ip
 
 log = structlog.get_logger("kindling.payments")
 
@@ -28,6 +31,7 @@ def stripe_webhook(request: HttpRequest) -> HttpResponse:
         )
     if len(request.body) > MAX_BYTES:
         return _refused(KindlingError("request_too_large", "An event is smaller than this.", 413))
+    origin_actor_set(Actor(id="", label=PROVIDER_LABEL, ip=client_ip(request)))
     try:
         receipt = webhook_receive(
             api, payload=request.body, header=request.headers.get("Stripe-Signature", ""), secret=secret
