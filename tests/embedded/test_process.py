@@ -58,6 +58,27 @@ def test_killed_child_is_started_again_at_once(sleeper: Child):
     assert sleeper.is_alive() and sleeper.pid != pid and sleeper.restarts == 1
 
 
+def test_child_that_cannot_be_started_now_is_started_later(tmp_path: Path):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    running = child(folder, "import signal; signal.pause()")
+    running.start()
+    try:
+        running.kill()
+        away = folder.rename(tmp_path / "away")
+        folder.write_text("where the log's folder was")
+        assert not running.tend()
+        folder.unlink()
+        away.rename(folder)
+        deadline = time.monotonic() + 10
+        while not running.tend():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert running.is_alive()
+    finally:
+        running.kill()
+
+
 def test_child_that_keeps_dying_is_not_started_in_a_circle(tmp_path: Path):
     hopeless = child(tmp_path, "raise SystemExit('no')")
     hopeless.start()

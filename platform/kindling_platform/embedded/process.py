@@ -121,7 +121,11 @@ class Child:
             self._due_at = now + self._backoff.next_delay_s(now - self._started_at)
         if now < self._due_at:
             return False
-        self.start()
+        try:
+            self.start()
+        except OSError:  # a full disk, or no process to be had: as if it had died at once
+            self._due_at = now + self._backoff.next_delay_s(0.0)
+            return False
         self.restarts += 1
         return True
 

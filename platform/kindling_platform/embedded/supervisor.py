@@ -1,5 +1,6 @@
 """`./kindling up`: starts everything, proves it with a billed token, keeps it alive, stops it."""
 
+import contextlib
 import os
 import signal
 import time
@@ -52,6 +53,7 @@ class Supervisor:
         self._lock = HomeLock(home)
         self._holds: dict[str, PortHold] = {}
         self._state: State | None = None
+        self._untold = False
         self._stand_in: dict[str, str] = {}
         self._stop_asked = False
 
@@ -179,9 +181,13 @@ class Supervisor:
         """Start dead children again and tell their new process ids."""
         self._check_stop()
         tended = [child.tend() for child in self.children.values()]
-        if any(tended) and self._state:
+        self._untold = self._untold or any(tended)
+        if self._untold and self._state:
             self._state.children = self._pids()
-            self._state.save(self.home)
+            # A full disk takes no new state; the children live all the same, and it is told when there is room.
+            with contextlib.suppress(OSError):
+                self._state.save(self.home)
+                self._untold = False
 
     def _pids(self) -> dict[str, int]:
         return {name: child.pid for name, child in self.children.items() if child.pid is not None}

@@ -31,10 +31,25 @@ class Log(Protocol):
     def error(self, event: str, **facts: Any) -> Any: ...
 
 
+class LineLogger:
+    """Writes lines; one that a full disk does not take stops nobody."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def msg(self, line: bytes) -> None:
+        """Write one line, or leave it."""
+        with suppress(OSError, ValueError):
+            self._file.write(line + b"\n")
+            self._file.flush()
+
+    debug = info = warning = error = critical = msg
+
+
 def make_log(level: str) -> Log:
     """A logger that writes JSON lines to standard error, whatever else configures structlog."""
     log: Log = structlog.wrap_logger(
-        structlog.BytesLogger(sys.stderr.buffer),
+        LineLogger(sys.stderr.buffer),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
