@@ -18,6 +18,8 @@ _COMMON = (
     HELPERS
     + """
 local ORIGIN, FIELDS = 1700000000000000, {'r', 'p', 'u', 'g'}
+-- Twice as long as what has ended may wait to be posted; the hash is gone with its last entry, as a rule.
+local SPENDING_MS = 172800000
 local function clock_us(text)
   local now = tonumber(text)
   if now > 0 then return now end
@@ -180,7 +182,7 @@ for _, scope in ipairs(scopes) do
   if scope.purse then
     if from ~= id then drop(scope.spent, scope.spending, from) end
     put(scope.spent, scope.spending, id, total, now_ms + lease)
-    redis.call('PEXPIRE', scope.spending, 2 * lease)
+    redis.call('PEXPIRE', scope.spending, SPENDING_MS)
   end
 end
 local ration = math.max(math.min(tonumber(ARGV[12]), math.floor((left - total) / 20)), 0)
@@ -256,7 +258,7 @@ for i = 1, tonumber(ARGV[5]) do
     redis.call('ZADD', slots, expiry, id)
   end
   if ARGV[at + 2] == '1' and renew(spent, spending) then
-    redis.call('PEXPIRE', spending, 2 * tonumber(ARGV[3]))
+    redis.call('PEXPIRE', spending, SPENDING_MS)
   end
 end
 return 1

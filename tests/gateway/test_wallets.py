@@ -1,6 +1,7 @@
 """Holds of a process over their whole life, against a real Valkey and database."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -87,6 +88,19 @@ async def test_a_cut_request_keeps_all_that_it_held(wallets: Wallets, scene):
     wallets.settle(Payer(scene.customer.id, "key_1", 1), "r1", None)
     await wallets.close()
     assert held_nano(scene.valkey, scene.customer) == {"r1": 7}
+
+
+async def test_what_a_request_has_cost_stays_held_while_the_rater_is_away(wallets: Wallets, scene):
+    """Else the same money could be spent again as soon as the hold is over."""
+    scope = Scope("key", f"key_{scene.customer.id}", Limits(budget_month_nano=10**9))
+    await acquire(wallets, scene.customer.id, "r1", 7, scope)
+    wallets.settle(Payer(scene.customer.id, "key_1", 1, (scope,)), "r1", 5)
+    await wallets.close()
+    hours_later_ms = (time.time() + 12 * 3600) * 1000
+    assert expiry(scene, "r1") > hours_later_ms
+    spending = spent_keys(scope.name)[1]
+    assert int(scene.valkey.hget(spending, "r1").split(b":")[1]) > hours_later_ms
+    assert scene.valkey.pexpiretime(spending) > hours_later_ms
 
 
 async def test_a_free_request_keeps_nothing_even_if_nobody_saw_it_begin(wallets: Wallets, scene):
