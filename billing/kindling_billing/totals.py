@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from django.db import connection
-from django.db.models import Max
+from django.db.models import Max, Min
 
-from kindling_billing.models import Invoice, utc_now
+from kindling_billing.models import Invoice, UsageTotal, utc_now
 from kindling_billing.rating import Line
 
 
@@ -51,6 +51,19 @@ def months_closed(owner_ids: Iterable[str]) -> dict[str, date]:
     """The last month of each owner whose invoice is final; owners without one are absent."""
     rows = Invoice.objects.filter(owner_id__in=list(owner_ids)).exclude(state=Invoice.State.DRAFT)
     return {row["owner_id"]: row["last"] for row in rows.values("owner_id").annotate(last=Max("month"))}
+
+
+def months_open(owner_ids: Iterable[str]) -> dict[str, date]:
+    """The earliest month of each owner's usage that is not on a final invoice; owners without any are absent."""
+    owners = list(owner_ids)
+    closed = months_closed(owners)
+    rows = UsageTotal.objects.filter(owner_id__in=owners).exclude(quantity=0, amount_picousd=0)
+    first: dict[str, date] = {}
+    for row in rows.values("owner_id", "billed_month").annotate(used=Min("used_month")):
+        owner_id = row["owner_id"]
+        if owner_id not in closed or row["billed_month"] > closed[owner_id]:
+            first[owner_id] = min(first.get(owner_id, row["used"]), row["used"])
+    return first
 
 
 def month_of(moment: datetime) -> date:

@@ -80,3 +80,20 @@ def test_mail_goes_to_a_server_or_into_files(tmp_path: Path):
         "secret!",
     )
     assert server["EMAIL_USE_TLS"] is True
+
+
+@pytest.mark.parametrize("days", ["69", "-1", "36501", "many"])
+def test_what_is_kept_too_short_is_refused(days: str, tmp_path: Path):
+    given = GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_KEEP_REQUESTS_DAYS": days}
+    with pytest.raises(EnvError, match="KINDLING_KEEP_REQUESTS_DAYS must be 0 for ever, or 70 to"):
+        load_env(given)
+
+
+def test_what_is_kept_for_ever_is_zero_days(tmp_path: Path):
+    env = load_env(GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_KEEP_REQUESTS_DAYS": "0"})
+    assert (env.keep_requests_days, env.keep_audit_days, env.keep_events_days, env.keep_spool_days) == (
+        0,
+        0,
+        90,
+        7,
+    )

@@ -16,6 +16,7 @@ T = TypeVar("T")
 PREFIX = "KINDLING_"
 SECRETS_FILE = "secrets.env"
 MEGABYTE = 1024 * 1024
+MOST_DAYS = 36_500
 # What a new organisation shows before it gets its starting credit.
 CREDIT_NEEDS = ("nothing", "mail", "card")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -48,6 +49,10 @@ class Env:
     cors_origins: tuple[str, ...]
     limits: Limits
     spool_max_bytes: int
+    keep_requests_days: int
+    keep_audit_days: int
+    keep_events_days: int
+    keep_spool_days: int
     agent_url: str
     debug: bool
     log_level: str
@@ -100,6 +105,10 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
             concurrent_requests=reader.limit("LIMIT_CONCURRENT_REQUESTS", 1_000),
         ),
         spool_max_bytes=reader.positive("SPOOL_MAX_MB", 512, "a number of megabytes") * MEGABYTE,
+        keep_requests_days=reader.days("KEEP_REQUESTS_DAYS", 400, least=70),
+        keep_audit_days=reader.days("KEEP_AUDIT_DAYS", 0, least=90),
+        keep_events_days=reader.days("KEEP_EVENTS_DAYS", 90, least=35),
+        keep_spool_days=reader.days("KEEP_SPOOL_DAYS", 7, least=2),
         agent_url=reader.text("AGENT_URL", "http://127.0.0.1:8100").rstrip("/"),
         debug=reader.text("DEBUG", "0") == "1",
         log_level=reader.text("LOG_LEVEL", "INFO").upper(),
@@ -157,6 +166,11 @@ class _Reader:
 
     def positive(self, name: str, default: int, kind: str) -> int:
         return self._parsed(name, default, int, lambda value: 0 < value <= MOST, kind)
+
+    def days(self, name: str, default: int, *, least: int) -> int:
+        """How long something is kept; 0 is for ever."""
+        kind = f"0 for ever, or {least} to {MOST_DAYS} days"
+        return self._parsed(name, default, int, lambda days: days == 0 or least <= days <= MOST_DAYS, kind)
 
     def money(self, name: str, default: str) -> str:
         value = self._parsed(
