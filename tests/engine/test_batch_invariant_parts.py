@@ -171,6 +171,10 @@ PARTS = {
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str):
     place, ordinary, name = PARTS[part]
+    if part == "projections":
+        # Code compiled for the processor keeps bits by itself; tiles are for machines without it.
+        for user in ("linear", "embedding"):
+            monkeypatch.setattr(f"kindling_engine.layers.{user}.linear_kernel", lambda: None)
     folder = model_make(name, tmp_path / "model")
     # Many of one token: a router of six experts has one kernel for a lone row and another for all others.
     prompts = prompts_make((2, 33, 100, 150)) | {f"one{seed}": prompt_make(1, seed) for seed in range(24)}

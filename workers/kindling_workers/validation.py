@@ -6,7 +6,8 @@ waits for one, so that a late worker neither revives a deleted adapter nor overr
 
 import redis
 
-from kindling_engine.protocol.adapter_files import AdapterReport, check_adapter_folder, check_extras
+from kindling_engine.protocol.adapter_extras import check_extras
+from kindling_engine.protocol.adapter_files import AdapterReport, check_adapter_folder
 from kindling_engine.protocol.findings import Finding
 from kindling_platform.adapters.early_check import base_shape, report_json
 from kindling_platform.adapters.models import Adapter

@@ -58,6 +58,8 @@ class DecodeRows:
     _views: dict[int | None, DecodeView] = field(default_factory=dict)
     _plans: dict[int | None, DecodePlan] = field(default_factory=dict)
     _tiles: dict[int | None, TilePlan] = field(default_factory=dict)
+    compiled: dict[int, object] = field(default_factory=dict)
+    """What compiled code reads of these rows, by rotation; made and understood where the code is called."""
 
     @property
     def count(self) -> int:

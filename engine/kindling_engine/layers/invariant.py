@@ -16,16 +16,16 @@ _ACTIVATION_TRIAL_ROWS = 512
 
 
 class TiledLinear(Linear):
-    """A Linear over tiles of rows."""
+    """A Linear over tiles of rows, unless its bits are steady by themselves."""
 
     __slots__ = ("_tiles",)
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        super().__init__(aligned(weight), bias)
+        super().__init__(aligned(weight), bias)  # what is left plain is multiplied from an aligned address
         self._tiles = RowTiles(super().__call__, ("linear", weight.shape, bias is not None))
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._tiles(x)
+        return super().__call__(x) if self.steady else self._tiles(x)
 
 
 def tiled_router(weight: Tensor) -> RowFunction:

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kindling_engine.jit.linear import linear_kernel
+
 # Below this size the packed call's overhead (about 10 µs) outweighs what packing saves.
 _PACK_FROM_BYTES = 1 << 20
 # Packing is tuned for a row count. 32 is within a few per cent of the best from 1 to 512 rows, where the
@@ -18,31 +20,41 @@ Projection = Callable[[Tensor], Tensor]
 
 
 class Linear:
-    """``y = x·Wᵀ + b`` for ``x [n, in]``, ``W [out, in]``, giving ``[n, out]``."""
+    """``y = x·Wᵀ + b`` for ``x [n, in]``, ``W [out, in]``, giving ``[n, out]``.
 
-    __slots__ = ("_bias", "_call", "_packed", "_weight")
+    By code compiled for this processor; where there is none, by oneDNN with W packed, or as torch does it.
+    ``steady``: a row's bits do not depend on the rows beside it.
+    """
+
+    __slots__ = ("_product", "steady")
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self._bias = bias
-        self._call: Callable[..., Tensor] | None = None
-        self._packed: Tensor | None = None
-        self._weight: Tensor | None = weight
-        if weight.numel() * weight.element_size() >= _PACK_FROM_BYTES and _can_pack(weight):
-            ops: Any = torch.ops.mkldnn
-            self._call = ops._linear_pointwise.default
-            self._packed = ops._reorder_linear_weight(weight, _PACK_ROWS)
-            self._weight = None
+        plain = weight.device.type == "cpu" and weight.dtype == torch.float32
+        kernel = linear_kernel() if plain else None
+        self.steady = kernel is not None and kernel.fits(weight)
+        self._product: Projection
+        if kernel is not None and self.steady:
+            self._product = kernel.pack(weight, bias)
+        elif plain and weight.nbytes >= _PACK_FROM_BYTES and _can_pack():
+            self._product = _packed(weight, bias)
+        else:
+            self._product = lambda x: F.linear(x, weight, bias)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if self._call is not None:
-            return self._call(x, self._packed, self._bias, "none", [], "")
-        return F.linear(x, self._weight, self._bias)  # type: ignore[arg-type]
+        return self._product(x)
 
 
-def _can_pack(weight: Tensor) -> bool:
-    return (
-        weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
+def _can_pack() -> bool:
+    wanted = ("_reorder_linear_weight", "_linear_pointwise")
+    return all(hasattr(torch.ops.mkldnn, name) for name in wanted)
+
+
+def _packed(weight: Tensor, bias: Tensor | None) -> Projection:
+    ops: Any = torch.ops.mkldnn
+    call, packed = ops._linear_pointwise.default, ops._reorder_linear_weight(weight, _PACK_ROWS)
+
+    def product(x: Tensor) -> Tensor:
+        y: Tensor = call(x, packed, bias, "none", [], "")
+        return y
+
+    return product

@@ -6,6 +6,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
+from kindling_engine.jit.rows import row_kernels
 from kindling_engine.layers.linear import Projection
 from kindling_engine.lora.batch import LoraBatch
 
@@ -50,5 +51,8 @@ class GatedMlp:
 
 def gate(gate_up: Tensor, activation: Activation) -> Tensor:
     """``act(g) ⊙ u`` for ``gate_up [n, 2 · inner]`` that holds g, then u."""
+    compiled = row_kernels() if activation is F.silu else None
+    if compiled is not None and compiled.fits(gate_up, gate_up.shape[1] // 2):
+        return compiled.gate(gate_up)
     left, right = gate_up.chunk(2, dim=-1)
     return activation(left).mul_(right)

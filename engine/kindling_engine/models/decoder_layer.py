@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from kindling_engine.jit.decode import CompiledDecode
 from kindling_engine.layers.attention import AttentionFunction, AttentionSpec, LayerCache
 from kindling_engine.layers.attention_paged import PagedAttention
 from kindling_engine.layers.linear import Projection
@@ -20,7 +21,8 @@ Mlp = Callable[[Tensor, LoraBatch | None], Tensor]
 class Attention:
     """Grouped-query attention; q, k and v are one projection.
 
-    ``paged`` takes the place of all between the projections where it is there, and a step can feed it.
+    ``paged`` takes the place of all between the projections where it is there, and a step can feed it; so does
+    ``compiled`` for the steps that it takes.
     ``rotary`` is an index into the step's tables, None for none. ``sites`` are where adapters add to the two
     projections.
     """
@@ -36,6 +38,7 @@ class Attention:
     spec: AttentionSpec
     attend: AttentionFunction
     paged: PagedAttention | None
+    compiled: CompiledDecode | None
     sites: tuple[int, int]
 
     def __call__(
@@ -57,6 +60,8 @@ class Attention:
     ) -> Tensor:
         if self.paged is not None and inputs.attention.paged is not None:
             return self.paged(qkv, tables, cache, inputs.attention.paged)
+        if self.compiled is not None and self.compiled.takes(inputs.attention, tables):
+            return self.compiled(qkv, tables, cache, inputs.attention)
         qkv = qkv.view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
         query, key = self._positioned(qkv, tables)
         value = qkv[:, self.heads + self.kv_heads :]

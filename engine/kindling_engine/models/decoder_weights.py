@@ -5,6 +5,7 @@ import re
 import torch
 from torch import Tensor
 
+from kindling_engine.jit.decode import compiled_decode
 from kindling_engine.layers.attention import AttentionSpec, attention_for
 from kindling_engine.layers.attention_paged import kernels_take, paged_attention_for
 from kindling_engine.layers.embedding import Table
@@ -113,6 +114,19 @@ class DecoderWeights:
         group = config.num_heads // config.num_kv_heads
         if not self._batch_invariant and kernels_take(config.head_dim, group, self._checkpoint.dtype):
             paged = paged_attention_for(self._device, heads=config.num_heads, spec=spec, norms=norms)
+        compiled = None
+        if (
+            not self._batch_invariant
+            and self._device.type == "cpu"
+            and self._checkpoint.dtype == torch.float32
+        ):
+            compiled = compiled_decode(
+                heads=config.num_heads,
+                kv_heads=config.num_kv_heads,
+                head_dim=config.head_dim,
+                spec=spec,
+                norms=norms,
+            )
         return Attention(
             qkv=self._linear(prefix, rows, config.hidden_size, bias=config.qkv_bias),
             output=self._linear(prefix, {"o_proj": config.hidden_size}, q_size, bias=config.output_bias),
@@ -125,6 +139,7 @@ class DecoderWeights:
             spec=spec,
             attend=attention_for(self._device, batch_invariant=self._batch_invariant),
             paged=paged,
+            compiled=compiled,
             sites=(site_index(index, QKV), site_index(index, OUTPUT)),
         )
 

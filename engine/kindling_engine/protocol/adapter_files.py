@@ -4,7 +4,6 @@ from pathlib import Path
 
 from kindling_engine.protocol.adapter_base import TARGETS, BaseShape, ExpertShape
 from kindling_engine.protocol.adapter_config import MAX_CONFIG_BYTES, check_config
-from kindling_engine.protocol.adapter_extras import CARD_NAME, TOKENIZER_NAME, check_extras
 from kindling_engine.protocol.adapter_report import (
     CONFIG_NAME,
     MAX_RANK,
@@ -17,13 +16,11 @@ from kindling_engine.protocol.findings import Finding
 from kindling_engine.protocol.safetensors_header import LENGTH, HeaderRefused, header_length
 
 __all__ = [
-    "CARD_NAME",
     "CONFIG_NAME",
     "MAX_CONFIG_BYTES",
     "MAX_RANK",
     "SAVE_AGAIN",
     "TARGETS",
-    "TOKENIZER_NAME",
     "WEIGHTS_NAME",
     "AdapterReport",
     "BaseShape",
@@ -31,7 +28,6 @@ __all__ = [
     "Finding",
     "check_adapter_folder",
     "check_config",
-    "check_extras",
     "check_safetensors_header",
 ]
 

@@ -2,7 +2,7 @@
 
 from pathlib import PurePosixPath
 
-from kindling_engine.protocol.adapter_files import CARD_NAME, TOKENIZER_NAME
+from kindling_engine.protocol.adapter_extras import CARD_NAME, TOKENIZER_NAME
 from kindling_engine.protocol.vocabulary import MAX_TOKENIZER_BYTES
 from kindling_platform.common.errors import KindlingError
 

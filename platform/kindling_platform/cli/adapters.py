@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 
-from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder, check_extras
+from kindling_engine.protocol.adapter_extras import check_extras
+from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder
 from kindling_platform.cli.client import Client
 from kindling_platform.cli.errors import CliError
 from kindling_platform.cli.moving_in import (

@@ -1,0 +1,124 @@
+"""Compiles modules for this processor, once: machine code is kept in the user's cache folder."""
+
+import ctypes
+import hashlib
+import importlib
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llvmlite import __version__ as llvmlite_version
+from llvmlite import binding
+
+_log = logging.getLogger(__name__)
+_WANTED = ("avx2", "fma")
+_RUNTIMES = ("libgomp", "libiomp5")
+_FROM_RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """What code is compiled for. ``width``: floats in a vector."""
+
+    name: str
+    features: str
+    width: int
+
+
+def processor_find() -> Processor | None:
+    """This machine's, or None where it is no x86 with AVX2 and FMA."""
+    features = binding.get_host_cpu_features()
+    if not binding.get_process_triple().startswith("x86_64") or not all(map(features.get, _WANTED)):
+        return None
+    return Processor(binding.get_host_cpu_name(), features.flatten(), 16 if features.get("avx512f") else 8)
+
+
+def processor_here() -> Processor:
+    """As ``processor_find``. Raises RuntimeError where it finds none."""
+    processor = processor_find()
+    if processor is None:
+        raise RuntimeError("this is no x86 processor with AVX2")
+    return processor
+
+
+class Code:
+    """Machine code in this process; addresses are good as long as it lives."""
+
+    def __init__(self, content: bytes, processor: Processor) -> None:
+        """Raises OSError where torch's OpenMP runtime is not found."""
+        runtime = ctypes.CDLL(_runtime_path())
+        for name in _FROM_RUNTIME:
+            binding.add_symbol(name, ctypes.cast(getattr(runtime, name), ctypes.c_void_p).value)
+        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(processor))
+        self._engine.add_object_file(binding.ObjectFileRef.from_data(content))
+        self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        return int(self._engine.get_function_address(name))
+
+
+def code_load(kernel: str, processor: Processor, *sizes: int) -> Code:
+    """The code of ``kernel``, which ``<kernel>_module(*sizes)`` in ``<kernel>_code`` writes."""
+    here = Path(__file__).parent
+    key = [(here / name).read_bytes() for name in (f"{kernel}_code.py", "writing.py")]
+    key.append(repr((llvmlite_version, processor, sizes)).encode())
+    name = hashlib.sha256(b"\0".join(key)).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kindling" / "code" / name
+    content = _read(cache)
+    if content is None:
+        # What writes code takes longer to import than code to read.
+        written = importlib.import_module(f"kindling_engine.jit.{kernel}_code")
+        content = _compile(getattr(written, f"{kernel}_module")(*sizes), processor)
+        _keep(cache, content)
+    return Code(content, processor)
+
+
+def _read(cache: Path) -> bytes | None:
+    """What was kept there, whole; None for anything else."""
+    try:
+        stored = cache.read_bytes()
+    except OSError:
+        return None
+    digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+    return content if hashlib.sha256(content).digest() == digest else None
+
+
+def _compile(module: Any, processor: Processor) -> bytes:
+    machine = _machine(processor)
+    module.triple = machine.triple
+    parsed = binding.parse_assembly(str(module))
+    parsed.verify()
+    passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=3))
+    passes.getModulePassManager().run(parsed, passes)
+    return bytes(machine.emit_object(parsed))
+
+
+def _keep(cache: Path, content: bytes) -> None:
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=cache.parent, delete=False) as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        Path(file.name).replace(cache)
+    except OSError as error:
+        # Compiled anew at the next start.
+        _log.info("compiled code is not kept: %s", error)
+
+
+def _machine(processor: Processor) -> Any:
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    target = binding.Target.from_triple(binding.get_process_triple())
+    return target.create_target_machine(cpu=processor.name, features=processor.features, opt=3, jit=True)
+
+
+def _runtime_path() -> str:
+    """The OpenMP runtime that is loaded already: a second one would fight the first for the cores."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.rpartition(" ")[2]
+        if Path(path).name.startswith(_RUNTIMES):
+            return path
+    raise OSError("no OpenMP runtime is loaded")

@@ -1,0 +1,200 @@
+"""Attention of decodes on a CPU, from one projection to the other, by code compiled for this processor."""
+
+import ctypes
+import logging
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows
+from kindling_engine.layers.attention_spec import AttentionSpec, LayerCache
+from kindling_engine.layers.norm import RmsNorm
+from kindling_engine.layers.rotary import RotaryTables
+
+_log = logging.getLogger(__name__)
+_ALONE_BELOW = 1 << 16
+"""Products of queries and keys; fewer are done before a second thread has woken."""
+_CODE_PAGE = 16
+_LARGEST_HEAD = 256
+
+_pointer, _integer = ctypes.c_void_p, ctypes.c_int64
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        ("keys", _pointer),
+        ("values", _pointer),
+        ("head_stride", _integer),
+        ("heads", _integer),
+        ("kv_heads", _integer),
+        ("q_norm", _pointer),
+        ("k_norm", _pointer),
+        ("epsilon", ctypes.c_float),
+        ("scale", ctypes.c_float),
+    ]
+
+
+class _Step(ctypes.Structure):
+    _fields_ = [
+        ("cosines", _pointer),
+        ("sines", _pointer),
+        ("turned", _integer),
+        ("slots", _pointer),
+        ("blocks", _pointer),
+        ("blocks_width", _integer),
+        ("lengths", _pointer),
+        ("rows", _integer),
+        ("scratch", _pointer),
+        ("scratch_size", _integer),
+    ]
+
+
+class DecodeStep:
+    """A step's rows as the code reads them, and what keeps the memory that it reads."""
+
+    __slots__ = ("_kept", "address", "products", "struct")
+
+    def __init__(self, rows: DecodeRows, slots: Tensor, tables: RotaryTables | None, threads: int) -> None:
+        blocks, lengths = np.ascontiguousarray(rows.blocks), np.ascontiguousarray(rows.lengths)
+        longest = -(-int(lengths.max()) // PAGE_SIZE) * PAGE_SIZE
+        scratch = torch.empty((threads, longest))
+        cosines, sines = (None, None) if tables is None else (one.contiguous() for one in tables)
+        self.struct = _Step(
+            None if cosines is None else cosines.data_ptr(),
+            None if sines is None else sines.data_ptr(),
+            0 if cosines is None else cosines.shape[-1],
+            slots.data_ptr(),
+            blocks.ctypes.data,
+            blocks.shape[1],
+            lengths.ctypes.data,
+            len(lengths),
+            scratch.data_ptr(),
+            longest,
+        )
+        self._kept = (blocks, lengths, scratch, cosines, sines, slots)
+        self.address = ctypes.addressof(self.struct)
+        self.products = int(lengths.sum())
+
+
+class CompiledDecode:
+    """One layer's attention for steps of decodes alone that share no long prefix."""
+
+    def __init__(
+        self,
+        kernel: "DecodeKernel",
+        *,
+        heads: int,
+        kv_heads: int,
+        spec: AttentionSpec,
+        norms: tuple[RmsNorm, RmsNorm] | None,
+    ) -> None:
+        self._call = kernel.call
+        self._width = kernel.width
+        self._head_dim = kernel.head_dim
+        self._heads, self._kv_heads = heads, kv_heads
+        self._scale = spec.scale
+        self._norms = norms
+        self._layer: _Layer | None = None
+        self._cache: LayerCache | None = None
+
+    def takes(self, inputs: AttentionInputs, tables: RotaryTables | None) -> bool:
+        """Whether a step is of that kind, and what is rotated divides into vectors."""
+        rows = inputs.decode
+        if rows is None or inputs.prefills or rows.device.type != "cpu":
+            return False
+        if tables is not None and tables[0].shape[-1] % (2 * self._width):
+            return False
+        # One product of all rows with what they share is worth more than this.
+        return rows.count == 1 or not rows.plan(None).shared
+
+    def __call__(
+        self, qkv: Tensor, tables: RotaryTables | None, cache: LayerCache, inputs: AttentionInputs
+    ) -> Tensor:
+        """``qkv [n, (heads + 2 · kv_heads) · d]``, which it changes, to ``[n, heads · d]``; K and V are stored."""
+        if self._cache is not cache or self._layer is None:
+            self._bind(cache)
+        if inputs.decode is None:
+            raise RuntimeError("the step has no decodes")
+        threads = torch.get_num_threads()
+        step = _step(inputs.decode, inputs.slots, tables, threads)
+        alone = step.products * self._heads * self._head_dim < _ALONE_BELOW
+        output = torch.empty((qkv.shape[0], self._heads * self._head_dim))
+        self._call(self._address, step.address, qkv.data_ptr(), output.data_ptr(), 1 if alone else threads)
+        return output
+
+    def _bind(self, cache: LayerCache) -> None:
+        norms = self._norms
+        self._cache = cache
+        self._layer = _Layer(
+            cache.key_pages.data_ptr(),
+            cache.value_pages.data_ptr(),
+            cache.key_pages.stride(0),
+            self._heads,
+            self._kv_heads,
+            None if norms is None else norms[0].weight.data_ptr(),
+            None if norms is None else norms[1].weight.data_ptr(),
+            0.0 if norms is None else norms[0].eps,
+            self._scale,
+        )
+        self._address = ctypes.addressof(self._layer)
+
+
+class DecodeKernel:
+    """Code for heads of one size."""
+
+    def __init__(self, head_dim: int) -> None:
+        """Raises ImportError without llvmlite, RuntimeError and OSError where no code can be made here."""
+        from kindling_engine.jit.compiling import code_load, processor_here
+
+        processor = processor_here()
+        self.width = processor.width
+        self.head_dim = head_dim
+        self._code = code_load("decode", processor, processor.width, head_dim)
+        arguments = [_pointer, _pointer, _pointer, _pointer, ctypes.c_int32]
+        self.call = ctypes.CFUNCTYPE(None, *arguments)(self._code.address("decode"))
+
+
+def compiled_decode(
+    *,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    spec: AttentionSpec,
+    norms: tuple[RmsNorm, RmsNorm] | None,
+) -> CompiledDecode | None:
+    """A layer's; None where there is no code for its shape or this processor."""
+    if spec.window is not None or spec.softcap is not None or head_dim > _LARGEST_HEAD:
+        return None
+    kernel = decode_kernel(head_dim)
+    if kernel is None:
+        return None
+    return CompiledDecode(kernel, heads=heads, kv_heads=kv_heads, spec=spec, norms=norms)
+
+
+@lru_cache(maxsize=8)
+def decode_kernel(head_dim: int) -> DecodeKernel | None:
+    """That of this process; None where there is none for this size."""
+    if PAGE_SIZE != _CODE_PAGE:
+        return None
+    try:
+        from kindling_engine.jit.compiling import processor_find
+
+        processor = processor_find()
+        if processor is None or head_dim % processor.width:
+            return None
+        return DecodeKernel(head_dim)
+    except (ImportError, OSError, RuntimeError) as error:
+        _log.info("attention goes through torch: %s", error)
+        return None
+
+
+def _step(rows: DecodeRows, slots: Tensor, tables: RotaryTables | None, threads: int) -> DecodeStep:
+    """All layers with the same rotation share one."""
+    key = 0 if tables is None else id(tables[0])
+    found = rows.compiled.get(key)
+    if not isinstance(found, DecodeStep):
+        found = rows.compiled[key] = DecodeStep(rows, slots, tables, threads)
+    return found

@@ -1,0 +1,127 @@
+"""Products of fp32 rows with packed matrices, by code compiled for this processor."""
+
+import ctypes
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_log = logging.getLogger(__name__)
+_CACHE_BYTES = 256 << 10
+"""A share of the second-level cache, for a block of rows and for a group of panels alike."""
+_TILE_ROWS = 6
+_LEAST_BLOCK_ROWS = 12
+_GROUP_PANELS = 4
+_TILE_PANELS = 2
+_ALONE_BELOW = 1 << 17
+"""Products; fewer are done before a second thread has woken."""
+_CHECK_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 30)
+_CHECK_PANELS = 11
+_CHECK_INPUTS = 38
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [
+        ("weights", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("inputs", ctypes.c_int64),
+        ("outputs", ctypes.c_int64),
+        ("block_rows", ctypes.c_int64),
+        ("group_panels", ctypes.c_int64),
+    ]
+
+
+class PackedLinear:
+    """``y = x·Wᵀ + b`` for fp32 ``x [n, in]``, giving ``[n, out]``.
+
+    A row has the same bits whatever rows stand beside it, on any number of threads.
+    """
+
+    __slots__ = ("_address", "_bias", "_call", "_inputs", "_matrix", "_outputs", "_panels", "_width")
+
+    def __init__(self, call: Callable[..., None], width: int, weight: Tensor, bias: Tensor | None) -> None:
+        """Packs ``weight [out, in]``, whose ``out`` divides by ``width``, and whose ``in`` is even."""
+        self._call = call
+        self._width = width
+        self._outputs, self._inputs = weight.shape
+        self._panels = torch.empty((self._outputs // width, self._inputs, width))
+        self._panels.copy_(weight.reshape(-1, width, self._inputs).transpose(1, 2))
+        self._bias = torch.zeros(self._outputs) if bias is None else bias.contiguous()
+        fitting = _CACHE_BYTES // (4 * width * self._inputs) // _TILE_PANELS * _TILE_PANELS
+        self._matrix = _Matrix(
+            self._panels.data_ptr(),
+            self._bias.data_ptr(),
+            self._inputs,
+            self._outputs,
+            max(_LEAST_BLOCK_ROWS, _CACHE_BYTES // (4 * self._inputs) // _TILE_ROWS * _TILE_ROWS),
+            max(_TILE_PANELS, min(_GROUP_PANELS, fitting)),
+        )
+        self._address = ctypes.addressof(self._matrix)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        stride, step = x.stride()
+        if step != 1:
+            x = x.contiguous()
+            stride = self._inputs
+        rows = x.shape[0]
+        y = torch.empty((rows, self._outputs))
+        alone = rows * self._inputs * self._outputs < _ALONE_BELOW
+        threads = 1 if alone else torch.get_num_threads()
+        self._call(self._address, x.data_ptr(), stride, y.data_ptr(), rows, threads)
+        return y
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Rows ``[n, in]`` of W."""
+        return self._panels[indices // self._width, :, indices % self._width]
+
+
+class LinearKernel:
+    """Packs matrices for the code that it holds."""
+
+    def __init__(self) -> None:
+        """Raises ImportError without llvmlite, RuntimeError and OSError where no code can be made here."""
+        from kindling_engine.jit.compiling import code_load, processor_here
+
+        processor = processor_here()
+        self.width = processor.width
+        self._code = code_load("linear", processor, processor.width)
+        integer, pointer = ctypes.c_int64, ctypes.c_void_p
+        kind = ctypes.CFUNCTYPE(None, pointer, pointer, integer, pointer, integer, ctypes.c_int32)
+        self._call = kind(self._code.address("linear"))
+
+    def fits(self, weight: Tensor) -> bool:
+        """Whether ``weight [out, in]`` has sizes that can be packed."""
+        outputs, inputs = weight.shape
+        return outputs % self.width == 0 and inputs % 2 == 0 and weight.numel() > 0
+
+    def pack(self, weight: Tensor, bias: Tensor | None = None) -> PackedLinear:
+        return PackedLinear(self._call, self.width, weight, bias)
+
+
+@lru_cache(maxsize=1)
+def linear_kernel() -> LinearKernel | None:
+    """The kernel of this process; None where there is no code for this processor, or wrong code."""
+    try:
+        kernel = LinearKernel()
+    except (ImportError, OSError, RuntimeError) as error:
+        _log.info("products go through torch: %s", error)
+        return None
+    if not _right(kernel):
+        _log.warning("the compiled product is wrong on this processor; products go through torch")
+        return None
+    return kernel
+
+
+def _right(kernel: LinearKernel) -> bool:
+    random = torch.Generator().manual_seed(0)
+    weight = torch.randn((_CHECK_PANELS * kernel.width, _CHECK_INPUTS), generator=random)
+    bias = torch.randn(weight.shape[0], generator=random)
+    product = kernel.pack(weight, bias)
+    for count in _CHECK_ROWS:
+        x = torch.randn((count, _CHECK_INPUTS), generator=random)
+        wanted = torch.addmm(bias.double(), x.double(), weight.double().t())
+        if not torch.allclose(product(x).double(), wanted, rtol=1e-5, atol=1e-4):
+            return False
+    return True

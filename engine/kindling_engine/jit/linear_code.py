@@ -1,0 +1,202 @@
+"""``y = x·Wᵀ + b`` in fp32, written for LLVM.
+
+W lies in panels ``[out / width, in, width]``, a panel one vector wide. A tile of up to six rows by some panels is
+summed up in registers while its panels stream by: each weight is read once for all rows of the tile, and each sum adds
+its products in the order of ``in`` with one rounding each. So a row's result has the same bits in any batch and on any
+number of threads. Threads are those of the OpenMP runtime that torch uses, and share the panels.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+
+from kindling_engine.jit.writing import (
+    address,
+    counted,
+    f32,
+    f32p,
+    i32,
+    i64,
+    intrinsic,
+    multiply_add,
+    number,
+    smaller,
+    spread,
+    vector_load,
+    vector_store,
+    void,
+)
+
+ENTRY = "linear"
+MOST_ROWS = 6
+# Panels of a tile by its rows. Sums that do not wait for each other keep the units busy, and with what they are made of
+# they have to fit into 16 registers.
+_PANELS = {1: 8, 2: 4, 3: 2, 4: 2, 5: 2, 6: 2}
+_UNROLL = 2
+"""Inputs that one turn of the innermost loop takes."""
+_AHEAD = 4
+"""Panels between the one that is multiplied and the one that is fetched into the cache meanwhile."""
+_LEAST_ROWS_AHEAD = 3
+"""Tiles with fewer rows read as fast as memory gives, whoever fetches."""
+
+# W, b, inputs, outputs, rows of a block, panels of a group: what does not change from call to call.
+_MATRIX = ir.LiteralStructType([f32p, f32p, i64, i64, i64, i64])
+# A matrix, x, x's stride, y, rows.
+_PRODUCT = ir.LiteralStructType([_MATRIX.as_pointer(), f32p, i64, f32p, i64])
+
+
+def linear_module(width: int) -> Any:
+    """For vectors of ``width`` floats. ENTRY takes what is in _PRODUCT, and a number of threads as 32 bits."""
+    module = ir.Module("linear")
+    tiles = {
+        (rows, panels): _tile(module, width, rows, panels)
+        for rows, most in _PANELS.items()
+        for panels in {most, 1}
+    }
+    sweeps = {rows: _sweep(module, width, rows, tiles) for rows in _PANELS}
+    share = _share(module, width, sweeps)
+    _entry(module, share)
+    return module
+
+
+def _tile(module: Any, width: int, rows: int, panels: int) -> Any:
+    """``(x, stride of x, W, bias, y, stride of y, inputs)``: some rows by some panels."""
+    vector = ir.VectorType(f32, width)
+    kind = ir.FunctionType(void, [f32p, i64, f32p, f32p, f32p, i64, i64])
+    function = ir.Function(module, kind, f"tile_{rows}_{panels}")
+    function.linkage = "internal"
+    x, x_stride, weights, bias, y, y_stride, inputs = function.args
+    fetch = intrinsic(module, "llvm.prefetch.p0", void, [f32p, i32, i32, i32])
+
+    start, loop, end = (function.append_basic_block(name) for name in ("start", "loop", "end"))
+    build = ir.IRBuilder(start)
+    size = build.mul(inputs, number(width))
+    lines = [build.gep(x, [build.mul(x_stride, number(row))]) for row in range(rows)]
+    sources = [build.gep(weights, [build.mul(size, number(panel))]) for panel in range(panels)]
+    first = [vector_load(build, build.gep(bias, [number(panel * width)]), width) for panel in range(panels)]
+    build.branch(loop)
+
+    build.position_at_end(loop)
+    at = build.phi(i64)
+    at.add_incoming(number(0), start)
+    sums = [[build.phi(vector) for _ in range(panels)] for _ in range(rows)]
+    grown = [list(row) for row in sums]
+    if rows >= _LEAST_ROWS_AHEAD:
+        ahead = build.add(build.mul(at, number(width)), build.mul(size, number(_AHEAD)))
+        for source in sources:
+            build.call(fetch, [build.gep(source, [ahead]), *(ir.Constant(i32, one) for one in (0, 2, 1))])
+    for step in range(_UNROLL):
+        here = build.add(at, number(step))
+        offset = build.mul(here, number(width))
+        column = [vector_load(build, build.gep(source, [offset]), width) for source in sources]
+        for row in range(rows):
+            factor = spread(build, build.load(build.gep(lines[row], [here])), width)
+            for panel in range(panels):
+                grown[row][panel] = multiply_add(build, factor, column[panel], grown[row][panel])
+    following = build.add(at, number(_UNROLL))
+    at.add_incoming(following, loop)
+    for row in range(rows):
+        for panel in range(panels):
+            sums[row][panel].add_incoming(first[panel], start)
+            sums[row][panel].add_incoming(grown[row][panel], loop)
+    build.cbranch(build.icmp_signed("<", following, inputs), loop, end)
+
+    build.position_at_end(end)
+    for row in range(rows):
+        for panel in range(panels):
+            place = build.gep(y, [build.add(build.mul(y_stride, number(row)), number(panel * width))])
+            vector_store(build, grown[row][panel], place)
+    build.ret_void()
+    return function
+
+
+def _sweep(module: Any, width: int, rows: int, tiles: dict[tuple[int, int], Any]) -> Any:
+    """``(…, first panel, end of panels)``: some rows by a range of panels, as many at once as a tile takes."""
+    kind = ir.FunctionType(void, [f32p, i64, f32p, f32p, f32p, i64, i64, i64, i64])
+    function = ir.Function(module, kind, f"sweep_{rows}")
+    function.linkage = "internal"
+    x, x_stride, weights, bias, y, y_stride, inputs, first, end = function.args
+    build = ir.IRBuilder(function.append_basic_block("start"))
+    size, most = build.mul(inputs, number(width)), number(_PANELS[rows])
+    whole = build.add(first, build.mul(build.sdiv(build.sub(end, first), most), most))
+    for begin, until, panels in ((first, whole, _PANELS[rows]), (whole, end, 1)):
+        with counted(build, begin, until, number(panels)) as panel:
+            column = build.mul(panel, number(width))
+            build.call(
+                tiles[rows, panels],
+                [
+                    x,
+                    x_stride,
+                    build.gep(weights, [build.mul(size, panel)]),
+                    build.gep(bias, [column]),
+                    build.gep(y, [column]),
+                    y_stride,
+                    inputs,
+                ],
+            )
+    build.ret_void()
+    return function
+
+
+def _share(module: Any, width: int, sweeps: dict[int, Any]) -> Any:
+    """One thread's panels of all rows: blocks of rows, in those groups of panels, in those tiles of rows.
+
+    A group of panels and a block of rows stay in the cache while each is used again.
+    """
+    function = ir.Function(module, ir.FunctionType(void, [address]), "share")
+    function.linkage = "internal"
+    own, team = (intrinsic(module, f"omp_get_{what}", i32, []) for what in ("thread_num", "num_threads"))
+    build = ir.IRBuilder(function.append_basic_block("start"))
+    matrix, x, x_stride, y, rows = _fields(build, build.bitcast(function.args[0], _PRODUCT.as_pointer()), 5)
+    weights, bias, inputs, outputs, block, group_of_many = _fields(build, matrix, 6)
+    panels = build.sdiv(outputs, number(width))
+    # A single tile goes through all panels at once.
+    group = build.select(build.icmp_signed("<=", rows, number(MOST_ROWS)), panels, group_of_many)
+    thread, threads = (build.sext(build.call(ask, []), i64) for ask in (own, team))
+    first = build.sdiv(build.mul(panels, thread), threads)
+    end = build.sdiv(build.mul(panels, build.add(thread, number(1))), threads)
+    with counted(build, number(0), rows, block) as top:
+        height = smaller(build, build.sub(rows, top), block)
+        count = build.sdiv(build.add(height, number(MOST_ROWS - 1)), number(MOST_ROWS))
+        with counted(build, first, end, group) as panel:
+            until = smaller(build, build.add(panel, group), end)
+            with counted(build, number(0), count, number(1)) as tile:
+                # Tiles of about the same height: six and two rows take longer than four and four.
+                above = build.sdiv(build.mul(height, tile), count)
+                below = build.sdiv(build.mul(height, build.add(tile, number(1))), count)
+                row = build.add(top, above)
+                line = build.gep(x, [build.mul(row, x_stride)])
+                place = build.gep(y, [build.mul(row, outputs)])
+                done = function.append_basic_block("done")
+                choice = build.switch(build.sub(below, above), done)
+                for height_of_tile, sweep in sweeps.items():
+                    case = function.append_basic_block(f"rows_{height_of_tile}")
+                    choice.add_case(number(height_of_tile), case)
+                    build.position_at_end(case)
+                    build.call(sweep, [line, x_stride, weights, bias, place, outputs, inputs, panel, until])
+                    build.branch(done)
+                build.position_at_end(done)
+    build.ret_void()
+    return function
+
+
+def _entry(module: Any, share: Any) -> None:
+    function = ir.Function(module, ir.FunctionType(void, [*_PRODUCT.elements, i32]), ENTRY)
+    parallel = intrinsic(module, "GOMP_parallel", void, [address, address, i32, i32])
+    build = ir.IRBuilder(function.append_basic_block("start"))
+    product = build.alloca(_PRODUCT)
+    *values, threads = function.args
+    for place, value in enumerate(values):
+        build.store(value, build.gep(product, [ir.Constant(i32, 0), ir.Constant(i32, place)]))
+    build.call(
+        parallel,
+        [build.bitcast(share, address), build.bitcast(product, address), threads, ir.Constant(i32, 0)],
+    )
+    build.ret_void()
+
+
+def _fields(build: Any, struct: Any, count: int) -> list[Any]:
+    return [
+        build.load(build.gep(struct, [ir.Constant(i32, 0), ir.Constant(i32, place)]))
+        for place in range(count)
+    ]

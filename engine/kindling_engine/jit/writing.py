@@ -1,0 +1,119 @@
+"""Types and loops in which kernels are written for LLVM."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from llvmlite import ir
+
+f32 = ir.FloatType()
+f32p = f32.as_pointer()
+i32 = ir.IntType(32)
+i64 = ir.IntType(64)
+address = ir.IntType(8).as_pointer()
+void = ir.VoidType()
+
+
+def number(value: int) -> Any:
+    """A constant of 64 bits."""
+    return ir.Constant(i64, value)
+
+
+def smaller(build: Any, left: Any, right: Any) -> Any:
+    return build.select(build.icmp_signed("<", left, right), left, right)
+
+
+def spread(build: Any, scalar: Any, width: int) -> Any:
+    """A vector with ``scalar`` in every place."""
+    empty = ir.Constant(ir.VectorType(scalar.type, width), ir.Undefined)
+    first = build.insert_element(empty, scalar, ir.Constant(i32, 0))
+    return build.shuffle_vector(first, empty, ir.Constant(ir.VectorType(i32, width), [0] * width))
+
+
+@contextmanager
+def counted(build: Any, start: Any, end: Any, step: Any) -> Iterator[Any]:
+    """A loop over ``start``, ``start + step``, … below ``end``; gives the count, and goes on behind the loop."""
+    function, before = build.function, build.block
+    head, body, after = (function.append_basic_block(name) for name in ("head", "body", "after"))
+    build.branch(head)
+    build.position_at_end(head)
+    count = build.phi(i64)
+    count.add_incoming(start, before)
+    build.cbranch(build.icmp_signed("<", count, end), body, after)
+    build.position_at_end(body)
+    yield count
+    count.add_incoming(build.add(count, step), build.block)
+    build.branch(head)
+    build.position_at_end(after)
+
+
+def intrinsic(module: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """A function of LLVM's own, or one of another library, declared once."""
+    found = module.globals.get(name)
+    return found if found is not None else ir.Function(module, ir.FunctionType(result, arguments), name)
+
+
+def vector_load(build: Any, place: Any, width: int) -> Any:
+    """``width`` floats from ``place`` on, which need not be aligned."""
+    return build.load(build.bitcast(place, ir.VectorType(f32, width).as_pointer()), align=4)
+
+
+def vector_store(build: Any, value: Any, place: Any) -> None:
+    build.store(value, build.bitcast(place, value.type.as_pointer()), align=4)
+
+
+def floats(value: float, width: int) -> Any:
+    """A constant vector of one value."""
+    return ir.Constant(ir.VectorType(f32, width), [value] * width)
+
+
+def total(build: Any, vector: Any, *, greatest: bool = False) -> Any:
+    """The sum of a vector's values, or the ``greatest`` of them."""
+    width = vector.type.count
+    if greatest:
+        fmax = intrinsic(build.module, f"llvm.vector.reduce.fmax.v{width}f32", f32, [vector.type])
+        return build.call(fmax, [vector])
+    add = intrinsic(build.module, f"llvm.vector.reduce.fadd.v{width}f32", f32, [f32, vector.type])
+    # Which values are added first is left to the processor.
+    return build.call(add, [ir.Constant(f32, -0.0), vector], fastmath=("reassoc",))
+
+
+def multiply_add(build: Any, left: Any, right: Any, more: Any) -> Any:
+    """``left · right + more`` with one rounding."""
+    kind = left.type
+    name = "f32" if kind == f32 else f"v{kind.count}f32"
+    return build.call(intrinsic(build.module, f"llvm.fma.{name}", kind, [kind] * 3), [left, right, more])
+
+
+# exp(x) = 2ⁿ · exp(r) with n = round(x / ln 2): a polynomial of degree five for exp(r) - 1 - r over r², as in the
+# Cephes library's expf (Moshier); ln 2 is subtracted in two parts, so that r loses no digits.
+_LOG2E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
+_EXP = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
+_EXP_LEAST, _EXP_MOST = -87.0, 89.0
+
+
+def exponential(build: Any, x: Any) -> Any:
+    """exp of a vector to some 2 units of the last place: infinite from 88.4 on, and below -87 what it is there."""
+    kind, width = x.type, x.type.count
+    whole = ir.VectorType(i32, width)
+    least, most = floats(_EXP_LEAST, width), floats(_EXP_MOST, width)
+    x = build.select(build.fcmp_ordered(">", x, most), most, x)
+    x = build.select(build.fcmp_ordered("<", x, least), least, x)
+    rint = intrinsic(build.module, f"llvm.rint.v{width}f32", kind, [kind])
+    count = build.call(rint, [build.fmul(x, floats(_LOG2E, width))])
+    rest = multiply_add(build, count, floats(-_LN2_HIGH, width), x)
+    rest = multiply_add(build, count, floats(-_LN2_LOW, width), rest)
+    value = floats(_EXP[0], width)
+    for factor in _EXP[1:]:
+        value = multiply_add(build, value, rest, floats(factor, width))
+    value = multiply_add(build, build.fmul(value, rest), rest, build.fadd(rest, floats(1.0, width)))
+    exponent = build.add(build.fptosi(count, whole), ir.Constant(whole, [127] * width))
+    power = build.bitcast(build.shl(exponent, ir.Constant(whole, [23] * width)), kind)
+    return build.fmul(value, power)

@@ -1,0 +1,167 @@
+"""Attention of decodes, norms and gates by compiled code: torch's results, and each row's by itself."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kindling_engine.jit.decode import compiled_decode, decode_kernel
+from kindling_engine.jit.rows import row_kernels
+from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.layers.attention import AttentionInputs, AttentionSpec, DecodeRows, LayerCache
+from kindling_engine.layers.attention_cpu import paged_attention_cpu
+from kindling_engine.layers.norm import RmsNorm
+from kindling_engine.layers.rotary import RotaryTables, rotate
+
+BLOCKS = 40
+SPEC = AttentionSpec(scale=0.3)
+ROWS = row_kernels()
+pytestmark = pytest.mark.skipif(ROWS is None, reason="no code is made for this processor")
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def cache_make(kv_heads: int, head_dim: int) -> LayerCache:
+    pages = [random(kv_heads, BLOCKS, PAGE_SIZE, head_dim, seed=seed) for seed in (1, 2)]
+    return LayerCache(*pages, *(one.view(kv_heads, -1, head_dim) for one in pages))
+
+
+def inputs_make(lengths: list[int]) -> AttentionInputs:
+    """Every row has blocks of its own; block 0 fills up the tables."""
+    widths = [-(-length // PAGE_SIZE) for length in lengths]
+    blocks = np.zeros((len(lengths), max(widths)), dtype=np.int64)
+    free = iter(np.random.default_rng(0).permutation(np.arange(1, BLOCKS)))
+    for row, width in enumerate(widths):
+        blocks[row, :width] = [next(free) for _ in range(width)]
+    at = np.array(lengths) - 1
+    slots = blocks[np.arange(len(lengths)), at // PAGE_SIZE] * PAGE_SIZE + at % PAGE_SIZE
+    rows = DecodeRows(blocks, np.array(lengths), torch.float32, torch.device("cpu"))
+    return AttentionInputs(torch.from_numpy(slots), rows, ())
+
+
+def tables_make(count: int, size: int) -> RotaryTables:
+    angles = 100 * random(count, size // 2, seed=7)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), -1).unsqueeze(1), torch.cat((-sin, sin), -1).unsqueeze(1)
+
+
+def reference(
+    qkv: Tensor,
+    tables: RotaryTables | None,
+    cache: LayerCache,
+    inputs: AttentionInputs,
+    heads: int,
+    norms: Any,
+) -> Tensor:
+    kv_heads, head_dim = cache.key_pages.shape[0], cache.key_pages.shape[3]
+    query, key, value = qkv.view(-1, heads + 2 * kv_heads, head_dim).split([heads, kv_heads, kv_heads], 1)
+    if norms is not None:
+        query, key = norms[0](query), norms[1](key)
+    if tables is not None:
+        query, key = rotate(query, tables), rotate(key, tables)
+    return paged_attention_cpu(query, key, value, cache, inputs, SPEC)
+
+
+@pytest.mark.parametrize("lengths", [[1], [16], [17], [1, 5, 16, 33, 100], [130] * 3])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "turned"),
+    [(4, 2, 16, 16), (9, 3, 64, 64), (2, 2, 128, 32), (3, 1, 80, 0)],
+)
+@pytest.mark.parametrize("normed", [False, True])
+def test_decodes_attend_as_torch_has_them(
+    lengths: list[int], heads: int, kv_heads: int, head_dim: int, turned: int, normed: bool
+):
+    norms = (
+        (RmsNorm(random(head_dim, seed=3), 1e-5), RmsNorm(random(head_dim, seed=4), 1e-5)) if normed else None
+    )
+    compiled = compiled_decode(heads=heads, kv_heads=kv_heads, head_dim=head_dim, spec=SPEC, norms=norms)
+    assert compiled is not None
+    tables = tables_make(len(lengths), turned) if turned else None
+    inputs = inputs_make(lengths)
+    assert compiled.takes(inputs, tables)
+    qkv = random(len(lengths), (heads + 2 * kv_heads) * head_dim, seed=5)
+    wanted_cache, found_cache = cache_make(kv_heads, head_dim), cache_make(kv_heads, head_dim)
+    wanted = reference(qkv, tables, wanted_cache, inputs, heads, norms)
+    torch.set_num_threads(2)
+    found = compiled(qkv.clone(), tables, found_cache, inputs_make(lengths))
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    for name in ("key_pages", "value_pages"):
+        mine, theirs = getattr(found_cache, name), getattr(wanted_cache, name)
+        assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_row_attends_to_the_same_bits_in_any_company():
+    lengths, heads, kv_heads, head_dim = [70, 3, 31, 100], 4, 2, 64
+    compiled = compiled_decode(heads=heads, kv_heads=kv_heads, head_dim=head_dim, spec=SPEC, norms=None)
+    assert compiled is not None
+    qkv, tables = random(4, (heads + 2 * kv_heads) * head_dim, seed=5), tables_make(4, head_dim)
+    together = compiled(qkv.clone(), tables, cache_make(kv_heads, head_dim), inputs_make(lengths))
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        for row in range(4):
+            inputs = inputs_make(lengths)
+            assert inputs.decode is not None
+            one = slice(row, row + 1)
+            alone = AttentionInputs(
+                inputs.slots[one],
+                DecodeRows(
+                    inputs.decode.blocks[one], inputs.decode.lengths[one], torch.float32, torch.device("cpu")
+                ),
+                (),
+            )
+            turned = (tables[0][one], tables[1][one])
+            found = compiled(qkv[one].clone(), turned, cache_make(kv_heads, head_dim), alone)
+            assert torch.equal(found, together[one])
+
+
+def test_windows_caps_and_odd_heads_are_left_to_torch():
+    shape: dict[str, Any] = {"heads": 2, "kv_heads": 1, "norms": None}
+    assert compiled_decode(head_dim=64, spec=AttentionSpec(scale=1.0, window=9), **shape) is None
+    assert compiled_decode(head_dim=64, spec=AttentionSpec(scale=1.0, softcap=9.0), **shape) is None
+    assert compiled_decode(head_dim=20, spec=SPEC, **shape) is None
+    assert compiled_decode(head_dim=512, spec=SPEC, **shape) is None
+    assert decode_kernel(64) is decode_kernel(64)
+
+
+def test_rows_that_share_a_long_prefix_are_left_to_one_product():
+    compiled = compiled_decode(heads=2, kv_heads=1, head_dim=64, spec=SPEC, norms=None)
+    assert compiled is not None
+    inputs = inputs_make([20, 20])
+    assert compiled.takes(inputs, None)
+    rows = DecodeRows(
+        np.tile(np.arange(1, 70), (4, 1)), np.array([1100] * 4), torch.float32, torch.device("cpu")
+    )
+    assert not compiled.takes(AttentionInputs(inputs.slots, rows, ()), None)
+    assert not compiled.takes(inputs, tables_make(2, 8))
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 40])
+def test_rows_are_normed_and_gated(count: int):
+    assert ROWS is not None
+    x, weight = 5 * random(count, 96), random(96, seed=1)
+    assert torch.allclose(ROWS.norm(x, weight, 1e-6), torch.rms_norm(x, (96,), weight, 1e-6), rtol=1e-5)
+    assert torch.allclose(RmsNorm(weight, 1e-6)(x[:, :96]), torch.rms_norm(x, (96,), weight, 1e-6), rtol=1e-5)
+    left, right = (30 * x).chunk(2, dim=-1)
+    assert torch.allclose(ROWS.gate(30 * x), F.silu(left) * right, rtol=1e-5, atol=1e-30)
+
+
+def test_the_ends_of_the_numbers_go_through_a_gate():
+    assert ROWS is not None
+    ends = torch.tensor([0.0, -0.0, 1e-38, -1e38, 1e38, float("inf"), -200.0, 200.0])
+    both = torch.cat((ends, torch.ones(8))).repeat(1, 1).repeat_interleave(2, dim=1)[:, :32]
+    found, wanted = ROWS.gate(both), F.silu(both[:, :16]) * both[:, 16:]
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-30)
+    assert ROWS.gate(torch.full((1, 32), float("nan"))).isnan().all()

@@ -1,0 +1,157 @@
+"""Products by code compiled for this processor: right, steady, kept, and never in the way where they cannot be."""
+
+import builtins
+import ctypes
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kindling_engine.jit import compiling, linear
+from kindling_engine.jit.linear import LinearKernel, linear_kernel
+from kindling_engine.layers.embedding import Embedding
+from kindling_engine.layers.linear import Linear
+
+KERNEL = linear_kernel()
+needs_kernel = pytest.mark.skipif(KERNEL is None, reason="no code is made for this processor")
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "kindling" / "code"
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def wanted(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    exact = x.double() @ weight.double().T
+    return exact if bias is None else exact + bias.double()
+
+
+@needs_kernel
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 40, 130])
+@pytest.mark.parametrize(("outputs", "inputs"), [(16, 2), (80, 30), (144, 576), (64, 9000)])
+def test_it_multiplies(count: int, outputs: int, inputs: int):
+    weight, bias, x = random(outputs, inputs), random(outputs, seed=1), random(count, inputs, seed=2)
+    torch.set_num_threads(2)
+    for one in (None, bias):
+        found = Linear(weight, one)(x)
+        assert found.shape == (count, outputs)
+        assert found.is_contiguous()
+        assert torch.allclose(found.double(), wanted(x, weight, one), rtol=1e-5, atol=1e-5 * inputs**0.5)
+
+
+@needs_kernel
+def test_a_row_has_the_same_bits_in_any_company_and_on_any_threads():
+    product, x = Linear(random(400, 130)), random(77, 130, seed=1)
+    assert product.steady
+    torch.set_num_threads(1)
+    alone = torch.cat([product(row) for row in x.split(1)])
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        for size in (1, 2, 3, 4, 5, 6, 7, 12, 50, 77):
+            assert torch.equal(torch.cat([product(rows) for rows in x.split(size)]), alone), (count, size)
+
+
+@needs_kernel
+def test_rows_that_lie_apart_and_columns_that_do():
+    weight, whole = random(32, 24), random(9, 48, seed=1)
+    for x in (whole[:, :24], whole[::2, 8:32], whole[:, ::2], whole.T[:24, :7].T):
+        assert torch.allclose(Linear(weight)(x).double(), wanted(x, weight), atol=1e-5)
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(15, 24), (32, 23), (1001, 333)])
+def test_sizes_that_do_not_divide_are_multiplied_by_torch(outputs: int, inputs: int):
+    weight, x = random(outputs, inputs), random(3, inputs, seed=1)
+    product = Linear(weight)
+    assert not product.steady
+    assert torch.allclose(product(x).double(), wanted(x, weight), atol=1e-4)
+
+
+@needs_kernel
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_table_that_is_the_head_as_well_gives_its_rows(stored: torch.dtype):
+    weight = random(1040, 48).to(stored)
+    table = Embedding(weight, torch.float32)
+    head, x = table.head(), random(3, 48, seed=1)
+    assert head is table._packed
+    assert torch.equal(table(torch.tensor([0, 1039, 7, 7])), weight.float()[[0, 1039, 7, 7]])
+    assert torch.allclose(head(x).double(), wanted(x, weight), atol=1e-4)
+
+
+@needs_kernel
+def test_code_is_compiled_once_and_kept(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    first = LinearKernel()
+    (kept,) = cache.iterdir()
+    content = kept.read_bytes()
+
+    def compile_again(*_: Any) -> bytes:
+        raise AssertionError("compiled although it was kept")
+
+    monkeypatch.setattr(compiling, "_compile", compile_again)
+    x, weight = random(3, 64, seed=1), random(64, 64)
+    assert torch.equal(LinearKernel().pack(weight)(x), first.pack(weight)(x))
+    kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(AssertionError, match="although"):
+        LinearKernel()
+
+
+@needs_kernel
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "kindling").write_text("a file where the folder would be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert LinearKernel().width in {8, 16}
+
+
+def fresh_kernel() -> LinearKernel | None:
+    return linear_kernel.__wrapped__()
+
+
+def test_without_the_compiler_there_is_no_kernel(monkeypatch: pytest.MonkeyPatch):
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "kindling_engine.jit.compiling":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert fresh_kernel() is None
+
+
+@needs_kernel
+def test_on_a_processor_without_vectors_there_is_no_kernel(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiling, "processor_find", lambda: None)
+    assert fresh_kernel() is None
+
+
+@needs_kernel
+def test_code_that_multiplies_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch):
+    real = LinearKernel.pack
+
+    def wrong(self: LinearKernel, weight: Tensor, bias: Tensor | None = None) -> Any:
+        product = real(self, weight, bias)
+        return lambda x: product(x) * (1 + 1e-3)
+
+    monkeypatch.setattr(LinearKernel, "pack", wrong)
+    assert fresh_kernel() is None
+
+
+@needs_kernel
+def test_what_the_code_reads_is_laid_out_as_it_reads_it():
+    matrix = linear._Matrix
+    assert ctypes.sizeof(matrix) == 48
+    assert [getattr(matrix, name).offset for name, _ in matrix._fields_] == [0, 8, 16, 24, 32, 40]
