@@ -67,6 +67,25 @@ def test_a_row_has_the_same_bits_in_any_company_and_on_any_threads():
 
 
 @needs_kernel
+def test_weights_that_lose_nothing_in_bf16_lie_as_bf16_and_give_the_same_bits():
+    assert KERNEL is not None
+    rough, bias = random(1200, 64), random(1200, seed=1)
+    exact = rough.bfloat16().float()
+    product = KERNEL.pack(exact, bias)
+    assert product.packed_bytes == 2 * exact.numel()
+    assert KERNEL.pack(rough).packed_bytes == 4 * rough.numel()
+    # A single weight that would lose digits, at the very end.
+    exact[-1, -1] = 1 + 2**-10
+    wide = KERNEL.pack(exact, bias)
+    assert wide.packed_bytes == 4 * exact.numel()
+    for count in (1, 2, 5, 8, 30):
+        x = random(count, 64, seed=2)
+        assert torch.equal(product(x)[:, :-1], wide(x)[:, :-1])
+    indices = torch.tensor([0, 7, 1198])
+    assert torch.equal(product.rows(indices), exact[indices])
+
+
+@needs_kernel
 def test_rows_that_lie_apart_and_columns_that_do():
     weight, whole = random(32, 24), random(9, 48, seed=1)
     for x in (whole[:, :24], whole[::2, 8:32], whole[:, ::2], whole.T[:24, :7].T):
@@ -95,7 +114,7 @@ def test_a_table_that_is_the_head_as_well_gives_its_rows(stored: torch.dtype):
 @needs_kernel
 def test_code_is_compiled_once_and_kept(cache: Path, monkeypatch: pytest.MonkeyPatch):
     first = LinearKernel()
-    (kept,) = cache.iterdir()
+    kept = next(cache.iterdir())
     content = kept.read_bytes()
 
     def compile_again(*_: Any) -> bytes:

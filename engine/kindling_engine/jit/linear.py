@@ -1,4 +1,8 @@
-"""Products of fp32 rows with packed matrices, by code compiled for this processor."""
+"""Products of fp32 rows with packed matrices, by code compiled for this processor.
+
+A matrix that loses nothing in bf16, as those of most checkpoints, lies as bf16 and is widened in registers: half the
+memory and up to twice the speed for few rows, and the same bits.
+"""
 
 import ctypes
 import logging
@@ -17,6 +21,7 @@ _GROUP_PANELS = 4
 _TILE_PANELS = 2
 _ALONE_BELOW = 1 << 17
 """Products; fewer are done before a second thread has woken."""
+_ROWS_AT_ONCE = 1024
 _CHECK_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 30)
 _CHECK_PANELS = 11
 _CHECK_INPUTS = 38
@@ -41,15 +46,17 @@ class PackedLinear:
 
     __slots__ = ("_address", "_bias", "_call", "_inputs", "_matrix", "_outputs", "_panels", "_width")
 
-    def __init__(self, call: Callable[..., None], width: int, weight: Tensor, bias: Tensor | None) -> None:
-        """Packs ``weight [out, in]``, whose ``out`` divides by ``width``, and whose ``in`` is even."""
+    def __init__(
+        self, call: Callable[..., None], width: int, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+    ) -> None:
+        """Packs ``weight [out, in]`` as ``dtype``; ``out`` divides by ``width``, and ``in`` is even."""
         self._call = call
         self._width = width
         self._outputs, self._inputs = weight.shape
-        self._panels = torch.empty((self._outputs // width, self._inputs, width))
+        self._panels = torch.empty((self._outputs // width, self._inputs, width), dtype=dtype)
         self._panels.copy_(weight.reshape(-1, width, self._inputs).transpose(1, 2))
         self._bias = torch.zeros(self._outputs) if bias is None else bias.contiguous()
-        fitting = _CACHE_BYTES // (4 * width * self._inputs) // _TILE_PANELS * _TILE_PANELS
+        fitting = _CACHE_BYTES // (dtype.itemsize * width * self._inputs) // _TILE_PANELS * _TILE_PANELS
         self._matrix = _Matrix(
             self._panels.data_ptr(),
             self._bias.data_ptr(),
@@ -73,8 +80,12 @@ class PackedLinear:
         return y
 
     def rows(self, indices: Tensor) -> Tensor:
-        """Rows ``[n, in]`` of W."""
-        return self._panels[indices // self._width, :, indices % self._width]
+        """Rows ``[n, in]`` of W, as fp32."""
+        return self._panels[indices // self._width, :, indices % self._width].float()
+
+    @property
+    def packed_bytes(self) -> int:
+        return self._panels.nbytes
 
 
 class LinearKernel:
@@ -86,10 +97,10 @@ class LinearKernel:
 
         processor = processor_here()
         self.width = processor.width
-        self._code = code_load("linear", processor, processor.width)
+        self._codes = [code_load("linear", processor, processor.width, narrow) for narrow in (0, 1)]
         integer, pointer = ctypes.c_int64, ctypes.c_void_p
         kind = ctypes.CFUNCTYPE(None, pointer, pointer, integer, pointer, integer, ctypes.c_int32)
-        self._call = kind(self._code.address("linear"))
+        self._calls = [kind(code.address("linear")) for code in self._codes]
 
     def fits(self, weight: Tensor) -> bool:
         """Whether ``weight [out, in]`` has sizes that can be packed."""
@@ -97,7 +108,9 @@ class LinearKernel:
         return outputs % self.width == 0 and inputs % 2 == 0 and weight.numel() > 0
 
     def pack(self, weight: Tensor, bias: Tensor | None = None) -> PackedLinear:
-        return PackedLinear(self._call, self.width, weight, bias)
+        narrow = _narrow(weight)
+        dtype = torch.bfloat16 if narrow else torch.float32
+        return PackedLinear(self._calls[narrow], self.width, weight, bias, dtype)
 
 
 @lru_cache(maxsize=1)
@@ -114,14 +127,22 @@ def linear_kernel() -> LinearKernel | None:
     return kernel
 
 
+def _narrow(weight: Tensor) -> bool:
+    """Whether every weight is a bf16; nearly all matrices that are not show it in their first rows."""
+    if weight.dtype == torch.bfloat16:
+        return True
+    return all(torch.equal(part.bfloat16().float(), part.float()) for part in weight.split(_ROWS_AT_ONCE))
+
+
 def _right(kernel: LinearKernel) -> bool:
     random = torch.Generator().manual_seed(0)
     weight = torch.randn((_CHECK_PANELS * kernel.width, _CHECK_INPUTS), generator=random)
     bias = torch.randn(weight.shape[0], generator=random)
-    product = kernel.pack(weight, bias)
-    for count in _CHECK_ROWS:
-        x = torch.randn((count, _CHECK_INPUTS), generator=random)
-        wanted = torch.addmm(bias.double(), x.double(), weight.double().t())
-        if not torch.allclose(product(x).double(), wanted, rtol=1e-5, atol=1e-4):
-            return False
+    for one in (weight, weight.bfloat16().float()):
+        product = kernel.pack(one, bias)
+        for count in _CHECK_ROWS:
+            x = torch.randn((count, _CHECK_INPUTS), generator=random)
+            wanted = torch.addmm(bias.double(), x.double(), one.double().t())
+            if not torch.allclose(product(x).double(), wanted, rtol=1e-5, atol=1e-4):
+                return False
     return True

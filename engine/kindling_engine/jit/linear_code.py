@@ -1,4 +1,4 @@
-"""``y = x·Wᵀ + b`` in fp32, written for LLVM.
+"""``y = x·Wᵀ + b`` in fp32, with W as fp32 or as bf16, written for LLVM.
 
 W lies in panels ``[out / width, in, width]``, a panel one vector wide. A tile of up to six rows by some panels is
 summed up in registers while its panels stream by: each weight is read once for all rows of the tile, and each sum adds
@@ -15,10 +15,12 @@ from kindling_engine.jit.writing import (
     counted,
     f32,
     f32p,
+    i16,
     i32,
     i64,
     intrinsic,
     multiply_add,
+    narrow_load,
     number,
     smaller,
     spread,
@@ -40,16 +42,19 @@ _LEAST_ROWS_AHEAD = 3
 """Tiles with fewer rows read as fast as memory gives, whoever fetches."""
 
 # W, b, inputs, outputs, rows of a block, panels of a group: what does not change from call to call.
-_MATRIX = ir.LiteralStructType([f32p, f32p, i64, i64, i64, i64])
+_MATRIX = ir.LiteralStructType([address, f32p, i64, i64, i64, i64])
 # A matrix, x, x's stride, y, rows.
 _PRODUCT = ir.LiteralStructType([_MATRIX.as_pointer(), f32p, i64, f32p, i64])
 
 
-def linear_module(width: int) -> Any:
-    """For vectors of ``width`` floats. ENTRY takes what is in _PRODUCT, and a number of threads as 32 bits."""
+def linear_module(width: int, narrow: int) -> Any:
+    """For vectors of ``width`` floats, and W as bf16 if ``narrow``.
+
+    ENTRY takes what is in _PRODUCT, and a number of threads as 32 bits.
+    """
     module = ir.Module("linear")
     tiles = {
-        (rows, panels): _tile(module, width, rows, panels)
+        (rows, panels): _tile(module, width, rows, panels, narrow=bool(narrow))
         for rows, most in _PANELS.items()
         for panels in {most, 1}
     }
@@ -59,14 +64,15 @@ def linear_module(width: int) -> Any:
     return module
 
 
-def _tile(module: Any, width: int, rows: int, panels: int) -> Any:
+def _tile(module: Any, width: int, rows: int, panels: int, *, narrow: bool) -> Any:
     """``(x, stride of x, W, bias, y, stride of y, inputs)``: some rows by some panels."""
     vector = ir.VectorType(f32, width)
-    kind = ir.FunctionType(void, [f32p, i64, f32p, f32p, f32p, i64, i64])
+    stored, read = (i16.as_pointer(), narrow_load) if narrow else (f32p, vector_load)
+    kind = ir.FunctionType(void, [f32p, i64, stored, f32p, f32p, i64, i64])
     function = ir.Function(module, kind, f"tile_{rows}_{panels}")
     function.linkage = "internal"
     x, x_stride, weights, bias, y, y_stride, inputs = function.args
-    fetch = intrinsic(module, "llvm.prefetch.p0", void, [f32p, i32, i32, i32])
+    fetch = intrinsic(module, "llvm.prefetch.p0", void, [stored, i32, i32, i32])
 
     start, loop, end = (function.append_basic_block(name) for name in ("start", "loop", "end"))
     build = ir.IRBuilder(start)
@@ -88,7 +94,7 @@ def _tile(module: Any, width: int, rows: int, panels: int) -> Any:
     for step in range(_UNROLL):
         here = build.add(at, number(step))
         offset = build.mul(here, number(width))
-        column = [vector_load(build, build.gep(source, [offset]), width) for source in sources]
+        column = [read(build, build.gep(source, [offset]), width) for source in sources]
         for row in range(rows):
             factor = spread(build, build.load(build.gep(lines[row], [here])), width)
             for panel in range(panels):
@@ -112,7 +118,8 @@ def _tile(module: Any, width: int, rows: int, panels: int) -> Any:
 
 def _sweep(module: Any, width: int, rows: int, tiles: dict[tuple[int, int], Any]) -> Any:
     """``(…, first panel, end of panels)``: some rows by a range of panels, as many at once as a tile takes."""
-    kind = ir.FunctionType(void, [f32p, i64, f32p, f32p, f32p, i64, i64, i64, i64])
+    stored = tiles[rows, 1].args[2].type
+    kind = ir.FunctionType(void, [f32p, i64, stored, f32p, f32p, i64, i64, i64, i64])
     function = ir.Function(module, kind, f"sweep_{rows}")
     function.linkage = "internal"
     x, x_stride, weights, bias, y, y_stride, inputs, first, end = function.args
@@ -149,6 +156,7 @@ def _share(module: Any, width: int, sweeps: dict[int, Any]) -> Any:
     build = ir.IRBuilder(function.append_basic_block("start"))
     matrix, x, x_stride, y, rows = _fields(build, build.bitcast(function.args[0], _PRODUCT.as_pointer()), 5)
     weights, bias, inputs, outputs, block, group_of_many = _fields(build, matrix, 6)
+    weights = build.bitcast(weights, sweeps[1].args[2].type)
     panels = build.sdiv(outputs, number(width))
     # A single tile goes through all panels at once.
     group = build.select(build.icmp_signed("<=", rows, number(MOST_ROWS)), panels, group_of_many)

@@ -8,6 +8,7 @@ from llvmlite import ir
 
 f32 = ir.FloatType()
 f32p = f32.as_pointer()
+i16 = ir.IntType(16)
 i32 = ir.IntType(32)
 i64 = ir.IntType(64)
 address = ir.IntType(8).as_pointer()
@@ -56,6 +57,14 @@ def intrinsic(module: Any, name: str, result: Any, arguments: list[Any]) -> Any:
 def vector_load(build: Any, place: Any, width: int) -> Any:
     """``width`` floats from ``place`` on, which need not be aligned."""
     return build.load(build.bitcast(place, ir.VectorType(f32, width).as_pointer()), align=4)
+
+
+def narrow_load(build: Any, place: Any, width: int) -> Any:
+    """As ``vector_load`` of values stored as bf16, which are the upper halves of floats."""
+    halves = build.load(build.bitcast(place, ir.VectorType(i16, width).as_pointer()), align=2)
+    whole = ir.VectorType(i32, width)
+    upper = build.shl(build.zext(halves, whole), ir.Constant(whole, [16] * width))
+    return build.bitcast(upper, ir.VectorType(f32, width))
 
 
 def vector_store(build: Any, value: Any, place: Any) -> None:
