@@ -7,12 +7,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from kindling_browser import Visit
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
 SIZES = {"": {"width": 1280, "height": 800}, "-narrow": {"width": 360, "height": 760}}
+# Where nobody keeps them, each page is looked at once.
+KEPT = os.environ.get("KINDLING_SCREENSHOTS")
+LOOKS = [(theme, suffix) for suffix in SIZES for theme in ("", "-dark")] if KEPT else [("-dark", "-narrow")]
 QUESTIONS = [
     "Tell me a story about a fox.", "What is 12 plus 7?", "My parcel has not arrived", "How do I change my address?",
     "I was charged twice for my order", "Tell me a story about the sea.",
@@ -21,7 +24,7 @@ QUESTIONS = [
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    named = Path(os.environ.get("KINDLING_SCREENSHOTS") or tmp_path)
+    named = Path(KEPT or tmp_path)
     named.mkdir(parents=True, exist_ok=True)
     return named
 
@@ -59,20 +62,21 @@ def test_pictures(visit: Callable[..., Visit], intent: Path, folder: Path):
     page.get_by_label("Message").fill("I was charged twice for my order")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("[data-booked]")).to_have_count(2, timeout=20_000)
-    for suffix, size in SIZES.items():
-        page.set_viewport_size(size)
-        for theme in ("", "-dark"):
-            page.emulate_media(color_scheme="dark" if theme else "light", reduced_motion="reduce")
-            page.evaluate("scrollTo(0, 0)")
-            page.screenshot(path=folder / f"playground{theme}{suffix}.png")
+    for theme, suffix in LOOKS:
+        put_on(page, theme, suffix)
+        page.evaluate("scrollTo(0, 0)")
+        page.screenshot(path=folder / f"playground{theme}{suffix}.png")
 
     others = {"home": "/console/", "adapter": adapter_url, "usage": "/console/usage/?range=24h"}
     for name, address in others.items():
-        for suffix, size in SIZES.items():
-            page.set_viewport_size(size)
-            for theme in ("", "-dark"):
-                page.emulate_media(color_scheme="dark" if theme else "light", reduced_motion="reduce")
-                page.goto(address)
-                expect(page.locator(".state, .chart").first).to_be_attached()
-                page.screenshot(path=folder / f"{name}{theme}{suffix}.png")
-    assert len(list(folder.glob("*.png"))) >= 16
+        for theme, suffix in LOOKS:
+            put_on(page, theme, suffix)
+            page.goto(address)
+            expect(page.locator(".state, .chart").first).to_be_attached()
+            page.screenshot(path=folder / f"{name}{theme}{suffix}.png")
+    assert len(list(folder.glob("*.png"))) >= 4 * len(LOOKS)
+
+
+def put_on(page: Page, theme: str, suffix: str) -> None:
+    page.set_viewport_size(SIZES[suffix])
+    page.emulate_media(color_scheme="dark" if theme else "light", reduced_motion="reduce")
