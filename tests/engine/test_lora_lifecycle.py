@@ -73,6 +73,18 @@ def test_a_new_version_takes_over_while_requests_on_the_old_one_finish(world):
         assert again.tokens(name) == rig.tokens(name)
 
 
+def test_a_request_knows_whether_its_adapter_was_there(world):
+    model, blobs = world
+    rig = rig_make(model, blobs)
+    for name, adapter in (("cold", "a0"), ("hot", "a0"), ("base", "")):
+        rig.submit(name, PROMPT, adapter=adapter, max_tokens=3)
+        rig.run_until(name)
+    waited = {name: {item.adapter_ms for item in rig.items() if item.id == name} for name in ("hot", "base")}
+    assert waited == {"hot": {0.0}, "base": {-1.0}}
+    cold = rig.end("cold")
+    assert 0 < cold.adapter_ms <= cold.queue_ms
+
+
 def test_one_that_fails_says_why_and_harms_nobody(world):
     model, blobs = world
     rig = rig_make(model, blobs)

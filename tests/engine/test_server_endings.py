@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from kindling_engine.protocol.usage_log import UsageLogError, read_usage
+from kindling_engine.server import control
 from kindling_fake_core import Bench, event, events, fake_bench, text_of
 
 LONG = "Once upon a time there was a fox who said hello to everybody in the forest. " * 8
@@ -181,6 +183,47 @@ async def test_a_whole_answer_can_be_granted_more_too(bench: Bench):
     async with bench.post("/requests/abc/grant", {"tokens": 1000}) as grant:
         assert grant.status == 200
     assert (await asking)["usage"]["completion_tokens"] == len(tokens)
+
+
+async def test_a_whole_answer_says_when_its_grant_ends_to_those_who_wait(bench: Bench):
+    tokens = bench.say(LONG)
+    bench.core.park_s, bench.core.gate = 30.0, asyncio.Semaphore(0)
+    asking = asyncio.ensure_future(bench.chat_whole(headers={"request": "abc", "grant": "66"}))
+    await until(lambda: bench.core.submitted)
+    looking = asyncio.ensure_future(look(bench))
+    bench.core.gate.release()
+    await until(lambda: bench.core.made("abc") == 1)
+    await asyncio.sleep(0)
+    assert not looking.done()
+    bench.core.gate.release()
+    assert await looking == (200, {"tokens": 2, "short": True})
+    assert (await look(bench))[0] == 200  # it stays so until more is granted
+    async with bench.post("/requests/abc/grant", {"tokens": 5000}) as grant:
+        assert grant.status == 200
+    looking = asyncio.ensure_future(look(bench))
+    for _ in tokens:
+        bench.core.gate.release()
+    assert (await asking)["usage"]["completion_tokens"] == len(tokens)
+    status, body = await looking
+    assert (status, body["error"]["code"]) == (404, "unknown_request")
+    assert (await look(bench))[0] == 404
+
+
+async def test_who_waits_for_a_grants_end_hears_after_a_while_that_it_has_not_come(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(control, "GRANT_WAIT_S", 0.01)
+    bench.say(LONG)
+    bench.core.gate = asyncio.Semaphore(1)
+    asking = asyncio.ensure_future(bench.chat_whole(headers={"request": "abc", "grant": "500"}))
+    await until(lambda: bench.core.made("abc") == 1)
+    assert await look(bench) == (200, {"tokens": 1, "short": False})
+    asking.cancel()
+
+
+async def look(bench: Bench) -> tuple[int, dict[str, Any]]:
+    async with bench.http.get(f"{bench.url}/requests/abc/grant") as reply:
+        return reply.status, await reply.json()
 
 
 # Clients that leave.

@@ -86,9 +86,11 @@ async def test_the_stop_string_that_ended_an_answer_is_named(bench: Bench):
 async def test_times_are_told_to_those_who_ask(bench: Bench):
     whole = await answer(bench, perf_metrics_in_response=True, n=2)
     perf, usage = whole["perf_metrics"], whole["usage"]
-    assert perf["time_to_first_token_ms"] == pytest.approx(perf["queue_ms"] + perf["prefill_ms"], abs=0.11)
+    parts = perf["queue_ms"] + perf["adapter_load_ms"] + perf["prefill_ms"]
+    assert perf["time_to_first_token_ms"] == pytest.approx(parts, abs=0.16)
     assert perf["total_ms"] == perf["time_to_first_token_ms"] + perf["decode_ms"]
-    assert min(perf.values()) >= 0
+    assert min(value for value in perf.values() if value is not None) >= 0
+    assert (perf["adapter_load_ms"], perf["adapter_hit"], perf["speculation_acceptance"]) == (0, None, None)
     assert (perf["prompt_tokens"], perf["completion_tokens"]) == (
         usage["prompt_tokens"],
         usage["completion_tokens"],
@@ -96,6 +98,34 @@ async def test_times_are_told_to_those_who_ask(bench: Bench):
     _, chunks = await chunks_of(bench, perf_metrics_in_response=True)
     assert set(chunks[-1]["perf_metrics"]) == set(perf)
     assert "perf_metrics" not in await answer(bench)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_times_are_told_in_headers_too(bench: Bench, stream: bool):
+    ask = ASK | {"stream": stream}
+    async with bench.post("/v1/chat/completions", ask | {"perf_metrics_in_response": True}) as reply:
+        timing = reply.headers["server-timing"]
+        names = [part.partition(";dur=")[0] for part in timing.split(", ")]
+        assert names[:4] == ["queue", "adapter", "prefill", "ttft"]
+        assert stream or names[4:] == ["decode", "total"]
+        assert all(float(part.partition(";dur=")[2]) >= 0 for part in timing.split(", "))
+        assert int(reply.headers["x-kindling-prompt-tokens"]) > 0
+        assert reply.headers["x-kindling-cached-tokens"].isdigit()
+        assert "x-kindling-adapter-hit" not in reply.headers
+    async with bench.post("/v1/chat/completions", ask) as reply:
+        assert "server-timing" not in reply.headers
+
+
+@pytest.mark.parametrize(("waited_ms", "hit"), [(0.0, True), (12.5, False)])
+async def test_the_load_of_an_adapter_is_told_apart_from_waiting(bench: Bench, waited_ms: float, hit: bool):
+    bench.core.times = {"adapter_ms": waited_ms, "queue_ms": waited_ms + 1}
+    ask = ASK | {"perf_metrics_in_response": True}
+    async with bench.post("/v1/chat/completions", ask, adapter="a" * 64) as reply:
+        perf = (await reply.json())["perf_metrics"]
+        assert reply.headers["x-kindling-adapter-hit"] == str(hit).lower()
+    assert perf["adapter_hit"] is hit
+    assert perf["adapter_load_ms"] <= waited_ms
+    assert perf["queue_ms"] + perf["adapter_load_ms"] <= waited_ms + 1
 
 
 @pytest.mark.parametrize("tier", ["flex", "priority"])

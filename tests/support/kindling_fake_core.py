@@ -58,6 +58,7 @@ class FakeCore:
         self.gate: asyncio.Semaphore | None = None  # when set, each token takes one permit
         self.park_s = 0.05
         self.cached_tokens = 0
+        self.times: dict[str, float] = {}  # told with every item
         self.fail_code = ""  # end every request with this error
         self.fail_after = 0  # so many tokens in
         self.submitted: list[Submit] = []
@@ -174,7 +175,8 @@ class FakeCore:
 
     def _item(self, request_id: str, **fields: Any) -> None:
         prompt = next(one for one in self.submitted if one.id == request_id).prompt_ids
-        item = StepItem(request_id, prompt_tokens=len(prompt), cached_tokens=self.cached_tokens, **fields)
+        told = {"prompt_tokens": len(prompt), "cached_tokens": self.cached_tokens, **self.times}
+        item = StepItem(request_id, **told, **fields)
         self.send(Step([item]))
 
 

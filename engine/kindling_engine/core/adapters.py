@@ -71,7 +71,7 @@ class AdapterDesk:
         if request.id in self._pending:
             return _ended(request, "error", "duplicate_request", "A request with this id is already waiting.")
         if self._cache.acquire(request.adapter, self._blobs / request.adapter, request, now_s):
-            self._pinned(request, now_s)
+            self._pinned(request, now_s, waited_s=0.0)
         else:
             self._pending[request.id] = request
         return None
@@ -160,10 +160,12 @@ class AdapterDesk:
         del self._pending[request.id]
         if settled.error is not None:
             return [_ended(request, "error", "adapter_load_failed", settled.error.message)]
-        self._pinned(request, now_s)
+        # Never 0, which says that nothing had to be waited for.
+        self._pinned(request, now_s, waited_s=max(1e-6, now_s - request.arrived_s))
         return []
 
-    def _pinned(self, request: Request, now_s: float) -> None:
+    def _pinned(self, request: Request, now_s: float, *, waited_s: float) -> None:
+        request.adapter_wait_s = waited_s
         self._users.add(request)
         self._admit(request, now_s)
 

@@ -23,6 +23,7 @@ def step_item(outcome: Outcome, logprobs: Logprobs | None = None) -> StepItem:
         prompt_tokens=request.prompt_len,
         cached_tokens=request.cached_tokens,
         queue_ms=max(0.0, (admitted_s - request.arrived_s) * 1000),
+        adapter_ms=-1.0 if request.adapter_wait_s is None else request.adapter_wait_s * 1000,
         parked=outcome.parked,
         prompt_logprobs=_prompt_logprobs(outcome),
     )

@@ -16,6 +16,9 @@ CONTEXT = "x-kindling-context"
 # Headers of an engine's streams: what is known before the first token.
 PROMPT_TOKENS = "x-kindling-prompt-tokens"
 CACHED_TOKENS = "x-kindling-cached-tokens"
+# Headers of answers to requests that ask for the times of their parts.
+TIMING = "server-timing"
+ADAPTER_HIT = "x-kindling-adapter-hit"
 # Headers of the client's own, which a gateway passes on.
 ISOLATION = "x-prompt-cache-isolation-key"
 AFFINITY = "x-session-affinity"

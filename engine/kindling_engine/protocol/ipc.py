@@ -123,6 +123,7 @@ class StepItem(msgspec.Struct):
     """What one step did for one request; `finish` is empty while it goes on.
 
     finish: stop | length | cancelled | grant_refused | error. An end-of-sequence token is in token_ids and counts.
+    `adapter_ms` is how long of `queue_ms` it waited for its adapter: 0 where that was in memory, −1 without one.
     """
 
     id: str
@@ -134,6 +135,7 @@ class StepItem(msgspec.Struct):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     queue_ms: float = 0.0
+    adapter_ms: float = -1.0
     parked: bool = False
     prompt_logprobs: list[TokenLogprobs | None] | None = None
 

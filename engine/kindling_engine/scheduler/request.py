@@ -52,6 +52,8 @@ class Request:
     ahead: int = field(default=0, init=False)
     cached_tokens: int = field(default=0, init=False)
     admitted_s: float | None = field(default=None, init=False)
+    adapter_wait_s: float | None = field(default=None, init=False)
+    """How long its adapter took to be there; 0 where it was in memory, None without one."""
     parked_until_s: float = field(default=0.0, init=False)
     held: bool = field(default=False, init=False)
     """Takes part in no step until it is resumed: it has given its adapter's room to another."""

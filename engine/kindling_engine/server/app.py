@@ -32,6 +32,7 @@ def create_app(front: Front) -> web.Application:
             web.post("/v1/completions", inference.post_completion),
             web.post("/v1/embeddings", embeddings.post_embeddings),
             web.post("/requests/{id}/grant", control.post_grant),
+            web.get("/requests/{id}/grant", control.get_grant),
             web.post("/requests/{id}/stop", control.post_stop),
             web.get("/usage", control.get_usage),
             web.post("/lora/prefetch", control.post_lora_prefetch),

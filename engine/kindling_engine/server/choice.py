@@ -63,6 +63,7 @@ class Choice:
         self.logprob_sum = 0.0
         self.first_token_ms: int | None = None
         self.queue_ms = 0.0
+        self.adapter_ms: float | None = None
         self.finish = ""
         self.reasoning: ReasoningCount | None = None
         self._output = output
@@ -111,6 +112,8 @@ class Choice:
         self.prompt_tokens = item.prompt_tokens or self.prompt_tokens
         self.cached_tokens = max(self.cached_tokens, item.cached_tokens)
         self.queue_ms = item.queue_ms or self.queue_ms
+        if item.adapter_ms >= 0:
+            self.adapter_ms = item.adapter_ms
         if tokens and not self._scoring:
             for token_id in item.token_ids:
                 self._count_token(token_id, None)

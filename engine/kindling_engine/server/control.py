@@ -1,6 +1,7 @@
 """The routes for gateway, agent and workers: grants, adapters, usage, health."""
 
 import asyncio
+import contextlib
 import re
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ MAX_USAGE_RECORDS = 5000
 DEFAULT_USAGE_RECORDS = 500
 LOAD_TIMEOUT_S = 120.0
 METRICS_WAIT_S = 2.0
+GRANT_WAIT_S = 10.0
 ENGINE_CHECKS = ("values", "smoke")
 _FIXES = {
     "files": "Upload both files of the adapter as PEFT saves them.",
@@ -46,6 +48,20 @@ async def post_grant(request: web.Request) -> web.Response:
     fields.end()
     generation = request.app[FRONT].get(request.match_info["id"])
     return _json({"tokens": generation.extend(tokens)})
+
+
+async def get_grant(request: web.Request) -> web.Response:
+    """Wait until a request that is not streamed nears the end of its grant; `short` is false where it did not in time.
+
+    Streams say the same in comments. Errors: `unknown_request` for one that has ended, also while this waits.
+    """
+    generation, short = request.app[FRONT].get(request.match_info["id"]), False
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(GRANT_WAIT_S):
+            short = await generation.wait_short()
+    if generation.ended:
+        raise ApiError(404, "unknown_request", "No request with this id is running here.")
+    return _json({"tokens": generation.completion_tokens, "short": short})
 
 
 async def post_stop(request: web.Request) -> web.Response:

@@ -1,5 +1,6 @@
 """One request between its start in the core and its usage record: a group of one or more choices."""
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ class Generation:
         limits = [start.submit.max_tokens for start in starts]
         self._grants = GrantShares(limits, sum(limits) if headers.grant is None else headers.grant)
         self._ended = False
+        # For an answer that is not streamed, where nothing can be said before its end.
+        self._turned = asyncio.Event()
         self._core = core
         self._book = book
         self._headers = headers
@@ -111,6 +114,8 @@ class Generation:
 
     def extend(self, tokens: int) -> int:
         """Raise the grant to a new total, never lower it; returns the total that holds now."""
+        if tokens > self._grants.total:
+            self._turned.clear()
         self._grants.extend(tokens)
         self._top_up()
         return self._grants.total
@@ -118,6 +123,16 @@ class Generation:
     def take_notice(self) -> int | None:
         """The tokens made so far, once per grant, when its end is near and more could be made."""
         return self._grants.take_notice()
+
+    def leave_notice(self) -> None:
+        """Have `wait_short` return, once per grant, when its end is near and more could be made."""
+        if self.take_notice() is not None:
+            self._turned.set()
+
+    async def wait_short(self) -> bool:
+        """Wait for a notice that was left, or for the request's end; False at the end."""
+        await self._turned.wait()
+        return not self._ended
 
     def stop(self) -> int:
         """End every open choice where it is, as if its length were reached; returns the tokens made so far.
@@ -206,6 +221,7 @@ class Generation:
         if self._ended:
             return
         self._ended = True
+        self._turned.set()
         firsts = [choice.first_token_ms for choice in self.choices if choice.first_token_ms is not None]
         record = UsageRecord(
             request_id=self.id,

@@ -16,6 +16,7 @@ from kindling_engine.server.errors import ApiError, invalid_value
 from kindling_engine.server.generation import Generation
 from kindling_engine.server.keys import FRONT
 from kindling_engine.server.model_text import ModelText
+from kindling_engine.server.perf import perf_headers
 from kindling_engine.server.reply import Reply, error_event
 from kindling_engine.server.request_common import GenerationRequest, ModelFacts
 
@@ -56,6 +57,8 @@ async def _answer(request: web.Request, read_body: ReadBody) -> web.StreamRespon
         reply: Reply = (ChatReply if asked.chat else CompletionReply)(asked, generation, front.text)
         extra = ignored_header(headers, asked.ignored)
         if asked.stream:
+            if asked.perf:
+                extra |= perf_headers(generation)
             return await _stream(request, generation, reply, first, extra)
         return await _whole(asked, generation, reply, first, extra)
     finally:
@@ -69,11 +72,15 @@ async def _whole(
     pieces: list[Piece],
     extra: dict[str, str],
 ) -> web.StreamResponse:
+    generation.leave_notice()
     while not generation.ended:
         pieces += await generation.advance()
+        generation.leave_notice()
     answers = answers_join(pieces, len(generation.choices))
     if asked.best_of > asked.n:
         answers = best_select(answers, generation.choices, n=asked.n, of=asked.best_of)
+    if asked.perf:
+        extra = extra | perf_headers(generation)
     return web.Response(body=reply.whole(answers), content_type="application/json", headers=extra)
 
 
