@@ -37,6 +37,7 @@ MANAGE = [
     ("API keys", "key", "keys", "keys.read"),
     ("Usage", "chart-bar", "usage", "usage.read"),
     ("Billing", "wallet", "billing", "billing.read"),
+    ("Settings", "settings", "settings", "usage.read"),
 ]
 OPERATE = [
     ("Organisations", "building", "operator-organisations", "operator"),

@@ -20,6 +20,8 @@ from kindling_console.pages import (
     operator_terms,
     paying,
     playground,
+    request_log,
+    settings,
     upload,
     usage,
 )
@@ -47,6 +49,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("usage/", usage.usage, name="usage"),
     path("usage/requests.csv", usage.usage_csv, name="usage-csv"),
     path("usage/requests/", usage.requests, name="requests"),
+    path("usage/requests/log/", request_log.request_log, name="request-log"),
+    path("usage/requests/<str:request_id>/log/", request_log.logged_request, name="logged-request"),
+    path("settings/", settings.organisation_settings, name="settings"),
     path("usage/requests/<str:request_id>/", usage.request_page, name="request"),
     path("billing/", billing.billing, name="billing"),
     path("billing/add/", paying.credit_add, name="credit-add"),

@@ -9,7 +9,7 @@ from kindling_billing.invoicing import invoice_draft
 from kindling_billing.payment_selectors import payment_list
 from kindling_billing.payments import payment_received
 from kindling_billing.webhooks.cards import card_apply, customer_known
-from kindling_console_world import Member, World
+from kindling_console_world import Member, World, request_keep
 
 # Addresses with nobody's object in them.
 OPEN = {
@@ -19,6 +19,8 @@ OPEN = {
     "operator-price-table", "operator-price-book", "operator-plans", "operator-margins", "operator-margins-csv",
 }  # fmt: skip
 
+OPEN |= {"settings", "request-log"}
+
 # Those that only take a form.
 FORMS = {"credit-add", "auto-topup", "auto-topup-off", "hard-limit", "balance-alert", "billing-details"}
 READ_ONLY = {
@@ -27,6 +29,7 @@ READ_ONLY = {
     "adapter-report",
     "playground-receipt",
     "request",
+    "logged-request",
     "deployment",
     "operator-letter",
     "payment",
@@ -72,6 +75,7 @@ def theirs(world: World) -> dict[str, list[str]]:
         "key-limits": [key.id],
         "playground-receipt": [request_id],
         "request": [request_id],
+        "logged-request": [str(request_keep(other).request_id)],
         "deployment": [world.deployment.id],
         "deployment-action": [world.deployment.id, "stop"],
         "operator-organisation": [other.org.id],

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.django_db
 TABLES = (
     *("responses_storedresponse", "responses_retention", "gateway_request", "usage_feedback"),
     *("usage_spooledusage", "usage_idempotentreply"),
+    *("requestlog_logsetting", "requestlog_loggedrequest"),
 )
 COLUMNS = (
     "SELECT table_name, column_name, data_type, is_nullable, character_maximum_length"

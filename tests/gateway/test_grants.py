@@ -1,5 +1,7 @@
 """Rolling grants: small holds that grow with the answer, and end it when the money does."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import pytest
 
@@ -44,7 +46,48 @@ def test_without_a_limit_the_context_is_the_limit(http: httpx.Client, scene):
     del body["max_tokens"]
     http.post("/v1/chat/completions", json=body)
     http.post("/v1/chat/completions", json=body | {"stream": True})
-    assert [got.headers["x-kindling-grant"] for got in scene.engine.received] == ["4096", "512"]
+    assert [got.headers["x-kindling-grant"] for got in scene.engine.received] == ["512", "512"]
+    assert scene.engine.looks == []  # what ends soon is not asked about
+
+
+def test_a_long_whole_answer_asks_for_more_and_gets_it(http: httpx.Client, scene):
+    scene.engine.behaviour.tokens = 1300
+    reply = http.post("/v1/chat/completions", json=chat(max_tokens=1400))
+    assert reply.json()["usage"]["completion_tokens"] == 1300
+    assert scene.engine.received[0].headers["x-kindling-grant"] == "512"
+    assert [tokens for _, tokens in scene.engine.grants] == [1024, 1400]
+    assert scene.engine.records[0]["finish"] == "stop"
+
+
+def test_a_whole_answer_stops_where_the_money_does(http: httpx.Client, scene):
+    scene.engine.behaviour.tokens, scene.engine.behaviour.park_s = 2000, 0.6
+    request = http.build_request("POST", "/v1/chat/completions", json=chat(max_tokens=2000))
+    pico(scene, prompt_bound(request.content) + 700 * OUTPUT)
+    reply = http.send(request)
+    assert (reply.status_code, reply.headers["x-kindling-limited-by"]) == (200, "credit")
+    assert [tokens for _, tokens in scene.engine.grants] == [700]
+    assert (scene.engine.records[0]["finish"], scene.engine.records[0]["completion_tokens"]) == (
+        "grant_refused",
+        700,
+    )
+
+
+def test_a_running_whole_answer_holds_its_grant_and_no_more(http: httpx.Client, scene):
+    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 40, 0.01
+    request = http.build_request("POST", "/v1/chat/completions", json=chat(max_tokens=3000))
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(http.send, request)
+        held = eventually(lambda: held_nano(scene.valkey, scene.customer))
+        assert asked.result().status_code == 200
+    assert list(held.values()) == [(prompt_bound(request.content) + 512 * OUTPUT) // 1000]
+
+
+def test_an_engine_that_cannot_be_asked_ends_at_its_grant(http: httpx.Client, scene):
+    scene.engine.behaviour.tokens, scene.engine.behaviour.park_s = 1300, 0.5
+    scene.engine.behaviour.deaf = True
+    reply = http.post("/v1/chat/completions", json=chat(max_tokens=1400))
+    assert reply.json()["usage"]["completion_tokens"] == 512
+    assert scene.engine.grants == []
 
 
 def test_every_answer_is_granted_for(http: httpx.Client, scene):

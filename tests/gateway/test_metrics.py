@@ -1,12 +1,17 @@
 """What Prometheus reads from a gateway, and who may."""
 
+import os
 import re
 
 import httpx
+import pytest
+import redis
 
 from kindling_fake_engine import FakeEngine
-from kindling_gateway import GatewayServer, chat
+from kindling_gateway import GatewayServer, chat, start_gateway
+from kindling_platform.config.env import EnvError, load_env
 from kindling_platform.gateway.metrics import GatewayMetrics
+from kindling_platform.usage.comparisons import COMPARED_AT, DRIFT_KEY, WITNESSES_KEY
 
 
 def values(text: str) -> dict[str, float]:
@@ -58,6 +63,41 @@ def test_nobody_elsewhere_may_read_them(server: GatewayServer):
         for header in ("x-forwarded-for", "forwarded", "x-real-ip"):
             reply = client.get("/metrics", headers={header: "203.0.113.9"})
             assert (reply.status_code, reply.json()["error"]["code"]) == (404, "unknown_url")
+
+
+def test_a_scraper_elsewhere_reads_them_with_its_token(shared):
+    token = "scrape-" + "s" * 16
+    with start_gateway(shared.world, metrics_token=token) as running, running.client() as client:
+        away = {"x-forwarded-for": "203.0.113.9"}
+        for sent in ("", "Bearer", f"Bearer {token}x", f"Basic {token}", token):
+            reply = client.get("/metrics", headers=away | {"authorization": sent})
+            assert (reply.status_code, reply.json()["error"]["code"]) == (404, "unknown_url"), sent
+        reply = client.get("/metrics", headers=away | {"authorization": f"Bearer {token}"})
+        assert reply.status_code == 200
+        assert "kindling_gateway_requests_running" in reply.text
+        assert client.get("/metrics").status_code == 200  # this machine needs none
+
+
+def test_a_short_token_is_refused_and_not_repeated():
+    with pytest.raises(EnvError) as refused:
+        load_env(os.environ | {"KINDLING_METRICS_TOKEN": "letmein"})
+    assert "KINDLING_METRICS_TOKEN must have at least 16 characters" in str(refused.value)
+    assert "letmein" not in str(refused.value)
+
+
+def test_what_the_workers_found_in_the_books_is_told(server: GatewayServer, valkey: redis.Redis):
+    valkey.delete(DRIFT_KEY, WITNESSES_KEY)
+    assert not [name for name in read(server) if name.startswith("kindling_books_")]
+    drift = {"wallets": 3, "behind": 1, "drifted": 1, "drift_nano": 2_500_000_000, "holds_drift_nano": 0}
+    valkey.hset(DRIFT_KEY, mapping=drift | {COMPARED_AT: 1_800_000_000})
+    valkey.hset(WITNESSES_KEY, mapping={"differing": 2, "only_engine": 0, "only_gateway": 0, "unbooked": 4})
+    told = read(server)
+    assert told["kindling_books_wallets"] == 3
+    assert told["kindling_books_drift_dollars"] == 2.5
+    assert told["kindling_books_holds_drift_dollars"] == 0
+    assert told["kindling_books_compared_at_seconds"] == 1_800_000_000
+    assert (told["kindling_books_witnesses_differing"], told["kindling_books_unbooked"]) == (2, 4)
+    valkey.delete(DRIFT_KEY, WITNESSES_KEY)
 
 
 def test_they_name_no_customer_key_or_prompt(server: GatewayServer, http: httpx.Client, scene):

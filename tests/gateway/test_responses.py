@@ -107,7 +107,7 @@ def test_input_items_come_in_pages(client: openai.OpenAI):
             client.responses.input_items.list(made.id, **bad)
 
 
-def test_nothing_can_be_cancelled(client: openai.OpenAI):
+def test_what_somebody_waited_for_cannot_be_cancelled(client: openai.OpenAI):
     made = client.responses.create(**ASK, input="Hello!")
     with pytest.raises(openai.BadRequestError) as refused:
         client.responses.cancel(made.id)

@@ -5,8 +5,10 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.test import Client
 
 from kindling_billing.services import price_publish
@@ -21,6 +23,8 @@ from kindling_platform.deployments.models import Deployment
 from kindling_platform.deployments.services import event_add, replica_observe
 from kindling_platform.keys.models import ApiKey
 from kindling_platform.keys.services import key_create
+from kindling_platform.requestlog.models import LoggedRequest
+from kindling_platform.requestlog.seal import Said, Seal
 from kindling_platform.usage.services import usage_ingest
 
 INPUT, CACHED, OUTPUT = 100_000, 50_000, 400_000
@@ -108,6 +112,17 @@ class World:
             "started_ms": now_ms - 60, "first_token_ms": now_ms - 40, "finished_ms": now_ms, "replica": "r",
         }  # fmt: skip
         return UsageRecord(**(plain | changes))
+
+
+def request_keep(member: Member, said: Said | None = None) -> LoggedRequest:
+    """A request of which prompt and answer are kept, as a gateway leaves it."""
+    said = said or Said(b'{"messages": []}', b"{}", "application/json", 16, 2)
+    request_id = uuid.uuid4()
+    return LoggedRequest.objects.create(
+        request_id=request_id, organisation_id=member.org.id, key_id="key_1", model_name="kindling/spark",
+        route="chat", status=200, size_bytes=18, created_at=now(), expires_at=now() + timedelta(days=7),
+        sealed=Seal(settings.SECRET_KEY).close(said, org_id=member.org.id, request_id=request_id),
+    )  # fmt: skip
 
 
 def sign_in(user: User) -> Member:

@@ -37,6 +37,7 @@ class Behaviour:
     park_s: float = PARK_S
     fail_status: int = 0  # answer with this error instead
     fail_code: str = "internal_error"
+    deaf: bool = False  # knows nothing of its requests when it is asked whether their grants end
     cut_before_first: int = 0  # so many requests lose their connection before the first byte
     record_before_cut: bool = False  # which it has answered, recorded and not sent
     cut_after: int | None = None  # lose the connection after so many tokens
@@ -72,6 +73,7 @@ class Running:
     stopped: bool = False
     recorded: bool = False
     grown: asyncio.Event = field(default_factory=asyncio.Event)
+    short: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class FakeEngine:
@@ -83,6 +85,7 @@ class FakeEngine:
         self.port = port
         self.received: list[Received] = []
         self.grants: list[tuple[str, int]] = []
+        self.looks: list[str] = []  # requests whose engine was asked when their grant ends
         self.records: list[dict[str, Any]] = []
         self.active: dict[str, Running] = {}
         self.log_id = str(uuid.uuid4())
@@ -120,7 +123,7 @@ class FakeEngine:
     def reset(self) -> None:
         """Forget what happened and behave well again."""
         self.behaviour = Behaviour()
-        self.received, self.grants, self.records = [], [], []
+        self.received, self.grants, self.records, self.looks = [], [], [], []
 
     async def serve(self) -> None:
         """Serve in the running loop until cancelled."""
@@ -134,6 +137,7 @@ class FakeEngine:
         app.router.add_post("/v1/completions", self._complete)
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_post("/requests/{id}/grant", self._grant)
+        app.router.add_get("/requests/{id}/grant", self._wait_short)
         app.router.add_post("/requests/{id}/stop", self._stop)
         app.router.add_get("/usage", self._usage)
         app.router.add_get("/healthz", self._health)
@@ -169,10 +173,12 @@ class FakeEngine:
             del self.active[received.id]
 
     async def _whole(self, request: web.Request, running: Running, how: Behaviour) -> web.StreamResponse:
-        words, finish = [], "length"
+        words, finish, limit = [], "length", limit_of(running.received.body)
         async for word, ended in self._words(running, how):
             words.append(word)
             finish = ended or finish
+            if running.made >= running.grant - GRANT_AHEAD_TOKENS and limit > running.grant:
+                running.short.set()
             if how.cut_after is not None and running.made >= how.cut_after:
                 return hang_up(request)
         self._record(running, how, finish)
@@ -280,9 +286,21 @@ class FakeEngine:
         running = self.active.get(request.match_info["id"])
         if running is None:
             return failure(404, "unknown_request")
+        if tokens > running.grant:
+            running.short.clear()
         running.grant = max(running.grant, tokens)
         running.grown.set()
         return web.json_response({"tokens": running.grant})
+
+    async def _wait_short(self, request: web.Request) -> web.Response:
+        self.looks.append(request.match_info["id"])
+        running = self.active.get(request.match_info["id"])
+        if running is None or self.behaviour.deaf:
+            return failure(404, "unknown_request")
+        await running.short.wait()
+        if running.recorded:
+            return failure(404, "unknown_request")
+        return web.json_response({"tokens": running.made, "short": True})
 
     async def _stop(self, request: web.Request) -> web.Response:
         running = self.active.get(request.match_info["id"])
@@ -305,6 +323,7 @@ class FakeEngine:
         if running.recorded:
             return
         running.recorded = True
+        running.short.set()
         headers = running.received.headers
         self.records.append(
             {

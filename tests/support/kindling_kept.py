@@ -3,6 +3,12 @@
 KEPT_TABLES = """
 CREATE TABLE responses_storedresponse (id varchar(64) PRIMARY KEY, organisation_id varchar(32) NOT NULL,
     key_id varchar(32) NOT NULL, previous_id varchar(128) NOT NULL, body bytea NOT NULL, input bytea NOT NULL,
+    status varchar(8) NOT NULL DEFAULT 'ended', leased_until timestamptz,
+    created_at timestamptz NOT NULL, expires_at timestamptz NOT NULL);
+CREATE TABLE requestlog_logsetting (organisation_id varchar(32) PRIMARY KEY, days smallint NOT NULL);
+CREATE TABLE requestlog_loggedrequest (request_id uuid PRIMARY KEY, organisation_id varchar(32) NOT NULL,
+    key_id varchar(32) NOT NULL, model_name varchar(160) NOT NULL, route varchar(24) NOT NULL,
+    status smallint NOT NULL, size_bytes integer NOT NULL, sealed bytea NOT NULL,
     created_at timestamptz NOT NULL, expires_at timestamptz NOT NULL);
 CREATE TABLE responses_retention (organisation_id varchar(32) PRIMARY KEY, days smallint NOT NULL);
 CREATE TABLE gateway_request (request_id uuid, org_id varchar(32));

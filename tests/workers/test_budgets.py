@@ -19,12 +19,13 @@ from kindling_platform.common.clock import now
 from kindling_platform.keys.alerts import alerts_send
 from kindling_platform.keys.limits import limits_set
 from kindling_platform.keys.models import BudgetAlert, LimitSet
+from kindling_platform.usage.comparisons import DRIFT_KEY
 from kindling_platform.usage.models import UsageHour
 from kindling_rows import RECORD_COST_PICOUSD, Shop, make_shop
 from kindling_workers.ingest import logs_ingest
 from kindling_workers.tasks import limits as limit_tasks
 from kindling_workers.valkey import valkey_client
-from kindling_workers.wallets import DRIFT_KEY, Wallets
+from kindling_workers.wallets import Wallets
 
 pytestmark = pytest.mark.django_db(transaction=True)
 COST_NANO = -(-RECORD_COST_PICOUSD // 1000)

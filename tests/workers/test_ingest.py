@@ -11,6 +11,7 @@ from kindling_billing.models import LedgerTransaction
 from kindling_billing.selectors import balance_get
 from kindling_billing.services import price_publish
 from kindling_fake_driver import FakeDriver, FakeLog
+from kindling_platform.usage.comparisons import COMPARED_AT, DRIFT_KEY
 from kindling_platform.usage.models import ParkedUsage, UsageCursor, UsageEvent
 from kindling_rows import DOLLAR, RECORD_COST_PICOUSD, Shop, make_shop
 from kindling_workers.drivers.base import DriverUnreachable, UsagePage
@@ -224,6 +225,19 @@ def test_a_wallet_that_drifted_is_put_right_and_counted(shop: Shop, wallets: Wal
     assert (refreshed.drifted, refreshed.drift_nano, refreshed.holds_dropped) == (1, 777, 0)
     assert wallet_nano(valkey, shop) == (DOLLAR // 1000, 5_000)
     assert wallets.refresh().drifted == 0
+
+
+def test_a_sum_of_holds_that_is_none_is_put_right_and_counted(
+    shop: Shop, wallets: Wallets, valkey: "redis.Redis"
+):
+    hold(valkey, shop, str(uuid.uuid4()))
+    valkey.hincrby(holds.wallet_key(shop.org.id), "h", -4_000)
+    refreshed = wallets.refresh()
+    assert (refreshed.drifted, refreshed.drift_nano, refreshed.holds_drift_nano) == (1, 0, 4_000)
+    assert wallet_nano(valkey, shop) == (DOLLAR // 1000, 5_000)
+    assert valkey.hget(DRIFT_KEY, "holds_drift_nano") == "4000"
+    assert int(valkey.hget(DRIFT_KEY, COMPARED_AT)) > 0
+    assert wallets.refresh().holds_drift_nano == 0
 
 
 @pytest.fixture(autouse=True)

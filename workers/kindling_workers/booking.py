@@ -6,6 +6,7 @@ import redis
 import structlog
 from redis.exceptions import RedisError
 
+from kindling_platform.usage.comparisons import WITNESSES_KEY
 from kindling_platform.usage.spooled import BATCH, SpoolBooked, spool_book
 from kindling_platform.usage.witnesses import Witnesses, witnesses_compare
 from kindling_workers.complaints import complaints
@@ -13,8 +14,6 @@ from kindling_workers.wallets import Wallets
 
 log = structlog.get_logger("kindling.workers")
 MAX_BATCHES = 20
-# Where the last comparison is kept for whoever shows metrics.
-WITNESSES_KEY = "kd:witnesses"
 
 
 def spool_carry(wallets: Wallets) -> set[str]:

@@ -17,25 +17,29 @@ import structlog
 
 from kindling_billing import holds
 from kindling_billing.selectors import Balance, spendable_map
+from kindling_platform.usage.comparisons import COMPARED_AT, DRIFT_KEY
 from kindling_platform.usage.models import UsageEvent
 from kindling_workers.budgets import Budgets, Rebuilt
 
 log = structlog.get_logger("kindling.workers")
 BATCH = 500
-# Where the last comparison is kept for whoever shows metrics.
-DRIFT_KEY = "kd:drift"
 WALLETS = holds.wallet_key("*")
 PREFIX = holds.wallet_key("")
 
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What a comparison found: wallets that were behind the ledger, wallets that were wrong, and by how much."""
+    """What a comparison found: wallets that were behind the ledger, wallets that were wrong, and by how much.
+
+    What a wallet has available is its balance less the sum of its holds: `drift_nano` is how far the balances were from
+    the ledger's, `holds_drift_nano` how far the sums were from the holds.
+    """
 
     wallets: int = 0
     behind: int = 0
     drifted: int = 0
     drift_nano: int = 0
+    holds_drift_nano: int = 0
     holds_dropped: int = 0
     budgets: int = 0
     budgets_drifted: int = 0
@@ -66,7 +70,8 @@ class Wallets:
             total = self._refresh_batch(owner_ids, total)
         say = log.warning if total.drifted or total.budgets_drifted else log.info
         say("wallets.refresh", **asdict(total))
-        self._client.hset(DRIFT_KEY, mapping={name: str(value) for name, value in asdict(total).items()})
+        told = asdict(total) | {COMPARED_AT: int(time.time())}
+        self._client.hset(DRIFT_KEY, mapping={name: str(value) for name, value in told.items()})
         return total
 
     def _refresh_batch(self, owner_ids: list[str], total: Refreshed) -> Refreshed:
@@ -91,6 +96,7 @@ class Wallets:
             drift = 0
             if look.version == balance.version:
                 drift = abs(look.balance_nano - holds.balance_nano(balance.picousd))
+            holds_drift = abs(look.held_nano - look.holds_nano)
             done = [request_id for request_id in look.request_ids if request_id in posted]
             args = holds.posted_args(
                 version=balance.version, balance_picousd=balance.picousd, request_ids=done
@@ -101,8 +107,9 @@ class Wallets:
                 total,
                 wallets=total.wallets + 1,
                 behind=total.behind + (look.version < balance.version),
-                drifted=total.drifted + bool(drift),
+                drifted=total.drifted + bool(drift or holds_drift),
                 drift_nano=total.drift_nano + drift,
+                holds_drift_nano=total.holds_drift_nano + holds_drift,
                 holds_dropped=total.holds_dropped + len(done),
             )
         return total
@@ -119,11 +126,20 @@ class Wallets:
 
     def _look(self, owner_id: str) -> "_Look":
         wallet_key, holds_key = holds.script_keys(owner_id)
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hmget(wallet_key, ["b", "v"])
-        pipe.hkeys(holds_key)
-        (balance, version), request_ids = pipe.execute()
-        return _Look(int(balance or 0), int(version or -1), list(request_ids))
+        # One moment: between the two a request could end, and the sum would not be that of these holds.
+        pipe = self._client.pipeline(transaction=True)
+        pipe.hmget(wallet_key, ["b", "v", "h"])
+        pipe.hgetall(holds_key)
+        (balance, version, held), rows = pipe.execute()
+        holds_nano = sum(int(value.partition(":")[0]) for value in rows.values())
+        return _Look(
+            balance_nano=int(balance or 0),
+            version=int(version or -1),
+            # A sum that is not there yet cannot be wrong.
+            held_nano=holds_nano if held is None else int(held),
+            holds_nano=holds_nano,
+            request_ids=list(rows),
+        )
 
     def _owner_ids(self) -> Iterator[str]:
         keys: Iterable[Any] = self._client.scan_iter(match=WALLETS, count=BATCH)
@@ -134,6 +150,8 @@ class Wallets:
 class _Look:
     balance_nano: int
     version: int
+    held_nano: int
+    holds_nano: int
     request_ids: list[str]
 
 

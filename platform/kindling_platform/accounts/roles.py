@@ -13,10 +13,19 @@ READ = frozenset(
         "team.read",
     }
 )
-BUILD = frozenset({"adapters.write", "keys.write", "deployments.write", "playground.use", "responses.write"})
+BUILD = frozenset(
+    {
+        "adapters.write",
+        "keys.write",
+        "deployments.write",
+        "playground.use",
+        "responses.write",
+        "prompts.open",
+    }
+)
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
-    "owner": READ | BUILD | {"billing.write", "team.write"},
-    "admin": READ | BUILD | {"billing.write", "team.write"},
+    "owner": READ | BUILD | {"billing.write", "team.write", "settings.write"},
+    "admin": READ | BUILD | {"billing.write", "team.write", "settings.write"},
     "developer": READ | BUILD,
     "viewer": READ,
     "billing": frozenset({"usage.read", "billing.read", "billing.write", "models.read"}),

@@ -19,6 +19,7 @@ MEGABYTE = 1024 * 1024
 MOST_DAYS = 36_500
 # What a new organisation shows before it gets its starting credit.
 CREDIT_NEEDS = ("nothing", "mail", "card")
+LEAST_SECRET_CHARS = 16
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -54,6 +55,8 @@ class Env:
     keep_events_days: int
     keep_spool_days: int
     agent_url: str
+    metrics_token: str | None
+    otlp_endpoint: str | None
     debug: bool
     log_level: str
     secret_key: str
@@ -110,6 +113,8 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
         keep_events_days=reader.days("KEEP_EVENTS_DAYS", 90, least=35),
         keep_spool_days=reader.days("KEEP_SPOOL_DAYS", 7, least=2),
         agent_url=reader.text("AGENT_URL", "http://127.0.0.1:8100").rstrip("/"),
+        metrics_token=reader.secret("METRICS_TOKEN"),
+        otlp_endpoint=reader.optional("OTLP_ENDPOINT"),
         debug=reader.text("DEBUG", "0") == "1",
         log_level=reader.text("LOG_LEVEL", "INFO").upper(),
         secret_key=reader.required("SECRET_KEY"),
@@ -146,6 +151,13 @@ class _Reader:
         if value is None:
             self._wrong.append(f"{PREFIX}{name} is not set")
         return value or ""
+
+    def secret(self, name: str) -> str | None:
+        """A secret that somebody else has chosen; the complaint about a short one does not repeat it."""
+        value = self.optional(name)
+        if value is not None and len(value) < LEAST_SECRET_CHARS:
+            self._wrong.append(f"{PREFIX}{name} must have at least {LEAST_SECRET_CHARS} characters")
+        return value
 
     def words(self, name: str) -> tuple[str, ...]:
         return tuple(word.strip() for word in self.text(name, "").split(",") if word.strip())

@@ -1,6 +1,7 @@
 """The data plane as one ASGI callable: dispatch by path, one shape of errors, one access line per request."""
 
 import asyncio
+from dataclasses import replace
 
 import orjson
 
@@ -8,6 +9,8 @@ from kindling_billing import admission_scripts, budgets, holds
 from kindling_platform.config.env import Env
 from kindling_platform.gateway.access_log import AccessLog, make_log
 from kindling_platform.gateway.auth import Caller, Keys
+from kindling_platform.gateway.books import READ as READ_BOOKS
+from kindling_platform.gateway.books import books_metrics, books_read
 from kindling_platform.gateway.catalog import Catalog, Model
 from kindling_platform.gateway.cors import Cors
 from kindling_platform.gateway.database import Database
@@ -27,6 +30,7 @@ from kindling_platform.gateway.metrics import CONTENT_TYPE, PATH, GatewayMetrics
 from kindling_platform.gateway.models import model_get, models_list
 from kindling_platform.gateway.names import ModelName, parse_model_name
 from kindling_platform.gateway.request import Receive, Request, Scope, Send
+from kindling_platform.gateway.request_log.log import RequestLog
 from kindling_platform.gateway.routes import METHODS, POST_PATHS, Action, Route, route_find
 from kindling_platform.gateway.routing import Router
 from kindling_platform.gateway.spool.metering import Metering
@@ -34,6 +38,7 @@ from kindling_platform.gateway.surface.calls import ENGINE_PATHS, WITHOUT_OUTPUT
 from kindling_platform.gateway.surface.feedback import feedback_post
 from kindling_platform.gateway.surface.messages.count import tokens_count
 from kindling_platform.gateway.surface.open import authorization_of, request_open
+from kindling_platform.gateway.surface.responses.background import Background
 from kindling_platform.gateway.surface.responses.routes import (
     response_cancel,
     response_delete,
@@ -42,12 +47,18 @@ from kindling_platform.gateway.surface.responses.routes import (
 )
 from kindling_platform.gateway.surface.responses.store import ResponseStore
 from kindling_platform.gateway.surface.shaped import ShapedRequest
+from kindling_platform.gateway.traces import Traces, traces_open
 from kindling_platform.gateway.upstream import Engines
 from kindling_platform.gateway.valkey import Valkey
 from kindling_platform.gateway.wallets import Wallets
 from kindling_platform.gateway.watch import Watch, Watches
 
-SCRIPTS = {**admission_scripts.SCRIPTS, **budgets.SCRIPTS, "seed": holds.SCRIPTS["seed"]}
+SCRIPTS = {
+    **admission_scripts.SCRIPTS,
+    **budgets.SCRIPTS,
+    "seed": holds.SCRIPTS["seed"],
+    "books": READ_BOOKS,
+}
 ROOT = {"object": "api", "paths": [*POST_PATHS, "models"]}
 GRACE_S = 2.0
 
@@ -55,13 +66,14 @@ GRACE_S = 2.0
 class Gateway:
     """Serves ``/v1``, ``/inference/v1``, ``/<org>/v1`` and ``/healthz``."""
 
-    def __init__(self, env: Env, *, grace_s: float = GRACE_S) -> None:
+    def __init__(self, env: Env, *, grace_s: float = GRACE_S, traces: Traces | None = None) -> None:
         self._log = make_log(env.log_level)
         self._access = AccessLog(env.log_level)
         self._cors = Cors(env.cors_origins)
         self._database = Database(env.database_url)
         self._kept = Database(env.database_url, writes=True)
         self._responses = ResponseStore(self._kept)
+        self._background = Background(self._responses, self._log, ended=self._job_ended)
         self._valkey = Valkey(env.redis_url, SCRIPTS)
         self._engines = Engines(self._log)
         self._keys = Keys(self._database, env.key_pepper, defaults=env.limits)
@@ -70,8 +82,11 @@ class Gateway:
         self._wallets = Wallets(self._database, self._valkey, self._log)
         self._metering = Metering(env.home, self._kept, self._log, cap_bytes=env.spool_max_bytes)
         self._idempotency = Idempotency(ReplyStore(self._kept), env.secret_key, self._metering, self._log)
+        self._request_log = RequestLog(self._kept, env.secret_key, self._log)
         self._watches = Watches(grace_s=grace_s)
         self._metrics = GatewayMetrics()
+        self._metrics_token = env.metrics_token
+        self._traces = traces or traces_open(env.otlp_endpoint)
 
     async def startup(self) -> None:
         """Open pools; what is down now is found when it comes up."""
@@ -81,17 +96,23 @@ class Gateway:
         await self._engines.open()
         self._wallets.open()
         self._metering.open()
+        self._request_log.open()
         self._watches.open()
 
     async def shutdown(self) -> None:
         """End what still runs, ship what was used, let settlements finish and close every pool."""
         await self._watches.close()
+        await self._background.close()
         await self._metering.close()
+        await self._request_log.close()
         await self._wallets.close()
         await self._engines.close()
         await self._valkey.close()
         await self._kept.close()
         await self._database.close()
+        if self._traces:
+            await asyncio.to_thread(self._traces.close)
+        self._access.flush()
 
     def drain(self) -> None:
         """The process is about to stop: running requests get a grace period, then an error."""
@@ -102,6 +123,9 @@ class Gateway:
         request = request_open(scope, receive, send)
         self._cors.mark(request)
         self._metrics.begin()
+        if self._traces:
+            request.trace = self._traces.begin(request)
+            request.facts["trace"] = request.trace.id
         try:
             await self._serve(request)
         except ClientGoneError:
@@ -115,6 +139,10 @@ class Gateway:
             message = "Something went wrong on our side. Please report the request id of this answer."
             await self._fail(request, GatewayError(500, "internal_error", message))
         finally:
+            if request.trace:
+                request.trace.end(request)
+            if request.copy:
+                self._request_log.end(request.copy, request)
             self._metrics.observe(request)
             self._access.note(request)
 
@@ -122,7 +150,7 @@ class Gateway:
         if request.path == "/healthz":
             await self._health(request)
             return
-        if request.path == PATH and may_read(request):
+        if request.path == PATH and may_read(request, self._metrics_token):
             await self._tell_metrics(request)
             return
         route = route_find(request.path)
@@ -159,18 +187,20 @@ class Gateway:
             case Action.MODEL:
                 await model_get(request, caller, self._catalog, argument)
             case Action.RESPONSE if request.method == "DELETE":
-                await response_delete(request, caller, store, argument)
+                await response_delete(request, caller, store, argument, jobs=self._background)
             case Action.RESPONSE:
                 await response_get(request, caller, store, argument)
             case Action.RESPONSE_ITEMS:
                 await response_items(request, caller, store, argument)
             case Action.RESPONSE_CANCEL:
-                await response_cancel(request, caller, store, argument)
+                await response_cancel(request, caller, store, argument, jobs=self._background)
             case Action.FEEDBACK:
                 await feedback_post(request, caller, self._kept)
 
     async def _infer(self, request: ShapedRequest, caller: Caller, action: Action) -> None:
         raw = await request.body()
+        if self._request_log.wanted:
+            self._request_log.begin(request, caller, route=action.value, body=raw)
         asked = await asked_read(action, raw, request=request, caller=caller, store=self._responses)
         name = parse_model_name(asked.model)
         if name is None:
@@ -200,6 +230,14 @@ class Gateway:
         model: Model,
         heeds_client: bool = True,
     ) -> None:
+        if call.background:
+            asked = replace(call, background=None)
+
+            async def work(job: ShapedRequest) -> None:
+                await self._run(job, caller, asked, action=action, name=name, model=model)
+
+            await self._background.begin(request, caller, call.background, work)
+            return
         # With an Idempotency-Key an answer is made and kept although its client has left: it will ask again.
         with Watch(request, self._watches, heeds_client=heeds_client) as watch:
             if action is Action.COUNT_TOKENS:
@@ -227,6 +265,12 @@ class Gateway:
             finally:
                 inference.close()
 
+    def _job_ended(self, request: ShapedRequest) -> None:
+        """A response made in the background counts beside the request that asked for it."""
+        self._metrics.begin()
+        self._metrics.observe(request)
+        self._access.note(request)
+
     async def _health(self, request: Request) -> None:
         checks = {
             "valkey": self._valkey.up,
@@ -238,7 +282,12 @@ class Gateway:
 
     async def _tell_metrics(self, request: Request) -> None:
         up = {"valkey": self._valkey.up, "database": await self._database.answers()}
-        body = self._metrics.render(self._metering, up=up, replicas_waited_for=self._router.waiting)
+        body = self._metrics.render(
+            self._metering,
+            up=up,
+            replicas_waited_for=self._router.waiting,
+            more=[*books_metrics(await books_read(self._valkey)), *self._request_log.metrics()],
+        )
         await request.reply(200, body, [(b"content-type", CONTENT_TYPE)])
 
     async def _fail(self, request: Request, error: GatewayError) -> None:
@@ -249,6 +298,6 @@ class Gateway:
         await request.end()
 
 
-def create_app(env: Env, *, grace_s: float = GRACE_S) -> Gateway:
+def create_app(env: Env, *, grace_s: float = GRACE_S, traces: Traces | None = None) -> Gateway:
     """The gateway for these settings; `startup` and `shutdown` frame its service."""
-    return Gateway(env, grace_s=grace_s)
+    return Gateway(env, grace_s=grace_s, traces=traces)

@@ -23,11 +23,13 @@ from kindling_platform.gateway.limits.deadline import (
     deadline_exceeded,
 )
 from kindling_platform.gateway.names import ModelName
+from kindling_platform.gateway.quiet_grants import FIRST_LOOK_S, QuietGrants
 from kindling_platform.gateway.request import Headers, Request
 from kindling_platform.gateway.routing import Replica, Router
 from kindling_platform.gateway.spool.context import context_text
 from kindling_platform.gateway.spool.metering import Metering
 from kindling_platform.gateway.spool.recorder import Recorder
+from kindling_platform.gateway.traces import part
 from kindling_platform.gateway.upstream import Engines
 from kindling_platform.gateway.wallets import Wallets
 from kindling_platform.gateway.watch import Watch
@@ -40,6 +42,7 @@ PROMPT_TOKENS = b"x-kindling-prompt-tokens"
 RELAYED_HEADERS = (
     *(b"x-kindling-ignored", b"retry-after"),
     *(PROMPT_TOKENS, b"x-kindling-cached-tokens"),
+    *(b"server-timing", b"x-kindling-adapter-hit"),
 )
 # What a client may say to the engine by header; the engine checks it.
 FORWARDED_HEADERS = (b"x-prompt-cache-isolation-key", b"x-session-affinity")
@@ -93,7 +96,8 @@ class Inference:
         self._deadline = Deadline(self._caps.deadline_ms, request.started_at)
         self._replica: Replica | None = None
         self._reply: Line | None = None
-        self._extension: asyncio.Task[None] | None = None
+        self._extension: asyncio.Task[bool] | None = None
+        self._quiet: QuietGrants | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._events = EventFilter(
             keep_usage=ask.include_usage, limited_by=lambda: self._admission.limited_by
@@ -116,7 +120,10 @@ class Inference:
             if task:
                 task.cancel()
         self._leave()
-        usage, free = self._events.usage, self._free or self._events.failed
+        with part(self._request.trace, "settle"):
+            self._end(self._events.usage, free=self._free or self._events.failed)
+
+    def _end(self, usage: Usage | None, *, free: bool) -> None:
         if free:
             self._recorder.void()
         elif usage is not None:
@@ -148,7 +155,8 @@ class Inference:
         self._deadline.start(lambda: self._cut(watch))
         until = self._router.deadline()
         replica = await self._pick(until)
-        await self._admission.admit(first_tokens=GRANT_TOKENS if self._ask.stream else self._admission.wanted)
+        with part(self._request.trace, "admission"):
+            await self._admission.admit(first_tokens=GRANT_TOKENS)
         self._request.extra_headers += self._admission.headers()
         first = await self._dispatch(path, replica, until)
         if self._reply is None:
@@ -184,6 +192,7 @@ class Inference:
                 self._free = True
                 self._recorder.drop()
             except CutError:
+                self._leave()
                 self._free = True
                 self._recorder.void()
                 if not tries_left:
@@ -197,11 +206,15 @@ class Inference:
     async def _send(self, path: str, replica: Replica) -> bytes:
         self._leave()
         headers = self._headers(replica)
+        if self._request.trace:
+            headers |= self._request.trace.sent(replica.name)
         self._record(replica, headers)
         self._replica = replica
         self._router.enter(replica)
         self._free = False
         sent_at = monotonic()
+        if not self._ask.stream and self._admission.granted < self._admission.wanted:
+            self._quiet = self._quiet_grants(replica)
         reply = await self._engines.post(replica, path, headers, self._body)
         self._reply = reply
         crash_point("dispatch.sent")
@@ -212,6 +225,8 @@ class Inference:
         if not first or is_retried(reply.status, first):
             raise CutError
         self._router.trust(replica)
+        if self._request.trace:
+            self._request.trace.heard()
         self._request.facts["upstream_ms"] = round((monotonic() - sent_at) * 1000, 1)
         self._recorder.first(_count(reply.headers.get(PROMPT_TOKENS, b"")))
         self._request.facts["first_byte_ms"] = round((monotonic() - self._request.started_at) * 1000, 1)
@@ -235,13 +250,25 @@ class Inference:
             replica=replica.name,
         )
 
+    def _quiet_grants(self, replica: Replica) -> QuietGrants:
+        # Several answers share a grant, and each may soon be at the end of its part.
+        first_look_s = FIRST_LOOK_S if self._ask.answers == 1 else 0.0
+        return QuietGrants(
+            self._engines, replica, self._request.id, extend=self._extend_grant, first_look_s=first_look_s
+        )
+
     def _leave(self) -> None:
+        if self._quiet:
+            self._quiet.stop()
+            self._quiet = None
         if self._replica:
             self._router.leave(self._replica)
             self._replica = None
         if self._reply:
             self._reply.close()
             self._reply = None
+        if self._request.trace:
+            self._request.trace.left()
 
     def _headers(self, replica: Replica) -> dict[str, str]:
         caller, model = self._caller, self._model
@@ -329,13 +356,14 @@ class Inference:
         if not running and made + EXTEND_WITHIN_TOKENS >= self._admission.granted:
             self._extension = asyncio.create_task(self._extend_grant())
 
-    async def _extend_grant(self) -> None:
+    async def _extend_grant(self) -> bool:
         replica = self._replica
         try:
             if replica and await self._keys.recheck(self._caller) and await self._admission.extend():
-                await self._engines.grant(replica, self._request.id, self._admission.granted)
+                return await self._engines.grant(replica, self._request.id, self._admission.granted)
         except (GatewayError, ClientGoneError, NotSentError):
-            return  # the engine ends the request at the grant that it has
+            pass  # the engine ends the request at the grant that it has
+        return False
 
 
 def passed_headers(reply: Line) -> Headers:

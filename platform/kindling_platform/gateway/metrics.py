@@ -1,8 +1,9 @@
 """What a Prometheus server may know of a gateway: counts and times, never a prompt, a key or an organisation."""
 
+import hmac
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -88,14 +89,28 @@ class GatewayMetrics:
             self._upstream.observe(facts["upstream_ms"] / 1000)
             self._own.observe(max(0.0, facts["first_byte_ms"] - facts["upstream_ms"]) / 1000)
 
-    def render(self, spool: Spooled | None, *, up: Mapping[str, bool], replicas_waited_for: int) -> bytes:
-        """All metrics as text; nothing of the spool without one."""
+    def render(
+        self,
+        spool: Spooled | None,
+        *,
+        up: Mapping[str, bool],
+        replicas_waited_for: int,
+        more: Iterable["Metric"] = (),
+    ) -> bytes:
+        """All metrics as text, and `more` that others have counted; nothing of the spool without one."""
         # Imported on the first scrape: most gateways on a desk are never asked.
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry(auto_describe=False)
         registry.register(
-            _Once([*self._counts(), *self._times(), *_gauges(self._running, spool, up, replicas_waited_for)])
+            _Once(
+                [
+                    *self._counts(),
+                    *self._times(),
+                    *_gauges(self._running, spool, up, replicas_waited_for),
+                    *more,
+                ]
+            )
         )
         return generate_latest(registry)
 
@@ -132,8 +147,10 @@ class GatewayMetrics:
             yield family
 
 
-def may_read(request: Request) -> bool:
-    """Whether a request comes from this machine itself, and no proxy has passed it on."""
+def may_read(request: Request, token: str | None = None) -> bool:
+    """Whether a request has the scraper's token, or comes from this machine itself and no proxy has passed it on."""
+    if token and hmac.compare_digest(request.headers.get(b"authorization", b""), b"Bearer " + token.encode()):
+        return True
     client = request.scope.get("client")
     near = client is None or client[0] in LOOPBACK
     return near and not any(name in request.headers for name in FORWARDED)

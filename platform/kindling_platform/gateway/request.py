@@ -3,10 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kindling_platform.common.ids import uuid7
 from kindling_platform.gateway.errors import ClientGoneError, GatewayError
+
+if TYPE_CHECKING:
+    from kindling_platform.gateway.request_log.copy import Copy
+    from kindling_platform.gateway.traces import Trace
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -43,6 +47,7 @@ class Request:
         "_receive",
         "_send",
         "before_reply",
+        "copy",
         "extra_headers",
         "facts",
         "headers",
@@ -51,6 +56,7 @@ class Request:
         "scope",
         "started_at",
         "status",
+        "trace",
         "writing_since",
     )
 
@@ -67,6 +73,8 @@ class Request:
         self.before_reply: BeforeReply | None = None
         self.on_new_id: Callable[[], Awaitable[None]] | None = None
         self.writing_since = 0.0
+        self.trace: Trace | None = None
+        self.copy: Copy | None = None
 
     @property
     def method(self) -> str:
@@ -153,6 +161,19 @@ class Request:
     def error_body(self, status: int, body: bytes) -> bytes:
         """An error's body as this request's client reads it."""
         return body
+
+    def tap(self, begin: Callable[[bytes], None], hear: Callable[[bytes], None]) -> None:
+        """Have somebody hear all that the client gets: the answer's content type, then its parts."""
+        send = self._send
+
+        async def tapped(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                begin(dict(message["headers"]).get(b"content-type", b""))
+            else:
+                hear(message.get("body", b""))
+            await send(message)
+
+        self._send = tapped
 
     async def _read_body(self) -> bytes:
         parts: list[bytes] = []

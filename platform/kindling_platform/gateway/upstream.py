@@ -11,6 +11,8 @@ from kindling_platform.gateway.wire.line import CutError, Line, NotSentError
 from kindling_platform.gateway.wire.pool import Lines, Place
 
 GRANT_TIMEOUT_S = 2.0
+# An engine that is asked when a grant ends says so, or that it does not yet, within ten seconds.
+SHORT_TIMEOUT_S = 15.0
 NOT_ANSWERED = (NotSentError, CutError, TimeoutError)
 
 
@@ -56,6 +58,18 @@ class Engines:
                 self._log.warning("grant_not_sent", request_id=request_id, error=type(error).__name__)
         return False
 
+    async def short(self, replica: Replica, request_id: str) -> bool | None:
+        """Wait until a request that is not streamed nears the end of its grant.
+
+        False when it did not within some seconds, None when it has ended or its engine cannot be asked.
+        """
+        try:
+            async with asyncio.timeout(SHORT_TIMEOUT_S):
+                status, body = await self._exchange(replica.url, "GET", f"/requests/{request_id}/grant")
+            return bool(orjson.loads(body)["short"]) if status < 300 else None
+        except (*NOT_ANSWERED, ValueError, KeyError, TypeError):
+            return None
+
     async def stop(self, replica: Replica, request_id: str) -> bool:
         """Have an engine end a request where it is, as if its length were reached; False when it cannot be told."""
         try:
@@ -75,15 +89,18 @@ class Engines:
             return {}
 
     async def _call(self, url: str, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        headers = {"content-type": "application/json"} if body else {}
         async with asyncio.timeout(GRANT_TIMEOUT_S):
-            place = self._lines.place(url)
-            line = await self._lines.take(place)
-            try:
-                await line.ask(head_of(place, method, path, headers, len(body)), body)
-                return line.status, await line.whole()
-            finally:
-                line.close()
+            return await self._exchange(url, method, path, body)
+
+    async def _exchange(self, url: str, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        headers = {"content-type": "application/json"} if body else {}
+        place = self._lines.place(url)
+        line = await self._lines.take(place)
+        try:
+            await line.ask(head_of(place, method, path, headers, len(body)), body)
+            return line.status, await line.whole()
+        finally:
+            line.close()
 
 
 def head_of(place: Place, method: str, path: str, headers: Mapping[str, str], body_bytes: int) -> bytes:

@@ -8,7 +8,11 @@ ID = 64
 
 
 class StoredResponse(models.Model):
-    """One response and the items it was asked with. Both are JSON as bytes: a text of theirs may hold any character."""
+    """One response and the items it was asked with. Both are JSON as bytes: a text of theirs may hold any character.
+
+    While `status` is running it is made in the background by a process that renews the lease; it has died when it does
+    not.
+    """
 
     id = models.CharField(primary_key=True, max_length=ID)
     organisation_id = models.CharField(max_length=32)
@@ -16,6 +20,8 @@ class StoredResponse(models.Model):
     previous_id = models.CharField(max_length=128, blank=True)
     body = models.BinaryField()
     input = models.BinaryField()
+    status = models.CharField(max_length=8, default="ended", db_default="ended")
+    leased_until = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
     expires_at = models.DateTimeField(db_index=True)
 

@@ -1,5 +1,6 @@
 """Wake-ups that delete what has been kept long enough."""
 
+from kindling_platform.requestlog.services import request_log_purge
 from kindling_platform.responses.services import responses_purge
 from kindling_platform.usage.feedback import feedback_purge
 from kindling_workers.app import app
@@ -11,4 +12,5 @@ def purge() -> None:
     with tick("responses.purge") as mine:
         if mine:
             responses_purge()
+            request_log_purge()
             feedback_purge()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from kindling_platform.gateway.ask import Ask, ask_of, parse_ask
@@ -36,10 +36,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What the engine is asked: the body, and what admission and relay have to know of it."""
+    """What the engine is asked: the body, and what admission and relay have to know of it.
+
+    `background` is the form of a response that nobody waits for.
+    """
 
     body: bytes
     ask: Ask
+    background: ResponseForm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,10 @@ async def _response(request: ShapedRequest, caller: Caller, store: ResponseStore
     async def continued(model: Model) -> Call:
         earlier = await store.conversation(caller, asked.previous_id)
         translated = asked.translate(earlier, context_length=model.context_length)
-        form = ResponseForm(asked.echo)
+        form = ResponseForm(asked.echo, asked.items, model=asked.chat["model"])
         request.form, request.ignored = form, translated.ignored
         request.keep = Keeper(store, caller, form, asked.items) if asked.store else None
-        return _call(translated)
+        return replace(_call(translated), background=form if asked.background else None)
 
     return Asked(asked.chat["model"], continued)
 

@@ -49,6 +49,11 @@ def response_end(
     }
 
 
+def response_fail(response: Response, *, code: str, message: str) -> Response:
+    """The same response at an end that no answer was made at."""
+    return response | {"status": "failed", "error": {"code": code, "message": message}}
+
+
 def reasoning_item(item_id: str, text: str, *, status: str = "completed") -> dict[str, Any]:
     """Reasoning in full; it is not summed up."""
     content = [{"type": "reasoning_text", "text": text}] if text else []

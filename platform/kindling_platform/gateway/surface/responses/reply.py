@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from kindling_platform.gateway.surface.form import Chunks
+from kindling_platform.gateway.surface.responses.items import Item
 from kindling_platform.gateway.surface.responses.output import Response, response_end, response_object
 from kindling_platform.gateway.surface.responses.stream import ResponseStream
 
@@ -17,9 +18,12 @@ class ResponseForm:
     `store` tells whether it is kept; whoever fails to keep it says so before `end`, and the answer then says it too.
     """
 
-    def __init__(self, echo: dict[str, Any]) -> None:
+    def __init__(self, echo: dict[str, Any], items: list[Item] | None = None, *, model: str = "") -> None:
         self._echo = echo
+        self._model = model
         self._hex_id = ""
+        self._is_fixed = False
+        self.items = items or []
         self._chunks = Chunks()
         self._stream: ResponseStream | None = None
         self._streams = False
@@ -29,7 +33,17 @@ class ResponseForm:
         self.store = bool(echo["store"])
 
     def begin(self, request_id: str, headers: Mapping[bytes, bytes]) -> None:
-        self._hex_id = request_id.replace("-", "")
+        if not self._is_fixed:
+            self._hex_id = request_id.replace("-", "")
+
+    def queue(self, request_id: str) -> Response:
+        """The response before anything of it is made; it keeps its id whatever becomes of the request's."""
+        self.begin(request_id, {})
+        self._is_fixed = True
+        begun = response_object(
+            self._echo, hex_id=self._hex_id, model=self._model, created_s=int(time.time())
+        )
+        return begun | {"status": "queued"}
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return []

@@ -6,7 +6,7 @@ from typing import Any
 
 from kindling_platform.gateway.errors import GatewayError
 from kindling_platform.gateway.surface.body import Translated, object_read
-from kindling_platform.gateway.surface.fields import Fields, invalid_value
+from kindling_platform.gateway.surface.fields import Fields, invalid_value, unsupported
 from kindling_platform.gateway.surface.responses.conversation import messages_of
 from kindling_platform.gateway.surface.responses.items import Item, items_read
 from kindling_platform.gateway.surface.responses.tools import tools_translate
@@ -27,6 +27,7 @@ class ResponseAsk:
     items: list[Item]
     previous_id: str
     store: bool
+    background: bool
     shortens: bool
     echo: dict[str, Any]
     ignored: tuple[str, ...]
@@ -65,12 +66,14 @@ def response_body_read(raw: bytes) -> ResponseAsk:
         chat["parallel_tool_calls"] = False
     shortens = fields.choice("truncation", "auto", "disabled") == "auto"
     store = fields.boolean("store") is not False
+    background = _background(fields, stream=stream, store=store)
     previous_id = fields.text("previous_response_id", chars=128)
     echo |= {
         "instructions": instructions,
         "parallel_tool_calls": parallel is not False,
         "previous_response_id": previous_id,
         "store": store,
+        "background": background,
         "truncation": "auto" if shortens else "disabled",
         "metadata": _metadata(fields),
     }
@@ -82,10 +85,22 @@ def response_body_read(raw: bytes) -> ResponseAsk:
         items=items,
         previous_id=previous_id or "",
         store=store,
+        background=background,
         shortens=shortens,
         echo=echo,
         ignored=tuple(fields.ignored),
     )
+
+
+def _background(fields: Fields, *, stream: bool, store: bool) -> bool:
+    """Whether nobody waits for the answer: then it has to be kept, and is not streamed."""
+    if not fields.boolean("background"):
+        return False
+    if stream:
+        raise unsupported("stream", "A response with background true is not streamed; read it by its id.")
+    if not store:
+        raise invalid_value("store", "A response with background true has to be kept: leave store out.")
+    return True
 
 
 def _sampling(fields: Fields, chat: dict[str, Any], echo: dict[str, Any]) -> None:
@@ -171,7 +186,6 @@ def _metadata(fields: Fields) -> dict[str, str]:
 
 def _harmless(fields: Fields, echo: dict[str, Any]) -> None:
     """What is repeated, has no effect, or is allowed only while it asks for nothing."""
-    fields.only("background", False)
     if fields.choice("service_tier", "auto", "default", "flex", "priority") in ("flex", "priority"):
         fields.ignored.append("service_tier")
     if options := fields.inside("stream_options"):

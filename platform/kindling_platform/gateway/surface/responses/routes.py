@@ -9,6 +9,7 @@ from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.errors import GatewayError
 from kindling_platform.gateway.request import Request
 from kindling_platform.gateway.surface.fields import invalid_value, unsupported
+from kindling_platform.gateway.surface.responses.background import Background
 from kindling_platform.gateway.surface.responses.items import Item
 from kindling_platform.gateway.surface.responses.store import ResponseStore
 
@@ -24,18 +25,29 @@ async def response_get(request: Request, caller: Caller, store: ResponseStore, r
     await request.reply(200, orjson.dumps(stored.body))
 
 
-async def response_delete(request: Request, caller: Caller, store: ResponseStore, response_id: str) -> None:
-    """Delete a response."""
+async def response_delete(
+    request: Request, caller: Caller, store: ResponseStore, response_id: str, *, jobs: Background
+) -> None:
+    """Delete a response; one that is being made is cancelled."""
     await store.delete(caller, response_id)
+    jobs.leave(response_id)
     gone = {"id": response_id, "object": "response.deleted", "deleted": True}
     await request.reply(200, orjson.dumps(gone))
 
 
-async def response_cancel(request: Request, caller: Caller, store: ResponseStore, response_id: str) -> None:
-    """Refuse to cancel: no response runs in the background, so all that are kept have ended."""
-    await store.get(caller, response_id)
-    message = "Only a response with background true can be cancelled, and those are not supported here."
-    raise GatewayError(400, "unsupported_operation", message, param="background")
+async def response_cancel(
+    request: Request, caller: Caller, store: ResponseStore, response_id: str, *, jobs: Background
+) -> None:
+    """End a response that is made in the background; one that has ended stays as it is."""
+    stored = await store.get(caller, response_id)
+    if not stored.body.get("background"):
+        message = "Only a response that was asked for with background true can be cancelled."
+        raise GatewayError(400, "unsupported_operation", message, param="background")
+    runs = stored.body["status"] in ("queued", "in_progress")
+    if runs and await store.move(caller, stored.body | {"status": "cancelled"}, ends=True):
+        jobs.leave(response_id)
+        stored = await store.get(caller, response_id)
+    await request.reply(200, orjson.dumps(stored.body))
 
 
 async def response_items(request: Request, caller: Caller, store: ResponseStore, response_id: str) -> None:

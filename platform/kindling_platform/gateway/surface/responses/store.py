@@ -11,12 +11,15 @@ from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.database import Database, DatabaseUnavailableError
 from kindling_platform.gateway.errors import GatewayError, books_unavailable
 from kindling_platform.gateway.surface.body import INLINE_BODY_BYTES
+from kindling_platform.gateway.surface.fields import invalid_value, unsupported
 from kindling_platform.gateway.surface.responses.items import Item
-from kindling_platform.gateway.surface.responses.output import Response
+from kindling_platform.gateway.surface.responses.output import Response, response_fail
 
 DEFAULT_DAYS = 30
 RESPONSE_ID = re.compile(r"resp_[0-9a-f]{32}")
 MAX_TURNS = 1000
+LEASE_S = 20.0
+DIED = "The process that made this response has died. Ask again; what was made of it is settled like any request."
 INSERT = (
     "INSERT INTO responses_storedresponse"
     " (id, organisation_id, key_id, previous_id, body, input, created_at, expires_at)"
@@ -25,20 +28,33 @@ INSERT = (
     " FROM (SELECT coalesce((SELECT days FROM responses_retention WHERE organisation_id = %(org)s), %(days)s))"
     " AS kept (days) WHERE kept.days > 0 ON CONFLICT (id) DO NOTHING RETURNING id"
 )
+# A response that is made in the background, from its first moment; while it is, its process renews the lease.
+OPEN = INSERT.replace("expires_at)", "expires_at, status, leased_until)", 1).replace(
+    "now() + make_interval(days => kept.days)",
+    "now() + make_interval(days => kept.days), 'running', now() + make_interval(secs => %(lease_s)s)",
+)
+MOVE = (
+    "UPDATE responses_storedresponse SET body = %(body)s, status = %(status)s"
+    " WHERE id = %(id)s AND organisation_id = %(org)s AND status = 'running' RETURNING id"
+)
+RENEW = (
+    "UPDATE responses_storedresponse SET leased_until = now() + make_interval(secs => %(lease_s)s)"
+    " WHERE id = %(id)s AND status = 'running' RETURNING id"
+)
 READ = (
-    "SELECT body, input FROM responses_storedresponse"
+    "SELECT body, input, status = 'running' AND leased_until < now() AS died FROM responses_storedresponse"
     " WHERE id = %s AND organisation_id = %s AND expires_at > now()"
 )
 DELETE = "DELETE FROM responses_storedresponse WHERE id = %s AND organisation_id = %s RETURNING id"
 # From the newest turn back to the first. A turn that is gone ends the walk early, which the caller sees.
 TURNS = (
     "WITH RECURSIVE turn AS ("
-    " SELECT id, previous_id, body, input, 1 AS depth FROM responses_storedresponse"
+    " SELECT id, previous_id, body, input, status, 1 AS depth FROM responses_storedresponse"
     " WHERE id = %(id)s AND organisation_id = %(org)s AND expires_at > now()"
-    " UNION ALL SELECT one.id, one.previous_id, one.body, one.input, turn.depth + 1"
+    " UNION ALL SELECT one.id, one.previous_id, one.body, one.input, one.status, turn.depth + 1"
     " FROM responses_storedresponse one JOIN turn ON one.id = turn.previous_id"
     " WHERE one.organisation_id = %(org)s AND one.expires_at > now() AND turn.depth < %(turns)s)"
-    " SELECT previous_id, body, input FROM turn ORDER BY depth DESC"
+    " SELECT previous_id, body, input, status = 'running' AS runs FROM turn ORDER BY depth DESC"
 )
 
 
@@ -57,24 +73,16 @@ class ResponseStore:
     and continue nothing (403 `key_required`).
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lease_s: float = LEASE_S) -> None:
         self._database = database
+        self.lease_s = lease_s
 
     async def put(self, caller: Caller, response: Response, items: list[Item]) -> bool:
         """Keep a response for as long as its organisation wants; False where that is not at all, or not possible."""
         if caller.token is not None:
             return False
-        values = {
-            "id": response["id"],
-            "org": caller.org_id,
-            "key": caller.key_id,
-            "previous": response["previous_response_id"] or "",
-            "body": orjson.dumps(response),
-            "input": orjson.dumps(items),
-            "days": DEFAULT_DAYS,
-        }
         try:
-            return bool(await self._database.rows(INSERT, values))
+            return bool(await self._database.rows(INSERT, _values(caller, response, items)))
         except DatabaseUnavailableError:
             return False
 
@@ -83,7 +91,35 @@ class ResponseStore:
         rows = await self._rows(READ, [response_id, caller.org_id], caller, response_id)
         if not rows:
             raise response_not_found(response_id)
-        return Stored(orjson.loads(rows[0]["body"]), orjson.loads(rows[0]["input"]))
+        body = orjson.loads(rows[0]["body"])
+        if rows[0]["died"]:
+            body = response_fail(body, code="server_error", message=DIED)
+        return Stored(body, orjson.loads(rows[0]["input"]))
+
+    async def open(self, caller: Caller, response: Response, items: list[Item]) -> None:
+        """Keep a response that is still to be made.
+
+        Raises:
+            GatewayError: 400 `unsupported_field` where the organisation keeps none, 403 `key_required`, 503.
+        """
+        values = _values(caller, response, items) | {"lease_s": self.lease_s}
+        if not await self._rows(OPEN, values, caller, response["id"]):
+            message = "A response with background true has to be kept, and this organisation keeps none."
+            raise unsupported("background", message)
+
+    async def move(self, caller: Caller, response: Response, *, ends: bool) -> bool:
+        """Write what became of a response that is being made; False when it has ended, or is gone. Errors: 503."""
+        values = {
+            "id": response["id"],
+            "org": caller.org_id,
+            "body": orjson.dumps(response),
+            "status": "ended" if ends else "running",
+        }
+        return bool(await self._rows(MOVE, values, caller, response["id"]))
+
+    async def renew(self, response_id: str) -> bool:
+        """Go on making a response; False when nobody wants it any more. Errors: DatabaseUnavailableError."""
+        return bool(await self._database.rows(RENEW, {"id": response_id, "lease_s": self.lease_s}))
 
     async def delete(self, caller: Caller, response_id: str) -> None:
         """Delete a response. Errors: 404 `response_not_found`."""
@@ -98,6 +134,8 @@ class ResponseStore:
         rows = await self._rows(TURNS, values, caller, response_id)
         if not rows or rows[0]["previous_id"]:
             raise previous_not_found(response_id)
+        if any(row["runs"] for row in rows):
+            raise invalid_value("previous_response_id", "The response before this one has not ended yet.")
         size = sum(len(row["body"]) + len(row["input"]) for row in rows)
         return _items_of(rows) if size < INLINE_BODY_BYTES else await asyncio.to_thread(_items_of, rows)
 
@@ -113,6 +151,18 @@ class ResponseStore:
             return await self._database.rows(query, values)
         except DatabaseUnavailableError as error:
             raise books_unavailable() from error
+
+
+def _values(caller: Caller, response: Response, items: list[Item]) -> dict[str, Any]:
+    return {
+        "id": response["id"],
+        "org": caller.org_id,
+        "key": caller.key_id,
+        "previous": response["previous_response_id"] or "",
+        "body": orjson.dumps(response),
+        "input": orjson.dumps(items),
+        "days": DEFAULT_DAYS,
+    }
 
 
 def _items_of(rows: list[dict[str, Any]]) -> list[Item]:
