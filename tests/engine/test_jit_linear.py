@@ -72,12 +72,12 @@ def test_weights_that_lose_nothing_in_bf16_lie_as_bf16_and_give_the_same_bits():
     rough, bias = random(1200, 64), random(1200, seed=1)
     exact = rough.bfloat16().float()
     product = KERNEL.pack(exact, bias)
-    assert product.packed_bytes == 2 * exact.numel()
-    assert KERNEL.pack(rough).packed_bytes == 4 * rough.numel()
+    assert product.weight_bytes == 2 * exact.numel()
+    assert KERNEL.pack(rough).weight_bytes == 4 * rough.numel()
     # A single weight that would lose digits, at the very end.
     exact[-1, -1] = 1 + 2**-10
     wide = KERNEL.pack(exact, bias)
-    assert wide.packed_bytes == 4 * exact.numel()
+    assert wide.weight_bytes == 4 * exact.numel()
     for count in (1, 2, 5, 8, 30):
         x = random(count, 64, seed=2)
         assert torch.equal(product(x)[:, :-1], wide(x)[:, :-1])

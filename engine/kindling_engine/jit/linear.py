@@ -84,7 +84,7 @@ class PackedLinear:
         return self._panels[indices // self._width, :, indices % self._width].float()
 
     @property
-    def packed_bytes(self) -> int:
+    def weight_bytes(self) -> int:
         return self._panels.nbytes
 
 
