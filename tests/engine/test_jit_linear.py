@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kindling_engine.jit import compiling, linear
-from kindling_engine.jit.linear import LinearKernel, linear_kernel
+from kindling_engine.jit.linear import LinearKernel, PackedLinear, linear_kernel
 from kindling_engine.layers.embedding import Embedding
 from kindling_engine.layers.linear import Linear
 
@@ -159,13 +159,8 @@ def test_on_a_processor_without_vectors_there_is_no_kernel(monkeypatch: pytest.M
 
 @needs_kernel
 def test_code_that_multiplies_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatch):
-    real = LinearKernel.pack
-
-    def wrong(self: LinearKernel, weight: Tensor, bias: Tensor | None = None) -> Any:
-        product = real(self, weight, bias)
-        return lambda x: product(x) * (1 + 1e-3)
-
-    monkeypatch.setattr(LinearKernel, "pack", wrong)
+    real = PackedLinear.__call__
+    monkeypatch.setattr(PackedLinear, "__call__", lambda self, x: real(self, x) * (1 + 1e-3))
     assert fresh_kernel() is None
 
 

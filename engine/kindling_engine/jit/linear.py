@@ -7,12 +7,13 @@ memory and up to twice the speed for few rows, and the same bits.
 import ctypes
 import logging
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
 _log = logging.getLogger(__name__)
+Call = Callable[..., None]
 _CACHE_BYTES = 256 << 10
 """A share of the second-level cache, for a block of rows and for a group of panels alike."""
 _TILE_ROWS = 6
@@ -47,7 +48,7 @@ class PackedLinear:
     __slots__ = ("_address", "_bias", "_call", "_inputs", "_matrix", "_outputs", "_panels", "_width")
 
     def __init__(
-        self, call: Callable[..., None], width: int, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+        self, call: Call, width: int, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
     ) -> None:
         """Packs ``weight [out, in]`` as ``dtype``; ``out`` divides by ``width``, and ``in`` is even."""
         self._call = call
@@ -89,18 +90,16 @@ class PackedLinear:
 
 
 class LinearKernel:
-    """Packs matrices for the code that it holds."""
+    """Packs matrices for the code that it holds; that for bf16 is made when the first such matrix comes."""
 
     def __init__(self) -> None:
-        """Raises ImportError without llvmlite, RuntimeError and OSError where no code can be made here."""
-        from kindling_engine.jit.compiling import code_load, processor_here
+        """Raises ImportError without llvmlite, RuntimeError and OSError where no right code can be made here."""
+        from kindling_engine.jit.compiling import Code, processor_here
 
-        processor = processor_here()
-        self.width = processor.width
-        self._codes = [code_load("linear", processor, processor.width, narrow) for narrow in (0, 1)]
-        integer, pointer = ctypes.c_int64, ctypes.c_void_p
-        kind = ctypes.CFUNCTYPE(None, pointer, pointer, integer, pointer, integer, ctypes.c_int32)
-        self._calls = [kind(code.address("linear")) for code in self._codes]
+        self._processor = processor_here()
+        self._codes: list[Code] = []
+        self.width = self._processor.width
+        self._wide_call = self._call_make(torch.float32)
 
     def fits(self, weight: Tensor) -> bool:
         """Whether ``weight [out, in]`` has sizes that can be packed."""
@@ -108,23 +107,40 @@ class LinearKernel:
         return outputs % self.width == 0 and inputs % 2 == 0 and weight.numel() > 0
 
     def pack(self, weight: Tensor, bias: Tensor | None = None) -> PackedLinear:
-        narrow = _narrow(weight)
-        dtype = torch.bfloat16 if narrow else torch.float32
-        return PackedLinear(self._calls[narrow], self.width, weight, bias, dtype)
+        call = self._narrow_call if _narrow(weight) else None
+        if call is None:
+            return PackedLinear(self._wide_call, self.width, weight, bias, torch.float32)
+        return PackedLinear(call, self.width, weight, bias, torch.bfloat16)
+
+    @cached_property
+    def _narrow_call(self) -> Call | None:
+        try:
+            return self._call_make(torch.bfloat16)
+        except (OSError, RuntimeError) as error:
+            _log.warning("weights in bf16 are kept as fp32: %s", error)
+            return None
+
+    def _call_make(self, dtype: torch.dtype) -> Call:
+        from kindling_engine.jit.compiling import code_load
+
+        code = code_load("linear", self._processor, self.width, int(dtype == torch.bfloat16))
+        self._codes.append(code)
+        integer, pointer = ctypes.c_int64, ctypes.c_void_p
+        kind = ctypes.CFUNCTYPE(None, pointer, pointer, integer, pointer, integer, ctypes.c_int32)
+        call = kind(code.address("linear"))
+        if not _right(call, self.width, dtype):
+            raise RuntimeError("the compiled product is wrong on this processor")
+        return call
 
 
 @lru_cache(maxsize=1)
 def linear_kernel() -> LinearKernel | None:
     """The kernel of this process; None where there is no code for this processor, or wrong code."""
     try:
-        kernel = LinearKernel()
+        return LinearKernel()
     except (ImportError, OSError, RuntimeError) as error:
         _log.info("products go through torch: %s", error)
         return None
-    if not _right(kernel):
-        _log.warning("the compiled product is wrong on this processor; products go through torch")
-        return None
-    return kernel
 
 
 def _narrow(weight: Tensor) -> bool:
@@ -134,15 +150,14 @@ def _narrow(weight: Tensor) -> bool:
     return all(torch.equal(part.bfloat16().float(), part.float()) for part in weight.split(_ROWS_AT_ONCE))
 
 
-def _right(kernel: LinearKernel) -> bool:
+def _right(call: Call, width: int, dtype: torch.dtype) -> bool:
     random = torch.Generator().manual_seed(0)
-    weight = torch.randn((_CHECK_PANELS * kernel.width, _CHECK_INPUTS), generator=random)
+    weight = torch.randn((_CHECK_PANELS * width, _CHECK_INPUTS), generator=random).to(dtype)
     bias = torch.randn(weight.shape[0], generator=random)
-    for one in (weight, weight.bfloat16().float()):
-        product = kernel.pack(one, bias)
-        for count in _CHECK_ROWS:
-            x = torch.randn((count, _CHECK_INPUTS), generator=random)
-            wanted = torch.addmm(bias.double(), x.double(), one.double().t())
-            if not torch.allclose(product(x).double(), wanted, rtol=1e-5, atol=1e-4):
-                return False
+    product = PackedLinear(call, width, weight, bias, dtype)
+    for count in _CHECK_ROWS:
+        x = torch.randn((count, _CHECK_INPUTS), generator=random)
+        wanted = torch.addmm(bias.double(), x.double(), weight.double().t())
+        if not torch.allclose(product(x).double(), wanted, rtol=1e-5, atol=1e-4):
+            return False
     return True
