@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -164,14 +163,17 @@ def bench_gateway(
 
 @app.command("bench-reliability")
 def bench_reliability(
-    quick: Annotated[bool, typer.Option("--quick", help="Two kills instead of eight.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Less of everything.")] = False,
+    part: Annotated[
+        str, typer.Option(help="Only this: times, limits, cuts, outages or kills; default: all.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Kill gateway and engine under load on a throw-away stack; time it and check the books."""
-    from kindling_platform.embedded.bench_reliability.bench import reliability_bench
+    """Take servers away and kill processes under load on a throw-away stack; time it and check the books."""
+    from kindling_platform.embedded.bench_reliability.bench import figures_flat, reliability_bench
 
-    found = reliability_bench(quick=quick)
-    print_figures("reliability", found.figures, as_json=as_json, whole=asdict(found))
+    found = reliability_bench(quick=quick, part=part)
+    print_figures("reliability", figures_flat(found), as_json=as_json, whole=found)
 
 
 @app.command("bench-rating")
@@ -188,18 +190,18 @@ def bench_rating(
     sys.exit(rating_bench(quick=quick, as_json=as_json))
 
 
-@app.command("bench-rating")
-def bench_rating(
-    quick: Annotated[bool, typer.Option("--quick", help="A tenth of the million events.")] = False,
-    device: Annotated[str, typer.Option("--device", help="There is only cpu.")] = "cpu",
+@app.command("bench-usage")
+def bench_usage(
+    quick: Annotated[bool, typer.Option("--quick", help="200,000 requests instead of ten million.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Post a month to a ledger of its own, invoice it, rate it anew, and compare every sum."""
-    from kindling_platform.embedded.bench_rating import rating_bench
+    """How long the pages about usage take, on a throw-away database full of requests."""
+    from kindling_platform.embedded.bench_usage.bench import usage_bench
 
-    if device != "cpu":
-        raise EmbeddedError("device_invalid", "Books are kept on a CPU: --device cpu.")
-    sys.exit(rating_bench(quick=quick, as_json=as_json))
+    found = usage_bench(quick=quick)
+    figures = {name: value for name, value in found.items() if isinstance(value, (int, float))}
+    figures |= {page["address"]: page["p95_ms"] for page in found["pages"]}
+    print_figures("usage", figures, as_json=as_json, whole=found)
 
 
 def passphrase_read(file: Path | None) -> str:

@@ -1,6 +1,8 @@
 """Whether the books hold what clients saw and engines logged, once everything is quiet again."""
 
+import contextlib
 import json
+from collections.abc import Collection
 from typing import Any
 
 import psycopg
@@ -8,12 +10,19 @@ import redis
 from psycopg.rows import dict_row
 
 from kindling_billing import holds
+from kindling_billing.money import PICO_PER_CENT
 from kindling_engine.protocol.usage_log import UsageRecord, read_usage
 from kindling_platform.embedded.bench_reliability.kills import Seen
+from kindling_platform.embedded.bench_reliability.owners import strays_count
+from kindling_platform.embedded.bench_reliability.payments import taken_cents, topups_wait
 from kindling_platform.embedded.bench_reliability.target import Target
+from kindling_platform.embedded.errors import EmbeddedError
 
 # What was cut is booked from its last checkpoint a minute later, when the engine has logged nothing.
 SETTLED_WITHIN_S = 150.0
+TOLD_WITHIN_S = 5.0
+# Each look reads the books and all logs.
+LOOK_EVERY_S = 0.25
 GRANT_TOKENS = 512
 EVENTS = (
     "SELECT request_id::text, organisation_id, billable, prompt_tokens, completion_tokens, cost_picousd"
@@ -28,6 +37,11 @@ TWICE = (
     "SELECT count(*) AS n FROM (SELECT source_id FROM billing_ledgertransaction WHERE source_type = 'usage'"
     " GROUP BY source_id HAVING count(*) > 1) AS twice"
 )
+BELOW_ZERO = "SELECT count(*) AS n FROM billing_ledgeraccount WHERE kind = 'wallet' AND balance_picousd < 0"
+AT_PROVIDER = (
+    "SELECT coalesce(sum(balance_picousd), 0) AS n FROM billing_ledgeraccount"
+    " WHERE kind IN ('stripe_clearing', 'stripe_fees', 'stripe_balance')"
+)
 CHARGED = (
     "SELECT account.owner_id, account.balance_picousd AS balance, -coalesce(sum(entry.amount_picousd)"
     " FILTER (WHERE cause.source_type IN ('usage', 'usage_reversal')), 0) AS spent"
@@ -38,22 +52,72 @@ CHARGED = (
 )
 
 
-def violations_find(target: Target, seen: list[Seen]) -> dict[str, int]:
+def violations_find(
+    target: Target, seen: list[Seen], *, refused: Collection[str], minutes_above: int
+) -> dict[str, int]:
     """How often each invariant is broken; 0 everywhere is the promise.
 
-    I1: an answer that was seen complete is one event with its tokens. I2: what is billed is what the engine logged, or,
-    where it died without a word, no more than a grant below. I3: transactions sum to zero and charge once, and rows are
-    what wallets have paid. I5: the balance in Valkey is the ledger's. I7: nothing is held for what is booked.
+    I1: an answer that was seen complete is one event with its tokens. I2: what is billed is what the engine logged,
+    or, where it died without a word, no more than a grant below. I3: transactions sum to zero and charge once, and
+    rows are what wallets have paid. I4: no wallet is below zero. I5: the balance in Valkey is the ledger's. I6: what
+    the stand-in for Stripe took in is what the ledger says it did. I7: nothing is held for what is booked. I8: no
+    minute admitted more than limit and burst. I9: what was refused reached no engine and costs nothing. I10: every
+    deployment is as it should be, and every process has an owner.
     """
+    topups_wait(target)
     with psycopg.connect(target.database_url, row_factory=dict_row, autocommit=True) as books:
-        target.wait(lambda: _is_settled(target, books), "Quiet books", seconds=SETTLED_WITHIN_S)
+        target.wait(
+            lambda: _is_settled(target, books), "Quiet books", seconds=SETTLED_WITHIN_S, every_s=LOOK_EVERY_S
+        )
         events = {event["request_id"]: event for event in books.execute(EVENTS)}
+        logged = _logged(target)
         return {
             "I1": sum(not _is_booked(one, events) for one in seen if one.complete),
-            "I2": _count_unlike(events, _logged(target)),
+            "I2": _count_unlike(events, logged),
             "I3": _count(books, UNBALANCED) + _count(books, TWICE) + _count_unpaid(books, events),
-            **_valkey(target, books, events),
+            "I4": _count(books, BELOW_ZERO),
+            "I6": int(_provider_gap(target, books) != 0),
+            "I8": minutes_above,
+            "I9": len(set(refused) & (events.keys() | logged.keys())),
+            "I10": strays_count(target, books),
+            **_valkey_quiet(target, books, events),
         }
+
+
+def costs_of(target: Target, org_id: str) -> int:
+    """What an organisation's requests have cost by the books, in pico-dollars."""
+    with psycopg.connect(target.database_url, row_factory=dict_row) as books:
+        rows = books.execute(EVENTS + " WHERE organisation_id = %s", [org_id]).fetchall()
+    return sum(int(row["cost_picousd"]) for row in rows)
+
+
+def billed_share(target: Target, request_ids: list[str]) -> float:
+    """Of these requests, the share that is billed to the token as the engine logged it."""
+    with psycopg.connect(target.database_url, row_factory=dict_row, autocommit=True) as books:
+
+        def all_booked() -> bool:
+            known = {event["request_id"] for event in books.execute(EVENTS)}
+            return set(request_ids) <= known and _is_settled(target, books)
+
+        with contextlib.suppress(EmbeddedError):
+            target.wait(
+                all_booked, "The booking of every stream", seconds=SETTLED_WITHIN_S, every_s=LOOK_EVERY_S
+            )
+        events = {event["request_id"]: event for event in books.execute(EVENTS)}
+    logged = _logged(target)
+    alike = sum(
+        one in events
+        and one in logged
+        and events[one]["billable"]
+        and events[one]["completion_tokens"] == logged[one].completion_tokens
+        for one in request_ids
+    )
+    return alike / max(len(request_ids), 1)
+
+
+def _provider_gap(target: Target, books: "psycopg.Connection[dict[str, Any]]") -> int:
+    """Pico-dollars by which the stand-in's books and the ledger's accounts about it differ."""
+    return taken_cents(target) * PICO_PER_CENT + _count(books, AT_PROVIDER)
 
 
 def _is_settled(target: Target, books: "psycopg.Connection[dict[str, Any]]") -> bool:
@@ -90,6 +154,17 @@ def _count_unpaid(books: "psycopg.Connection[dict[str, Any]]", events: dict[str,
         rows[event["organisation_id"]] = rows.get(event["organisation_id"], 0) + event["cost_picousd"]
     paid = {row["owner_id"]: int(row["spent"]) for row in books.execute(CHARGED)}
     return sum(paid.get(owner, 0) != cost for owner, cost in rows.items())
+
+
+def _valkey_quiet(
+    target: Target, books: "psycopg.Connection[dict[str, Any]]", events: dict[str, dict[str, Any]]
+) -> dict[str, int]:
+    """I5 and I7, which may come true a moment after the last posting."""
+    with contextlib.suppress(EmbeddedError):
+        target.wait(
+            lambda: not any(_valkey(target, books, events).values()), "A true Valkey", seconds=TOLD_WITHIN_S
+        )
+    return _valkey(target, books, events)
 
 
 def _valkey(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from kindling_platform.embedded.bench_reliability.payments import topup_begin, topup_pay
 from kindling_platform.embedded.bench_reliability.target import Target
 
 STREAMS = 50
@@ -23,21 +24,24 @@ class Seen:
     request_id: str
     complete: bool
     tokens: int = 0
+    status: int = 200
 
 
 async def kills_run(target: Target, *, loops: int) -> list[Seen]:
-    """Kill each of the two in turns while 50 streams run, wait until all is well, and begin again."""
+    """Kill each of the two in turns while 50 streams run and a top-up is paid, wait until all is well, begin again."""
     dice = random.Random(SEED)  # noqa: S311
     seen: list[Seen] = []
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     headers = {"Authorization": f"Bearer {target.key}"}
     async with aiohttp.ClientSession(headers=headers, connector=connector) as client:
         for loop in range(loops):
+            page = await asyncio.to_thread(topup_begin, target)
             streams = [
                 asyncio.create_task(_stream(client, target, max_tokens=dice.randint(4, 160)))
                 for _ in range(STREAMS)
             ]
             await asyncio.sleep(dice.uniform(*BETWEEN_S))
+            await asyncio.to_thread(topup_pay, target, page)
             await asyncio.to_thread(target.kill, VICTIMS[loop % len(VICTIMS)])
             seen += await asyncio.gather(*streams)
             await asyncio.to_thread(_recover, target)
@@ -58,7 +62,7 @@ async def _stream(client: aiohttp.ClientSession, target: Target, *, max_tokens: 
     try:
         async with client.post(f"{target.url}/v1/chat/completions", json=body) as reply:
             if reply.status != 200:
-                return Seen(reply.headers.get("x-request-id", ""), complete=False)
+                return Seen(reply.headers.get("x-request-id", ""), complete=False, status=reply.status)
             request_id = reply.headers["x-request-id"]
             async for line in reply.content:
                 if line.startswith(b"data: [DONE]"):

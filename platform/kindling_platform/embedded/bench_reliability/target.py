@@ -26,14 +26,15 @@ class Target:
         self.url: str = state["url"]
         self.key: str = state["api_key"]
         self.model: str = state["model"]
+        self.supervisor_pid: int = state["pid"]
         self.database_url: str = state["database_url"]
         self.redis_url: str = state["redis_url"]
         self._agent_url: str = state["agent_url"]
         self._agent_token = secrets_read(home.secrets)["KINDLING_AGENT_TOKEN"]
 
-    def api(self, method: str, path: str, body: Any = None) -> Any:
-        """Call the control API. Errors: `bench_failed`."""
-        reply = call(self.url + path, token=self.key, method=method, body=body)
+    def api(self, method: str, path: str, body: Any = None, *, key: str = "") -> Any:
+        """Call the control API, as the operator without a key. Errors: `bench_failed`."""
+        reply = call(self.url + path, token=key or self.key, method=method, body=body)
         if reply.status // 100 != 2:
             raise EmbeddedError("bench_failed", f"{method} {path}: {error_text(reply)}")
         return reply.body
@@ -68,19 +69,30 @@ class Target:
         reply = call(f"{url}/healthz", token="")
         return int(reply.body["active"]) if reply.status == 200 else -1
 
-    def kill(self, victim: str) -> None:
-        """End the gateway's process or the engine's the way the kernel does."""
-        pid = self.replica().get("pid") if victim == "engine" else self._state()["children"][victim]
-        if pid:
-            os.kill(int(pid), signal.SIGKILL)
+    def kill(self, victim: str, number: signal.Signals = signal.SIGKILL) -> None:
+        """End a child of the supervisor, or the engine, the way the kernel does or as this signal does."""
+        if pid := self.pid(victim):
+            os.kill(pid, number)
 
-    def wait(self, until: Callable[[], Any], what: str, *, seconds: float = RECOVERY_S) -> Any:
+    def pid(self, name: str) -> int:
+        """The process of a child or of the engine as it is now; 0 when there is none."""
+        pid = self.replica().get("pid") if name == "engine" else self._state()["children"].get(name)
+        return int(pid or 0)
+
+    def wait(
+        self,
+        until: Callable[[], Any],
+        what: str,
+        *,
+        seconds: float = RECOVERY_S,
+        every_s: float = PAUSE_S,
+    ) -> Any:
         """Look until something is so. Errors: `bench_failed` when it never is."""
         deadline = time.monotonic() + seconds
         while not (value := until()):
             if time.monotonic() > deadline:
                 raise EmbeddedError("bench_failed", f"{what} did not come about in {seconds:.0f} s.")
-            time.sleep(PAUSE_S)
+            time.sleep(every_s)
         return value
 
     def usage_logs(self) -> list[Path]:
