@@ -8,7 +8,18 @@ from django.apps import apps
 from django.conf import settings
 
 ROOT = Path(__file__).resolve().parents[2]
-LAYERS = ["common", "audit", "accounts", "keys", "catalog", "adapters", "requestlog", "responses", "usage", "deployments"]
+LAYERS = [
+    "common",
+    "audit",
+    "accounts",
+    "keys",
+    "catalog",
+    "adapters",
+    "requestlog",
+    "responses",
+    "usage",
+    "deployments",
+]
 
 
 def parse_tree(folder: str) -> list[tuple[Path, ast.Module]]:
