@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from kindling_tenant import Tenant
+
+pytest_plugins = ["kindling_order"]
 
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 40
@@ -129,8 +131,20 @@ def started_stack(folder: Path, **settings: str) -> Iterator[Stack]:
                 raise
 
 
+shared = ExitStack()
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One stack for every test that leaves it as it found it."""
-    with started_stack(tmp_path_factory.mktemp("stack")) as running:
-        yield running
+    yield shared.enter_context(started_stack(tmp_path_factory.mktemp("stack")))
+    shared.close()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    from kindling_order import rank, strays
+
+    # Even without a caller its processes are busy, so it ends with the last test that shares it.
+    if not strays and rank(item.nodeid) == 0 and nextitem is not None and rank(nextitem.nodeid) != 0:
+        shared.close()
