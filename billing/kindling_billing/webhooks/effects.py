@@ -18,6 +18,7 @@ VIA_PAGE, VIA_CARD = "page", "card"
 TAX_OF_SESSION = "session"
 CALLS_OF_PAYMENTS = {OutboxCall.Kind.CHECKOUT, OutboxCall.Kind.CHARGE}
 FAILED = {"requires_payment_method", "canceled"}
+REFUNDED = {"succeeded", "pending", "requires_action"}
 
 
 def is_ours(thing: dict[str, Any]) -> bool:
@@ -74,7 +75,8 @@ def refund_apply(refund: dict[str, Any]) -> set[str]:
         BillingError: those of `payment_refunded`.
     """
     intent_id = str(refund.get("payment_intent") or "")
-    if refund["status"] == "succeeded":
+    # One that is under way has left the provider's balance already, and may not be spent meanwhile.
+    if refund["status"] in REFUNDED:
         booked = payment_refunded(
             refund_id=refund["id"],
             intent_id=intent_id,
