@@ -1,0 +1,110 @@
+"""Deletes requests that are older than they are kept, when no invoice and no run needs them any more.
+
+What they cost stays: the hourly sums, the ledger and the invoices do not change, and for the proofs the sums of what
+was deleted are added up by day in the statement that deletes it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connection
+
+from kindling_billing.models import LedgerTransaction
+from kindling_billing.models.prices import Rerating
+from kindling_billing.totals import months_open
+from kindling_billing.usage import USAGE
+from kindling_platform.common.clock import now
+from kindling_platform.usage.models import UsageEvent
+
+STEP_ROWS = 2000
+# The first owner, then the next behind each: as many looks into the index as there are owners.
+OWNERS_WITH_OLD = """
+    WITH RECURSIVE owner AS (
+        (SELECT organisation_id AS id FROM usage_usageevent ORDER BY organisation_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT organisation_id FROM usage_usageevent WHERE organisation_id > owner.id
+                ORDER BY organisation_id LIMIT 1)
+        FROM owner WHERE owner.id IS NOT NULL
+    )
+    SELECT id FROM owner WHERE id IS NOT NULL AND EXISTS (
+        SELECT 1 FROM usage_usageevent WHERE organisation_id = owner.id AND finished_at < %s)
+"""
+RETIRE = """
+    WITH gone AS (
+        DELETE FROM usage_usageevent WHERE request_id IN (
+            SELECT request_id FROM usage_usageevent WHERE organisation_id = %s AND finished_at < %s
+            ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED)
+        RETURNING organisation_id, (finished_at AT TIME ZONE 'UTC')::date AS day, cost_picousd
+    ), added AS (
+        INSERT INTO usage_retiredusage AS retired (organisation_id, day, requests, cost_picousd)
+        SELECT organisation_id, day, count(*), sum(cost_picousd) FROM gone GROUP BY organisation_id, day
+        ON CONFLICT (organisation_id, day) DO UPDATE SET
+            requests = retired.requests + excluded.requests,
+            cost_picousd = retired.cost_picousd + excluded.cost_picousd
+    )
+    SELECT count(*) FROM gone
+"""
+
+
+@dataclass(slots=True)
+class Retired:
+    """What one run deleted, and whether there may be more."""
+
+    requests: int = 0
+    more: bool = False
+
+
+def usage_kept_from() -> datetime | None:
+    """Since when requests are kept, None for ever."""
+    days = settings.KINDLING_ENV.keep_requests_days
+    return now() - timedelta(days=days) if days else None
+
+
+def usage_retire(*, most: int = 10 * STEP_ROWS) -> Retired:
+    """Delete up to `most` requests that are old enough, in steps that may be cut off anywhere.
+
+    Kept whatever their age: requests of months that are not on a final invoice, and all while a run rates anew.
+    """
+    kept_from, done = usage_kept_from(), Retired()
+    if kept_from is None or Rerating.objects.filter(done_at=None).exists():
+        return done
+    owners = _owners(kept_from)
+    unbilled = months_open(owners)
+    for owner_id in owners:
+        before = _before(owner_id, kept_from, unbilled)
+        while deleted := _step(owner_id, before, min(STEP_ROWS, most - done.requests)):
+            done.requests += deleted
+            if done.requests >= most:
+                done.more = True
+                return done
+    return done
+
+
+def retired_list(events: Iterable[UsageEvent]) -> set[UUID]:
+    """Which of these were booked, and deleted since: a log that is read again from its beginning brings them back."""
+    kept_from = usage_kept_from()
+    old = [str(event.request_id) for event in events if kept_from and event.finished_at < kept_from]
+    if not old:
+        return set()
+    rows = LedgerTransaction.objects.filter(source_type=USAGE, source_id__in=old)
+    return {UUID(source_id) for source_id in rows.values_list("source_id", flat=True)}
+
+
+def _owners(kept_from: datetime) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(OWNERS_WITH_OLD, [kept_from])
+        return [owner_id for (owner_id,) in cursor.fetchall()]
+
+
+def _before(owner_id: str, kept_from: datetime, unbilled: Mapping[str, date]) -> datetime:
+    first = unbilled.get(owner_id)
+    return min(kept_from, datetime.combine(first, time(), UTC)) if first else kept_from
+
+
+def _step(owner_id: str, before: datetime, limit: int) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(RETIRE, [owner_id, before, limit])
+        return int(cursor.fetchone()[0])
