@@ -7,7 +7,7 @@ from typing import Final
 from kindling_billing import budgets
 from kindling_billing.admission_scripts import epoch_key, rations_key
 from kindling_billing.holds import holds_key, wallet_key
-from kindling_billing.limits import BUCKETS, Scope, burst_of
+from kindling_billing.limits import Scope
 
 HELD: Final = "held"
 MONEY: Final = "money"
@@ -27,7 +27,8 @@ MOST_PICOUSD: Final = 8 * 10**15
 class Payer:
     """Who pays and what binds them: the organisation, the key with its epoch, and every scope with limits.
 
-    `script_keys` are KEYS of the scripts, made once for the many requests of a payer.
+    Made once for the many requests of a payer: `script_keys` are KEYS of the scripts, `bounds` the part of ADMIT's ARGV
+    about scopes, in which `units_at` names the places of a claim's units and their buckets.
     """
 
     owner_id: str
@@ -35,6 +36,8 @@ class Payer:
     epoch: int
     scopes: tuple[Scope, ...] = ()
     script_keys: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    bounds: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    units_at: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [
@@ -46,6 +49,18 @@ class Payer:
         for scope in self.scopes:
             names += [f"kd:gate:{scope.name}", f"kd:slots:{scope.name}", *budgets.spent_keys(scope.name)]
         object.__setattr__(self, "script_keys", tuple(names))
+        bounds: list[str] = []
+        units_at: list[tuple[int, int]] = []
+        for limits in (scope.limits for scope in self.scopes):
+            for bucket, (limit, burst) in enumerate(zip(limits.rates, limits.bursts, strict=True)):
+                if limit is None:
+                    bounds += ("", "", "")
+                else:
+                    units_at.append((len(bounds) + 2, bucket))
+                    bounds += (str(limit), str(burst), "")
+            bounds += (_text(limits.concurrent_requests), *(_text(budget) for budget in limits.budgets))
+        object.__setattr__(self, "bounds", tuple(bounds))
+        object.__setattr__(self, "units_at", tuple(units_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,35 +131,28 @@ def admit_args(
     now_us: int = SERVER_CLOCK,
 ) -> list[str]:
     """ARGV of ADMIT."""
-    args = [
+    bounds = list(payer.bounds)
+    for at, bucket in payer.units_at:
+        bounds[at] = str(claim.units[bucket])
+    return [
         claim.request_id, claim.taken_from or claim.request_id, str(now_us), str(lease_ms), _flag(claim.is_first),
         str(payer.epoch), str(claim.prompt_picousd), str(claim.price_picousd), str(claim.tokens), str(claim.least),
-        process, str(ration_nano), day, month, str(len(payer.scopes)),
+        process, str(ration_nano), day, month, str(len(payer.scopes)), *bounds,
     ]  # fmt: skip
-    for scope in payer.scopes:
-        for bucket, limit in enumerate(scope.limits.rates):
-            if limit is None:
-                args += ("", "", "")
-            else:
-                args += (str(limit), str(burst_of(bucket, limit)), str(claim.units[bucket]))
-        args.append(_text(scope.limits.concurrent_requests))
-        args += [_text(budget) for budget in scope.limits.budgets]
-    return args
 
 
-def verdict_of(raw: Sequence[object]) -> Verdict:
+def verdict_of(raw: Sequence[bytes | str]) -> Verdict:
     """Read ADMIT's reply."""
-    texts = [item.decode() if isinstance(item, bytes) else str(item) for item in raw]
-    state, a = texts[0], texts[1]
+    state, a = _word(raw[0]), raw[1]
     if state == STALE:
         return Verdict(STALE, epoch=int(a))
     if state == UNSEEN:
-        numbers = [int(number) for number in a.split(",")]
+        numbers = [int(number) for number in _word(a).split(",")]
         return Verdict(
             UNSEEN, unseen_wallet=0 in numbers, unseen=tuple(number - 1 for number in numbers if number)
         )
-    b, c, processes, now_us = (int(text) for text in texts[2:HEAD])
-    states = tuple(_scope_state(texts[at : at + PER_SCOPE]) for at in range(HEAD, len(texts), PER_SCOPE))
+    b, c, processes, now_us = map(int, raw[2:HEAD])
+    states = tuple([_scope_state(raw[at : at + PER_SCOPE]) for at in range(HEAD, len(raw), PER_SCOPE)])
     if state == HELD:
         return Verdict(
             HELD,
@@ -205,10 +213,13 @@ def renew_args(
     return args
 
 
-def _scope_state(texts: Sequence[str]) -> ScopeState:
-    numbers = [int(text) if text else None for text in texts]
-    offsets = (numbers[0], numbers[1], numbers[2], numbers[3])
-    return ScopeState(offsets, numbers[len(BUCKETS)], numbers[len(BUCKETS) + 1])
+def _word(item: bytes | str) -> str:
+    return item.decode() if isinstance(item, bytes) else item
+
+
+def _scope_state(items: Sequence[bytes | str]) -> ScopeState:
+    p, q, r, s, running, left_nano = [int(item) if item else None for item in items]
+    return ScopeState((p, q, r, s), running, left_nano)
 
 
 def _flag(value: bool) -> str:

@@ -54,12 +54,12 @@ def spent_keys(scope_name: str) -> list[str]:
 
 def day_of(moment: datetime) -> str:
     """The day that a budget counts for, such as 20260131."""
-    return moment.strftime("%Y%m%d")
+    return f"{moment.year:04}{moment.month:02}{moment.day:02}"
 
 
 def month_of(moment: datetime) -> str:
     """The month that a budget counts for, such as 202601."""
-    return moment.strftime("%Y%m")
+    return f"{moment.year:04}{moment.month:02}"
 
 
 def spent_args(spent: Spent, *, moment: datetime, request_ids: list[str] | None = None) -> list[str]:

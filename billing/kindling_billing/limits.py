@@ -5,7 +5,7 @@ it would be full again, so that it needs neither a window nor a clean-up. A buck
 and `limit` units a minute from then on: in any minute at most `limit + burst`.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Final
 
 BUCKETS: Final = ("requests", "prompt", "uncached", "generated")
@@ -20,7 +20,10 @@ MOST: Final = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one scope; None is no bound. Money in nano-dollars."""
+    """Bounds of one scope; None is no bound. Money in nano-dollars.
+
+    `rates` are units a minute and `bursts` units at once, in the order of BUCKETS; `budgets` are in that of PERIODS.
+    """
 
     requests_per_minute: int | None = None
     prompt_tokens_per_minute: int | None = None
@@ -30,21 +33,23 @@ class Limits:
     budget_day_nano: int | None = None
     budget_month_nano: int | None = None
     budget_total_nano: int | None = None
+    # Made once, since every request looks at them.
+    rates: tuple[int | None, ...] = field(init=False, repr=False, compare=False)
+    bursts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    budgets: tuple[int | None, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def rates(self) -> tuple[int | None, ...]:
-        """Units a minute, in the order of BUCKETS."""
-        return (
+    def __post_init__(self) -> None:
+        rates = (
             self.requests_per_minute,
             self.prompt_tokens_per_minute,
             self.uncached_tokens_per_minute,
             self.generated_tokens_per_minute,
         )
-
-    @property
-    def budgets(self) -> tuple[int | None, ...]:
-        """Nano-dollars, in the order of PERIODS."""
-        return (self.budget_day_nano, self.budget_month_nano, self.budget_total_nano)
+        bursts = tuple(0 if rate is None else burst_of(bucket, rate) for bucket, rate in enumerate(rates))
+        budgets = (self.budget_day_nano, self.budget_month_nano, self.budget_total_nano)
+        object.__setattr__(self, "rates", rates)
+        object.__setattr__(self, "bursts", bursts)
+        object.__setattr__(self, "budgets", budgets)
 
     @property
     def has_budget(self) -> bool:
@@ -52,7 +57,7 @@ class Limits:
 
     def or_else(self, other: "Limits") -> "Limits":
         """These limits, with those of `other` where nothing is set."""
-        names = [field.name for field in fields(self)]
+        names = [one.name for one in fields(self) if one.init]
         return Limits(**{name: _first(getattr(self, name), getattr(other, name)) for name in names})
 
 
@@ -60,17 +65,17 @@ class Limits:
 class Scope:
     """Whom a set of limits binds: `kind` is organisation, member, key or token.
 
-    What a token spends is booked under its key, so its budget is counted in Valkey alone; `lasts` says so.
+    What a token spends is booked under its key, so its budget is counted in Valkey alone. `name` is part of its keys'
+    names there.
     """
 
     kind: str
     id: str
     limits: Limits
+    name: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def name(self) -> str:
-        """Part of the names of its keys in Valkey."""
-        return f"{self.kind}:{self.id}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", f"{self.kind}:{self.id}")
 
     @property
     def is_booked(self) -> bool:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from kindling_billing.admission import BUDGET, HELD, MOST_PICOUSD, STALE, Claim, Verdict
 from kindling_billing.holds import hold_nano
-from kindling_billing.limits import burst_of
 from kindling_billing.rating import Price, event_cost_picousd
 from kindling_platform.gateway.ask import Ask
 from kindling_platform.gateway.auth import Caller, Keys
@@ -122,6 +121,10 @@ class Admission:
         if verdict.state != HELD:
             raise refusal(self._caller.limit_scopes, verdict)
 
+    def limit(self) -> str:
+        """`limited_by` as of now."""
+        return self.limited_by
+
     def cut(self) -> None:
         """The request's own deadline is over."""
         self.limited_by = DEADLINE
@@ -214,11 +217,9 @@ class Admission:
     def _corrections(self, made: tuple[int, int, int]) -> tuple[tuple[int, int, int], ...]:
         charged = (self._prompt_tokens, self._prompt_tokens, self._charged)
         found = []
-        for scope in self._caller.limit_scopes:
-            rates = scope.limits.rates
+        for limits in (scope.limits for scope in self._caller.limit_scopes):
             each = [
-                real
-                - (estimate if (rate := rates[bucket]) is None else min(estimate, burst_of(bucket, rate)))
+                real - (estimate if limits.rates[bucket] is None else min(estimate, limits.bursts[bucket]))
                 for bucket, (real, estimate) in enumerate(zip(made, charged, strict=True), start=1)
             ]
             found.append((each[0], each[1], each[2]))

@@ -134,11 +134,9 @@ class Router:
 
     def _fit(self, caller: Caller, model: Model, name: ModelName, ready: list[Replica]) -> list[Replica]:
         now = monotonic()
-        fit = [
-            replica
-            for replica in ready
-            if replica.org_slug in (caller.org_slug, model.owner_slug) and _is_pinned(name, replica)
-        ]
+        if len(ready) == 1 and _serves(caller, model, name, ready[0]) and self._is_sound(ready[0], now):
+            return ready
+        fit = [replica for replica in ready if _serves(caller, model, name, replica)]
         # A dedicated deployment of the caller's comes before the shared one of the model's owner.
         own = [replica for replica in fit if replica.org_slug == caller.org_slug]
         for among in (own, fit):
@@ -186,6 +184,10 @@ class Router:
             for row in rows
             if row["url"]
         ]
+
+
+def _serves(caller: Caller, model: Model, name: ModelName, replica: Replica) -> bool:
+    return replica.org_slug in (caller.org_slug, model.owner_slug) and _is_pinned(name, replica)
 
 
 def _is_pinned(name: ModelName, replica: Replica) -> bool:

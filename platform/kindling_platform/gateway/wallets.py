@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -290,7 +290,7 @@ class Wallets:
         self._restored = connection
         await self._settlements.pay()  # what ended meanwhile
 
-    async def _run(self, script: str, keys: list[str], args: list[str]) -> bool:
+    async def _run(self, script: str, keys: Sequence[str], args: Sequence[str]) -> bool:
         try:
             await self._valkey.run(script, keys, args)
         except ValkeyUnavailableError:
@@ -316,7 +316,8 @@ class Wallets:
             if not self._is_current():
                 continue
             try:
-                raw = await self._valkey.run("mark", [MARK_KEY], [self._process])
+                # A word of its own each time: whoever leaves the same one again would not notice what was lost.
+                raw = await self._valkey.run("mark", [MARK_KEY], [secrets.token_hex(8)])
             except ValkeyUnavailableError:
                 continue
             mark = raw.decode() if isinstance(raw, bytes) else str(raw)

@@ -1,7 +1,7 @@
 """The headers that tell a caller how much it may still do: OpenAI's names, and one set per token bucket."""
 
 from kindling_billing.admission import Verdict
-from kindling_billing.limits import MINUTE_US, Scope, burst_of, remaining
+from kindling_billing.limits import MINUTE_US, Scope, remaining
 
 NAMES = ("requests", "tokens-prompt", "tokens-uncached", "tokens-generated")
 Pairs = list[tuple[bytes, bytes]]
@@ -12,10 +12,11 @@ def rate_headers(scopes: tuple[Scope, ...], verdict: Verdict) -> Pairs:
     """Limit, what remains and the time to a full bucket; of several scopes the one with the least left."""
     tightest: list[_Bucket | None] = [None] * len(NAMES)
     for scope, state in zip(scopes, verdict.scopes, strict=False):
-        for number, (limit, offset_us) in enumerate(zip(scope.limits.rates, state.offsets_us, strict=True)):
+        limits = scope.limits
+        for number, (limit, offset_us) in enumerate(zip(limits.rates, state.offsets_us, strict=True)):
             if limit is None or offset_us is None:
                 continue
-            left = remaining(offset_us, limit=limit, burst=burst_of(number, limit))
+            left = remaining(offset_us, limit=limit, burst=limits.bursts[number])
             known = tightest[number]
             if known is None or left / limit < _share(known):
                 tightest[number] = (limit, left, max(offset_us, 0))

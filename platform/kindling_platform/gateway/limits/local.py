@@ -29,12 +29,26 @@ class Ration:
 
 @dataclass(slots=True)
 class Seen:
-    """A scope as Valkey saw it last, and what this process has done since: times in µs of the local clock."""
+    """A scope as Valkey saw it last, and what this process has done since."""
 
-    full_at_us: list[float]
-    left_nano: int | None
+    left_nano: int | None = None
     running: int = 0
     processes: int = 1
+    _full_at_us: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
+    _told: tuple[float, ScopeState] | None = None
+
+    def learn(self, state: ScopeState, *, now_us: float, processes: int) -> None:
+        """Take over what Valkey said; most of it is never looked at, so it is not worked out yet."""
+        self._told = now_us, state
+        self.left_nano, self.processes = state.left_nano, processes
+
+    def full_at_us(self) -> list[float]:
+        """When each bucket is full again, in µs of the local clock; for the caller to change."""
+        if self._told:
+            now_us, state = self._told
+            self._told = None
+            self._full_at_us = [now_us + max(offset or 0, 0) for offset in state.offsets_us]
+        return self._full_at_us
 
 
 class LocalLimits:
@@ -48,11 +62,11 @@ class LocalLimits:
         """Remember what an admission by Valkey said."""
         ration = Ration(verdict.ration_nano, now_s + lease_s, verdict.processes)
         _remember(self._rations, payer.owner_id, ration)
+        now_us = now_s * US_PER_S
         for scope, state in zip(payer.scopes, verdict.scopes, strict=False):
-            offsets = [now_s * US_PER_S + max(offset or 0, 0) for offset in state.offsets_us]
-            known = self._seen.get(scope.name)
-            running = known.running if known else 0
-            _remember(self._seen, scope.name, Seen(offsets, state.left_nano, running, verdict.processes))
+            seen = self._seen.get(scope.name) or Seen()
+            seen.learn(state, now_us=now_us, processes=verdict.processes)
+            _remember(self._seen, scope.name, seen)
 
     def enter(self, payer: Payer) -> None:
         """A request runs, whoever admitted it."""
@@ -117,9 +131,8 @@ class LocalLimits:
                 if limit is None:
                     continue
                 burst = burst_of(bucket, limit)
-                wait = wait_us(
-                    seen.full_at_us[bucket], now_us, units=claim.units[bucket], limit=limit, burst=burst
-                )
+                full_at_us = seen.full_at_us()[bucket]
+                wait = wait_us(full_at_us, now_us, units=claim.units[bucket], limit=limit, burst=burst)
                 if wait >= 1:
                     states = self._states(payer, now_s)
                     return Verdict(LIMITED, scope=number, bucket=bucket, wait_us=int(wait), scopes=states)
@@ -155,14 +168,15 @@ class LocalLimits:
                 limit = _share(rate, seen.processes)
                 if limit is not None and claim.units[bucket]:
                     units = min(claim.units[bucket], burst_of(bucket, limit))
-                    seen.full_at_us[bucket] = max(seen.full_at_us[bucket], now_us) + charge_us(units, limit)
+                    full = seen.full_at_us()
+                    full[bucket] = max(full[bucket], now_us) + charge_us(units, limit)
 
     def _states(self, payer: Payer, now_s: float) -> tuple[ScopeState, ...]:
         now_us = now_s * US_PER_S
         states = []
         for scope in payer.scopes:
             seen = self._see(scope)
-            offsets = [max(int(full - now_us), 0) for full in seen.full_at_us]
+            offsets = [max(int(full - now_us), 0) for full in seen.full_at_us()]
             states.append(
                 ScopeState((offsets[0], offsets[1], offsets[2], offsets[3]), seen.running, seen.left_nano)
             )
@@ -171,7 +185,7 @@ class LocalLimits:
     def _see(self, scope: Scope) -> Seen:
         seen = self._seen.get(scope.name)
         if seen is None:
-            seen = Seen([0.0, 0.0, 0.0, 0.0], None)
+            seen = Seen()
             _remember(self._seen, scope.name, seen)
         return seen
 

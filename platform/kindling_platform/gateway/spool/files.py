@@ -157,10 +157,10 @@ class SpoolFiles:
         return file
 
     def _write(self, file: _File, data: bytes) -> None:
-        rest = memoryview(data)
         try:
-            while rest:
-                rest = rest[os.write(file.descriptor, rest) :]
+            written = os.write(file.descriptor, data)
+            while written < len(data):
+                written += os.write(file.descriptor, memoryview(data)[written:])
         except OSError as error:
             # Half a frame would hide all that follow it.
             os.ftruncate(file.descriptor, file.size)
