@@ -11,10 +11,13 @@ ID_MAX_CHARS = 32
 
 def uuid7() -> uuid.UUID:
     """A time-ordered UUID (RFC 9562, version 7): 48 bits of Unix milliseconds, 74 random bits."""
-    milliseconds = time.time_ns() // 1_000_000
-    random = secrets.randbits(74)
-    value = milliseconds << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
-    return uuid.UUID(int=value)
+    return uuid.UUID(int=_uuid7())
+
+
+def uuid7_text() -> str:
+    """The text of a new one, for less than half the work."""
+    digits = f"{_uuid7():032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def new_id(prefix: str) -> str:
@@ -25,3 +28,9 @@ def new_id(prefix: str) -> str:
         value, digit = divmod(value, 32)
         digits.append(ALPHABET[digit])
     return f"{prefix}_{''.join(reversed(digits))}"
+
+
+def _uuid7() -> int:
+    milliseconds = time.time_ns() // 1_000_000
+    random = secrets.randbits(74)
+    return milliseconds << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)

@@ -6,7 +6,7 @@ from time import monotonic
 import orjson
 
 from kindling_platform.common.crash_points import crash_point
-from kindling_platform.common.ids import uuid7
+from kindling_platform.common.ids import uuid7_text
 from kindling_platform.gateway.admission import GRANT_TOKENS, SHORTAGES, Admission, Usage
 from kindling_platform.gateway.affinity import affinity_key
 from kindling_platform.gateway.ask import Ask
@@ -99,9 +99,7 @@ class Inference:
         self._extension: asyncio.Task[bool] | None = None
         self._quiet: QuietGrants | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._events = EventFilter(
-            keep_usage=ask.include_usage, limited_by=lambda: self._admission.limited_by
-        )
+        self._events = EventFilter(keep_usage=ask.include_usage, limited_by=self._admission.limit)
         self._free = True
 
     async def run(self, path: str, watch: Watch) -> None:
@@ -234,7 +232,7 @@ class Inference:
 
     async def _take_new_id(self) -> None:
         self._request.facts["first_request_id"] = self._request.id
-        self._request.id = str(uuid7())
+        self._request.id = uuid7_text()
         await self._admission.move(self._request.id)
         if self._request.on_new_id:
             await self._request.on_new_id()

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from kindling_platform.gateway.request import Receive, Scope, Send
 
+# Requests leave next to nothing for the collector, so it need not come often.
+YOUNG_OBJECTS = 10_000
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -63,6 +65,7 @@ def freeze_heap() -> None:
     if threading.current_thread() is threading.main_thread():
         gc.collect()
         gc.freeze()
+        gc.set_threshold(YOUNG_OBJECTS)
 
 
 def drain_on_signals(served: Served) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kindling_platform.common.ids import uuid7
+from kindling_platform.common.ids import uuid7_text
 from kindling_platform.gateway.errors import ClientGoneError, GatewayError
 
 if TYPE_CHECKING:
@@ -24,8 +24,18 @@ DISCARD_CAP_BYTES = 256 * 1024 * 1024
 DISCARD_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 120.0
 JSON_HEADER = (b"content-type", b"application/json")
-# Under this name a server may offer in the scope to call when the client closes the connection, which spares a task.
-ON_GONE = "kindling.on_gone"
+# Where a scope names the server's own half of a connection, if that is one that spares us work.
+SERVER = "kindling.server"
+
+
+class Server(Protocol):
+    """What a connection of ours offers beside ASGI."""
+
+    def body_of(self, scope: Scope) -> bytes | None:
+        """The whole body of a request, if all of it is there."""
+
+    def on_gone(self, callback: Callable[[], None] | None) -> None:
+        """Call when the client closes the connection."""
 
 
 class BodyTooLargeError(GatewayError):
@@ -46,6 +56,7 @@ class Request:
     __slots__ = (
         "_receive",
         "_send",
+        "_server",
         "before_reply",
         "copy",
         "extra_headers",
@@ -64,8 +75,9 @@ class Request:
         self.scope = scope
         self._receive = receive
         self._send = send
+        self._server: Server | None = scope.get(SERVER)
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.id = str(uuid7())
+        self.id = uuid7_text()
         self.started_at = monotonic()
         self.status = 0
         self.extra_headers: Headers = []
@@ -94,6 +106,8 @@ class Request:
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > BODY_CAP_BYTES:
             raise BodyTooLargeError
+        if self._server and (body := self._server.body_of(self.scope)) is not None:
+            return body
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 return await self._read_body()
@@ -106,10 +120,9 @@ class Request:
 
         False when the server does not offer it: then `wait_until_gone` tells.
         """
-        offered = self.scope.get(ON_GONE)
-        if offered is None:
+        if self._server is None:
             return False
-        offered(callback)
+        self._server.on_gone(callback)
         return True
 
     async def wait_until_gone(self) -> None:
