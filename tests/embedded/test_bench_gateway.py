@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.request import Request, urlopen
 
 import orjson
@@ -11,9 +12,11 @@ import pytest
 
 from kindling_gateway import eventually
 from kindling_platform.cli.forward import forward_argv
-from kindling_platform.embedded.bench_gateway.load import Load, LoadError, Target, load_run
+from kindling_platform.embedded.bench_gateway.load import Load, LoadError, Target, load_run, request_bytes
 from kindling_platform.embedded.bench_gateway.meter import cpu_s, rss_mb
+from kindling_platform.embedded.bench_gateway.peers import litellm_python, portkey_script
 from kindling_platform.embedded.bench_gateway.upstream import Upstream
+from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.ports import hold_port, is_answering
 
 PLAIN, STREAM = Load("plain", 4, False), Load("stream", 30, True)
@@ -79,6 +82,19 @@ def test_a_refusal_is_an_error_with_its_words():
 
     asyncio.run(serve())
     hold.release()
+
+
+def test_a_peer_is_told_by_header_where_to_go():
+    asked = request_bytes(Target(1, "m", "k", ("x-one: 1", "x-two: 2")), PLAIN)
+    head, _, body = asked.partition(b"\r\n\r\n")
+    assert head.endswith(b"\r\nx-one: 1\r\nx-two: 2")
+    assert f"content-length: {len(body)}\r\n".encode() in head
+
+
+def test_a_peer_that_is_not_there_is_installed_only_when_asked_for(tmp_path: Path):
+    home = Home(tmp_path)
+    assert (litellm_python(home, install=False), portkey_script(home, install=False)) == (None, None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_is_known_by_what_it_has_used():
