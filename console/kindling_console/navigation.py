@@ -44,6 +44,11 @@ OPERATE = [
     ("Payments", "coin", "operator-payments", "operator"),
     ("Prices", "tag", "operator-prices", "operator"),
     ("Margins", "columns", "operator-margins", "operator"),
+    ("Revenue", "chart-bar", "operator-revenue", "operator"),
+    ("At risk", "alert-triangle", "operator-risk", "operator"),
+    ("Reconciliation", "receipt", "operator-reconciliation", "operator"),
+    ("Records", "folder", "operator-records", "operator"),
+    ("Audit log", "history", "operator-audit", "operator"),
     ("Fleet", "activity", "operator-fleet", "operator"),
     ("Mail outbox", "mail", "operator-mail", "operator"),
 ]

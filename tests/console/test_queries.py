@@ -18,6 +18,8 @@ PINNED_OPERATOR = {
     "operator-fleet": 9,
     "operator-mail": 6,
     "operator-payments": 9,
+    **{"operator-revenue": 10, "operator-risk": 17, "operator-reconciliation": 10, "operator-records": 12},
+    **{"operator-proofs": 7, "operator-reratings": 8, "operator-audit": 8},
     "operator-plans": 10,
     "operator-margins": 13,
 }

@@ -21,6 +21,14 @@ OPEN = {
 
 OPEN |= {"settings", "request-log"}
 
+# The operator's pages about money, each with its CSV.
+BOOKS = {
+    f"operator-{name}{end}"
+    for name in ("revenue", "risk", "reconciliation", "records", "proofs", "reratings", "audit")
+    for end in ("", "-csv")
+}
+OPEN |= BOOKS
+
 # Those that only take a form.
 FORMS = {"credit-add", "auto-topup", "auto-topup-off", "hard-limit", "balance-alert", "billing-details"}
 READ_ONLY = {
@@ -32,6 +40,7 @@ READ_ONLY = {
     "logged-request",
     "deployment",
     "operator-letter",
+    "operator-reconciliation-day",
     "payment",
     "payment-live",
     "receipt",
@@ -40,6 +49,7 @@ READ_ONLY = {
 POST_ONLY = {
     *("deployment-action", "invoice-pay", "card-action"),
     *("operator-refund", "operator-event", "operator-price-withdraw"),
+    *("operator-record-action", "operator-difference", "operator-invoice-give-up"),
 }
 
 
@@ -89,6 +99,10 @@ def theirs(world: World) -> dict[str, list[str]]:
         "card-action": ["pm_treasure", "remove"],
         "operator-refund": [other.org.id],
         "operator-event": ["evt_any"],
+        "operator-record-action": ["events", "evt_any", "retry"],
+        "operator-difference": ["ch_any"],
+        "operator-invoice-give-up": [invoice.id],
+        "operator-reconciliation-day": ["2026-01-01"],
         "operator-terms": [other.org.id],
         "operator-price-withdraw": [world.price_id],
         "operator-margin": [world.model.id],

@@ -67,7 +67,10 @@ def writing_functions() -> set[str]:
         own = {one for one, used in uses.items() if {(one[0], name) for name in used} & writers}
         more = {one for one, used in uses.items() if used & public} | own
         if more <= writers:
-            return {f"{module}.{name}" for module, name in writers if not name.startswith("_")}
+            # What forgets old events that have had their effect is no action.
+            return {
+                f"{module}.{name}" for module, name in writers if name[0] != "_" and name != "events_forget"
+            }
         writers |= more
 
 
@@ -304,7 +307,6 @@ TRACES = {
     "webhooks.effects.refund_apply": "its effects tell",
     "webhooks.effects.session_expired": "its effects tell",
     "webhooks.facts.facts_apply": "its effects tell",
-    "webhooks.forgetting.events_forget": "old events that had their effect",
     "webhooks.receiving.event_take": "its effects tell",
     "webhooks.receiving.webhook_receive": "its effects tell",
     "webhooks.reconciling.reconcile": "an observation; what it books tells",

@@ -34,3 +34,26 @@ def parked_release(*, request_id: UUID, actor: Actor) -> None:
         raise KindlingError("still_unbillable", reason, 409)
     parked.delete()
     audit_record(actor=actor, action="usage.released", target=str(request_id))
+
+
+@transaction.atomic
+def parked_dismiss(*, request_id: UUID, note: str, actor: Actor) -> None:
+    """Give a parked record up: nobody is billed for it. The audit log keeps the whole record.
+
+    Raises:
+        KindlingError: `not_found`, `note_missing`.
+    """
+    if not note.strip():
+        raise KindlingError("note_missing", "Say why nobody is billed for it.", param="note")
+    parked = ParkedUsage.objects.select_for_update().filter(request_id=request_id).first()
+    if parked is None:
+        raise not_found("parked record")
+    kept = {"source": parked.source, "reason": parked.reason, "record": parked.record}
+    parked.delete()
+    audit_record(
+        actor=actor,
+        action="usage.dismissed",
+        target=str(request_id),
+        data={"note": note.strip()[:300]},
+        before=kept,
+    )

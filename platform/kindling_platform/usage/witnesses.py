@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 from django.db import connection
+from django.db.models import QuerySet
 
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_platform.common.clock import now
@@ -77,6 +78,11 @@ def drift_note(events: Mapping[UUID, UsageEvent], records: Mapping[UUID, UsageRe
     ]
     WitnessDrift.objects.bulk_create(found, ignore_conflicts=True)
     return len(found)
+
+
+def drift_list() -> QuerySet[WitnessDrift]:
+    """Requests whose witnesses count differently, newest first; for the operator."""
+    return WitnessDrift.objects.order_by("-found_at", "-request_id")
 
 
 def witnesses_compare() -> Witnesses:

@@ -1,0 +1,142 @@
+"""Who did what, when, to what, from where, and what was there before and after."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from kindling_console.access import Visitor, page
+from kindling_console.answers import private, show
+from kindling_console.templatetags.kindling import usd_cents, usd_cost
+from kindling_platform.accounts.selectors import organisation_list, organisation_map
+from kindling_platform.audit.selectors import EventFilter, event_find
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.pagination import page_get
+from kindling_platform.common.streamed_csv import csv_response
+
+UNITS = {"picousd": usd_cost, "cents": usd_cents}
+FIELDS = ("org", "who", "action", "target", "from", "since", "until")
+ORDER = ("created_at", "id")
+BLOCK = 500
+MOST_CHARS = 120
+CSV_COLUMNS = (
+    "created_at", "id", "actor_id", "actor_label", "ip", "request_id", "action", "target", "organisation_id",
+)  # fmt: skip
+
+
+@page("operator")
+def audit(request: HttpRequest, visitor: Visitor) -> HttpResponse:
+    """Events, newest first; every filter is in the URL."""
+    asked = _asked(request)
+    rows = event_find(wanted=_filter(asked))
+    try:
+        found = page_get(rows, order=ORDER, cursor=request.GET.get("cursor", ""))
+    except KindlingError:
+        found = page_get(rows, order=ORDER)
+    context = {
+        "events": [(event, [_readable(*one) for one in changes_of(event.data)]) for event in found.rows],
+        "organisations": organisation_map(organisation_ids=[event.organisation_id for event in found.rows]),
+        "asked": asked,
+        "query": urlencode(asked),
+        "plain_query": urlencode({name: value for name, value in asked.items() if name != "money"}),
+        "next": found.next_cursor,
+        "fields": [(name, LABELS[name], asked.get(name, "")) for name in FIELDS],
+    }
+    return private(show(request, "console/operator_audit.html", context))
+
+
+LABELS = {
+    "org": "Organisation", "who": "Who", "action": "Action", "target": "To what", "from": "Address or request",
+    "since": "From day", "until": "To day",
+}  # fmt: skip
+
+
+@page("operator")
+def audit_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
+    """Every event that the filters let pass, newest first."""
+    return csv_response(request, name="kindling-audit.csv", rows=_csv_rows(_filter(_asked(request))))
+
+
+def changes_of(data: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What an event says as (name, before, after); what was merely said, or stayed as it was, has no before."""
+    before, after = data.get("before"), data.get("after")
+    if not isinstance(before, dict | None) or not isinstance(after, dict | None):
+        # A single value that was changed.
+        changed = [("", _text(before), _text(after))]
+    else:
+        names = [*(before or {}), *(name for name in after or {} if name not in (before or {}))]
+        changed = [(name, _text((before or {}).get(name)), _text((after or {}).get(name))) for name in names]
+    said = [(name, "", _text(value)) for name, value in data.items() if name not in {"before", "after"}]
+    kept = [(name, "" if old == new else old, new) for name, old, new in changed if old or new]
+    return kept + said
+
+
+def _readable(name: str, before: str, after: str) -> tuple[str, str, str]:
+    """The same with amounts as dollars; the CSV has them as they are kept."""
+    for unit, show_unit in UNITS.items():
+        plain = name.removesuffix(unit)
+        if plain != name and all(one.lstrip("-").isdigit() for one in (before, after) if one):
+            old, new = (show_unit(int(one)) if one else "" for one in (before, after))
+            return plain.rstrip("_") or "amount", old, new
+    return name, before, after
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_text(one)}" for name, one in value.items())
+    return str(value)
+
+
+def _asked(request: HttpRequest) -> dict[str, str]:
+    given = {name: request.GET.get(name, "").strip()[:MOST_CHARS] for name in (*FIELDS, "money")}
+    return {name: value.replace("\0", "") for name, value in given.items() if value}
+
+
+def _filter(asked: dict[str, str]) -> EventFilter:
+    until = _day(asked.get("until", ""))
+    return EventFilter(
+        organisation_id=_organisation_id(asked.get("org", "")),
+        actor=asked.get("who", ""),
+        action=asked.get("action", ""),
+        target=asked.get("target", ""),
+        origin=asked.get("from", ""),
+        since=_day(asked.get("since", "")),
+        until=until + timedelta(days=1) if until else None,
+        only_money=asked.get("money") == "1",
+    )
+
+
+def _organisation_id(text: str) -> str:
+    """An organisation by slug or id; what is neither finds nothing."""
+    if not text:
+        return ""
+    found = organisation_list().filter(slug=text).first()
+    return found.id if found else text
+
+
+def _day(text: str) -> datetime | None:
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), UTC)
+    except ValueError:
+        return None
+
+
+def _csv_rows(wanted: EventFilter) -> Iterator[list[Any]]:
+    yield [*CSV_COLUMNS, "details"]
+    cursor = ""
+    while True:
+        found = page_get(event_find(wanted=wanted), order=ORDER, cursor=cursor, limit=BLOCK)
+        for event in found.rows:
+            said = "; ".join(
+                f"{name}: {before} -> {after}" if before else f"{name}: {after}"
+                for name, before, after in changes_of(event.data)
+            )
+            yield [*(getattr(event, name) for name in CSV_COLUMNS), said]
+        cursor = found.next_cursor
+        if not cursor:
+            return
