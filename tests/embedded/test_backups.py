@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from kindling_platform.embedded.backups.backup import backup_make, database_running
+from kindling_platform.embedded.backups.dumps import database_fill
 from kindling_platform.embedded.backups.restore import MARKER, backup_restore, restore_check
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home
@@ -18,6 +19,8 @@ from kindling_platform.embedded.secrets import secrets_ensure
 from kindling_platform.embedded.servers import Servers
 
 PHRASE = "a passphrase of the test"
+LEDGER = "SELECT id, transaction_id, account_id, amount_picousd FROM billing_ledgerentry ORDER BY id"
+NEWEST = "SELECT count(*) FROM django_migrations WHERE app = 'deployments' AND name >= '0006'"
 NEWER = "INSERT INTO django_migrations (app, name, applied) VALUES ('accounts', '9999_later', now())"
 
 
@@ -123,6 +126,45 @@ def test_newer_schema_is_refused_and_an_older_one_dumped_before_it_changes(home:
     (dump,) = home.path.glob("backups/before-upgrade-*")
     assert dump.read_bytes().startswith(b"PGDMP")
     assert ask(home, "SELECT count(*) FROM django_session") == [(0,)]
+
+
+def migrate_back(home: Home) -> None:
+    """What the version before has left: its schema, with everything that is in it."""
+    servers = Servers.plan(home, read_ports(home), secrets_ensure(home.secrets))
+    environ = servers.environ() | {"KINDLING_HOME": str(home.path)}
+    with database_running(home):
+        os.environ.update(environ)
+        done = run_django(home, "migrate", "migrate", "deployments", "0005")
+    for name in environ:
+        del os.environ[name]
+    assert done.returncode == 0, home.log("migrate").read_text()[-2000:]
+
+
+def test_an_upgrade_keeps_the_books_and_can_be_gone_back_from(home: Home):
+    books = ask(home, LEDGER)
+    assert books
+    migrate_back(home)
+    assert ask(home, NEWEST) == [(0,)]
+    assert not list(home.path.glob("backups/before-upgrade-*"))
+
+    assert "error" not in prepare(home, "bootstrap", "--migrate")
+    assert ask(home, NEWEST)[0][0] > 0
+    assert ask(home, LEDGER) == books
+    (dump,) = home.path.glob("backups/before-upgrade-*")
+
+    # Emptied first: what only the newer version has made would be in the way of the next upgrade.
+    with database_running(home) as url:
+        with psycopg.connect(url) as db:
+            db.execute("DROP SCHEMA public CASCADE")
+            db.execute("CREATE SCHEMA public")
+        database_fill(url, dump)
+    assert ask(home, NEWEST) == [(0,)]
+    assert ask(home, LEDGER) == books
+
+    assert "error" not in prepare(home, "bootstrap", "--migrate")
+    assert ask(home, NEWEST)[0][0] > 0
+    assert ask(home, LEDGER) == books
+    assert prepare(home, "prove_restored")["checks"]
 
 
 def test_only_the_newest_are_kept(home: Home):
