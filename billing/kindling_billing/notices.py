@@ -19,8 +19,9 @@ LOW_BY_DEFAULT_PICOUSD = PICO_PER_USD
 
 def notice_add(*, kind: str, key: str, owner_id: str = "", data: dict[str, Any] | None = None) -> bool:
     """Note something once per kind and key; False when it was noted before."""
+    values: list[Any] = [kind, key[:120], owner_id, Jsonb(data or {}), utc_now()]
     with connection.cursor() as cursor:
-        cursor.execute(NOTE, [kind, key[:120], owner_id, Jsonb(data or {}), utc_now()])
+        cursor.execute(NOTE, values)
         return bool(cursor.rowcount)
 
 
