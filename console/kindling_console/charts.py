@@ -22,6 +22,13 @@ class Bar:
     value: int
     label_x: float
     shows_label: bool
+    before: int | None = None
+    before_y: float = 0.0
+
+    @property
+    def right(self) -> float:
+        """Where it ends."""
+        return round(self.x + self.width, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +53,9 @@ class Chart:
     peak: Bar | None
 
 
-def bar_chart(points: Sequence[tuple[str, int]]) -> Chart:
-    """Bars for labelled values of zero or more, scaled to a round top value."""
-    top = round_up(max((value for _, value in points), default=0))
+def bar_chart(points: Sequence[tuple[str, int]], *, before: Sequence[int] = ()) -> Chart:
+    """Bars for labelled values of zero or more, scaled to a round top value; `before` is a mark across each bar."""
+    top = round_up(max(max((value for _, value in points), default=0), max(before, default=0)))
     floor = HEIGHT - BOTTOM
     slot = (WIDTH - LEFT - RIGHT) / max(len(points), 1)
     width = min(slot * 0.72, MAX_BAR_WIDTH)
@@ -59,11 +66,13 @@ def bar_chart(points: Sequence[tuple[str, int]]) -> Chart:
         # A value that is not nothing must be seen.
         height = max(height, 2.0) if value else 0.0
         middle = LEFT + slot * (index + 0.5)
+        mark = before[index] if index < len(before) else None
         bars.append(
             Bar(
                 x=round(middle - width / 2, 2), y=round(floor - height, 2), width=round(width, 2),
                 height=round(height, 2), label=label, value=value, label_x=round(middle, 2),
-                shows_label=(len(points) - 1 - index) % every == 0,
+                shows_label=(len(points) - 1 - index) % every == 0, before=mark,
+                before_y=round(floor - ((floor - TOP) * mark / top if mark and top else 0), 2),
             )
         )  # fmt: skip
     grid = [

@@ -14,7 +14,8 @@ from kindling_console_world import Member, World, request_keep
 # Addresses with nobody's object in them.
 OPEN = {
     "home", "home-live", "account", "theme", "catalog", "adapters", "adapter-upload", "keys", "playground",
-    "playground-run", "usage", "usage-csv", "requests", "billing", "deployments", "operator-organisations",
+    "playground-run", "usage", "usage-csv", "requests", "requests-csv", "billing", "deployments",
+    "operator-organisations",
     "operator-prices", "operator-fleet", "operator-mail", "operator-payments", "billing-portal", "invoice-so-far",
     "operator-price-table", "operator-price-book", "operator-plans", "operator-margins", "operator-margins-csv",
 }  # fmt: skip
@@ -145,8 +146,9 @@ def test_a_request_filter_cannot_reach_others(world: World, member: Member):
     other = world.member("grace")
     key = other.key()
     (request_id,) = world.use(other, key_id=key.id)
-    reply = member.client.get(reverse("console:requests"), {"key_id": key.id})
+    reply = member.client.get(reverse("console:requests"), {"key": key.id})
     assert request_id not in reply.content.decode()
+    assert request_id in other.client.get(reverse("console:requests"), {"key": key.id}).content.decode()
 
 
 def test_signed_out_visitors_are_led_to_the_sign_in_page(world: World, client):

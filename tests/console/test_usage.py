@@ -1,8 +1,11 @@
-"""Usage: sums, chart, breakdowns, CSV and single requests tell the same story as the ledger."""
+"""Usage: sums, chart, breakdowns, spans, CSV and single requests tell the same story as the ledger."""
 
 import csv
 import io
+import re
 from datetime import timedelta
+from html import unescape
+from urllib.parse import unquote
 
 import pytest
 from django.db import connections
@@ -10,8 +13,11 @@ from django.test import AsyncClient
 from django.urls import reverse
 
 from kindling_billing.selectors import balance_get
+from kindling_console.usage_lines import MOST
+from kindling_console.usage_view import FIGURES
 from kindling_console_world import Member, World
 from kindling_platform.common.clock import now
+from kindling_platform.usage.reports import COLUMNS
 
 URL = "/console/usage/"
 EACH_PICOUSD = 10 * 100_000 + 5 * 400_000
@@ -42,26 +48,102 @@ def test_spans_cut_off_what_is_older(world: World, member: Member):
     assert "$0.000009 over 30 days" in page(member, range="30d")
     assert "$0.000003 over 24 hours" in page(member, range="24h")
     assert "over 7 days" in page(member, range="nonsense")
+    day = f"{now() - timedelta(days=10):%Y-%m-%d}"
+    assert "$0.000006 over" in page(member, first=day, last=day)
+
+
+def test_a_span_is_shown_beside_the_one_before(world: World, member: Member):
+    old = {"started_ms": ms(days=8), "first_token_ms": ms(days=8), "finished_ms": ms(days=8)}
+    world.use(member, requests=2, **old)
+    world.use(member, requests=3)
+    html = page(member)
+    assert "50 % more than in the span before" in html
+    assert "+50 %" in html
+    assert 'class="before"' in html
+    alone = page(member, compare="off")
+    assert "span before" not in alone.split("<figure")[1].split("</figure>")[0]
+    assert 'class="before"' not in alone
 
 
 def test_an_empty_range_says_what_to_do(member: Member):
     assert "Nothing in this range" in page(member)
 
 
+@pytest.mark.parametrize("show", FIGURES)
+@pytest.mark.parametrize("by", COLUMNS)
+def test_every_figure_and_breakdown_can_be_shown(world: World, member: Member, show: str, by: str):
+    world.use(member)
+    html = page(member, show=show, by=by, range="24h")
+    assert f"{FIGURES[show].label} per hour" in html
+    total = html.split("<tfoot>")[-1]
+    assert "$0.000003" in total
+
+
 def test_breakdowns_name_things_and_lead_to_their_requests(world: World, member: Member):
     adapter = world.adapter(member)
     key = member.key("staging")
-    world.use(member, key_id=key.id, adapter=adapter)
+    (tuned,) = world.use(member, key_id=key.id, adapter=adapter)
     for _ in range(2):
         play = member.key("Playground", kind="playground")
         world.use(member, key_id=play.id)
-    assert f'<a href="/console/usage/requests/?adapter_id={adapter.id}">{adapter.ref}</a>' in page(
-        member, by="adapter"
-    )
+    link = re.search(rf'href="([^"]+)">{adapter.ref}</a>', page(member, by="adapter"))
+    assert link
+    listed = member.client.get(unescape(link[1])).content.decode()
+    assert tuned in listed
+    assert listed.count('nowrap"><a href') == 1
     keys = page(member, by="key")
-    assert f"key_id={key.id}" in keys
-    # Two short-lived keys of the playground are one line.
-    assert keys.count(">Playground</td>") == 1
+    (play,) = re.findall(r'href="([^"]+)">Playground</a>', keys)
+    assert member.client.get(unescape(play)).content.decode().count('nowrap"><a href') == 2
+    assert f">{member.user.email}</a>" in page(member, by="member")
+
+
+def test_more_names_than_a_page_shows_are_one_line_and_the_sum_is_whole(world: World, member: Member):
+    for number in range(MOST + 3):
+        world.use(member, key_id=f"key_{number:03}", adapter=world.adapter(member, name=f"a{number}"))
+    html = page(member, by="adapter")
+    assert "3 others" in html
+    assert html.split("<tfoot>")[-1].count(f'<td class="num">{MOST + 3}</td>') == 1
+
+
+def test_filters_are_in_the_address_and_stay_in_it(world: World, member: Member):
+    world.use(member, requests=2)
+    world.use(member, finish="error")
+    html = page(member, status="error", range="24h", tz="Asia/Kathmandu")
+    assert "1 failed, free" in html
+    assert '<option value="error" selected>' in html
+    assert "Days and hours are those of Asia/Kathmandu" in html
+    for link in re.findall(r'<a href="(\?[^"#]*)', html.split('<div class="tiles is-many">')[1]):
+        assert "status=error" in link and "tz=Asia/Kathmandu" in unquote(link), link
+    listed = re.search(r'href="(/console/usage/requests/\?[^"]+)"', html)
+    assert listed and "status=error" in listed[1]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"tz": "Mars"}, {"first": "soon"}, {"first": "1200-01-01"}, {"interval": "week"}, {"key": "a\0"},
+     {"range": "90d", "interval": "hour"}],
+)  # fmt: skip
+def test_an_address_that_makes_no_sense_says_so_and_shows_the_usual(
+    world: World, member: Member, query: dict
+):
+    world.use(member)
+    reply = member.client.get(URL, query)
+    assert reply.status_code == 400
+    html = reply.content.decode()
+    assert 'role="alert"' in html.split("<main")[1]
+    assert "$0.000003 over 7 days" in html
+
+
+def test_requests_can_be_of_a_span_and_of_what_a_filter_names(world: World, member: Member):
+    old = {"started_ms": ms(days=10), "first_token_ms": ms(days=10), "finished_ms": ms(days=10)}
+    (before,) = world.use(member, **old)
+    (today,) = world.use(member)
+    url = reverse("console:requests")
+    since = {"from": f"{now() - timedelta(days=1):%Y-%m-%d}", "tz": "Europe/Berlin"}
+    html = member.client.get(url, since).content.decode()
+    assert today in html and before not in html and "Europe/Berlin" in html
+    assert before in member.client.get(url).content.decode()
+    assert member.client.get(url, {"tz": "Mars", "from": "x"}).status_code == 400
 
 
 def test_a_request_shows_how_its_cost_comes_about(world: World, member: Member):
@@ -85,7 +167,7 @@ def test_a_request_shows_how_its_cost_comes_about(world: World, member: Member):
 )
 def test_outcomes_have_words(world: World, member: Member, finish: str, words: str):
     (request_id,) = world.use(member, finish=finish)
-    listed = member.client.get(reverse("console:requests"), {"finish": finish}).content.decode()
+    listed = member.client.get(reverse("console:requests"), {"status": finish}).content.decode()
     assert words in listed
     assert request_id in listed
 
@@ -114,9 +196,9 @@ async def test_the_csv_holds_every_request_and_the_exact_sum():
     ids = await sync_to_async(world.use)(member, requests=7)
     client = AsyncClient()
     await client.aforce_login(member.user)
-    reply = await client.get("/console/usage/requests.csv", {"range": "24h"})
+    reply = await client.get("/console/usage/requests.csv")
     assert reply.streaming
-    assert 'filename="kindling-usage-' in reply["Content-Disposition"]
+    assert 'filename="kindling-requests-' in reply["Content-Disposition"]
     text = b"".join([piece async for piece in reply.streaming_content]).decode()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["request_id"] for row in rows} == set(ids)
@@ -125,8 +207,20 @@ async def test_the_csv_holds_every_request_and_the_exact_sum():
     await sync_to_async(connections.close_all)()
 
 
-def test_a_cell_that_a_spreadsheet_would_run_is_defused():
-    from kindling_console.pages.usage import _cell
+def test_the_csv_of_a_page_holds_its_rows(world: World, member: Member):
+    world.use(member, requests=2)
+    world.use(member, finish="error")
+    link = re.search(r'href="(/console/usage/usage.csv\?[^"]+)"', page(member, by="status", tz="Asia/Tokyo"))
+    assert link
+    text = b"".join(member.client.get(unescape(link[1]))).decode()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert {row["status"]: row["requests"] for row in rows} == {"stop": "2", "error": "1"}
+    assert sum(int(row["cost_picousd"]) for row in rows) == 2 * EACH_PICOUSD
+    assert all(row["from"].endswith("+09:00") for row in rows)
 
-    assert _cell("=1+1") == "'=1+1"
-    assert _cell('a,"b"') == '"a,""b"""'
+
+@pytest.mark.parametrize("name", ["usage-csv", "requests-csv"])
+def test_a_csv_of_no_sense_is_refused_in_words(member: Member, name: str):
+    reply = member.client.get(reverse(f"console:{name}"), {"tz": "Mars"})
+    assert (reply.status_code, reply["Content-Type"]) == (400, "text/plain; charset=utf-8")
+    assert "time zone" in reply.content.decode()

@@ -56,8 +56,6 @@ OBSERVATIONS = {
     "usage.cursor_get": "reads",
     "usage.records_book": "its trace is the usage event and the ledger",
     "usage.records_park": "its trace is the parked record",
-    "usage.hours_add": "sums of usage events",
-    "usage.hours_waive": "its trace is the adjustment in the ledger",
     "usage.charge_of": "pure",
     "accounts.signup_credit_claims": "signup_credit_grant, which is audited",
     "deployments.deployment_lease": "a worker's lease",

@@ -1,175 +1,121 @@
-"""Usage: a chart and sums over a span, and the requests behind them."""
+"""Usage: a chart, sums and a breakdown over a span, beside those of the span before."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http.response import HttpResponseBase
 
-from kindling_billing.money import pico_to_usd_text
-from kindling_billing.selectors import price_map
 from kindling_console.access import Visitor, page
 from kindling_console.answers import show
-from kindling_console.charts import bar_chart
-from kindling_console.spans import SPANS, Span, span_from
+from kindling_console.charts import Chart, bar_chart
+from kindling_console.usage_lines import lines_of
+from kindling_console.usage_view import (
+    CUSTOM,
+    FIGURES,
+    FILTERS,
+    HOURS_UP_TO,
+    RANGES,
+    UsageView,
+    address_of,
+    view_of,
+)
+from kindling_platform.accounts.selectors import member_list
 from kindling_platform.adapters.selectors import adapter_list
 from kindling_platform.catalog.selectors import model_list
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.common.pagination import page_get
-from kindling_platform.keys.selectors import key_name_map
-from kindling_platform.usage.selectors import (
-    UsageSum,
-    usage_by,
-    usage_event_get,
-    usage_event_list,
-    usage_totals,
-)
+from kindling_platform.common.streamed_csv import csv_response
+from kindling_platform.keys.selectors import key_list
+from kindling_platform.usage.buckets import zone_names
+from kindling_platform.usage.exports import file_name, sum_rows
+from kindling_platform.usage.names import BASE, OUTCOMES
+from kindling_platform.usage.questions import question_of
+from kindling_platform.usage.reports import UsageSum, group_list, sums_add
 
-BREAKDOWNS = (("model", "Model"), ("adapter", "Adapter"), ("key", "API key"))
-REQUEST_FILTERS = ("model_id", "adapter_id", "key_id", "finish")
-CSV_COLUMNS = (
-    "request_id", "finished_at", "model_name", "adapter_id", "key_id", "finish", "billable",
-    "prompt_tokens", "cached_tokens", "completion_tokens",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One row of the breakdown: a name, where it leads, its sums."""
-
-    name: str
-    sums: UsageSum
-    filter: str
+BREAKDOWNS = {
+    "model": "Model",
+    "adapter": "Adapter",
+    "key": "API key",
+    "member": "Member",
+    "status": "Outcome",
+}
+MOST_CHOICES = 200
 
 
 @page("usage.read")
 def usage(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Chart, totals and a breakdown; everything that is chosen is in the URL."""
-    span = span_from(request.GET)
-    by = request.GET.get("by") if request.GET.get("by") in dict(BREAKDOWNS) else "model"
-    start, end = span.bounds()
-    by_step = {row.group: row for row in usage_by(org=visitor.org, group=span.step, start=start, end=end)}
-    chart = bar_chart(
-        [
-            (_label(moment, span), by_step[moment].cost_picousd if moment in by_step else 0)
-            for moment in span.steps()
-        ]
-    )
+    asked = request.GET.dict()
+    view = view_of(visitor.org, asked)
+    question, before = view.question, view.question.before
+    rows = question.rows()
+    rows_before = before.rows() if view.compare else []
+    groups_before = group_list(before.scope, view.by) if view.compare else []
+    totals, totals_before = sums_add(rows), sums_add(rows_before)
+    lines = lines_of(visitor.org, view.by, group_list(question.scope, view.by), groups_before)
     context = {
-        "span": span, "spans": SPANS, "by": by, "breakdowns": BREAKDOWNS, "chart": chart,
-        "totals": usage_totals(org=visitor.org, start=start, end=end),
-        "steps": [by_step[moment] for moment in span.steps() if moment in by_step],
-        "lines": _lines(visitor, str(by), usage_by(org=visitor.org, group=str(by), start=start, end=end)),
+        "view": view, "asked": asked, "ranges": RANGES, "figures": FIGURES.values(), "breakdowns": BREAKDOWNS,
+        "custom": view.range == CUSTOM, "first": view.local(question.start), "behind": view.local(question.end),
+        "totals": totals, "before": totals_before if view.compare else None,
+        "figure_total": view.figure.of(totals), "figure_before": view.figure.of(totals_before),
+        "chart": _chart(view, rows, rows_before), "steps": [(view.local(row.at), row) for row in rows if row.at],
+        "lines": [(line, address_of(view, asked, **{view.by: line.values}) if line.values else "") for line in lines],
+        "choices": _choices(visitor, asked), "zones": sorted(zone_names()), "intervals": _intervals(view),
+        "requests_query": address_of(view, asked),
+        "csv_query": address_of(view, asked, interval=question.interval, group_by=view.by),
     }  # fmt: skip
-    return show(request, "console/usage.html", context)
+    return show(request, "console/usage.html", context, status=400 if view.error else 200)
 
 
 @page("usage.read")
-def usage_csv(request: HttpRequest, visitor: Visitor) -> StreamingHttpResponse:
-    """Every request of the span, written while it is read."""
-    span = span_from(request.GET)
-    response = StreamingHttpResponse(_csv(visitor, span), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = (
-        f'attachment; filename="kindling-usage-{visitor.org.slug}-{span.key}.csv"'
-    )
-    response["X-Accel-Buffering"] = "no"
-    return response
-
-
-@page("usage.read")
-def requests(request: HttpRequest, visitor: Visitor) -> HttpResponse:
-    """Single requests, newest first: who, what, how much; never what was said."""
-    rows = usage_event_list(org=visitor.org)
-    filters = {name: request.GET[name] for name in REQUEST_FILTERS if request.GET.get(name)}
-    order, cursor = ("finished_at", "request_id"), request.GET.get("cursor", "")
+def usage_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
+    """The sums of a span by step and group, exact; what the API gives for the same address."""
     try:
-        found = page_get(rows.filter(**filters), order=order, cursor=cursor)
-    except KindlingError:
-        found = page_get(rows.filter(**filters), order=order)
-    context = {
-        "events": found.rows,
-        "next": found.next_cursor,
-        "filters": filters,
-        "finish": filters.get("finish", ""),
+        question = question_of(visitor.org, request.GET.dict())
+    except KindlingError as refused:
+        return HttpResponseBadRequest(refused.message, content_type="text/plain; charset=utf-8")
+    name = file_name(visitor.org, "usage", question)
+    return csv_response(request, name=name, rows=sum_rows(question))
+
+
+def _chart(view: UsageView, rows: list[UsageSum], before: list[UsageSum]) -> Chart:
+    """The figure of every bucket, empty ones included, each beside the bucket that many earlier."""
+    of = view.figure.of
+    values = {row.at: of(row) for row in rows}
+    earlier = {row.at: of(row) for row in before}
+    starts = view.question.starts
+    marks = [earlier.get(moment, 0) for moment in view.question.before.starts] if view.compare else []
+    return bar_chart(
+        [(_label(view, moment), values.get(moment, 0)) for moment in starts],
+        before=[*marks, *[0] * len(starts)][: len(starts)] if view.compare else (),
+    )
+
+
+def _label(view: UsageView, moment: Any) -> str:
+    form = {"hour": "%H:%M", "day": "%-d %b", "month": "%b %Y"}[view.question.interval]
+    return f"{view.local(moment):{form}}"
+
+
+def _intervals(view: UsageView) -> list[str]:
+    """The steps that make a chart one can read."""
+    length = view.question.end - view.question.start
+    return [*(["hour"] if length <= HOURS_UP_TO else []), "day", *(["month"] if length > HOURS_UP_TO else [])]
+
+
+def _choices(visitor: Visitor, asked: dict[str, str]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """What each filter can be set to; what it is set to is among it, whatever it is."""
+    org = visitor.org
+    found: dict[str, list[tuple[str, str]]] = {
+        "model": [(model.ref, model.ref) for model in model_list(org=org)[:MOST_CHOICES]],
+        "adapter": [
+            (BASE, "base models alone"),
+            *((adapter.ref, adapter.ref) for adapter in adapter_list(org=org)[:MOST_CHOICES]),
+        ],
+        "key": [(key.id, key.name) for key in key_list(org=org)[:MOST_CHOICES]],
+        "member": [(row.user.email, row.user.email) for row in member_list(org=org)[:MOST_CHOICES]],
+        "status": list(OUTCOMES.items()),
     }
-    return show(request, "console/requests.html", context)
-
-
-@page("usage.read")
-def request_page(request: HttpRequest, visitor: Visitor, request_id: str) -> HttpResponse:
-    """One request: its tokens, its times, and how its cost comes about."""
-    event = usage_event_get(org=visitor.org, request_id=request_id)
-    price = price_map(price_ids=[event.price_version_id]).get(event.price_version_id)
-    context = {"event": event, "price": price, "parts": _cost_parts(event, price)}
-    return show(request, "console/request.html", context)
-
-
-def _cost_parts(event: Any, price: Any) -> list[tuple[str, int, int, int]]:
-    if price is None or not event.billable:
-        return []
-    fresh = event.prompt_tokens - event.cached_tokens
-    counted = [
-        ("Prompt", fresh, price.input_picousd),
-        ("Prompt, cached", event.cached_tokens, price.cached_input_picousd),
-        ("Answer", event.completion_tokens, price.output_picousd),
-    ]
-    return [(label, tokens, each, tokens * each) for label, tokens, each in counted]
-
-
-def _label(moment: Any, span: Span) -> str:
-    return f"{moment:%H}:00" if span.step == "hour" else f"{moment:%-d %b}"
-
-
-def _lines(visitor: Visitor, by: str, sums: list[UsageSum]) -> list[Line]:
-    if by == "model":
-        names = {model.id: model.ref for model in model_list(org=visitor.org)}
-        rest = "a model that is gone"
-    elif by == "adapter":
-        names = {adapter.id: adapter.ref for adapter in adapter_list(org=visitor.org)[:500]} | {
-            "": "base model"
-        }
-        rest = "deleted adapters"
-    else:
-        names = key_name_map(org=visitor.org)
-        rest = "a key that is gone"
-    # One line per name: the playground makes a key every few minutes, and all are called the same.
-    named: dict[str, list[UsageSum]] = {}
-    for row in sums:
-        named.setdefault(names.get(row.group, rest), []).append(row)
-    lines = [
-        Line(name, _sum(rows), f"{by}_id={rows[0].group}" if len(rows) == 1 and rows[0].group else "")
-        for name, rows in named.items()
-    ]
-    return sorted(lines, key=lambda line: line.sums.cost_picousd, reverse=True)
-
-
-def _sum(rows: list[UsageSum]) -> UsageSum:
-    total = rows[0]
-    for row in rows[1:]:
-        total = replace(
-            total,
-            requests=total.requests + row.requests,
-            failed=total.failed + row.failed,
-            prompt_tokens=total.prompt_tokens + row.prompt_tokens,
-            cached_tokens=total.cached_tokens + row.cached_tokens,
-            completion_tokens=total.completion_tokens + row.completion_tokens,
-            cost_picousd=total.cost_picousd + row.cost_picousd,
-        )
-    return total
-
-
-async def _csv(visitor: Visitor, span: Span) -> AsyncIterator[str]:
-    start, end = span.bounds()
-    yield ",".join((*CSV_COLUMNS, "cost_picousd", "cost_usd")) + "\n"
-    rows = usage_event_list(org=visitor.org).filter(finished_at__gte=start, finished_at__lt=end)
-    async for event in rows.aiterator(chunk_size=500):
-        values = [_cell(getattr(event, column)) for column in CSV_COLUMNS]
-        cost = int(event.cost_picousd)
-        yield ",".join((*values, str(cost), pico_to_usd_text(cost, 12).replace(",", ""))) + "\n"
-
-
-def _cell(value: Any) -> str:
-    text = value.isoformat() if hasattr(value, "isoformat") else str(value)
-    # A leading sign would make a spreadsheet read a name as a formula.
-    text = f"'{text}" if text[:1] in "=+-@" else text
-    return f'"{text.replace(chr(34), chr(34) * 2)}"' if any(c in text for c in ',"\n') else text
+    for name in FILTERS:
+        chosen = asked.get(name, "")
+        if chosen and chosen not in dict(found[name]):
+            found[name].append((chosen, chosen if len(chosen) <= 40 else f"{chosen[:40]}…"))
+    return [(name, BREAKDOWNS[name], found[name]) for name in FILTERS]

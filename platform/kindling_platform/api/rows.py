@@ -9,7 +9,6 @@ from kindling_platform.catalog.models import Model
 from kindling_platform.deployments.models import Deployment
 from kindling_platform.keys.models import ApiKey
 from kindling_platform.usage.models import UsageEvent
-from kindling_platform.usage.selectors import UsageSum
 
 MILLION = 10**6
 
@@ -85,18 +84,6 @@ def key_row(key: ApiKey) -> dict[str, Any]:
         "created_by": key.created_by.email if key.created_by else None,
         "models": key.model_refs,
         "family": key.family_id,
-    }
-
-
-def usage_row(row: UsageSum, label: str) -> dict[str, Any]:
-    names = ("requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens")
-    group = row.group.isoformat() if hasattr(row.group, "isoformat") else str(row.group or "")
-    return {
-        **plain_row(row, *names),
-        "group": group,
-        "label": label or group,
-        "cost_picousd": str(row.cost_picousd),
-        "cost_usd": usd(row.cost_picousd),
     }
 
 

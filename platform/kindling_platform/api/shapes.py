@@ -165,26 +165,6 @@ class KeyRotateShape(s.Serializer[object]):
     )
 
 
-class UsageRowShape(s.Serializer[object]):
-    group = s.CharField(help_text="An hour, a day, or an id.")
-    label = s.CharField()  # type: ignore[assignment]  # DRF takes fields out of the class
-    requests = s.IntegerField()
-    failed = s.IntegerField()
-    prompt_tokens = s.IntegerField()
-    cached_tokens = s.IntegerField()
-    completion_tokens = s.IntegerField()
-    cost_picousd = s.CharField()
-    cost_usd = s.CharField()
-
-
-class UsageShape(s.Serializer[object]):
-    group = s.CharField()
-    start = s.DateTimeField()
-    end = s.DateTimeField()
-    data = UsageRowShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
-    total = UsageRowShape()
-
-
 class KeepingShape(s.Serializer[object]):
     retention_days = s.IntegerField()
     stored = s.IntegerField()

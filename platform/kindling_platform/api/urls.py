@@ -49,6 +49,8 @@ urlpatterns = [
     path("v1/deployments/<str:deployment_id>/stop", deployments.DeploymentStop.as_view()),
     path("v1/deployments/<str:deployment_id>/events", deployments.DeploymentEvents.as_view()),
     path("v1/usage", usage.Usage.as_view()),
+    path("v1/usage.csv", usage.UsageCsv.as_view()),
+    path("v1/usage/requests.csv", usage.UsageEventsCsv.as_view()),
     path("v1/usage/requests", usage.UsageEvents.as_view()),
     path("v1/usage/requests/<str:request_id>", usage.OneUsageEvent.as_view()),
     path("v1/responses", responses.StoredResponses.as_view()),

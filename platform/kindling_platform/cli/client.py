@@ -25,6 +25,13 @@ class Client:
         asked = {name: value for name, value in query.items() if value}
         return self.call("GET", f"{path}?{urllib.parse.urlencode(asked)}" if asked else path)
 
+    def lines(self, path: str, **query: str | None) -> Iterator[str]:
+        """GET a text and give its lines, with their ends, while they come."""
+        asked = {name: value for name, value in query.items() if value}
+        with self._open("GET", f"{path}?{urllib.parse.urlencode(asked)}", None, {}) as reply:
+            for line in reply:
+                yield line.decode()
+
     def post(self, path: str, body: Any = None) -> Any:
         return self.call("POST", path, {} if body is None else body)
 

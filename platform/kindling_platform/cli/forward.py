@@ -24,6 +24,8 @@ def forward_argv(arguments: list[str]) -> list[str] | None:
         return [sys.executable, "-m", "kindling_platform.embedded", "bench-reliability", *rest[1:]]
     if command == "bench" and rest[:1] == ["rating"]:
         return [sys.executable, "-m", "kindling_platform.embedded", "bench-rating", *rest[1:]]
+    if command == "bench" and rest[:1] == ["usage"]:
+        return [sys.executable, "-m", "kindling_platform.embedded", "bench-usage", *rest[1:]]
     if command == "models" and rest[:1] == ["import"]:
         return [sys.executable, "-m", "kindling_platform.embedded", "models-import", *rest[1:]]
     if command == "adapters" and rest[:1] == ["convert"]:

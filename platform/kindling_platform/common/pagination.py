@@ -38,7 +38,9 @@ def page_get(
     if cursor:
         a, b = _decode(cursor)
         try:
-            rows = rows.filter(Q(**{f"{first}__lt": a}) | Q(**{first: a, f"{second}__lt": b}))
+            # The bound says nothing new, but an index can begin there; it cannot with an alternative alone.
+            bound = Q(**{f"{first}__lte": a})
+            rows = rows.filter(bound, Q(**{f"{first}__lt": a}) | Q(**{first: a, f"{second}__lt": b}))
         except (ValueError, TypeError, ValidationError) as error:
             raise _invalid() from error
     found = list(rows[: limit + 1])

@@ -1,10 +1,14 @@
 """Reads API keys."""
 
+from collections.abc import Sequence
+
 from django.conf import settings
+from django.db.models import Q
 
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.common.errors import not_found
 from kindling_platform.common.models import OrgQuerySet
+from kindling_platform.common.tenancy import HasId
 from kindling_platform.keys import secret
 from kindling_platform.keys.models import ApiKey
 
@@ -30,6 +34,14 @@ def key_get(*, org: Organisation, key_id: str) -> ApiKey:
 def key_name_map(*, org: Organisation) -> dict[str, str]:
     """Names of all keys by id, the playground's too."""
     return dict(ApiKey.objects.for_org(org).values_list("id", "name"))
+
+
+def key_ids_of(*, org: HasId, member_ids: Sequence[str]) -> list[str]:
+    """The keys that some members have made, whatever their state; "" stands for nobody."""
+    made = ApiKey.objects.for_org(org)
+    wanted = Q(created_by_id__in=[one for one in member_ids if one])
+    wanted = wanted | Q(created_by_id=None) if "" in member_ids else wanted
+    return list(made.filter(wanted).values_list("id", flat=True))
 
 
 def key_find(*, text: str) -> ApiKey | None:

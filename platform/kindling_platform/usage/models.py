@@ -44,32 +44,86 @@ class UsageEvent(models.Model):
         return str(self.request_id)
 
 
-class UsageHour(models.Model):
-    """Sums of an hour (UTC) by model, adapter and key; charts read nothing else."""
+class Sums(models.Model):
+    """What is summed of requests; times are milliseconds, `timed` are those that had a first token."""
+
+    requests = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+    prompt_tokens = models.BigIntegerField(default=0)
+    cached_tokens = models.BigIntegerField(default=0)
+    completion_tokens = models.BigIntegerField(default=0)
+    duration_ms = models.BigIntegerField(default=0)
+    first_token_ms = models.BigIntegerField(default=0)
+    timed = models.BigIntegerField(default=0)
+    cost_picousd = models.DecimalField(max_digits=38, decimal_places=0, default=0)
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        abstract = True
+
+
+class UsageHour(Sums):
+    """Sums of an hour (UTC), or a part of one (`usage.steps`), by model, adapter, key and outcome."""
 
     organisation_id = models.CharField(max_length=ID)
     hour = models.DateTimeField()
     model_id = models.CharField(max_length=ID)
     adapter_id = models.CharField(max_length=ID, blank=True)
     key_id = models.CharField(max_length=ID)
-    requests = models.BigIntegerField(default=0)
-    failed = models.BigIntegerField(default=0)
-    prompt_tokens = models.BigIntegerField(default=0)
-    cached_tokens = models.BigIntegerField(default=0)
-    completion_tokens = models.BigIntegerField(default=0)
-    cost_picousd = models.DecimalField(max_digits=38, decimal_places=0, default=0)
-
-    objects = OrgQuerySet.as_manager()
+    finish = models.CharField(max_length=24, blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["organisation_id", "hour", "model_id", "adapter_id", "key_id"], name="one_usage_hour"
+                fields=["organisation_id", "hour", "model_id", "adapter_id", "key_id", "finish"],
+                name="one_usage_hour",
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.organisation_id} {self.hour:%Y-%m-%d %H}h"
+        return f"{self.organisation_id} {self.hour:%Y-%m-%d %Hh%M}"
+
+
+class UsageDay(Sums):
+    """The same for a whole day of UTC, for spans that are many hours long."""
+
+    organisation_id = models.CharField(max_length=ID)
+    day = models.DateTimeField()
+    model_id = models.CharField(max_length=ID)
+    adapter_id = models.CharField(max_length=ID, blank=True)
+    key_id = models.CharField(max_length=ID)
+    finish = models.CharField(max_length=24, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organisation_id", "day", "model_id", "adapter_id", "key_id", "finish"],
+                name="one_usage_day",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.organisation_id} {self.day:%Y-%m-%d}"
+
+
+class UsageSeries(Sums):
+    """Sums of a step by one thing alone: a model, an adapter, a key, an outcome, or nothing (`all`); for charts."""
+
+    organisation_id = models.CharField(max_length=ID)
+    facet = models.CharField(max_length=8)
+    value = models.CharField(max_length=ID, blank=True)
+    step = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organisation_id", "facet", "step", "value"], name="one_usage_series_step"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.organisation_id} {self.facet} {self.value} {self.step:%Y-%m-%d %Hh%M}"
 
 
 class UsageCursor(models.Model):

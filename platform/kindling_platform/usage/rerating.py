@@ -7,7 +7,7 @@ that it may be killed anywhere and goes on where it was.
 from datetime import datetime
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from kindling_billing.book import Version
 from kindling_billing.models.prices import Rerating
@@ -18,9 +18,11 @@ from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.usage.models import UsageEvent, UsageHour
+from kindling_platform.usage.models import UsageEvent
 from kindling_platform.usage.rating import event_lines
+from kindling_platform.usage.rollups import part_of, rollups_move
 from kindling_platform.usage.services import charge_of
+from kindling_platform.usage.witnesses import usage_lock
 
 STEP = 500
 FIRST = UUID(int=0)
@@ -57,13 +59,14 @@ def rerating_list_open() -> list[int]:
 @transaction.atomic
 def rerating_step(*, run_id: int, limit: int = STEP) -> bool:
     """Rate the next events of a run; False when it is through."""
+    usage_lock()
     run = Rerating.objects.select_for_update().get(id=run_id)
     if run.done_at is not None:
         return False
     events = _events(run, limit)
     book = price_book(skus=[run.sku], owner_ids={event.organisation_id for event in events})
     old = price_map(price_ids={event.price_version_id for event in events})
-    corrections, changed = [], []
+    corrections, changed, before = [], [], []
     for event in events:
         version = book.find(event.organisation_id, event.model_id, event.started_at)
         if version is None or event.price_version_id not in old:
@@ -71,15 +74,16 @@ def rerating_step(*, run_id: int, limit: int = STEP) -> bool:
             continue
         if version.id == event.price_version_id:
             continue
+        before.append(part_of(event))
         before_lines = event_lines(event, price_of(old[event.price_version_id]))
         corrections.append(_correct(event, before_lines, version, run.id))
         changed.append(event)
     usage_correct(corrections)
     UsageEvent.objects.bulk_update(changed, ["cost_picousd", "price_version_id"])
-    difference = _move_hours(corrections, changed)
+    rollups_move(before=before, after=map(part_of, changed))
     run.seen += len(events)
     run.changed += len(changed)
-    run.difference_picousd += difference
+    run.difference_picousd += sum(one.after.cost_picousd - one.before.cost_picousd for one in corrections)
     run.cursor = str(events[-1].request_id) if events else run.cursor
     run.done_at = now() if len(events) < limit else None
     run.save()
@@ -106,20 +110,3 @@ def _correct(event: UsageEvent, before_lines: tuple[Line, ...], version: Version
     event.price_version_id = version.id
     event.cost_picousd = sum(line.amount_picousd for line in after_lines)
     return Correction(before, charge_of(event, after_lines), run)
-
-
-def _move_hours(corrections: list[Correction], events: list[UsageEvent]) -> int:
-    """Add the differences to the hours' costs; gives their sum."""
-    moved: dict[tuple[str, datetime, str, str, str], int] = {}
-    for correction, event in zip(corrections, events, strict=True):
-        hour = event.finished_at.replace(minute=0, second=0, microsecond=0)
-        key = (event.organisation_id, hour, event.model_id, event.adapter_id, event.key_id)
-        difference = correction.after.cost_picousd - correction.before.cost_picousd
-        moved[key] = moved.get(key, 0) + difference
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE {UsageHour._meta.db_table} SET cost_picousd = cost_picousd + %s"  # noqa: S608  # a name of ours
-            " WHERE organisation_id = %s AND hour = %s AND model_id = %s AND adapter_id = %s AND key_id = %s",
-            [(amount, *key) for key, amount in sorted(moved.items())],
-        )
-    return sum(moved.values())

@@ -1,87 +1,56 @@
-"""Reads usage: sums from the hourly roll-up, single requests from the events."""
+"""Reads usage: sums from the roll-ups, single requests from the events."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from django.db.models import Max, Min, Q, QuerySet, Sum
-from django.db.models.functions import TruncDay, TruncHour
 
 from kindling_billing.budgets import Spent
-from kindling_platform.common.errors import KindlingError, not_found
+from kindling_platform.common.errors import not_found
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.common.tenancy import HasId
 from kindling_platform.keys.models import ApiKey
-from kindling_platform.usage.models import ParkedUsage, UsageEvent, UsageHour
+from kindling_platform.usage.models import ParkedUsage, UsageEvent, UsageHour, UsageSeries
+from kindling_platform.usage.reports import Scope, UsageSum, total_get
+from kindling_platform.usage.rollups import SUMS
+from kindling_platform.usage.steps import step_ceil, step_floor
 
-GROUPS: dict[str, Any] = {
-    "day": TruncDay("hour"),
-    "hour": TruncHour("hour"),
-    "model": "model_id",
-    "key": "key_id",
-    "adapter": "adapter_id",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class UsageSum:
-    """Sums of one group; `group` is a moment or an id, tokens are counts, cost is pico-dollars."""
-
-    group: Any
-    requests: int = 0
-    failed: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    cost_picousd: int = 0
-
-
-SUMS = ("requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_picousd")
-
-
-def usage_by(*, org: HasId, group: str, start: datetime, end: datetime) -> list[UsageSum]:
-    """Sums from `start` (its hour included) up to `end` by day, hour, model, key or adapter; days are UTC's.
-
-    Raises:
-        KindlingError: group_unknown.
-    """
-    if group not in GROUPS:
-        raise KindlingError("group_unknown", f"Group by one of {', '.join(GROUPS)}.", param="group")
-    rows = (
-        _hours(org, start, end)
-        .values(grouped=GROUPS[group]) if not isinstance(GROUPS[group], str)
-        else _hours(org, start, end).values(GROUPS[group])
-    )  # fmt: skip
-    name = GROUPS[group] if isinstance(GROUPS[group], str) else "grouped"
-    summed = rows.annotate(**{f"sum_{column}": Sum(column) for column in SUMS}).order_by(name)
-    return [UsageSum(row[name], *(int(row[f"sum_{column}"] or 0) for column in SUMS)) for row in summed]
+NO_FILTERS: Mapping[str, Sequence[str]] = {}
 
 
 def usage_totals(*, org: HasId, start: datetime, end: datetime) -> UsageSum:
-    """Sums over a span of time."""
-    row = _hours(org, start, end).aggregate(**{f"sum_{column}": Sum(column) for column in SUMS})
-    return UsageSum(None, *(int(row[f"sum_{column}"] or 0) for column in SUMS))
+    """Sums over a span of time; the steps that its ends lie in count whole."""
+    return total_get(Scope(org, step_floor(start), step_ceil(end)))
 
 
 def usage_by_organisation(*, start: datetime, end: datetime) -> dict[str, UsageSum]:
     """Sums of every organisation; for the operator."""
     rows = (
-        UsageHour.objects.filter(hour__gte=_hour(start), hour__lt=end)
+        UsageSeries.objects.filter(facet="all", step__gte=step_floor(start), step__lt=end)
         .values("organisation_id")
         .annotate(**{f"sum_{column}": Sum(column) for column in SUMS})
     )
     return {
         row["organisation_id"]: UsageSum(
-            row["organisation_id"], *(int(row[f"sum_{column}"] or 0) for column in SUMS)
+            row["organisation_id"], *(int(row[f"sum_{column}"]) for column in SUMS)
         )
         for row in rows
     }
 
 
-def usage_event_list(*, org: HasId) -> OrgQuerySet:
-    """An organisation's requests, newest first."""
-    return UsageEvent.objects.for_org(org).order_by("-finished_at", "-request_id")
+def usage_event_list(
+    *,
+    org: HasId,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    only: Mapping[str, Sequence[str]] = NO_FILTERS,
+) -> OrgQuerySet:
+    """An organisation's requests, newest first: those that ended from `start` up to `end`, `only` some by column."""
+    rows = UsageEvent.objects.for_org(org).order_by("-finished_at", "-request_id")
+    rows = rows.filter(finished_at__gte=start) if start else rows
+    rows = rows.filter(finished_at__lt=end) if end else rows
+    return rows.filter(**{f"{column}__in": values for column, values in only.items()})
 
 
 def usage_event_get(*, org: HasId, request_id: str) -> UsageEvent:
@@ -128,10 +97,8 @@ def first_call_at(*, org: HasId) -> datetime | None:
 
 def adapter_last_used_map(*, org: HasId) -> dict[str, datetime]:
     """The hour in which each adapter was last used."""
-    rows = (
-        UsageHour.objects.for_org(org).exclude(adapter_id="").values("adapter_id").annotate(last=Max("hour"))
-    )
-    return {row["adapter_id"]: row["last"] for row in rows}
+    rows = UsageSeries.objects.for_org(org).filter(facet="adapter").exclude(value="")
+    return {row["value"]: row["last"] for row in rows.values("value").annotate(last=Max("step"))}
 
 
 def error_list_recent(*, org: HasId, limit: int = 5) -> list[UsageEvent]:
@@ -142,11 +109,3 @@ def error_list_recent(*, org: HasId, limit: int = 5) -> list[UsageEvent]:
 def parked_list() -> QuerySet[ParkedUsage]:
     """Records that could not be billed; for the operator."""
     return ParkedUsage.objects.order_by("-created_at")
-
-
-def _hours(org: HasId, start: datetime, end: datetime) -> OrgQuerySet:
-    return UsageHour.objects.for_org(org).filter(hour__gte=_hour(start), hour__lt=end)
-
-
-def _hour(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)

@@ -1,11 +1,10 @@
-"""Books usage: events, their cost, the hourly sums and the cursor, all in one database transaction."""
+"""Books usage: events, their cost, the roll-ups and the cursor, all in one database transaction."""
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import msgspec
@@ -20,8 +19,9 @@ from kindling_platform.accounts.models import Organisation
 from kindling_platform.common.crash_points import crash_point
 from kindling_platform.keys.services import key_touch
 from kindling_platform.usage.context import context_parse
-from kindling_platform.usage.models import ParkedUsage, UsageCursor, UsageEvent, UsageHour
+from kindling_platform.usage.models import ParkedUsage, UsageCursor, UsageEvent
 from kindling_platform.usage.rating import records_rate
+from kindling_platform.usage.rollups import part_of, rollups_move
 from kindling_platform.usage.witnesses import records_hear, records_judge, usage_lock
 
 log = structlog.get_logger(__name__)
@@ -90,11 +90,11 @@ def usage_ingest(
 
 
 def records_book(records: Sequence[UsageRecord], *, source: str, price_by_time: bool = False) -> Booked:
-    """Rate records and book those that are new: event, charge and hour; call it inside a transaction."""
+    """Rate records and book those that are new: event, charge and roll-ups; call it inside a transaction."""
     rated = records_rate(records, source=source, known_orgs=_known_orgs(records), price_by_time=price_by_time)
     inserted = _insert(rated.events)
     usage_post([charge_of(event, rated.lines[event.request_id]) for event in inserted])
-    hours_add(inserted)
+    rollups_move(after=map(part_of, inserted))
     _touch_keys(inserted)
     return Booked(rated.events, inserted, rated.parked)
 
@@ -132,50 +132,6 @@ def _insert(events: Sequence[UsageEvent]) -> list[UsageEvent]:
     new = [event for request_id, event in unique.items() if request_id not in known]
     UsageEvent.objects.bulk_create(new)
     return new
-
-
-def hours_add(events: Iterable[UsageEvent]) -> None:
-    """Add events to the sums of their hours."""
-    sums: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * 6)
-    for event in events:
-        hour = event.finished_at.replace(minute=0, second=0, microsecond=0)
-        row = sums[event.organisation_id, hour, event.model_id, event.adapter_id, event.key_id]
-        added = (
-            1, int(not event.billable), event.prompt_tokens, event.cached_tokens,
-            event.completion_tokens, event.cost_picousd,
-        )  # fmt: skip
-        for column, value in enumerate(added):
-            row[column] += value
-    if not sums:
-        return
-    columns = ["requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_picousd"]
-    keys = ["organisation_id", "hour", "model_id", "adapter_id", "key_id"]
-    table = UsageHour._meta.db_table
-    assignments = ", ".join(f"{column} = {table}.{column} + excluded.{column}" for column in columns)
-    values = ", ".join(["%s"] * (len(keys) + len(columns)))
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"INSERT INTO {table} ({', '.join(keys + columns)}) VALUES ({values})"  # noqa: S608  # names of ours only
-            f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {assignments}",
-            [(*key, *row) for key, row in sorted(sums.items())],
-        )
-
-
-def hours_waive(events: Iterable[UsageEvent]) -> None:
-    """Take the cost of events that have failed on our side out of their hours; call it before it is out of theirs."""
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE {UsageHour._meta.db_table} SET cost_picousd = cost_picousd - %s, failed = failed + 1"  # noqa: S608
-            " WHERE organisation_id = %s AND hour = %s AND model_id = %s AND adapter_id = %s AND key_id = %s",
-            [
-                (
-                    event.cost_picousd, event.organisation_id,
-                    event.finished_at.replace(minute=0, second=0, microsecond=0),
-                    event.model_id, event.adapter_id, event.key_id,
-                )
-                for event in events
-            ],
-        )  # fmt: skip
 
 
 def charge_of(event: UsageEvent, lines: tuple[Line, ...]) -> UsageCharge:

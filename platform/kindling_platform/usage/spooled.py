@@ -21,7 +21,8 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.crash_points import crash_point
 from kindling_platform.usage.models import SpooledUsage, UsageEvent
 from kindling_platform.usage.rating import event_lines
-from kindling_platform.usage.services import charge_of, hours_waive, records_book, records_park
+from kindling_platform.usage.rollups import part_of, rollups_move
+from kindling_platform.usage.services import charge_of, records_book, records_park
 from kindling_platform.usage.witnesses import FAILED, drift_note, usage_lock
 
 log = structlog.get_logger(__name__)
@@ -113,9 +114,10 @@ def _waive(events: Sequence[UsageEvent]) -> int:
         charges.append(charge_of(event, event_lines(event, price_of(price))))
         log.info("usage.waived", request_id=str(event.request_id), cost_picousd=event.cost_picousd)
     waived = usage_waive(charges)
-    hours_waive(events)
+    before = [part_of(event) for event in events]
     for event in events:
         event.billable, event.cost_picousd, event.finish = False, 0, FAILED
+    rollups_move(before=before, after=map(part_of, events))
     UsageEvent.objects.bulk_update(events, ["billable", "cost_picousd", "finish"])
     return waived
 

@@ -1,0 +1,99 @@
+"""What answers about usage look like, and their rows."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from rest_framework import serializers as s
+
+from kindling_platform.api.money import usd
+from kindling_platform.api.rows import plain_row
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.usage.names import GONE, name_map
+from kindling_platform.usage.questions import Question
+from kindling_platform.usage.reports import UsageSum, sums_add
+
+MOST_ROWS = 10_000
+COUNTS = (
+    "requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "mean_first_token_ms",
+    "mean_duration_ms",
+)  # fmt: skip
+
+
+class UsageRowShape(s.Serializer[object]):
+    at = s.DateTimeField(
+        allow_null=True, help_text="When its hour, day or month begins; null without `interval`."
+    )
+    group = s.CharField(allow_null=True, help_text="An id or an outcome; null without `group_by`.")
+    label = s.CharField()  # type: ignore[assignment]  # DRF takes fields out of the class
+    requests = s.IntegerField()
+    failed = s.IntegerField(help_text="By a fault of ours; they cost nothing.")
+    prompt_tokens = s.IntegerField()
+    cached_tokens = s.IntegerField()
+    completion_tokens = s.IntegerField()
+    mean_first_token_ms = s.IntegerField(allow_null=True)
+    mean_duration_ms = s.IntegerField(allow_null=True)
+    cost_picousd = s.CharField()
+    cost_usd = s.CharField()
+
+
+class UsagePeriodShape(s.Serializer[object]):
+    start = s.DateTimeField()
+    end = s.DateTimeField()
+    data = UsageRowShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
+    total = UsageRowShape()
+
+
+class UsageShape(UsagePeriodShape):
+    group_by = s.CharField(allow_null=True)
+    interval = s.CharField(allow_null=True)
+    tz = s.CharField()
+    previous = UsagePeriodShape(
+        allow_null=True, help_text="With `compare=previous`: the span before, as long."
+    )
+
+
+def usage_answer(question: Question, *, compare: bool) -> dict[str, Any]:
+    """A question's answer; its rows sum to its total.
+
+    Raises:
+        KindlingError: `too_many_rows`.
+    """
+    return {
+        "group_by": question.by or None,
+        "interval": question.interval or None,
+        "tz": question.zone.key,
+        **_period(question),
+        "previous": _period(question.before) if compare else None,
+    }
+
+
+def _period(question: Question) -> dict[str, Any]:
+    names = name_map(org=question.org, by=question.by) if question.by else {}
+    rows = question.rows()
+    if len(rows) > MOST_ROWS:
+        text = f"That would be {len(rows):,} rows: ask for less, or for /api/v1/usage.csv."
+        raise KindlingError("too_many_rows", text, param="group_by")
+    return {
+        "start": _text(question, question.start),
+        "end": _text(question, question.end),
+        "data": [_row(question, row, names.get(row.group, GONE.get(question.by, ""))) for row in rows],
+        "total": _row(replace(question, by=""), sums_add(rows), "Total"),
+    }
+
+
+def _row(question: Question, row: UsageSum, name: str) -> dict[str, Any]:
+    at = _text(question, row.at) if row.at else None
+    return {
+        **plain_row(row, *COUNTS),
+        "at": at,
+        "group": row.group if question.by else None,
+        "label": name or at or "",
+        "cost_picousd": str(row.cost_picousd),
+        "cost_usd": usd(row.cost_picousd),
+    }
+
+
+def _text(question: Question, moment: datetime) -> str:
+    """A moment as the question's time zone writes it; the serializer's own field would make it UTC."""
+    return moment.astimezone(question.zone).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,92 @@
+"""`bench_usage`: fills an empty database with requests and times the pages about them, as one JSON line."""
+
+import json
+import os
+import resource
+import time
+from argparse import ArgumentParser
+from dataclasses import asdict
+from datetime import date, timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import connection
+from django.test import Client
+
+from kindling_platform.common.clock import now
+from kindling_platform.embedded.bench_usage.company import DAYS, Company, company_make, requests_make
+from kindling_platform.embedded.bench_usage.pages import ADDRESSES, Timed, page_time
+from kindling_platform.usage.rebuilding import days_rebuild
+
+ROUNDS = 20
+TABLES = ("usage_usageevent", "usage_usagehour", "usage_usageday", "usage_usageseries")
+
+
+class Command(BaseCommand):
+    help = "Measure the pages about usage. Only for the database of a bench."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("requests", type=int)
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        company, end = company_make(), now()
+        first = (end - timedelta(days=DAYS)).date()
+        began = time.perf_counter()
+        requests_make(company, count=options["requests"], end=end)
+        filled = time.perf_counter()
+        days_rebuild(first=first, last=end.date())
+        rebuilt = time.perf_counter()
+        rows = _tidy()
+        pages = self.pages_time(company, first + timedelta(days=1))
+        figures = {
+            "requests": options["requests"],
+            "p95_ms": max(page.p95_ms for page in pages),
+            "sql_p95_ms": max(page.sql_p95_ms for page in pages),
+            "exact": is_exact(company),
+            "fill_s": round(filled - began, 1),
+            "rebuild_s": round(rebuilt - filled, 1),
+            "rows": rows,
+            "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "cores": os.cpu_count(),
+            "pages": [asdict(page) for page in pages],
+        }
+        self.stdout.write(json.dumps(figures))
+
+    def pages_time(self, company: Company, first: date, *, rounds: int = ROUNDS) -> list[Timed]:
+        """Every address, looked at by the owner."""
+        client = Client(SERVER_NAME="localhost")
+        client.force_login(company.user)
+        names = {
+            "model": f"{company.org.slug}/model-1", "member": company.user.email, "key": company.keys[0],
+            "first": first.isoformat(),
+        }  # fmt: skip
+        return [page_time(client, address.format(**names), rounds=rounds) for address in ADDRESSES]
+
+
+def _tidy() -> dict[str, int]:
+    """Do what the database's own upkeep does in time, and count the rows."""
+    rows = {}
+    with connection.cursor() as cursor:
+        for table in TABLES:
+            cursor.execute(f"VACUUM ANALYZE {table}")
+            cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608  # ours
+            rows[table] = int(cursor.fetchone()[0])
+    return rows
+
+
+def is_exact(company: Company) -> bool:
+    """Whether every roll-up sums to the requests, to the pico-dollar."""
+    sums = set()
+    with connection.cursor() as cursor:
+        for query in (
+            "SELECT count(*), sum(cost_picousd), sum(completion_tokens) FROM usage_usageevent",
+            *(
+                f"SELECT sum(requests), sum(cost_picousd), sum(completion_tokens) FROM {table}"  # noqa: S608
+                for table in ("usage_usagehour", "usage_usageday")
+            ),
+            "SELECT sum(requests) / 5, sum(cost_picousd) / 5, sum(completion_tokens) / 5 FROM usage_usageseries",
+        ):
+            cursor.execute(f"{query} WHERE organisation_id = %s", [company.org.id])
+            sums.add(tuple(int(value) for value in cursor.fetchone()))
+    return len(sums) == 1

@@ -1,0 +1,45 @@
+"""The bench of usage: its requests, the pages that it looks at, and what it says of them."""
+
+import pytest
+from django.db import connection
+from django.test import Client
+
+from kindling_platform.cli.forward import forward_argv
+from kindling_platform.common.clock import now
+from kindling_platform.embedded.bench_usage.company import DAYS, company_make, requests_make
+from kindling_platform.embedded.bench_usage.pages import ADDRESSES, page_time
+from kindling_platform.embedded.management.commands.bench_usage import Command, is_exact
+from kindling_platform.usage.models import UsageEvent, UsageHour
+from kindling_platform.usage.rebuilding import days_rebuild
+from kindling_platform.usage.selectors import usage_totals
+
+REQUESTS = 600
+
+
+@pytest.mark.django_db
+def test_every_page_is_answered_from_roll_ups_that_are_exact():
+    company, end = company_make(), now()
+    requests_make(company, count=REQUESTS, end=end)
+    first, last = UsageEvent.objects.earliest("finished_at"), UsageEvent.objects.latest("finished_at")
+    assert (last.finished_at - first.finished_at).days == DAYS - 1
+    assert days_rebuild(first=first.finished_at.date(), last=end.date()) == UsageHour.objects.count()
+    assert is_exact(company)
+    assert usage_totals(org=company.org, start=first.finished_at, end=end).requests == REQUESTS
+    pages = Command().pages_time(company, first.finished_at.date(), rounds=2)
+    assert len(pages) == len(ADDRESSES)
+    assert all(0 < page.sql_p95_ms <= page.p95_ms for page in pages)
+    UsageHour.objects.filter(requests__gt=0).update(cost_picousd=0)
+    assert not is_exact(company)
+
+
+@pytest.mark.django_db
+def test_a_page_that_is_refused_is_no_figure():
+    with pytest.raises(ValueError, match="answered 302"):
+        page_time(Client(SERVER_NAME="localhost"), "/console/usage/", rounds=2)
+    assert connection.execute_wrappers == []
+
+
+def test_the_command_leads_to_it():
+    assert forward_argv(["bench", "usage", "--quick"])[1:] == [
+        "-m", "kindling_platform.embedded", "bench-usage", "--quick",
+    ]  # fmt: skip
