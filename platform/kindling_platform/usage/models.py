@@ -126,6 +126,25 @@ class UsageSeries(Sums):
         return f"{self.organisation_id} {self.facet} {self.value} {self.step:%Y-%m-%d %Hh%M}"
 
 
+class RetiredUsage(models.Model):
+    """Requests of a day (UTC) that were deleted when they were old enough: how many, and what they cost."""
+
+    organisation_id = models.CharField(max_length=ID)
+    day = models.DateField()
+    requests = models.BigIntegerField()
+    cost_picousd = models.DecimalField(max_digits=38, decimal_places=0)
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["organisation_id", "day"], name="one_retired_usage_day")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.organisation_id} {self.day}"
+
+
 class UsageCursor(models.Model):
     """How far a replica's usage log was ingested."""
 

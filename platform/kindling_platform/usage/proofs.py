@@ -18,24 +18,28 @@ from kindling_platform.usage.steps import day_floor
 MOST = 50
 # Two months and some: whatever an invoice that is still open can hold.
 BY_DAY = timedelta(days=65)
+# With what was deleted because it was old.
+USED = """SELECT organisation_id AS owner_id, sum(cost_picousd) AS amount FROM (
+        SELECT organisation_id, cost_picousd FROM usage_usageevent
+        UNION ALL SELECT organisation_id, cost_picousd FROM usage_retiredusage) spent GROUP BY 1"""
 ROWS_AGAINST_LEDGER = f"""
     WITH used AS (
-        SELECT organisation_id AS owner_id, sum(cost_picousd) AS amount FROM usage_usageevent GROUP BY 1
+        {USED}
     ), posted AS ({USAGE_POSTED})
     SELECT coalesce(used.owner_id, posted.owner_id), coalesce(used.amount, 0), coalesce(posted.amount, 0)
     FROM used FULL JOIN posted ON posted.owner_id = used.owner_id
     WHERE coalesce(used.amount, 0) <> coalesce(posted.amount, 0)
 """  # noqa: S608  # texts of ours only
-HOURS_AGAINST_ROWS = """
+HOURS_AGAINST_ROWS = f"""
     WITH used AS (
-        SELECT organisation_id AS owner_id, sum(cost_picousd) AS amount FROM usage_usageevent GROUP BY 1
+        {USED}
     ), summed AS (
         SELECT organisation_id AS owner_id, sum(cost_picousd) AS amount FROM usage_usagehour GROUP BY 1
     )
     SELECT coalesce(used.owner_id, summed.owner_id), coalesce(summed.amount, 0), coalesce(used.amount, 0)
     FROM used FULL JOIN summed ON summed.owner_id = used.owner_id
     WHERE coalesce(used.amount, 0) <> coalesce(summed.amount, 0)
-"""
+"""  # noqa: S608  # texts of ours only
 COLUMNS = ("requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_picousd")
 ADDED = ", ".join(f"sum({column}) AS {column}" for column in COLUMNS)
 KINDS = ("hours", "days", *(f"series {facet}" for facet in FACETS))

@@ -4,6 +4,8 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from django.db import connection, transaction
 
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.usage.models import RetiredUsage
 from kindling_platform.usage.rollups import DAYS, FACETS, HOURS, SERIES, SUMS
 from kindling_platform.usage.steps import STEP_SQL
 from kindling_platform.usage.witnesses import usage_lock
@@ -38,10 +40,16 @@ def days_rebuild(*, first: date, last: date) -> int:
     """Make the roll-ups of days (UTC, both included) of all organisations anew; gives their rows by hour.
 
     One transaction, in which no request is booked; it may run at any time, and again.
+
+    Raises:
+        KindlingError: `requests_not_kept` where some were deleted.
     """
     span = [datetime.combine(first, time(), UTC), datetime.combine(last, time(), UTC) + timedelta(days=1)]
     with transaction.atomic(), connection.cursor() as cursor:
         usage_lock()
+        if RetiredUsage.objects.filter(day__gte=first, day__lte=last).exists():
+            text = "Requests of these days were deleted because they are old; their sums cannot be made anew."
+            raise KindlingError("requests_not_kept", text, 409)
         for query in EMPTY:
             cursor.execute(query, span)
         cursor.execute(HOURS_OF_REQUESTS, span)

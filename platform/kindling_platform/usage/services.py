@@ -21,6 +21,7 @@ from kindling_platform.keys.services import key_touch
 from kindling_platform.usage.context import context_parse
 from kindling_platform.usage.models import ParkedUsage, UsageCursor, UsageEvent
 from kindling_platform.usage.rating import records_rate
+from kindling_platform.usage.retention import retired_list
 from kindling_platform.usage.rollups import part_of, rollups_move
 from kindling_platform.usage.witnesses import records_hear, records_judge, usage_lock
 
@@ -129,6 +130,7 @@ def _insert(events: Sequence[UsageEvent]) -> list[UsageEvent]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT request_id FROM usage_usageevent WHERE request_id = ANY(%s)", [list(unique)])
         known: set[UUID] = {found for (found,) in cursor.fetchall()}
+    known |= retired_list([event for event in events if event.request_id not in known])
     new = [event for request_id, event in unique.items() if request_id not in known]
     UsageEvent.objects.bulk_create(new)
     return new

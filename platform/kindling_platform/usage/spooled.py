@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
@@ -29,7 +30,6 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 # An engine that lives logs within a second; after this its log is not waited for any more.
 LOG_WAIT = timedelta(seconds=60)
-KEPT = timedelta(days=7)
 PURGE_ROWS = 5000
 
 
@@ -59,7 +59,10 @@ def spool_book(*, limit: int = BATCH) -> SpoolBooked:
 
 def spool_purge() -> int:
     """Delete booked rows that nobody will compare any more; gives their number."""
-    old = SpooledUsage.objects.filter(shipped_at__lt=now() - KEPT).exclude(booked_at=None)
+    days = settings.KINDLING_ENV.keep_spool_days
+    if not days:
+        return 0
+    old = SpooledUsage.objects.filter(shipped_at__lt=now() - timedelta(days=days)).exclude(booked_at=None)
     ids = list(old.values_list("request_id", flat=True)[:PURGE_ROWS])
     return int(SpooledUsage.objects.filter(request_id__in=ids).delete()[0])
 

@@ -1,0 +1,49 @@
+"""Deletes what has been kept long enough, in bounded steps: each may be cut off anywhere, and the next run goes on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from django.conf import settings
+
+from kindling_billing.webhooks.forgetting import events_forget
+from kindling_platform.audit.retention import audit_purge
+from kindling_platform.common.clock import now
+from kindling_platform.usage.retention import usage_retire
+
+log = structlog.get_logger("kindling.workers")
+# Of one kind in one run; the rest is due in the next.
+MAX_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many rows of each kind a run deleted."""
+
+    requests: int
+    audit: int
+    events: int
+
+
+def retention_sweep() -> Swept:
+    """Delete what is older than the settings keep it."""
+    done = Swept(usage_retire().requests, _stepwise(audit_purge), _stepwise(_events))
+    if done != Swept(0, 0, 0):
+        log.info("retention.swept", requests=done.requests, audit=done.audit, events=done.events)
+    return done
+
+
+def _events() -> int:
+    days = settings.KINDLING_ENV.keep_events_days
+    return events_forget(before=now() - timedelta(days=days)) if days else 0
+
+
+def _stepwise(step: Callable[[], int]) -> int:
+    done = 0
+    for _ in range(MAX_STEPS):
+        deleted = step()
+        done += deleted
+        if not deleted:
+            break
+    return done
