@@ -1,4 +1,4 @@
-"""Wake-ups that delete what has been kept long enough."""
+"""Wake-ups that delete responses and opinions whose time is over."""
 
 from kindling_platform.requestlog.services import request_log_purge
 from kindling_platform.responses.services import responses_purge
