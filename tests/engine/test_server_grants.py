@@ -1,54 +1,173 @@
-"""Shares of a grant: never more than it, nothing left idle while a choice is short, one notice per total."""
+"""Grants over HTTP: more is asked for in time, and what is not granted ends."""
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
-from kindling_engine.server.grants import GrantShares
+import pytest
+
+from kindling_engine.server import control
+from kindling_fake_core import Bench, event, events, fake_bench
+
+LONG = "Once upon a time there was a fox who said hello to everybody in the forest. " * 8
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    limits=st.lists(st.integers(1, 300), min_size=1, max_size=8),
-    total=st.integers(1, 600),
-    data=st.data(),
-)
-def test_shares_never_exceed_the_grant_and_all_of_it_can_be_used(
-    limits: list[int], total: int, data: st.DataObject
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with fake_bench(tmp_path) as made:
+        yield made
+
+
+async def until(happened: Callable[[], object]) -> None:
+    for _ in range(2000):
+        if happened():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+async def test_more_is_asked_for_before_the_grant_ends(bench: Bench):
+    tokens = bench.say(LONG)
+    bench.core.park_s = 30.0
+    total = min(len(tokens), 150)
+    async with bench.chat(stream=True, max_tokens=total, headers={"grant": "100"}) as reply:
+        seen = []
+        while chunk := await reply.content.readuntil(b"\n\n"):
+            seen.append(event(chunk.decode().strip()))
+            if isinstance(seen[-1], str) and seen[-1].startswith(": grant"):
+                url = f"/requests/{bench.core.submitted[0].id}/grant"
+                async with bench.post(url, {"tokens": 1000}) as grant:
+                    assert await grant.json() == {"tokens": 1000}
+            if seen[-1] == "[DONE]":
+                break
+    notices = [one for one in seen if isinstance(one, str) and one != "[DONE]"]
+    assert len(notices) == 1
+    assert int(notices[0].removeprefix(": grant ")) >= 36
+    assert (await bench.records())[0].completion_tokens == total
+    assert (await bench.records())[0].finish in {"length", "stop"}
+
+
+async def test_a_grant_that_is_not_extended_ends_the_answer(bench: Bench):
+    bench.say(LONG)
+    chunks = await bench.chat_events(max_tokens=200, headers={"grant": "10"})
+    notices = [one for one in chunks if isinstance(one, str) and one.startswith(": grant ")]
+    assert len(notices) == 1
+    assert chunks[-3]["choices"][0]["finish_reason"] == "length"
+    assert chunks[-2]["usage"]["completion_tokens"] == 10
+    record = (await bench.records())[0]
+    assert (record.finish, record.completion_tokens, record.billable) == ("grant_refused", 10, True)
+
+
+async def test_each_new_grant_brings_one_notice(bench: Bench):
+    bench.say(LONG)
+    bench.core.park_s = 30.0
+    seen = []
+    async with bench.chat(stream=True, max_tokens=40, headers={"grant": "10"}) as reply:
+        async for raw in reply.content:
+            if raw.startswith(b": grant"):
+                seen.append(int(raw.split()[2]))
+                path = f"/requests/{bench.core.submitted[0].id}/grant"
+                async with bench.post(path, {"tokens": 10 * (len(seen) + 1)}) as grant:
+                    assert grant.status == 200
+    assert len(seen) == 3  # at 10, 20 and 30; a grant of 40 is all it may make
+    assert bench.core.granted[-1] == (bench.core.submitted[0].id, 40)
+
+
+async def test_no_notice_without_need(bench: Bench):
+    bench.say(LONG)
+    chunks = await bench.chat_events(max_tokens=20, headers={"grant": "20"})
+    assert [one for one in chunks if isinstance(one, str)] == ["[DONE]"]
+
+
+async def test_a_request_that_is_stopped_ends_where_it_is(bench: Bench):
+    bench.say(LONG)
+    bench.core.gate = asyncio.Semaphore(3)
+    async with bench.chat(stream=True, headers={"request": "abc"}, n=2) as reply:
+        await until(lambda: bench.core.gate.locked())
+        await reply.content.readany()
+        for _ in range(2):  # twice is as good as once
+            async with bench.post("/requests/abc/stop", {}) as stopped:
+                assert stopped.status in (200, 404)
+        chunks = events(await reply.read())
+    finishes = [
+        chunk["choices"][0]["finish_reason"] for chunk in chunks if chunk != "[DONE]" and chunk["choices"]
+    ]
+    assert finishes.count("length") == 2
+    assert chunks[-1] == "[DONE]"
+    record = (await bench.records())[0]
+    assert (record.finish, record.billable) == ("length", True)
+    assert record.completion_tokens == chunks[-2]["usage"]["completion_tokens"] <= 3
+    await until(lambda: len(bench.core.cancelled) == 2)
+    async with bench.post("/requests/abc/stop", {}) as gone:
+        assert gone.status == 404
+
+
+async def test_a_grant_never_shrinks_and_needs_a_running_request(bench: Bench):
+    bench.say(LONG)
+    bench.core.gate = asyncio.Semaphore(2)
+    async with bench.chat(stream=True, headers={"request": "abc", "grant": "100"}) as reply:
+        await reply.content.readany()
+        for tokens, holds in ((50, 100), (300, 300), (300, 300)):
+            async with bench.post("/requests/abc/grant", {"tokens": tokens}) as grant:
+                assert await grant.json() == {"tokens": holds}
+        for body, param in (({}, "tokens"), ({"tokens": 0}, "tokens"), ({"tokens": 1, "x": 1}, "x")):
+            async with bench.post("/requests/abc/grant", body) as grant:
+                assert grant.status == 400
+                assert (await grant.json())["error"]["param"] == param
+    await until(lambda: not bench.front.active)
+    async with bench.post("/requests/abc/grant", {"tokens": 5}) as grant:
+        assert grant.status == 404
+        assert (await grant.json())["error"]["code"] == "unknown_request"
+    assert bench.core.granted == [("abc", 300)]
+
+
+async def test_a_whole_answer_can_be_granted_more_too(bench: Bench):
+    tokens = bench.say(LONG)
+    bench.core.park_s = 30.0
+    asking = asyncio.ensure_future(bench.chat_whole(headers={"request": "abc", "grant": "10"}))
+    await until(lambda: bench.core.made("abc") == 10)
+    async with bench.post("/requests/abc/grant", {"tokens": 1000}) as grant:
+        assert grant.status == 200
+    assert (await asking)["usage"]["completion_tokens"] == len(tokens)
+
+
+async def test_a_whole_answer_says_when_its_grant_ends_to_those_who_wait(bench: Bench):
+    tokens = bench.say(LONG)
+    bench.core.park_s, bench.core.gate = 30.0, asyncio.Semaphore(0)
+    asking = asyncio.ensure_future(bench.chat_whole(headers={"request": "abc", "grant": "66"}))
+    await until(lambda: bench.core.submitted)
+    looking = asyncio.ensure_future(look(bench))
+    bench.core.gate.release()
+    await until(lambda: bench.core.made("abc") == 1)
+    await asyncio.sleep(0)
+    assert not looking.done()
+    bench.core.gate.release()
+    assert await looking == (200, {"tokens": 2, "short": True})
+    assert (await look(bench))[0] == 200  # it stays so until more is granted
+    async with bench.post("/requests/abc/grant", {"tokens": 5000}) as grant:
+        assert grant.status == 200
+    looking = asyncio.ensure_future(look(bench))
+    for _ in tokens:
+        bench.core.gate.release()
+    assert (await asking)["usage"]["completion_tokens"] == len(tokens)
+    status, body = await looking
+    assert (status, body["error"]["code"]) == (404, "unknown_request")
+    assert (await look(bench))[0] == 404
+
+
+async def test_who_waits_for_a_grants_end_hears_after_a_while_that_it_has_not_come(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
-    grants = GrantShares(limits, total)
-    made = [0] * len(limits)
-    while True:
-        assert sum(share.tokens for share in grants.shares) <= grants.total
-        grants.top_up()
-        going = [i for i, share in enumerate(grants.shares) if share.open and share.made < share.tokens]
-        if not going:
-            break
-        index = data.draw(st.sampled_from(going))
-        share = grants.shares[index]
-        made[index] += data.draw(st.integers(1, share.tokens - share.made))
-        share.made = made[index]
-        if made[index] == limits[index] or data.draw(st.integers(0, 5)) == 0:
-            grants.end(index)
-    waiting = [index for index, share in enumerate(grants.shares) if share.open]
-    assert sum(made) <= total
-    if waiting:  # whoever still wants tokens has had all there were, and more was asked for
-        assert sum(made) == total
-        assert grants.take_notice() == total
-        assert grants.take_notice() is None
-        grants.extend(total + len(waiting) * 300)
-        assert {index for index, _ in grants.top_up()} == set(waiting)
-        assert all(grants.shares[index].tokens == limits[index] for index in waiting)
+    monkeypatch.setattr(control, "GRANT_WAIT_S", 0.01)
+    bench.say(LONG)
+    bench.core.gate = asyncio.Semaphore(1)
+    asking = asyncio.ensure_future(bench.chat_whole(headers={"request": "abc", "grant": "500"}))
+    await until(lambda: bench.core.made("abc") == 1)
+    assert await look(bench) == (200, {"tokens": 1, "short": False})
+    asking.cancel()
 
 
-def test_a_total_is_never_lowered():
-    grants = GrantShares([100, 100], 50)
-    grants.extend(20)
-    assert grants.total == 50
-    assert [share.tokens for share in grants.shares] == [25, 25]
-
-
-def test_a_single_choice_reports_what_it_made():
-    grants = GrantShares([1000], 100)
-    assert grants.take_notice() is None
-    grants.shares[0].made = 40
-    assert grants.take_notice() == 40
+async def look(bench: Bench) -> tuple[int, dict[str, Any]]:
+    async with bench.http.get(f"{bench.url}/requests/abc/grant") as reply:
+        return reply.status, await reply.json()

@@ -2,16 +2,13 @@
 
 import ast
 import importlib
-import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import transaction
 
-import kindling_billing
 from kindling_billing import charging, collecting, disputes, invoicing, payments, returns, terms
 from kindling_billing.credits import grants_expire
 from kindling_billing.models import Invoice, SavedCard, StripeCustomer
@@ -21,6 +18,7 @@ from kindling_billing.outbox.writing import call_add
 from kindling_billing.plans import plan_create
 from kindling_billing.services import credit_grant
 from kindling_billing.stripe_api.outcomes import ProviderRefused
+from kindling_money_writers import ROOT, writing_functions
 from kindling_people import Customer, make_customer, make_model, make_operator
 from kindling_platform.accounts import decisions, paying
 from kindling_platform.accounts import terms as agreed
@@ -34,57 +32,8 @@ from kindling_platform.keys.limits import limits_set
 from kindling_platform.usage.rerating import rerating_start
 
 pytestmark = pytest.mark.django_db
-ROOT = Path(kindling_billing.__file__).parent
-NOT_MONEY = {"fake_stripe", "bench", "documents", "stripe_api", "models", "migrations"}
-WRITES = {
-    "create", "save", "update", "bulk_create", "bulk_update", "delete", "get_or_create", "update_or_create",
-    "postings_post", "wallet_post", "wallets_post",
-}  # fmt: skip
 MONTH = date(2026, 1, 1)
 LATER = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-def writing_functions() -> set[str]:
-    """`module.function` of everything public in billing that writes, by itself or through others there."""
-    uses: dict[tuple[str, str], set[str]] = {}
-    writers: set[tuple[str, str]] = set()
-    for path in ROOT.rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        if NOT_MONEY & set(parts):
-            continue
-        body = ast.parse(path.read_text()).body
-        texts = [node for node in body if isinstance(node, ast.Assign | ast.AnnAssign) and writes_sql(node)]
-        statements = {name for node in texts for name in names(node)}
-        for node in body:
-            if isinstance(node, ast.FunctionDef):
-                one = (".".join(parts), node.name)
-                uses[one] = names(node)
-                if uses[one] & (WRITES | statements) or writes_sql(node):
-                    writers.add(one)
-    while True:
-        public = {name for _, name in writers if not name.startswith("_")}
-        # A helper is its module's own; what is public may be called from anywhere.
-        own = {one for one, used in uses.items() if {(one[0], name) for name in used} & writers}
-        more = {one for one, used in uses.items() if used & public} | own
-        if more <= writers:
-            # What forgets old events that have had their effect is no action.
-            return {
-                f"{module}.{name}" for module, name in writers if name[0] != "_" and name != "events_forget"
-            }
-        writers |= more
-
-
-def names(node: ast.AST) -> set[str]:
-    """Every name and attribute that is mentioned."""
-    found = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
-    return found | {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
-
-
-def writes_sql(node: ast.AST) -> bool:
-    texts = [
-        one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)
-    ]
-    return any(re.search(r"INSERT INTO|DELETE FROM|UPDATE billing_", text) for text in texts)
 
 
 @pytest.fixture

@@ -16,11 +16,10 @@ from typing import Any
 
 from aiohttp import web
 
-from kindling_fake_wire import error_body, event, failure, hang_up, reason
+from kindling_fake_wire import CONTEXT_LENGTH, error_body, event, failure, hang_up, limit_of, reason
 
 GRANT_AHEAD_TOKENS = 64
 PARK_S = 2.0
-CONTEXT_LENGTH = 4096
 
 
 @dataclass(slots=True)
@@ -363,10 +362,6 @@ class FakeEngine:
             "model": running.received.body["model"],
             "choices": choices,
         }
-
-
-def limit_of(body: dict[str, Any]) -> int:
-    return int(body.get("max_completion_tokens") or body.get("max_tokens") or CONTEXT_LENGTH)
 
 
 def usage_block(running: Running, how: Behaviour) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import Any
 
 from aiohttp import web
 
+CONTEXT_LENGTH = 4096
+
 
 def reason(finish: str) -> str:
     return "stop" if finish == "stop" else "length"
@@ -27,3 +29,7 @@ def hang_up(request: web.Request) -> web.StreamResponse:
     if request.transport:
         request.transport.abort()
     return web.Response(status=500)
+
+
+def limit_of(body: dict[str, Any]) -> int:
+    return int(body.get("max_completion_tokens") or body.get("max_tokens") or CONTEXT_LENGTH)
