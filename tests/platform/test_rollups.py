@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kindling_billing.selectors import balance_get
 from kindling_people import make_customer
 from kindling_platform.usage.buckets import bucket_starts, local_midnight
-from kindling_platform.usage.models import UsageDay, UsageEvent, UsageHour, UsageSeries
+from kindling_platform.usage.models import RetiredUsage, UsageDay, UsageEvent, UsageHour, UsageSeries
 from kindling_platform.usage.proofs import platform_prove
 from kindling_platform.usage.questions import question_of
 from kindling_platform.usage.rebuilding import days_rebuild
@@ -188,6 +188,17 @@ def test_the_proof_finds_a_roll_up_that_is_off_by_one_and_a_rebuild_mends_it(boo
     assert f"{day:%Y-%m-%d}" in proof.findings[0]["finding"]
     assert days_rebuild(first=day.date(), last=day.date()) == 1
     assert platform_prove().sound
+
+
+def test_days_whose_requests_were_deleted_are_proved_by_their_sum_alone(books: Books):
+    day = datetime.now(UTC) - timedelta(days=3)
+    books.book([books.record(day), books.record(day)])
+    gone = UsageEvent.objects.first()
+    RetiredUsage.objects.create(
+        organisation_id=gone.organisation_id, day=day.date(), requests=1, cost_picousd=gone.cost_picousd
+    )
+    gone.delete()
+    assert platform_prove().findings == []
 
 
 def test_the_proof_finds_a_day_that_the_ledger_says_otherwise_of(books: Books):

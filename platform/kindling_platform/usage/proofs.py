@@ -16,7 +16,7 @@ from kindling_platform.usage.rollups import FACETS
 from kindling_platform.usage.steps import day_floor
 
 MOST = 50
-# Two months and some: whatever an invoice that is still open can hold.
+# Two months and some: whatever an invoice that is still open can hold. Days whose requests were deleted are left out.
 BY_DAY = timedelta(days=65)
 # With what was deleted because it was old.
 USED = """SELECT organisation_id AS owner_id, sum(cost_picousd) AS amount FROM (
@@ -61,7 +61,10 @@ ROLLUPS_AGAINST_ROWS = f"""
         FROM used, unnest(%(kinds)s::text[]) kind
     )
     SELECT owner_id, to_char(day AT TIME ZONE 'UTC', 'YYYY-MM-DD'), kind, sum(requests), sum(cost_picousd)
-    FROM summed GROUP BY owner_id, day, kind
+    FROM summed WHERE NOT EXISTS (
+        SELECT FROM usage_retiredusage retired
+        WHERE retired.organisation_id = owner_id AND retired.day = (summed.day AT TIME ZONE 'UTC')::date)
+    GROUP BY owner_id, day, kind
     HAVING {" OR ".join(f"sum({column}) <> 0" for column in COLUMNS)} ORDER BY 1, 2, 3
 """  # noqa: S608  # texts of ours only
 # A charge is posted when it is known, which may be much later than the day that it is of.
