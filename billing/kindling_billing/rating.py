@@ -109,4 +109,6 @@ def _check(prompt_tokens: int, cached_tokens: int, completion_tokens: int, reaso
     if min(prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens) < 0:
         raise ValueError("token counts must not be negative")
     if cached_tokens > prompt_tokens or reasoning_tokens > completion_tokens:
-        raise ValueError("token counts contradict: no more can be cached than was sent, nor be reasoning than was made")
+        raise ValueError(
+            "token counts contradict: no more can be cached than was sent, nor be reasoning than was made"
+        )

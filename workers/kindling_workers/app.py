@@ -26,7 +26,17 @@ if not apps.ready:
 
 # Each step is bounded well below this; a message whose worker died is delivered again after it.
 VISIBILITY_TIMEOUT_S = 120
-TASKS = ("adapters", "books", "deployments", "limits", "payments", "responses", "retention", "usage", "wallets")
+TASKS = (
+    "adapters",
+    "books",
+    "deployments",
+    "limits",
+    "payments",
+    "responses",
+    "retention",
+    "usage",
+    "wallets",
+)
 # Celery's own lines about every tick would drown ours.
 CHATTY = ("celery.app.trace", "celery.beat", "celery.worker.strategy")
 

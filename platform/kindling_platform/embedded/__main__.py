@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -218,7 +219,7 @@ def passphrase_read(file: Path | None) -> str:
 
 
 def print_figures(
-    name: str, figures: dict[str, float | None], *, as_json: bool, whole: dict[str, Any] | None = None
+    name: str, figures: Mapping[str, float | None], *, as_json: bool, whole: dict[str, Any] | None = None
 ) -> None:
     table = Table("figure", name, box=None, pad_edge=False)
     for key, value in figures.items():
