@@ -56,6 +56,7 @@ def test_both_files_arrive_and_validation_begins(world: World, member: Member):
     assert {f.name: f.received_bytes for f in adapter.files.all()} == {
         "adapter_config.json": len(config()),
         "adapter_model.safetensors": len(weights()),
+        "README.md": 1,
     }
 
 

@@ -105,7 +105,7 @@ def test_every_kind_of_answer_is_the_same(ours: int, uvicorns: int, path: str, m
         (request("/parts"), LAST),
         (request("/parts") + request("/nothing") + request("/whole") + LAST,),
         (request("/whole", version="1.0"),),
-        (request("/parts", version="1.0", headers="connection: keep-alive\r\n"), LAST),
+        (request("/parts", version="1.0", headers="connection: keep-alive\r\n"),),
         (request("/size", method="POST", headers="content-length: 3\r\n") + b"abc" + LAST,),
         (request("/size", method="POST", headers="content-length: 3\r\n"), b"a", b"bc", LAST),
         (request("/size", method="POST", headers="content-length: 200000\r\n") + b"x" * 200_000 + LAST,),

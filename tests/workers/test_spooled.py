@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import msgspec
 import pytest
+from django.conf import settings
 
 from kindling_billing.models import LedgerAccount, LedgerTransaction
 from kindling_billing.proofs import books_prove
@@ -14,7 +15,7 @@ from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_platform.common.clock import now
 from kindling_platform.usage.models import ParkedUsage, SpooledUsage, UsageEvent, UsageHour, WitnessDrift
 from kindling_platform.usage.services import usage_ingest
-from kindling_platform.usage.spooled import KEPT, LOG_WAIT, spool_book, spool_purge
+from kindling_platform.usage.spooled import LOG_WAIT, spool_book, spool_purge
 from kindling_platform.usage.witnesses import Witnesses, witnesses_compare
 from kindling_rows import DOLLAR, RECORD_COST_PICOUSD, Shop, make_shop
 
@@ -176,7 +177,7 @@ def test_what_cannot_be_billed_is_parked_and_holds_up_nothing(shop: Shop):
 
 
 def test_only_old_rows_that_are_booked_are_deleted(shop: Shop):
-    ship(shop.record(), "closed", ago=KEPT + timedelta(hours=1))
+    ship(shop.record(), "closed", ago=timedelta(days=settings.KINDLING_ENV.keep_spool_days, hours=1))
     ship(shop.record(), "closed")
     assert spool_purge() == 0
     spool_book()

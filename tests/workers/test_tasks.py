@@ -25,7 +25,7 @@ NAMES = {
     "adapters.validate", "adapters.sweep", "books.chase", "books.expire", "books.invoice", "books.prove",
     "books.rerate",
     "deployments.meter", "deployments.reconcile", "deployments.sweep", "usage.book", "usage.compare", "usage.ingest",
-    "limits.alerts", "responses.purge", "wallets.refresh",
+    "limits.alerts", "responses.purge", "retention.sweep", "wallets.refresh",
     "payments.events", "payments.invoices", "payments.letters", "payments.reconcile", "payments.sweep",
     "payments.tell_wallet", "payments.topups",
 }  # fmt: skip
