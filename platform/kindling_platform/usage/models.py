@@ -63,15 +63,23 @@ class Sums(models.Model):
         abstract = True
 
 
-class UsageHour(Sums):
-    """Sums of an hour (UTC), or a part of one (`usage.steps`), by model, adapter, key and outcome."""
+class SplitSums(Sums):
+    """Sums of one organisation by model, adapter, key and outcome."""
 
     organisation_id = models.CharField(max_length=ID)
-    hour = models.DateTimeField()
     model_id = models.CharField(max_length=ID)
     adapter_id = models.CharField(max_length=ID, blank=True)
     key_id = models.CharField(max_length=ID)
     finish = models.CharField(max_length=24, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class UsageHour(SplitSums):
+    """Sums of an hour (UTC), or a part of one (`usage.steps`), by model, adapter, key and outcome."""
+
+    hour = models.DateTimeField()
 
     class Meta:
         constraints = [
@@ -85,15 +93,10 @@ class UsageHour(Sums):
         return f"{self.organisation_id} {self.hour:%Y-%m-%d %Hh%M}"
 
 
-class UsageDay(Sums):
+class UsageDay(SplitSums):
     """The same for a whole day of UTC, for spans that are many hours long."""
 
-    organisation_id = models.CharField(max_length=ID)
     day = models.DateTimeField()
-    model_id = models.CharField(max_length=ID)
-    adapter_id = models.CharField(max_length=ID, blank=True)
-    key_id = models.CharField(max_length=ID)
-    finish = models.CharField(max_length=24, blank=True)
 
     class Meta:
         constraints = [
