@@ -154,14 +154,18 @@ def test_rows_are_normed_and_gated(count: int):
     x, weight = 5 * random(count, 96), random(96, seed=1)
     assert torch.allclose(ROWS.norm(x, weight, 1e-6), torch.rms_norm(x, (96,), weight, 1e-6), rtol=1e-5)
     assert torch.allclose(RmsNorm(weight, 1e-6)(x[:, :96]), torch.rms_norm(x, (96,), weight, 1e-6), rtol=1e-5)
+    total, more = x.clone(), random(count, 96, seed=2)
+    normed = RmsNorm(weight, 1e-6).of_sum(total, more)
+    assert torch.equal(total, x + more)
+    assert torch.allclose(normed, torch.rms_norm(x + more, (96,), weight, 1e-6), rtol=1e-5)
     left, right = (30 * x).chunk(2, dim=-1)
-    assert torch.allclose(ROWS.gate(30 * x), F.silu(left) * right, rtol=1e-5, atol=1e-30)
+    assert torch.allclose(ROWS.gate(30 * x, "silu"), F.silu(left) * right, rtol=1e-5, atol=1e-30)
 
 
 def test_the_ends_of_the_numbers_go_through_a_gate():
     assert ROWS is not None
     ends = torch.tensor([0.0, -0.0, 1e-38, -1e38, 1e38, float("inf"), -200.0, 200.0])
     both = torch.cat((ends, torch.ones(8))).repeat(1, 1).repeat_interleave(2, dim=1)[:, :32]
-    found, wanted = ROWS.gate(both), F.silu(both[:, :16]) * both[:, 16:]
+    found, wanted = ROWS.gate(both, "silu"), F.silu(both[:, :16]) * both[:, 16:]
     assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-30)
-    assert ROWS.gate(torch.full((1, 32), float("nan"))).isnan().all()
+    assert ROWS.gate(torch.full((1, 32), float("nan")), "silu").isnan().all()

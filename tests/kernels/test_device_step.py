@@ -8,7 +8,9 @@ import torch
 
 from kindling_core_rig import Rig, rig_make
 from kindling_engine.core import loops
+from kindling_engine.layers import mlp, norm
 from kindling_engine.layers.attention_cuda import CudaAttention
+from kindling_engine.layers.row_kernels_cuda import CudaRowKernels
 from kindling_engine.models import decoder_weights
 from kindling_engine.protocol.sampling import Sampling
 from kindling_engine.runner import device_runner
@@ -30,6 +32,8 @@ def test_a_decoder_on_kernels_makes_the_serial_runners_tokens(device, tmp_path, 
     serial = _served(_rig(folder, tmp_path))
     monkeypatch.setattr(loops, "WORKING_APART", {"cpu"})
     monkeypatch.setattr(decoder_weights, "paged_attention_for", CudaAttention)
+    for module in (norm, mlp):
+        monkeypatch.setattr(module, "row_kernels_for", lambda device_type: CudaRowKernels())
     monkeypatch.setattr(device_runner, "device_sampler_for", lambda device: KernelSampler(kernel_sample))
     monkeypatch.setattr(DecodeGraphs, "run", lambda graphs, size: graphs._step(size))
     assert _served(_rig(folder, tmp_path)) == serial

@@ -6,19 +6,25 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from kindling_engine.jit.rows import row_kernels
 from kindling_engine.layers.linear import Projection
+from kindling_engine.layers.row_kernels import ActivationName, row_kernels_for
 from kindling_engine.lora.batch import LoraBatch
 
 Activation = Callable[[Tensor], Tensor]
 
+_GELU_TANH = partial(F.gelu, approximate="tanh")
 ACTIVATIONS: dict[str, Activation] = {
     "silu": F.silu,
     "swish": F.silu,
     "gelu": F.gelu,
-    "gelu_new": partial(F.gelu, approximate="tanh"),
-    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu_new": _GELU_TANH,
+    "gelu_pytorch_tanh": _GELU_TANH,
     "relu": F.relu,
+}
+_NAMES_IN_KERNELS: dict[Activation, ActivationName] = {
+    F.silu: "silu",
+    F.gelu: "gelu",
+    _GELU_TANH: "gelu_tanh",
 }
 
 
@@ -51,8 +57,12 @@ class GatedMlp:
 
 def gate(gate_up: Tensor, activation: Activation) -> Tensor:
     """``act(g) ⊙ u`` for ``gate_up [n, 2 · inner]`` that holds g, then u."""
-    compiled = row_kernels() if activation is F.silu else None
-    if compiled is not None and compiled.fits(gate_up, gate_up.shape[1] // 2):
-        return compiled.gate(gate_up)
+    name, kernels = _NAMES_IN_KERNELS.get(activation), row_kernels_for(gate_up.device.type)
+    if name is None or kernels is None or not kernels.fits(gate_up, gate_up.shape[1] // 2):
+        return _plain_gate(gate_up, activation)
+    return kernels.gate(gate_up, name) if name in kernels.activations else _plain_gate(gate_up, activation)
+
+
+def _plain_gate(gate_up: Tensor, activation: Activation) -> Tensor:
     left, right = gate_up.chunk(2, dim=-1)
     return activation(left).mul_(right)

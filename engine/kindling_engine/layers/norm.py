@@ -3,20 +3,21 @@
 import torch
 from torch import Tensor
 
-from kindling_engine.jit.rows import row_kernels
+from kindling_engine.layers.row_kernels import row_kernels_for
 
 
 class RmsNorm:
     """``x / rms(x) · w`` over the last axis."""
 
-    __slots__ = ("_compiled", "_eps", "_shape", "_weight")
+    __slots__ = ("_eps", "_kernels", "_shape", "_weight")
 
     def __init__(self, weight: Tensor, eps: float) -> None:
-        self._weight = weight
+        self._weight = weight.contiguous()
         self._shape = (weight.shape[0],)
         self._eps = eps
-        plain = weight.device.type == "cpu" and weight.dtype == torch.float32
-        self._compiled = row_kernels() if plain and weight.is_contiguous() else None
+        # A CPU has code for fp32 alone.
+        own = weight.device.type != "cpu" or weight.dtype == torch.float32
+        self._kernels = row_kernels_for(weight.device.type) if own else None
 
     @property
     def weight(self) -> Tensor:
@@ -28,9 +29,19 @@ class RmsNorm:
         return self._eps
 
     def __call__(self, x: Tensor) -> Tensor:
-        compiled = self._compiled
-        if compiled is not None and compiled.fits(x, self._shape[0]):
-            return compiled.norm(x, self._weight, self._eps)
+        kernels = self._kernels
+        if kernels is not None and kernels.fits(x, self._shape[0]):
+            return kernels.norm(x, self._weight, self._eps)
+        return self._plain(x)
+
+    def of_sum(self, residual: Tensor, added: Tensor) -> Tensor:
+        """The norm of ``residual + added``, both ``[n, hidden]``; the sum stays in ``residual``."""
+        kernels = self._kernels
+        if kernels is not None and kernels.fits(residual, self._shape[0]) and residual.is_contiguous():
+            return kernels.norm_of_sum(residual, added.contiguous(), self._weight, self._eps)
+        return self._plain(residual.add_(added))
+
+    def _plain(self, x: Tensor) -> Tensor:
         return torch.rms_norm(x, self._shape, self._weight, self._eps)
 
 
@@ -42,5 +53,5 @@ class CenteredRmsNorm(RmsNorm):
     def __init__(self, weight: Tensor, eps: float) -> None:
         super().__init__(weight.float() + 1.0, eps)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return super().__call__(x.float()).to(x.dtype)
+    def _plain(self, x: Tensor) -> Tensor:
+        return super()._plain(x.float()).to(x.dtype)

@@ -77,11 +77,14 @@ class Decoder:
             inputs.lora.add_table(hidden, inputs.tokens)
         if self._embedding_scale != 1.0:
             hidden = hidden * self._embedding_scale
+        added: Tensor | None = None
         for layer, cache in zip(self._layers, self._caches, strict=True):
-            hidden = layer(hidden, inputs, tables, cache)
+            added = layer(hidden, added, inputs, tables, cache)
+        if added is None:
+            raise RuntimeError("the decoder has no layers")
         if inputs.logit_rows is not None:
-            hidden = hidden.index_select(0, inputs.logit_rows)
-        return self._norm(hidden)
+            hidden, added = (one.index_select(0, inputs.logit_rows) for one in (hidden, added))
+        return self._norm.of_sum(hidden, added)
 
     def logits(self, hidden: Tensor, lora: LoraBatch | None = None) -> Tensor:
         """Logits ``[m, vocab]`` in fp32 of normed final states; an embedding model has none.

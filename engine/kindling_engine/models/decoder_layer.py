@@ -91,13 +91,21 @@ class DecoderLayer:
     mlp_post_norm: RmsNorm | None
 
     def __call__(
-        self, hidden: Tensor, inputs: StepInputs, tables: list[RotaryTables], cache: LayerCache
+        self,
+        hidden: Tensor,
+        added: Tensor | None,
+        inputs: StepInputs,
+        tables: list[RotaryTables],
+        cache: LayerCache,
     ) -> Tensor:
-        added = self.attention(self.input_norm(hidden), inputs, tables, cache)
+        """What is to be added to ``hidden [n, hidden]`` behind this layer; ``added``, by the layer before it, and all
+        but the last are added in place, on the way through the norms.
+        """
+        normed = self.input_norm(hidden) if added is None else self.input_norm.of_sum(hidden, added)
+        added = self.attention(normed, inputs, tables, cache)
         if self.attention_post_norm is not None:
             added = self.attention_post_norm(added)
-        hidden = hidden + added
-        added = self.mlp(self.mlp_norm(hidden), inputs.lora)
+        added = self.mlp(self.mlp_norm.of_sum(hidden, added), inputs.lora)
         if self.mlp_post_norm is not None:
             added = self.mlp_post_norm(added)
-        return hidden + added
+        return added
