@@ -141,11 +141,14 @@ def models_import(
 
 
 @app.command("bench-upload")
-def bench_upload(as_json: AsJson = False) -> None:
+def bench_upload(
+    quick: Annotated[bool, typer.Option("--quick", help="Three uploads of a megabyte alone.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Time from the start of an adapter's upload to its first token."""
     from kindling_platform.embedded.bench_upload import upload_bench
 
-    print_figures("upload", upload_bench(Home.from_environ()), as_json=as_json)
+    print_figures("upload", upload_bench(Home.from_environ(), quick=quick), as_json=as_json)
 
 
 @app.command("bench-gateway")

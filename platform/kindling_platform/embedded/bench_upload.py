@@ -17,27 +17,41 @@ from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.rest import Reply, call, error_text
 from kindling_platform.embedded.state import state_find
 from kindling_platform.embedded.throwaway import throwaway_stack
+from kindling_platform.embedded.wide_model import wide_model_write
 
-WANTED_BYTES = 1_000_000
-ROUNDS = 5
+SMALL_BYTES, LARGE_BYTES = 1_000_000, 20_000_000
+ROUNDS, QUICK_ROUNDS = 5, 3
 TIMEOUT_S = 60.0
 
 
-def upload_bench(home: Home) -> dict[str, float | None]:
-    """Median of five uploads to the running stack, or to a throw-away one when none runs."""
+def upload_bench(home: Home, *, quick: bool) -> dict[str, float | None]:
+    """Medians: of uploads to the running stack, or to a throw-away one when none runs, and unless ``quick`` of large
+    ones to a throw-away stack with a model wide enough for them.
+    """
+    rounds = QUICK_ROUNDS if quick else ROUNDS
     state = state_find(home)
     if state is not None:
-        return _measure(state)
-    with throwaway_stack() as stack, stack.running() as state:
-        return _measure(state)
+        figures = _measure(state, SMALL_BYTES, rounds)
+    else:
+        with throwaway_stack() as stack, stack.running() as state:
+            figures = _measure(state, SMALL_BYTES, rounds)
+    if quick:
+        return figures
+    with tempfile.TemporaryDirectory(prefix="kindling-bench-") as text, throwaway_stack() as stack:
+        model = Path(text) / "wide"
+        model.mkdir()
+        wide_model_write(model)
+        with stack.running(model) as state:
+            large = _measure(state, LARGE_BYTES, rounds)
+    return figures | {f"large_{name}": value for name, value in large.items()}
 
 
-def _measure(state: dict[str, Any]) -> dict[str, float | None]:
+def _measure(state: dict[str, Any], wanted_bytes: int, rounds: int) -> dict[str, float | None]:
     with tempfile.TemporaryDirectory(prefix="kindling-bench-") as text:
         folder = Path(text)
-        _write_adapter(folder, _ask("GET", state, f"/api/v1/models/{state['model']}").body)
+        _write_adapter(folder, _ask("GET", state, f"/api/v1/models/{state['model']}").body, wanted_bytes)
         size = sum(path.stat().st_size for path in folder.iterdir())
-        took_s = [_upload_once(state, folder) for _ in range(ROUNDS)]
+        took_s = [_upload_once(state, folder) for _ in range(rounds)]
     return {
         "size_mb": round(size / 1e6, 3),
         "upload_to_first_token_s": round(statistics.median(took_s), 3),
@@ -80,8 +94,8 @@ def _ask(method: str, state: dict[str, Any], path: str, body: Any = None) -> Rep
     return reply
 
 
-def _write_adapter(folder: Path, facts: dict[str, Any]) -> None:
-    """A random LoRA on all linear layers, of the rank that makes it about a megabyte."""
+def _write_adapter(folder: Path, facts: dict[str, Any], wanted_bytes: int) -> None:
+    """A random LoRA on all linear layers, of the rank that makes it about as large as wanted."""
     shapes = facts["shapes"]
     hidden, ffn, layers = shapes["hidden_size"], shapes["intermediate_size"], shapes["num_layers"]
     heads, kv = shapes["heads"] * shapes["head_dim"], shapes["kv_heads"] * shapes["head_dim"]
@@ -95,7 +109,7 @@ def _write_adapter(folder: Path, facts: dict[str, Any]) -> None:
         "mlp.down_proj": (ffn, hidden),
     }
     bytes_per_rank = 4 * layers * sum(wide + out for wide, out in linears.values())
-    rank = max(1, round(WANTED_BYTES / bytes_per_rank))
+    rank = max(1, round(wanted_bytes / bytes_per_rank))
     dice = np.random.default_rng(0)
     tensors = {}
     for layer in range(layers):

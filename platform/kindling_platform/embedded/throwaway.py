@@ -36,11 +36,16 @@ class Throwaway:
     port: int
 
     @contextmanager
-    def running(self) -> Iterator[dict[str, Any]]:
-        """Start the stack, give its state, stop it. Errors: `check_failed` with what the start printed."""
+    def running(self, model: Path | None = None) -> Iterator[dict[str, Any]]:
+        """Start the stack with the starter model or that in a folder, give its state, stop it.
+
+        Errors: `check_failed` with what the start printed.
+        """
         log = self.home.path.parent / "up.log"
         env = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         env |= {"KINDLING_HOME": str(self.home.path), "KINDLING_PORT": str(self.port)}
+        if model is not None:
+            env["KINDLING_MODEL"] = str(model)
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-m", "kindling_platform.embedded", "up"],
