@@ -14,7 +14,7 @@ from kindling_console_world import Member, World
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.common.clock import now
 from kindling_platform.deployments.models import ReplicaHour, ReplicaInterval
-from kindling_platform.usage.models import UsageHour
+from kindling_platform.usage.models import UsageSeries
 
 ALL = "/console/operator/margins/"
 DOLLAR, HOUR_US = 10**12, 3_600_000_000
@@ -39,8 +39,8 @@ def october(world: World, member: Member) -> datetime:
             interval=ran, hour=start + timedelta(hours=hour), looked_us=HOUR_US, busy_us=HOUR_US // 4
         )
     for hour in (start, start + timedelta(hours=5)):
-        UsageHour.objects.create(
-            organisation_id=member.org.id, hour=hour, model_id=world.model.id, key_id="k", requests=9,
+        UsageSeries.objects.create(
+            organisation_id=member.org.id, facet="model", step=hour, value=world.model.id, requests=9,
             prompt_tokens=4_000_000, cached_tokens=0, completion_tokens=1_000_000, cost_picousd=3 * DOLLAR,
         )  # fmt: skip
     return start

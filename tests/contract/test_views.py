@@ -17,7 +17,7 @@ from kindling_platform.gateway.catalog import model_from_row
 from kindling_platform.keys.limits import limits_set
 from kindling_platform.keys.models import ApiKey
 from kindling_platform.keys.services import key_create, key_revoke, key_rotate
-from kindling_platform.usage.models import UsageHour
+from kindling_platform.usage.models import UsageDay
 from kindling_platform.usage.selectors import spent_get
 
 pytestmark = pytest.mark.django_db
@@ -138,12 +138,11 @@ def test_a_rotated_key_keeps_limits_and_spending(ada: Customer):
         digest = bytes(ApiKey.objects.get(id=key.id).digest)
         row = rows(gateway.KEY_BY_DIGEST, digest)[0]
         assert (row["limits_key_id"], row["limits"][0]["budget_month_picousd"]) == (first.id, 10**12)
-    hour = now().replace(minute=0, second=0, microsecond=0)
+    day = now().replace(hour=0, minute=0, second=0, microsecond=0)
     for key, cost in ((first, 5), (second, 7), (third, 11)):
-        UsageHour.objects.create(
-            organisation_id=ada.org.id, hour=hour, model_id="m", key_id=key.id, cost_picousd=cost
+        UsageDay.objects.create(
+            organisation_id=ada.org.id, day=day, model_id="m", key_id=key.id, cost_picousd=cost
         )
-    day = hour.replace(hour=0)
     values = [day, day.replace(day=1), first.id, first.id, "", "", ada.org.id]
     row = rows(gateway.SPENT_OF_SCOPE, *values)[0]
     assert (row["total"], row["month"], row["day"]) == (23, 23, 23)

@@ -12,7 +12,7 @@ from kindling_billing.risk import expiry_of, invoice_ages, invoice_list_unpaid
 from kindling_billing.terms import owner_suspend, terms_set
 from kindling_people import Customer, make_customer
 from kindling_platform.common.clock import now
-from kindling_platform.usage.models import UsageHour
+from kindling_platform.usage.models import UsageSeries
 from kindling_platform.usage.risk import RiskRow, risk_counts, risk_list
 
 pytestmark = pytest.mark.django_db
@@ -33,8 +33,8 @@ def row_of(customer: Customer) -> RiskRow:
 
 def burn(customer: Customer, usd_per_day: float) -> None:
     """What they have used over the last seven days; the wallet stays."""
-    UsageHour.objects.create(
-        organisation_id=customer.org.id, hour=now() - timedelta(days=2), model_id="m", key_id="k",
+    UsageSeries.objects.create(
+        organisation_id=customer.org.id, facet="all", step=now() - timedelta(days=2),
         cost_picousd=int(usd_per_day * 7 * PICO_PER_USD),
     )  # fmt: skip
 

@@ -13,11 +13,13 @@ from kindling_billing.selectors import balance_get
 from kindling_people import make_customer
 from kindling_platform.usage.buckets import bucket_starts, local_midnight
 from kindling_platform.usage.models import RetiredUsage, UsageDay, UsageEvent, UsageHour, UsageSeries
+from kindling_platform.usage.pieces import Scope
 from kindling_platform.usage.proofs import platform_prove
 from kindling_platform.usage.questions import question_of
 from kindling_platform.usage.rebuilding import days_rebuild
-from kindling_platform.usage.reports import COLUMNS, Scope, group_list, series_list, total_get
+from kindling_platform.usage.reports import COLUMNS, group_list, series_list, total_get
 from kindling_platform.usage.rollups import SUMS
+from kindling_platform.usage.steps import step_floor
 from kindling_usage import Books, reckoned, summed
 
 pytestmark = pytest.mark.django_db
@@ -113,7 +115,13 @@ def ask_and_compare(books: Books, data) -> None:
     org, zone = books.customer.org, ZoneInfo(data.draw(st.sampled_from(ZONES)))
     first = FIRST.date() + timedelta(days=data.draw(st.integers(0, 26)))
     last = first + timedelta(days=data.draw(st.integers(1, 25)))
-    start, end = local_midnight(first, zone), local_midnight(last, zone)
+    # A span may begin and end in the middle of a day.
+    start, end = (
+        step_floor(
+            local_midnight(day, zone) + timedelta(minutes=data.draw(st.sampled_from([0, 0, 75, 1170])))
+        )
+        for day in (first, last)
+    )
     by = data.draw(st.sampled_from(["", *COLUMNS]))
     only = data.draw(st.sampled_from([{}, {"key_id": [books.keys[0].id]}, *FILTERS]))
     scope = Scope(org, start, end, only)

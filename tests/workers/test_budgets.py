@@ -20,7 +20,7 @@ from kindling_platform.keys.alerts import alerts_send
 from kindling_platform.keys.limits import limits_set
 from kindling_platform.keys.models import BudgetAlert, LimitSet
 from kindling_platform.usage.comparisons import DRIFT_KEY
-from kindling_platform.usage.models import UsageHour
+from kindling_platform.usage.models import UsageDay
 from kindling_rows import RECORD_COST_PICOUSD, Shop, make_shop
 from kindling_workers.ingest import logs_ingest
 from kindling_workers.tasks import limits as limit_tasks
@@ -88,9 +88,9 @@ def test_a_counter_that_drifted_is_put_right_and_counted(shop: Shop, valkey: "re
 
 def test_the_last_month_is_not_this_months(shop: Shop, valkey: "redis.Redis"):
     name = budget(shop, 10**12)
-    UsageHour.objects.create(
+    UsageDay.objects.create(
         organisation_id=shop.org.id,
-        hour=now() - timedelta(days=40),
+        day=now() - timedelta(days=40),
         model_id="m",
         key_id="k",
         cost_picousd=5_000,

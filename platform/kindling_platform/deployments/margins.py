@@ -1,7 +1,7 @@
 """What each model brought in and cost, day by day: revenue by the books, costs by the time that replicas ran.
 
-Revenue and tokens come from the hourly roll-up, running time from the replicas' intervals, busy time from what engines
-said of themselves. Days are those of UTC; a month is the sum of its days.
+Revenue and tokens come from the roll-up by model, running time from the intervals of replicas, busy time from what
+engines said of themselves. Days are those of UTC; a month is the sum of its days.
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from django.db.models.functions import TruncDay
 from kindling_billing.costs import cost_book
 from kindling_billing.margins import Margin, Run, running_days
 from kindling_platform.deployments.models import ReplicaHour, ReplicaInterval
-from kindling_platform.usage.models import UsageHour
+from kindling_platform.usage.models import UsageSeries
 
 Days = dict[tuple[str, date], Margin]
 
@@ -36,11 +36,11 @@ def margin_models(days: Days) -> dict[str, Margin]:
 
 
 def _served(start: datetime, end: datetime, model_id: str) -> Days:
-    rows = UsageHour.objects.filter(hour__gte=start, hour__lt=end)
-    rows = rows.filter(model_id=model_id) if model_id else rows
+    rows = UsageSeries.objects.filter(facet="model", step__gte=start, step__lt=end)
+    rows = rows.filter(value=model_id) if model_id else rows
     sums = (
-        rows.annotate(day=TruncDay("hour"))
-        .values("model_id", "day")
+        rows.annotate(day=TruncDay("step"))
+        .values("value", "day")
         .annotate(
             revenue=Sum("cost_picousd"),
             prompts=Sum("prompt_tokens"),
@@ -49,7 +49,7 @@ def _served(start: datetime, end: datetime, model_id: str) -> Days:
         )
     )
     return {
-        (row["model_id"], row["day"].date()): Margin(
+        (row["value"], row["day"].date()): Margin(
             revenue_picousd=int(row["revenue"]),
             prompt_tokens=int(row["prompts"]),
             cached_tokens=int(row["cached"]),

@@ -11,7 +11,8 @@ from kindling_platform.common.errors import KindlingError
 from kindling_platform.keys.selectors import key_ids_of
 from kindling_platform.usage.buckets import bucket_starts, local_midnight, span_before, zone_get
 from kindling_platform.usage.names import ids_of
-from kindling_platform.usage.reports import COLUMNS, Scope, UsageSum, group_list, series_list, total_get
+from kindling_platform.usage.pieces import Scope
+from kindling_platform.usage.reports import COLUMNS, UsageSum, group_list, series_list, total_get
 from kindling_platform.usage.steps import step_ceil, step_floor
 
 DAYS = 30

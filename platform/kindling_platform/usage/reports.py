@@ -1,26 +1,22 @@
-"""Reads the roll-ups: totals, breakdowns and series over a span, filtered or not; never a single request.
+"""Reads the roll-ups: totals, breakdowns and series over a span, filtered or not; never a single request."""
 
-A span is cut where that is cheapest: whole days of UTC come from the days, what is left at its ends from the hours,
-and what asks for one thing alone from the series. Every way sums to the same.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from django.db import connection
 
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.common.tenancy import HasId
 from kindling_platform.keys.models import ApiKey
-from kindling_platform.usage.rollups import DAYS, DIMENSIONS, HOURS, SERIES, SUMS, Table
-from kindling_platform.usage.steps import day_ceil, day_floor
+from kindling_platform.usage.pieces import Scope, pieces_of
+from kindling_platform.usage.rollups import DIMENSIONS, SUMS
 
 # What usage can be grouped by, and the column behind it. A member is whoever made the key.
 COLUMNS = dict(zip(("model", "adapter", "key", "status"), DIMENSIONS, strict=True)) | {"member": "key_id"}
-NOTHING = "''::text"
-FACET_OF = {"model_id": "model", "adapter_id": "adapter", "key_id": "key", "finish": "status"}
+# Counts as whole numbers at once; money may be larger than those are.
+ADDED = ", ".join(f"sum({column}){'' if column == SUMS[-1] else '::bigint'}" for column in SUMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +51,6 @@ class UsageSum:
         return round(self.duration_ms / self.requests) if self.requests else None
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose usage, from `start` up to `end` (both where steps begin), and which values of its columns alone."""
-
-    org: HasId
-    start: datetime
-    end: datetime
-    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-
 def total_get(scope: Scope) -> UsageSum:
     """Sums over a span."""
     found = _read(scope, "", ())
@@ -97,65 +83,22 @@ def sums_add(rows: Sequence[UsageSum], *, group: str = "", at: datetime | None =
 def _read(scope: Scope, by: str, starts: Sequence[datetime]) -> list[UsageSum]:
     if by and by not in COLUMNS:
         raise KindlingError("group_unknown", f"Group by one of {', '.join(COLUMNS)}.", param="group_by")
-    value = COLUMNS.get(by, "")
-    pieces, values = [], []
-    for sql, arguments in _pieces(scope, value, starts):
-        pieces.append(sql)
-        values += arguments
-    bucket = "width_bucket(at, %s::timestamptz[])" if starts else "0"
-    group, join = "value", ""
+    moments = starts or [scope.start]
+    pieces = pieces_of(scope, COLUMNS.get(by, ""), moments)
+    group, join, organisation = "value", "", []
     if by == "member":
         group = "coalesce(made.created_by_id, '')"
         join = f"LEFT JOIN {ApiKey._meta.db_table} made ON made.id = value AND made.organisation_id = %s"
-    sums = ", ".join(f"sum({column})" for column in SUMS)
+        organisation = [scope.org.id]
+    union = " UNION ALL ".join(piece.sql for piece in pieces)
     query = (
-        f"SELECT {bucket}, {group}, {sums} FROM ({' UNION ALL '.join(pieces)}) used {join}"  # noqa: S608  # ours
+        f"SELECT bucket, {group}, {ADDED} FROM ({union}) used (bucket, value, {', '.join(SUMS)}) {join}"  # noqa: S608
         " GROUP BY 1, 2 HAVING sum(requests) <> 0 OR sum(cost_picousd) <> 0"
     )
-    arguments = [*([list(starts)] if starts else []), *values, *([scope.org.id] if join else [])]
     with connection.cursor() as cursor:
-        cursor.execute(query, arguments)
+        cursor.execute(query, [*chain.from_iterable(piece.arguments for piece in pieces), *organisation])
         rows = cursor.fetchall()
     return [
-        UsageSum(group, *(int(value) for value in sums), at=starts[bucket - 1] if starts else None)
-        for bucket, group, *sums in rows
+        UsageSum(group, *counts, int(cost), at=moments[bucket - 1] if starts else None)
+        for bucket, group, *counts, cost in rows
     ]
-
-
-def _pieces(scope: Scope, value: str, starts: Sequence[datetime]) -> list[tuple[str, list[Any]]]:
-    """The parts of the span, each from the table that answers it with the fewest rows."""
-    asked = {*scope.only, *([value] if value else [])}
-    whole_days = all(day_floor(moment) == moment for moment in starts[1:])
-    if len(asked) <= 1 and not (value and whole_days):
-        return [_series(scope, asked.pop() if asked else "", value)]
-    first, last = day_ceil(scope.start), day_floor(scope.end)
-    if not whole_days or first >= last:
-        return [_piece(scope, value, HOURS, scope.start, scope.end)]
-    return [
-        _piece(scope, value, DAYS, first, last),
-        _piece(scope, value, HOURS, scope.start, first),
-        _piece(scope, value, HOURS, last, scope.end),
-    ]
-
-
-def _piece(scope: Scope, value: str, table: Table, start: datetime, end: datetime) -> tuple[str, list[Any]]:
-    moment = table.key[1]
-    only = "".join(f" AND {column} = ANY(%s)" for column in scope.only)
-    return (
-        f"SELECT {moment} AS at, {value or NOTHING} AS value, {', '.join(SUMS)} FROM {table.name}"  # noqa: S608
-        f" WHERE organisation_id = %s AND {moment} >= %s AND {moment} < %s{only}",
-        [scope.org.id, start, end, *_wanted(scope)],
-    )
-
-
-def _series(scope: Scope, column: str, value: str) -> tuple[str, list[Any]]:
-    only = " AND value = ANY(%s)" if scope.only else ""
-    return (
-        f"SELECT step AS at, {'value' if value else NOTHING} AS value, {', '.join(SUMS)}"  # noqa: S608  # ours
-        f" FROM {SERIES.name} WHERE organisation_id = %s AND facet = %s AND step >= %s AND step < %s{only}",
-        [scope.org.id, FACET_OF.get(column, "all"), scope.start, scope.end, *_wanted(scope)],
-    )
-
-
-def _wanted(scope: Scope) -> list[list[str]]:
-    return [list(values) for values in scope.only.values()]

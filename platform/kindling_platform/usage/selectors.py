@@ -11,8 +11,9 @@ from kindling_platform.common.errors import not_found
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.common.tenancy import HasId
 from kindling_platform.keys.models import ApiKey
-from kindling_platform.usage.models import ParkedUsage, UsageEvent, UsageHour, UsageSeries
-from kindling_platform.usage.reports import Scope, UsageSum, total_get
+from kindling_platform.usage.models import ParkedUsage, UsageDay, UsageEvent, UsageSeries
+from kindling_platform.usage.pieces import Scope
+from kindling_platform.usage.reports import UsageSum, total_get
 from kindling_platform.usage.rollups import SUMS
 from kindling_platform.usage.steps import step_ceil, step_floor
 
@@ -76,15 +77,15 @@ def spent_get(*, org_id: str, moment: datetime, version: int, member_id: str = "
     """
     day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     keys = ApiKey.objects.filter(organisation_id=org_id)
-    rows = UsageHour.objects.filter(organisation_id=org_id)
+    rows = UsageDay.objects.filter(organisation_id=org_id)
     if key_id:
         rows = rows.filter(key_id__in=keys.filter(Q(id=key_id) | Q(family_id=key_id)).values("id"))
     elif member_id:
         rows = rows.filter(key_id__in=keys.filter(created_by_id=member_id).values("id"))
     sums = rows.aggregate(
         total=Sum("cost_picousd"),
-        month=Sum("cost_picousd", filter=Q(hour__gte=day.replace(day=1))),
-        day=Sum("cost_picousd", filter=Q(hour__gte=day)),
+        month=Sum("cost_picousd", filter=Q(day__gte=day.replace(day=1))),
+        day=Sum("cost_picousd", filter=Q(day__gte=day)),
     )
     return Spent(version, *(int(sums[period] or 0) for period in ("day", "month", "total")))
 
