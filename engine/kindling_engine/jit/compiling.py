@@ -16,7 +16,7 @@ from llvmlite import binding
 _log = logging.getLogger(__name__)
 _WANTED = ("avx2", "fma")
 _RUNTIMES = ("libgomp", "libiomp5")
-_FROM_RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+_FROM_RUNTIME = ("GOMP_parallel", "GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads")
 _DIGEST_BYTES = 32
 
 
@@ -64,8 +64,9 @@ class Code:
 def code_load(kernel: str, processor: Processor, *sizes: int) -> Code:
     """The code of ``kernel``, which ``<kernel>_module(*sizes)`` in ``<kernel>_code`` writes."""
     here = Path(__file__).parent
-    key = [(here / name).read_bytes() for name in (f"{kernel}_code.py", "writing.py")]
-    key.append(repr((llvmlite_version, processor, sizes)).encode())
+    # All of them, as one that calls another's code knows how that lays out what it takes.
+    key = [path.read_bytes() for path in (*sorted(here.glob("*_code.py")), here / "writing.py")]
+    key.append(repr((llvmlite_version, processor, kernel, sizes)).encode())
     name = hashlib.sha256(b"\0".join(key)).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kindling" / "code" / name
     content = _read(cache)

@@ -91,7 +91,7 @@ class CompiledDecode:
         spec: AttentionSpec,
         norms: tuple[RmsNorm, RmsNorm] | None,
     ) -> None:
-        self._call = kernel.call
+        self.kernel = kernel
         self._width = kernel.width
         self._head_dim = kernel.head_dim
         self._heads, self._kv_heads = heads, kv_heads
@@ -99,6 +99,7 @@ class CompiledDecode:
         self._norms = norms
         self._layer: _Layer | None = None
         self._cache: LayerCache | None = None
+        self._address = 0
 
     def takes(self, inputs: AttentionInputs, tables: RotaryTables | None) -> bool:
         """Whether a step is of that kind, and what is rotated divides into vectors."""
@@ -114,18 +115,20 @@ class CompiledDecode:
         self, qkv: Tensor, tables: RotaryTables | None, cache: LayerCache, inputs: AttentionInputs
     ) -> Tensor:
         """``qkv [n, (heads + 2 · kv_heads) · d]``, which it changes, to ``[n, heads · d]``; K and V are stored."""
-        if self._cache is not cache or self._layer is None:
-            self._bind(cache)
+        layer = self.bind(cache)
         if inputs.decode is None:
             raise RuntimeError("the step has no decodes")
         threads = torch.get_num_threads()
-        step = _step(inputs.decode, inputs.slots, tables, threads)
+        step = step_of(inputs.decode, inputs.slots, tables, threads)
         alone = step.products * self._heads * self._head_dim < _ALONE_BELOW
         output = torch.empty((qkv.shape[0], self._heads * self._head_dim))
-        self._call(self._address, step.address, qkv.data_ptr(), output.data_ptr(), 1 if alone else threads)
+        self.kernel.call(layer, step.address, qkv.data_ptr(), output.data_ptr(), 1 if alone else threads)
         return output
 
-    def _bind(self, cache: LayerCache) -> None:
+    def bind(self, cache: LayerCache) -> int:
+        """The address of what the code has to know of the layer, with its K and V in ``cache``."""
+        if self._cache is cache and self._layer is not None:
+            return self._address
         norms = self._norms
         self._cache = cache
         self._layer = _Layer(
@@ -140,6 +143,7 @@ class CompiledDecode:
             self._scale,
         )
         self._address = ctypes.addressof(self._layer)
+        return self._address
 
 
 class DecodeKernel:
@@ -155,6 +159,7 @@ class DecodeKernel:
         self._code = code_load("decode", processor, processor.width, head_dim)
         arguments = [_pointer, _pointer, _pointer, _pointer, ctypes.c_int32]
         self.call = ctypes.CFUNCTYPE(None, *arguments)(self._code.address("decode"))
+        self.place, self.share = self._code.address("decode_place"), self._code.address("decode_share")
 
 
 def compiled_decode(
@@ -191,7 +196,7 @@ def decode_kernel(head_dim: int) -> DecodeKernel | None:
         return None
 
 
-def _step(rows: DecodeRows, slots: Tensor, tables: RotaryTables | None, threads: int) -> DecodeStep:
+def step_of(rows: DecodeRows, slots: Tensor, tables: RotaryTables | None, threads: int) -> DecodeStep:
     """All layers with the same rotation share one."""
     key = 0 if tables is None else id(tables[0])
     found = rows.compiled.get(key)

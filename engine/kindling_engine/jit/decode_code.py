@@ -15,6 +15,8 @@ from kindling_engine.jit.writing import (
     exponential,
     f32,
     f32p,
+    fields,
+    fill,
     floats,
     i32,
     i64,
@@ -23,13 +25,15 @@ from kindling_engine.jit.writing import (
     number,
     smaller,
     spread,
+    team_place,
+    team_run,
     total,
     vector_load,
     vector_store,
     void,
 )
 
-ENTRY = "decode"
+ENTRY, PLACE, SHARE = "decode", "decode_place", "decode_share"
 PAGE = 16
 _KEYS_AT_ONCE = 4
 _SUMS = 8
@@ -38,18 +42,19 @@ _i64p = i64.as_pointer()
 
 # Keys and values of the layer, floats from one KV head to the next, heads, KV heads, norms of queries and keys (or
 # none), ε, scale.
-_LAYER = ir.LiteralStructType([f32p, f32p, i64, i64, i64, f32p, f32p, f32, f32])
+LAYER = ir.LiteralStructType([f32p, f32p, i64, i64, i64, f32p, f32p, f32, f32])
 # Cosines and signed sines of the rows (or none), their size, slots, block tables, their width, lengths, rows, scratch,
 # floats of it for each thread.
-_STEP = ir.LiteralStructType([f32p, f32p, i64, _i64p, _i64p, i64, _i64p, i64, f32p, i64])
-_CALL = ir.LiteralStructType([_LAYER.as_pointer(), _STEP.as_pointer(), f32p, f32p])
+STEP = ir.LiteralStructType([f32p, f32p, i64, _i64p, _i64p, i64, _i64p, i64, f32p, i64])
+CALL = ir.LiteralStructType([LAYER.as_pointer(), STEP.as_pointer(), f32p, f32p])
 
 
 def decode_module(width: int, head_dim: int) -> Any:
     """For vectors of ``width`` floats, by which ``head_dim`` and half of what is rotated divide.
 
-    ENTRY takes a _LAYER, a _STEP, ``qkv [rows, heads + 2 · kv_heads, head_dim]``, which it changes, an output
-    ``[rows, heads · head_dim]`` and a number of threads as 32 bits.
+    ENTRY takes a LAYER, a STEP, ``qkv [rows, heads + 2 · kv_heads, head_dim]``, which it changes, an output
+    ``[rows, heads · head_dim]`` and a number of threads as 32 bits. It is PLACE, which takes the first three and is for
+    one thread, then SHARE, which takes a CALL, and does what the thread that calls it has to do of its team's work.
     """
     module = ir.Module("decode")
     place = _place(module, width, head_dim, _norm(module, width, head_dim), _rotate(module, width))
@@ -100,13 +105,12 @@ def _rotate(module: Any, width: int) -> Any:
 
 def _place(module: Any, width: int, head_dim: int, norm: Any, rotate: Any) -> Any:
     """``(layer, step, qkv)``: positions queries and keys, and stores keys and values."""
-    kind = ir.FunctionType(void, [_LAYER.as_pointer(), _STEP.as_pointer(), f32p])
-    function = ir.Function(module, kind, "place")
-    function.linkage = "internal"
+    kind = ir.FunctionType(void, [LAYER.as_pointer(), STEP.as_pointer(), f32p])
+    function = ir.Function(module, kind, PLACE)
     layer, step, qkv = function.args
     build = ir.IRBuilder(function.append_basic_block("start"))
-    keys, values, stride, heads, kv_heads, q_norm, k_norm, epsilon, _ = _fields(build, layer, _LAYER)
-    cosines, sines, turned, slots, _, _, _, rows, _, _ = _fields(build, step, _STEP)
+    keys, values, stride, heads, kv_heads, q_norm, k_norm, epsilon, _ = fields(build, layer)
+    cosines, sines, turned, slots, _, _, _, rows, _, _ = fields(build, step)
     both = build.add(heads, kv_heads)
     row_size = build.mul(build.add(both, kv_heads), number(head_dim))
     with counted(build, number(0), rows, number(1)) as row:
@@ -206,15 +210,12 @@ def _weigh(build: Any, places: list[Any], sums: list[Any], given: tuple[Any, ...
 
 def _share(module: Any, head_dim: int, head: Any) -> Any:
     """One thread's part of all rows' heads."""
-    function = ir.Function(module, ir.FunctionType(void, [address]), "share")
-    function.linkage = "internal"
-    own = intrinsic(module, "omp_get_thread_num", i32, [])
-    team = intrinsic(module, "omp_get_num_threads", i32, [])
+    function = ir.Function(module, ir.FunctionType(void, [address]), SHARE)
     build = ir.IRBuilder(function.append_basic_block("start"))
-    layer, step, qkv, output = _fields(build, build.bitcast(function.args[0], _CALL.as_pointer()), _CALL)
-    keys, values, stride, heads, kv_heads, _, _, _, scale = _fields(build, layer, _LAYER)
-    _, _, _, _, blocks, blocks_width, lengths, rows, scratch, scratch_size = _fields(build, step, _STEP)
-    thread, threads = (build.sext(build.call(ask, []), i64) for ask in (own, team))
+    layer, step, qkv, output = fields(build, build.bitcast(function.args[0], CALL.as_pointer()))
+    keys, values, stride, heads, kv_heads, _, _, _, scale = fields(build, layer)
+    _, _, _, _, blocks, blocks_width, lengths, rows, scratch, scratch_size = fields(build, step)
+    thread, threads = team_place(build)
     items = build.mul(rows, heads)
     first = build.sdiv(build.mul(items, thread), threads)
     end = build.sdiv(build.mul(items, build.add(thread, number(1))), threads)
@@ -242,27 +243,16 @@ def _share(module: Any, head_dim: int, head: Any) -> Any:
 
 
 def _entry(module: Any, place: Any, share: Any) -> None:
-    function = ir.Function(module, ir.FunctionType(void, [*_CALL.elements, i32]), ENTRY)
-    parallel = intrinsic(module, "GOMP_parallel", void, [address, address, i32, i32])
+    function = ir.Function(module, ir.FunctionType(void, [*CALL.elements, i32]), ENTRY)
     build = ir.IRBuilder(function.append_basic_block("start"))
-    call = build.alloca(_CALL)
+    call = build.alloca(CALL)
     *values, threads = function.args
-    for at, value in enumerate(values):
-        build.store(value, build.gep(call, [ir.Constant(i32, 0), ir.Constant(i32, at)]))
+    fill(build, call, values)
     build.call(place, values[:3])
-    build.call(
-        parallel, [build.bitcast(share, address), build.bitcast(call, address), threads, ir.Constant(i32, 0)]
-    )
+    team_run(build, share, call, threads)
     build.ret_void()
 
 
 def _given(build: Any, pointer: Any) -> Any:
     """A block that runs where a pointer is not null."""
     return build.if_then(build.icmp_unsigned("!=", build.ptrtoint(pointer, i64), number(0)))
-
-
-def _fields(build: Any, struct: Any, kind: Any) -> list[Any]:
-    return [
-        build.load(build.gep(struct, [ir.Constant(i32, 0), ir.Constant(i32, at)]))
-        for at in range(len(kind.elements))
-    ]

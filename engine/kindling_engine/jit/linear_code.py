@@ -15,6 +15,8 @@ from kindling_engine.jit.writing import (
     counted,
     f32,
     f32p,
+    fields,
+    fill,
     i16,
     i32,
     i64,
@@ -24,12 +26,14 @@ from kindling_engine.jit.writing import (
     number,
     smaller,
     spread,
+    team_place,
+    team_run,
     vector_load,
     vector_store,
     void,
 )
 
-ENTRY = "linear"
+ENTRY, SHARE = "linear", "linear_share"
 MOST_ROWS = 6
 # Panels of a tile by its rows. Sums that do not wait for each other keep the units busy, and with what they are made of
 # they have to fit into 16 registers.
@@ -44,13 +48,14 @@ _LEAST_ROWS_AHEAD = 3
 # W, b, inputs, outputs, rows of a block, panels of a group: what does not change from call to call.
 _MATRIX = ir.LiteralStructType([address, f32p, i64, i64, i64, i64])
 # A matrix, x, x's stride, y, rows.
-_PRODUCT = ir.LiteralStructType([_MATRIX.as_pointer(), f32p, i64, f32p, i64])
+PRODUCT = ir.LiteralStructType([_MATRIX.as_pointer(), f32p, i64, f32p, i64])
 
 
 def linear_module(width: int, narrow: int) -> Any:
     """For vectors of ``width`` floats, and W as bf16 if ``narrow``.
 
-    ENTRY takes what is in _PRODUCT, and a number of threads as 32 bits.
+    ENTRY takes what is in PRODUCT, and a number of threads as 32 bits; SHARE takes a PRODUCT, and does what the thread
+    that calls it has to do of its team's work.
     """
     module = ir.Module("linear")
     tiles = {
@@ -150,17 +155,15 @@ def _share(module: Any, width: int, sweeps: dict[int, Any]) -> Any:
 
     A group of panels and a block of rows stay in the cache while each is used again.
     """
-    function = ir.Function(module, ir.FunctionType(void, [address]), "share")
-    function.linkage = "internal"
-    own, team = (intrinsic(module, f"omp_get_{what}", i32, []) for what in ("thread_num", "num_threads"))
+    function = ir.Function(module, ir.FunctionType(void, [address]), SHARE)
     build = ir.IRBuilder(function.append_basic_block("start"))
-    matrix, x, x_stride, y, rows = _fields(build, build.bitcast(function.args[0], _PRODUCT.as_pointer()), 5)
-    weights, bias, inputs, outputs, block, group_of_many = _fields(build, matrix, 6)
+    matrix, x, x_stride, y, rows = fields(build, build.bitcast(function.args[0], PRODUCT.as_pointer()))
+    weights, bias, inputs, outputs, block, group_of_many = fields(build, matrix)
     weights = build.bitcast(weights, sweeps[1].args[2].type)
     panels = build.sdiv(outputs, number(width))
     # A single tile goes through all panels at once.
     group = build.select(build.icmp_signed("<=", rows, number(MOST_ROWS)), panels, group_of_many)
-    thread, threads = (build.sext(build.call(ask, []), i64) for ask in (own, team))
+    thread, threads = team_place(build)
     first = build.sdiv(build.mul(panels, thread), threads)
     end = build.sdiv(build.mul(panels, build.add(thread, number(1))), threads)
     with counted(build, number(0), rows, block) as top:
@@ -189,22 +192,10 @@ def _share(module: Any, width: int, sweeps: dict[int, Any]) -> Any:
 
 
 def _entry(module: Any, share: Any) -> None:
-    function = ir.Function(module, ir.FunctionType(void, [*_PRODUCT.elements, i32]), ENTRY)
-    parallel = intrinsic(module, "GOMP_parallel", void, [address, address, i32, i32])
+    function = ir.Function(module, ir.FunctionType(void, [*PRODUCT.elements, i32]), ENTRY)
     build = ir.IRBuilder(function.append_basic_block("start"))
-    product = build.alloca(_PRODUCT)
+    product = build.alloca(PRODUCT)
     *values, threads = function.args
-    for place, value in enumerate(values):
-        build.store(value, build.gep(product, [ir.Constant(i32, 0), ir.Constant(i32, place)]))
-    build.call(
-        parallel,
-        [build.bitcast(share, address), build.bitcast(product, address), threads, ir.Constant(i32, 0)],
-    )
+    fill(build, product, values)
+    team_run(build, share, product, threads)
     build.ret_void()
-
-
-def _fields(build: Any, struct: Any, count: int) -> list[Any]:
-    return [
-        build.load(build.gep(struct, [ir.Constant(i32, 0), ir.Constant(i32, place)]))
-        for place in range(count)
-    ]

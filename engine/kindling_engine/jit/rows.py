@@ -34,6 +34,10 @@ class RowKernels:
         gate = [pointer, integer, pointer, integer, integer]
         self._gate = ctypes.CFUNCTYPE(None, *gate)(self._code.address("gate"))
 
+    def address(self, name: str) -> int:
+        """Of the code of ``norm``, ``norm_of_sum`` or ``gate``."""
+        return self._code.address(name)
+
     def fits(self, x: Tensor, size: int) -> bool:
         """Whether ``x [n, …]`` is rows of fp32 in this machine's memory that divide into ``size``, and vectors."""
         return (

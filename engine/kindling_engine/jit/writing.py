@@ -48,6 +48,32 @@ def counted(build: Any, start: Any, end: Any, step: Any) -> Iterator[Any]:
     build.position_at_end(after)
 
 
+def fields(build: Any, struct: Any) -> list[Any]:
+    """The values in what ``struct`` points at."""
+    count = len(struct.type.pointee.elements)
+    return [build.load(_field(build, struct, at)) for at in range(count)]
+
+
+def fill(build: Any, struct: Any, values: Any) -> None:
+    """Put values into what ``struct`` points at, from its first field on."""
+    for at, value in enumerate(values):
+        build.store(value, _field(build, struct, at))
+
+
+def team_run(build: Any, function: Any, struct: Any, threads: Any) -> None:
+    """Let as many threads of torch's OpenMP runtime call ``function`` with the address of ``struct``."""
+    parallel = intrinsic(build.module, "GOMP_parallel", void, [address, address, i32, i32])
+    given = [build.bitcast(function, address), build.bitcast(struct, address)]
+    build.call(parallel, [*given, threads, ir.Constant(i32, 0)])
+
+
+def team_place(build: Any) -> tuple[Any, Any]:
+    """The number of this thread within its team, and that of the team's threads."""
+    asked = [intrinsic(build.module, f"omp_get_{what}", i32, []) for what in ("thread_num", "num_threads")]
+    own, count = (build.sext(build.call(ask, []), i64) for ask in asked)
+    return own, count
+
+
 def intrinsic(module: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     """A function of LLVM's own, or one of another library, declared once."""
     found = module.globals.get(name)
@@ -126,3 +152,7 @@ def exponential(build: Any, x: Any) -> Any:
     exponent = build.add(build.fptosi(count, whole), ir.Constant(whole, [127] * width))
     power = build.bitcast(build.shl(exponent, ir.Constant(whole, [23] * width)), kind)
     return build.fmul(value, power)
+
+
+def _field(build: Any, struct: Any, at: int) -> Any:
+    return build.gep(struct, [ir.Constant(i32, 0), ir.Constant(i32, at)])

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kindling_engine.jit.linear import linear_kernel
+from kindling_engine.jit.linear import PackedLinear, linear_kernel
 
 # Below this size the packed call's overhead (about 10 µs) outweighs what packing saves.
 _PACK_FROM_BYTES = 1 << 20
@@ -39,6 +39,11 @@ class Linear:
             self._product = _packed(weight, bias)
         else:
             self._product = lambda x: F.linear(x, weight, bias)
+
+    @property
+    def compiled(self) -> PackedLinear | None:
+        """The product of this processor's code, if it is one."""
+        return self._product if isinstance(self._product, PackedLinear) else None
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._product(x)

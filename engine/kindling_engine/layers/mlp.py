@@ -44,6 +44,13 @@ class GatedMlp:
         self._activation = activation
         self._sites = sites
 
+    @property
+    def compiled_projections(self) -> tuple[Projection | None, Projection | None]:
+        """Both, if a CPU has code for the gate between them."""
+        kernels, name = row_kernels_for("cpu"), _NAMES_IN_KERNELS.get(self._activation)
+        known = kernels is not None and name in kernels.activations
+        return (self._gate_up, self._down) if known else (None, None)
+
     def __call__(self, x: Tensor, lora: LoraBatch | None) -> Tensor:
         gate_up = self._gate_up(x)
         if lora is not None:

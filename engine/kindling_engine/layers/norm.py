@@ -28,6 +28,16 @@ class RmsNorm:
     def eps(self) -> float:
         return self._eps
 
+    @property
+    def compiled(self) -> bool:
+        """Whether code of this processor norms its rows."""
+        kernels, (size,) = self._kernels, self._shape
+        return (
+            kernels is not None
+            and self._weight.device.type == "cpu"
+            and kernels.fits(self._weight[None], size)
+        )
+
     def __call__(self, x: Tensor) -> Tensor:
         kernels = self._kernels
         if kernels is not None and kernels.fits(x, self._shape[0]):

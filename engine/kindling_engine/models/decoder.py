@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
+from kindling_engine.jit.program import LayerProgram, layer_program
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention import LayerCache
 from kindling_engine.layers.attention_paged import PagedAttention
 from kindling_engine.layers.invariant import SingleRotary
 from kindling_engine.layers.linear import Projection
-from kindling_engine.layers.rotary import Rotary
+from kindling_engine.layers.rotary import Rotary, RotaryTables
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.models.base import StepInputs
 from kindling_engine.models.config import DecoderConfig
@@ -49,6 +50,7 @@ class Decoder:
         make_rotary = SingleRotary if batch_invariant else Rotary
         self._rotaries = [make_rotary(rotary, device) for rotary in config.rotaries]
         self._caches: list[LayerCache] = []
+        self._program: LayerProgram | None = None
 
     @property
     def paged(self) -> PagedAttention | None:
@@ -60,6 +62,9 @@ class Decoder:
         self._caches = [
             LayerCache(*pages, *slots) for pages, slots in zip(storage.layers, storage.slots, strict=True)
         ]
+        parts = [layer.parts for layer in self._layers]
+        whole = [one for one in parts if one is not None]
+        self._program = layer_program(whole, self._caches) if len(whole) == len(parts) else None
 
     def forward(self, inputs: StepInputs) -> Tensor:
         """Logits ``[m, vocab]`` in fp32 for the wanted rows."""
@@ -77,14 +82,24 @@ class Decoder:
             inputs.lora.add_table(hidden, inputs.tokens)
         if self._embedding_scale != 1.0:
             hidden = hidden * self._embedding_scale
+        hidden, added = self._through_layers(hidden, inputs, tables)
+        if inputs.logit_rows is not None:
+            hidden, added = (one.index_select(0, inputs.logit_rows) for one in (hidden, added))
+        return self._norm.of_sum(hidden, added)
+
+    def _through_layers(
+        self, hidden: Tensor, inputs: StepInputs, tables: list[RotaryTables]
+    ) -> tuple[Tensor, Tensor]:
+        """``hidden [n, hidden]`` behind all layers but for what the last one adds, and that."""
+        program = self._program
+        if program is not None and inputs.lora is None and program.takes(inputs.attention, tables):
+            return program(hidden, inputs.attention, tables)
         added: Tensor | None = None
         for layer, cache in zip(self._layers, self._caches, strict=True):
             added = layer(hidden, added, inputs, tables, cache)
         if added is None:
             raise RuntimeError("the decoder has no layers")
-        if inputs.logit_rows is not None:
-            hidden, added = (one.index_select(0, inputs.logit_rows) for one in (hidden, added))
-        return self._norm.of_sum(hidden, added)
+        return hidden, added
 
     def logits(self, hidden: Tensor, lora: LoraBatch | None = None) -> Tensor:
         """Logits ``[m, vocab]`` in fp32 of normed final states; an embedding model has none.

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kindling_engine.jit.decode import CompiledDecode
+from kindling_engine.jit.linear import PackedLinear
+from kindling_engine.jit.program import LayerParts
 from kindling_engine.layers.attention import AttentionFunction, AttentionSpec, LayerCache
 from kindling_engine.layers.attention_paged import PagedAttention
-from kindling_engine.layers.linear import Projection
+from kindling_engine.layers.linear import Linear, Projection
+from kindling_engine.layers.mlp import GatedMlp
 from kindling_engine.layers.norm import RmsNorm
 from kindling_engine.layers.rotary import RotaryTables, rotate
 from kindling_engine.lora.batch import LoraBatch
@@ -90,6 +93,27 @@ class DecoderLayer:
     mlp: Mlp
     mlp_post_norm: RmsNorm | None
 
+    @property
+    def parts(self) -> LayerParts | None:
+        """What a program of compiled code runs of it; None if any part is something else."""
+        attention, mlp = self.attention, self.mlp
+        norms = (self.input_norm, self.mlp_norm)
+        if (
+            attention.compiled is None
+            or not isinstance(mlp, GatedMlp)
+            or not all(one.compiled for one in norms)
+        ):
+            return None
+        if self.attention_post_norm is not None or self.mlp_post_norm is not None:
+            return None
+        qkv, output = _compiled(attention.qkv), _compiled(attention.output)
+        gate_up, down = (_compiled(one) for one in mlp.compiled_projections)
+        if qkv is None or output is None or gate_up is None or down is None:
+            return None
+        return LayerParts(
+            self.input_norm, qkv, attention.compiled, attention.rotary, output, self.mlp_norm, gate_up, down
+        )
+
     def __call__(
         self,
         hidden: Tensor,
@@ -109,3 +133,7 @@ class DecoderLayer:
         if self.mlp_post_norm is not None:
             added = self.mlp_post_norm(added)
         return added
+
+
+def _compiled(projection: Projection | None) -> PackedLinear | None:
+    return projection.compiled if isinstance(projection, Linear) else None

@@ -1,0 +1,186 @@
+"""All layers of a decoder as one call, for steps of decodes alone: separate calls are a tenth of a step of one row."""
+
+import ctypes
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from kindling_engine.jit.decode import CompiledDecode, step_of
+from kindling_engine.jit.linear import PackedLinear
+from kindling_engine.jit.rows import RowKernels, row_kernels
+from kindling_engine.layers.attention_rows import AttentionInputs
+from kindling_engine.layers.attention_spec import LayerCache
+from kindling_engine.layers.norm import RmsNorm
+from kindling_engine.layers.rotary import RotaryTables
+
+_log = logging.getLogger(__name__)
+_ALONE_BELOW = 1 << 17
+"""Products of an operation, in the mean; fewer are done before a second thread has woken."""
+_LEAST_ROWS = 8
+_LINEAR, _NORM, _NORM_OF_SUM, _GATE, _PLACE, _ATTEND = range(6)
+
+
+class _Operation(ctypes.Structure):
+    _fields_ = [
+        ("kind", ctypes.c_int64),
+        ("code", ctypes.c_void_p),
+        ("thing", ctypes.c_void_p),
+        ("x", ctypes.c_void_p),
+        ("added", ctypes.c_void_p),
+        ("y", ctypes.c_void_p),
+        ("size", ctypes.c_int64),
+        ("step", ctypes.c_int64),
+        ("epsilon", ctypes.c_float),
+    ]
+
+
+class _Operations(ctypes.Structure):
+    _fields_ = [("first", ctypes.c_void_p), ("count", ctypes.c_int64)]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerParts:
+    """A layer whose every part is code of this processor; ``rotary`` is an index into a step's tables."""
+
+    input_norm: RmsNorm
+    qkv: PackedLinear
+    attention: CompiledDecode
+    rotary: int | None
+    output: PackedLinear
+    mlp_norm: RmsNorm
+    gate_up: PackedLinear
+    down: PackedLinear
+
+    @property
+    def products(self) -> tuple[PackedLinear, ...]:
+        return self.qkv, self.output, self.gate_up, self.down
+
+
+class LayerProgram:
+    """The same bits as from the layers one after another. Not for two steps at once."""
+
+    def __init__(
+        self,
+        kernel: "ProgramKernel",
+        rows: RowKernels,
+        layers: Sequence[LayerParts],
+        caches: Sequence[LayerCache],
+    ) -> None:
+        """``layers`` have the same sizes, and K and V in ``caches``."""
+        self._call = kernel.call
+        self._rows = rows
+        self._layers = layers
+        self._caches = caches
+        products = [product for layer in layers for product in layer.products]
+        self._mean_products = sum(one.inputs * one.outputs for one in products) // len(products)
+        # Layers with the same rotation read the same of a step.
+        self._rotaries = tuple(dict.fromkeys(layer.rotary for layer in layers))
+        self._attentions = {layer.rotary: layer.attention for layer in layers}
+        self._most_rows = 0
+
+    def takes(self, inputs: AttentionInputs, tables: Sequence[RotaryTables]) -> bool:
+        """Whether a step is of decodes alone that share no long prefix."""
+        return all(
+            attention.takes(inputs, None if rotary is None else tables[rotary])
+            for rotary, attention in self._attentions.items()
+        )
+
+    def __call__(
+        self, hidden: Tensor, inputs: AttentionInputs, tables: Sequence[RotaryTables]
+    ) -> tuple[Tensor, Tensor]:
+        """``hidden [n, hidden]`` behind all layers but for what the last one adds, and that; both hold until the next
+        call.
+        """
+        rows = hidden.shape[0]
+        if rows > self._most_rows:
+            self._make(max(_LEAST_ROWS, 1 << (rows - 1).bit_length()))
+        if inputs.decode is None:
+            raise RuntimeError("the step has no decodes")
+        self._hidden[:rows].copy_(hidden)
+        threads = torch.get_num_threads()
+        steps = (ctypes.c_void_p * len(self._rotaries))()
+        for at, rotary in enumerate(self._rotaries):
+            turned = None if rotary is None else tables[rotary]
+            steps[at] = step_of(inputs.decode, inputs.slots, turned, threads).address
+        alone = rows * self._mean_products < _ALONE_BELOW
+        self._call(self._address, ctypes.addressof(steps), rows, 1 if alone else threads)
+        return self._hidden[:rows], self._added[:rows]
+
+    def _make(self, rows: int) -> None:
+        """Operations, and what they leave for each other, for so many ``rows``."""
+        first = self._layers[0]
+        hidden, both = first.qkv.inputs, first.gate_up.outputs
+        sizes = (hidden, hidden, hidden, first.qkv.outputs, first.output.inputs, both, both // 2)
+        buffers = tuple(torch.empty((rows, size)) for size in sizes)
+        self._hidden, self._added, *_ = buffers
+        operations = [
+            operation
+            for index, layer in enumerate(self._layers)
+            for operation in self._layer(index, layer, [one.data_ptr() for one in buffers])
+        ]
+        array = (_Operation * len(operations))(*operations)
+        self._program = _Operations(ctypes.addressof(array), len(operations))
+        self._kept = (array, buffers)
+        self._address = ctypes.addressof(self._program)
+        self._most_rows = rows
+
+    def _layer(self, index: int, layer: LayerParts, places: list[int]) -> list[_Operation]:
+        hidden, added, normed, qkv, attended, both, gated = places
+        attention, kernel = layer.attention.bind(self._caches[index]), layer.attention.kernel
+        step = self._rotaries.index(layer.rotary)
+        return [
+            self._norm(layer.input_norm, hidden, added if index else None, normed),
+            _linear(layer.qkv, normed, qkv),
+            _Operation(_PLACE, kernel.place, attention, qkv, None, None, 0, step),
+            _Operation(_ATTEND, kernel.share, attention, qkv, None, attended, 0, step),
+            _linear(layer.output, attended, added),
+            self._norm(layer.mlp_norm, hidden, added, normed),
+            _linear(layer.gate_up, normed, both),
+            _Operation(_GATE, self._rows.address("gate"), None, both, None, gated, layer.down.inputs),
+            _linear(layer.down, gated, added),
+        ]
+
+    def _norm(self, norm: RmsNorm, x: int, added: int | None, y: int) -> _Operation:
+        kind, code = (_NORM, "norm") if added is None else (_NORM_OF_SUM, "norm_of_sum")
+        size = norm.weight.shape[0]
+        return _Operation(
+            kind, self._rows.address(code), norm.weight.data_ptr(), x, added, y, size, 0, norm.eps
+        )
+
+
+class ProgramKernel:
+    """What walks through the operations of a program."""
+
+    def __init__(self) -> None:
+        """Raises ImportError without llvmlite, RuntimeError and OSError where no code can be made here."""
+        from kindling_engine.jit.compiling import code_load, processor_here
+
+        self._code = code_load("program", processor_here())
+        arguments = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32]
+        self.call = ctypes.CFUNCTYPE(None, *arguments)(self._code.address("program"))
+
+
+def layer_program(layers: Sequence[LayerParts], caches: Sequence[LayerCache]) -> LayerProgram | None:
+    """Of a decoder's layers; None where there is no code for this processor."""
+    kernel, rows = program_kernel(), row_kernels()
+    if kernel is None or rows is None or not layers:
+        return None
+    return LayerProgram(kernel, rows, layers, caches)
+
+
+@lru_cache(maxsize=1)
+def program_kernel() -> ProgramKernel | None:
+    """That of this process; None where there is none."""
+    try:
+        return ProgramKernel()
+    except (ImportError, OSError, RuntimeError) as error:
+        _log.info("layers are called one by one: %s", error)
+        return None
+
+
+def _linear(product: PackedLinear, x: int, y: int) -> _Operation:
+    return _Operation(_LINEAR, product.share, product.address, x, None, y, product.outputs)

@@ -1,0 +1,111 @@
+"""A decoder's layers in one compiled call: the bits of the same layers called one after another."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from kindling_engine.jit.program import LayerProgram, program_kernel
+from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.kvcache.storage import KvStorage
+from kindling_engine.layers.attention import AttentionInputs, DecodeRows
+from kindling_engine.models.base import StepInputs
+from kindling_engine.models.decoder import Decoder
+from kindling_engine.models.registry import model_load
+from kindling_tiny_models import model_make
+
+CPU = torch.device("cpu")
+BLOCKS = 96
+pytestmark = pytest.mark.skipif(program_kernel() is None, reason="no code is made for this processor")
+SHAPE = {
+    "hidden_size": 64,
+    "head_dim": 16,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+}
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def decoder_make(name: str, folder: Path) -> Decoder:
+    model = model_load(model_make(name, folder, **SHAPE), device=CPU, dtype=torch.float32)
+    assert isinstance(model, Decoder)
+    config = model.config
+    storage = KvStorage(
+        num_layers=config.num_layers_kv,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        num_blocks=BLOCKS,
+        dtype=torch.float32,
+        device=CPU,
+    )
+    for seed, pages in enumerate(page for layer in storage.layers for page in layer):
+        pages.copy_(torch.randn(pages.shape, generator=torch.Generator().manual_seed(seed)))
+    model.bind(storage)
+    return model
+
+
+def decodes(lengths: list[int]) -> StepInputs:
+    """One token each of requests that have so many, in blocks of their own."""
+    widths = [-(-length // PAGE_SIZE) for length in lengths]
+    blocks = np.zeros((len(lengths), max(widths)), dtype=np.int64)
+    free = iter(np.random.default_rng(0).permutation(np.arange(1, BLOCKS)))
+    for row, width in enumerate(widths):
+        blocks[row, :width] = [next(free) for _ in range(width)]
+    at = np.array(lengths) - 1
+    slots = blocks[np.arange(len(lengths)), at // PAGE_SIZE] * PAGE_SIZE + at % PAGE_SIZE
+    rows = DecodeRows(blocks, np.array(lengths), torch.float32, CPU)
+    tokens = torch.arange(3, 3 + len(lengths)) % 60
+    return StepInputs(
+        tokens, torch.from_numpy(at), AttentionInputs(torch.from_numpy(slots), rows, ()), None, None
+    )
+
+
+def one_by_one(model: Decoder, inputs: StepInputs) -> Tensor:
+    program, model._program = model._program, None
+    try:
+        return model.hidden(inputs)
+    finally:
+        model._program = program
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "smollm3"])
+@torch.inference_mode()
+def test_bits_are_those_of_the_layers(
+    name: str, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # As if there were enough to do for two.
+    monkeypatch.setattr("kindling_engine.jit.program._ALONE_BELOW", 0)
+    torch.set_num_threads(threads)
+    model = decoder_make(name, tmp_path)
+    assert isinstance(model._program, LayerProgram)
+    for lengths in ([5], [1, 16, 17, 33], [7] * 30, [40]):
+        inputs = decodes(lengths)
+        assert torch.equal(model.hidden(inputs), one_by_one(model, inputs))
+
+
+@torch.inference_mode()
+def test_what_a_step_gave_stays_when_others_follow(tmp_path: Path):
+    model = decoder_make("llama", tmp_path)
+    given = model.hidden(decodes([5, 9]))
+    kept = given.clone()
+    for lengths in ([8, 2], [3] * 20):
+        model.hidden(decodes(lengths))
+    assert torch.equal(given, kept)
+
+
+@pytest.mark.parametrize("name", ["gemma3", "qwen3-moe"])
+def test_families_with_other_parts_go_layer_by_layer(name: str, tmp_path: Path):
+    model = model_load(model_make(name, tmp_path), device=CPU, dtype=torch.float32)
+    assert isinstance(model, Decoder)
+    assert any(layer.parts is None for layer in model._layers)
