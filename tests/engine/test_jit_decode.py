@@ -141,10 +141,13 @@ def test_rows_that_share_a_long_prefix_are_left_to_one_product():
     assert compiled is not None
     inputs = inputs_make([20, 20])
     assert compiled.takes(inputs, None)
-    rows = DecodeRows(
-        np.tile(np.arange(1, 70), (4, 1)), np.array([1100] * 4), torch.float32, torch.device("cpu")
-    )
-    assert not compiled.takes(AttentionInputs(inputs.slots, rows, ()), None)
+    for pages, taken in ((70, True), (150, False)):
+        # All rows share all but the last page.
+        lengths = np.array([PAGE_SIZE * pages - 3] * 4)
+        rows = DecodeRows(
+            np.tile(np.arange(1, pages + 1), (4, 1)), lengths, torch.float32, torch.device("cpu")
+        )
+        assert compiled.takes(AttentionInputs(inputs.slots, rows, ()), None) is taken
     assert not compiled.takes(inputs, tables_make(2, 8))
 
 

@@ -17,6 +17,8 @@ from kindling_engine.layers.rotary import RotaryTables
 _log = logging.getLogger(__name__)
 _ALONE_BELOW = 1 << 16
 """Products of queries and keys; fewer are done before a second thread has woken."""
+_SHARED_BYTES = 1 << 20
+"""Keys and values of one head that rows may share: up to here each reads them faster than one product of all does."""
 _CODE_PAGE = 16
 _LARGEST_HEAD = 256
 
@@ -80,7 +82,7 @@ class DecodeStep:
 
 
 class CompiledDecode:
-    """One layer's attention for steps of decodes alone that share no long prefix."""
+    """One layer's attention for steps of decodes alone that share no very long prefix."""
 
     def __init__(
         self,
@@ -108,8 +110,11 @@ class CompiledDecode:
             return False
         if tables is not None and tables[0].shape[-1] % (2 * self._width):
             return False
-        # One product of all rows with what they share is worth more than this.
-        return rows.count == 1 or not rows.plan(None).shared
+        longest = _SHARED_BYTES // (2 * 4 * self._head_dim)
+        if rows.count == 1 or int(rows.lengths.max()) <= longest:
+            return True
+        # What rows share, and no cache holds, is better read once for all of them.
+        return all(one.pages.numel() * PAGE_SIZE <= longest for one in rows.plan(None).shared)
 
     def __call__(
         self, qkv: Tensor, tables: RotaryTables | None, cache: LayerCache, inputs: AttentionInputs

@@ -222,7 +222,8 @@ def _share(module: Any, head_dim: int, head: Any) -> Any:
     group = build.sdiv(heads, kv_heads)
     row_heads = build.add(heads, build.mul(kv_heads, number(2)))
     with counted(build, first, end, number(1)) as item:
-        row, at = build.sdiv(item, heads), build.srem(item, heads)
+        # Head by head: rows that share a prefix find its keys in the cache.
+        at, row = build.sdiv(item, rows), build.srem(item, rows)
         offset = build.mul(build.sdiv(at, group), stride)
         query = build.mul(build.add(build.mul(row, row_heads), at), number(head_dim))
         build.call(
@@ -235,7 +236,7 @@ def _share(module: Any, head_dim: int, head: Any) -> Any:
                 build.load(build.gep(lengths, [row])),
                 scale,
                 build.gep(scratch, [build.mul(thread, scratch_size)]),
-                build.gep(output, [build.mul(item, number(head_dim))]),
+                build.gep(output, [build.mul(build.add(build.mul(row, heads), at), number(head_dim))]),
             ],
         )
     build.ret_void()

@@ -83,7 +83,7 @@ class LayerProgram:
         self._most_rows = 0
 
     def takes(self, inputs: AttentionInputs, tables: Sequence[RotaryTables]) -> bool:
-        """Whether a step is of decodes alone that share no long prefix."""
+        """Whether a step is of decodes alone that share no very long prefix."""
         return all(
             attention.takes(inputs, None if rotary is None else tables[rotary])
             for rotary, attention in self._attentions.items()
