@@ -1,13 +1,15 @@
 """The views that the gateway reads: their columns and types, and which rows they show."""
 
 import json
+import uuid
 from datetime import timedelta
 
 import pytest
 from django.db import connection
 
 from kindling_billing.limits import Limits
-from kindling_people import Customer, make_customer, make_model, make_operator, make_price
+from kindling_billing.selectors import price_current
+from kindling_people import Customer, make_customer, make_model, make_operator, make_price, make_record
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.common.clock import now
 from kindling_platform.deployments.models import Deployment, Replica
@@ -19,6 +21,7 @@ from kindling_platform.keys.models import ApiKey
 from kindling_platform.keys.services import key_create, key_revoke, key_rotate
 from kindling_platform.usage.models import UsageDay
 from kindling_platform.usage.selectors import spent_get
+from kindling_platform.usage.services import usage_ingest
 
 pytestmark = pytest.mark.django_db
 COLUMNS = {
@@ -45,6 +48,7 @@ COLUMNS = {
         "replica_name": "character varying", "url": "character varying",
     },
     "gateway_balance": {"org_id": "character varying", "balance_picousd": "numeric", "version": "bigint"},
+    "gateway_posted": {"org_id": "character varying", "request_id": "uuid"},
     "gateway_spending": {
         "org_id": "character varying", "key_id": "character varying", "member_id": "character varying",
         "hour": "timestamp with time zone", "cost_picousd": "numeric",
@@ -242,6 +246,19 @@ def test_only_ready_replicas_of_running_deployments_are_routed_to(
 def test_every_organisation_has_a_balance(operator: Customer, ada: Customer):
     assert rows(gateway.BALANCE_OF_ORG, operator.org.id) == [{"balance_picousd": 0, "version": 0}]
     assert rows(gateway.BALANCE_OF_ORG, ada.org.id) == [{"balance_picousd": 10**12, "version": 1}]
+
+
+def test_what_is_posted_is_seen_with_the_balance_by_its_organisation_alone(operator: Customer, ada: Customer):
+    model = make_model(operator)
+    price = price_current(sku=model.id)
+    assert price
+    record = make_record(ada.org.id, model, price)
+    usage_ingest(source="r", log_id="l", after=0, records=[record], next_offset=1)
+    asked = [record.request_id, str(uuid.uuid4())]
+    found, others = (rows(gateway.POSTED_OF_ORG, asked, org.id)[0] for org in (ada.org, operator.org))
+    assert [str(request_id) for request_id in found["posted"]] == [record.request_id]
+    assert found["version"] == 2
+    assert others["posted"] == []
 
 
 @pytest.mark.parametrize("view", COLUMNS)

@@ -56,7 +56,7 @@ from kindling_platform.gateway.watch import Watch, Watches
 SCRIPTS = {
     **admission_scripts.SCRIPTS,
     **budgets.SCRIPTS,
-    "seed": holds.SCRIPTS["seed"],
+    **holds.SCRIPTS,
     "books": READ_BOOKS,
 }
 ROOT = {"object": "api", "paths": [*POST_PATHS, "models"]}

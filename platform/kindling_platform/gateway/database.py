@@ -1,4 +1,4 @@
-"""The gateway's only way into Postgres: a small pool and five views, read and never written."""
+"""The gateway's only way into Postgres: a small pool and a few views, read and never written."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -55,6 +55,12 @@ SPENT_OF_SCOPE = (
     " WHERE b.org_id = %s GROUP BY b.version"
 )
 BALANCE_OF_ORG = "SELECT balance_picousd, version FROM gateway_balance WHERE org_id = %s"
+# One statement, so that the balance has been charged for all that are posted.
+POSTED_OF_ORG = (
+    "SELECT balance_picousd, version, ARRAY("
+    "SELECT p.request_id FROM gateway_posted p WHERE p.org_id = b.org_id AND p.request_id = ANY(%s::uuid[])"
+    ") AS posted FROM gateway_balance b WHERE b.org_id = %s"
+)
 
 
 class DatabaseUnavailableError(Exception):

@@ -30,12 +30,23 @@ class Ended:
 
 
 class Settlements:
-    """Nobody waits for them, so that they outlive their requests. `may_tell` says whether Valkey is up to date."""
+    """Nobody waits for them, so that they outlive their requests. `may_tell` says whether Valkey is up to date.
 
-    def __init__(self, valkey: Valkey, log: Log, *, may_tell: Callable[[], bool]) -> None:
+    `put_back` hears of those whose holds were put back into Valkey, once they are there.
+    """
+
+    def __init__(
+        self,
+        valkey: Valkey,
+        log: Log,
+        *,
+        may_tell: Callable[[], bool],
+        put_back: Callable[[list[Ended]], object],
+    ) -> None:
         self._valkey = valkey
         self._log = log
         self._may_tell = may_tell
+        self._put_back = put_back
         self._ended: list[Ended] = []
         self._timer: asyncio.TimerHandle | None = None
         self._owed: dict[str, Ended] = {}
@@ -70,12 +81,16 @@ class Settlements:
 
     async def pay(self) -> bool:
         """Tell of what is owed; False when Valkey goes away meanwhile."""
-        for request_id, ended in list(self._owed.items()):
-            try:
+        paid: list[Ended] = []
+        try:
+            for request_id, ended in list(self._owed.items()):
                 await self._valkey.run("finish", ended.payer.script_keys, _args(ended))
-            except ValkeyUnavailableError:
-                return False
-            self._owed.pop(request_id, None)
+                self._owed.pop(request_id, None)
+                paid.append(ended)
+        except ValkeyUnavailableError:
+            return False
+        finally:
+            self._reached(paid)
         return True
 
     async def close(self) -> None:
@@ -89,7 +104,12 @@ class Settlements:
         self._telling -= 1
         if self._all_told and not self._telling and not self._all_told.done():
             self._all_told.set_result(None)
+        self._reached(ended[:count])
         self._owe(ended[count:])
+
+    def _reached(self, told: list[Ended]) -> None:
+        if put_back := [one for one in told if one.put_back]:
+            self._put_back(put_back)
 
     def _owe(self, untold: list[Ended]) -> None:
         """Told when Valkey is back; failing that the rater removes the hold, or its lease ends."""
