@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 880, 220
 LEFT, RIGHT, TOP, BOTTOM = 80, 8, 12, 28
+FLOOR = HEIGHT - BOTTOM
 GRID_LINES = 4
 MAX_LABELS = 8
 MAX_BAR_WIDTH = 44
@@ -56,27 +57,26 @@ class Chart:
 def bar_chart(points: Sequence[tuple[str, int]], *, before: Sequence[int] = ()) -> Chart:
     """Bars for labelled values of zero or more, scaled to a round top value; `before` is a mark across each bar."""
     top = round_up(max(max((value for _, value in points), default=0), max(before, default=0)))
-    floor = HEIGHT - BOTTOM
     slot = (WIDTH - LEFT - RIGHT) / max(len(points), 1)
     width = min(slot * 0.72, MAX_BAR_WIDTH)
     every = -(-len(points) // MAX_LABELS)
     bars = []
     for index, (label, value) in enumerate(points):
-        height = (floor - TOP) * value / top if top else 0.0
+        height = (FLOOR - TOP) * value / top if top else 0.0
         # A value that is not nothing must be seen.
         height = max(height, 2.0) if value else 0.0
         middle = LEFT + slot * (index + 0.5)
         mark = before[index] if index < len(before) else None
         bars.append(
             Bar(
-                x=round(middle - width / 2, 2), y=round(floor - height, 2), width=round(width, 2),
+                x=round(middle - width / 2, 2), y=round(FLOOR - height, 2), width=round(width, 2),
                 height=round(height, 2), label=label, value=value, label_x=round(middle, 2),
                 shows_label=(len(points) - 1 - index) % every == 0, before=mark,
-                before_y=round(floor - ((floor - TOP) * mark / top if mark and top else 0), 2),
+                before_y=round(FLOOR - ((FLOOR - TOP) * mark / top if mark and top else 0), 2),
             )
         )  # fmt: skip
     grid = [
-        GridLine(round(floor - (floor - TOP) * step / GRID_LINES, 2), top * step // GRID_LINES)
+        GridLine(round(FLOOR - (FLOOR - TOP) * step / GRID_LINES, 2), top * step // GRID_LINES)
         for step in range(GRID_LINES + 1)
     ]
     peak = max(bars, key=lambda bar: bar.value, default=None)

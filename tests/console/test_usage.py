@@ -14,10 +14,11 @@ from django.urls import reverse
 
 from kindling_billing.selectors import balance_get
 from kindling_console.usage_lines import MOST
-from kindling_console.usage_view import FIGURES
+from kindling_console.usage_steps import steps_of
+from kindling_console.usage_view import FIGURES, view_of
 from kindling_console_world import Member, World
 from kindling_platform.common.clock import now
-from kindling_platform.usage.reports import COLUMNS
+from kindling_platform.usage.reports import COLUMNS, UsageSum
 
 URL = "/console/usage/"
 EACH_PICOUSD = 10 * 100_000 + 5 * 400_000
@@ -103,6 +104,38 @@ def test_more_names_than_a_page_shows_are_one_line_and_the_sum_is_whole(world: W
     html = page(member, by="adapter")
     assert "3 others" in html
     assert html.split("<tfoot>")[-1].count(f'<td class="num">{MOST + 3}</td>') == 1
+
+
+def test_a_chart_of_many_hours_is_small_and_leaves_nothing_out(world: World, member: Member):
+    moments = [ms(days=day, hours=day % 24) for day in range(29) for _ in range(2)]
+    for moment in moments:
+        world.use(member, started_ms=moment, first_token_ms=moment, finished_ms=moment)
+    html = page(member, range="30d", interval="hour", show="requests")
+    titles = re.findall(r"<title>([^<]+)</title>", html.split("<figure")[1])
+    assert len(titles) <= 120
+    assert sum(int(line.rpartition(": ")[2]) for title in titles for line in title.splitlines()) == len(
+        moments
+    )
+    table = html.split('<details class="chart-table">')[1].split("</details>")[0]
+    assert f"{len(moments)}</td>" in table.split("<tfoot>")[1]
+
+
+def test_steps_beyond_the_table_are_one_row_of_it(world: World, member: Member):
+    view = view_of(member.org, {"range": "30d", "interval": "hour"})
+    rows = [
+        UsageSum("", 2, cost_picousd=3, at=view.question.start + timedelta(hours=hour)) for hour in range(60)
+    ]
+    first, *others = steps_of(view, rows)
+    assert (first.name, first.sums.requests, first.sums.cost_picousd) == ("12 hours before", 24, 36)
+    assert len(others) == 48 and others[0].name.endswith(" 12:00")
+    assert len(steps_of(view, rows[:48])) == 48
+
+
+def test_a_name_is_text_and_never_markup(world: World, member: Member):
+    key = member.key("<b>bold</b>")
+    world.use(member, key_id=key.id)
+    lines = page(member, by="key").split('id="breakdown"')[1]
+    assert "&lt;b&gt;bold&lt;/b&gt;</a>" in lines and "<b>bold" not in lines
 
 
 def test_filters_are_in_the_address_and_stay_in_it(world: World, member: Member):

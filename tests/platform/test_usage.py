@@ -10,6 +10,7 @@ from django.test import AsyncClient
 
 from kindling_billing.selectors import balance_get, price_current
 from kindling_people import Customer, make_customer, make_model, make_record
+from kindling_platform.api.usage_shapes import UsageShape
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.usage.questions import question_of
 from kindling_platform.usage.reports import COLUMNS
@@ -135,6 +136,24 @@ def test_moments_are_those_of_the_time_zone_that_was_asked_for(ada: Customer, us
     assert [row["at"] for row in body["data"]] == [f"2026-09-0{day}T00:00:00+05:30" for day in (1, 2, 3)]
     # The first of them ended at 00:30 UTC, which is 06:00 there; 18:30 UTC begins the next day.
     assert [row["requests"] for row in body["data"]] == [18, 24, 8]
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"group_by": "status"}, {"interval": "day", "group_by": "adapter", "tz": "Asia/Kathmandu"}]
+)
+def test_an_answer_has_the_form_that_is_described(ada: Customer, used: int, query: dict[str, str]):
+    body = ask(ada, compare="previous", **query).json()
+    assert body["data"] and body["previous"]
+    as_described = UsageShape(body).data
+    # The described form turns moments to UTC, and so may not be what is sent.
+    moments = {"start", "end", "at"}
+    for sent, described in ((body, as_described), (body["previous"], as_described["previous"])):
+        assert sent.keys() == described.keys()
+        for row, shape in zip(
+            (*sent["data"], sent["total"]), (*described["data"], described["total"]), strict=True
+        ):
+            assert list(row) == list(shape)
+            assert {k: row[k] for k in row.keys() - moments} == {k: shape[k] for k in shape.keys() - moments}
 
 
 def test_the_span_before_comes_with_it(ada: Customer, used: int):

@@ -1,7 +1,5 @@
 """Usage: a chart, sums and a breakdown over a span, beside those of the span before."""
 
-from typing import Any
-
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 
@@ -9,6 +7,7 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import show
 from kindling_console.charts import Chart, bar_chart
 from kindling_console.usage_lines import lines_of
+from kindling_console.usage_steps import step_label, steps_of
 from kindling_console.usage_view import (
     CUSTOM,
     FIGURES,
@@ -20,12 +19,11 @@ from kindling_console.usage_view import (
     view_of,
 )
 from kindling_platform.accounts.selectors import member_list
-from kindling_platform.adapters.selectors import adapter_list
-from kindling_platform.catalog.selectors import model_list
+from kindling_platform.adapters.selectors import adapter_ref_list
+from kindling_platform.catalog.selectors import model_ref_list
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.streamed_csv import csv_response
 from kindling_platform.keys.selectors import key_list
-from kindling_platform.usage.buckets import zone_names
 from kindling_platform.usage.exports import file_name, sum_rows
 from kindling_platform.usage.names import BASE, OUTCOMES
 from kindling_platform.usage.questions import question_of
@@ -57,9 +55,9 @@ def usage(request: HttpRequest, visitor: Visitor) -> HttpResponse:
         "custom": view.range == CUSTOM, "first": view.local(question.start), "behind": view.local(question.end),
         "totals": totals, "before": totals_before if view.compare else None,
         "figure_total": view.figure.of(totals), "figure_before": view.figure.of(totals_before),
-        "chart": _chart(view, rows, rows_before), "steps": [(view.local(row.at), row) for row in rows if row.at],
+        "chart": _chart(view, rows, rows_before), "steps": steps_of(view, rows),
         "lines": [(line, address_of(view, asked, **{view.by: line.values}) if line.values else "") for line in lines],
-        "choices": _choices(visitor, asked), "zones": sorted(zone_names()), "intervals": _intervals(view),
+        "choices": _choices(visitor, asked), "intervals": _intervals(view),
         "requests_query": address_of(view, asked),
         "csv_query": address_of(view, asked, interval=question.interval, group_by=view.by),
     }  # fmt: skip
@@ -85,14 +83,9 @@ def _chart(view: UsageView, rows: list[UsageSum], before: list[UsageSum]) -> Cha
     starts = view.question.starts
     marks = [earlier.get(moment, 0) for moment in view.question.before.starts] if view.compare else []
     return bar_chart(
-        [(_label(view, moment), values.get(moment, 0)) for moment in starts],
+        [(step_label(view, moment), values.get(moment, 0)) for moment in starts],
         before=[*marks, *[0] * len(starts)][: len(starts)] if view.compare else (),
     )
-
-
-def _label(view: UsageView, moment: Any) -> str:
-    form = {"hour": "%H:%M", "day": "%-d %b", "month": "%b %Y"}[view.question.interval]
-    return f"{view.local(moment):{form}}"
 
 
 def _intervals(view: UsageView) -> list[str]:
@@ -105,12 +98,12 @@ def _choices(visitor: Visitor, asked: dict[str, str]) -> list[tuple[str, str, li
     """What each filter can be set to; what it is set to is among it, whatever it is."""
     org = visitor.org
     found: dict[str, list[tuple[str, str]]] = {
-        "model": [(model.ref, model.ref) for model in model_list(org=org)[:MOST_CHOICES]],
+        "model": [(ref, ref) for ref in model_ref_list(org=org)[:MOST_CHOICES]],
         "adapter": [
             (BASE, "base models alone"),
-            *((adapter.ref, adapter.ref) for adapter in adapter_list(org=org)[:MOST_CHOICES]),
+            *((ref, ref) for ref in adapter_ref_list(org=org)[:MOST_CHOICES]),
         ],
-        "key": [(key.id, key.name) for key in key_list(org=org)[:MOST_CHOICES]],
+        "key": list(key_list(org=org).values_list("id", "name")[:MOST_CHOICES]),
         "member": [(row.user.email, row.user.email) for row in member_list(org=org)[:MOST_CHOICES]],
         "status": list(OUTCOMES.items()),
     }

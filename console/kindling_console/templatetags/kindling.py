@@ -21,6 +21,7 @@ CENT_PICOUSD = PICO_PER_USD // 100
 MICROS_PER_HOUR = 3_600_000_000
 PURPOSES = {"topup": "Credit bought", "auto_topup": "Automatic top-up", "invoice": "Invoice"}
 SIZE_UNITS = ("B", "kB", "MB", "GB", "TB")
+EXACT_BELOW = 10_000
 COUNT_UNITS = ((10**9, "B"), (10**6, "M"), (10**3, "k"))
 AGES = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (30 * 86400, 86400, "d"))
 
@@ -109,11 +110,17 @@ def count(number: int | None) -> SafeString | str:
     if number is None:
         return "—"
     value = int(number)
-    if abs(value) < 10_000:
+    if abs(value) < EXACT_BELOW:
+        return f"{value:,}"
+    return SafeString(f'<span title="{value:,}">{count_plain(value)}</span>')  # digits and a unit
+
+
+def count_plain(value: int) -> str:
+    """A count in few characters: exact below ten thousand, else with a unit."""
+    if abs(value) < EXACT_BELOW:
         return f"{value:,}"
     unit, name = next((unit, name) for unit, name in COUNT_UNITS if abs(value) >= unit)
-    short = f"{value / unit:.1f}".removesuffix(".0")
-    return format_html('<span title="{}">{}{}</span>', f"{value:,}", short, name)
+    return f"{value / unit:.1f}".removesuffix(".0") + name
 
 
 @register.filter

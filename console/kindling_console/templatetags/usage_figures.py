@@ -4,9 +4,8 @@ from datetime import datetime
 from typing import Any
 
 from django import template
-from django.utils.html import strip_tags
 
-from kindling_console.templatetags.kindling import count, usd_cost
+from kindling_console.templatetags.kindling import count, count_plain, usd_cost
 
 register = template.Library()
 
@@ -22,7 +21,9 @@ def figure(value: int | None, key: str) -> Any:
 @register.filter
 def figure_plain(value: int | None, key: str) -> str:
     """The same as text alone, where no markup can stand: in a drawing and in titles."""
-    return strip_tags(str(figure(value, key)))
+    if key in {"cost", "latency"}:
+        return str(figure(value, key))
+    return "—" if value is None else count_plain(value)
 
 
 @register.filter

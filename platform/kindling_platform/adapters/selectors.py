@@ -19,6 +19,12 @@ def adapter_list(*, org: Organisation) -> OrgQuerySet:
     )
 
 
+def adapter_ref_list(*, org: Organisation) -> list[str]:
+    """What clients call an organisation's adapters, newest first."""
+    rows = Adapter.objects.for_org(org).exclude(state=Adapter.State.DELETED).order_by("-created_at", "-id")
+    return [f"{slug}/{name}" for slug, name in rows.values_list("organisation__slug", "name")]
+
+
 def adapter_get(*, org: Organisation, adapter_id: str) -> Adapter:
     """An adapter by id or by name.
 

@@ -14,6 +14,12 @@ def model_list(*, org: Organisation) -> OrgQuerySet:
     return rows.order_by("organisation__slug", "name")
 
 
+def model_ref_list(*, org: Organisation) -> list[str]:
+    """What clients call the models that an organisation may use."""
+    rows = model_list(org=org).values_list("organisation__slug", "name")
+    return [f"{slug}/{name}" for slug, name in rows]
+
+
 def model_list_public() -> OrgQuerySet:
     """The models that everybody may use, also before signing in."""
     return model_list_all().filter(is_public=True)

@@ -35,7 +35,8 @@ def local_midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
-def bucket_starts(start: datetime, end: datetime, *, interval: str, zone: ZoneInfo) -> list[datetime]:
+@lru_cache(maxsize=64)
+def bucket_starts(start: datetime, end: datetime, *, interval: str, zone: ZoneInfo) -> tuple[datetime, ...]:
     """The beginnings of the hours, days or months from `start` up to `end`; the first is `start` itself.
 
     Days and months are the zone's. Hours are UTC's, which are the zone's too unless its clocks differ by less than
@@ -52,11 +53,11 @@ def bucket_starts(start: datetime, end: datetime, *, interval: str, zone: ZoneIn
         if len(starts) > MAX_BUCKETS:
             text = f"That would be more than {MAX_BUCKETS} rows of time: ask for a longer interval or a shorter span."
             raise KindlingError("span_too_long", text, param="interval")
-    for moment in starts[1:]:
+    for moment in starts[1:] if interval != "hour" else ():
         if step_floor(moment) != moment:
             text = f"Usage is not kept by the days that {zone.key} had then; ask for UTC."
             raise KindlingError("time_zone_unsupported", text, param="tz")
-    return starts
+    return tuple(starts)
 
 
 def span_before(start: datetime, end: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:

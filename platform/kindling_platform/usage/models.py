@@ -1,6 +1,7 @@
 """What was used: one event per request, sums by the hour, and how far each engine's log was read."""
 
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
 from kindling_platform.common.models import OrgQuerySet
@@ -38,6 +39,8 @@ class UsageEvent(models.Model):
         indexes = [
             models.Index(fields=["organisation_id", "-finished_at", "-request_id"]),
             models.Index(fields=["adapter_id", "-finished_at"]),
+            # For all organisations' requests of some days: previews, proofs, rebuilding.
+            BrinIndex(fields=["finished_at"], name="usage_event_by_time", autosummarize=True),
         ]
 
     def __str__(self) -> str:

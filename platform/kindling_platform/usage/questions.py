@@ -38,10 +38,10 @@ class Question:
         return Scope(self.org, self.start, self.end, self.only)
 
     @property
-    def starts(self) -> list[datetime]:
+    def starts(self) -> tuple[datetime, ...]:
         """The beginnings of its buckets, empty ones included; none without an interval."""
         if not self.interval:
-            return []
+            return ()
         return bucket_starts(self.start, self.end, interval=self.interval, zone=self.zone)
 
     @property

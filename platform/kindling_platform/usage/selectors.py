@@ -33,8 +33,8 @@ def usage_by_organisation(*, start: datetime, end: datetime) -> dict[str, UsageS
         .annotate(**{f"sum_{column}": Sum(column) for column in SUMS})
     )
     return {
-        row["organisation_id"]: UsageSum(
-            row["organisation_id"], *(int(row[f"sum_{column}"]) for column in SUMS)
+        row["organisation_id"]: UsageSum._make(
+            (row["organisation_id"], *(int(row[f"sum_{column}"]) for column in SUMS), None)
         )
         for row in rows
     }

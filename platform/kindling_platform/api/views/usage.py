@@ -9,6 +9,7 @@ from rest_framework.views import APIView
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.downloads import AnyAccepted
 from kindling_platform.api.paging import PAGING, page_response, page_shape
+from kindling_platform.api.rendering import PlainJson
 from kindling_platform.api.rows import usage_event_row
 from kindling_platform.api.shapes import OneUsageEventShape, UsageEventShape
 from kindling_platform.api.usage_shapes import UsageShape, usage_answer
@@ -51,6 +52,7 @@ CSV = {(200, "text/csv"): OpenApiTypes.STR}
 
 class Usage(APIView):
     actions = {"GET": "usage.read"}
+    renderer_classes = [PlainJson]
 
     @extend_schema(
         operation_id="usage_sums",
@@ -63,7 +65,7 @@ class Usage(APIView):
         compare = asked.get("compare", "")
         if compare not in {"", "previous"}:
             raise KindlingError("compare_unknown", "compare must be previous.", param="compare")
-        return Response(UsageShape(usage_answer(_question(request), compare=bool(compare))).data)
+        return Response(usage_answer(_question(request), compare=bool(compare)))
 
 
 class UsageCsv(APIView):
