@@ -32,7 +32,7 @@ class Ended:
 class Settlements:
     """Nobody waits for them, so that they outlive their requests. `may_tell` says whether Valkey is up to date.
 
-    `put_back` hears of those whose holds were put back into Valkey, once they are there.
+    `told_late` hears of those that Valkey learns of when they may be posted already, once it knows them.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Settlements:
         log: Log,
         *,
         may_tell: Callable[[], bool],
-        put_back: Callable[[list[Ended]], object],
+        told_late: Callable[[list[Ended]], object],
     ) -> None:
         self._valkey = valkey
         self._log = log
         self._may_tell = may_tell
-        self._put_back = put_back
+        self._told_late = told_late
         self._ended: list[Ended] = []
         self._timer: asyncio.TimerHandle | None = None
         self._owed: dict[str, Ended] = {}
@@ -90,7 +90,8 @@ class Settlements:
         except ValkeyUnavailableError:
             return False
         finally:
-            self._reached(paid)
+            if paid:
+                self._told_late(paid)
         return True
 
     async def close(self) -> None:
@@ -104,12 +105,9 @@ class Settlements:
         self._telling -= 1
         if self._all_told and not self._telling and not self._all_told.done():
             self._all_told.set_result(None)
-        self._reached(ended[:count])
+        if late := [one for one in ended[:count] if one.put_back]:
+            self._told_late(late)
         self._owe(ended[count:])
-
-    def _reached(self, told: list[Ended]) -> None:
-        if put_back := [one for one in told if one.put_back]:
-            self._put_back(put_back)
 
     def _owe(self, untold: list[Ended]) -> None:
         """Told when Valkey is back; failing that the rater removes the hold, or its lease ends."""

@@ -19,9 +19,9 @@ from kindling_platform.gateway.access_log import Log
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
 from kindling_platform.gateway.database import BALANCE_OF_ORG, SPENT_OF_SCOPE, Database
 from kindling_platform.gateway.errors import GatewayError, books_unavailable
+from kindling_platform.gateway.late_holds import LateHolds
 from kindling_platform.gateway.limits.local import LocalLimits
 from kindling_platform.gateway.limits.refusals import limits_unavailable
-from kindling_platform.gateway.put_backs import PutBacks
 from kindling_platform.gateway.settlements import Ended, Settlements
 from kindling_platform.gateway.valkey import Valkey, ValkeyUnavailableError
 
@@ -76,9 +76,12 @@ class Wallets:
         self._spent: TtlCache[tuple[str, str, str, str], Spent] = TtlCache(self._load_spent)
         self._local = LocalLimits()
         self._live: dict[str, Live] = {}
-        put_backs = PutBacks(database, valkey, load_spent=self._load_spent)
+        late_holds = LateHolds(database, valkey, load_spent=self._load_spent)
         self._settlements = Settlements(
-            valkey, log, may_tell=self._is_current, put_back=lambda ended: self._spawn(put_backs.look(ended))
+            valkey,
+            log,
+            may_tell=self._is_current,
+            told_late=lambda ended: self._spawn(late_holds.look(ended)),
         )
         self._tasks: set[asyncio.Task[object]] = set()
         self._keepers: list[asyncio.Task[None]] = []

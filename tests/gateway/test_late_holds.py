@@ -1,4 +1,4 @@
-"""Holds of requests that Valkey heard of only at their end, when the books may already know them."""
+"""Holds of requests whose ends Valkey heard of late, when the books may already know them."""
 
 import asyncio
 import uuid
@@ -33,6 +33,9 @@ class Desk:
     async def settle(self) -> None:
         """End the late request, and wait until Valkey knows and all is looked at."""
         self.wallets.settle(self.payer, self.late_id, COST_NANO)
+        await self.told()
+
+    async def told(self) -> None:
         async with asyncio.timeout(5):
             while not self.wallets._is_current() or self.wallets._settlements.owes:
                 await asyncio.sleep(0.02)
@@ -100,6 +103,21 @@ async def test_what_is_not_posted_keeps_its_hold_until_it_is(desk: Desk, scene):
     await desk.settle()
     assert held_nano(scene.valkey, scene.customer) == {desk.late_id: COST_NANO}
     assert spending(scene, desk.payer) == (0, COST_NANO)
+
+
+async def test_a_hold_that_the_rater_could_not_reach_goes_as_well(desk: Desk, scene):
+    """Valkey knew of the request, and was away when it ended and when it was posted."""
+    early_id = str(uuid.uuid4())
+    await desk.settle()
+    assert (await admit(desk.wallets, desk.payer, early_id)).now_us > 0
+    await asyncio.to_thread(scene.valkey.client_pause, PAUSE_MS)
+    desk.wallets.settle(desk.payer, early_id, COST_NANO)
+    for request_id in (early_id, desk.late_id):
+        post(scene, request_id)
+    assert not await desk.wallets._run("books", ["kd:none", "kd:none"], [])  # by now nobody answers
+    await desk.told()
+    held = held_nano(scene.valkey, scene.customer)
+    assert early_id not in held
 
 
 async def test_without_the_books_the_hold_stays(desk: Desk, scene):

@@ -1,7 +1,7 @@
-"""Holds that came back to Valkey after their requests had ended; those of posted requests are dropped again.
+"""Holds that came to Valkey, or stayed there, after their requests had ended; those of posted requests are dropped.
 
-A request that Valkey had not heard of tells its cost at its end, and the rater may have been faster. The books are read
-once the hold is back: a request that is posted after that reading has its hold dropped by its posting.
+What ended while Valkey was away is told late, and the rater may have been faster. The books are read once the hold is
+there: a request that is posted after that reading has its hold dropped by its posting.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -17,8 +17,8 @@ from kindling_platform.gateway.valkey import Valkey, ValkeyUnavailableError
 SpentName = tuple[str, str, str, str]
 
 
-class PutBacks:
-    """Looks whether requests are posted whose holds were put back; `load_spent` reads a scope's spending."""
+class LateHolds:
+    """Looks whether requests are posted whose ends Valkey has heard of late; `load_spent` reads a scope's spending."""
 
     def __init__(
         self, database: Database, valkey: Valkey, *, load_spent: Callable[[SpentName], Awaitable[Spent]]
