@@ -27,6 +27,8 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
     """``uvicorn --http kindling_platform.config.http_limits:BoundedHttp``."""
 
     head_timeout_s = HEAD_TIMEOUT_S
+    cycle: Any
+    scope: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -43,6 +45,8 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
         self._stop_waiting()
         super().connection_lost(exc)
         self._say_gone()
+        # Both know the connection: without this only the collector would free it, a good while later.
+        self.cycle = self.scope = None
 
     def data_received(self, data: bytes) -> None:
         """Count what comes before the end of the headers; a body in the same part does not count."""
@@ -80,7 +84,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
     def body_of(self, scope: Any) -> bytes | None:
         """The whole body of the request that runs, if all of it is there."""
         cycle = self.cycle
-        if cycle.scope is not scope or cycle.more_body or cycle.disconnected:
+        if cycle is None or cycle.scope is not scope or cycle.more_body or cycle.disconnected:
             return None
         body, cycle.body = bytes(cycle.body), bytearray()
         return body

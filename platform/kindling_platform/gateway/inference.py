@@ -107,8 +107,10 @@ class Inference:
         try:
             await self._run(path, watch)
         except BaseException as error:
-            cause = watch.error if isinstance(error, asyncio.CancelledError) else error
-            self._free = self._free or is_ours(cause)
+            # No name of its own for the cause: a frame that an error has passed would keep that error.
+            self._free = self._free or is_ours(
+                watch.error if isinstance(error, asyncio.CancelledError) else error
+            )
             raise
 
     def close(self) -> None:

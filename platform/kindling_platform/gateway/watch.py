@@ -49,9 +49,14 @@ class Watch:
     ) -> None:
         self.stop()
         self._watches.forget(self)
-        if isinstance(error, asyncio.CancelledError) and self._error and self._task:
-            self._task.uncancel()
-            raise self._error from None
+        task, self._task = self._task, None
+        cut, self._error = self._error, None
+        if isinstance(error, asyncio.CancelledError) and cut and task:
+            task.uncancel()
+            try:
+                raise cut from None
+            finally:
+                del cut, error  # this frame is part of what it raises, and would keep it
 
     def check(self, now: float, *, write_timeout_s: float) -> None:
         """End a request whose client has made no room for the next part of its answer for too long."""

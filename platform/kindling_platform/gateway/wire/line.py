@@ -46,7 +46,7 @@ class Line(asyncio.Protocol):
 
     def __init__(self, done: "Callable[[Line], None]") -> None:
         self._done = done
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._parts: list[bytes] = []
@@ -119,7 +119,9 @@ class Line(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a stream protocol gets a stream transport
 
     def data_received(self, data: bytes) -> None:
-        if self._complete:  # an engine that speaks unasked, or says more than its head has told
+        if (
+            self._complete or self._parser is None
+        ):  # an engine that speaks unasked, or says more than its head has told
             self.abort()
             return
         self.heard_at = monotonic()
@@ -137,6 +139,7 @@ class Line(asyncio.Protocol):
             self._complete = True
         self._fail()
         self._done(self)
+        self._parser = None  # it knows the line, and nobody but the collector would part the two
 
     def on_message_begin(self) -> None:
         if self._complete:  # a second answer to one request
@@ -147,7 +150,7 @@ class Line(asyncio.Protocol):
             self.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        if self._complete:
+        if self._complete or self._parser is None:
             return
         status = self._parser.get_status_code()
         if status < 200:  # the answer proper is still to come
@@ -162,7 +165,7 @@ class Line(asyncio.Protocol):
             self._size += len(body)
 
     def on_message_complete(self) -> None:
-        if not self.status or self._complete:
+        if not self.status or self._complete or self._parser is None:
             return
         self._complete = True
         if not self._parser.should_keep_alive():
