@@ -10,6 +10,7 @@ from kindling_billing.payment_selectors import payment_list
 from kindling_billing.payments import payment_received
 from kindling_billing.selectors import price_current
 from kindling_billing.webhooks.cards import card_apply, customer_known
+from kindling_kept_requests import keep_request
 from kindling_people import ApiClient, Customer, make_model, make_record
 from kindling_platform.adapters.aliases import alias_set
 from kindling_platform.adapters.services import adapter_create
@@ -19,7 +20,10 @@ from kindling_platform.keys.services import key_create
 from kindling_platform.usage.services import usage_ingest
 
 pytestmark = pytest.mark.django_db
-SECRETS = ("treasure-alias", "treasure-key", "treasure-adapter", "treasure-deployment", "treasure-model")
+SECRETS = (
+    *("treasure-alias", "treasure-key", "treasure-adapter", "treasure-deployment", "treasure-model"),
+    "treasure-prompt",
+)
 
 
 @pytest.fixture
@@ -37,6 +41,7 @@ def targets(ada: Customer) -> dict[str, str]:
     record = make_record(ada.org.id, model, price)
     usage_ingest(source="r", log_id="l", after=0, records=[record], next_offset=1)
     alias_set(org=ada.org, alias="treasure-alias", target="treasure-adapter", actor=ada.actor)
+    keep_request(ada, record.request_id, prompt=b"treasure-prompt")
     payment_received(intent_id="pi_treasure", owner_id=ada.org.id, amount_cents=2000)
     payment = payment_list(owner_id=ada.org.id).get()
     customer_known(owner_id=ada.org.id, customer_id="cus_treasure")

@@ -15,6 +15,7 @@ from kindling_platform.api.views import (
     me,
     models,
     payments,
+    request_log,
     responses,
     usage,
 )
@@ -54,6 +55,9 @@ urlpatterns = [
     path("v1/usage/requests", usage.UsageEvents.as_view()),
     path("v1/usage/requests/<str:request_id>", usage.OneUsageEvent.as_view()),
     path("v1/responses", responses.StoredResponses.as_view()),
+    path("v1/request-log", request_log.RequestLog.as_view()),
+    path("v1/request-log/requests", request_log.LoggedRequests.as_view()),
+    path("v1/request-log/requests/<str:request_id>", request_log.OneLoggedRequest.as_view()),
     path("v1/balance", billing.BalanceView.as_view()),
     path("v1/ledger", billing.Ledger.as_view()),
     path("v1/payments", payments.Payments.as_view()),
