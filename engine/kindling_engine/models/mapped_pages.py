@@ -12,6 +12,8 @@ from pathlib import Path
 from torch import Tensor
 
 _LEAST_BYTES = 1 << 20
+_ALL_EVERY_BYTES = 64 << 20
+"""The kernel maps in pages around those that are read, and small tensors come one by one."""
 _DONTNEED = getattr(mmap, "MADV_DONTNEED", None)
 
 
@@ -21,26 +23,41 @@ class MappedPages:
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
         self._files: list[range] = []
+        self._kept_bytes = 0
 
     def release(self, tensor: Tensor) -> None:
         """Give back the whole pages of a tensor nobody has written to; one that no file is behind stays as it is."""
-        if _DONTNEED is None or tensor.device.type != "cpu" or tensor.nbytes < _LEAST_BYTES:
+        if _DONTNEED is None or tensor.device.type != "cpu":
             return
+        self._kept_bytes += tensor.nbytes
+        if self._kept_bytes >= _ALL_EVERY_BYTES:
+            self.release_all()
+        elif tensor.nbytes >= _LEAST_BYTES:
+            self._release(tensor)
+
+    def release_all(self) -> None:
+        """Give back what is mapped of every file: small tensors, and what the kernel has read ahead."""
+        if _DONTNEED is not None:
+            self._kept_bytes = 0
+            for span in files_mapped(self._folder):
+                _give_back(span.start, span.stop)
+
+    def _release(self, tensor: Tensor) -> None:
         begin, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
         if not self._in_file(begin, end):
             self._files = files_mapped(self._folder)
         if self._in_file(begin, end):
             _give_back(begin, end)
 
-    def release_all(self) -> None:
-        """Give back what is mapped of every file: small tensors, and what the kernel has read ahead."""
-        if _DONTNEED is not None:
-            for span in files_mapped(self._folder):
-                _give_back(span.start, span.stop)
-
     def _in_file(self, begin: int, end: int) -> bool:
         """Dropping pages that no file is behind would lose what they hold."""
         return any(span.start <= begin and end <= span.stop for span in self._files)
+
+
+def heap_trim() -> None:
+    """Give back what was freed and lies between what is in use, where the C library can."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def files_mapped(folder: Path) -> list[range]:

@@ -20,6 +20,7 @@ from kindling_engine.models.families.qwen3 import qwen3
 from kindling_engine.models.families.qwen3_moe import qwen3_moe
 from kindling_engine.models.families.smollm3 import smollm3
 from kindling_engine.models.invariance import invariance_allow
+from kindling_engine.models.mapped_pages import heap_trim
 from kindling_engine.models.task import task_read
 from kindling_engine.models.weight_forms import PLAIN, WeightForm, form_check
 from kindling_engine.models.weights import Checkpoint, LoadProgress
@@ -72,7 +73,10 @@ def model_load(
         torch.inference_mode(),
         Checkpoint(folder, dtype=dtype, device=device, progress=progress) as checkpoint,
     ):
-        return Decoder(config, checkpoint, device, form, batch_invariant=batch_invariant)
+        decoder = Decoder(config, checkpoint, device, form, batch_invariant=batch_invariant)
+    # Parts that were joined, and matrices before they were packed, leave gaps.
+    heap_trim()
+    return decoder
 
 
 def decoder_config(folder: Path, architecture: str, family: Family) -> DecoderConfig:
