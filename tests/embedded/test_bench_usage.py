@@ -1,5 +1,7 @@
 """The bench of usage: its requests, the pages that it looks at, and what it says of them."""
 
+from io import StringIO
+
 import pytest
 from django.db import connection
 from django.test import Client
@@ -10,7 +12,6 @@ from kindling_platform.embedded.bench_usage.company import DAYS, company_make, r
 from kindling_platform.embedded.bench_usage.pages import ADDRESSES, page_time
 from kindling_platform.embedded.management.commands.bench_usage import Command, is_exact
 from kindling_platform.usage.models import UsageEvent, UsageHour
-from kindling_platform.usage.rebuilding import days_rebuild
 from kindling_platform.usage.selectors import usage_totals
 
 REQUESTS = 600
@@ -19,15 +20,20 @@ REQUESTS = 600
 @pytest.mark.django_db
 def test_every_page_is_answered_from_roll_ups_that_are_exact():
     company, end = company_make(), now()
-    requests_make(company, count=REQUESTS, end=end)
+    shares: list[float] = []
+    requests_make(company, count=REQUESTS, end=end, say=shares.append)
+    assert shares == [1.0]
     first, last = UsageEvent.objects.earliest("finished_at"), UsageEvent.objects.latest("finished_at")
     assert (last.finished_at - first.finished_at).days == DAYS - 1
-    assert days_rebuild(first=first.finished_at.date(), last=end.date()) == UsageHour.objects.count()
+    output = StringIO()
+    command = Command(stdout=output)
+    command.rollups_make(first.finished_at.date(), end.date())
+    assert output.getvalue().splitlines()[-1] == "1.000 roll-ups"
     assert is_exact(company)
     assert usage_totals(org=company.org, start=first.finished_at, end=end).requests == REQUESTS
-    pages = Command().pages_time(company, first.finished_at.date(), rounds=2)
+    pages = command.pages_time(company, first.finished_at.date(), rounds=2)
     assert len(pages) == len(ADDRESSES)
-    assert all(0 < page.sql_p95_ms <= page.p95_ms for page in pages)
+    assert all(0 < page.sql_p95_ms <= page.p95_ms and page.cpu_p50_ms > 0 for page in pages)
     UsageHour.objects.filter(requests__gt=0).update(cost_picousd=0)
     assert not is_exact(company)
 

@@ -1,5 +1,6 @@
 """A large customer of the bench: people with keys, models and adapters, and the requests of ninety days."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -83,8 +84,8 @@ def company_make() -> Company:
     return Company(user, org, keys, models, adapters)
 
 
-def requests_make(company: Company, *, count: int, end: datetime) -> None:
-    """`count` requests, evenly over the ninety days before `end`; the same dice in each run."""
+def requests_make(company: Company, *, count: int, end: datetime, say: Callable[[float], None]) -> None:
+    """`count` requests, evenly over the ninety days before `end`, the same dice in each run; `say` hears the share."""
     values: dict[str, Any] = {
         "org": company.org.id, "keys": company.keys, "models": company.models, "adapters": company.adapters,
         "key_count": KEYS, "model_count": MODELS, "adapter_count": ADAPTERS, "total": count,
@@ -97,6 +98,7 @@ def requests_make(company: Company, *, count: int, end: datetime) -> None:
         for first in range(0, count, CHUNK):
             last = min(first + CHUNK, count) - 1
             cursor.execute(REQUESTS, {**values, "first": first, "last": last})
+            say((last + 1) / count)
 
 
 def _model(org: Organisation, number: int) -> str:
