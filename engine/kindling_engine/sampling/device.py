@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kindling_engine.sampling.batch import SampledRow
 from kindling_engine.sampling.params import SamplingParams
-from kindling_engine.sampling.sampler import NO_TOKEN, best_select
+from kindling_engine.sampling.sampler import NO_TOKEN, best_find
 
 
 class SamplingColumns(Protocol):
@@ -47,7 +47,8 @@ class GreedySampler:
         return is_plain(row) and row.params.is_greedy
 
     def __call__(self, logits: Tensor, rows: Tensor, lengths: Tensor, columns: SamplingColumns) -> Tensor:
-        return best_select(logits).masked_fill(~logits.amax(dim=-1).isfinite(), NO_TOKEN)
+        peaks, best = best_find(logits)
+        return best.masked_fill(~peaks.isfinite(), NO_TOKEN)
 
 
 class KernelSampler:

@@ -95,13 +95,14 @@ class Sampler:
         batch = self._batch_for(rows)
         mask = self._masks.fill([row.constraint for row in rows])
         # A NaN or an infinite logit surfaces in the row's maximum.
-        peaks = logits.amax(dim=-1)
+        peaks, best = best_find(logits)
         table = table_make(logits, batch.reported_index, row_by_row=self._row_by_row)
         if batch.changes_logits:
             logits = self._changed(logits, batch)
         if mask is not None:
             mask.apply(logits)
-        best = best_select(logits)
+        if batch.changes_logits or mask is not None:
+            _, best = best_find(logits)
         tokens = best if batch.all_greedy else self._randomised(logits, batch, best)
         if batch.penalised is not None:
             self._counts.add(
@@ -159,12 +160,15 @@ class Sampler:
         return tokens
 
 
-def best_select(logits: Tensor) -> Tensor:
-    """The token of the highest logit in each row of ``[m, vocab]``."""
+def best_find(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest logit in each row of ``[m, vocab]``, not finite if any is NaN or +∞, and its token."""
     if logits.device.type == "cpu":
         # torch's own takes twenty times as long on one thread.
-        return torch.from_numpy(logits.numpy().argmax(axis=1))
-    return logits.argmax(dim=-1)
+        best = torch.from_numpy(logits.numpy().argmax(axis=1))
+    else:
+        best = logits.argmax(dim=-1)
+    # A NaN counts as the highest for either.
+    return logits.gather(1, best[:, None])[:, 0], best
 
 
 def _filtered(
