@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -24,32 +26,45 @@ NEWEST = "SELECT count(*) FROM django_migrations WHERE app = 'deployments' AND n
 NEWER = "INSERT INTO django_migrations (app, name, applied) VALUES ('accounts', '9999_later', now())"
 
 
-@pytest.fixture
-def clean_environ() -> Iterator[None]:
-    """Commands set the addresses of their servers; the session's own come back afterwards."""
-    kept = dict(os.environ)
-    for name in [name for name in os.environ if name.startswith("KINDLING_")]:
-        del os.environ[name]
-    yield
-    os.environ.clear()
-    os.environ.update(kept)
-
-
-@pytest.fixture
-def home(tmp_path: Path, clean_environ: None) -> Home:
-    """An installation with a schema, an operator, a price and credit, stopped."""
-    for folder in (tmp_path, tmp_path.parent):
-        folder.chmod(0o755)
-    made = Home(tmp_path / "home")
-    made.make()
-    holds = ports_hold(made)
-    prepare(made, "bootstrap", "--migrate")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """An installation with a schema, an operator, a price and credit, stopped; tests take copies."""
+    folder = tmp_path_factory.mktemp("finished")
+    folder.chmod(0o755)
+    made = Home(folder / "home")
+    with environ_without_ours():
+        made.make()
+        holds = ports_hold(made)
+        prepare(made, "bootstrap", "--migrate")
     for hold in holds.values():
         hold.release()
     (made.path / "blobs" / "ab12").mkdir()
     (made.path / "blobs" / "ab12" / "adapter_model.safetensors").write_bytes(b"weights" * 1000)
     (made.path / "usage" / "0001.jsonl").write_text('{"event": 1}\n')
     return made
+
+
+@pytest.fixture
+def home(tmp_path: Path, finished: Home) -> Iterator[Home]:
+    """A copy of the finished installation, with the modes and owners that its database wants."""
+    for folder in (tmp_path, tmp_path.parent):
+        folder.chmod(0o755)
+    subprocess.run(["cp", "-a", finished.path, tmp_path / "home"], check=True)
+    with environ_without_ours():
+        yield Home(tmp_path / "home")
+
+
+@contextmanager
+def environ_without_ours() -> Iterator[None]:
+    """Commands set the addresses of their servers; the session's own come back afterwards."""
+    kept = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("KINDLING_")]:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
 
 
 def prepare(home: Home, *command: str) -> dict[str, object]:
