@@ -20,7 +20,7 @@ from kindling_platform.embedded.errors import EmbeddedError
 
 # What was cut is booked from its last checkpoint a minute later, when the engine has logged nothing.
 SETTLED_WITHIN_S = 150.0
-# What ended while Valkey was late is told it after its posting at times; the comparison of each minute drops that.
+# A wallet whose posting Valkey could not be told of hears it with the next one, or in the comparison of each minute.
 TOLD_WITHIN_S = 75.0
 # Each look reads the books and all logs.
 LOOK_EVERY_S = 0.25
