@@ -17,9 +17,11 @@ PROTECTED = (
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
-    """Between transactional tests Django empties tables, which ledger and audit log refuse; tests may."""
+    """Between transactional tests tables are emptied, which ledger and audit log refuse; tests may."""
     from django.conf import settings
     from django.db import connection
+
+    from kindling_emptying import emptying_install
 
     # The real one takes half a second on purpose, and tests sign up a thousand people.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -27,4 +29,5 @@ def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequ
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         for table in PROTECTED:
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_not_emptied")
+        emptying_install()
     yield
