@@ -8,12 +8,14 @@ from django.db import DatabaseError, connection, transaction
 
 from kindling_billing.invoicing import invoice_finalise
 from kindling_billing.models import LedgerTransaction, StripeEvent
+from kindling_billing.models.prices import Rerating
 from kindling_billing.selectors import balance_get
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.audit.retention import audit_purge
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import SYSTEM
 from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError
 from kindling_platform.usage.models import RetiredUsage, UsageCursor, UsageEvent
 from kindling_platform.usage.proofs import platform_prove
 from kindling_platform.usage.rerating import rerating_start
@@ -75,6 +77,25 @@ def test_what_came_late_stays_until_the_invoice_that_it_is_on_is_final():
     assert usage_retire().requests == 0
     invoice(shop, months_back=1)
     assert usage_retire().requests == 2
+
+
+def test_a_span_of_deleted_requests_is_not_rated_anew():
+    shop, between = make_shop(), now() - timedelta(days=150)
+    book(shop, used(shop, 200, 1))
+    invoice(shop, months_back=1)
+    assert usage_retire().requests == 1
+
+    def start(days_ago: int, owner_id: str = "") -> Rerating:
+        span = {"start": now() - timedelta(days=days_ago), "end": between if days_ago > 150 else now()}
+        return rerating_start(sku=shop.model.id, reason="A mistake", actor=SYSTEM, owner_id=owner_id, **span)
+
+    for owner_id in ("", shop.org.id):
+        with pytest.raises(KindlingError) as refused:
+            start(201, owner_id)
+        assert (refused.value.code, refused.value.status) == ("span_not_kept", 409)
+    assert not Rerating.objects.exists()
+    assert start(201, "org_other").owner_id == "org_other"  # of whom nothing was deleted
+    assert start(100).done_at is None
 
 
 def test_a_log_that_is_read_again_brings_nothing_back():

@@ -20,6 +20,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.usage.models import UsageEvent
 from kindling_platform.usage.rating import event_lines
+from kindling_platform.usage.retention import retired_between
 from kindling_platform.usage.rollups import part_of, rollups_move
 from kindling_platform.usage.services import charge_of
 from kindling_platform.usage.witnesses import usage_lock
@@ -35,7 +36,7 @@ def rerating_start(
     """Ask for a model's usage in a span of time, one organisation's or all, to be rated by the prices of its time.
 
     Raises:
-        KindlingError: `span_invalid`, `reason_missing`.
+        KindlingError: `span_invalid`, `reason_missing`, `span_not_kept`.
     """
     if not start < end <= now():
         raise KindlingError(
@@ -43,6 +44,9 @@ def rerating_start(
         )
     if not reason.strip():
         raise KindlingError("reason_missing", "Say why: the customers' ledgers will show it.", param="reason")
+    if retired_between(start=start, end=end, owner_id=owner_id):
+        text = "Requests of this span were deleted, as they were old enough. Begin the span after their last day."
+        raise KindlingError("span_not_kept", text, 409, param="start")
     run = Rerating.objects.create(
         sku=sku, owner_id=owner_id, start=start, end=end, reason=reason.strip()[:200], created_by=actor.label
     )

@@ -17,7 +17,7 @@ from kindling_billing.models.prices import Rerating
 from kindling_billing.totals import months_open
 from kindling_billing.usage import USAGE
 from kindling_platform.common.clock import now
-from kindling_platform.usage.models import UsageEvent
+from kindling_platform.usage.models import RetiredUsage, UsageEvent
 
 STEP_ROWS = 2000
 # The first owner, then the next behind each: as many looks into the index as there are owners.
@@ -81,6 +81,13 @@ def usage_retire(*, most: int = 10 * STEP_ROWS) -> Retired:
                 done.more = True
                 return done
     return done
+
+
+def retired_between(*, start: datetime, end: datetime, owner_id: str = "") -> bool:
+    """Whether requests of a day (UTC) that this span touches were deleted, one organisation's or anybody's."""
+    last = (end - timedelta(microseconds=1)).astimezone(UTC).date()
+    rows = RetiredUsage.objects.filter(day__gte=start.astimezone(UTC).date(), day__lte=last)
+    return (rows.filter(organisation_id=owner_id) if owner_id else rows).exists()
 
 
 def retired_list(events: Iterable[UsageEvent]) -> set[UUID]:
