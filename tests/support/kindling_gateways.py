@@ -19,7 +19,9 @@ import sys, uvicorn
 from kindling_platform.config.env import load_env
 from kindling_platform.gateway.app import create_app
 from kindling_platform.gateway.lifespan import asgi_application
-uvicorn.run(asgi_application(create_app(load_env())), fd=int(sys.argv[1]), access_log=False, log_level="warning")
+# An idle connection that is closed while a client takes it up again is no failure of the gateway.
+app = asgi_application(create_app(load_env()))
+uvicorn.run(app, fd=int(sys.argv[1]), access_log=False, log_level="warning", timeout_keep_alive=75)
 """
 Call = Callable[[httpx.AsyncClient], Awaitable[None]]
 
