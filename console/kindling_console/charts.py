@@ -7,7 +7,7 @@ WIDTH, HEIGHT = 880, 220
 LEFT, RIGHT, TOP, BOTTOM = 80, 8, 12, 28
 FLOOR = HEIGHT - BOTTOM
 GRID_LINES = 4
-MAX_LABELS = 8
+MAX_LABELS, MAX_LONG_LABELS, LONG_LABEL = 8, 6, 8
 MAX_BAR_WIDTH = 44
 
 
@@ -59,7 +59,11 @@ def bar_chart(points: Sequence[tuple[str, int]], *, before: Sequence[int] = ()) 
     top = round_up(max(max((value for _, value in points), default=0), max(before, default=0)))
     slot = (WIDTH - LEFT - RIGHT) / max(len(points), 1)
     width = min(slot * 0.72, MAX_BAR_WIDTH)
-    every = -(-len(points) // MAX_LABELS)
+    # Long labels want more room.
+    most = (
+        MAX_LABELS if max((len(label) for label, _ in points), default=0) <= LONG_LABEL else MAX_LONG_LABELS
+    )
+    every = -(-len(points) // most)
     bars = []
     for index, (label, value) in enumerate(points):
         height = (FLOOR - TOP) * value / top if top else 0.0
