@@ -1,21 +1,23 @@
 """Double-entry postings: each cause posts once, and each posting sums to zero.
 
 Every writer takes its locks in one order (accounts by id, then causes by name), so that writers wait for
-each other and never deadlock.
+each other and never deadlock. Rows go to the database as one JSON text, which is written and read several times as fast
+as arrays; its numbers are digits, so none is rounded.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import connection, transaction
-from psycopg.types.json import Jsonb
 
 from kindling_billing.errors import BillingError
 from kindling_billing.models import LedgerAccount, LedgerTransaction, account_id, transaction_id
 
 AccountKey = tuple[str, str]
+_KINDS = frozenset(LedgerAccount.Kind.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def accounts_lock(keys: set[AccountKey]) -> dict[AccountKey, str]:
 def _check(posting: Posting) -> None:
     if sum(amount for _, _, amount in posting.entries) != 0:
         raise BillingError("unbalanced", f"The entries of {posting.source_type} do not sum to zero.")
-    unknown = {kind for kind, _, _ in posting.entries} - set(LedgerAccount.Kind.values)
+    unknown = {kind for kind, _, _ in posting.entries} - _KINDS
     if unknown:
         raise BillingError("unknown_account", f"There is no account of kind {min(unknown)!r}.")
 
@@ -101,15 +103,21 @@ def _insert_transactions(postings: list[Posting]) -> dict[tuple[str, str], str]:
         cursor.execute(
             "INSERT INTO billing_ledgertransaction (id, source_type, source_id, memo, data, posted_at)"
             " SELECT id, type, source, memo, data, clock_timestamp()"
-            " FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::jsonb[])"
-            " AS new(id, type, source, memo, data)"
+            " FROM json_to_recordset(%s::json) AS new(id text, type text, source text, memo text, data jsonb)"
             " ON CONFLICT (source_type, source_id) DO NOTHING RETURNING source_type, source_id, id",
             [
-                [transaction_id() for _ in postings],
-                [posting.source_type for posting in postings],
-                [posting.source_id for posting in postings],
-                [posting.memo[:200] for posting in postings],
-                [Jsonb(posting.data) for posting in postings],
+                json.dumps(
+                    [
+                        {
+                            "id": transaction_id(),
+                            "type": posting.source_type,
+                            "source": posting.source_id,
+                            "memo": posting.memo[:200],
+                            "data": posting.data,
+                        }
+                        for posting in postings
+                    ]
+                )
             ],
         )
         return {(type_, source): id_ for type_, source, id_ in cursor.fetchall()}
@@ -133,8 +141,8 @@ def _insert_entries(
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO billing_ledgerentry (transaction_id, account_id, amount_picousd)"
-            " SELECT * FROM unnest(%s::text[], %s::text[], %s::numeric[])",
-            [[row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]],
+            " SELECT * FROM json_to_recordset(%s::json) AS new(t text, a text, p numeric)",
+            [json.dumps([{"t": id_, "a": account, "p": amount} for id_, account, amount in rows])],
         )
         cursor.execute(
             "UPDATE billing_ledgeraccount AS account"

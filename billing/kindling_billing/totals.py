@@ -4,6 +4,7 @@ Which invoice a usage goes on is decided while its owner's wallet is locked, as 
 nothing falls between two invoices, and nothing is added to a final one.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -77,15 +78,15 @@ def month_after(month: date) -> date:
 
 
 def _upsert(rows: list[tuple[object, ...]]) -> None:
-    columns = list(zip(*rows, strict=True))
+    names = ("owner", "billed", "used", "sku", "unit", "price", "label", "quantity", "amount")
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO billing_usagetotal AS total (owner_id, billed_month, used_month, sku, unit,"
             " unit_price_picousd, label, quantity, amount_picousd)"
-            " SELECT * FROM unnest(%s::text[], %s::date[], %s::date[], %s::text[], %s::text[], %s::bigint[],"
-            " %s::text[], %s::numeric[], %s::numeric[])"
+            " SELECT * FROM json_to_recordset(%s::json) AS new(owner text, billed date, used date, sku text, unit text,"
+            " price bigint, label text, quantity numeric, amount numeric)"
             " ON CONFLICT (owner_id, billed_month, used_month, sku, unit, unit_price_picousd) DO UPDATE SET"
             " label = excluded.label, quantity = total.quantity + excluded.quantity,"
             " amount_picousd = total.amount_picousd + excluded.amount_picousd",
-            [list(column) for column in columns],
+            [json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=date.isoformat)],
         )
