@@ -49,7 +49,7 @@ READ_ONLY = {
 }
 POST_ONLY = {
     *("deployment-action", "invoice-pay", "card-action"),
-    *("operator-refund", "operator-event", "operator-price-withdraw"),
+    *("operator-refund", "operator-event", "operator-price-withdraw", "operator-suspension"),
     *("operator-record-action", "operator-difference", "operator-invoice-give-up"),
 }
 
@@ -105,6 +105,7 @@ def theirs(world: World) -> dict[str, list[str]]:
         "operator-invoice-give-up": [invoice.id],
         "operator-reconciliation-day": ["2026-01-01"],
         "operator-terms": [other.org.id],
+        "operator-suspension": [other.org.id],
         "operator-price-withdraw": [world.price_id],
         "operator-margin": [world.model.id],
     }

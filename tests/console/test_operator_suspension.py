@@ -1,0 +1,73 @@
+"""The operator suspends an organisation and lifts it: requests stop, the console stays, the audit log says why."""
+
+import pytest
+from django.db import connection
+from django.urls import reverse
+
+from kindling_console_world import Member, World
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.accounts.suspension import organisation_suspend
+from kindling_platform.audit.models import AuditEvent
+from kindling_platform.common.actors import SYSTEM
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.keys.services import key_create
+
+WHY = "Their card was reported stolen."
+
+
+@pytest.fixture
+def url(member: Member) -> str:
+    return reverse("console:operator-suspension", args=[member.org.id])
+
+
+def suspended_for(org: Organisation) -> set[str]:
+    """What every gateway reads of an organisation's keys."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT suspended_for FROM gateway_key WHERE org_id = %s", [org.id])
+        return {reason for (reason,) in cursor.fetchall()}
+
+
+def test_requests_stop_and_the_console_stays(world: World, member: Member, url: str):
+    key_create(org=member.org, name="ci", scopes=["inference"], actor=SYSTEM)
+    assert suspended_for(member.org) == {""}
+    assert world.operator.client.post(url, {"do": "suspend", "reason": WHY}).status_code == 303
+    assert suspended_for(member.org) == {"operator"}
+    seen = member.client.get("/console/usage/")
+    assert (seen.status_code, "Your organisation is suspended." in seen.content.decode()) == (200, True)
+    assert WHY not in seen.content.decode()
+    html = world.operator.client.get(
+        reverse("console:operator-organisation", args=[member.org.id])
+    ).content.decode()
+    assert "Let it go on" in html
+    assert world.operator.client.post(url, {"do": "resume", "reason": "All is well."}).status_code == 303
+    assert suspended_for(member.org) == {""}
+
+
+def test_both_are_in_the_audit_log_once(world: World, member: Member, url: str):
+    for do in ("suspend", "suspend", "resume", "resume"):
+        world.operator.client.post(url, {"do": do, "reason": WHY})
+    actions = ("organisation.suspended", "organisation.resumed")
+    rows = AuditEvent.objects.filter(target=member.org.id, action__in=actions)
+    told = [(row.action, row.data["reason"], row.data["after"]["state"]) for row in rows]
+    assert sorted(told) == [
+        ("organisation.resumed", WHY, "active"), ("organisation.suspended", WHY, "suspended"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", ["", "   "])
+def test_nobody_is_suspended_without_a_reason(world: World, member: Member, url: str, reason: str):
+    reply = world.operator.client.post(url, {"do": "suspend", "reason": reason}, follow=True)
+    assert "Say why" in reply.content.decode()
+    assert Organisation.objects.get(id=member.org.id).suspended_at is None
+
+
+def test_the_operators_own_organisation_goes_on(world: World):
+    with pytest.raises(KindlingError) as refused:
+        organisation_suspend(org=world.operator.org, reason=WHY, actor=SYSTEM)
+    assert refused.value.code == "operator_organisation"
+    assert Organisation.objects.get(id=world.operator.org.id).suspended_at is None
+
+
+def test_members_suspend_nobody(member: Member, url: str):
+    assert member.client.post(url, {"do": "suspend", "reason": WHY}).status_code == 403
+    assert Organisation.objects.get(id=member.org.id).suspended_at is None
