@@ -4,6 +4,7 @@ from django.urls import URLPattern, URLResolver, path, re_path
 
 from kindling_console.pages import (
     account,
+    activity,
     adapters,
     billing,
     catalog,
@@ -62,6 +63,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("usage/requests/log/", request_log.request_log, name="request-log"),
     path("usage/requests/<str:request_id>/log/", request_log.logged_request, name="logged-request"),
     path("settings/", settings.organisation_settings, name="settings"),
+    path("settings/activity/", activity.activity, name="activity"),
+    path("settings/activity.csv", activity.activity_csv, name="activity-csv"),
     path("usage/requests/<str:request_id>/", requests.request_page, name="request"),
     path("billing/", billing.billing, name="billing"),
     path("billing/add/", paying.credit_add, name="credit-add"),

@@ -10,7 +10,7 @@ from kindling_console_world import Member, World
 
 PLAIN = [
     "home", "catalog", "playground", "adapters", "adapter-upload", "deployments", "keys", "usage", "requests",
-    "billing", "account", "settings", "request-log", "home-live",
+    "billing", "account", "settings", "request-log", "activity", "home-live",
 ]  # fmt: skip
 OPERATOR = [
     "operator-organisations",

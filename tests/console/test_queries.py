@@ -10,7 +10,7 @@ from kindling_console_world import Member, World
 # Session, user, membership, and for whole pages balance and stand-ins are in each.
 PINNED = {
     "home": 18, "home-live": 15, "catalog": 10, "adapters": 9, "keys": 7, "usage": 15, "requests": 7, "billing": 16,
-    "deployments": 8, "playground": 10,
+    "deployments": 8, "playground": 10, "activity": 9,
 }  # fmt: skip
 PINNED_OPERATOR = {
     "operator-organisations": 11,

@@ -20,7 +20,7 @@ OPEN = {
     "operator-price-table", "operator-price-book", "operator-plans", "operator-margins", "operator-margins-csv",
 }  # fmt: skip
 
-OPEN |= {"settings", "request-log"}
+OPEN |= {"settings", "request-log", "activity", "activity-csv"}
 
 # The operator's pages about money, each with its CSV.
 BOOKS = {

@@ -10,14 +10,13 @@ from django.http.response import HttpResponseBase
 
 from kindling_console.access import Visitor, page
 from kindling_console.answers import private, show
-from kindling_console.templatetags.kindling import usd_cents, usd_cost
+from kindling_console.changes import changes_line, changes_shown
 from kindling_platform.accounts.selectors import organisation_list, organisation_map
 from kindling_platform.audit.selectors import EventFilter, event_find
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.pagination import page_get
 from kindling_platform.common.streamed_csv import csv_response
 
-UNITS = {"picousd": usd_cost, "cents": usd_cents}
 FIELDS = ("org", "who", "action", "target", "from", "since", "until")
 ORDER = ("created_at", "id")
 BLOCK = 500
@@ -37,7 +36,7 @@ def audit(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     except KindlingError:
         found = page_get(rows, order=ORDER)
     context = {
-        "events": [(event, [_readable(*one) for one in changes_of(event.data)]) for event in found.rows],
+        "events": [(event, changes_shown(event.data)) for event in found.rows],
         "organisations": organisation_map(organisation_ids=[event.organisation_id for event in found.rows]),
         "asked": asked,
         "query": urlencode(asked),
@@ -58,38 +57,6 @@ LABELS = {
 def audit_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     """Every event that the filters let pass, newest first."""
     return csv_response(request, name="kindling-audit.csv", rows=_csv_rows(_filter(_asked(request))))
-
-
-def changes_of(data: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What an event says as (name, before, after); what was merely said, or stayed as it was, has no before."""
-    before, after = data.get("before"), data.get("after")
-    if not isinstance(before, dict | None) or not isinstance(after, dict | None):
-        # A single value that was changed.
-        changed = [("", _text(before), _text(after))]
-    else:
-        names = [*(before or {}), *(name for name in after or {} if name not in (before or {}))]
-        changed = [(name, _text((before or {}).get(name)), _text((after or {}).get(name))) for name in names]
-    said = [(name, "", _text(value)) for name, value in data.items() if name not in {"before", "after"}]
-    kept = [(name, "" if old == new else old, new) for name, old, new in changed if old or new]
-    return kept + said
-
-
-def _readable(name: str, before: str, after: str) -> tuple[str, str, str]:
-    """The same with amounts as dollars; the CSV has them as they are kept."""
-    for unit, show_unit in UNITS.items():
-        plain = name.removesuffix(unit)
-        if plain != name and all(one.lstrip("-").isdigit() for one in (before, after) if one):
-            old, new = (show_unit(int(one)) if one else "" for one in (before, after))
-            return plain.rstrip("_") or "amount", old, new
-    return name, before, after
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {_text(one)}" for name, one in value.items())
-    return str(value)
 
 
 def _asked(request: HttpRequest) -> dict[str, str]:
@@ -132,11 +99,7 @@ def _csv_rows(wanted: EventFilter) -> Iterator[list[Any]]:
     while True:
         found = page_get(event_find(wanted=wanted), order=ORDER, cursor=cursor, limit=BLOCK)
         for event in found.rows:
-            said = "; ".join(
-                f"{name}: {before} -> {after}" if before else f"{name}: {after}"
-                for name, before, after in changes_of(event.data)
-            )
-            yield [*(getattr(event, name) for name in CSV_COLUMNS), said]
+            yield [*(getattr(event, name) for name in CSV_COLUMNS), changes_line(event.data)]
         cursor = found.next_cursor
         if not cursor:
             return

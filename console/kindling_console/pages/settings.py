@@ -24,6 +24,7 @@ def organisation_settings(request: HttpRequest, visitor: Visitor) -> HttpRespons
         "state": state,
         "choices": LOG_CHOICES,
         "may_write": visitor.may("settings.write"),
+        "may_see_activity": visitor.may("activity.read"),
         "may_open": visitor.may("prompts.open"),
     }
     return show(request, "console/settings.html", context, status=422 if form.is_bound else 200)

@@ -23,9 +23,10 @@ BUILD = frozenset(
         "prompts.open",
     }
 )
+GOVERN = frozenset({"activity.read", "billing.write", "settings.write", "team.write"})
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
-    "owner": READ | BUILD | {"billing.write", "team.write", "settings.write"},
-    "admin": READ | BUILD | {"billing.write", "team.write", "settings.write"},
+    "owner": READ | BUILD | GOVERN,
+    "admin": READ | BUILD | GOVERN,
     "developer": READ | BUILD,
     "viewer": READ,
     "billing": frozenset({"usage.read", "billing.read", "billing.write", "models.read"}),

@@ -1,5 +1,6 @@
 """Reads the audit log."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,6 +38,12 @@ def event_list(*, org: HasId, limit: int = 100) -> list[AuditEvent]:
     return list(AuditEvent.objects.for_org(org).order_by("-created_at", "-id")[:limit])
 
 
+def event_list_by_noun(*, org: HasId, nouns: Iterable[str]) -> QuerySet[AuditEvent]:
+    """Events of an organisation whose action begins with one of these nouns, newest first."""
+    rows: QuerySet[AuditEvent] = AuditEvent.objects.for_org(org).filter(_begins_with(nouns))
+    return rows.order_by("-created_at", "-id")
+
+
 def event_find(*, wanted: EventFilter) -> QuerySet[AuditEvent]:
     """Events of every organisation, newest first; for the operator."""
     rows: QuerySet[AuditEvent] = AuditEvent.objects.order_by("-created_at", "-id")
@@ -55,13 +62,13 @@ def event_find(*, wanted: EventFilter) -> QuerySet[AuditEvent]:
     if wanted.until:
         rows = rows.filter(created_at__lt=wanted.until)
     if wanted.only_money:
-        rows = rows.filter(_money())
+        rows = rows.filter(_begins_with(MONEY))
     return rows
 
 
-def _money() -> Q:
+def _begins_with(nouns: Iterable[str]) -> Q:
     found = Q()
-    for noun in MONEY:
+    for noun in nouns:
         found |= Q(action__startswith=f"{noun}.")
     return found
 

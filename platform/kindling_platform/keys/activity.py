@@ -1,0 +1,94 @@
+"""What an organisation's own people may see of the audit log: its events, without the operator's names and words."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Q
+
+from kindling_platform.accounts.models import Membership
+from kindling_platform.audit.models import AuditEvent
+from kindling_platform.audit.selectors import event_list_by_noun
+from kindling_platform.common.actors import PROVIDER_LABEL
+from kindling_platform.common.pagination import PAGE_ROWS, Page, page_get
+from kindling_platform.common.tenancy import HasId
+from kindling_platform.keys.models import ApiKey
+
+# What is shown, by kind: the nouns that its actions begin with. What is not named here is the operator's business.
+KINDS = {
+    "keys": ("key",),
+    "members": ("user", "organisation"),
+    "limits": ("limits", "budget"),
+    "money": (
+        "auto_topup", "billing", "card", "credit", "dispute", "invoice", "owner", "payment", "plan", "refund",
+        "terms", "topup",
+    ),
+    "adapters": ("adapter", "alias"),
+    "deployments": ("deployment",),
+    "prompts": ("request_log", "responses"),
+}  # fmt: skip
+# Of what the operator did, these say what holds for the organisation now; the rest may hold reasons and notes.
+TOLD_OF_OPERATOR = frozenset(
+    {"credit.granted", "limits.set", "plan.assigned", "refund.given", "terms.changed"}
+)
+PLATFORM, PROVIDER, OPERATOR, GONE = "Platform", "Payment provider", "Operator", "Former member"
+ORDER = ("created_at", "id")
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One event; `who` is a member, a key, or one of the four names above; `ip` is told of one's own people alone."""
+
+    id: str
+    created_at: datetime
+    who: str
+    ip: str
+    action: str
+    target: str
+    data: dict[str, Any]
+
+
+def activity_page(*, org: HasId, kind: str = "", cursor: str = "", limit: int = PAGE_ROWS) -> Page:
+    """An organisation's events, newest first, of one kind or of all; a kind that is none counts as all.
+
+    Raises:
+        KindlingError: `cursor_invalid`.
+    """
+    nouns = KINDS.get(kind) or [noun for of_kind in KINDS.values() for noun in of_kind]
+    found = page_get(event_list_by_noun(org=org, nouns=nouns), order=ORDER, cursor=cursor, limit=limit)
+    ours, operators = _people(org, {event.actor_id for event in found.rows if event.actor_id})
+    return Page([_told(event, ours, operators) for event in found.rows], found.next_cursor)
+
+
+def _people(org: HasId, actor_ids: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Which of these users and keys are the organisation's, and which the operator's."""
+    wanted = Q(organisation_id=org.id) | Q(organisation__is_operator=True)
+    members = Membership.objects.filter(wanted, user_id__in=actor_ids)
+    keys = ApiKey.objects.filter(wanted, id__in=actor_ids)
+    pairs = [
+        *members.values_list("user_id", "organisation_id"),
+        *keys.values_list("id", "organisation_id"),
+    ]
+    ours = {actor_id for actor_id, org_id in pairs if org_id == org.id}
+    return ours, {actor_id for actor_id, _ in pairs} - ours
+
+
+def _told(event: AuditEvent, ours: set[str], operators: set[str]) -> Activity:
+    is_own = event.actor_id in ours
+    if is_own:
+        who = event.actor_label
+    elif not event.actor_id:
+        who = PROVIDER if event.actor_label == PROVIDER_LABEL else PLATFORM
+    else:
+        who = OPERATOR if event.actor_id in operators else GONE
+    is_told = is_own or not event.actor_id or event.action in TOLD_OF_OPERATOR
+    return Activity(
+        id=event.id,
+        created_at=event.created_at,
+        who=who,
+        ip=(event.ip or "") if is_own else "",
+        action=event.action,
+        target=event.target,
+        data=event.data if is_told else {},
+    )
