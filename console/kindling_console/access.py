@@ -22,6 +22,10 @@ P = ParamSpec("P")
 ANY_MEMBER = ""
 
 
+class Suspended(PermissionDenied):
+    """The operator has suspended the organisation: its people look at everything and change nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Visitor:
     """A signed-in person at work for one organisation."""
@@ -65,7 +69,8 @@ def page(
 ) -> Callable[[View[P]], Guarded[P]]:
     """Guard a view: signed in, a member, allowed to do `action`, and to do `write` when it is a POST.
 
-    A refusal by role is 403; an object of somebody else is 404 like one that does not exist.
+    A refusal by role is 403, and so is a change while the organisation is suspended; an object of somebody
+    else is 404 like one that does not exist.
     """
     allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
 
@@ -79,6 +84,12 @@ def page(
             needed = write if write and request.method == "POST" else action
             if needed and not visitor.may(needed):
                 raise PermissionDenied(needed)
+            if (
+                request.method == "POST"
+                and needed.endswith(".write")
+                and visitor.org.suspended_at is not None
+            ):
+                raise Suspended(needed)
             try:
                 return view(request, visitor, *args, **kwargs)
             except KindlingError as error:

@@ -71,3 +71,26 @@ def test_the_operators_own_organisation_goes_on(world: World):
 def test_members_suspend_nobody(member: Member, url: str):
     assert member.client.post(url, {"do": "suspend", "reason": WHY}).status_code == 403
     assert Organisation.objects.get(id=member.org.id).suspended_at is None
+
+
+def test_members_look_and_change_nothing_meanwhile(world: World, member: Member, url: str):
+    key = member.key()
+    forms = {
+        "/console/keys/": {"name": "new", "scopes": ["inference"]},
+        f"/console/keys/{key.id}/revoke/": {},
+        "/console/settings/": {"days": "7"},
+        "/console/billing/limit/": {"limit": "7"},
+    }
+    before = AuditEvent.objects.filter(actor_id=member.user.id).count()
+    world.operator.client.post(url, {"do": "suspend", "reason": WHY})
+    for path, form in forms.items():
+        reply = member.client.post(path, form)
+        assert reply.status_code == 403, path
+        assert "Your organisation is suspended" in reply.content.decode(), path
+    assert AuditEvent.objects.filter(actor_id=member.user.id).count() == before
+    for path in ("/console/keys/", "/console/settings/", "/console/billing/"):
+        assert member.client.get(path).status_code == 200, path
+    world.operator.client.post(url, {"do": "resume", "reason": "All is well."})
+    for path, form in forms.items():
+        assert member.client.post(path, form).status_code in {200, 303}, path
+    assert AuditEvent.objects.filter(actor_id=member.user.id).count() > before

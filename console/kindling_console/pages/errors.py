@@ -3,11 +3,17 @@
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from kindling_console.access import Suspended
 from kindling_platform.common.ids import new_id
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    """The visitor's role does not allow this."""
+    """The visitor's role does not allow this, or their organisation is suspended."""
+    if isinstance(exception, Suspended):
+        return _answer(
+            request, 403, "Your organisation is suspended",
+            "You may look at everything and change nothing. Ask the operator why and what ends it.",
+        )  # fmt: skip
     return _answer(
         request, 403, "Your role does not allow this",
         "Ask an owner or admin of your organisation to do it, or to change your role.",
