@@ -12,7 +12,7 @@ from kindling_stack import Stack
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
 PAGES = [
     "", "catalog/", "catalog/kindling/spark/", "playground/", "adapters/", "adapters/upload/", "deployments/", "keys/",
-    "usage/", "usage/requests/", "billing/", "account/",
+    "usage/", "usage/requests/", "billing/", "settings/", "settings/activity/", "account/",
 ]  # fmt: skip
 
 
