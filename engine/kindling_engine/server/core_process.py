@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from kindling_engine.protocol.openmp import patient
 from kindling_engine.server.core_link import CoreLink, CoreStartError
 from kindling_engine.server.options import ServeOptions, core_arguments
 
@@ -61,7 +62,7 @@ async def core_start(options: ServeOptions, command: tuple[str, ...] = CORE_COMM
         link = CoreLink()
         socket = folder / "core.sock"
         server = await loop.create_unix_server(lambda: link, str(socket), backlog=1)
-        environment = dict(os.environ)
+        environment = patient(os.environ)
         if options.threads:
             environment["OMP_NUM_THREADS"] = str(options.threads)
         # Nothing but our own events belongs on stdout.
