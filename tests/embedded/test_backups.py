@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ NEWER = "INSERT INTO django_migrations (app, name, applied) VALUES ('accounts', 
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """An installation with a schema, an operator, a price and credit, stopped; tests take copies."""
     folder = tmp_path_factory.mktemp("finished")
-    folder.chmod(0o755)
+    open_to_the_database(folder)
     made = Home(folder / "home")
     with environ_without_ours():
         made.make()
@@ -47,11 +48,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
 @pytest.fixture
 def home(tmp_path: Path, finished: Home) -> Iterator[Home]:
     """A copy of the finished installation, with the modes and owners that its database wants."""
-    for folder in (tmp_path, tmp_path.parent):
-        folder.chmod(0o755)
+    open_to_the_database(tmp_path)
     subprocess.run(["cp", "-a", finished.path, tmp_path / "home"], check=True)
     with environ_without_ours():
         yield Home(tmp_path / "home")
+
+
+def open_to_the_database(folder: Path) -> None:
+    """Let others through to a folder: where the database's user cannot come, it is put elsewhere, and a copy of the
+    folder would not hold it.
+    """
+    for one in (folder, *folder.parents):
+        if Path(tempfile.gettempdir()) not in one.parents:
+            return
+        one.chmod(0o755)
 
 
 @contextmanager
