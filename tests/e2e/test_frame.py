@@ -108,6 +108,7 @@ def test_signing_out_and_in_again(visit: Callable[..., Visit]):
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/console/usage/")
+    expect(page.get_by_role("heading", name="Usage", exact=True)).to_be_visible()
 
 
 def test_the_operator_grants_credit(visit: Callable[..., Visit], stack: Stack):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kindling_decodes import decodes_make
 from kindling_engine.jit.decode import compiled_decode, decode_kernel
 from kindling_engine.jit.rows import row_kernels
 from kindling_engine.kvcache.manager import PAGE_SIZE
@@ -40,16 +41,7 @@ def cache_make(kv_heads: int, head_dim: int) -> LayerCache:
 
 
 def inputs_make(lengths: list[int]) -> AttentionInputs:
-    """Every row has blocks of its own; block 0 fills up the tables."""
-    widths = [-(-length // PAGE_SIZE) for length in lengths]
-    blocks = np.zeros((len(lengths), max(widths)), dtype=np.int64)
-    free = iter(np.random.default_rng(0).permutation(np.arange(1, BLOCKS)))
-    for row, width in enumerate(widths):
-        blocks[row, :width] = [next(free) for _ in range(width)]
-    at = np.array(lengths) - 1
-    slots = blocks[np.arange(len(lengths)), at // PAGE_SIZE] * PAGE_SIZE + at % PAGE_SIZE
-    rows = DecodeRows(blocks, np.array(lengths), torch.float32, torch.device("cpu"))
-    return AttentionInputs(torch.from_numpy(slots), rows, ())
+    return decodes_make(lengths, BLOCKS)
 
 
 def tables_make(count: int, size: int) -> RotaryTables:

@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from kindling_decodes import decodes_make
 from kindling_engine.jit.program import LayerProgram, program_kernel
-from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.kvcache.storage import KvStorage
-from kindling_engine.layers.attention import AttentionInputs, DecodeRows
 from kindling_engine.models.base import StepInputs
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.models.registry import model_load
@@ -55,19 +53,8 @@ def decoder_make(name: str, folder: Path) -> Decoder:
 
 
 def decodes(lengths: list[int]) -> StepInputs:
-    """One token each of requests that have so many, in blocks of their own."""
-    widths = [-(-length // PAGE_SIZE) for length in lengths]
-    blocks = np.zeros((len(lengths), max(widths)), dtype=np.int64)
-    free = iter(np.random.default_rng(0).permutation(np.arange(1, BLOCKS)))
-    for row, width in enumerate(widths):
-        blocks[row, :width] = [next(free) for _ in range(width)]
-    at = np.array(lengths) - 1
-    slots = blocks[np.arange(len(lengths)), at // PAGE_SIZE] * PAGE_SIZE + at % PAGE_SIZE
-    rows = DecodeRows(blocks, np.array(lengths), torch.float32, CPU)
     tokens = torch.arange(3, 3 + len(lengths)) % 60
-    return StepInputs(
-        tokens, torch.from_numpy(at), AttentionInputs(torch.from_numpy(slots), rows, ()), None, None
-    )
+    return StepInputs(tokens, torch.tensor(lengths) - 1, decodes_make(lengths, BLOCKS), None, None)
 
 
 def one_by_one(model: Decoder, inputs: StepInputs) -> Tensor:

@@ -59,3 +59,4 @@ def test_a_call_leaves_nothing_behind(server: GatewayServer, scene, call):
         call(server, scene.key)
     # A connection that was kept to the engine may be there or not; eight of them may not.
     eventually(lambda: not scene.engine.active and (living() - before).total() < CALLS / 2)
+    assert (living() - before).total() < CALLS / 2

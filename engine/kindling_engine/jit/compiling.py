@@ -65,7 +65,10 @@ def code_load(kernel: str, processor: Processor, *sizes: int) -> Code:
     """The code of ``kernel``, which ``<kernel>_module(*sizes)`` in ``<kernel>_code`` writes."""
     here = Path(__file__).parent
     # All of them, as one that calls another's code knows how that lays out what it takes.
-    key = [path.read_bytes() for path in (*sorted(here.glob("*_code.py")), here / "writing.py")]
+    key = [
+        path.read_bytes()
+        for path in (*sorted(here.glob("*_code.py")), here / "operations.py", here / "writing.py")
+    ]
     key.append(repr((llvmlite_version, processor, kernel, sizes)).encode())
     name = hashlib.sha256(b"\0".join(key)).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kindling" / "code" / name

@@ -16,7 +16,6 @@ from kindling_engine.jit.writing import (
     f32,
     f32p,
     fields,
-    fill,
     i16,
     i32,
     i64,
@@ -26,8 +25,8 @@ from kindling_engine.jit.writing import (
     number,
     smaller,
     spread,
+    team_entry,
     team_place,
-    team_run,
     vector_load,
     vector_store,
     void,
@@ -65,7 +64,7 @@ def linear_module(width: int, narrow: int) -> Any:
     }
     sweeps = {rows: _sweep(module, width, rows, tiles) for rows in _PANELS}
     share = _share(module, width, sweeps)
-    _entry(module, share)
+    team_entry(module, ENTRY, PRODUCT, PRODUCT.elements, share)
     return module
 
 
@@ -189,13 +188,3 @@ def _share(module: Any, width: int, sweeps: dict[int, Any]) -> Any:
                 build.position_at_end(done)
     build.ret_void()
     return function
-
-
-def _entry(module: Any, share: Any) -> None:
-    function = ir.Function(module, ir.FunctionType(void, [*PRODUCT.elements, i32]), ENTRY)
-    build = ir.IRBuilder(function.append_basic_block("start"))
-    product = build.alloca(PRODUCT)
-    *values, threads = function.args
-    fill(build, product, values)
-    team_run(build, share, product, threads)
-    build.ret_void()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kindling_engine.jit.decode import CompiledDecode, step_of
 from kindling_engine.jit.linear import PackedLinear
+from kindling_engine.jit.operations import ATTEND, GATE, LINEAR, NORM, NORM_OF_SUM, PLACE
 from kindling_engine.jit.rows import RowKernels, row_kernels
 from kindling_engine.layers.attention_rows import AttentionInputs
 from kindling_engine.layers.attention_spec import LayerCache
@@ -21,7 +22,6 @@ _log = logging.getLogger(__name__)
 _ALONE_BELOW = 1 << 17
 """Products of an operation, in the mean; fewer are done before a second thread has woken."""
 _LEAST_ROWS = 8
-_LINEAR, _NORM, _NORM_OF_SUM, _GATE, _PLACE, _ATTEND = range(6)
 
 
 class _Operation(ctypes.Structure):
@@ -135,17 +135,17 @@ class LayerProgram:
         return [
             self._norm(layer.input_norm, hidden, added if index else None, normed),
             _linear(layer.qkv, normed, qkv),
-            _Operation(_PLACE, kernel.place, attention, qkv, None, None, 0, step),
-            _Operation(_ATTEND, kernel.share, attention, qkv, None, attended, 0, step),
+            _Operation(PLACE, kernel.place, attention, qkv, None, None, 0, step),
+            _Operation(ATTEND, kernel.share, attention, qkv, None, attended, 0, step),
             _linear(layer.output, attended, added),
             self._norm(layer.mlp_norm, hidden, added, normed),
             _linear(layer.gate_up, normed, both),
-            _Operation(_GATE, self._rows.address("gate"), None, both, None, gated, layer.down.inputs),
+            _Operation(GATE, self._rows.address("gate"), None, both, None, gated, layer.down.inputs),
             _linear(layer.down, gated, added),
         ]
 
     def _norm(self, norm: RmsNorm, x: int, added: int | None, y: int) -> _Operation:
-        kind, code = (_NORM, "norm") if added is None else (_NORM_OF_SUM, "norm_of_sum")
+        kind, code = (NORM, "norm") if added is None else (NORM_OF_SUM, "norm_of_sum")
         size = norm.weight.shape[0]
         return _Operation(
             kind, self._rows.address(code), norm.weight.data_ptr(), x, added, y, size, 0, norm.eps
@@ -183,4 +183,4 @@ def program_kernel() -> ProgramKernel | None:
 
 
 def _linear(product: PackedLinear, x: int, y: int) -> _Operation:
-    return _Operation(_LINEAR, product.share, product.address, x, None, y, product.outputs)
+    return _Operation(LINEAR, product.share, product.address, x, None, y, product.outputs)

@@ -10,6 +10,7 @@ from typing import Any
 from llvmlite import ir
 
 from kindling_engine.jit import decode_code, linear_code
+from kindling_engine.jit.operations import ATTEND, GATE, LINEAR, NORM_OF_SUM, PLACE
 from kindling_engine.jit.writing import (
     address,
     counted,
@@ -17,17 +18,15 @@ from kindling_engine.jit.writing import (
     f32p,
     fields,
     fill,
-    i32,
     i64,
     intrinsic,
     number,
+    team_entry,
     team_place,
-    team_run,
     void,
 )
 
 ENTRY = "program"
-LINEAR, NORM, NORM_OF_SUM, GATE, PLACE, ATTEND = range(6)
 
 # Kind, code, matrix or weight or layer, x, what is added or the output of attention, y, size of y's rows, which of the
 # steps, ε.
@@ -41,7 +40,7 @@ _RUN = ir.LiteralStructType([_PROGRAM.as_pointer(), address.as_pointer(), i64])
 def program_module() -> Any:
     """ENTRY takes what is in _RUN, and a number of threads as 32 bits."""
     module = ir.Module("program")
-    _entry(module, _walk(module))
+    team_entry(module, ENTRY, _RUN, _RUN.elements, _walk(module))
     return module
 
 
@@ -117,13 +116,3 @@ def _shared(build: Any, code: Any, place: Any, values: tuple[Any, ...]) -> None:
 
 def _call(build: Any, code: Any, kinds: Any, values: Any) -> None:
     build.call(build.bitcast(code, ir.FunctionType(void, list(kinds)).as_pointer()), list(values))
-
-
-def _entry(module: Any, walk: Any) -> None:
-    function = ir.Function(module, ir.FunctionType(void, [*_RUN.elements, i32]), ENTRY)
-    build = ir.IRBuilder(function.append_basic_block("start"))
-    run = build.alloca(_RUN)
-    *values, threads = function.args
-    fill(build, run, values)
-    team_run(build, walk, run, threads)
-    build.ret_void()

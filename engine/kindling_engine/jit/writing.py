@@ -60,6 +60,19 @@ def fill(build: Any, struct: Any, values: Any) -> None:
         build.store(value, _field(build, struct, at))
 
 
+def team_entry(module: Any, name: str, struct: Any, given: Any, function: Any) -> None:
+    """``name`` takes what is ``given``, the first fields of a ``struct``, and a number of threads as 32 bits; as many
+    threads call ``function`` with the address of such a struct.
+    """
+    entry = ir.Function(module, ir.FunctionType(void, [*given, i32]), name)
+    build = ir.IRBuilder(entry.append_basic_block("start"))
+    place = build.alloca(struct)
+    *values, threads = entry.args
+    fill(build, place, values)
+    team_run(build, function, place, threads)
+    build.ret_void()
+
+
 def team_run(build: Any, function: Any, struct: Any, threads: Any) -> None:
     """Let as many threads of torch's OpenMP runtime call ``function`` with the address of ``struct``."""
     parallel = intrinsic(build.module, "GOMP_parallel", void, [address, address, i32, i32])
