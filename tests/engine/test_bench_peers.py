@@ -1,6 +1,5 @@
 """Peers of the engine bench: the same weights in their own form, venvs on demand, and no figure of one that errs."""
 
-import logging
 import struct
 import subprocess
 import sys
@@ -253,9 +252,7 @@ def test_a_peer_takes_part_once_its_tokens_are_the_references(judge, reason):
         assert "fake" not in [worker.kind for worker in ready.workers]
 
 
-def test_the_judge_tells_right_tokens_from_others(tmp_path, monkeypatch):
-    # It quiets its process, which here is everybody's.
-    monkeypatch.setattr(logging, "disable", lambda level: None)
+def test_the_judge_tells_right_tokens_from_others(tmp_path):
     checkpoint_write(TINY, tmp_path)
     judge = TransformersSubject(tmp_path, {"device": "cpu", "kv_tokens": 512})
     prompts = [[5, 80, 300, 9], [11, 12, 250]]
@@ -319,7 +316,6 @@ HTTPServer((options["--host"], int(options["--port"])), Handler).serve_forever()
 """
 
 
-@pytest.mark.long
 def test_a_worker_in_a_venv_without_torch_answers_the_protocol(tmp_path):
     venv, model = tmp_path / "venv", tmp_path / "model"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
@@ -335,7 +331,7 @@ def test_a_worker_in_a_venv_without_torch_answers_the_protocol(tmp_path):
     checkpoint_write(TINY, model)
     with Worker("llama_cpp", {"folder": str(model)}, threads=2, python=str(python)) as worker:
         worker.ready()
-        made = worker.ask("tokens", prompts=[[5, 6], [7]], output=3, mode="")
+        made = worker.ask("tokens", prompts=[[5, 6], [7]], output=3, threads=1, mode="")
         assert made == {"tokens": [[11] * 3, [7] * 3]}
         run = worker.ask("run", prompts=[[5, 6], [7]], output=3, threads=2)
         assert run["tokens"] == 6

@@ -1,6 +1,5 @@
 """PEFT's mixed batches as a peer: ``generate`` with an adapter's name for each row."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ class PeftSubject:
         import transformers
 
         transformers.logging.set_verbosity_error()
-        logging.disable(logging.WARNING)
         self._torch = torch
         base: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
         names = settings["names"]

@@ -3,7 +3,6 @@
 It loads the checkpoint that ours loads, and makes exactly as many tokens, greedily.
 """
 
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,6 @@ class TransformersSubject:
         import transformers
 
         transformers.logging.set_verbosity_error()
-        logging.disable(logging.WARNING)
         self._torch, self._transformers = torch, transformers
         self._device = settings["device"]
         self._kv_tokens = settings["kv_tokens"]

@@ -8,6 +8,7 @@ before it is needed.
 """
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -75,6 +76,8 @@ def _prepare(kind: str) -> tuple[Any, int]:
         from kindling_engine.bench.lora_ours import LoraSubject
 
         return LoraSubject, resident_bytes()
+    # Peers warn of what does not matter to a bench, once a run; only a process of theirs is quieted.
+    logging.disable(logging.WARNING)
     if kind == "peft":
         from kindling_engine.bench.peer_peft import peft_prepare
 
