@@ -24,6 +24,7 @@ from kindling_engine.protocol.ipc import (
     decode_to_front,
     encode,
 )
+from kindling_engine_nursery import Forked
 from kindling_tiny_models import VOCAB, model_make
 
 
@@ -49,10 +50,7 @@ class Front:
             "cpu",
             *options,
         ]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "kindling_engine.core", *map(str, arguments)],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        self.process = Forked("kindling_engine.core", *map(str, arguments), log=folder / "stderr")
         self.connection, _ = self.listener.accept()
         self.connection.settimeout(60)
         self.frames = FrameBuffer()

@@ -23,6 +23,13 @@ from kindling_engine_process import EngineProcess, ask, cpu_s, is_alive, wait_un
 LONG = {"max_tokens": 900, "ignore_eos": True}
 
 
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    """As the agent starts it; the others are forks of a process that has loaded torch."""
+    with EngineProcess(tmp_path_factory.mktemp("program"), forked=False) as started:
+        yield started
+
+
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[EngineProcess]:
     with EngineProcess(tmp_path) as started:
@@ -50,22 +57,22 @@ def streaming(engine: EngineProcess, **fields: Any) -> tuple[threading.Thread, l
     return thread, result
 
 
-def test_ready_means_that_it_answers(engine: EngineProcess):
+def test_ready_means_that_it_answers(program: EngineProcess):
     # A slow start says so on the way.
-    ready = next(event for event in engine.events if event["event"] != "loading")
-    assert ready == {"event": "ready", "port": engine.port, "pid": engine.pid}
-    assert engine.chat(max_tokens=4).status_code == 200
-    assert httpx.get(f"{engine.url}/healthz").json()["status"] == "ready"
+    ready = next(event for event in program.events if event["event"] != "loading")
+    assert ready == {"event": "ready", "port": program.port, "pid": program.pid}
+    assert program.chat(max_tokens=4).status_code == 200
+    assert httpx.get(f"{program.url}/healthz").json()["status"] == "ready"
 
 
-def test_the_front_loads_no_torch_and_neither_process_spins(engine: EngineProcess):
-    assert "libtorch" not in Path(f"/proc/{engine.pid}/maps").read_text()
-    assert "libtorch" in Path(f"/proc/{engine.core_pid}/maps").read_text()
-    wait_until(lambda: sum(map(cpu_s, (engine.pid, engine.core_pid))) > 0)
-    before = [cpu_s(engine.pid), cpu_s(engine.core_pid)]
+def test_the_front_loads_no_torch_and_neither_process_spins(program: EngineProcess):
+    assert "libtorch" not in Path(f"/proc/{program.pid}/maps").read_text()
+    assert "libtorch" in Path(f"/proc/{program.core_pid}/maps").read_text()
+    wait_until(lambda: sum(map(cpu_s, (program.pid, program.core_pid))) > 0)
+    before = [cpu_s(program.pid), cpu_s(program.core_pid)]
     time.sleep(1)  # whoever spins takes all of it, or its share of a busy machine
-    assert cpu_s(engine.pid) - before[0] < 0.2
-    assert cpu_s(engine.core_pid) - before[1] < 0.2
+    assert cpu_s(program.pid) - before[0] < 0.2
+    assert cpu_s(program.core_pid) - before[1] < 0.2
 
 
 def test_a_polite_signal_lets_running_requests_end(engine: EngineProcess):
@@ -111,7 +118,7 @@ def test_an_engine_dies_with_whoever_started_it(tmp_path: Path):
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path; from kindling_engine_process import EngineProcess\n"
-        "engine = EngineProcess(Path(sys.argv[2])); engine.start(); engine.wait_ready()\n"
+        "engine = EngineProcess(Path(sys.argv[2]), forked=False); engine.start(); engine.wait_ready()\n"
         "print(engine.pid, engine.core_pid, flush=True); time.sleep(60)\n"
     )
     support = str(Path(__file__).parents[1] / "support")
@@ -158,13 +165,13 @@ def test_a_model_that_cannot_be_served_is_said_in_words(tmp_path: Path, spoil: A
     assert said["message"].endswith(".")
 
 
-def test_the_usage_log_has_one_writer(tmp_path: Path, engine: EngineProcess):
-    second = EngineProcess(tmp_path)
+def test_the_usage_log_has_one_writer(program: EngineProcess):
+    second = EngineProcess(program.folder)
     second.start()
     assert second.read_event()["event"] == "failed"
     assert second.wait_exit() == 1
     second.kill()
-    assert engine.chat(max_tokens=1).status_code == 200
+    assert program.chat(max_tokens=1).status_code == 200
 
 
 def test_no_prompt_reaches_the_logs(engine: EngineProcess):

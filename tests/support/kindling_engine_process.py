@@ -1,4 +1,4 @@
-"""A whole engine as the agent starts it: front and core as processes, talked to over HTTP."""
+"""A whole engine: front and core as processes, talked to over HTTP; from the nursery, or as the agent starts it."""
 
 import hashlib
 import json
@@ -16,17 +16,28 @@ import httpx
 
 from kindling_engine.protocol.usage_log import UsageRecord, read_usage
 from kindling_engine.starter import ADAPTER_PATHS, SPARK_NAME, SPARK_PATH
+from kindling_engine_nursery import Forked
 
 START_WITHIN_S = 90
 
 
 class EngineProcess:
-    """``with EngineProcess(folder) as engine`` serves the starter model; `events` are its words on stdout."""
+    """``with EngineProcess(folder) as engine`` serves the starter model; `events` are its words on stdout.
+
+    `forked=False` starts programs of their own, as the agent does: for tests of the processes themselves.
+    """
 
     def __init__(
-        self, folder: Path, *, model: Path = SPARK_PATH, ref: str = SPARK_NAME, **options: Any
+        self,
+        folder: Path,
+        *,
+        model: Path = SPARK_PATH,
+        ref: str = SPARK_NAME,
+        forked: bool = True,
+        **options: Any,
     ) -> None:
         self.folder = folder
+        self._forked = forked
         self.usage_log = folder / "usage.log"
         self.blobs = folder / "blobs"
         self.events: list[dict[str, Any]] = []
@@ -36,7 +47,7 @@ class EngineProcess:
             "model": model, "model-ref": ref, "usage-log": self.usage_log, "blobs": self.blobs,
             "replica": "replica-0", "device": "cpu", "port": 0, **options,
         }  # fmt: skip
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[str] | Forked | None = None
 
     def __enter__(self) -> "EngineProcess":
         self.start()
@@ -54,10 +65,14 @@ class EngineProcess:
             for part in ((f"--{name}",) if value is True else (f"--{name}", str(value)))
         ]
         self._started = time.monotonic()
+        log = self.folder / "stderr"
+        if self._forked:
+            self.process = Forked("kindling_engine", "serve", *arguments, log=log)
+            return
         self.process = subprocess.Popen(
             [sys.executable, "-m", "kindling_engine", "serve", *arguments],
             stdout=subprocess.PIPE,
-            stderr=(self.folder / "stderr").open("ab"),
+            stderr=log.open("ab"),
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )

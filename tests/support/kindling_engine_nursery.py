@@ -1,0 +1,198 @@
+"""Engines as forks of a process that has loaded torch and the server once: a start costs what loading a model does.
+
+Front and core are processes as ever, the core a child of the front; only that the front's memory holds torch.
+"""
+
+import asyncio
+import atexit
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+# What a core and a front load at their start.
+SHARED = (
+    "kindling_engine.core.engine",
+    "kindling_engine.core.startup",
+    "kindling_engine.jit.program",
+    "kindling_engine.server.serve",
+)
+ENV = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
+SIZE = 1 << 16
+
+
+class Forked:
+    """`python -m module arguments…` forked; as much of `subprocess.Popen` as the tests use."""
+
+    def __init__(self, module: str, *arguments: str, log: Path) -> None:
+        read, write = os.pipe()
+        self.stdout = os.fdopen(read)
+        try:
+            self.pid = nursery().ask({"fork": [module, *arguments], "log": str(log)}, write)
+        finally:
+            os.close(write)
+        self._ended = os.pidfd_open(self.pid)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._ended], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("engine", timeout or 0)
+            self.returncode = nursery().ask({"wait": self.pid})
+            os.close(self._ended)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._ended, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Nursery:
+    """The loaded process, asked over a socket; it and all engines end with this one."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(theirs.fileno())],
+                env={**os.environ, **ENV}, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        atexit.register(self.close)
+
+    def ask(self, what: dict[str, Any], *files: int) -> int:
+        with self._lock:
+            socket.send_fds(self._socket, [json.dumps(what).encode()], files)
+            return int(self._socket.recv(SIZE))
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait()
+
+
+@cache
+def nursery() -> Nursery:
+    """The one of this session."""
+    return Nursery()
+
+
+def main() -> None:
+    """The nursery's own life."""
+    asked = socket.socket(fileno=int(sys.argv[1]))
+    for name in SHARED:
+        __import__(name)
+    tasks = list(Path("/proc/self/task").iterdir())
+    assert len(tasks) == 1, "a thread's locks would be copied"
+    children = set()
+    while True:
+        message, files, _flags, _address = socket.recv_fds(asked, SIZE, 1)
+        if not message:
+            break
+        what = json.loads(message)
+        if "fork" in what:
+            pid = os.fork()
+            if pid == 0:
+                become(*what["fork"], stdout=files[0], log=Path(what["log"]))
+            os.close(files[0])
+            children.add(pid)
+            asked.send(str(pid).encode())
+        else:
+            children.discard(what["wait"])
+            _, status = os.waitpid(what["wait"], 0)
+            asked.send(str(os.waitstatus_to_exitcode(status)).encode())
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+
+def become(module: str, *arguments: str, stdout: int | None = None, log: Path | None = None) -> None:
+    """Go on as `python -m …` with these files, signals as at a start, and nothing else of the parent's."""
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if log:
+            os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), 2)
+        os.dup2(2 if stdout is None else stdout, 1)
+        os.closerange(3, 1 << 12)
+        from kindling_engine.server import serve
+
+        serve.core_start = core_start
+        sys.argv[1:] = arguments
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+        os._exit(status)
+
+
+async def core_start(options: Any) -> Any:
+    """`core_process.core_start` with a fork in the place of a new program."""
+    import kindling_engine.server.core_process as real
+
+    async def fork(*command: Any, **_: Any) -> ForkedCore:
+        pid = os.fork()
+        if pid == 0:
+            asyncio._set_running_loop(None)
+            become("kindling_engine.core", *map(str, command[len(real.CORE_COMMAND) :]))
+        return ForkedCore(pid)
+
+    real.asyncio.create_subprocess_exec, before = fork, real.asyncio.create_subprocess_exec
+    try:
+        return await real.core_start(options)
+    finally:
+        real.asyncio.create_subprocess_exec = before
+
+
+class ForkedCore:
+    """As much of asyncio's process as the front uses."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._ended = asyncio.Event()
+        watched = os.pidfd_open(pid)
+
+        def end() -> None:
+            asyncio.get_running_loop().remove_reader(watched)
+            os.close(watched)
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            self._ended.set()
+
+        asyncio.get_running_loop().add_reader(watched, end)
+
+    async def wait(self) -> int:
+        await self._ended.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def kill(self) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
