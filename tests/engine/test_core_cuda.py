@@ -6,6 +6,7 @@ device and overlapped steps.
 """
 
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -147,6 +148,23 @@ def test_logits_in_bf16_are_those_of_the_reference(name, tmp_path):
         made = len(ours) - request.prompt_len
         expected = fp32_logits(reference, request.tokens[: len(ours)], made=made)
         assert (ours - expected).abs().max() <= BF16_TOLERANCE * expected.abs().max(), request.id
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-moe"])
+def test_a_start_measures_configurations_and_the_next_one_reads_them(name, tmp_path, caplog):
+    model = model_make(name, tmp_path / "model")
+    said, tokens = [], []
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            rig = _rig(model, tmp_path, tune="full", tuned=tmp_path / "tuned")
+        line = next(r.message for r in caplog.records if r.message.startswith("configurations of kernels"))
+        said.append([int(count) for count in re.findall(r"(\d+) (?:read|measured|left|failed)", line)])
+        tokens.append(_served(rig, _submit(rig, 21)))
+    (read, measured, left, failed), again = said
+    assert read == failed == 0 and measured > 10
+    assert again[0] == measured and sum(again) == measured + left
+    assert [len(made) for made in tokens[0].values()] == [40] * 21 and tokens[0].keys() == tokens[1].keys()
 
 
 def test_steady_decode_waits_for_nothing_but_results(tmp_path):

@@ -6,9 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kindling_engine.bench.kernel.attention_inputs import Shape
 from kindling_engine.bench.kernel.ceilings import Ceilings
-from kindling_engine.bench.kernel.clock import ROTATED_BYTES, EagerClock, copies_for
 from kindling_engine.bench.kernel.decode_problems import decode_problems
 from kindling_engine.bench.kernel.layer_problems import gate_problems, rope_problems
 from kindling_engine.bench.kernel.lora_problems import lora_problems
@@ -17,7 +15,9 @@ from kindling_engine.bench.kernel.prefill_problems import prefill_problems
 from kindling_engine.bench.kernel.product_problems import MoeShape, moe_problems
 from kindling_engine.bench.kernel.sampling_problems import sampling_problems
 from kindling_engine.bench.kernels import figures_of
+from kindling_engine.kernels.clock import ROTATED_BYTES, EagerClock, copies_for
 from kindling_engine.kernels.norms import CONFIGS
+from kindling_engine.kernels.paged_inputs import Shape
 from kindling_engine.lora.slab_layout import SiteShape
 
 CEILINGS = Ceilings(read_gbps=4000.0, copy_gbps=3500.0, tflops=700.0)

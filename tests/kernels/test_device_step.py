@@ -7,16 +7,8 @@ import pytest
 import torch
 
 from kindling_core_rig import Rig, rig_make
-from kindling_engine.core import loops
-from kindling_engine.layers import mlp, norm
-from kindling_engine.layers.attention_cuda import CudaAttention
-from kindling_engine.layers.row_kernels_cuda import CudaRowKernels
-from kindling_engine.models import decoder_weights
 from kindling_engine.protocol.sampling import Sampling
-from kindling_engine.runner import device_runner
-from kindling_engine.runner.graphs import DecodeGraphs
-from kindling_engine.sampling.device import KernelSampler
-from kindling_engine.sampling.device_kernel import kernel_sample
+from kindling_on_kernels import kernels_everywhere
 from kindling_tiny_models import model_make
 
 SAMPLINGS = [
@@ -25,17 +17,13 @@ SAMPLINGS = [
 ]
 
 
-def test_a_decoder_on_kernels_makes_the_serial_runners_tokens(device, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-moe"])
+def test_a_decoder_on_kernels_makes_the_serial_runners_tokens(device, tmp_path, monkeypatch, name):
     if device.type != "cpu":
         pytest.skip("on a GPU tests/engine/test_core_cuda.py does the same with graphs")
-    folder = model_make("qwen3", tmp_path / "model", num_hidden_layers=1, vocab_size=64)
+    folder = model_make(name, tmp_path / "model", num_hidden_layers=1, vocab_size=64)
     serial = _served(_rig(folder, tmp_path))
-    monkeypatch.setattr(loops, "WORKING_APART", {"cpu"})
-    monkeypatch.setattr(decoder_weights, "paged_attention_for", CudaAttention)
-    for module in (norm, mlp):
-        monkeypatch.setattr(module, "row_kernels_for", lambda device_type: CudaRowKernels())
-    monkeypatch.setattr(device_runner, "device_sampler_for", lambda device: KernelSampler(kernel_sample))
-    monkeypatch.setattr(DecodeGraphs, "run", lambda graphs, size: graphs._step(size))
+    kernels_everywhere(monkeypatch)
     assert _served(_rig(folder, tmp_path)) == serial
 
 

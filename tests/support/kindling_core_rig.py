@@ -61,6 +61,7 @@ class Rig:
 
 def rig_make(model: Path, blobs: Path, *, device: str = "cpu", **options) -> Rig:
     options.setdefault("threads", 1)
+    options.setdefault("tune", "off")
     sent: list[ToFront] = []
     parts = parts_build(
         CoreOptions(

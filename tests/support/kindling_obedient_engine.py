@@ -22,7 +22,16 @@ GOOD = {"ok": True, "findings": [{"check": "smoke", "level": "pass", "message": 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=["serve"])
-    for name in ("--model", "--model-ref", "--host", "--usage-log", "--blobs", "--replica", "--device"):
+    for name in (
+        "--model",
+        "--model-ref",
+        "--host",
+        "--usage-log",
+        "--blobs",
+        "--replica",
+        "--device",
+        "--tuned",
+    ):
         parser.add_argument(name, default="")
     for name in ("--port", "--threads", "--max-batch"):
         parser.add_argument(name, type=int, default=0)

@@ -26,6 +26,7 @@ def main() -> None:
         "device",
         "threads",
         "max-batch",
+        "tuned",
     ):
         parser.add_argument(f"--{name}")
     parser.add_argument("--port", type=int)

@@ -8,9 +8,9 @@ import torch
 from kindling_engine.bench.contest import say
 from kindling_engine.bench.figures import BenchOptions, DeviceMissingError, Figures, Value, circumstances
 from kindling_engine.bench.kernel.ceilings import Ceilings, ceilings_measure
-from kindling_engine.bench.kernel.clock import Clock, GraphClock
 from kindling_engine.bench.kernel.contest import rows_measure
 from kindling_engine.bench.kernel.problem import Problem
+from kindling_engine.kernels.clock import Clock, GraphClock
 
 # Below this the device is shared or throttled, and its figures say nothing about a kernel.
 LEAST_READ_GBPS = 4000.0

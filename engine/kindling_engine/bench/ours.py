@@ -22,6 +22,7 @@ from kindling_engine.models.weight_forms import weight_form
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_engine.runner.runner import RunnerPayload
 from kindling_engine.runner.threads import thread_candidates, threads_choose
+from kindling_engine.runner.tuning import Tuning
 from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.sampling.sampler import Draw
 from kindling_engine.scheduler.plan import Outcome
@@ -30,6 +31,8 @@ from kindling_engine.scheduler.scheduler import Scheduler
 
 BATCH_INVARIANT = "batch-invariant"
 
+# A bench loads several shapes within minutes; what is not chosen in time is chosen in the next run.
+_TUNE_S = 20.0
 _GREEDY = RunnerPayload(SamplingParams(temperature=0.0))
 
 
@@ -80,6 +83,7 @@ class OurEngine:
             max_length=self._scheduler.max_length,
             adapter_lookup=_no_adapter,
             batch_invariant=batch_invariant,
+            tuning=Tuning(limit_s=_TUNE_S),
         )
         self._loop = loop_make(self._scheduler, self._runner, emit=self._take)
         self._outcomes: list[Outcome] = []

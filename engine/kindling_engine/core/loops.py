@@ -11,6 +11,7 @@ from kindling_engine.models.decoder import Decoder
 from kindling_engine.runner.device_runner import DeviceRunner
 from kindling_engine.runner.inputs import AdapterLookup, MakeLora
 from kindling_engine.runner.runner import ModelRunner
+from kindling_engine.runner.tuning import Tuning, decoder_tune
 from kindling_engine.scheduler.scheduler import Scheduler
 
 # Devices that work while the host plans. A CPU is its own host: nothing would be won there.
@@ -27,8 +28,12 @@ def runner_make(
     batch_invariant: bool = False,
     make_lora: MakeLora = LoraBatch,
     slabs: DeviceSlabs | None = None,
+    tuning: Tuning | None = None,
 ) -> ModelRunner:
-    """The runner of a model; it has captured what it can when this returns. ``slabs`` as ``works_apart`` allows."""
+    """The runner of a model; it has tuned and captured what it can when this returns.
+
+    ``slabs`` as ``works_apart`` allows. Without ``tuning`` kernels run as they are tuned in this process already.
+    """
     if isinstance(model, Decoder) and works_apart(model, batch_invariant=batch_invariant):
         runner = DeviceRunner(
             model,
@@ -38,6 +43,15 @@ def runner_make(
             adapter_lookup=adapter_lookup,
             slabs=slabs,
         )
+        if tuning is not None and model.device.type == "cuda":
+            decoder_tune(
+                model,
+                page_dtype=storage.layers[0][0].dtype,
+                max_batch=max_batch,
+                max_length=max_length,
+                slabs=slabs,
+                tuning=tuning,
+            )
         runner.capture()
         return runner
     return (DecoderEmbeddingRunner if model.config.task == "embed" else ModelRunner)(

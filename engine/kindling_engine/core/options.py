@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kindling_engine.protocol.tune_modes import FULL, TUNE_LIMIT_S, TUNE_MODES
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 
 
@@ -13,7 +14,8 @@ class CoreOptions:
     """``threads`` 0 chooses by measuring; ``kv_tokens`` 0 sizes the cache by the memory at hand; ``lora_mib`` bounds
     adapters in memory; ``weights`` is the form that weights take in memory.
 
-    ``batch_invariant``: a request's bits do not depend on what else runs.
+    ``batch_invariant``: a request's bits do not depend on what else runs. ``tune`` and what follows: how, where and how
+    long configurations of a GPU's kernels are chosen (``runner.tuning``).
     """
 
     socket: Path
@@ -28,6 +30,9 @@ class CoreOptions:
     lora_mib: int = 512
     weights: str = CHECKPOINT
     batch_invariant: bool = False
+    tune: str = FULL
+    tuned: Path | None = None
+    tune_limit_s: float = TUNE_LIMIT_S
 
 
 def options_parse(arguments: Sequence[str]) -> CoreOptions:
@@ -44,6 +49,9 @@ def options_parse(arguments: Sequence[str]) -> CoreOptions:
     parser.add_argument("--lora-mib", type=_positive, default=512)
     parser.add_argument("--weights", choices=WEIGHT_FORMS, default=CHECKPOINT)
     parser.add_argument("--batch-invariant", action="store_true")
+    parser.add_argument("--tune", choices=TUNE_MODES, default=FULL)
+    parser.add_argument("--tuned", type=Path)
+    parser.add_argument("--tune-limit-s", type=float, default=TUNE_LIMIT_S)
     return CoreOptions(**vars(parser.parse_args(arguments)))
 
 

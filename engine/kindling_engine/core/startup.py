@@ -28,6 +28,7 @@ from kindling_engine.models.weight_forms import weight_form
 from kindling_engine.models.weights import LoadProgress
 from kindling_engine.protocol.embedding_folder import ENCODERS
 from kindling_engine.runner.runner import ModelRunner
+from kindling_engine.runner.tuning import Tuning
 from kindling_engine.scheduler.scheduler import Scheduler
 
 _MIB = 1 << 20
@@ -114,6 +115,7 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         batch_invariant=options.batch_invariant,
         make_lora=adapters.make_lora,
         slabs=adapters.slabs,
+        tuning=Tuning(options.tune, options.tuned, options.tune_limit_s),
     )
     grammars = _grammars(config, options, wake)
     return Parts(config, scheduler, runner, adapters.cache, grammars, kv, device, dtype)

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kindling_engine.kernels.ahead import Case
-from kindling_engine.kernels.tuning import Config
+from kindling_engine.kernels.tuning import TUNER, Config, Key, size_class
 
 Kind = Literal["silu", "gelu", "gelu_tanh"]
 
@@ -44,12 +44,18 @@ def gate(gate_up: Tensor, kind: Kind, config: Config | None = None) -> Tensor:
     rows, both = gate_up.shape
     inner = both // 2
     output = torch.empty((rows, inner), dtype=gate_up.dtype, device=gate_up.device)
-    chosen = config or CONFIGS[0]
+    chosen = config or TUNER.chosen(gate_key(gate_up, kind), CONFIGS)
     grid = (rows, triton.cdiv(inner, chosen.tiles["BLOCK"]))
     _gate_kernel[grid](
         gate_up, output, gate_up.stride(0), INNER=inner, KIND=_KINDS[kind], **chosen.arguments()
     )
     return output
+
+
+def gate_key(gate_up: Tensor, kind: Kind) -> Key:
+    """What a choice of configuration depends on."""
+    rows, both = gate_up.shape
+    return ("gate", both // 2, kind, gate_up.dtype, size_class(rows))
 
 
 @triton.jit

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kindling_engine.kernels.ahead import Case
 from kindling_engine.kernels.language import to_e4m3
-from kindling_engine.kernels.tuning import Config
+from kindling_engine.kernels.tuning import TUNER, Config, Key, size_class
 
 CONFIGS = tuple(Config(num_warps=warps, num_stages=1) for warps in (8, 4, 16))
 
@@ -77,7 +77,7 @@ def quantise_rows(x: Tensor, config: Config | None = None) -> tuple[Tensor, Tens
     rows, width = x.shape
     quantised = torch.empty((rows, width), dtype=torch.float8_e4m3fn, device=x.device)
     scale = torch.empty((rows, 1), dtype=torch.float32, device=x.device)
-    chosen = config or CONFIGS[0]
+    chosen = config or TUNER.chosen(quantise_key(x), CONFIGS)
     _quantise_kernel[(rows,)](
         x,
         quantised,
@@ -88,6 +88,12 @@ def quantise_rows(x: Tensor, config: Config | None = None) -> tuple[Tensor, Tens
         **chosen.arguments(),
     )
     return quantised, scale
+
+
+def quantise_key(x: Tensor) -> Key:
+    """What a choice of configuration depends on."""
+    rows, width = x.shape
+    return ("quantise_rows", width, x.dtype, size_class(rows))
 
 
 @triton.jit

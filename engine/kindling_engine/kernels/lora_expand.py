@@ -19,7 +19,7 @@ from torch import Tensor
 from kindling_engine.kernels.ahead import Case
 from kindling_engine.kernels.language import dot
 from kindling_engine.kernels.lora_segment import Segments
-from kindling_engine.kernels.tuning import TUNER, Config
+from kindling_engine.kernels.tuning import TUNER, Config, Key
 from kindling_engine.lora.slab_layout import SiteShape
 from kindling_engine.lora.slabs import SlabTables
 
@@ -112,7 +112,7 @@ def configs_for(rows: int) -> tuple[Config, ...]:
     return tuple(CONFIGS[index] for index in (_SMALL if rows <= 256 else _LARGE))
 
 
-def expand_key(rows: int, shape: SiteShape, dtype: torch.dtype) -> tuple[object, ...]:
+def expand_key(rows: int, shape: SiteShape, dtype: torch.dtype) -> Key:
     """What a choice of configuration depends on."""
     return ("lora_expand", configs_for(rows)[0], shape, dtype)
 

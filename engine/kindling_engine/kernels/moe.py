@@ -21,7 +21,7 @@ from torch import Tensor
 from kindling_engine.kernels.activation import Kind, gate, gate_reference
 from kindling_engine.kernels.ahead import Case
 from kindling_engine.kernels.language import dot
-from kindling_engine.kernels.tuning import Config
+from kindling_engine.kernels.tuning import TUNER, Config, Key, size_class
 
 CONFIGS = tuple(
     Config({"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": k}, num_warps=warps, num_stages=stages)
@@ -72,8 +72,13 @@ def grouped_linear_reference(x: Tensor, weights: Tensor, experts: Tensor) -> Ten
 
     Gives ``[n · k, out]``, fp32 within, rounded once.
     """
-    chosen = weights.float()[experts.long()]
-    return torch.einsum("ni,nkoi->nko", x.float(), chosen).flatten(0, 1).to(x.dtype)
+    # One at a time: all experts widened at once are more than a device has beside a model.
+    made = [
+        F.linear(row.float(), weights[expert].float())
+        for row, chosen in zip(x, experts.tolist(), strict=True)
+        for expert in chosen
+    ]
+    return torch.stack(made).to(x.dtype)
 
 
 def sparse_mlp_reference(
@@ -82,12 +87,7 @@ def sparse_mlp_reference(
     """The whole: ``x [n, hidden]``, ``gate_up [experts, 2 · inner, hidden]``, ``down [experts, hidden, inner]``."""
     routing = route_reference(scores, top_k, normalised=normalised)
     gated = gate_reference(grouped_linear_reference(x, gate_up, routing.experts), kind)
-    made = torch.stack(
-        [
-            F.linear(row.float(), down[e].float())
-            for row, e in zip(gated, routing.experts.flatten(), strict=True)
-        ]
-    ).to(x.dtype)
+    made = grouped_linear_reference(gated, down, routing.experts.view(-1, 1))
     weights = routing.weights.to(x.dtype).float()
     return (weights[:, :, None] * made.float().view(len(x), top_k, -1)).sum(dim=1).to(x.dtype)
 
@@ -107,12 +107,20 @@ def sparse_mlp(
 
     Rows of ``x`` and ``scores`` may lie apart; both weights are contiguous.
     """
-    chosen = config or config_default(x.shape[0] * top_k, scores.shape[1])
+    first = config_default(x.shape[0] * top_k, scores.shape[1])
+    chosen = config or TUNER.chosen(experts_key(x, gate_up, top_k), (first,))
     routing = route(scores, top_k, normalised=normalised)
     tiles = tiles_make(routing, chosen.tiles["BLOCK_M"])
     gated = gate(grouped_linear(x, gate_up, tiles, top_k=top_k, config=chosen), kind)
     made = grouped_linear(gated, down, tiles, top_k=1, config=chosen)
     return combine(made, routing.weights)
+
+
+def experts_key(x: Tensor, gate_up: Tensor, top_k: int) -> Key:
+    """What a choice of configuration depends on."""
+    rows, hidden = x.shape
+    experts, both, _ = gate_up.shape
+    return ("sparse_mlp", hidden, both // 2, experts, top_k, x.dtype, size_class(rows))
 
 
 def config_default(assignments: int, experts: int) -> Config:

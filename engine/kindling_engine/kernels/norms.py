@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kindling_engine.kernels.ahead import Case
-from kindling_engine.kernels.tuning import Config
+from kindling_engine.kernels.tuning import TUNER, Config, Key, size_class
 
 CONFIGS = tuple(Config(num_warps=warps, num_stages=1) for warps in (4, 8, 16))
 
@@ -53,7 +53,7 @@ def _launch(
     config: Config | None,
 ) -> None:
     rows, hidden = x.shape
-    chosen = config or CONFIGS[0]
+    chosen = config or TUNER.chosen(norm_key(x, weight, adds=adds), CONFIGS)
     _rms_norm_kernel[(rows,)](
         x,
         residual,
@@ -68,6 +68,12 @@ def _launch(
         ADDS=adds,
         **chosen.arguments(),
     )
+
+
+def norm_key(x: Tensor, weight: Tensor, *, adds: bool) -> Key:
+    """What a choice of configuration depends on."""
+    rows, hidden = x.shape
+    return ("rms_norm", hidden, x.dtype, weight.dtype, adds, size_class(rows))
 
 
 @triton.jit

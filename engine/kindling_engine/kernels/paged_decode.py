@@ -22,7 +22,7 @@ from torch import Tensor
 from kindling_engine.kernels.ahead import Case
 from kindling_engine.kernels.paged_decode_kernels import merge_pieces_kernel, paged_decode_kernel
 from kindling_engine.kernels.paged_tiles import score_factor
-from kindling_engine.kernels.tuning import TUNER, Config
+from kindling_engine.kernels.tuning import TUNER, Config, Key, size_class
 from kindling_engine.layers.attention_spec import AttentionSpec
 
 CONFIGS = (
@@ -109,8 +109,11 @@ def paged_decode(
     assert query.stride(1) == head_dim and query.stride(2) == 1 and tokens == requests * q_len
     if out is None:
         out = query.new_empty(tokens, heads * head_dim)
-    chosen = config or TUNER.chosen(decode_key(query, key_pages), configs_for(head_dim, key_pages.dtype))
     splits = max_splits > 1
+    chosen = config or TUNER.chosen(
+        decode_key(query, key_pages, spec, q_len=q_len, splits=splits),
+        configs_for(head_dim, key_pages.dtype),
+    )
     items = _pieces_bound(requests, q_len, group, kv_heads, max_splits, query.device) if splits else requests
     left = workspace
     if splits:
@@ -172,14 +175,13 @@ def paged_decode(
     return out
 
 
-def decode_key(query: Tensor, key_pages: Tensor) -> tuple[object, ...]:
+def decode_key(query: Tensor, key_pages: Tensor, spec: AttentionSpec, *, q_len: int = 1, splits: bool) -> Key:
     """What a choice of configuration depends on."""
+    tokens, heads, head_dim = query.shape
+    kv_heads = key_pages.shape[0]
     return (
-        "paged_decode",
-        query.shape[2],
-        query.shape[1] // key_pages.shape[0],
-        query.dtype,
-        key_pages.dtype,
+        *("paged_decode", head_dim, heads // kv_heads, kv_heads, query.dtype, key_pages.dtype),
+        *(q_len, spec.window, spec.softcap, splits, size_class(tokens // q_len)),
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from kindling_engine.kernels.ahead import Case
 from kindling_engine.kernels.paged_prefill_kernels import paged_prefill_kernel
 from kindling_engine.kernels.paged_tiles import score_factor
-from kindling_engine.kernels.tuning import TUNER, Config
+from kindling_engine.kernels.tuning import TUNER, Config, Key
 from kindling_engine.layers.attention_spec import AttentionSpec
 
 CONFIGS = (
@@ -74,7 +74,7 @@ def paged_prefill(
     if out is None:
         out = query.new_empty(count, heads * head_dim)
     fitting = configs_for(head_dim, query.dtype, key_pages.dtype, _least_rows(max_query * group))
-    chosen = config or TUNER.chosen(prefill_key(query, key_pages, max_query), fitting)
+    chosen = config or TUNER.chosen(prefill_key(query, key_pages, spec, max_query), fitting)
     block_m = min(chosen.tiles["BLOCK_M"], _least_rows(max_query * group))
     items = count // (block_m // group) + requests
     arguments = {**chosen.arguments(), "BLOCK_M": block_m}
@@ -108,11 +108,14 @@ def paged_prefill(
     return out
 
 
-def prefill_key(query: Tensor, key_pages: Tensor, max_query: int) -> tuple[object, ...]:
+def prefill_key(query: Tensor, key_pages: Tensor, spec: AttentionSpec, max_query: int) -> Key:
     """What a choice of configuration depends on."""
     group = query.shape[1] // key_pages.shape[0]
     rows = min(128, _least_rows(max_query * group))
-    return ("paged_prefill", query.shape[2], group, query.dtype, key_pages.dtype, rows)
+    return (
+        *("paged_prefill", query.shape[2], group, query.dtype, key_pages.dtype),
+        *(rows, spec.window, spec.softcap),
+    )
 
 
 @cache

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kindling_engine.kernels.ahead import Case
 from kindling_engine.kernels.language import to_e4m3
-from kindling_engine.kernels.tuning import Config
+from kindling_engine.kernels.tuning import TUNER, Config, Key, size_class
 from kindling_engine.layers.rotary import RotaryTables, rotate
 
 CONFIGS = tuple(
@@ -100,7 +100,7 @@ def rope_kv(
     """
     rows = qkv.shape[0]
     kv_heads, head_dim = target.key_pages.shape[0], target.key_pages.shape[3]
-    chosen = config or CONFIGS[0]
+    chosen = config or TUNER.chosen(rope_key(qkv, tables, norm, target), CONFIGS)
     block = chosen.tiles["HEADS_BLOCK"]
     dim = head_dim if tables is None else tables[0].shape[-1]
     query = torch.empty((rows, heads, head_dim), dtype=qkv.dtype, device=qkv.device)
@@ -130,6 +130,17 @@ def rope_kv(
         **chosen.arguments(),
     )
     return query
+
+
+def rope_key(qkv: Tensor, tables: RotaryTables | None, norm: QkNorm | None, target: KvTarget) -> Key:
+    """What a choice of configuration depends on."""
+    kv_heads, head_dim = target.key_pages.shape[0], target.key_pages.shape[3]
+    dim = None if tables is None else tables[0].shape[-1]
+    rows, width = qkv.shape
+    return (
+        *("rope_kv", width // head_dim, kv_heads, head_dim, dim, norm is not None),
+        *(qkv.dtype, target.key_pages.dtype, size_class(rows)),
+    )
 
 
 def _constants(heads: int, kv_heads: int, head_dim: int, dim: int) -> dict[str, int]:

@@ -7,16 +7,17 @@ here every configuration is compared with the kernel's reference before it may w
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Any
 
-import torch
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-_REPEATS = 5
-_LAUNCHES = 20
+Key = tuple[object, ...]
+"""What a choice depends on: the kernel's name, and what it is compiled for or how much it has to do."""
+
+_SIZES = (4, 32, 256)
+_LARGEST = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,25 @@ class Config:
         return f"{tiles} warps={self.num_warps} stages={self.num_stages}".strip()
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A configuration and its time; ``whole``: no other was left untried."""
+
+    config: Config
+    us: float
+    whole: bool = True
+
+
 class TuningError(Exception):
     """No configuration of a kernel computes what its reference does."""
+
+
+def size_class(rows: int) -> int:
+    """The most rows of those that share a choice with ``rows``: a few, a batch, a large one, or a prompt's many.
+
+    Steps are as large as their rows are many, and what is fastest for four is not for a thousand.
+    """
+    return next((size for size in _SIZES if rows <= size), _LARGEST)
 
 
 def fastest(
@@ -51,52 +69,40 @@ def fastest(
     reference: Tensor,
     tolerance: float,
     time_us: Callable[[Config], float],
-) -> tuple[Config, float]:
+    in_time: Callable[[], bool] = lambda: True,
+) -> Choice:
     """The configuration with the least ``time_us`` of those whose result is within ``tolerance`` of the reference.
 
-    ``tolerance`` is relative to the reference's largest magnitude. Raises TuningError.
+    ``tolerance`` is relative to the reference's largest magnitude. One that cannot run is left out; so are those that
+    come after one is found and ``in_time`` has become false. Raises TuningError.
     """
-    best: tuple[Config, float] | None = None
+    best: Choice | None = None
+    whole = True
     for config in configs:
-        if not _is_right(name, config, launch, reference, tolerance):
-            continue
-        us = time_us(config)
-        if best is None or us < best[1]:
-            best = config, us
+        if best is not None and not in_time():
+            whole = False
+            break
+        us = _us(name, config, launch, reference, tolerance, time_us)
+        if us is not None and (best is None or us < best.us):
+            best = Choice(config, us)
     if best is None:
         raise TuningError(f"no configuration of {name} computes what its reference does")
-    return best
+    return Choice(best.config, best.us, whole)
 
 
 class Tuner:
     """Choices by kernel and shape, made once a process."""
 
     def __init__(self) -> None:
-        self._chosen: dict[Hashable, Config] = {}
+        self._chosen: dict[Key, Config] = {}
 
-    def chosen(self, key: Hashable, configs: Sequence[Config]) -> Config:
+    def chosen(self, key: Key, configs: Sequence[Config]) -> Config:
         """The choice made for ``key``; the first of ``configs`` where none was made."""
         return self._chosen.get(key, configs[0])
 
-    def choose(
-        self,
-        key: Hashable,
-        configs: Sequence[Config],
-        launch: Callable[[Config], Tensor],
-        *,
-        reference: Tensor,
-        tolerance: float,
-    ) -> Config:
-        """Choose on the device for ``key``; as ``fastest``."""
-        self._chosen[key], _ = fastest(
-            key,
-            configs,
-            launch,
-            reference=reference,
-            tolerance=tolerance,
-            time_us=lambda config: _device_us(launch, config),
-        )
-        return self._chosen[key]
+    def adopt(self, key: Key, config: Config) -> None:
+        """From now on ``config`` runs for ``key``. A captured graph keeps what it was captured with."""
+        self._chosen[key] = config
 
 
 TUNER = Tuner()
@@ -110,32 +116,21 @@ def error_of(result: Tensor, reference: Tensor) -> float:
     return float((result.float() - reference.float()).abs().max().item() / largest)
 
 
-def _is_right(
-    key: Hashable,
+def _us(
+    name: Hashable,
     config: Config,
     launch: Callable[[Config], Tensor],
     reference: Tensor,
     tolerance: float,
-) -> bool:
+    time_us: Callable[[Config], float],
+) -> float | None:
+    """None for a configuration that does not run, or computes something else."""
     try:
         error = error_of(launch(config), reference)
+        if error <= tolerance:
+            return time_us(config)
     except Exception as failure:  # a compiler's refusal has no common class
-        logger.info("%s: %s cannot run: %s", key, config, failure)
-        return False
-    if error > tolerance:
-        logger.warning("%s: %s is off by %.2g and is left out", key, config, error)
-    return error <= tolerance
-
-
-def _device_us(launch: Callable[[Config], Tensor], config: Config) -> float:
-    events: Any = torch.cuda.Event  # untyped in torch
-    times = []
-    for _ in range(_REPEATS):
-        start, stop = events(enable_timing=True), events(enable_timing=True)
-        start.record()
-        for _ in range(_LAUNCHES):
-            launch(config)
-        stop.record()
-        torch.cuda.synchronize()
-        times.append(1000 * start.elapsed_time(stop) / _LAUNCHES)
-    return median(times)
+        logger.info("%s: %s cannot run: %s", name, config, failure)
+        return None
+    logger.warning("%s: %s is off by %.2g and is left out", name, config, error)
+    return None

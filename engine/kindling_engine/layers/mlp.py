@@ -47,7 +47,7 @@ class GatedMlp:
     @property
     def compiled_projections(self) -> tuple[Projection | None, Projection | None]:
         """Both, if a CPU has code for the gate between them."""
-        kernels, name = row_kernels_for("cpu"), _NAMES_IN_KERNELS.get(self._activation)
+        kernels, name = row_kernels_for("cpu"), activation_name(self._activation)
         known = kernels is not None and name in kernels.activations
         return (self._gate_up, self._down) if known else (None, None)
 
@@ -64,10 +64,15 @@ class GatedMlp:
 
 def gate(gate_up: Tensor, activation: Activation) -> Tensor:
     """``act(g) ⊙ u`` for ``gate_up [n, 2 · inner]`` that holds g, then u."""
-    name, kernels = _NAMES_IN_KERNELS.get(activation), row_kernels_for(gate_up.device.type)
+    name, kernels = activation_name(activation), row_kernels_for(gate_up.device.type)
     if name is None or kernels is None or not kernels.fits(gate_up, gate_up.shape[1] // 2):
         return _plain_gate(gate_up, activation)
     return kernels.gate(gate_up, name) if name in kernels.activations else _plain_gate(gate_up, activation)
+
+
+def activation_name(activation: Activation) -> ActivationName | None:
+    """What kernels call an activation; None for one that they do not have."""
+    return _NAMES_IN_KERNELS.get(activation)
 
 
 def _plain_gate(gate_up: Tensor, activation: Activation) -> Tensor:

@@ -1,7 +1,8 @@
 """A mixture of experts (Shazeer et al., 2017): each token goes to a few of many gated MLPs.
 
-Tokens are sorted by expert, so that an expert multiplies all of its tokens at once, and nothing walks over
-tokens. Sums run over a token's experts in the order of their scores, whatever else is in the batch.
+Where the device has kernels for it they do all behind the router. Elsewhere tokens are sorted by expert, so that an
+expert multiplies all of its tokens at once, and nothing walks over tokens. Sums run over a token's experts in the
+order of their scores, whatever else is in the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kindling_engine.layers.expert_kernels import expert_kernels_for
 from kindling_engine.layers.linear import Projection
-from kindling_engine.layers.mlp import Activation, gate
+from kindling_engine.layers.mlp import Activation, activation_name, gate
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.experts import ExpertShare
 
@@ -26,6 +28,14 @@ class Experts(Protocol):
 
         ``shares`` are what adapters add within.
         """
+
+    def whole(self, x: Tensor, routed: Tensor, *, top_k: int, normalised: bool) -> Tensor | None:
+        """All of a mixture, from the router's ``routed [n, experts]``; None where no kernels take it."""
+
+
+def in_groups(device: torch.device) -> bool:
+    """Whether a device multiplies all experts at once: where counts of their tokens would have to be waited for."""
+    return device.type != "cpu"
 
 
 class SparseMlp:
@@ -57,10 +67,30 @@ class SparseMlp:
         self._layer = layer
         self._site = site
 
+    @property
+    def experts(self) -> Experts:
+        return self._experts
+
+    @property
+    def top_k(self) -> int:
+        return self._top_k
+
+    @property
+    def normalised(self) -> bool:
+        return self._normalised
+
     def __call__(self, x: Tensor, lora: LoraBatch | None) -> Tensor:
         routed = self._router(x)
         if lora is not None:
             lora.add(routed, x, self._site)
+        if lora is None or not lora.in_experts(self._layer):
+            whole = self._experts.whole(x, routed, top_k=self._top_k, normalised=self._normalised)
+            if whole is not None:
+                return whole
+        return self._sorted(x, routed, lora)
+
+    def _sorted(self, x: Tensor, routed: Tensor, lora: LoraBatch | None) -> Tensor:
+        """Step by step, for devices without kernels, and for adapters that change experts."""
         scores = routed.softmax(dim=-1, dtype=torch.float32)
         weights, chosen = scores.topk(self._top_k, dim=-1)
         if self._normalised:
@@ -104,6 +134,9 @@ class SeparateExperts:
                 start += count
         return output
 
+    def whole(self, x: Tensor, routed: Tensor, *, top_k: int, normalised: bool) -> Tensor | None:
+        return None
+
     def _adapted(self, x: Tensor, counts: list[int], shares: Sequence[ExpertShare]) -> Tensor:
         """In two halves for all experts, as shares go over rows of many."""
         gate_up = _each(self._gate_up, x, counts)
@@ -122,20 +155,29 @@ class GroupedExperts:
     ``gate_up [experts, 2 · inner, hidden]``, ``down [experts, hidden, inner]``.
     """
 
-    __slots__ = ("_activation", "_down", "_gate_up")
+    __slots__ = ("_kernels", "activation", "down", "gate_up")
 
     def __init__(self, gate_up: Tensor, down: Tensor, activation: Activation) -> None:
-        self._gate_up = gate_up.transpose(1, 2)
-        self._down = down.transpose(1, 2)
-        self._activation = activation
+        self.gate_up = gate_up
+        self.down = down
+        self.activation = activation
+        self._kernels = expert_kernels_for(gate_up.device.type)
+
+    def whole(self, x: Tensor, routed: Tensor, *, top_k: int, normalised: bool) -> Tensor | None:
+        name, kernels = activation_name(self.activation), self._kernels
+        if name is None or kernels is None or not kernels.fits(x, self.gate_up):
+            return None
+        return kernels.mixture(
+            x, routed, self.gate_up, self.down, activation=name, top_k=top_k, normalised=normalised
+        )
 
     def __call__(self, x: Tensor, counts: Tensor, shares: Sequence[ExpertShare] = ()) -> Tensor:
         ends = counts.cumsum(0).to(torch.int32)
-        gate_up = F.grouped_mm(x, self._gate_up, offs=ends)
+        gate_up = F.grouped_mm(x, self.gate_up.transpose(1, 2), offs=ends)
         for share in shares:
             share.add(gate_up, x, share.weights.gate_up)
-        gated = gate(gate_up, self._activation)
-        output = F.grouped_mm(gated, self._down, offs=ends)
+        gated = gate(gate_up, self.activation)
+        output = F.grouped_mm(gated, self.down.transpose(1, 2), offs=ends)
         for share in shares:
             share.add(output, gated, share.weights.down)
         return output

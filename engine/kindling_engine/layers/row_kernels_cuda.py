@@ -8,7 +8,7 @@ from kindling_engine.kernels.norms import add_rms_norm, rms_norm
 from kindling_engine.layers.row_kernels import ActivationName
 
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-_LARGEST_ROW = 32768
+LARGEST_ROW = 32768
 """A program holds a whole row in registers."""
 
 
@@ -18,7 +18,7 @@ class CudaRowKernels:
     activations: frozenset[ActivationName] = frozenset({"silu", "gelu", "gelu_tanh"})
 
     def fits(self, x: Tensor, size: int) -> bool:
-        return x.dim() == 2 and x.stride(1) == 1 and x.dtype in _DTYPES and size <= _LARGEST_ROW
+        return x.dim() == 2 and x.stride(1) == 1 and x.dtype in _DTYPES and size <= LARGEST_ROW
 
     def norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         return rms_norm(x, weight, epsilon)

@@ -119,6 +119,10 @@ class LoraBatch:
                     rows.mul_(weights.gain)
                 rows.add_(self.linear(weights.weight)(shrunk))
 
+    def in_experts(self, layer: int) -> bool:
+        """Whether any group has a part in the experts of a layer."""
+        return any(layer in group.weights.experts for group in self.groups)
+
     def shares(self, layer: int, chosen: Tensor, places: Tensor) -> Sequence[ExpertShare]:
         """Every group's part in the experts of a layer.
 

@@ -9,6 +9,7 @@ from kindling_engine.layers.attention import LayerCache
 from kindling_engine.layers.attention_paged import PagedAttention
 from kindling_engine.layers.invariant import SingleRotary
 from kindling_engine.layers.linear import Projection
+from kindling_engine.layers.moe import SparseMlp
 from kindling_engine.layers.rotary import Rotary, RotaryTables
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.models.base import StepInputs
@@ -33,6 +34,7 @@ class Decoder:
     ) -> None:
         self.config = config
         self.device = device
+        self.weight_form = form.name
         self.lora = lora_layout(config, checkpoint.folder)
         weights = DecoderWeights(config, checkpoint, device, form, batch_invariant=batch_invariant)
         self._embedding = weights.embedding()
@@ -56,6 +58,11 @@ class Decoder:
     def paged(self) -> PagedAttention | None:
         """Of its first layer: the attention that reads nothing of the host, if the device has one."""
         return self._layers[0].attention.paged
+
+    @property
+    def mixture(self) -> SparseMlp | None:
+        """The mixture of experts of the first layer that has one."""
+        return next((layer.mlp for layer in self._layers if isinstance(layer.mlp, SparseMlp)), None)
 
     def bind(self, storage: KvStorage) -> None:
         """Attach the KV pages that ``hidden`` reads and writes."""

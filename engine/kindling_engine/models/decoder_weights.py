@@ -12,7 +12,7 @@ from kindling_engine.layers.embedding import Table
 from kindling_engine.layers.invariant import tiled_activation, tiled_router
 from kindling_engine.layers.linear import Projection
 from kindling_engine.layers.mlp import ACTIVATIONS, GatedMlp
-from kindling_engine.layers.moe import Experts, GroupedExperts, SeparateExperts, SparseMlp
+from kindling_engine.layers.moe import Experts, GroupedExperts, SeparateExperts, SparseMlp, in_groups
 from kindling_engine.layers.norm import CenteredRmsNorm, RmsNorm
 from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, ROUTER, site_index
 from kindling_engine.models.config import DecoderConfig, ExpertsConfig
@@ -165,7 +165,7 @@ class DecoderWeights:
         )
         down = (self._take(f"{name}down_proj.weight", (hidden, inner)) for name in names)
         made: Experts
-        if self._device.type == "cpu":
+        if not in_groups(self._device):
             made = SeparateExperts(
                 [self._form.linear(weight, None) for weight in gate_up],
                 [self._form.linear(weight, None) for weight in down],

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kindling_engine.protocol.tune_modes import FULL, TUNE_LIMIT_S, TUNE_MODES
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """``port`` 0 takes a free one; ``threads`` 0 chooses by measuring; ``kv_tokens`` 0 sizes the cache by the memory at
-    hand; ``weights`` is the form that weights take in memory.
+    hand; ``weights`` is the form that weights take in memory; ``tuned``, a folder, keeps choices of kernels'
+    configurations.
     """
 
     model: Path
@@ -27,6 +29,9 @@ class ServeOptions:
     max_batch: int = 64
     weights: str = CHECKPOINT
     batch_invariant: bool = False
+    tune: str = FULL
+    tuned: Path | None = None
+    tune_limit_s: float = TUNE_LIMIT_S
 
 
 def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
@@ -55,6 +60,21 @@ def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
         action="store_true",
         help="slower, and an answer does not depend on its neighbours to the last bit (CPU)",
     )
+    parser.add_argument(
+        "--tune",
+        choices=TUNE_MODES,
+        default=FULL,
+        help="how configurations of a GPU's kernels are chosen: the first of each, as kept, or measured if none is",
+    )
+    parser.add_argument(
+        "--tuned", type=Path, help="folder that keeps those choices; the user's cache without"
+    )
+    parser.add_argument(
+        "--tune-limit-s",
+        type=_seconds,
+        default=TUNE_LIMIT_S,
+        help="seconds that measuring may take of a start",
+    )
     return ServeOptions(**vars(parser.parse_args(arguments)))
 
 
@@ -66,6 +86,8 @@ def core_arguments(options: ServeOptions, socket: Path) -> list[str]:
         *("--kv-tokens", str(options.kv_tokens), "--max-batch", str(options.max_batch)),
         *("--weights", options.weights),
         *(("--batch-invariant",) if options.batch_invariant else ()),
+        *("--tune", options.tune, "--tune-limit-s", str(options.tune_limit_s)),
+        *(("--tuned", str(options.tuned)) if options.tuned else ()),
     ]
 
 
@@ -73,6 +95,13 @@ def _natural(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError("must be at least 0")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError("must be from 0 to 3600")
     return value
 
 

@@ -23,6 +23,11 @@ class Places:
     def blobs(self) -> Path:
         return self.home / "blobs"
 
+    @property
+    def tuned(self) -> Path:
+        """Which configurations of its kernels a GPU of this host is fastest with."""
+        return self.home / "tuned"
+
     def spec(self, name: str) -> Path:
         return self.specs / f"{checked_name(name)}.json"
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kindling_engine.bench.kernel.attention_inputs import PagedInputs
 from kindling_engine.bench.kernel.problem import Make
+from kindling_engine.kernels.paged_inputs import PagedInputs
 from kindling_engine.kvcache.manager import PAGE_SIZE
 
 _WORKSPACE_BYTES = 256 << 20

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from kindling_engine.bench.kernel.clock import Clock
 from kindling_engine.bench.memory import read_gbps
+from kindling_engine.kernels.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)

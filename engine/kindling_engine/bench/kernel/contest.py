@@ -10,8 +10,8 @@ import torch
 
 from kindling_engine.bench.contest import say
 from kindling_engine.bench.kernel.ceilings import Ceilings
-from kindling_engine.bench.kernel.clock import Clock, Launch, copies_for
 from kindling_engine.bench.kernel.problem import Problem
+from kindling_engine.kernels.clock import Clock, Launch, copies_for
 from kindling_engine.kernels.tuning import Config, TuningError, error_of, fastest
 
 
@@ -72,7 +72,7 @@ def _measure(problem: Problem, ceilings: Ceilings, clock: Clock) -> Row:
     count = copies_for(problem.bytes_read + problem.bytes_written)
     sets = [problem.inputs(index) for index in range(count)]
     expected = problem.reference(sets[0])
-    config, our_us = fastest(
+    choice = fastest(
         problem.op,
         problem.configs,
         # Inputs that a launch changes are made anew before its result is looked at.
@@ -81,11 +81,11 @@ def _measure(problem: Problem, ceilings: Ceilings, clock: Clock) -> Row:
         tolerance=problem.tolerance,
         time_us=lambda config: clock.us(_launches(problem, sets, config)),
     )
-    error = error_of(problem.ours(problem.inputs(0), config), expected)
+    error = error_of(problem.ours(problem.inputs(0), choice.config), expected)
     least_us = ceilings.us(
         bytes_read=problem.bytes_read, bytes_written=problem.bytes_written, flops=problem.flops
     )
-    row = Row(problem, our_us, least_us / our_us, error, config)
+    row = Row(problem, choice.us, least_us / choice.us, error, choice.config)
     for name, make in problem.peers.items():
         try:
             launches = [make(one) for one in sets]
@@ -99,7 +99,7 @@ def _measure(problem: Problem, ceilings: Ceilings, clock: Clock) -> Row:
             with suppress(Exception):
                 torch.cuda.synchronize()
     # Ours again after the peers: the better of two, as clocks rise and fall during a run.
-    row.us = min(our_us, clock.us(_launches(problem, sets, config)))
+    row.us = min(choice.us, clock.us(_launches(problem, sets, choice.config)))
     row.fraction = least_us / row.us
     return row
 

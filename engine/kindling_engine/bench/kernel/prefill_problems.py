@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kindling_engine.bench.kernel.attention_inputs import LLAMA_8B_HEADS, PagedInputs, Shape, paged_inputs
 from kindling_engine.bench.kernel.attention_peers import attention_peers
 from kindling_engine.bench.kernel.problem import Problem
+from kindling_engine.kernels.paged_inputs import LLAMA_8B_HEADS, PagedInputs, Shape, paged_inputs
 from kindling_engine.kernels.paged_prefill import configs_for, paged_prefill
 from kindling_engine.kernels.paged_reference import paged_reference
 from kindling_engine.kernels.tuning import Config

@@ -1,6 +1,6 @@
 """Requests with their pages, as our kernels take them and as others do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -49,6 +49,14 @@ class PagedInputs:
         return self._dense(self.key_pages), self._dense(self.value_pages)
 
     @cached_property
+    def unit_scales(self) -> dict[str, Tensor]:
+        """Scales of one for pages that are narrower than queries, by a kernel's names of them; none for others."""
+        if self.key_pages.dtype.itemsize > 1:
+            return {}
+        ones = torch.ones(self.key_pages.shape[0], device=self.query.device)
+        return {"key_scale": ones, "value_scale": ones}
+
+    @cached_property
     def batched_query(self) -> Tensor:
         """``[requests, heads, q_len, d]``."""
         heads, head_dim = self.query.shape[1:]
@@ -61,6 +69,23 @@ class PagedInputs:
             self.key_pages.transpose(0, 1).contiguous(),
             self.value_pages.transpose(0, 1).contiguous(),
         )
+
+    def parts(self, count: int) -> "list[PagedInputs]":
+        """The requests in ``count`` shares as large as each other, which have the pages in common."""
+        each = self.requests // count
+        queries = self.query.split(each * self.q_len)
+        return [
+            replace(
+                self,
+                query=query,
+                tables=tables,
+                rows=self.rows[:each],
+                starts=self.starts[: each + 1],
+                lengths=self.lengths[:each],
+                requests=each,
+            )
+            for query, tables in zip(queries, self.tables.split(each), strict=True)
+        ]
 
     def _dense(self, pages: Tensor) -> Tensor:
         kv_heads, _, _, head_dim = pages.shape
