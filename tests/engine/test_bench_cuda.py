@@ -1,17 +1,18 @@
 """The engine bench of a GPU, as far as a CPU can run it: the gate, loads of different lengths, decode at batches."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from kindling_engine.bench import cuda_gate
 from kindling_engine.bench.cuda_decode import decode_measure
-from kindling_engine.bench.cuda_gate import WrongNumbersError, gate_measure
+from kindling_engine.bench.cuda_gate import SHAPES, WrongNumbersError, gate_measure, gates_measure
 from kindling_engine.bench.engine_cuda import W1, mixed_measure
 from kindling_engine.bench.logits import logits_compare
 from kindling_engine.bench.ours import OurEngine
-from kindling_engine.bench.shapes import LlamaShape
+from kindling_engine.bench.shapes import LLAMA_1B, LLAMA_8B, QWEN3_06B, QWEN3_8B, LlamaShape
 from kindling_engine.bench.workloads import MixedWorkload, Workload
 
 TINY = LlamaShape(64, 2, 4, 2, 112, 320, tie_word_embeddings=True, head_size=32, qk_norm=True)
@@ -39,11 +40,25 @@ def test_the_mixed_load_is_the_published_one():
     assert [len(prompt) for prompt in prompts] == [length // 4 for length in W1.inputs]
 
 
-def test_the_gate_compares_with_transformers():
+def test_the_gate_compares_each_shape_with_transformers():
     load = MixedWorkload("gate", [5, 40, 17], [1, 1, 1])
-    figures = gate_measure(CPU, TINY, load)
+    plain = replace(TINY, qk_norm=False, tie_word_embeddings=False, llama3_factor=8.0)
+    figures = gates_measure(CPU, {"qwen": TINY, "llama": plain}, load)
+    assert set(figures["gates"]) == {"qwen", "llama"}
+    assert figures["gate_logit_deviation"] == max(
+        gate["gate_logit_deviation"] for gate in figures["gates"].values()
+    )
     assert figures["gate_logit_deviation"] < 1e-4 and figures["gate_greedy_deficit"] < 1e-4
     assert figures["gate_equal_best_tokens"] == 1.0
+
+
+def test_the_gate_has_every_shape_that_is_published_and_cuts_nothing_but_layers():
+    published = {"llama_1b": LLAMA_1B, "llama_8b": LLAMA_8B, "qwen3_06b": QWEN3_06B, "qwen3_8b": QWEN3_8B}
+    assert {name: replace(shape, num_hidden_layers=0) for name, shape in SHAPES.items()} == {
+        name: replace(shape, num_hidden_layers=0) for name, shape in published.items()
+    }
+    # What a checkpoint of each takes in bf16, for two engines one after another.
+    assert all(shape.num_hidden_layers > 1 and 2 * shape.parameters < 5e9 for shape in SHAPES.values())
 
 
 def test_the_gate_lets_no_wrong_numbers_through(monkeypatch):
@@ -55,8 +70,8 @@ def test_the_gate_lets_no_wrong_numbers_through(monkeypatch):
             [(t + 7) % 320 for t in made] for made in right(engine, prompts, output)
         ],
     )
-    with pytest.raises(WrongNumbersError):
-        gate_measure(CPU, TINY, MixedWorkload("gate", [5, 40], [1, 1]))
+    with pytest.raises(WrongNumbersError, match="tiny"):
+        gate_measure(CPU, "tiny", TINY, MixedWorkload("gate", [5, 40], [1, 1]))
 
 
 def test_decode_at_each_batch_beside_its_ceiling():

@@ -11,7 +11,7 @@ import torch
 
 from kindling_engine.bench.contest import Entrant, contest, say
 from kindling_engine.bench.cuda_decode import decode_measure
-from kindling_engine.bench.cuda_gate import gate_measure
+from kindling_engine.bench.cuda_gate import gates_measure
 from kindling_engine.bench.figures import BenchOptions, DeviceMissingError, Figures, Value, circumstances
 from kindling_engine.bench.memory import read_gbps
 from kindling_engine.bench.peers import peers_of
@@ -43,7 +43,7 @@ def engine_cuda_measure(options: BenchOptions) -> Figures:
         "device": "cuda",
         "gpu": torch.cuda.get_device_name(device),
         "read_gbps": gbps,
-        **gate_measure(device),
+        **gates_measure(device),
         **mixed_measure(QWEN3_06B, W1, repeats=_REPEATS[options.quick], install=options.peers),
         **decode_measure(LLAMA_8B, device=device, gbps=gbps, repeats=1 if options.quick else 3),
     }

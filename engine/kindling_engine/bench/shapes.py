@@ -150,9 +150,18 @@ QWEN3_06B = LlamaShape(
 """Sizes as their makers publish them in config.json: Llama 3.1 8B, Llama 3.2 1B, Qwen3 8B, Qwen3 0.6B."""
 
 
-def checkpoint_write(shape: LlamaShape, folder: Path, *, seed: int = 0) -> None:
-    """Write a random fp32 checkpoint that any engine can load."""
+def checkpoint_write(
+    shape: LlamaShape,
+    folder: Path,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
+) -> None:
+    """Write a random checkpoint that any engine can load; its numbers are made on ``device``, where that is quicker."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(shape.config(), indent=1))
-    tensors = dict(shape.tensors(seed=seed, dtype=torch.float32, device=torch.device("cpu")))
+    config = {**shape.config(), "dtype": str(dtype).removeprefix("torch.")}
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    made = shape.tensors(seed=seed, dtype=dtype, device=device or torch.device("cpu"))
+    tensors = {name: tensor.cpu() for name, tensor in made}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
