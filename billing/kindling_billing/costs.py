@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 
+from django.db.models import QuerySet
+
 from kindling_billing.errors import BillingError
 from kindling_billing.margins import CostBook, Quote, Rate
 from kindling_billing.models import HostedPrice, HourCost, utc_now
@@ -69,9 +71,14 @@ def hosted_price_set(
     )
 
 
-def hour_cost_list() -> list[HourCost]:
+def hour_cost_find() -> QuerySet[HourCost]:
     """Every cost of an hour that was entered, newest first."""
-    return list(HourCost.objects.order_by("-valid_from", "-id"))
+    return HourCost.objects.order_by("-valid_from", "-id")
+
+
+def hour_cost_list() -> list[HourCost]:
+    """The same, read."""
+    return list(hour_cost_find())
 
 
 def cost_book() -> CostBook:
@@ -84,6 +91,11 @@ def hosted_price_map(*, skus: Iterable[str]) -> dict[str, HostedPrice]:
     """The price elsewhere that was noted last, by sku; skus without one are absent."""
     rows = HostedPrice.objects.filter(sku__in=list(skus)).order_by("sku", "-id").distinct("sku")
     return {row.sku: row for row in rows}
+
+
+def hosted_price_find() -> QuerySet[HostedPrice]:
+    """Every price elsewhere that was noted, newest first."""
+    return HostedPrice.objects.order_by("-created_at", "-id")
 
 
 def hosted_price_list(*, sku: str) -> list[HostedPrice]:

@@ -11,6 +11,7 @@ from kindling_billing.trail import trail_note
 from kindling_billing.wallet import WALLET, wallet_post
 
 EXPIRY = "expiry"
+CREDIT = "credit"
 # Usage is posted within seconds; what was used before the expiry should burn the credit while it is there.
 LATE = timedelta(minutes=5)
 
@@ -18,6 +19,11 @@ LATE = timedelta(minutes=5)
 def grant_list(*, owner_id: str) -> QuerySet[CreditGrant]:
     """An owner's credit, newest first."""
     return CreditGrant.objects.filter(owner_id=owner_id).order_by("-created_at", "-id")
+
+
+def grant_find(*, source_id: str) -> CreditGrant | None:
+    """The credit that was given under this id."""
+    return CreditGrant.objects.filter(source_type=CREDIT, source_id=source_id).first()
 
 
 def grants_expire(*, now: datetime | None = None, limit: int = 500) -> int:

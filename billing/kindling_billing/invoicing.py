@@ -32,6 +32,13 @@ def invoice_list(*, owner_id: str) -> QuerySet[Invoice]:
     return Invoice.objects.filter(owner_id=owner_id).order_by("-month")
 
 
+def invoice_find(*, owner_id: str = "", state: str = "") -> QuerySet[Invoice]:
+    """Everybody's invoices, one owner's or those in a state, newest first; for the operator."""
+    rows = Invoice.objects.order_by("-created_at", "-id")
+    rows = rows.filter(owner_id=owner_id) if owner_id else rows
+    return rows.filter(state=state) if state else rows
+
+
 def month_list_due(*, now: datetime) -> list[tuple[str, date]]:
     """Owners and months whose invoice can become final, oldest month first."""
     rows = UsageTotal.objects.filter(billed_month__lt=_first_open_month(now - GRACE))

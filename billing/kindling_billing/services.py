@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from kindling_billing.credits import CREDIT
 from kindling_billing.errors import BillingError
 from kindling_billing.ledger import Posting
 from kindling_billing.models import CreditGrant, LedgerTransaction, PricePlan, PriceVersion, utc_now
@@ -10,7 +11,6 @@ from kindling_billing.usage import Correction, UsageCharge, usage_correct, usage
 from kindling_billing.wallet import wallet_post
 
 __all__ = ["Correction", "UsageCharge", "credit_grant", "price_publish", "usage_correct", "usage_post"]
-CREDIT = "credit"
 MAX_CREDIT_PICOUSD = 1_000_000 * PICO_PER_USD
 
 

@@ -1,5 +1,6 @@
 """What is agreed with an owner: paying before or after use, limits, suspension, topping up by itself."""
 
+from collections.abc import Collection
 from typing import Any
 
 from django.db import transaction
@@ -21,6 +22,12 @@ PAUSED = "topup.paused"
 def terms_get(*, owner_id: str) -> Terms:
     """An owner's terms; those that everybody begins with when nothing was agreed."""
     return Terms.objects.filter(owner_id=owner_id).first() or Terms(owner_id=owner_id, version=0)
+
+
+def owners_suspended(*, owner_ids: Collection[str]) -> set[str]:
+    """Those of some owners whose inference is stopped for an invoice."""
+    rows = Terms.objects.filter(owner_id__in=list(owner_ids)).exclude(suspended_at=None)
+    return set(rows.values_list("owner_id", flat=True))
 
 
 @transaction.atomic

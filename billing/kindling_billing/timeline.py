@@ -1,5 +1,6 @@
 """Price versions in the order in which people read them: what holds now, what comes, what has been."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,14 @@ def timeline_of(versions: Iterable[PriceVersion], *, now: datetime) -> list[Entr
         entries.append(Entry(row, _state(row, following, now), following))
     entries.sort(key=lambda entry: (ORDER.index(entry.state), _nearness(entry, now)))
     return entries
+
+
+def timeline_map(versions: Iterable[PriceVersion], *, now: datetime) -> dict[str, Entry]:
+    """The same for all versions of some skus, by id."""
+    held: dict[tuple[str, str], list[PriceVersion]] = defaultdict(list)
+    for version in versions:
+        held[version.plan_id, version.sku].append(version)
+    return {entry.version.id: entry for rows in held.values() for entry in timeline_of(rows, now=now)}
 
 
 def _state(row: PriceVersion, following: datetime | None, now: datetime) -> str:

@@ -1,39 +1,17 @@
-"""What an event of the audit log says, in rows that people and spreadsheets read."""
+"""What an event of the audit log says, in rows that people read."""
 
 from typing import Any
 
 from kindling_console.templatetags.kindling import usd_cents, usd_cost
+from kindling_platform.audit.changes import Change, changes_of
 
 UNITS = {"picousd": usd_cost, "cents": usd_cents}
-Change = tuple[str, str, str]
-
-
-def changes_of(data: dict[str, Any]) -> list[Change]:
-    """What an event says as (name, before, after); what was merely said, or stayed as it was, has no before."""
-    before, after = data.get("before"), data.get("after")
-    if not isinstance(before, dict | None) or not isinstance(after, dict | None):
-        # A single value that was changed.
-        changed = [("", _text(before), _text(after))]
-    else:
-        names = [*(before or {}), *(name for name in after or {} if name not in (before or {}))]
-        changed = [(name, _text((before or {}).get(name)), _text((after or {}).get(name))) for name in names]
-    said = [(name, "", _text(value)) for name, value in data.items() if name not in {"before", "after"}]
-    kept = [(name, "" if old == new else old, new) for name, old, new in changed if old or new]
-    return kept + said
 
 
 def changes_shown(data: dict[str, Any]) -> list[Change]:
-    """The same with amounts as dollars and names in words."""
+    """What an event says as (name, before, after), with amounts as dollars and names in words."""
     rows = [_readable(*one) for one in changes_of(data)]
     return [(name.replace("_", " "), before, after) for name, before, after in rows]
-
-
-def changes_line(data: dict[str, Any]) -> str:
-    """The same in one cell of a CSV, with amounts as they are kept."""
-    return "; ".join(
-        f"{name}: {before} -> {after}" if before else f"{name}: {after}"
-        for name, before, after in changes_of(data)
-    )
 
 
 def _readable(name: str, before: str, after: str) -> Change:
@@ -43,13 +21,3 @@ def _readable(name: str, before: str, after: str) -> Change:
             old, new = (show_unit(int(one)) if one else "" for one in (before, after))
             return plain.rstrip("_") or "amount", old, new
     return name, before, after
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dict):
-        return ", ".join(f"{name}: {_text(one)}" for name, one in value.items())
-    if isinstance(value, list):
-        return ", ".join(_text(one) for one in value)
-    return str(value)

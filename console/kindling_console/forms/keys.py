@@ -1,6 +1,7 @@
 """A new API key."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django import forms
 
@@ -9,6 +10,9 @@ SCOPES = [
     ("read", "Read", "see adapters, deployments, usage and balance over the API"),
     ("manage", "Manage", "upload and delete adapters, make and revoke keys over the API"),
 ]
+OPERATOR_SCOPE = (
+    "operator", "Operator", "with Read and Manage: see and change the whole installation, money included"
+)  # fmt: skip
 LIFETIMES = [
     ("", "Never"),
     ("7", "In 7 days"),
@@ -24,12 +28,15 @@ class KeyForm(forms.Form):
     name = forms.CharField(
         max_length=80, label="Name", help_text="What will use it, for example “laptop” or “staging”."
     )
-    scopes = forms.MultipleChoiceField(
-        choices=[(scope, label) for scope, label, _ in SCOPES], label="Scopes", initial=["inference"]
-    )
+    scopes = forms.MultipleChoiceField(label="Scopes", initial=["inference"])
     expires = forms.ChoiceField(choices=LIFETIMES, required=False, label="Expires")
 
-    scope_help = SCOPES
+    def __init__(self, *args: Any, may_operate: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.scope_help = [*SCOPES, OPERATOR_SCOPE] if may_operate else SCOPES
+        scopes = self.fields["scopes"]
+        if isinstance(scopes, forms.MultipleChoiceField):
+            scopes.choices = [(scope, label) for scope, label, _ in self.scope_help]
 
     def expires_at(self, moment: datetime) -> datetime | None:
         """When the key ends, counted from now; None for never."""

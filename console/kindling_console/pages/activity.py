@@ -9,7 +9,8 @@ from django.http.response import HttpResponseBase
 from kindling_console.access import Visitor, page
 from kindling_console.activity_words import KIND_LABELS, action_words
 from kindling_console.answers import private, show
-from kindling_console.changes import changes_line, changes_shown
+from kindling_console.changes import changes_shown
+from kindling_platform.audit.changes import changes_line
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.streamed_csv import csv_response
 from kindling_platform.common.tenancy import HasId

@@ -21,7 +21,7 @@ def keys(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """The keys, and a form for a new one."""
     if request.method == "POST":
         return _create(request, visitor)
-    return show(request, "console/keys.html", _context(visitor, KeyForm()))
+    return show(request, "console/keys.html", _context(visitor, KeyForm(may_operate=visitor.is_operator)))
 
 
 @page("keys.write", methods=("GET", "POST"))
@@ -37,7 +37,7 @@ def key_revoke_page(request: HttpRequest, visitor: Visitor, key_id: str) -> Http
 
 
 def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
-    form = KeyForm(request.POST)
+    form = KeyForm(request.POST, may_operate=visitor.is_operator)
     if not form.is_valid():
         return show(
             request,
@@ -53,6 +53,7 @@ def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
             scopes=form.cleaned_data["scopes"],
             expires_at=form.expires_at(now()),
             actor=visitor.actor,
+            may_operate=visitor.is_operator,
         )
     except KindlingError as error:
         if not is_fragment(request):
@@ -65,7 +66,7 @@ def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
             part="console/parts/key_form.html",
             status=422,
         )
-    context = _context(visitor, KeyForm()) | {
+    context = _context(visitor, KeyForm(may_operate=visitor.is_operator)) | {
         "new_key": key,
         "new_text": text,
         "in_dialog": is_fragment(request),

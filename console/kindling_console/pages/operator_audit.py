@@ -1,8 +1,6 @@
 """Who did what, when, to what, from where, and what was there before and after."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
@@ -10,20 +8,16 @@ from django.http.response import HttpResponseBase
 
 from kindling_console.access import Visitor, page
 from kindling_console.answers import private, show
-from kindling_console.changes import changes_line, changes_shown
-from kindling_platform.accounts.selectors import organisation_list, organisation_map
+from kindling_console.changes import changes_shown
+from kindling_platform.accounts.selectors import organisation_id_of, organisation_map
+from kindling_platform.audit.exports import ORDER, event_rows
 from kindling_platform.audit.selectors import EventFilter, event_find
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.pagination import page_get
 from kindling_platform.common.streamed_csv import csv_response
 
 FIELDS = ("org", "who", "action", "target", "from", "since", "until")
-ORDER = ("created_at", "id")
-BLOCK = 500
 MOST_CHARS = 120
-CSV_COLUMNS = (
-    "created_at", "id", "actor_id", "actor_label", "ip", "request_id", "action", "target", "organisation_id",
-)  # fmt: skip
 
 
 @page("operator")
@@ -56,7 +50,7 @@ LABELS = {
 @page("operator")
 def audit_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     """Every event that the filters let pass, newest first."""
-    return csv_response(request, name="kindling-audit.csv", rows=_csv_rows(_filter(_asked(request))))
+    return csv_response(request, name="kindling-audit.csv", rows=event_rows(_filter(_asked(request))))
 
 
 def _asked(request: HttpRequest) -> dict[str, str]:
@@ -67,7 +61,7 @@ def _asked(request: HttpRequest) -> dict[str, str]:
 def _filter(asked: dict[str, str]) -> EventFilter:
     until = _day(asked.get("until", ""))
     return EventFilter(
-        organisation_id=_organisation_id(asked.get("org", "")),
+        organisation_id=organisation_id_of(asked.get("org", "")),
         actor=asked.get("who", ""),
         action=asked.get("action", ""),
         target=asked.get("target", ""),
@@ -78,28 +72,8 @@ def _filter(asked: dict[str, str]) -> EventFilter:
     )
 
 
-def _organisation_id(text: str) -> str:
-    """An organisation by slug or id; what is neither finds nothing."""
-    if not text:
-        return ""
-    found = organisation_list().filter(slug=text).first()
-    return found.id if found else text
-
-
 def _day(text: str) -> datetime | None:
     try:
         return datetime.combine(date.fromisoformat(text), time(), UTC)
     except ValueError:
         return None
-
-
-def _csv_rows(wanted: EventFilter) -> Iterator[list[Any]]:
-    yield [*CSV_COLUMNS, "details"]
-    cursor = ""
-    while True:
-        found = page_get(event_find(wanted=wanted), order=ORDER, cursor=cursor, limit=BLOCK)
-        for event in found.rows:
-            yield [*(getattr(event, name) for name in CSV_COLUMNS), changes_line(event.data)]
-        cursor = found.next_cursor
-        if not cursor:
-            return

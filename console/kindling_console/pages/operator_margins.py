@@ -1,7 +1,7 @@
 """What each model brought in and cost, beside what the same tokens cost elsewhere: whether to serve or to buy."""
 
 import re
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.common.streamed_csv import csv_response
 from kindling_platform.deployments.costs import cost_enter, hosted_price_enter
+from kindling_platform.deployments.margin_rows import margin_rows
 from kindling_platform.deployments.margins import margin_days, margin_models
 
 MONTH = re.compile(r"(20\d\d)-(0[1-9]|1[0-2])")
@@ -73,11 +74,8 @@ def margins(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 def margins_csv(request: HttpRequest, visitor: Visitor) -> StreamingHttpResponse:
     """A month by model and day, in pico-dollars and microseconds."""
     month = _month(request)
-    models = {model.id: model.ref for model in model_list_all()}
-    days = sorted(margin_days(start=month.first, end=month.end).items())
-    lines = [(models.get(sku, sku), day, *astuple(sums)) for (sku, day), sums in days]
-    header = ("model", "day", *(field.name for field in fields(Margin)))
-    return csv_response(request, name=f"margins-{month.key}.csv", rows=[header, *lines])
+    rows = margin_rows(start=month.first, end=month.end)
+    return csv_response(request, name=f"margins-{month.key}.csv", rows=rows)
 
 
 @page("operator", methods=("GET", "POST"))

@@ -14,13 +14,13 @@ from kindling_billing.timeline import IN_FORCE, Entry, timeline_of
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
 from kindling_console.forms.prices import PriceDraftForm, PriceTableForm, price_initial
-from kindling_console.price_effects import SpanEffect, price_effects
 from kindling_platform.catalog.price_sheet import Sheet, sheet_read, sheet_rows
 from kindling_platform.catalog.prices import drafts_check, price_withdraw, prices_publish
 from kindling_platform.catalog.selectors import model_list_all
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.streamed_csv import csv_response
+from kindling_platform.usage.price_effects import SpanEffect, price_effects
 
 PREVIEW = "preview"
 

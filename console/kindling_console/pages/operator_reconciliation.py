@@ -1,6 +1,5 @@
 """Whether the payment provider, clearing and the outbox say the same, by day and by movement, and if not why."""
 
-from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ from django.urls import reverse
 
 from kindling_billing.comparing.causes import cause_get
 from kindling_billing.comparing.reports import contact_get, day_get, day_list, difference_list, movement_list
+from kindling_billing.comparing.rows import movement_rows
 from kindling_billing.errors import BillingError
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
@@ -24,10 +24,6 @@ from kindling_platform.common.streamed_csv import csv_response
 
 RANGES = ((7, "7 days"), (30, "30 days"), (90, "90 days"), (366, "12 months"))
 DIFFERENCES_SHOWN = 100
-CSV_COLUMNS = (
-    "day", "id", "kind", "happened_at", "owner_id", "payment_id", "intent_id", "stripe_cents", "booked_cents",
-    "moved_cents", "asked_cents", "verdict", "cause", "detail", "accepted_at", "accepted_by", "accepted_note",
-)  # fmt: skip
 
 
 @page("operator", methods=("GET", "POST"))
@@ -60,7 +56,9 @@ SUMS = ("stripe_cents", "booked_cents", "moved_cents", "asked_cents")
 def reconciliation_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     """Every movement of the span, one line each, in cents."""
     days = _days(request)
-    return csv_response(request, name=f"kindling-reconciliation-{days}d.csv", rows=_csv_rows(_since(days)))
+    return csv_response(
+        request, name=f"kindling-reconciliation-{days}d.csv", rows=movement_rows(since=_since(days))
+    )
 
 
 @page("operator")
@@ -117,13 +115,3 @@ def _since(days: int) -> date:
 
 def _explained(rows: Any) -> list[tuple[Any, Any]]:
     return [(row, cause_get(row.cause)) for row in rows]
-
-
-def _csv_rows(since: date) -> Iterator[list[Any]]:
-    yield [*CSV_COLUMNS, "what_is_wrong", "next_step"]
-    # Day by day, so that no query stays open while somebody reads.
-    for day in day_list(since=since).values_list("day", flat=True):
-        for row in movement_list(day=day):
-            cause = cause_get(row.cause)
-            words = [cause.title, cause.next_step] if cause else ["", ""]
-            yield [*(getattr(row, name) for name in CSV_COLUMNS), *words]

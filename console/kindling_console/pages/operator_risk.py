@@ -1,6 +1,5 @@
 """Organisations that owe, or may soon be unable to go on, and what is done about it."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -16,12 +15,9 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.streamed_csv import csv_response
 from kindling_platform.usage.risk import KINDS, risk_counts, risk_list
+from kindling_platform.usage.risk_rows import risk_rows
 
 SHOWN = 200
-CSV_COLUMNS = (
-    "organisation_id", "slug", "name", "balance_picousd", "spendable_picousd", "burn_picousd_per_day", "days_left",
-    "open_cents", "overdue_invoices", "reminder", "disputed_cents", "reasons", "details",
-)  # fmt: skip
 
 
 @page("operator")
@@ -49,7 +45,7 @@ def risk(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 @page("operator")
 def risk_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     """Every organisation at risk, one line each."""
-    return csv_response(request, name="kindling-at-risk.csv", rows=_csv_rows(_kind(request)))
+    return csv_response(request, name="kindling-at-risk.csv", rows=risk_rows(kind=_kind(request)))
 
 
 @page("operator", methods=("POST",))
@@ -72,15 +68,3 @@ def _kind(request: HttpRequest) -> str:
 
 def _days_over(invoice: Any) -> int:
     return max((now() - invoice.due_at).days, 0) if invoice.due_at else 0
-
-
-def _csv_rows(kind: str) -> Iterator[list[Any]]:
-    yield list(CSV_COLUMNS)
-    for row in risk_list(kind=kind):
-        standing = row.standing
-        yield [
-            row.org.id, row.org.slug, row.org.name, standing.balance_picousd, standing.spendable_picousd,
-            row.burn_picousd_per_day, None if row.days_left is None else f"{row.days_left:.2f}",
-            standing.open_cents, len(standing.overdue), max((one.dunned for one in standing.overdue), default=0),
-            standing.disputed_cents, " ".join(one.kind for one in row.risks), " ".join(one.text for one in row.risks),
-        ]  # fmt: skip

@@ -1,12 +1,13 @@
 """The credit that a new organisation begins with, and the bounds that keep it from being harvested."""
 
 import ipaddress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import connection, transaction
 
+from kindling_billing.errors import BillingError
 from kindling_billing.money import PICO_PER_USD, pico_to_usd_text, usd_to_pico
 from kindling_billing.saved_cards import card_default, card_is_shared
 from kindling_billing.selectors import balance_get
@@ -54,26 +55,42 @@ def signup_credit_grant(*, org: Organisation, user: User) -> bool:
         actor_id=user.id,
     )
     if posted:
-        _granted_record(org, actor, amount_picousd, "Starting credit", before)
+        _granted_record(org, actor, amount_picousd, "Starting credit", before_picousd=before)
     return posted is not None
 
 
 @transaction.atomic
-def credit_give(*, org: Organisation, amount_picousd: int, source_id: str, memo: str, actor: Actor) -> bool:
+def credit_give(
+    *,
+    org: Organisation,
+    amount_picousd: int,
+    source_id: str,
+    memo: str,
+    actor: Actor,
+    expires_at: datetime | None = None,
+) -> bool:
     """Give an organisation credit by hand; False when this `source_id` was used before.
 
     Raises:
-        KindlingError: `amount_invalid`.
+        KindlingError: `amount_invalid`, `expiry_invalid`.
     """
     if not 0 < amount_picousd <= MAX_GIFT_PICOUSD:
         text = f"Credit lies between nothing and ${pico_to_usd_text(MAX_GIFT_PICOUSD)}."
         raise KindlingError("amount_invalid", text, param="amount")
     before = balance_get(owner_id=org.id).picousd
-    posted = credit_grant(
-        owner_id=org.id, amount_picousd=amount_picousd, source_id=source_id, memo=memo, actor_id=actor.id
-    )
+    try:
+        posted = credit_grant(
+            owner_id=org.id,
+            amount_picousd=amount_picousd,
+            source_id=source_id,
+            memo=memo,
+            actor_id=actor.id,
+            expires_at=expires_at,
+        )
+    except BillingError as error:
+        raise KindlingError(error.code, error.message, param="expires_at") from error
     if posted:
-        _granted_record(org, actor, amount_picousd, memo, before)
+        _granted_record(org, actor, amount_picousd, memo, before_picousd=before, expires_at=expires_at)
     return posted is not None
 
 
@@ -95,14 +112,21 @@ def _claim(waiting: Organisation) -> bool:
 
 
 def _granted_record(
-    org: Organisation, actor: Actor, amount_picousd: int, memo: str, before_picousd: int
+    org: Organisation,
+    actor: Actor,
+    amount_picousd: int,
+    memo: str,
+    *,
+    before_picousd: int,
+    expires_at: datetime | None = None,
 ) -> None:
+    expiry = {"expires_at": expires_at.isoformat()} if expires_at else {}
     audit_record(
         actor=actor,
         action="credit.granted",
         target=org.id,
         organisation_id=org.id,
-        data={"usd": pico_to_usd_text(amount_picousd), "memo": memo},
+        data={"usd": pico_to_usd_text(amount_picousd), "memo": memo, **expiry},
         before={"balance_picousd": str(before_picousd)},
         after={"balance_picousd": str(before_picousd + amount_picousd)},
     )

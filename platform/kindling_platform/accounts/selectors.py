@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from kindling_platform.accounts.models import Membership, Organisation, User
 from kindling_platform.common.errors import KindlingError, not_found
@@ -43,6 +43,18 @@ def organisation_get(*, organisation_id: str) -> Organisation:
 def organisation_map(*, organisation_ids: Iterable[str]) -> dict[str, Organisation]:
     """Organisations by their ids."""
     return {row.id: row for row in Organisation.objects.filter(id__in=set(organisation_ids))}
+
+
+def organisation_id_of(ref: str) -> str:
+    """The id of an organisation that is named by slug or id; what is neither comes back as it is, and finds nothing."""
+    found = Organisation.objects.filter(slug=ref).values_list("id", flat=True).first() if ref else None
+    return found or ref
+
+
+def organisation_find(*, query: str) -> QuerySet[Organisation]:
+    """Organisations whose slug or name has `query` in it, all of them without one, newest first; for the operator."""
+    rows = organisation_list()
+    return rows.filter(Q(slug__icontains=query) | Q(name__icontains=query)) if query else rows
 
 
 def organisation_list() -> QuerySet[Organisation]:

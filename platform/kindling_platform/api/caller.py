@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from rest_framework.request import Request
 
 from kindling_platform.accounts.models import Membership, Organisation
-from kindling_platform.accounts.roles import can
+from kindling_platform.accounts.roles import OPERATOR, can
 from kindling_platform.common.actors import Actor
-from kindling_platform.keys.models import ApiKey
+from kindling_platform.keys.models import OPERATOR_SCOPE, ApiKey
 
 READ_SCOPES = {"read", "manage"}
+# What is done to the whole installation: `operator.read` and `operator.write`.
+OPERATOR_ACTIONS = f"{OPERATOR}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,23 @@ class Caller:
     def may(self, action: str) -> bool:
         """Whether the role of a member, or the scopes of a key, allow an action such as `keys.write`."""
         if self.key is None:
-            return can(self.membership, action)
-        return bool(self.scopes & READ_SCOPES) if action.endswith(".read") else "manage" in self.scopes
+            return self.may_operate if action.startswith(OPERATOR_ACTIONS) else can(self.membership, action)
+        return not self.lacks(action)
+
+    @property
+    def may_operate(self) -> bool:
+        """Whether the caller acts for whoever runs this installation."""
+        if self.key is None:
+            return can(self.membership, OPERATOR)
+        return self.org.is_operator and OPERATOR_SCOPE in self.scopes
+
+    def lacks(self, action: str) -> str:
+        """The scope that a key needs for an action and has not, "" when it has all."""
+        if action.startswith(OPERATOR_ACTIONS) and not self.may_operate:
+            return OPERATOR_SCOPE
+        if action.endswith(".read"):
+            return "" if self.scopes & READ_SCOPES else "read"
+        return "" if "manage" in self.scopes else "manage"
 
 
 def caller_of(request: Request) -> Caller:

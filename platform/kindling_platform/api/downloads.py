@@ -3,10 +3,14 @@
 from collections.abc import Iterable
 from typing import Any
 
+from drf_spectacular.types import OpenApiTypes
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
+
+# How the OpenAPI document describes a table.
+CSV = {(200, "text/csv"): OpenApiTypes.STR}
 
 
 class AnyAccepted(BaseContentNegotiation):

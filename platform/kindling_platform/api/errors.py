@@ -4,7 +4,7 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied
-from django.db import DatabaseError
+from django.db import DatabaseError, DataError
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -70,6 +70,9 @@ def refusal_of(error: Exception) -> KindlingError:
     if isinstance(error, exceptions.APIException):
         code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "request_refused")
         return KindlingError(code, str(error.detail), error.status_code)
+    if isinstance(error, DataError):
+        # What no column can hold, above all a NUL in an address.
+        return KindlingError("value_invalid", "A value in this request cannot be one of its kind.")
     if isinstance(error, DatabaseError):
         return KindlingError(
             "database_unavailable", "The platform's database does not answer. Try again.", 503

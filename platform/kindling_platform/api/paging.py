@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.common.pagination import MAX_PAGE_ROWS, PAGE_ROWS, page_get
+from kindling_platform.common.pagination import MAX_PAGE_ROWS, PAGE_ROWS, Page, page_get
 
 PAGING = [
     OpenApiParameter("cursor", str, description="`next_cursor` of the page before."),
@@ -50,6 +50,15 @@ def page_response(
     order: tuple[str, str] = ("created_at", "id"),
 ) -> Response:
     """One page of a query as `{"data": […], "next_cursor": …}`."""
-    page = page_get(rows, order=order, cursor=request.query_params.get("cursor", ""), limit=limit_of(request))
+    page = page_of(request, rows, order=order)
     data = shape([row(item) for item in page.rows], many=True).data
     return Response({"data": data, "next_cursor": page.next_cursor or None})
+
+
+def page_of(request: Request, rows: QuerySet[Any], *, order: tuple[str, str] = ("created_at", "id")) -> Page:
+    """The page of a query that a client asks for.
+
+    Raises:
+        KindlingError: `cursor_invalid`, `limit_invalid`.
+    """
+    return page_get(rows, order=order, cursor=request.query_params.get("cursor", ""), limit=limit_of(request))

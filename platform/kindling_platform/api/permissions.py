@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from kindling_platform.api.caller import Caller
+from kindling_platform.api.caller import OPERATOR_ACTIONS, Caller
 from kindling_platform.common.errors import KindlingError
 
 if TYPE_CHECKING:
@@ -28,15 +28,18 @@ class MayAct(BasePermission):
         if action is None:
             # An unknown method is answered with 405 behind this; anything known must be listed.
             return not hasattr(view, str(request.method).lower())
+        if action.startswith(OPERATOR_ACTIONS) and not caller.org.is_operator:
+            # For tenants these addresses lead nowhere, whatever stands in them.
+            raise KindlingError("not_found", "There is nothing at this address.", 404)
         if caller.org.suspended_at is not None and action.endswith(".write"):
             text = (
-                "The operator of this platform has suspended your organisation: you may look at everything and "
-                "change nothing. Ask the operator why and what ends it."
+                "The operator of this platform has suspended your organisation: you may look at everything, pay open "
+                "invoices and change nothing else. Ask the operator why and what ends it."
             )
             raise KindlingError("account_suspended", text, 412)
         if action == ANY_CALLER or caller.may(action):
             return True
         if caller.key is not None:
-            scope = "read" if action.endswith(".read") else "manage"
-            raise KindlingError("scope_missing", f"This API key lacks the scope {scope!r}.", 403)
+            text = f"This API key lacks the scope {caller.lacks(action)!r}."
+            raise KindlingError("scope_missing", text, 403)
         raise KindlingError("role_insufficient", "Your role in this organisation does not allow this.", 403)

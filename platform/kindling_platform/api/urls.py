@@ -3,6 +3,7 @@
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
+from kindling_platform.api import operator_urls
 from kindling_platform.api.errors import not_found_view
 from kindling_platform.api.views import (
     adapter_files,
@@ -66,5 +67,6 @@ urlpatterns = [
     path("v1/cards/<str:card_id>", payments.OneCard.as_view()),
     path("v1/auto-topup", payments.AutoTopUpView.as_view()),
     path("v1/invoices", payments.Invoices.as_view()),
+    *operator_urls.urlpatterns,
     re_path(r"^.*$", not_found_view),
 ]

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.db import transaction
 
-from kindling_billing.book import Version
+from kindling_billing.book import BOOK, Version
 from kindling_billing.errors import BillingError
-from kindling_billing.models import PriceVersion
+from kindling_billing.models import PricePlan, PriceVersion
 from kindling_billing.rating import Price
 from kindling_billing.selectors import price_of
 from kindling_billing.services import price_publish
@@ -32,16 +32,20 @@ def prices_publish(*, drafts: Sequence[Version], actor: Actor, corrects: bool = 
 
 
 def drafts_check(drafts: Sequence[Version], *, corrects: bool) -> dict[str, Model]:
-    """Refuse drafts that cannot be published by their model or moment; gives the models by id.
+    """Refuse drafts that cannot be published by their model, plan or moment; gives the models by id.
 
     Raises:
-        KindlingError: `model_unknown`, `price_doubled`, `valid_from_past`, `valid_from_far`.
+        KindlingError: `model_unknown`, `plan_unknown`, `price_doubled`, `valid_from_past`, `valid_from_far`.
     """
+    plans = {BOOK, *PricePlan.objects.values_list("id", flat=True)}
     models = {model.id: model for model in Model.objects.filter(id__in={draft.sku for draft in drafts})}
     seen = set()
     for draft in drafts:
         if draft.sku not in models:
             raise KindlingError("model_unknown", f"There is no model {draft.sku[:64]!r}.", param="model")
+        if draft.plan_id not in plans:
+            text = f"There is no price plan {draft.plan_id[:64]!r}."
+            raise KindlingError("plan_unknown", text, param="plan_id")
         effective_check(draft.valid_from, corrects=corrects)
         key = (draft.plan_id, draft.sku, draft.valid_from)
         if key in seen:

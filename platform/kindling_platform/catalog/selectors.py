@@ -51,3 +51,8 @@ def model_get(*, org: Organisation, ref: str) -> Model:
 def model_name_map() -> dict[str, str]:
     """References of all models by id."""
     return {row.id: row.ref for row in Model.objects.select_related("organisation")}
+
+
+def model_id_of(ref: str) -> str:
+    """The id of a model that is named by reference or id; what is neither comes back as it is, and finds nothing."""
+    return {name: sku for sku, name in model_name_map().items()}.get(ref, ref)

@@ -7,6 +7,8 @@ from kindling_platform.accounts.models import Organisation, User
 from kindling_platform.common.models import Created, OrgQuerySet, id_field
 
 SCOPES = ("inference", "read", "manage")
+# Widens `read` and `manage` to the whole installation; for keys of the operator's organisation alone.
+OPERATOR_SCOPE = "operator"
 
 
 class ApiKey(Created):

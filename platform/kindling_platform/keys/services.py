@@ -15,7 +15,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.keys import secret
 from kindling_platform.keys.epochs import epoch_publish
-from kindling_platform.keys.models import SCOPES, ApiKey
+from kindling_platform.keys.models import OPERATOR_SCOPE, SCOPES, ApiKey
 
 MAX_KEYS = 500
 MAX_NAME_CHARS = 80
@@ -41,22 +41,26 @@ def key_create(
     secret_text: str | None = None,
     models: Sequence[str] | None = None,
     family: ApiKey | None = None,
+    may_operate: bool = False,
 ) -> tuple[ApiKey, str]:
     """Make a key; its text is returned here and never again. `secret_text` stores a given key instead.
 
-    `models` binds it to these; `family` is the key whose limits it takes over.
+    `models` binds it to these; `family` is the key whose limits it takes over; `may_operate` says that whoever makes
+    it runs this installation, and so may give it the scope `operator`.
 
     Raises:
-        KindlingError: `name_invalid`, `scopes_invalid`, `expiry_invalid`, `key_malformed`, `key_exists`,
-            `key_limit_reached`, `models_invalid`.
+        KindlingError: `name_invalid`, `scopes_invalid`, `scope_forbidden`, `expiry_invalid`, `key_malformed`,
+            `key_exists`, `key_limit_reached`, `models_invalid`.
     """
     name = name.strip()
-    wanted = [scope for scope in SCOPES if scope in set(scopes)]
+    known = (*SCOPES, OPERATOR_SCOPE) if org.is_operator else SCOPES
+    wanted = [scope for scope in known if scope in set(scopes)]
     if not 1 <= len(name) <= MAX_NAME_CHARS:
         raise KindlingError("name_invalid", "Give the key a name of 1 to 80 characters.", param="name")
-    if not wanted or set(scopes) - set(SCOPES):
-        text = f"Choose one or more scopes among {', '.join(SCOPES)}."
+    if not wanted or set(scopes) - set(known):
+        text = f"Choose one or more scopes among {', '.join(known)}."
         raise KindlingError("scopes_invalid", text, param="scopes")
+    _check_operator_scope(wanted, may_operate=may_operate)
     if expires_at is not None and expires_at <= now():
         raise KindlingError("expiry_invalid", "The expiry must lie in the future.", param="expires_at")
     if secret_text is not None and not secret.is_wellformed(secret_text):
@@ -112,7 +116,9 @@ def key_revoke(*, org: Organisation, key_id: str, actor: Actor) -> ApiKey:
 
 
 @transaction.atomic
-def key_rotate(*, org: Organisation, key_id: str, overlap: timedelta, actor: Actor) -> tuple[ApiKey, str]:
+def key_rotate(
+    *, org: Organisation, key_id: str, overlap: timedelta, actor: Actor, may_operate: bool = False
+) -> tuple[ApiKey, str]:
     """Make a successor with the same rights, limits and budget; the old key goes on for `overlap` and then expires.
 
     Raises:
@@ -136,6 +142,7 @@ def key_rotate(*, org: Organisation, key_id: str, overlap: timedelta, actor: Act
         expires_at=old.expires_at,
         models=old.model_refs,
         family=old.family or old,
+        may_operate=may_operate,
     )
     until = moment + overlap
     old.expires_at = until if old.expires_at is None else min(old.expires_at, until)
@@ -161,6 +168,15 @@ def key_ensure(*, org: Organisation, name: str, scopes: Sequence[str], text: str
         org=org, name=name, scopes=scopes, actor=actor, kind=ApiKey.Kind.BOOTSTRAP, secret_text=text
     )
     return made
+
+
+def _check_operator_scope(scopes: Sequence[str], *, may_operate: bool) -> None:
+    if OPERATOR_SCOPE in scopes and not may_operate:
+        text = (
+            "The scope operator is given by owners and admins of the operator's organisation, "
+            "and by keys that have it themselves."
+        )
+        raise KindlingError("scope_forbidden", text, 403, param="scopes")
 
 
 def _check_models(models: Sequence[str] | None) -> None:

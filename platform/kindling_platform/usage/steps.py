@@ -46,3 +46,8 @@ def day_ceil(moment: datetime) -> datetime:
     """The same moment if it is midnight UTC, else the next midnight."""
     floor = day_floor(moment)
     return floor if floor == moment else floor + timedelta(days=1)
+
+
+def month_floor(moment: datetime) -> datetime:
+    """Midnight UTC of the first of a moment's month."""
+    return day_floor(moment).replace(day=1)

@@ -34,7 +34,9 @@ class Keys(APIView):
         asked = KeyCreateShape(data=request.data)
         asked.is_valid(raise_exception=True)
         caller = caller_of(request)
-        key, text = key_create(org=caller.org, actor=caller.actor, **asked.validated_data)
+        key, text = key_create(
+            org=caller.org, actor=caller.actor, may_operate=caller.may_operate, **asked.validated_data
+        )
         row = KeyMadeShape({**key_row(key), "key": text}).data
         return Response(row, status=201, headers={"Cache-Control": "no-store"})
 
@@ -67,6 +69,12 @@ class KeyRotate(APIView):
         asked.is_valid(raise_exception=True)
         caller = caller_of(request)
         overlap = timedelta(seconds=asked.validated_data["overlap_s"])
-        key, text = key_rotate(org=caller.org, key_id=key_id, overlap=overlap, actor=caller.actor)
+        key, text = key_rotate(
+            org=caller.org,
+            key_id=key_id,
+            overlap=overlap,
+            actor=caller.actor,
+            may_operate=caller.may_operate,
+        )
         row = KeyMadeShape({**key_row(key), "key": text}).data
         return Response(row, status=201, headers={"Cache-Control": "no-store"})

@@ -1,13 +1,13 @@
 """What was used and what it cost."""
 
 from django.http import StreamingHttpResponse
-from drf_spectacular.utils import OpenApiParameter, OpenApiTypes, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from kindling_platform.api.caller import caller_of
-from kindling_platform.api.downloads import AnyAccepted
+from kindling_platform.api.downloads import CSV, AnyAccepted
 from kindling_platform.api.paging import PAGING, page_response, page_shape
 from kindling_platform.api.rendering import PlainJson
 from kindling_platform.api.rows import usage_event_row
@@ -47,7 +47,6 @@ ROWS = [
     ),
 ]
 COMPARE = OpenApiParameter("compare", str, enum=["previous"], description="The span before, too.")
-CSV = {(200, "text/csv"): OpenApiTypes.STR}
 
 
 class Usage(APIView):

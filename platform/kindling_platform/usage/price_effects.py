@@ -1,4 +1,4 @@
-"""What drafts of prices would have made of the usage of last month and of the last thirty days, ready to be shown."""
+"""What drafts of prices would have made of the usage of last month and of the last thirty days."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from kindling_billing.book import Version
-from kindling_console.spans import month_start
 from kindling_platform.accounts.selectors import organisation_map
 from kindling_platform.common.clock import now
 from kindling_platform.usage.repricing import Preview, prices_preview
+from kindling_platform.usage.steps import month_floor
 
 ORGANISATIONS_SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a preview's table."""
+    """One line of a preview's table; its id is a model's or an organisation's."""
 
+    id: str
     name: str
-    link: str
     before_picousd: int
     after_picousd: int
 
@@ -47,7 +47,8 @@ def price_effects(drafts: Sequence[Version], *, models: dict[str, str]) -> list[
     Raises:
         KindlingError: `preview_too_long`.
     """
-    this_month, moment = month_start(), now()
+    moment = now()
+    this_month = month_floor(moment)
     last_month = (this_month - timedelta(days=1)).replace(day=1)
     spans = [
         (f"{last_month:%B %Y}", last_month, this_month),
@@ -73,10 +74,10 @@ def _shown(label: str, preview: Preview, models: dict[str, str]) -> SpanEffect:
         label=label,
         start=preview.start,
         end=preview.end,
-        total=Row("All", "", preview.before_picousd, preview.after_picousd),
-        by_model=[Row(models.get(sku, sku), "", *by_model[sku]) for sku in sorted(by_model)],
+        total=Row("", "All", preview.before_picousd, preview.after_picousd),
+        by_model=[Row(sku, models.get(sku, sku), *by_model[sku]) for sku in sorted(by_model)],
         by_organisation=[
-            Row(names[owner].name if owner in names else owner, owner, *by_owner[owner]) for owner in largest
+            Row(owner, names[owner].name if owner in names else owner, *by_owner[owner]) for owner in largest
         ],
         organisations=len(by_owner),
     )

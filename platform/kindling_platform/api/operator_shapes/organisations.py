@@ -1,0 +1,109 @@
+"""What organisations and their credit look like to the operator."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers as s
+
+from kindling_billing.models import CreditGrant, Terms
+from kindling_billing.selectors import Balance
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.api.money import MOST_DIGITS, money
+from kindling_platform.api.rows import plain_row
+from kindling_platform.usage.reports import UsageSum
+
+NOTHING = Balance(0, 0)
+LONGEST_REASON = 300
+
+
+class OperatedOrganisationShape(s.Serializer[object]):
+    id = s.CharField()
+    slug = s.CharField()
+    name = s.CharField()
+    is_operator = s.BooleanField()
+    state = s.CharField(help_text="active; suspended by the operator; unpaid, while an invoice is overdue.")
+    balance_picousd = s.CharField()
+    balance_usd = s.CharField()
+    created_at = s.DateTimeField()
+    suspended_at = s.DateTimeField(allow_null=True, help_text="By the operator.")
+
+
+class PeriodUsageShape(s.Serializer[object]):
+    requests = s.IntegerField()
+    failed = s.IntegerField()
+    prompt_tokens = s.IntegerField()
+    cached_tokens = s.IntegerField()
+    completion_tokens = s.IntegerField()
+    cost_picousd = s.CharField()
+    cost_usd = s.CharField()
+
+
+class OneOperatedOrganisationShape(OperatedOrganisationShape):
+    unpaid_reason = s.CharField(allow_blank=True, help_text="Why requests are refused while it is unpaid.")
+    spendable_picousd = s.CharField(
+        help_text="What it may still spend, its credit limit included; nothing while requests are refused."
+    )
+    spendable_usd = s.CharField()
+    members = s.IntegerField()
+    month = PeriodUsageShape(help_text="What it has used this month (UTC).")
+
+
+class ReasonShape(s.Serializer[object]):
+    reason = s.CharField(max_length=LONGEST_REASON, help_text="The audit log keeps it.")
+
+
+class GrantShape(s.Serializer[object]):
+    id = s.CharField()
+    kind = s.CharField(help_text="promo was given, paid was bought, returned came back from a refund.")
+    memo = s.CharField(allow_blank=True)
+    amount_picousd = s.CharField()
+    amount_usd = s.CharField()
+    remaining_picousd = s.CharField()
+    remaining_usd = s.CharField()
+    expires_at = s.DateTimeField(allow_null=True)
+    expired_at = s.DateTimeField(allow_null=True)
+    created_at = s.DateTimeField()
+
+
+class GrantGiveShape(s.Serializer[object]):
+    amount_usd = s.CharField(max_length=MOST_DIGITS, help_text="Dollars as text, such as 25 or 0.50.")
+    memo = s.CharField(max_length=120, help_text="Stands in the customer's ledger.")
+    expires_at = s.DateTimeField(required=False, allow_null=True, default=None)
+
+
+def organisation_row(org: Organisation, *, balance: Balance | None, is_unpaid: bool) -> dict[str, Any]:
+    """One line of the list."""
+    state = "suspended" if org.suspended_at else "unpaid" if is_unpaid else "active"
+    names = ("id", "slug", "name", "is_operator", "created_at", "suspended_at")
+    return {**plain_row(org, *names), "state": state, **money("balance", (balance or NOTHING).picousd)}
+
+
+def one_organisation_row(
+    org: Organisation,
+    *,
+    balance: Balance,
+    spendable: Mapping[str, Balance],
+    terms: Terms,
+    members: int,
+    month: UsageSum,
+) -> dict[str, Any]:
+    """An organisation with where it stands."""
+    return {
+        **organisation_row(org, balance=balance, is_unpaid=terms.suspended_at is not None),
+        "unpaid_reason": terms.suspended_reason,
+        **money("spendable", spendable.get(org.id, balance).picousd),
+        "members": members,
+        "month": {
+            **plain_row(month, "requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens"),
+            **money("cost", month.cost_picousd),
+        },
+    }
+
+
+def grant_row(grant: CreditGrant) -> dict[str, Any]:
+    names = ("id", "kind", "memo", "expires_at", "expired_at", "created_at")
+    return {
+        **plain_row(grant, *names),
+        **money("amount", int(grant.amount_picousd)),
+        **money("remaining", int(grant.remaining_picousd)),
+    }

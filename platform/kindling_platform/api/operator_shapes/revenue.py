@@ -1,0 +1,63 @@
+"""What the installation's usage and takings over time look like."""
+
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from rest_framework import serializers as s
+
+from kindling_billing.takings import Takings
+from kindling_platform.api.money import money
+from kindling_platform.api.operator_shapes.organisations import PeriodUsageShape
+from kindling_platform.api.rows import plain_row
+from kindling_platform.usage.overview import FIGURES, Figures
+
+TAKINGS = tuple(field.name for field in fields(Takings))
+
+
+class TakingsShape(s.Serializer[object]):
+    received_picousd = s.CharField(help_text="What customers paid.")
+    refunded_picousd = s.CharField()
+    disputed_picousd = s.CharField(help_text="What banks took back less what they returned.")
+    granted_picousd = s.CharField(help_text="Credit that was given less what of it expired.")
+    expired_picousd = s.CharField(help_text="Bought credit that nobody used in time.")
+    invoiced_picousd = s.CharField()
+    given_up_picousd = s.CharField()
+    fees_picousd = s.CharField()
+    taxed_picousd = s.CharField()
+
+
+class RevenueStepShape(s.Serializer[object]):
+    at = s.DateTimeField(help_text="When its day or month (UTC) begins.")
+    usage = PeriodUsageShape()
+    takings = TakingsShape()
+
+
+class RevenueShape(s.Serializer[object]):
+    data = RevenueStepShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
+
+
+class RevenueShareShape(PeriodUsageShape):
+    id = s.CharField(help_text="An organisation's or a model's.")
+    name = s.CharField()
+
+
+class RevenueSharesShape(s.Serializer[object]):
+    data = RevenueShareShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
+
+
+def revenue_row(at: datetime, used: Figures | None, taken: Takings | None) -> dict[str, Any]:
+    takings = taken or Takings()
+    return {
+        "at": at,
+        "usage": _used(used or Figures()),
+        "takings": {f"{name}_picousd": str(getattr(takings, name)) for name in TAKINGS},
+    }
+
+
+def share_row(used: Figures, name: str) -> dict[str, Any]:
+    return {"id": used.group, "name": name, **_used(used)}
+
+
+def _used(used: Figures) -> dict[str, Any]:
+    return {**plain_row(used, *FIGURES[:-1]), **money("cost", used.cost_picousd)}

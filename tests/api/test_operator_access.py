@@ -1,0 +1,142 @@
+"""Who reaches the operator's addresses: keys with the scope, owners and admins; and how the scope is given."""
+
+from datetime import date, timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from kindling_billing.models import Invoice
+from kindling_billing.plans import plan_assign, plan_create
+from kindling_billing.selectors import price_current
+from kindling_people import ApiClient, Customer, make_customer, make_model
+from kindling_platform.accounts.models import Membership
+from kindling_platform.api import operator_urls
+from kindling_platform.audit.models import AuditEvent
+from kindling_platform.common.clock import now
+from kindling_platform.keys.models import ApiKey
+from kindling_platform.keys.services import key_create
+
+pytestmark = pytest.mark.django_db
+ROUTES = [
+    (method.lower(), str(pattern.pattern).removeprefix("v1/"))
+    for pattern in operator_urls.urlpatterns
+    for method in pattern.callback.view_class.actions
+]
+READS = [route for method, route in ROUTES if method == "get"]
+
+
+def made(customer: Customer, *scopes: str) -> ApiClient:
+    """A client with a key that the operator's people made."""
+    _, text = key_create(org=customer.org, name="till", scopes=scopes, actor=customer.actor, may_operate=True)
+    return ApiClient(HTTP_AUTHORIZATION=f"Bearer {text}")
+
+
+def path_of(route: str, ada: Customer, operator: Customer) -> str:
+    model = make_model(operator)
+    price = price_current(sku=model.id)
+    assert price
+    found = {
+        "organisation_id": ada.org.id, "model_id": model.id, "price_id": price.id, "invoice_id": "inv_none",
+        "movement_id": "ch_none",
+    }  # fmt: skip
+    for name, value in found.items():
+        route = route.replace(f"<str:{name}>", value)
+    return route
+
+
+def refusal(reply) -> tuple[int, str]:
+    return reply.status_code, reply.json()["error"]["code"]
+
+
+@pytest.mark.parametrize("route", READS)
+def test_the_operator_reads_every_address(ada: Customer, operator: Customer, route: str):
+    path = path_of(route, ada, operator)
+    for client in (made(operator, "operator", "read"), operator.browser()):
+        reply = client.call("get", path)
+        assert reply.status_code == 200, reply.content
+        assert b"".join(reply) if reply.streaming else reply.json()
+
+
+@pytest.mark.parametrize(("method", "route"), ROUTES)
+def test_others_are_refused(ada: Customer, operator: Customer, method: str, route: str):
+    path = path_of(route, ada, operator)
+    body = None if method == "get" else {}
+    assert refusal(ada.client().call(method, path, body)) == (404, "not_found")
+    assert refusal(ada.browser().call(method, path, body)) == (404, "not_found")
+    assert refusal(ApiClient().call(method, path, body)) == (401, "not_authenticated")
+    assert refusal(operator.client().call(method, path, body)) == (403, "scope_missing")
+    assert refusal(made(operator, "operator", "inference").call(method, path, body)) == (403, "scope_missing")
+    Membership.objects.filter(user=operator.user).update(role="developer")
+    assert refusal(operator.browser().call(method, path, body)) == (403, "role_insufficient")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["organisations", "organisations?q=a", "invoices", "at-risk", "prices", "plans", "audit", "margins"],
+)
+def test_lists_take_as_many_queries_whatever_they_list(operator: Customer, path: str):
+    client = made(operator, "operator", "read")
+
+    def queries(number: int) -> int:
+        customer = make_customer()
+        make_model(operator, f"model-{number}")
+        plan = plan_create(name=f"Plan {number}")
+        plan_assign(owner_id=customer.org.id, plan_id=plan.id)
+        Invoice.objects.create(
+            owner_id=customer.org.id, month=date(2026, number, 1), state="final", year=2026, number=number,
+            due_cents=100, due_at=now() - timedelta(days=9),
+        )  # fmt: skip
+        with CaptureQueriesContext(connection) as seen:
+            assert client.call("get", f"operator/{path}").status_code == 200
+        return len(seen)
+
+    few = [queries(number) for number in (1, 2, 3)]
+    assert few[1] == few[2]  # the first also notes that the key was used
+
+
+def test_a_key_that_reads_changes_nothing(ada: Customer, operator: Customer):
+    client = made(operator, "operator", "read")
+    reply = client.call("post", f"operator/organisations/{ada.org.id}/suspend", {"reason": "Because."})
+    assert refusal(reply) == (403, "scope_missing")
+    assert "'manage'" in reply.json()["error"]["message"]
+    ada.org.refresh_from_db()
+    assert ada.org.suspended_at is None
+
+
+def test_owners_of_the_operators_organisation_give_the_scope(operator: Customer):
+    reply = operator.browser().call("post", "keys", {"name": "till", "scopes": ["operator", "read"]})
+    assert reply.status_code == 201, reply.content
+    assert reply.json()["scopes"] == ["read", "operator"]
+    event = AuditEvent.objects.get(action="key.created", target=reply.json()["id"])
+    assert event.data["scopes"] == ["read", "operator"]
+
+
+def test_nobody_takes_the_scope(ada: Customer, operator: Customer):
+    wish = {"name": "till", "scopes": ["operator", "read"]}
+    assert refusal(ada.client().call("post", "keys", wish)) == (400, "scopes_invalid")
+    assert refusal(operator.client().call("post", "keys", wish)) == (403, "scope_forbidden")
+    Membership.objects.filter(user=operator.user).update(role="developer")
+    assert refusal(operator.browser().call("post", "keys", wish)) == (403, "scope_forbidden")
+    assert not ApiKey.objects.filter(scopes__contains=["operator"]).exists()
+
+
+def test_nobody_takes_it_by_rotating_a_key(operator: Customer):
+    key, _ = key_create(
+        org=operator.org, name="till", scopes=["operator", "read"], actor=operator.actor, may_operate=True
+    )
+    path = f"keys/{key.id}/rotate"
+    assert refusal(operator.client().call("post", path, {})) == (403, "scope_forbidden")
+    key.refresh_from_db()
+    assert key.expires_at is None  # it goes on as it was
+    reply = made(operator, "operator", "manage").call("post", path, {})
+    assert (reply.status_code, reply.json()["scopes"]) == (201, ["read", "operator"])
+
+
+def test_a_form_offers_the_scope_to_those_who_may_give_it(ada: Customer, operator: Customer):
+    wish = {"name": "till", "scopes": ["operator", "manage"]}
+    assert 'value="operator"' in operator.browser().get("/console/keys/").content.decode()
+    assert operator.browser().post("/console/keys/", wish).status_code == 200
+    assert ApiKey.objects.filter(scopes__contains=["operator"]).count() == 1
+    assert 'value="operator"' not in ada.browser().get("/console/keys/").content.decode()
+    assert ada.browser().post("/console/keys/", wish).status_code == 422
