@@ -1,5 +1,6 @@
 """Asks for money, each time in one transaction: the payment that is opened, and the request that is sent for it."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -15,6 +16,7 @@ from kindling_billing.models import (
     StripeCustomer,
     utc_now,
 )
+from kindling_billing.models.invoices import PAYABLE
 from kindling_billing.outbox.writing import call_add
 from kindling_billing.payment_calls import card_call, page_call
 from kindling_billing.payments import payment_open
@@ -87,12 +89,12 @@ def checkout_start(
 
 @transaction.atomic
 def invoice_page_start(*, owner_id: str, invoice_id: str, return_url: str) -> OutboxCall:
-    """Begin to pay an invoice on the provider's page; one that is begun already goes on.
+    """Begin to pay an invoice on the provider's page, one that was given up included; what is begun already goes on.
 
     Raises:
         BillingError: `invoice_unknown`, `invoice_not_open`, `customer_unknown`, `payment_open` while a card is charged.
     """
-    invoice = _invoice_lock(owner_id, invoice_id)
+    invoice = _invoice_lock(owner_id, invoice_id, states=PAYABLE)
     customer_id = _customer_lock(owner_id)
     begun = Payment.objects.filter(invoice_id=invoice.id, state=Payment.State.OPEN).first()
     if begun is not None:
@@ -138,7 +140,7 @@ def invoice_charge_start(*, invoice_id: str, now: datetime | None = None) -> Out
     now = now or utc_now()
     owner_id = Invoice.objects.filter(id=invoice_id).values_list("owner_id", flat=True).first() or ""
     try:
-        invoice = _invoice_lock(owner_id, invoice_id)
+        invoice = _invoice_lock(owner_id, invoice_id, states=(Invoice.State.FINAL,))
     except BillingError:
         return None
     tries = Payment.objects.filter(invoice_id=invoice.id)
@@ -202,11 +204,11 @@ def _customer_lock(owner_id: str) -> str:
     return row.customer_id
 
 
-def _invoice_lock(owner_id: str, invoice_id: str) -> Invoice:
+def _invoice_lock(owner_id: str, invoice_id: str, *, states: Collection[str]) -> Invoice:
     invoice = Invoice.objects.select_for_update().filter(id=invoice_id, owner_id=owner_id).first()
     if invoice is None:
         raise BillingError("invoice_unknown", "There is no such invoice.")
-    if invoice.state != Invoice.State.FINAL or invoice.paid_cents >= invoice.total_cents:
+    if invoice.state not in states or invoice.paid_cents >= invoice.total_cents:
         raise BillingError("invoice_not_open", "Nothing is open of this invoice.")
     return invoice
 

@@ -29,8 +29,8 @@ def invoice_settle(*, invoice_id: str) -> Invoice | None:
         return invoice
     before = _shown(invoice)
     invoice.paid_cents = _paid_cents(invoice_id)
+    paid = invoice.paid_cents >= invoice.total_cents
     if invoice.state != Invoice.State.UNCOLLECTIBLE:
-        paid = invoice.paid_cents >= invoice.total_cents
         invoice.state = Invoice.State.PAID if paid else Invoice.State.FINAL
         invoice.closed_at = (invoice.closed_at or utc_now()) if paid else None
     invoice.save(update_fields=["paid_cents", "state", "closed_at"])
@@ -39,7 +39,7 @@ def invoice_settle(*, invoice_id: str) -> Invoice | None:
             action="invoice.settled", owner_id=invoice.owner_id, target=invoice.id,
             before=before, after=_shown(invoice),
         )  # fmt: skip
-    if invoice.state == Invoice.State.PAID and not _dunned(invoice.owner_id).exists():
+    if paid and not _dunned(invoice.owner_id).exists():
         owner_resume(owner_id=invoice.owner_id)
     return invoice
 

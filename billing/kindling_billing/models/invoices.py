@@ -96,6 +96,15 @@ class Invoice(models.Model):
         """What is owed with tax."""
         return self.due_cents + self.tax_cents
 
+    @property
+    def is_payable(self) -> bool:
+        """Whether its owner may pay it."""
+        return self.state in PAYABLE and self.paid_cents < self.total_cents
+
+
+# What was given up may be paid by its owner; no card is charged with it by itself.
+PAYABLE = (Invoice.State.FINAL, Invoice.State.UNCOLLECTIBLE)
+
 
 class InvoiceLine(models.Model):
     """So many units at a price; `amount_cents` is the exact amount rounded once, half to even."""

@@ -21,6 +21,7 @@ from kindling_platform.keys.limits import limits_set
 
 BILLING = "console:billing"
 WRITE = "billing.write"
+PAY = "billing.pay"
 
 
 @page(WRITE, methods=("POST",))
@@ -42,9 +43,9 @@ def credit_add(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     return done(request, f"{reverse('console:payment', args=[call.subject])}?go=1")
 
 
-@page(WRITE, methods=("POST",))
+@page(PAY, methods=("POST",))
 def invoice_pay(request: HttpRequest, visitor: Visitor, invoice_id: str) -> HttpResponse:
-    """Begin to pay an invoice."""
+    """Begin to pay an invoice; a suspended organisation may, too."""
     if not invoice_list(owner_id=visitor.org.id).filter(id=invoice_id).exists():
         raise Http404("There is no such invoice.")
     try:
@@ -116,7 +117,7 @@ def card_action(request: HttpRequest, visitor: Visitor, card_id: str, action: st
     return done(request, f"{reverse(BILLING)}#cards", said)
 
 
-@page(WRITE, methods=("GET",))
+@page(PAY, methods=("GET",))
 def portal(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Lead to the provider's page for cards and addresses."""
     try:
@@ -187,7 +188,7 @@ def _payment(request: HttpRequest, visitor: Visitor, payment_id: str) -> dict[st
     return {
         "found": found,
         "payment": found.payment,
-        "go": request.GET.get("go") == "1" and visitor.may(WRITE),
+        "go": request.GET.get("go") == "1" and visitor.may(PAY),
         "cancelled": "cancelled" in request.GET,
     }
 

@@ -23,13 +23,14 @@ BUILD = frozenset(
         "prompts.open",
     }
 )
-GOVERN = frozenset({"activity.read", "billing.write", "settings.write", "team.write"})
+# `billing.pay` settles what is owed; unlike what is called write, it goes on while an organisation is suspended.
+GOVERN = frozenset({"activity.read", "billing.write", "billing.pay", "settings.write", "team.write"})
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
     "owner": READ | BUILD | GOVERN,
     "admin": READ | BUILD | GOVERN,
     "developer": READ | BUILD,
     "viewer": READ,
-    "billing": frozenset({"usage.read", "billing.read", "billing.write", "models.read"}),
+    "billing": frozenset({"usage.read", "billing.read", "billing.write", "billing.pay", "models.read"}),
 }
 ROLE_CHOICES = [(role, role.capitalize()) for role in ROLE_ACTIONS]
 OPERATOR = "operator"

@@ -31,6 +31,10 @@ class PaymentMadeShape(PaymentShape):
     url = s.CharField(allow_blank=True, help_text="Where it is paid, while it is open.")
 
 
+class PortalShape(s.Serializer[object]):
+    url = s.CharField()
+
+
 class AutoTopUpShape(s.Serializer[object]):
     enabled = s.BooleanField(read_only=True)
     paused_reason = s.CharField(read_only=True)

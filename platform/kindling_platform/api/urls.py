@@ -67,6 +67,8 @@ urlpatterns = [
     path("v1/cards/<str:card_id>", payments.OneCard.as_view()),
     path("v1/auto-topup", payments.AutoTopUpView.as_view()),
     path("v1/invoices", payments.Invoices.as_view()),
+    path("v1/invoices/<str:invoice_id>/pay", payments.InvoicePay.as_view()),
+    path("v1/billing-portal", payments.Portal.as_view()),
     *operator_urls.urlpatterns,
     re_path(r"^.*$", not_found_view),
 ]

@@ -18,6 +18,7 @@ from kindling_platform.api.payment_shapes import (
     InvoiceShape,
     PaymentMadeShape,
     PaymentShape,
+    PortalShape,
     TopUpShape,
     auto_topup_row,
     card_row,
@@ -34,6 +35,7 @@ NO_WISH = {
     "monthly_cap_cents": 0,
 }
 RETURN_PATH = "/console/billing/payments/{payment}/"
+BILLING_PATH = "/console/billing/"
 
 
 class Payments(APIView):
@@ -150,6 +152,47 @@ class Invoices(APIView):
     def get(self, request: Request) -> Response:
         rows = [invoice_row(invoice) for invoice in invoice_list(owner_id=caller_of(request).org.id)[:120]]
         return Response(InvoiceShape(rows, many=True).data)
+
+
+class InvoicePay(APIView):
+    actions = {"POST": "billing.pay"}
+
+    @extend_schema(
+        operation_id="invoices_pay",
+        summary="Begin to pay an invoice, also while suspended; pay it at `url`, or look again while that is empty",
+        request=None,
+        responses={201: PaymentMadeShape},
+    )
+    def post(self, request: Request, invoice_id: str) -> Response:
+        caller = caller_of(request)
+        if not invoice_list(owner_id=caller.org.id).filter(id=invoice_id).exists():
+            raise not_found("invoice")
+        call = paying.invoice_pay_begin(
+            org=caller.org,
+            invoice_id=invoice_id,
+            return_url=f"{settings.KINDLING_ENV.public_url}{RETURN_PATH}",
+            actor=caller.actor,
+        )
+        return Response(PaymentMadeShape(_made(caller.org.id, call.subject)).data, status=201)
+
+
+class Portal(APIView):
+    actions = {"POST": "billing.pay"}
+
+    @extend_schema(
+        operation_id="billing_portal",
+        summary="A page of the payment provider for cards, address and tax id; it can be opened for some minutes",
+        request=None,
+        responses=PortalShape,
+    )
+    def post(self, request: Request) -> Response:
+        caller = caller_of(request)
+        url = paying.portal_begin(
+            org=caller.org,
+            return_url=f"{settings.KINDLING_ENV.public_url}{BILLING_PATH}",
+            actor=caller.actor,
+        )
+        return Response(PortalShape({"url": url}).data, headers={"Cache-Control": "no-store"})
 
 
 def _made(owner_id: str, payment_id: str) -> dict[str, object]:
