@@ -20,7 +20,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.usage.models import UsageEvent
 from kindling_platform.usage.rating import event_lines
-from kindling_platform.usage.retention import retired_between
+from kindling_platform.usage.retention import retention_lock, retired_between
 from kindling_platform.usage.rollups import part_of, rollups_move
 from kindling_platform.usage.services import charge_of
 from kindling_platform.usage.witnesses import usage_lock
@@ -44,6 +44,8 @@ def rerating_start(
         )
     if not reason.strip():
         raise KindlingError("reason_missing", "Say why: the customers' ledgers will show it.", param="reason")
+    # What is old enough may be on its way out at this very moment: whoever comes second sees what the first has done.
+    retention_lock()
     if retired_between(start=start, end=end, owner_id=owner_id):
         text = "Requests of this span were deleted, as they were old enough. Begin the span after their last day."
         raise KindlingError("span_not_kept", text, 409, param="start")

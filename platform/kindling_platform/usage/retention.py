@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from kindling_billing.models import LedgerTransaction
 from kindling_billing.models.prices import Rerating
@@ -66,10 +66,11 @@ def usage_kept_from() -> datetime | None:
 def usage_retire(*, most: int = 10 * STEP_ROWS) -> Retired:
     """Delete up to `most` requests that are old enough, in steps that may be cut off anywhere.
 
-    Kept whatever their age: requests of months that are not on a final invoice, and all while a run rates anew.
+    Kept whatever their age: requests of months that are not on a final invoice, and all while a run rates anew, also
+    one that is asked for between two steps.
     """
     kept_from, done = usage_kept_from(), Retired()
-    if kept_from is None or Rerating.objects.filter(done_at=None).exists():
+    if kept_from is None or _is_rating_anew():
         return done
     owners = _owners(kept_from)
     unbilled = months_open(owners)
@@ -81,6 +82,15 @@ def usage_retire(*, most: int = 10 * STEP_ROWS) -> Retired:
                 done.more = True
                 return done
     return done
+
+
+def retention_lock() -> None:
+    """Deleting requests and beginning a run over them one after the other, until the transaction ends.
+
+    A run that has begun is seen by the next step; a step that has deleted is seen by whoever wants to begin.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext('kindling.usage.retention'))")
 
 
 def retired_between(*, start: datetime, end: datetime, owner_id: str = "") -> bool:
@@ -111,7 +121,15 @@ def _before(owner_id: str, kept_from: datetime, unbilled: Mapping[str, date]) ->
     return min(kept_from, datetime.combine(first, time(), UTC)) if first else kept_from
 
 
+@transaction.atomic
 def _step(owner_id: str, before: datetime, limit: int) -> int:
+    retention_lock()
+    if _is_rating_anew():
+        return 0
     with connection.cursor() as cursor:
         cursor.execute(RETIRE, [owner_id, before, limit])
         return int(cursor.fetchone()[0])
+
+
+def _is_rating_anew() -> bool:
+    return Rerating.objects.filter(done_at=None).exists()
