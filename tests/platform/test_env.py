@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.db import connections
 
-from kindling_platform.config.database import database_settings
+from kindling_platform.config.database import POOL, connections_pool, database_settings
 from kindling_platform.config.env import EnvError, load_env
 from kindling_platform.config.mail import mail_settings
 
@@ -62,13 +63,18 @@ def test_reading_them_needs_no_django():
 
 
 def test_a_database_url_in_all_its_parts():
-    found = database_settings(GOOD["KINDLING_DATABASE_URL"], pooled=False)
+    found = database_settings(GOOD["KINDLING_DATABASE_URL"])
     assert (found["NAME"], found["USER"], found["PASSWORD"]) == ("kindling", "u", "p@ss")
     assert (found["HOST"], found["PORT"], found["OPTIONS"]) == ("db", "5433", {"sslmode": "require"})
-    pooled = database_settings(GOOD["KINDLING_DATABASE_URL"], pooled=True)
-    assert (pooled["CONN_MAX_AGE"], pooled["OPTIONS"]["sslmode"]) == (0, "require")
     with pytest.raises(ValueError, match="postgresql"):
-        database_settings("mysql://x", pooled=False)
+        database_settings("mysql://x")
+
+
+def test_a_process_that_pools_its_connections_keeps_what_the_url_asked_for(monkeypatch: pytest.MonkeyPatch):
+    entry = database_settings(GOOD["KINDLING_DATABASE_URL"])
+    monkeypatch.setitem(connections.__dict__, "settings", {"default": entry})
+    connections_pool()
+    assert (entry["CONN_MAX_AGE"], entry["OPTIONS"]) == (0, {"sslmode": "require", "pool": POOL})
 
 
 def test_mail_goes_to_a_server_or_into_files(tmp_path: Path):

@@ -6,13 +6,11 @@ from django.core.asgi import get_asgi_application
 
 from kindling_platform.config.body_limit import BodyLimit
 from kindling_platform.config.body_stream import StreamUploads
-from kindling_platform.config.database import POOLED
+from kindling_platform.config.database import connections_pool
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kindling_platform.config.settings")
-# For the settings, which are read now, and not for processes that this one may start.
-os.environ[POOLED] = "1"
 django = get_asgi_application()
-del os.environ[POOLED]
+connections_pool()
 
 # Django's own types of scope and send are narrower than the protocol's.
 application = BodyLimit(StreamUploads(django))  # type: ignore[arg-type]

@@ -3,13 +3,10 @@
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-# The web process serves each request in a thread of its own, so there connections live in a pool and not in threads.
-# Workers keep theirs: they hold session-level locks, which a connection would carry back into a pool.
-POOLED = "KINDLING_DATABASE_POOL"
 POOL = {"min_size": 0, "max_size": 16, "timeout": 10, "max_idle": 120}
 
 
-def database_settings(url: str, *, pooled: bool) -> dict[str, Any]:
+def database_settings(url: str) -> dict[str, Any]:
     """The entry of DATABASES for `postgresql://user:password@host:port/name?option=…`."""
     parts = urlsplit(url)
     if parts.scheme not in {"postgres", "postgresql"}:
@@ -21,7 +18,20 @@ def database_settings(url: str, *, pooled: bool) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
-        "OPTIONS": {**dict(parse_qsl(parts.query)), **({"pool": POOL} if pooled else {})},
-        "CONN_MAX_AGE": 0 if pooled else 60,
+        "OPTIONS": dict(parse_qsl(parts.query)),
+        "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }
+
+
+def connections_pool() -> None:
+    """Let the connections of this process live in a pool; before the first of them is opened.
+
+    The web process serves each request in a thread of its own, so there they cannot live in threads. Workers keep
+    theirs: they hold session-level locks, which a connection would carry back into a pool.
+    """
+    from django.db import connections
+
+    entry = connections.settings["default"]
+    entry["OPTIONS"]["pool"] = POOL
+    entry["CONN_MAX_AGE"] = 0

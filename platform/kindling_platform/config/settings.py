@@ -1,12 +1,11 @@
 """Django's settings, all of them derived from the environment (`config.env`)."""
 
-import os
 from typing import Any
 from urllib.parse import urlsplit
 
 from csp.constants import NONCE, NONE, SELF
 
-from kindling_platform.config.database import POOLED, database_settings
+from kindling_platform.config.database import database_settings
 from kindling_platform.config.env import load_env
 from kindling_platform.config.folders import folder_ensure
 from kindling_platform.config.logs import logging_settings
@@ -94,7 +93,7 @@ TEMPLATES: list[dict[str, Any]] = [
         },
     }
 ]
-DATABASES = {"default": database_settings(ENV.database_url, pooled=POOLED in os.environ)}
+DATABASES = {"default": database_settings(ENV.database_url)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "accounts.User"

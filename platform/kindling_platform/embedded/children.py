@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from kindling_platform.config.env import Env
+from kindling_platform.embedded.forks import SETTINGS, WORKERS
+from kindling_platform.embedded.forks import start as fork_or_spawn
 from kindling_platform.embedded.home import Home
-from kindling_platform.embedded.process import Child, Command
+from kindling_platform.embedded.process import Child, Command, Start, spawn
 
-SETTINGS = "kindling_platform.config.settings"
 # In the supervisor's environment only: a child reads what it needs from the file of secrets.
 NOT_INHERITED = {
     *("KINDLING_POSTGRES_PASSWORD", "KINDLING_VALKEY_PASSWORD"),
@@ -22,7 +23,9 @@ def child_env() -> dict[str, str]:
     return {**kept, "DJANGO_SETTINGS_MODULE": SETTINGS, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def python_child(home: Home, name: str, *arguments: str, stop_timeout_s: float = 10) -> Child:
+def python_child(
+    home: Home, name: str, *arguments: str, stop_timeout_s: float = 10, start_with: Start = spawn
+) -> Child:
     return Child(
         Command(
             name=name,
@@ -32,7 +35,8 @@ def python_child(home: Home, name: str, *arguments: str, stop_timeout_s: float =
             cwd=home.path,
             stop_signal=signal.SIGTERM,
             stop_timeout_s=stop_timeout_s,
-        )
+        ),
+        start_with=start_with,
     )
 
 
@@ -45,6 +49,7 @@ def web_child(home: Home, env: Env) -> Child:
         *("--host", env.host, "--port", str(env.port), "--lifespan", "on", "--no-access-log"),
         *("--log-level", "warning", "--timeout-graceful-shutdown", "3", "--no-server-header"),
         *("--http", "kindling_platform.config.http_limits:BoundedHttp"),
+        start_with=fork_or_spawn,
     )
 
 
@@ -52,8 +57,9 @@ def worker_child(home: Home) -> Child:
     return python_child(
         home,
         "worker",
-        *("-m", "celery", "-A", "kindling_workers.app", "worker", "-P", "threads", "-c", "4"),
+        *("-m", "celery", "-A", WORKERS, "worker", "-P", "threads", "-c", "4"),
         *("-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+        start_with=fork_or_spawn,
     )
 
 
@@ -61,9 +67,10 @@ def beat_child(home: Home) -> Child:
     return python_child(
         home,
         "beat",
-        *("-m", "celery", "-A", "kindling_workers.app", "beat", "-s", str(home.run / "beat")),
+        *("-m", "celery", "-A", WORKERS, "beat", "-s", str(home.run / "beat")),
         *("--pidfile=", "-l", "WARNING"),
         stop_timeout_s=5,
+        start_with=fork_or_spawn,
     )
 
 

@@ -1,24 +1,55 @@
 """Brings the database to the present and makes what a first start needs, in a process of its own."""
 
 import json
+import os
+import signal
 import subprocess
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import IO, Any
 
 from kindling_platform.embedded.children import child_env, django_argv
 from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.forks import start
 from kindling_platform.embedded.home import Home
-from kindling_platform.embedded.process import log_tail
+from kindling_platform.embedded.process import Command, Running, log_tail
 
-TIMEOUT_S = 24 * 3600.0
+
+@dataclass(slots=True)
+class DjangoRun:
+    """A management command that runs; what it says on standard output is read from `said`."""
+
+    process: Running
+    argv: tuple[str, ...]
+    said: IO[str]
+
+    def finish(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end; whoever is interrupted meanwhile ends it."""
+        try:
+            with self.said:
+                text = self.said.read()
+            return subprocess.CompletedProcess(self.argv, self.process.wait(), text)
+        except BaseException:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+            raise
 
 
 def preparation_run(home: Home) -> dict[str, Any]:
-    """Migrate and bootstrap; gives what the bootstrap command printed.
+    """Migrate and bootstrap. Gives and errors: as `preparation_finish`."""
+    return preparation_finish(home, preparation_start(home))
+
+
+def preparation_start(home: Home) -> DjangoRun:
+    """Begin to migrate and bootstrap."""
+    return start_django(home, "prepare", "bootstrap", "--migrate")
+
+
+def preparation_finish(home: Home, run: DjangoRun) -> dict[str, Any]:
+    """What the bootstrap command printed.
 
     Errors: the code and sentence of the command, else `prepare_failed` with the end of its log.
     """
-    done = run_django(home, "prepare", "bootstrap", "--migrate")
+    done = run.finish()
     found = last_object(done.stdout)
     if done.returncode == 0 and found is not None:
         return found
@@ -32,19 +63,24 @@ def preparation_run(home: Home) -> dict[str, Any]:
 
 def run_django(home: Home, log_name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a management command; standard output is returned, the rest goes to a log."""
-    log: Path = home.log(log_name)
-    with log.open("ab") as errors:
-        return subprocess.run(
-            django_argv(*arguments),
-            env=child_env(),
-            cwd=home.path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+    return start_django(home, log_name, *arguments).finish()
+
+
+def start_django(home: Home, log_name: str, *arguments: str) -> DjangoRun:
+    """Begin a management command."""
+    argv = tuple(django_argv(*arguments))
+    command = Command(
+        name=arguments[0], argv=argv, env=child_env(), log_path=home.log(log_name), cwd=home.path
+    )
+    read, write = os.pipe()
+    said = os.fdopen(read)
+    try:
+        return DjangoRun(start(command, stdout=write), argv, said)
+    except BaseException:
+        said.close()
+        raise
+    finally:
+        os.close(write)
 
 
 def last_object(text: str) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from kindling_platform.embedded.account import Account
 
@@ -34,20 +35,29 @@ class Command:
     stop_timeout_s: float = 10.0
 
 
+class Running(Protocol):
+    """A process of ours, however it was started."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int, /) -> None: ...
+
+
+class Start(Protocol):
+    """A way to start a child."""
+
+    def __call__(self, command: Command, *, stdout: int | None = None) -> Running: ...
+
+
 def spawn(command: Command, *, stdout: int | None = None) -> subprocess.Popen[bytes]:
     """Start the child in a session of its own, so that Ctrl-C reaches us alone.
 
-    Its output is appended to the log; `stdout` (for instance subprocess.PIPE) takes standard output apart.
+    Its output is appended to the log; `stdout` (a descriptor) takes standard output apart.
     """
     parent = os.getpid()
     death_signal = int(command.death_signal)
-
-    def tie_to_parent() -> None:
-        # Runs after the change of uid, which would clear the death signal again.
-        _libc.prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
     command.log_path.parent.mkdir(parents=True, exist_ok=True)
     account = command.account
     with command.log_path.open("ab") as log:
@@ -62,9 +72,17 @@ def spawn(command: Command, *, stdout: int | None = None) -> subprocess.Popen[by
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
-            # Two system calls and no Python lock: safe although this process may have threads.
-            preexec_fn=tie_to_parent,  # noqa: PLW1509
+            # Two system calls and no Python lock: safe although this process may have threads. Runs after the
+            # change of uid, which would clear the death signal again.
+            preexec_fn=lambda: tie_to_parent(parent, death_signal),  # noqa: PLW1509
         )
+
+
+def tie_to_parent(parent: int, death_signal: int) -> None:
+    """In a child: end when the parent ends, also if it has by now."""
+    _libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 @dataclass(slots=True)
@@ -92,8 +110,9 @@ class Child:
 
     command: Command
     before_start: Callable[[], None] | None = None
+    start_with: Start = spawn
     restarts: int = 0
-    process: subprocess.Popen[bytes] | None = None
+    process: Running | None = None
     _backoff: Backoff = field(default_factory=Backoff)
     _started_at: float = 0.0
     _due_at: float | None = None
@@ -105,7 +124,7 @@ class Child:
     def start(self) -> None:
         if self.before_start:
             self.before_start()
-        self.process = spawn(self.command)
+        self.process = self.start_with(self.command)
         self._started_at = time.monotonic()
         self._due_at = None
 
@@ -153,6 +172,8 @@ class Child:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        # A fork may not have had the time to begin its session.
+        self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
 

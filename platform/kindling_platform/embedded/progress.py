@@ -46,6 +46,19 @@ class Progress:
             self._status = None
         self._line("✓", "green", what, notes, time.monotonic() - begun)
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """No spinner meanwhile: it is a thread, and stands in for the standard streams."""
+        status = self._status
+        if status is None:
+            yield
+            return
+        status.stop()
+        try:
+            yield
+        finally:
+            status.start()
+
     def say(self, text: str | Text = "") -> None:
         # The terminal may be closed by now, and a stop must come to its end all the same.
         with contextlib.suppress(OSError):

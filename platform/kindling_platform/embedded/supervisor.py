@@ -19,11 +19,12 @@ from kindling_platform.embedded.children import (
 from kindling_platform.embedded.engine_wait import engine_wait
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.first_token import bill_wait, first_token_get
+from kindling_platform.embedded.forks import shared_load
 from kindling_platform.embedded.greeting import greeting_print
 from kindling_platform.embedded.home import Home, HomeLock
 from kindling_platform.embedded.ports import PortHold, is_port_free
 from kindling_platform.embedded.ports_file import ports_hold
-from kindling_platform.embedded.preparation import preparation_run
+from kindling_platform.embedded.preparation import preparation_finish, preparation_start
 from kindling_platform.embedded.process import Child, log_tail
 from kindling_platform.embedded.progress import Progress
 from kindling_platform.embedded.public_bind import check_bind
@@ -86,19 +87,23 @@ class Supervisor:
             servers.launch()
             self.children |= servers.children()
             self._add("agent", agent_child(self.home, self._holds["agent"].port))
+            with self.progress.still():
+                shared_load()
             servers.wait_ready()
             if first:
                 notes.append("(made anew)")
         if self._stand_in:
             self._add("stripe", stripe_child(self.home, env, self._holds["stripe"].port))
         # Loading the web server takes as long as preparing the database, and needs no table yet.
+        # Forks are made between the steps, while no spinner turns.
         self._add("web", web_child(self.home, env))
+        preparing = preparation_start(self.home)
         with self.progress.step("schema, operator, starter model"):
-            facts = preparation_run(self.home)
+            facts = preparation_finish(self.home, preparing)
             self._tend()
+        self._add("worker", worker_child(self.home))
+        self._add("beat", beat_child(self.home))
         with self.progress.step("web, gateway, worker, clock"):
-            self._add("worker", worker_child(self.home))
-            self._add("beat", beat_child(self.home))
             local_url = f"http://{reachable(env.host)}:{env.port}"
             self._wait_for_web(local_url)
         with self.progress.step(f"engine with {facts['model']}"):
