@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from kindling_nursery import Forked
 from kindling_platform.embedded.ports import hold_port, is_answering
 
 ENGINE = Path(__file__).parents[1] / "support" / "kindling_tiny_engine.py"
@@ -31,13 +31,12 @@ class Agent:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "kindling_workers.agent"),
-                *("--home", str(self.home), "--port", str(self.hold.port)),
-                *("--engine", f"{sys.executable} {ENGINE}", "--drain-s", "1"),
-            ],
-            env=os.environ | {"KINDLING_AGENT_TOKEN": TOKEN},
+        self.home.mkdir(exist_ok=True)
+        self.process = Forked(
+            *("kindling_workers.agent", "--home", str(self.home), "--port", str(self.hold.port)),
+            *("--engine", f"{sys.executable} {ENGINE}", "--drain-s", "1"),
+            log=self.home / "agent.log",
+            KINDLING_AGENT_TOKEN=TOKEN,
         )
         wait(lambda: is_answering(self.hold.port), bool)
 

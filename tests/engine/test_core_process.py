@@ -24,7 +24,7 @@ from kindling_engine.protocol.ipc import (
     decode_to_front,
     encode,
 )
-from kindling_engine_nursery import Forked
+from kindling_nursery import Forked
 from kindling_tiny_models import VOCAB, model_make
 
 

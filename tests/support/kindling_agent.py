@@ -1,6 +1,5 @@
 """A real agent process whose engines do as a test tells them, for the tests of whoever talks to an agent."""
 
-import os
 import secrets
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from kindling_nursery import Forked
 from kindling_platform.embedded.ports import PortHold, hold_port, is_answering
 from kindling_workers.drivers.local import LocalDriver
 
@@ -31,13 +31,13 @@ def eventually(look: Callable[[], T], good: Callable[[T], object], *, seconds: f
 
 
 class AgentProcess:
-    """`python -m kindling_workers.agent` in a folder; start it, kill it, start it again."""
+    """`python -m kindling_workers.agent` in a folder, forked; start it, kill it, start it again."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.token = secrets.token_hex(8)
         self.hold: PortHold = hold_port()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Forked | None = None
 
     @property
     def url(self) -> str:
@@ -49,12 +49,11 @@ class AgentProcess:
 
     def start(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        with (self.home / "agent.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "kindling_workers.agent", "--home", str(self.home),
-                 "--port", str(self.hold.port), "--engine", f"{sys.executable} {ENGINE}"],
-                env={**os.environ, "KINDLING_AGENT_TOKEN": self.token}, stdout=log, stderr=log,
-            )  # fmt: skip
+        self.process = Forked(
+            "kindling_workers.agent", "--home", str(self.home),
+            "--port", str(self.hold.port), "--engine", f"{sys.executable} {ENGINE}",
+            log=self.home / "agent.log", KINDLING_AGENT_TOKEN=self.token,
+        )  # fmt: skip
         eventually(lambda: is_answering(self.hold.port), bool)
 
     def kill(self) -> None:

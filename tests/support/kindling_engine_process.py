@@ -16,7 +16,7 @@ import httpx
 
 from kindling_engine.protocol.usage_log import UsageRecord, read_usage
 from kindling_engine.starter import ADAPTER_PATHS, SPARK_NAME, SPARK_PATH
-from kindling_engine_nursery import Forked
+from kindling_nursery import Forked
 
 START_WITHIN_S = 90
 

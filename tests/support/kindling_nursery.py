@@ -1,6 +1,6 @@
-"""Engines as forks of a process that has loaded torch and the server once: a start costs what loading a model does.
+"""Engines and agents as forks of processes that have loaded what they load once: torch takes three seconds of CPU.
 
-Front and core are processes as ever, the core a child of the front; only that the front's memory holds torch.
+Front and core of an engine are processes as ever, the core a child of the front; but the front holds torch as well.
 """
 
 import asyncio
@@ -20,13 +20,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# What a core and a front load at their start.
-SHARED = (
-    "kindling_engine.core.engine",
-    "kindling_engine.core.startup",
-    "kindling_engine.jit.program",
-    "kindling_engine.server.serve",
-)
+# By their package, what processes of it load at their start.
+SHARED = {
+    "kindling_engine": (
+        *("kindling_engine.core.engine", "kindling_engine.core.startup", "kindling_engine.jit.program"),
+        "kindling_engine.server.serve",
+    ),
+    "kindling_workers": ("kindling_workers.agent.routes", "kindling_platform.embedded.secrets"),
+}
 ENV = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
 SIZE = 1 << 16
 
@@ -34,11 +35,13 @@ SIZE = 1 << 16
 class Forked:
     """`python -m module arguments…` forked; as much of `subprocess.Popen` as the tests use."""
 
-    def __init__(self, module: str, *arguments: str, log: Path) -> None:
+    def __init__(self, module: str, *arguments: str, log: Path, **env: str) -> None:
+        self._nursery = nursery(module.partition(".")[0])
         read, write = os.pipe()
         self.stdout = os.fdopen(read)
+        asked = {"fork": [module, *arguments], "log": str(log), "env": {**os.environ, **ENV, **env}}
         try:
-            self.pid = nursery().ask({"fork": [module, *arguments], "log": str(log)}, write)
+            self.pid = self._nursery.ask(asked, write)
         finally:
             os.close(write)
         self._ended = os.pidfd_open(self.pid)
@@ -53,9 +56,12 @@ class Forked:
         if self.returncode is None:
             if not select.select([self._ended], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("engine", timeout or 0)
-            self.returncode = nursery().ask({"wait": self.pid})
+            self.returncode = self._nursery.ask({"wait": self.pid})
             os.close(self._ended)
         return self.returncode
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -66,14 +72,14 @@ class Forked:
 
 
 class Nursery:
-    """The loaded process, asked over a socket; it and all engines end with this one."""
+    """The loaded process, asked over a socket; it and its forks end with this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, package: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, __file__, package, str(theirs.fileno())],
                 env={**os.environ, **ENV}, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
             )  # fmt: skip
         atexit.register(self.close)
@@ -89,15 +95,16 @@ class Nursery:
 
 
 @cache
-def nursery() -> Nursery:
-    """The one of this session."""
-    return Nursery()
+def nursery(package: str) -> Nursery:
+    """The one of this session for processes of a package."""
+    return Nursery(package)
 
 
 def main() -> None:
     """The nursery's own life."""
-    asked = socket.socket(fileno=int(sys.argv[1]))
-    for name in SHARED:
+    package, number = sys.argv[1:]
+    asked = socket.socket(fileno=int(number))
+    for name in SHARED[package]:
         __import__(name)
     tasks = list(Path("/proc/self/task").iterdir())
     assert len(tasks) == 1, "a thread's locks would be copied"
@@ -110,6 +117,8 @@ def main() -> None:
         if "fork" in what:
             pid = os.fork()
             if pid == 0:
+                os.environ.clear()
+                os.environ.update(what["env"])
                 become(*what["fork"], stdout=files[0], log=Path(what["log"]))
             os.close(files[0])
             children.add(pid)
@@ -133,9 +142,10 @@ def become(module: str, *arguments: str, stdout: int | None = None, log: Path | 
             os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), 2)
         os.dup2(2 if stdout is None else stdout, 1)
         os.closerange(3, 1 << 12)
-        from kindling_engine.server import serve
+        if module == "kindling_engine":
+            from kindling_engine.server import serve
 
-        serve.core_start = core_start
+            serve.core_start = core_start
         sys.argv[1:] = arguments
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         status = 0
