@@ -98,8 +98,8 @@ def _trials(device) -> dict[str, Trial]:
         "no rotation": rope_trial(
             2, heads=4, kv_heads=2, head_dim=32, rotary=None, normed=False, page_dtype=DTYPE, **made
         ),
-        "shrink": shrink_trial(SITE, ((4, 2), (4, 4)), rank=4, **made),
-        "expand": expand_trial(SITE, ((4, 2),), rank=4, **made),
+        "shrink": shrink_trial(SITE, ((4, 2, 4), (4, 4, 8)), **made),
+        "expand": expand_trial(SITE, ((4, 2, 4),), **made),
         "experts": experts_trial(3, gate_up, down, kind="silu", top_k=2, normalised=True),
     }
 

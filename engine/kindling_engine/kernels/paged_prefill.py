@@ -148,6 +148,8 @@ def ahead_cases() -> Iterator[Case]:
     for config in configs_for(128, wide, wide, 128):
         yield _ahead_case("8b", config)
     yield _ahead_case("short", Config({"BLOCK_M": 16, "BLOCK_N": 64}, num_warps=4, num_stages=3), head_dim=96)
+    yield _ahead_case("1b", head_dim=64)
+    yield _ahead_case("0.6b", group=2)
     yield _ahead_case("e4m3", page_dtype=torch.float8_e4m3fn)
     yield _ahead_case("gemma", head_dim=256, group=2, window=1024, softcap=50.0)
     yield _ahead_case("oss", head_dim=64, group=8, window=128, sinks=torch.float32)

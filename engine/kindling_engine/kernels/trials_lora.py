@@ -14,14 +14,18 @@ from kindling_engine.kernels.tuning import Config
 from kindling_engine.lora.slab_layout import FIELDS, SiteShape, aligned
 from kindling_engine.lora.slabs import SlabTables
 
-RANK = 16
-"""What adapters are published with most; loops run to the true rank, so others run the same code."""
-
-Loads = tuple[tuple[int, int], ...]
-"""Tokens, and adapters that they have."""
-SHRINK_LOADS: tuple[Loads, ...] = (((32, 32), (32, 4)), ((256, 32),), ((2048, 4),))
-EXPAND_LOADS: tuple[Loads, ...] = (((32, 32), (256, 32)), ((2048, 4),))
-"""One entry for each class of steps that has a choice of its own."""
+Load = tuple[int, int, int]
+"""Tokens, adapters that they have, and the rank of each."""
+SHRINK_LOADS: tuple[tuple[Load, ...], ...] = (
+    ((32, 32, 16), (32, 4, 64)),
+    ((256, 32, 16), (256, 8, 64)),
+    ((2048, 4, 16), (2048, 4, 64)),
+)
+EXPAND_LOADS: tuple[tuple[Load, ...], ...] = (
+    ((32, 32, 16), (256, 8, 64)),
+    ((2048, 4, 16), (2048, 4, 64)),
+)
+"""One entry for each class of steps that has a choice of its own. Loops run to the true rank, whatever it is."""
 
 _SETS = 4
 _SHRINK_TOLERANCE = 1e-3
@@ -35,25 +39,26 @@ class _Inputs:
     output: Tensor
     segments: Segments
     tables: SlabTables
+    ranks: int
+    """Of all targets, behind which nothing is written."""
 
 
 def shrink_trial(
-    shape: SiteShape, loads: Loads, *, dtype: torch.dtype, device: torch.device, rank: int = RANK
+    shape: SiteShape, loads: tuple[Load, ...], *, dtype: torch.dtype, device: torch.device
 ) -> Trial:
     """A site's A under each of ``loads``, of one class."""
-    tokens, ranks = loads[0][0], len(shape.widths) * rank
+    tokens = loads[0][0]
 
     def run(one: _Inputs, config: Config) -> Tensor:
         return lora_shrink.lora_shrink(one.x, one.segments, one.tables, 0, shape, config=config)
 
     def make() -> Bout:
-        made = _made(shape, loads, rank, dtype, device)
+        made = _made(shape, loads, dtype, device)
         first = made[0][0]
         expected = lora_shrink.lora_shrink_reference(first.x, first.segments, first.tables, 0)
         return Bout(
-            # Nothing is written behind the ranks that an adapter has.
-            lambda config: run(first, config)[:, :, :ranks].sum(0),
-            expected[:, :ranks],
+            lambda config: run(first, config)[:, :, : first.ranks].sum(0),
+            expected[:, : first.ranks],
             tuple(tuple(partial(run, one) for one in load) for load in made),
         )
 
@@ -62,10 +67,10 @@ def shrink_trial(
 
 
 def expand_trial(
-    shape: SiteShape, loads: Loads, *, dtype: torch.dtype, device: torch.device, rank: int = RANK
+    shape: SiteShape, loads: tuple[Load, ...], *, dtype: torch.dtype, device: torch.device
 ) -> Trial:
     """A site's Bs under each of ``loads``, behind the configuration of its A that runs by then."""
-    tokens, ranks = loads[0][0], len(shape.widths) * rank
+    tokens = loads[0][0]
 
     def run(one: _Inputs, shrunk: Tensor, output: Tensor, config: Config) -> Tensor:
         lora_expand.lora_expand(shrunk, one.segments, one.tables, 0, shape, output, config=config)
@@ -74,11 +79,11 @@ def expand_trial(
     def make() -> Bout:
         made = [
             [(one, lora_shrink.lora_shrink(one.x, one.segments, one.tables, 0, shape)) for one in load]
-            for load in _made(shape, loads, rank, dtype, device)
+            for load in _made(shape, loads, dtype, device)
         ]
         first, shrunk = made[0][0]
         base = first.output.clone()
-        whole = F.pad(shrunk[:, :, :ranks].sum(0), (0, first.tables.max_rank - ranks))
+        whole = F.pad(shrunk[:, :, : first.ranks].sum(0), (0, first.tables.max_rank - first.ranks))
         expected = lora_expand.lora_expand_reference(whole, first.segments, first.tables, 0, shape, base)
         return Bout(
             lambda config: run(first, shrunk, base.clone(), config),
@@ -91,22 +96,21 @@ def expand_trial(
 
 
 def _made(
-    shape: SiteShape, loads: Loads, rank: int, dtype: torch.dtype, device: torch.device
+    shape: SiteShape, loads: tuple[Load, ...], dtype: torch.dtype, device: torch.device
 ) -> list[list[_Inputs]]:
-    return [[_inputs(shape, load, rank, dtype, device, seed=seed) for seed in range(_SETS)] for load in loads]
+    return [[_inputs(shape, load, dtype, device, seed=seed) for seed in range(_SETS)] for load in loads]
 
 
 def _inputs(
     shape: SiteShape,
-    load: tuple[int, int],
-    rank: int,
+    load: Load,
     dtype: torch.dtype,
     device: torch.device,
     *,
     seed: int,
 ) -> _Inputs:
     """As many tokens of each adapter, one adapter after another, every target with the same rank."""
-    tokens, adapters = load
+    tokens, adapters, rank = load
     generator = torch.Generator(device=device).manual_seed(seed)
 
     def randn(*size: int, scale: float = 1.0) -> Tensor:
@@ -118,6 +122,7 @@ def _inputs(
         randn(tokens, shape.start + sum(shape.widths)),
         segments_make(slots, block_for(tokens), num_slots=adapters),
         _tables(shape, adapters, rank, randn, device),
+        len(shape.widths) * rank,
     )
 
 

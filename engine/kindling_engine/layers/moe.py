@@ -157,11 +157,14 @@ class GroupedExperts:
 
     __slots__ = ("_kernels", "activation", "down", "gate_up")
 
-    def __init__(self, gate_up: Tensor, down: Tensor, activation: Activation) -> None:
+    def __init__(
+        self, gate_up: Tensor, down: Tensor, activation: Activation, *, by_torch: bool = False
+    ) -> None:
+        """``by_torch``: without kernels, whatever the device has."""
         self.gate_up = gate_up
         self.down = down
         self.activation = activation
-        self._kernels = expert_kernels_for(gate_up.device.type)
+        self._kernels = None if by_torch else expert_kernels_for(gate_up.device.type)
 
     def whole(self, x: Tensor, routed: Tensor, *, top_k: int, normalised: bool) -> Tensor | None:
         name, kernels = activation_name(self.activation), self._kernels

@@ -16,7 +16,7 @@ from kindling_engine.protocol.tune_modes import FULL, OFF, TUNE_LIMIT_S
 
 logger = logging.getLogger(__name__)
 
-_MOST_BYTES = 1 << 30
+_MOST_BYTES = 4 << 30
 _FREE_SHARE = 4
 
 

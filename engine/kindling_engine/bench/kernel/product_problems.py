@@ -79,7 +79,7 @@ def _moe(device: torch.device, dtype: torch.dtype, rows: int, shape: MoeShape) -
         )
 
     def by_torch(one: _MoeInputs) -> Tensor:
-        experts = GroupedExperts(one.gate_up, one.down, F.silu)
+        experts = GroupedExperts(one.gate_up, one.down, F.silu, by_torch=True)
         return SparseMlp(one.router, experts, top_k=shape.top_k, normalised=True)(one.x, None)
 
     used = min(shape.experts, rows * shape.top_k)
