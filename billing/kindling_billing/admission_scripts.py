@@ -18,6 +18,7 @@ _COMMON = (
     HELPERS
     + """
 local ORIGIN, FIELDS = 1700000000000000, {'r', 'p', 'u', 'g'}
+local TOKENS = {'p', 'pc', 'u', 'uc', 'g', 'gc'}
 -- Twice as long as what has ended may wait to be posted; the hash is gone with its last entry, as a rule.
 local SPENDING_MS = 172800000
 local function clock_us(text)
@@ -76,7 +77,7 @@ for i = 1, #rations, 2 do
 end
 
 local prompt, price, want, least = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local sum = held(KEYS[1], KEYS[2], wallet[2], wallet[3], now_ms)
+local sum, soonest = held(KEYS[1], KEYS[2], wallet[2], wallet[3], now_ms)
 local before = amount_of(KEYS[2], from)
 local mine = before or 0
 local function cost(tokens) return math.ceil((prompt + tokens * price) / 1000) end
@@ -88,14 +89,16 @@ local function tokens_for(available)
 end
 local left = tonumber(wallet[1]) - sum + mine - others
 if cost(want) > left and cost(want) > mine then
-  left = tonumber(wallet[1]) - recount(KEYS[1], KEYS[2], now_ms) + mine - others
+  sum, soonest = recount(KEYS[1], KEYS[2], now_ms)
+  left = tonumber(wallet[1]) - sum + mine - others
 end
 local tokens, binding = tokens_for(left), nil
 for i, scope in ipairs(scopes) do
   if scope.purse then
     local purse = scope.purse
-    local spending = held(scope.spent, scope.spending, purse[7], purse[8], now_ms)
-    local kept = spending - (amount_of(scope.spending, from) or 0)
+    scope.sum, scope.soonest = held(scope.spent, scope.spending, purse[7], purse[8], now_ms)
+    scope.before = amount_of(scope.spending, from)
+    local kept = scope.sum - (scope.before or 0)
     local spent = {purse[2] == ARGV[13] and purse[3] or '0', purse[4] == ARGV[14] and purse[5] or '0', purse[6] or '0'}
     for period = 1, 3 do
       if scope.budgets[period] then
@@ -111,10 +114,11 @@ end
 local fresh = first and not before
 local longest, blocked, bucket, crowded = 0.5, nil, nil, nil
 for i, scope in ipairs(scopes) do
-  local gate = redis.call('HMGET', scope.gate, unpack(FIELDS))
+  local gate
   for b = 1, 4 do
     local limit = tonumber(ARGV[scope.at + 3 * b - 2])
     if limit then
+      gate = gate or redis.call('HMGET', scope.gate, unpack(FIELDS))
       local burst, units = tonumber(ARGV[scope.at + 3 * b - 1]), tonumber(ARGV[scope.at + 3 * b])
       local per, full = 60000000 / limit, tonumber(gate[b] or '0')
       local charge, clipped = 0, full <= clock
@@ -158,8 +162,12 @@ if crowded then return reply('slots', num(crowded), '0', num(scopes[crowded].mos
 if blocked then return reply('limited', num(blocked), num(longest), num(bucket), false, 0) end
 
 local total = cost(tokens)
-if from ~= id then drop(KEYS[1], KEYS[2], from) end
-put(KEYS[1], KEYS[2], id, total, now_ms + lease)
+local function move(purse, list, old, sum, soonest)
+  if from == id then return put(purse, list, id, total, now_ms + lease, old, sum, soonest) end
+  drop(purse, list, from)
+  put(purse, list, id, total, now_ms + lease, amount_of(list, id))
+end
+move(KEYS[1], KEYS[2], before, sum, soonest)
 for _, scope in ipairs(scopes) do
   local fields, unused = {}, false
   for b, bucket in pairs(scope.buckets) do
@@ -180,8 +188,7 @@ for _, scope in ipairs(scopes) do
     redis.call('ZADD', scope.slots, now_ms + lease, id)
   end
   if scope.purse then
-    if from ~= id then drop(scope.spent, scope.spending, from) end
-    put(scope.spent, scope.spending, id, total, now_ms + lease)
+    move(scope.spent, scope.spending, scope.before, scope.sum, scope.soonest)
     redis.call('PEXPIRE', scope.spending, SPENDING_MS)
   end
 end
@@ -212,7 +219,7 @@ local function finish(purse, list, booked)
   local old = amount_of(list, id)
   local cost = tonumber(ARGV[3]) or old or 0
   if not old and ARGV[6] ~= '1' then return end
-  if cost < 0 or not booked then drop(purse, list, id) else put(purse, list, id, cost, expiry) end
+  if cost < 0 or not booked then drop(purse, list, id) else put(purse, list, id, cost, expiry, old) end
   if cost > 0 and not booked and redis.call('HEXISTS', purse, 'v') == 1 then
     redis.call('HINCRBY', purse, 't', num(cost))
   end
@@ -223,17 +230,21 @@ for i = 1, tonumber(ARGV[7]) do
   local gate, slots, spent, spending = scope_keys(i)
   redis.call('ZREM', slots, id)
   finish(spent, spending, ARGV[at + 7] == '1')
+  local states, moved = nil, {}
   for b = 2, 4 do
     local limit, units = tonumber(ARGV[at + 2 * b - 3]), tonumber(ARGV[at + 2 * b - 2])
     if limit and units ~= 0 and admitted > 0 then
-      local state = redis.call('HMGET', gate, FIELDS[b], FIELDS[b] .. 'c')
-      local late = tonumber(state[2] or '-1') > admitted - ORIGIN
-      if units > 0 or (state[1] and not late) then
-        local full = math.max(tonumber(state[1] or '0'), units > 0 and now - ORIGIN or 0)
-        redis.call('HSET', gate, FIELDS[b], string.format('%.3f', full + units * 60000000 / limit))
+      states = states or redis.call('HMGET', gate, unpack(TOKENS))
+      local state, clipped = states[2 * b - 3], states[2 * b - 2]
+      local late = tonumber(clipped or '-1') > admitted - ORIGIN
+      if units > 0 or (state and not late) then
+        local full = math.max(tonumber(state or '0'), units > 0 and now - ORIGIN or 0)
+        moved[#moved + 1] = FIELDS[b]
+        moved[#moved + 1] = string.format('%.3f', full + units * 60000000 / limit)
       end
     end
   end
+  if #moved > 0 then redis.call('HSET', gate, unpack(moved)) end
 end
 return 1
 """
@@ -246,8 +257,9 @@ RENEW: Final = (
     + """
 local id, expiry, lost = ARGV[1], math.floor(clock_us(ARGV[2]) / 1000) + tonumber(ARGV[3]), tonumber(ARGV[4])
 local function renew(purse, list)
-  local amount = amount_of(list, id) or lost
-  if amount then put(purse, list, id, amount, expiry) end
+  local old = amount_of(list, id)
+  local amount = old or lost
+  if amount then put(purse, list, id, amount, expiry, old) end
   return amount
 end
 local found = renew(KEYS[1], KEYS[2])

@@ -10,6 +10,7 @@ local function split(text)
   local amount, expiry = string.match(text, '^(%d+):(%d+)$')
   return tonumber(amount), tonumber(expiry)
 end
+-- Both give the sum and when to look for expired holds.
 local function recount(purse, list, now)
   local all, sum, soonest = redis.call('HGETALL', list), 0, nil
   for i = 1, #all, 2 do
@@ -21,13 +22,14 @@ local function recount(purse, list, now)
       if not soonest or expiry < soonest then soonest = expiry end
     end
   end
-  redis.call('HSET', purse, 'h', num(sum), 'x', num(soonest or now + 1000))
-  return sum
+  soonest = soonest or now + 1000
+  redis.call('HSET', purse, 'h', num(sum), 'x', num(soonest))
+  return sum, soonest
 end
 local function held(purse, list, h, x, now)
-  local sum = tonumber(h or '')
-  if not sum or now >= tonumber(x or '0') then return recount(purse, list, now) end
-  return sum
+  local sum, soonest = tonumber(h or ''), tonumber(x or '0')
+  if not sum or now >= soonest then return recount(purse, list, now) end
+  return sum, soonest
 end
 local function amount_of(list, id)
   local old = redis.call('HGET', list, id)
@@ -42,14 +44,15 @@ local function drop(purse, list, id)
   if sum then redis.call('HSET', purse, 'h', num(math.max(sum - old, 0))) end
   return old
 end
-local function put(purse, list, id, amount, expiry)
-  local old = amount_of(list, id)
+-- `old` is what the hold was before, nil for none; the sum and its `soonest` where they are known.
+local function put(purse, list, id, amount, expiry, old, sum, soonest)
   redis.call('HSET', list, id, num(amount) .. ':' .. num(expiry))
-  local sums = redis.call('HMGET', purse, 'h', 'x')
-  local sum = tonumber(sums[1] or '')
+  if not soonest then
+    local sums = redis.call('HMGET', purse, 'h', 'x')
+    sum, soonest = tonumber(sums[1] or ''), tonumber(sums[2] or '0')
+  end
   if sum then
-    local soonest = math.min(tonumber(sums[2] or '0'), expiry)
-    redis.call('HSET', purse, 'h', num(math.max(sum - (old or 0), 0) + amount), 'x', num(soonest))
+    redis.call('HSET', purse, 'h', num(math.max(sum - (old or 0), 0) + amount), 'x', num(math.min(soonest, expiry)))
   end
 end
 """

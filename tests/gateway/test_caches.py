@@ -5,6 +5,7 @@ from time import monotonic
 
 import pytest
 
+from kindling_platform.gateway import caches
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
 
 
@@ -48,6 +49,46 @@ async def test_a_value_is_read_again_after_its_time():
         assert monotonic() - started < 1
         await asyncio.sleep(0.005)
     assert await cache.get("a") == "second"
+
+
+async def test_a_value_in_use_is_read_again_before_anybody_has_to_wait(monkeypatch: pytest.MonkeyPatch):
+    now_s = 0.0
+    monkeypatch.setattr(caches, "monotonic", lambda: now_s)
+    source = Source()
+    cache = TtlCache(source.load, ttl_s=1.0)
+    await cache.get("a")
+    source.value = "second"
+    now_s = 0.6
+    assert await cache.get("a") == "first"
+    await asyncio.sleep(0)
+    assert source.loads == 1
+    now_s = 0.8
+    assert [await cache.get("a"), await cache.get("a")] == [
+        "first",
+        "first",
+    ]  # who finds it ripe goes on with it
+    await asyncio.sleep(0)
+    assert source.loads == 2
+    now_s = 1.7
+    entry = cache.fresh("a")
+    assert entry is not None
+    assert (entry.value, entry.loaded_at) == ("second", 0.8)
+
+
+async def test_a_ripe_value_is_left_alone_while_loads_fail(monkeypatch: pytest.MonkeyPatch):
+    now_s = 0.0
+    monkeypatch.setattr(caches, "monotonic", lambda: now_s)
+    source = Source()
+    cache = TtlCache(source.load, ttl_s=1.0)
+    await cache.get("a")
+    source.down = True
+    now_s = 0.8
+    assert await cache.get("a") == "first"
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert await cache.get("a") == "first"
+    await asyncio.sleep(0)
+    assert source.loads == 2
 
 
 async def test_an_old_value_is_served_while_loads_fail_and_soon_without_waiting():

@@ -31,9 +31,23 @@ ANSWERS = {
 }
 
 
+# What the gateway's own request replies.
+REPLIES = {
+    "/reply": (200, b'{"a": 1}', [(b"X-Odd", b"\xfc ok")]),
+    "/reply-nothing": (200, b"", [(b"content-type", b"text/plain")]),
+    "/reply-bye": (429, b"{}", [(b"connection", b"close")]),
+    "/reply-break": (200, b"{}", [(b"x-break", b"a\r\nx-evil: b")]),
+}
+
+
 async def application(scope, receive, send) -> None:
-    # The gateway's own request reads the body: from the server where it offers that, else by ASGI.
-    size = len(await Request(scope, receive, send).body())
+    # The gateway's own request reads the body and replies: by the server where it offers that, else by ASGI.
+    request = Request(scope, receive, send)
+    request.id = "of the test"
+    size = len(await request.body())
+    if scope["path"] in REPLIES:
+        await request.reply(*REPLIES[scope["path"]])
+        return
     status, headers, parts = ANSWERS.get(scope["path"]) or (200, [], [f"{size} bytes".encode()])
     if status < 0:
         raise RuntimeError("as asked")
@@ -92,7 +106,7 @@ def request(path: str, *, method: str = "GET", version: str = "1.1", headers: st
 LAST = request("/whole", headers="connection: close\r\n")
 
 
-@pytest.mark.parametrize("path", ANSWERS)
+@pytest.mark.parametrize("path", [*ANSWERS, *REPLIES])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_every_kind_of_answer_is_the_same(ours: int, uvicorns: int, path: str, method: str):
     asked = request(path, method=method, headers="connection: close\r\n")
@@ -103,6 +117,9 @@ def test_every_kind_of_answer_is_the_same(ours: int, uvicorns: int, path: str, m
     "parts",
     [
         (request("/parts"), LAST),
+        (request("/reply") + request("/parts") + request("/reply", method="HEAD") + LAST,),
+        (request("/reply", version="1.0"),),
+        (request("/reply", method="POST", headers="content-length: 3\r\n"), b"a", b"bc", LAST),
         (request("/parts") + request("/nothing") + request("/whole") + LAST,),
         (request("/whole", version="1.0"),),
         (request("/parts", version="1.0", headers="connection: keep-alive\r\n"),),

@@ -11,6 +11,7 @@ from kindling_billing.budgets import spent_keys
 from kindling_billing.holds import holds_key
 from kindling_billing.limits import Limits, Scope
 from kindling_gateway import gateway_env, held_nano
+from kindling_platform.gateway import settlements
 from kindling_platform.gateway.access_log import make_log
 from kindling_platform.gateway.app import SCRIPTS
 from kindling_platform.gateway.database import Database
@@ -54,6 +55,19 @@ async def test_a_request_that_runs_long_keeps_its_hold(wallets: Wallets, scene):
     first = expiry(scene, "r1")
     await until(lambda: expiry(scene, "r1") > first + 100)
     assert held_nano(scene.valkey, scene.customer) == {"r1": 5}
+
+
+async def test_what_ends_waits_for_company_but_the_last_for_none(
+    wallets: Wallets, scene, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(settlements, "WITHIN_S", 60.0)
+    payer = Payer(scene.customer.id, "key_1", 1)
+    for name in ("r1", "r2"):
+        await acquire(wallets, scene.customer.id, name, 5)
+    wallets.settle(payer, "r1", FREE)
+    assert held_nano(scene.valkey, scene.customer) == {"r1": 5, "r2": 5}
+    wallets.settle(payer, "r2", FREE)
+    await until(lambda: held_nano(scene.valkey, scene.customer) == {})
 
 
 async def test_closing_waits_for_what_is_being_settled(wallets: Wallets, scene):

@@ -32,10 +32,17 @@ class Cycle(RequestResponseCycle):  # type: ignore[misc]  # uvicorn types httpto
         kind = message["type"]
         if kind == "http.response.start" and not self.response_started:
             self._begin(message["status"], message.get("headers", ()))
+            asyncio.get_running_loop().call_soon(self._flush)
         elif kind == "http.response.body" and self.response_started and not self.response_complete:
             self._go_on(message.get("body", b""), is_last=not message.get("more_body", False))
         else:
             raise RuntimeError(f"The ASGI message {kind!r} is out of turn.")
+
+    def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send an answer whose body is known, as both messages would. Errors: as of `send`."""
+        if not self.disconnected:
+            self._begin(status, headers)
+            self._go_on(body, is_last=True)
 
     def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.response_started = True
@@ -60,7 +67,6 @@ class Cycle(RequestResponseCycle):  # type: ignore[misc]  # uvicorn types httpto
             self.chunked_encoding = True
             head += b"transfer-encoding: chunked\r\n"
         self.head = b"%b%b\r\n" % (STATUS_LINE[status], head)
-        asyncio.get_running_loop().call_soon(self._flush)
 
     def _go_on(self, body: bytes, *, is_last: bool) -> None:
         if self.scope["method"] == "HEAD":

@@ -99,6 +99,14 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
         else:
             self.flow.resume_reading()  # a large body may have paused it, and then nobody would hear of an end
 
+    def answer(self, scope: Any, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Send a whole answer to the request that runs; False when something else has to be sent before."""
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not scope or cycle.response_started or self.flow.write_paused:
+            return False
+        cycle.answer(status, headers, body)
+        return True
+
     def _say_gone(self) -> None:
         gone, self._gone = self._gone, None
         if gone:

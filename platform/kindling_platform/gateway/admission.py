@@ -121,6 +121,10 @@ class Admission:
         if verdict.state != HELD:
             raise refusal(self._caller.limit_scopes, verdict)
 
+    @property
+    def is_admitted(self) -> bool:
+        return self._verdict.state == HELD
+
     def limit(self) -> str:
         """`limited_by` as of now."""
         return self.limited_by

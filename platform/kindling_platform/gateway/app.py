@@ -72,6 +72,7 @@ class Gateway:
         self._cors = Cors(env.cors_origins)
         self._database = Database(env.database_url)
         self._kept = Database(env.database_url, writes=True)
+        self._shipped = Database(env.database_url, writes=True, looks_first=False)
         self._responses = ResponseStore(self._kept)
         self._background = Background(self._responses, self._log, ended=self._job_ended)
         self._valkey = Valkey(env.redis_url, SCRIPTS)
@@ -80,7 +81,7 @@ class Gateway:
         self._catalog = Catalog(self._database)
         self._router = Router(self._database, adapters_of=self._engines.adapters)
         self._wallets = Wallets(self._database, self._valkey, self._log)
-        self._metering = Metering(env.home, self._kept, self._log, cap_bytes=env.spool_max_bytes)
+        self._metering = Metering(env.home, self._shipped, self._log, cap_bytes=env.spool_max_bytes)
         self._idempotency = Idempotency(ReplyStore(self._kept), env.secret_key, self._metering, self._log)
         self._request_log = RequestLog(self._kept, env.secret_key, self._log)
         self._watches = Watches(grace_s=grace_s)
@@ -92,6 +93,7 @@ class Gateway:
         """Open pools; what is down now is found when it comes up."""
         await self._database.open()
         await self._kept.open()
+        await self._shipped.open()
         await self._valkey.open()
         await self._engines.open()
         self._wallets.open()
@@ -108,6 +110,7 @@ class Gateway:
         await self._wallets.close()
         await self._engines.close()
         await self._valkey.close()
+        await self._shipped.close()
         await self._kept.close()
         await self._database.close()
         if self._traces:

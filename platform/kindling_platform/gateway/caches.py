@@ -10,6 +10,8 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 TTL_S = 1.0
+# A value that is asked for when it is so old, in parts of its life, is loaded again before anybody has to wait.
+RIPE = 0.7
 PATIENCE_S = 0.15
 FAILING_S = 5.0
 STALE_S = 3600.0
@@ -32,6 +34,8 @@ class Entry(Generic[V]):
 class TtlCache(Generic[K, V]):
     """Values by key, each at most `ttl_s` old while loads work, and at most `stale_s` old while they fail.
 
+    One that is in use is loaded anew in the background shortly before its time is over.
+
     A missing thing is a value like any other (usually ``None``), except that an old ``None`` is never
     served instead of an error.
     """
@@ -46,6 +50,7 @@ class TtlCache(Generic[K, V]):
     ) -> None:
         self._load = load
         self._ttl_s = ttl_s
+        self._ripe_s = ttl_s * RIPE
         self._stale_s = stale_s
         self._size = size
         self._entries: dict[K, Entry[V]] = {}
@@ -55,7 +60,14 @@ class TtlCache(Generic[K, V]):
     def fresh(self, key: K) -> Entry[V] | None:
         """The cached entry when it is young enough to be used without asking."""
         entry = self._entries.get(key)
-        return entry if entry and monotonic() - entry.loaded_at < self._ttl_s else None
+        if entry is None:
+            return None
+        age_s = monotonic() - entry.loaded_at
+        if age_s >= self._ttl_s:
+            return None
+        if age_s >= self._ripe_s and monotonic() >= self._failing_until:
+            self._start(key)
+        return entry
 
     async def get(self, key: K) -> V:
         """The value; raises LoadFailedError when there is neither a usable value nor a working load."""
@@ -63,9 +75,11 @@ class TtlCache(Generic[K, V]):
 
     async def entry(self, key: K, *, max_age_s: float | None = None) -> Entry[V]:
         """Like `get`, with the time of the load; `max_age_s` asks for a younger value than usual."""
+        if max_age_s is None and (young := self.fresh(key)):
+            return young
         now = monotonic()
         entry = self._entries.get(key)
-        if entry and now - entry.loaded_at < (self._ttl_s if max_age_s is None else max_age_s):
+        if entry and max_age_s is not None and now - entry.loaded_at < max_age_s:
             return entry
         usable = entry if entry and entry.value is not None else None
         if usable and now - usable.loaded_at > self._stale_s:

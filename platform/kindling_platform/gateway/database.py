@@ -70,10 +70,11 @@ class DatabaseUnavailableError(Exception):
 class Database:
     """Rows as dictionaries; raises DatabaseUnavailableError and nothing else.
 
-    It reads the views and nothing more, unless `writes`: then it may keep what clients ask to be kept.
+    It reads the views and nothing more, unless `writes`: then it may keep what clients ask to be kept. A connection is
+    asked whether it still works before it is used, unless the caller tries again anyway and `looks_first` is false.
     """
 
-    def __init__(self, url: str, *, writes: bool = False) -> None:
+    def __init__(self, url: str, *, writes: bool = False, looks_first: bool = True) -> None:
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[dict[str, Any]]] = AsyncConnectionPool(
             url,
             min_size=0 if writes else 1,
@@ -81,7 +82,7 @@ class Database:
             timeout=WAIT_S,
             reconnect_timeout=5,
             open=False,
-            check=AsyncConnectionPool.check_connection,
+            check=AsyncConnectionPool.check_connection if looks_first else None,
             configure=_configure_writer if writes else _configure,
             kwargs=CONNECTION | {"autocommit": True, "row_factory": dict_row},
             name="gateway",

@@ -3,8 +3,6 @@
 import asyncio
 from time import monotonic
 
-import orjson
-
 from kindling_platform.common.crash_points import crash_point
 from kindling_platform.common.ids import uuid7_text
 from kindling_platform.gateway.admission import GRANT_TOKENS, SHORTAGES, Admission, Usage
@@ -12,6 +10,7 @@ from kindling_platform.gateway.affinity import affinity_key
 from kindling_platform.gateway.ask import Ask
 from kindling_platform.gateway.auth import Caller, Keys
 from kindling_platform.gateway.catalog import Model, price_of
+from kindling_platform.gateway.engine_replies import error_code, is_retried, passed_headers, prompt_tokens
 from kindling_platform.gateway.errors import ClientGoneError, GatewayError, upstream_failed
 from kindling_platform.gateway.events import EventFilter, usage_of_body
 from kindling_platform.gateway.limits.caps import caps_take
@@ -37,13 +36,6 @@ from kindling_platform.gateway.wire.line import CutError, Line, NotSentError
 
 EXTEND_WITHIN_TOKENS = 64
 STOP_TRIES, STOP_PAUSE_S = 20, 0.05
-RETRIED_CODES = frozenset({"engine_unavailable"})
-PROMPT_TOKENS = b"x-kindling-prompt-tokens"
-RELAYED_HEADERS = (
-    *(b"x-kindling-ignored", b"retry-after"),
-    *(PROMPT_TOKENS, b"x-kindling-cached-tokens"),
-    *(b"server-timing", b"x-kindling-adapter-hit"),
-)
 # What a client may say to the engine by header; the engine checks it.
 FORWARDED_HEADERS = (b"x-prompt-cache-isolation-key", b"x-session-affinity")
 STREAM_HEADERS: Headers = [
@@ -101,12 +93,14 @@ class Inference:
         self._stopping: asyncio.Task[None] | None = None
         self._events = EventFilter(keep_usage=ask.include_usage, limited_by=self._admission.limit)
         self._free = True
+        self._has_told_limits = False
 
     async def run(self, path: str, watch: Watch) -> None:
         """Answer the request; `path` is the engine's."""
         try:
             await self._run(path, watch)
         except BaseException as error:
+            self._tell_limits()
             # No name of its own for the cause: a frame that an error has passed would keep that error.
             self._free = self._free or is_ours(
                 watch.error if isinstance(error, asyncio.CancelledError) else error
@@ -157,7 +151,6 @@ class Inference:
         replica = await self._pick(until)
         with part(self._request.trace, "admission"):
             await self._admission.admit(first_tokens=GRANT_TOKENS)
-        self._request.extra_headers += self._admission.headers()
         first = await self._dispatch(path, replica, until)
         if self._reply is None:
             raise upstream_failed()
@@ -215,7 +208,7 @@ class Inference:
         sent_at = monotonic()
         if not self._ask.stream and self._admission.granted < self._admission.wanted:
             self._quiet = self._quiet_grants(replica)
-        reply = await self._engines.post(replica, path, headers, self._body)
+        reply = await self._engines.post(replica, path, headers, self._body, sent=self._tell_limits)
         self._reply = reply
         crash_point("dispatch.sent")
         if reply.status == 200 and reply.is_event_stream:
@@ -228,9 +221,15 @@ class Inference:
         if self._request.trace:
             self._request.trace.heard()
         self._request.facts["upstream_ms"] = round((monotonic() - sent_at) * 1000, 1)
-        self._recorder.first(_count(reply.headers.get(PROMPT_TOKENS, b"")))
+        self._recorder.first(prompt_tokens(reply))
         self._request.facts["first_byte_ms"] = round((monotonic() - self._request.started_at) * 1000, 1)
         return first
+
+    def _tell_limits(self) -> None:
+        """Work out what an answer says of limits, while its engine works."""
+        if self._admission.is_admitted and not self._has_told_limits:
+            self._has_told_limits = True
+            self._request.extra_headers += self._admission.headers()
 
     async def _take_new_id(self) -> None:
         self._request.facts["first_request_id"] = self._request.id
@@ -366,35 +365,8 @@ class Inference:
         return False
 
 
-def passed_headers(reply: Line) -> Headers:
-    """Headers of the engine's which are meant for the client."""
-    return [(name, reply.headers[name]) for name in RELAYED_HEADERS if name in reply.headers]
-
-
 def is_ours(error: BaseException | None) -> bool:
     """Whether what ended a request is a failure of the platform: then it is free, whatever the engine has made."""
     if isinstance(error, GatewayError):
         return error.status >= 500 and error.code != DEADLINE_EXCEEDED
     return not isinstance(error, ClientGoneError)
-
-
-def error_code(body: bytes) -> str:
-    """The code of an OpenAI-shaped error; empty when the body is none."""
-    try:
-        error = orjson.loads(body)["error"]
-        return str(error["code"] or "")
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return ""
-
-
-def is_retried(status: int, first: bytes) -> bool:
-    """Whether an engine said, before any output, that its core is gone and the request may go elsewhere."""
-    if status >= 500:
-        return error_code(first) in RETRIED_CODES
-    if status == 200 and first.startswith(b'data: {"error":'):
-        return error_code(first.partition(b"\n")[0].removeprefix(b"data: ")) in RETRIED_CODES
-    return False
-
-
-def _count(text: bytes) -> int:
-    return int(text) if text.isdigit() else 0

@@ -37,6 +37,9 @@ class Server(Protocol):
     def on_gone(self, callback: Callable[[], None] | None) -> None:
         """Call when the client closes the connection."""
 
+    def answer(self, scope: Scope, status: int, headers: Headers, body: bytes) -> bool:
+        """Send a whole answer at once; False when it has to go the way of ASGI."""
+
 
 class BodyTooLargeError(GatewayError):
     """413; the rest of the body still has to be thrown away."""
@@ -57,6 +60,7 @@ class Request:
         "_receive",
         "_send",
         "_server",
+        "_tapped",
         "before_reply",
         "copy",
         "extra_headers",
@@ -76,6 +80,7 @@ class Request:
         self._receive = receive
         self._send = send
         self._server: Server | None = scope.get(SERVER)
+        self._tapped = False
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.id = uuid7_text()
         self.started_at = monotonic()
@@ -132,9 +137,13 @@ class Request:
 
     async def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Send the status and the headers, with the request's id and what CORS needs."""
+        every = self.head(status, headers)
         self.status = status
-        every = [*headers, (b"x-request-id", self.id.encode()), *self.extra_headers]
         await self._send({"type": "http.response.start", "status": status, "headers": every})
+
+    def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+        """All headers of an answer."""
+        return [*headers, (b"x-request-id", self.id.encode()), *self.extra_headers]
 
     async def write(self, part: bytes) -> None:
         """Send a part of a streamed body."""
@@ -153,7 +162,13 @@ class Request:
             every.append(JSON_HEADER)
         if self.before_reply:
             await self.before_reply(status, body, every)
-        await self.start(status, [*every, (b"content-length", str(len(body)).encode())])
+        every.append((b"content-length", str(len(body)).encode()))
+        if self._server and not self._tapped:
+            head = self.head(status, every)
+            if self._server.answer(self.scope, status, head, body):
+                self.status = status
+                return
+        await self.start(status, every)
         await self.end(body)
 
     async def refuse(self, error: GatewayError) -> None:
@@ -177,7 +192,7 @@ class Request:
 
     def tap(self, begin: Callable[[bytes], None], hear: Callable[[bytes], None]) -> None:
         """Have somebody hear all that the client gets: the answer's content type, then its parts."""
-        send = self._send
+        send, self._tapped = self._send, True
 
         async def tapped(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -58,10 +58,12 @@ class Settlements:
         """Whether there is something that Valkey could not be told."""
         return bool(self._owed)
 
-    def add(self, ended: Ended) -> None:
-        """Tell of it soon."""
+    def add(self, ended: Ended, *, is_last: bool) -> None:
+        """Tell of it soon, or at once where it is the last: then there is no company to wait for."""
         self._ended.append(ended)
-        if self._timer is None:
+        if is_last:
+            self.tell()
+        elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WITHIN_S, self.tell)
 
     def tell(self) -> None:

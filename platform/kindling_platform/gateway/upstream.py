@@ -1,7 +1,7 @@
 """The HTTP client towards engines: kept connections, a short time to connect, any to answer."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 
@@ -31,8 +31,18 @@ class Engines:
         """Close every connection."""
         self._lines.close()
 
-    async def post(self, replica: Replica, path: str, headers: Mapping[str, str], body: bytes) -> Line:
+    async def post(
+        self,
+        replica: Replica,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        sent: Callable[[], None] | None = None,
+    ) -> Line:
         """Send a request and return when the reply's headers are there; the caller has to close it.
+
+        `sent` is called once the request is on its way.
 
         Raises:
             NotSentError: nobody has seen it.
@@ -41,7 +51,7 @@ class Engines:
         place = self._lines.place(replica.url)
         line = await self._lines.take(place)
         try:
-            await line.ask(head_of(place, "POST", path, headers, len(body)), body)
+            await line.ask(head_of(place, "POST", path, headers, len(body)), body, sent=sent)
         except BaseException:
             line.close()
             raise

@@ -164,12 +164,17 @@ class _Connection(asyncio.Protocol):
         """Send a command whose reply `waiter` gets; False when there is no connection."""
         if self._transport is None or self.lost.done():
             return False
+        is_alone = not self._waiting
         self._waiting.append(waiter)
         self._sent_at.append(monotonic())
-        # What one turn of the loop asks leaves together, since each write is a system call.
-        if not self._unsent:
-            self._loop.call_soon(self._flush)
-        self._unsent.append(hiredis.pack_command(tuple(command)))  # type: ignore[arg-type]  # its stub is too narrow
+        packed = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub is too narrow
+        if is_alone:
+            self._transport.write(packed)
+        else:
+            # What a crowd asks in one turn of the loop leaves together, since each write is a system call.
+            if not self._unsent:
+                self._loop.call_soon(self._flush)
+            self._unsent.append(packed)
         if self._timer is None and not self._is_patient:
             self._timer = self._loop.call_later(TIMEOUT_S, self._look)
         return True

@@ -137,7 +137,8 @@ class Wallets:
             self._local.settle(payer, request_id, cost_nano - live.reached_nano)
             put_back = live.reached_nano < live.nano
         corrections = corrections or ((0, 0, 0),) * len(payer.scopes)
-        self._settlements.add(Ended(payer, request_id, cost_nano, corrections, admitted_us, put_back))
+        ended = Ended(payer, request_id, cost_nano, corrections, admitted_us, put_back)
+        self._settlements.add(ended, is_last=not self._live)
 
     async def open_budget(self, scope: Scope, *, lasts_ms: int) -> None:
         """Begin the budget of a client token, which Valkey alone counts.

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 
-from kindling_platform.gateway.request import Receive, Request, Scope, Send
+from kindling_platform.gateway.request import Headers, Receive, Request, Scope, Send
 from kindling_platform.gateway.surface.form import Form
 
 IGNORED = b"x-kindling-ignored"
@@ -26,8 +26,8 @@ class ShapedRequest(Request):
         self.keep: Callable[[], Awaitable[None]] | None = None
         self._streams = False
 
-    async def start(self, status: int, headers: Iterable[Header]) -> None:
-        """Send the status and the headers."""
+    def head(self, status: int, headers: Iterable[Header]) -> Headers:
+        """All headers of an answer, those of its form among them."""
         every = self._marked(list(headers)) if self.ignored and status == 200 else list(headers)
         if self.form:
             given = dict(every)
@@ -35,7 +35,7 @@ class ShapedRequest(Request):
             if self._streams:
                 self.form.begin(self.id, given)
             every += self.form.headers()
-        await super().start(status, every)
+        return super().head(status, every)
 
     async def write(self, part: bytes) -> None:
         """Send a part of a streamed body."""

@@ -70,8 +70,11 @@ class Line(asyncio.Protocol):
     def is_event_stream(self) -> bool:
         return self.headers.get(b"content-type", b"").lower().startswith(EVENT_STREAM)
 
-    async def ask(self, head: bytes, body: bytes) -> None:
-        """Send a request and return when the head of its answer is there. Errors: CutError."""
+    async def ask(self, head: bytes, body: bytes, *, sent: Callable[[], None] | None = None) -> None:
+        """Send a request and return when the head of its answer is there; `sent` is called in between.
+
+        Errors: CutError.
+        """
         if self._transport is None or self._broken:
             raise CutError
         self.status, self.headers, self._complete, self._until_end = 0, {}, False, False
@@ -80,6 +83,8 @@ class Line(asyncio.Protocol):
             self._transport.writelines((head, body))
         else:
             self._transport.write(head)
+        if sent:
+            sent()
         while not self.status:
             await self._hear()
 

@@ -1,0 +1,43 @@
+"""What an engine's reply says beside the answer: headers for the client, the prompt's length, whether to ask another."""
+
+import orjson
+
+from kindling_platform.gateway.request import Headers
+from kindling_platform.gateway.wire.line import Line
+
+RETRIED_CODES = frozenset({"engine_unavailable"})
+PROMPT_TOKENS = b"x-kindling-prompt-tokens"
+RELAYED_HEADERS = (
+    *(b"x-kindling-ignored", b"retry-after"),
+    *(PROMPT_TOKENS, b"x-kindling-cached-tokens"),
+    *(b"server-timing", b"x-kindling-adapter-hit"),
+)
+
+
+def passed_headers(reply: Line) -> Headers:
+    """Headers of the engine's which are meant for the client."""
+    return [(name, reply.headers[name]) for name in RELAYED_HEADERS if name in reply.headers]
+
+
+def prompt_tokens(reply: Line) -> int:
+    """How long the prompt of a stream is; 0 where the engine does not say."""
+    text = reply.headers.get(PROMPT_TOKENS, b"")
+    return int(text) if text.isdigit() else 0
+
+
+def is_retried(status: int, first: bytes) -> bool:
+    """Whether an engine said, before any output, that its core is gone and the request may go elsewhere."""
+    if status >= 500:
+        return error_code(first) in RETRIED_CODES
+    if status == 200 and first.startswith(b'data: {"error":'):
+        return error_code(first.partition(b"\n")[0].removeprefix(b"data: ")) in RETRIED_CODES
+    return False
+
+
+def error_code(body: bytes) -> str:
+    """The code of an OpenAI-shaped error; empty when the body is none."""
+    try:
+        error = orjson.loads(body)["error"]
+        return str(error["code"] or "")
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return ""
