@@ -1,7 +1,7 @@
 """Every field of the surface, by an official client to a real engine: honoured, named as ignored, or refused by name.
 
-The cells come from the tables of docs/api.md; a field that has no example here is a failure, and so is one of the
-public vendors' surface that the page leaves out.
+The cells come from the tables of docs/api.md, those of routes and headers among them; what has no example here is a
+failure, and so is a field of the public vendors' surface that the page leaves out.
 """
 
 import json
@@ -16,6 +16,7 @@ import pytest
 
 from kindling_api_page import names_in, table
 from kindling_doorway import Doorway
+from kindling_platform.common.ids import uuid7_text
 
 pytestmark = pytest.mark.stack
 MESSAGES = [{"role": "user", "content": "Hello!"}]
@@ -30,7 +31,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "Messages": {"messages": MESSAGES, "max_tokens": 4},
     "Responses": {"input": "Hello!", "max_output_tokens": 4},
     "Rerank": {"query": "w5", "documents": ["w5", "w6"]},
+    "Feedback": {"request_id": uuid7_text(), "score": 0.5},
+    "Client tokens": {},
 }
+# Routes that no official client has a name for.
+OWN_ROUTES = {"Rerank": "/rerank", "Feedback": "/feedback", "Client tokens": "/client_tokens"}
+# What a request may bound itself with stands in a table of its own, for the routes of OpenAI's shape.
+OPENAI_SHAPE = ("Chat", "Completions", "Embeddings")
+BOUNDS = ("max_cost", "deadline_ms")
 # What the public APIs of OpenAI, Fireworks and others take; each has to stand on the page.
 CHAT_SURFACE = [
     "messages", "stream", "stream_options", "n", "stop", "max_tokens", "max_completion_tokens", "seed",
@@ -63,6 +71,8 @@ VALUES: dict[str, Any] = {
     "speed": "fast", "instructions": "Be kind.", "max_output_tokens": 5, "include": ["message.output_text.logprobs"],
     "text": {"format": {"type": "json_object"}}, "reasoning": {"effort": "none"}, "truncation": "auto",
     "prompt_cache_retention": "24h", "max_tool_calls": 3, "background": True, "top_n": 1, "return_documents": True,
+    "include_cost": True, "request_id": uuid7_text(), "score": 1, "label": "good", "models": ["kindling/spark"],
+    "origins": ["https://app.example.com"], "budget": "0.5", "expires_in": 60,
 }  # fmt: skip
 OTHER_VALUES: dict[tuple[str, str], Any] = {
     ("Chat", "logprobs"): True,
@@ -86,6 +96,16 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("Completions", "max_completion_tokens"): {"max_tokens": None},
     ("Responses", "stream_options"): {"stream": True},
 }
+# By header a value that is taken, and one that is refused with this param or code; None where any will do.
+HEADERS: dict[str, tuple[str, tuple[str, str] | None]] = {
+    "authorization": ("Bearer {key}", ("Bearer kd_inf_no", "invalid_api_key")),
+    "x-api-key": ("{key}", ("kd_inf_no", "invalid_api_key")),
+    "x-prompt-cache-isolation-key": ("k", ("k" * 300, "x-prompt-cache-isolation-key")),
+    "x-session-affinity": ("s", None),
+    "x-kindling-max-cost": ("0.5", ("much", "max_cost")),
+    "x-kindling-deadline-ms": ("60000", ("soon", "deadline_ms")),
+    "idempotency-key": ("matrix", ("k" * 300, "idempotency-key")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +123,27 @@ def cells() -> Iterator[Cell]:
         ("Messages", 1, "Messages"),
         ("Responses", 1, "Responses"),
         ("Rerank and feedback", 1, "Rerank"),
+        ("Rerank and feedback", 2, "Feedback"),
     ]
     for heading, column, route in columns:
         for row in table(heading):
             for field in names_in(row[0]):
-                if field not in SKIP and field not in (
-                    "request_id",
-                    "score",
-                    "label",
-                    "previous_response_id",
-                ):
+                if field not in SKIP:
                     yield Cell(route, field, row[column].split(" ")[0])
+    for field in [name for row in table("Limits") for name in names_in(row[0])]:
+        for route in OPENAI_SHAPE if field in BOUNDS else ("Client tokens",):
+            yield Cell(route, field, "yes")
+    for route in OPENAI_SHAPE:
+        yield Cell(route, "include_cost", "yes")
 
 
 CELLS = list(cells())
 
 
-def body_of(cell: Cell) -> dict[str, Any]:
+def body_of(doorway: Doorway, cell: Cell) -> dict[str, Any]:
     value = OTHER_VALUES.get((cell.route, cell.field), VALUES.get(cell.field))
+    if cell.field == "previous_response_id":
+        value = send(doorway, "Responses", BODIES["Responses"]).json()["id"]
     assert value is not None, f"no example of {cell.field}"
     beside = BESIDE.get((cell.route, cell.field), {})
     body = BODIES[cell.route] | beside | {cell.field: value}
@@ -136,8 +159,9 @@ def send(doorway: Doorway, route: str, body: dict[str, Any]) -> httpx.Response:
             model=ids["model"], max_tokens=body["max_tokens"], messages=body["messages"], extra_body=body
         ).http_response
     client = openai.OpenAI(base_url=f"{doorway.url}/v1", api_key=doorway.key, max_retries=0)
-    if route == "Rerank":
-        return client.post("/rerank", cast_to=httpx.Response, body=ids | body)
+    if route in OWN_ROUTES:
+        whole = ids | body if route == "Rerank" else body
+        return client.post(OWN_ROUTES[route], cast_to=httpx.Response, body=whole)
     calls: dict[str, Any] = {
         "Chat": client.chat.completions,
         "Completions": client.completions,
@@ -154,7 +178,7 @@ def send(doorway: Doorway, route: str, body: dict[str, Any]) -> httpx.Response:
 
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.route}-{cell.field}")
 def test_a_field_does_what_the_page_says(doorway: Doorway, cell: Cell):
-    body = body_of(cell)
+    body = body_of(doorway, cell)
     if cell.answer in ("yes", "ignored"):
         reply = send(doorway, cell.route, body)
         ignored = reply.headers.get("x-kindling-ignored", "").split(",")
@@ -179,3 +203,36 @@ def test_a_field_that_nobody_knows_is_refused_by_name_on_every_route(doorway: Do
         with pytest.raises((openai.BadRequestError, anthropic.BadRequestError)) as refused:
             send(doorway, route, body | {"no_such_field": 1})
         assert "no_such_field" in refused.value.response.text, route
+
+
+@pytest.mark.parametrize("row", table("Headers of a request"), ids=lambda row: names_in(row[0])[0])
+def test_a_header_is_taken_or_refused_by_name(doorway: Doorway, row: list[str]):
+    name = names_in(row[0])[0]
+    assert name in HEADERS, f"no example of {name}"
+    taken, refused = HEADERS[name]
+    body = {"model": doorway.model, **BODIES["Chat"]}
+    own = {} if name in ("authorization", "x-api-key") else {"authorization": f"Bearer {doorway.key}"}
+    with httpx.Client(base_url=doorway.url, timeout=60) as client:
+        reply = client.post(
+            "/v1/chat/completions", json=body, headers=own | {name: taken.format(key=doorway.key)}
+        )
+        assert reply.status_code == 200, reply.text
+        if refused:
+            reply = client.post("/v1/chat/completions", json=body, headers=own | {name: refused[0]})
+            error = reply.json()["error"]
+            assert reply.status_code in (400, 401)
+            assert refused[1] in (error["code"], (error["param"] or "").lower())
+
+
+@pytest.mark.parametrize("name", [name for row in table("Routes") for name in names_in(row[0])])
+def test_a_route_is_served_under_every_prefix(doorway: Doorway, name: str):
+    method, path = name.split(" ")
+    path = path.replace("{id}", doorway.model if "models" in path else "resp_none")
+    for prefix in ("", "/inference", f"/{doorway.customer.slug}"):
+        with doorway.client() as client:
+            reply = client.request(method, prefix + path, json={} if method == "POST" else None)
+        assert reply.headers["x-request-id"]
+        if reply.status_code != 200:
+            error = reply.json()["error"]
+            assert error["type"] == "invalid_request_error", reply.text
+            assert error.get("code") not in ("unknown_url", "method_not_allowed"), reply.text
