@@ -59,8 +59,12 @@ class Tiles:
 
 
 def route_reference(scores: Tensor, top_k: int, *, normalised: bool) -> Routing:
-    """For the router's ``scores [n, experts]``: softmax in fp32; ``normalised`` weights sum to one."""
-    weights, chosen = scores.softmax(dim=-1, dtype=torch.float32).topk(top_k, dim=-1)
+    """For the router's ``scores [n, experts]``: softmax in fp32; ``normalised`` weights sum to one.
+
+    Of equal scores the lower expert comes first, which torch's topk leaves open.
+    """
+    ranked = scores.softmax(dim=-1, dtype=torch.float32).sort(dim=-1, descending=True, stable=True)
+    weights, chosen = ranked.values[:, :top_k], ranked.indices[:, :top_k]
     if normalised:
         weights = weights / weights.sum(dim=-1, keepdim=True)
     counts = torch.bincount(chosen.flatten(), minlength=scores.shape[1])

@@ -32,12 +32,10 @@ QWEN3_30B_A3B = MoeShape(2048, 768, 128, 8)
 @dataclass(frozen=True, slots=True)
 class _MoeInputs:
     x: Tensor
-    router: Tensor
+    scores: Tensor
+    """In fp32, where hardly two are equal: of those each implementation may take another expert."""
     gate_up: Tensor
     down: Tensor
-
-    def scores(self) -> Tensor:
-        return F.linear(self.x, self.router)
 
 
 def moe_problems(
@@ -61,7 +59,7 @@ def _moe(device: torch.device, dtype: torch.dtype, rows: int, shape: MoeShape) -
 
         return _MoeInputs(
             (20 * made(rows, shape.hidden)).to(dtype),
-            made(shape.experts, shape.hidden).to(dtype),
+            40 * made(rows, shape.experts),
             made(shape.experts, 2 * shape.inner, shape.hidden).to(dtype),
             made(shape.experts, shape.hidden, shape.inner).to(dtype),
         )
@@ -69,7 +67,7 @@ def _moe(device: torch.device, dtype: torch.dtype, rows: int, shape: MoeShape) -
     def ours(one: _MoeInputs, config: Config | None) -> Tensor:
         return moe.sparse_mlp(
             one.x,
-            one.scores(),
+            one.scores,
             one.gate_up,
             one.down,
             kind="silu",
@@ -80,7 +78,14 @@ def _moe(device: torch.device, dtype: torch.dtype, rows: int, shape: MoeShape) -
 
     def by_torch(one: _MoeInputs) -> Tensor:
         experts = GroupedExperts(one.gate_up, one.down, F.silu, by_torch=True)
-        return SparseMlp(one.router, experts, top_k=shape.top_k, normalised=True)(one.x, None)
+        mlp = SparseMlp(
+            torch.empty(shape.experts, 0),
+            experts,
+            top_k=shape.top_k,
+            normalised=True,
+            route=lambda router: lambda x: one.scores,
+        )
+        return mlp(one.x, None)
 
     used = min(shape.experts, rows * shape.top_k)
     weights = used * 3 * shape.inner * shape.hidden * dtype.itemsize
@@ -103,7 +108,7 @@ def _moe(device: torch.device, dtype: torch.dtype, rows: int, shape: MoeShape) -
 
 def _experts_one_by_one(one: _MoeInputs, shape: MoeShape) -> Tensor:
     """Every expert on all tokens, in fp32, weighted by what the router gives it."""
-    weights, chosen = one.scores().softmax(dim=-1, dtype=torch.float32).topk(shape.top_k, dim=-1)
+    weights, chosen = one.scores.softmax(dim=-1, dtype=torch.float32).topk(shape.top_k, dim=-1)
     share = torch.zeros(one.x.shape[0], shape.experts, device=one.x.device)
     share.scatter_(1, chosen, weights / weights.sum(dim=-1, keepdim=True))
     total = torch.zeros_like(one.x, dtype=torch.float32)
