@@ -1,4 +1,4 @@
-"""What an engine's reply says beside the answer: headers for the client, the prompt's length, whether to ask another."""
+"""What an engine's reply says beside the answer: headers for the client, a prompt's length, whether to ask another."""
 
 import orjson
 
