@@ -148,7 +148,13 @@ WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
 WHITENOISE_MAX_AGE = 3600
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+CACHES = {
+    "default": {
+        "BACKEND": "kindling_platform.common.shared_cache.SharedCache",
+        "LOCATION": ENV.redis_url,
+        "KEY_PREFIX": "kindling-web",
+    }
+}
 LOGGING_CONFIG = None
 LOGGING = logging_settings(ENV.log_level)
 globals().update(mail_settings(ENV.smtp_url, ENV.home))
