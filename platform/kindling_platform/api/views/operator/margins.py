@@ -41,7 +41,8 @@ class Margins(APIView):
     )
     def get(self, request: Request) -> Response:
         month = _month(request)
-        names, sums = model_name_map(), margin_models(margin_days(**_span(month)))
+        start, end = _span(month)
+        names, sums = model_name_map(), margin_models(margin_days(start=start, end=end))
         quotes = {sku: quote_of(row) for sku, row in hosted_price_map(skus=names).items()}
         shown = {sku: sums.get(sku, Margin()) for sku in sorted({*names, *sums})}
         answer = {
@@ -66,7 +67,8 @@ class ModelMargins(APIView):
         if ref is None:
             raise not_found("model")
         month = _month(request)
-        days = margin_days(**_span(month), model_id=model_id)
+        start, end = _span(month)
+        days = margin_days(start=start, end=end, model_id=model_id)
         quoted = hosted_price_list(sku=model_id)
         quote = quote_of(quoted[0]) if quoted else None
         answer = {
@@ -91,7 +93,8 @@ class MarginsCsv(APIView):
     )
     def get(self, request: Request) -> StreamingHttpResponse:
         month = _month(request)
-        rows = margin_rows(**_span(month))
+        start, end = _span(month)
+        rows = margin_rows(start=start, end=end)
         return csv_response(request._request, name=f"margins-{month:%Y-%m}.csv", rows=rows)
 
 
@@ -99,6 +102,6 @@ def _month(request: Request) -> date:
     return month_asked(request, "month", default=now().date().replace(day=1))
 
 
-def _span(month: date) -> dict[str, datetime]:
+def _span(month: date) -> tuple[datetime, datetime]:
     first, after = (datetime.combine(day, time(), UTC) for day in (month, month_after(month)))
-    return {"start": first, "end": after}
+    return first, after

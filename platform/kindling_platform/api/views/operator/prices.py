@@ -1,5 +1,7 @@
 """The price book: every version, new ones with their effect on what was used, taking back one that has not begun."""
 
+from collections.abc import Sequence
+
 from django.http import StreamingHttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -130,7 +132,7 @@ def _skus(names: dict[str, str]) -> dict[str, str]:
     return {ref: sku for sku, ref in names.items()} | {sku: sku for sku in names}
 
 
-def _rows(versions: list[PriceVersion], names: dict[str, str]) -> list[dict[str, object]]:
+def _rows(versions: Sequence[PriceVersion], names: dict[str, str]) -> list[dict[str, object]]:
     skus = {version.sku for version in versions}
     entries = timeline_map(price_list().filter(sku__in=skus), now=now())
     return [price_version_row(version, entries.get(version.id), names) for version in versions]

@@ -44,7 +44,7 @@ class Reconciliation(APIView):
         responses=ReconciliationShape,
     )
     def get(self, request: Request) -> Response:
-        return Response(_report(_since(request)))
+        return _report(_since(request))
 
     @extend_schema(
         operation_id="operator_reconciliation_compare",
@@ -56,7 +56,7 @@ class Reconciliation(APIView):
     def post(self, request: Request) -> Response:
         since = _since(request)
         treasury.books_reconcile()
-        return Response(_report(since))
+        return _report(since)
 
 
 class Movements(APIView):
@@ -112,7 +112,7 @@ def _since(request: Request) -> date:
     return now().date() - timedelta(days=days - 1)
 
 
-def _report(since: date) -> dict[str, object]:
+def _report(since: date) -> Response:
     differences = difference_list()
     answer = {
         "payments_on": provider_find() is not None,
@@ -121,4 +121,4 @@ def _report(since: date) -> dict[str, object]:
         "differences": [movement_row(row) for row in differences[:DIFFERENCES_SHOWN]],
         "data": [compared_day_row(day) for day in day_list(since=since)],
     }
-    return dict(ReconciliationShape(answer).data)
+    return Response(ReconciliationShape(answer).data)
