@@ -8,7 +8,15 @@ from django.db import connection
 from django.db.models import Q, QuerySet, Subquery, Sum
 
 from kindling_billing.book import PriceBook, Term, Version
-from kindling_billing.models import LedgerAccount, LedgerEntry, PlanTerm, PriceVersion, utc_now
+from kindling_billing.models import (
+    CreditGrant,
+    LedgerAccount,
+    LedgerEntry,
+    LedgerTransaction,
+    PlanTerm,
+    PriceVersion,
+    utc_now,
+)
 from kindling_billing.rating import Price
 
 
@@ -49,6 +57,16 @@ def ledger_list(*, owner_id: str) -> QuerySet[LedgerEntry]:
     """The lines of an owner's wallet with their causes, newest first."""
     rows = LedgerEntry.objects.filter(account__kind="wallet", account__owner_id=owner_id)
     return rows.select_related("transaction").order_by("-id")
+
+
+def ledger_list_granted(*, owner_id: str, source_type: str) -> QuerySet[LedgerEntry]:
+    """Those lines of a wallet that brought a portion of credit: `payment` or `credit`.
+
+    They are found by the portions. Among the millions of lines of somebody's usage they would be long looked for.
+    """
+    portions = CreditGrant.objects.filter(owner_id=owner_id, source_type=source_type).values("source_id")
+    causes = LedgerTransaction.objects.filter(source_type=source_type, source_id__in=portions)
+    return ledger_list(owner_id=owner_id).filter(transaction_id__in=list(causes.values_list("id", flat=True)))
 
 
 def price_current(*, sku: str, at: datetime | None = None) -> PriceVersion | None:
@@ -110,8 +128,13 @@ def price_map(*, price_ids: Iterable[str]) -> dict[str, PriceVersion]:
     return {row.id: row for row in PriceVersion.objects.filter(id__in=list(price_ids))}
 
 
+def books_sum() -> int:
+    """The balances of all accounts together: zero in sound books. That entries sum to balances is for the proofs."""
+    return int(LedgerAccount.objects.aggregate(total=Sum("balance_picousd"))["total"] or 0)
+
+
 def ledger_sum() -> int:
-    """All entries together: zero in sound books."""
+    """All entries together: zero in sound books. It reads every one of them."""
     return int(LedgerEntry.objects.aggregate(total=Sum("amount_picousd"))["total"] or 0)
 
 

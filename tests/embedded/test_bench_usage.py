@@ -6,10 +6,18 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from kindling_billing.models import LedgerEntry
+from kindling_billing.selectors import drift_list, ledger_sum
 from kindling_platform.cli.forward import forward_argv
 from kindling_platform.common.clock import now
 from kindling_platform.embedded.bench_usage.company import DAYS, company_make, requests_make
-from kindling_platform.embedded.bench_usage.pages import ADDRESSES, page_time
+from kindling_platform.embedded.bench_usage.installation import installation_make
+from kindling_platform.embedded.bench_usage.pages import (
+    ADDRESSES,
+    BILLING_ADDRESSES,
+    OPERATOR_ADDRESSES,
+    page_time,
+)
 from kindling_platform.embedded.management.commands.bench_usage import Command, is_exact
 from kindling_platform.usage.models import UsageEvent, UsageHour
 from kindling_platform.usage.selectors import usage_totals
@@ -34,6 +42,13 @@ def test_every_page_is_answered_from_roll_ups_that_are_exact():
     pages = command.pages_time(company, first.finished_at.date(), rounds=2)
     assert len(pages) == len(ADDRESSES)
     assert all(0 < page.sql_p95_ms <= page.p95_ms and page.cpu_p50_ms > 0 for page in pages)
+    operator = installation_make(company, count=REQUESTS, end=end, say=shares.append)
+    assert shares == [1.0, 1.0]
+    assert (ledger_sum(), drift_list()) == (0, [])
+    assert LedgerEntry.objects.filter(transaction__source_type="usage").count() == 2 * REQUESTS
+    for addresses, user in ((BILLING_ADDRESSES, company.user), (OPERATOR_ADDRESSES, operator)):
+        seen = command.pages_time(company, end.date(), rounds=2, addresses=addresses, user=user)
+        assert [page.queries > 0 for page in seen] == [True] * len(addresses)
     UsageHour.objects.filter(requests__gt=0).update(cost_picousd=0)
     assert not is_exact(company)
 

@@ -10,7 +10,7 @@ from kindling_billing.invoicing import invoice_list
 from kindling_billing.money import PICO_PER_CENT
 from kindling_billing.payment_selectors import auto_topup_charged_cents, auto_topup_get, payment_list
 from kindling_billing.saved_cards import card_list
-from kindling_billing.selectors import balance_get, ledger_list
+from kindling_billing.selectors import balance_get, ledger_list, ledger_list_granted
 from kindling_billing.terms import terms_get
 from kindling_console.access import Visitor, page
 from kindling_console.answers import show
@@ -26,6 +26,7 @@ from kindling_platform.usage.selectors import usage_totals
 
 CREDITS_SHOWN, PAYMENTS_SHOWN, INVOICES_SHOWN = 20, 10, 24
 KINDS = (("", "All"), ("usage", "Usage"), ("payment", "Payments"), ("credit", "Credit"))
+GRANTED = {"payment", "credit"}
 FORMS = {
     "add": AddCreditForm, "auto": AutoTopUpForm, "hard": HardLimitForm, "alert": AlertForm, "details": DetailsForm,
 }  # fmt: skip
@@ -69,10 +70,13 @@ def _money(visitor: Visitor) -> dict[str, Any]:
 
 
 def _ledger(request: HttpRequest, visitor: Visitor) -> dict[str, Any]:
-    entries = ledger_list(owner_id=visitor.org.id)
-    kind = request.GET.get("kind", "")
+    owner_id, kind = visitor.org.id, request.GET.get("kind", "")
     kind = kind if kind in dict(KINDS) else ""
-    shown = entries.filter(transaction__source_type__startswith=kind) if kind else entries
+    if kind in GRANTED:
+        shown = ledger_list_granted(owner_id=owner_id, source_type=kind)
+    else:
+        entries = ledger_list(owner_id=owner_id)
+        shown = entries.filter(transaction__source_type__startswith=kind) if kind else entries
     try:
         found = page_get(shown, order=("id", "id"), cursor=request.GET.get("cursor", ""))
     except KindlingError:

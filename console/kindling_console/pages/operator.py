@@ -3,14 +3,15 @@
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from kindling_billing.credits import grant_list
 from kindling_billing.payment_selectors import payment_list
-from kindling_billing.selectors import balance_get, balance_map, ledger_list, ledger_sum
+from kindling_billing.selectors import balance_get, balance_map, books_sum
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
 from kindling_console.forms.operator import CreditForm
 from kindling_console.spans import month_start
 from kindling_platform.accounts.credit import credit_give
-from kindling_platform.accounts.selectors import member_list, organisation_get, organisation_list
+from kindling_platform.accounts.selectors import member_list, organisation_find, organisation_get
 from kindling_platform.common.clock import now
 from kindling_platform.common.ids import new_id
 from kindling_platform.deployments.selectors import deployment_list, replica_list
@@ -22,17 +23,14 @@ SHOWN = 500
 @page("operator")
 def organisations(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Every organisation with its balance and this month's usage."""
-    query = request.GET.get("q", "").strip()[:80]
-    rows = organisation_list()
-    if query:
-        rows = rows.filter(slug__icontains=query) | rows.filter(name__icontains=query)
-    found = list(rows[:SHOWN])
+    query = request.GET.get("q", "").replace("\0", "").strip()[:80]
+    found = list(organisation_find(query=query)[:SHOWN])
     context = {
         "organisations": found,
         "query": query,
         "balances": balance_map(owner_ids=[org.id for org in found]),
         "usage": usage_by_organisation(start=month_start(), end=now()),
-        "books_sum": ledger_sum(),
+        "books_sum": books_sum(),
         "parked": parked_list()[:20],
     }
     return show(request, "console/operator_organisations.html", context)
@@ -63,7 +61,7 @@ def organisation(request: HttpRequest, visitor: Visitor, organisation_id: str) -
         "wallet": balance_get(owner_id=org.id),
         "members": list(member_list(org=org)[:100]),
         "month": usage_totals(org=org, start=month_start(), end=now()),
-        "credits": list(ledger_list(owner_id=org.id).filter(transaction__source_type="credit")[:20]),
+        "credits": list(grant_list(owner_id=org.id).filter(kind="promo")[:20]),
         "payments": list(payment_list(owner_id=org.id)[:20]),
         "refund_id": new_id("rfd"),
     }

@@ -43,7 +43,9 @@ def _measured(home: Home, requests: int) -> tuple[str, int]:
             text=True,
         ) as process,
     ):
-        tasks = {what: progress.add_task(what, total=1.0) for what in ("requests", "roll-ups", "pages")}
+        tasks = {
+            what: progress.add_task(what, total=1.0) for what in ("requests", "ledger", "roll-ups", "pages")
+        }
         for line in process.stdout or ():
             share, _, what = line.strip().partition(" ")
             if what in tasks:

@@ -28,6 +28,34 @@ ADDRESSES = (
     f"{API}?from={{first}}&group_by=member",
 )
 
+OPERATOR, OPERATOR_API = "/console/operator/", "/api/v1/operator/"
+OPERATOR_ADDRESSES = (
+    *(
+        f"{OPERATOR}{path}"
+        for path in (
+            "organisations/", "organisations/?q=1999", "organisations/{org}/", "organisations/{org}/terms/",
+            "organisations/{org}/limits/", "payments/", "prices/", "prices/table/", "prices/plans/", "margins/",
+            "margins/{model_id}/", "revenue/?range=30d&by=organisation", "revenue/?range=90d&by=model",
+            "revenue/?range=12m&by=organisation", "risk/", "reconciliation/", "records/", "records/?kind=witnesses",
+            "records/proofs/", "records/rating-anew/", "audit/", "audit/?money=1", "audit/?org=bench", "fleet/",
+            "mail/",
+        )
+    ),
+    *(
+        f"{OPERATOR_API}{path}"
+        for path in (
+            "organisations?limit=500", "organisations/{org}", "organisations/{org}/grants", "prices", "invoices",
+            "invoices/unpaid", "at-risk", "margins", "margins/{model_id}", "revenue?from={first}",
+            "revenue/shares?from={first}&by=model", "reconciliation", "audit?limit=500", "audit?only=money",
+        )
+    ),
+)  # fmt: skip
+# What the customer with all those requests sees of their money.
+BILLING_ADDRESSES = (
+    "/console/billing/",
+    *(f"/console/billing/?kind={kind}" for kind in ("payment", "credit")),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Timed:

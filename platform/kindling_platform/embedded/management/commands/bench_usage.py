@@ -5,6 +5,7 @@ import os
 import resource
 import time
 from argparse import ArgumentParser
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
 from typing import Any
@@ -13,9 +14,18 @@ from django.core.management.base import BaseCommand
 from django.db import connection
 from django.test import Client
 
+from kindling_platform.accounts.models import User
 from kindling_platform.common.clock import now
 from kindling_platform.embedded.bench_usage.company import DAYS, Company, company_make, requests_make
-from kindling_platform.embedded.bench_usage.pages import ADDRESSES, CONSOLE, Timed, page_time
+from kindling_platform.embedded.bench_usage.installation import LEDGER, installation_make
+from kindling_platform.embedded.bench_usage.pages import (
+    ADDRESSES,
+    BILLING_ADDRESSES,
+    CONSOLE,
+    OPERATOR_ADDRESSES,
+    Timed,
+    page_time,
+)
 from kindling_platform.usage.rebuilding import days_rebuild
 
 ROUNDS = 20
@@ -37,11 +47,18 @@ class Command(BaseCommand):
         requests_make(
             company, count=options["requests"], end=end, say=lambda share: self.say("requests", share)
         )
+        operator = installation_make(
+            company, count=options["requests"], end=end, say=lambda share: self.say("ledger", share)
+        )
         filled = time.perf_counter()
         self.rollups_make(first, end.date())
         rebuilt = time.perf_counter()
         rows = _tidy()
         pages = self.pages_time(company, first + timedelta(days=1))
+        billing = self.pages_time(company, first + timedelta(days=1), addresses=BILLING_ADDRESSES)
+        operated = self.pages_time(
+            company, first + timedelta(days=1), addresses=OPERATOR_ADDRESSES, user=operator
+        )
         figures = {
             "requests": options["requests"],
             "p95_ms": max(page.p95_ms for page in pages),
@@ -54,7 +71,9 @@ class Command(BaseCommand):
             "rows": rows,
             "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             "cores": os.cpu_count(),
-            "pages": [asdict(page) for page in pages],
+            "operator_p95_ms": max(page.p95_ms for page in operated),
+            "billing_p95_ms": max(page.p95_ms for page in billing),
+            "pages": [asdict(page) for page in [*pages, *billing, *operated]],
         }
         self.stdout.write(json.dumps(figures))
 
@@ -74,18 +93,26 @@ class Command(BaseCommand):
         self.stdout.write(f"{share:.3f} {what}")
         self.stdout.flush()
 
-    def pages_time(self, company: Company, first: date, *, rounds: int = ROUNDS) -> list[Timed]:
-        """Every address, looked at by the owner."""
+    def pages_time(
+        self,
+        company: Company,
+        first: date,
+        *,
+        rounds: int = ROUNDS,
+        addresses: Sequence[str] = ADDRESSES,
+        user: User | None = None,
+    ) -> list[Timed]:
+        """Every address, looked at by the owner or by somebody else."""
         client = Client(SERVER_NAME="localhost")
-        client.force_login(company.user)
+        client.force_login(user or company.user)
         names = {
             "model": f"{company.org.slug}/model-1", "member": company.user.email, "key": company.keys[0],
-            "first": first.isoformat(),
+            "first": first.isoformat(), "org": company.org.id, "model_id": company.models[1],
         }  # fmt: skip
         timed = []
-        for address in ADDRESSES:
+        for address in addresses:
             timed.append(page_time(client, address.format(**names), rounds=rounds))
-            self.say("pages", len(timed) / len(ADDRESSES))
+            self.say("pages", len(timed) / len(addresses))
         return timed
 
 
@@ -93,7 +120,7 @@ def _tidy() -> dict[str, int]:
     """Do what the database's own upkeep does in time, and count the rows."""
     rows = {}
     with connection.cursor() as cursor:
-        for table in TABLES:
+        for table in (*TABLES, *LEDGER):
             cursor.execute(f"VACUUM ANALYZE {table}")
             cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608  # ours
             rows[table] = int(cursor.fetchone()[0])
