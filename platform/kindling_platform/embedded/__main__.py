@@ -169,7 +169,7 @@ def bench_gateway(
 def bench_reliability(
     quick: Annotated[bool, typer.Option("--quick", help="Less of everything.")] = False,
     part: Annotated[
-        str, typer.Option(help="Only this: times, limits, cuts, outages or kills; default: all.")
+        str, typer.Option(help="Only this: times, cuts, limits, outages or kills; default: all.")
     ] = "",
     as_json: AsJson = False,
 ) -> None:

@@ -36,12 +36,8 @@ def payer_make(target: Target) -> Customer:
     return customer
 
 
-def dollar_race(target: Target, payer: Customer, urls: list[str], *, calls: int) -> Race:
+async def dollar_race(target: Target, payer: Customer, urls: list[str], *, calls: int) -> Race:
     """Call at once through all gateways; whoever is refused tries again until all is quiet."""
-    return asyncio.run(_race(target, payer, urls, calls))
-
-
-async def _race(target: Target, payer: Customer, urls: list[str], calls: int) -> Race:
     heard: list[Heard] = []
     began_at = last_at = time.monotonic()
 

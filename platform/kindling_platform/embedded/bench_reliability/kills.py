@@ -3,7 +3,8 @@
 import asyncio
 import json
 import random
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 import aiohttp
 
@@ -27,10 +28,18 @@ class Seen:
     status: int = 200
 
 
-async def kills_run(target: Target, *, loops: int) -> list[Seen]:
+@dataclass(slots=True)
+class Killed:
+    """What clients saw, and how long it took from an engine's death under them to the next answer."""
+
+    seen: list[Seen] = field(default_factory=list)
+    engine_restarts_s: list[float] = field(default_factory=list)
+
+
+async def kills_run(target: Target, *, loops: int) -> Killed:
     """Kill each of the two in turns while 50 streams run and a top-up is paid, wait until all is well, begin again."""
     dice = random.Random(SEED)  # noqa: S311
-    seen: list[Seen] = []
+    killed = Killed()
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     headers = {"Authorization": f"Bearer {target.key}"}
     async with aiohttp.ClientSession(headers=headers, connector=connector) as client:
@@ -42,14 +51,24 @@ async def kills_run(target: Target, *, loops: int) -> list[Seen]:
             ]
             await asyncio.sleep(dice.uniform(*BETWEEN_S))
             await asyncio.to_thread(topup_pay, target, page)
-            await asyncio.to_thread(target.kill, VICTIMS[loop % len(VICTIMS)])
-            seen += await asyncio.gather(*streams)
-            await asyncio.to_thread(_recover, target)
-    return [one for one in seen if one.request_id]
+            victim, began = VICTIMS[loop % len(VICTIMS)], time.monotonic()
+            await asyncio.to_thread(target.kill, victim)
+            answering = asyncio.create_task(asyncio.to_thread(_answer_wait, target))
+            killed.seen += [one for one in await asyncio.gather(*streams) if one.request_id]
+            answered_at = await answering
+            if victim == "engine":
+                killed.engine_restarts_s.append(answered_at - began)
+            await asyncio.to_thread(_quiet_wait, target)
+    return killed
 
 
-def _recover(target: Target) -> None:
+def _answer_wait(target: Target) -> float:
+    """When the next answer was there, by a clock that never goes back."""
     target.wait(lambda: target.chat().status == 200, "An answer after a kill")
+    return time.monotonic()
+
+
+def _quiet_wait(target: Target) -> None:
     target.wait(
         lambda: (url := target.replica().get("url")) and target.engine_active(url) == 0,
         "An engine that runs nothing",

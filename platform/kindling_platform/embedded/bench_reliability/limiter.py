@@ -1,6 +1,5 @@
 """How exact a limit is that several gateways share, while they are asked for much more than it allows."""
 
-import asyncio
 from dataclasses import dataclass
 
 import aiohttp
@@ -24,7 +23,7 @@ class Limited:
     refused: list[str]
 
 
-def limiter_run(target: Target, customer: Customer, urls: list[str], *, seconds: float) -> Limited:
+async def limiter_run(target: Target, customer: Customer, urls: list[str], *, seconds: float) -> Limited:
     """Call through all gateways with a key of 900 requests a minute for so long."""
     made = target.api("POST", "/api/v1/keys", {"name": "limited", "scopes": ["inference"]}, key=customer.key)
     limit = {"requests_per_minute": PER_MINUTE}
@@ -35,7 +34,7 @@ def limiter_run(target: Target, customer: Customer, urls: list[str], *, seconds:
         """The cheapest call that counts as a request."""
         heard.append(await ask(client, f"{url}/v1/models"))
 
-    asyncio.run(keep_busy(urls, made["key"], models_list, each=CLIENTS_EACH, going=for_seconds(seconds)))
+    await keep_busy(urls, made["key"], models_list, each=CLIENTS_EACH, going=for_seconds(seconds))
     admitted = sorted((one for one in heard if one.status == 200), key=lambda one: one.began)
     return Limited(
         admitted=round(len(admitted) / _allowed(admitted), 4),

@@ -7,19 +7,17 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import redis
 
 from kindling_platform.embedded.bench_reliability.crowd import Heard, ask, for_seconds, keep_busy
-from kindling_platform.embedded.bench_reliability.gateways import gateways_running, is_ready
-from kindling_platform.embedded.bench_reliability.proxy import FaultProxy
+from kindling_platform.embedded.bench_reliability.gateways import Fleet, is_ready
 from kindling_platform.embedded.bench_reliability.target import Target
 
 CLIENTS = 2
-# For so long customers are known before the outage begins.
-KNOWN_S = 1.0
 PAUSE_S = 0.05
 SLOW_S = 0.2
 
@@ -37,27 +35,33 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long each outage lasts, in seconds."""
+    """How long customers are known before an outage, and how long each lasts, in seconds."""
 
+    known_s: float
     short_s: float
     valkey_s: float
     postgres_s: float
 
 
-FULL, QUICK = Lengths(5.0, 30.0, 60.0), Lengths(1.0, 2.0, 2.0)
+FULL, QUICK = Lengths(1.0, 5.0, 30.0, 60.0), Lengths(0.4, 0.7, 1.2, 1.5)
 
 
-def outages_run(target: Target, lengths: Lengths) -> dict[str, Outage]:
+def outages_run(target: Target, fleet: Fleet, lengths: Lengths) -> dict[str, Outage]:
     """One outage after the other under load; `quiet` is the same load without any."""
-    short_s, valkey, postgres = lengths.short_s, Stopped(target, "valkey"), Stopped(target, "postgres")
+    trial, slow = Trial(target, target.url, lengths), Trial(target, fleet.slow_url, lengths)
+    valkey, postgres = Stopped(target, "valkey"), Stopped(target, "postgres")
+
+    def late(delay_s: float) -> None:
+        fleet.proxy.delay_s = delay_s
+
     return {
-        "quiet": _outage(target, short_s, nothing),
-        "valkey_killed": _outage(target, short_s, lambda: target.kill("valkey")),
-        "valkey_emptied": _outage(target, short_s, lambda: _empty(target)),
-        "valkey_stopped": _outage(target, lengths.valkey_s, valkey.begin, valkey.end),
-        "valkey_slow": _slow(target, short_s),
-        "postgres_restarted": _outage(target, short_s, lambda: target.kill("postgres", signal.SIGINT)),
-        "postgres_stopped": _outage(target, lengths.postgres_s, postgres.begin, postgres.end),
+        "quiet": trial.run(nothing),
+        "valkey_killed": trial.run(lambda: target.kill("valkey")),
+        "valkey_emptied": trial.run(lambda: _empty(target)),
+        "valkey_stopped": trial.run(valkey.begin, valkey.end, seconds=lengths.valkey_s),
+        "valkey_slow": slow.run(lambda: late(SLOW_S), lambda: late(0.0)),
+        "postgres_restarted": trial.run(lambda: target.kill("postgres", signal.SIGINT)),
+        "postgres_stopped": trial.run(postgres.begin, postgres.end, seconds=lengths.postgres_s),
     }
 
 
@@ -89,61 +93,57 @@ def nothing() -> None:
     """No outage, or one that ends by itself."""
 
 
-def _outage(
-    target: Target,
-    seconds: float,
-    begin: Callable[[], None],
-    end: Callable[[], None] = nothing,
-    *,
-    url: str = "",
-) -> Outage:
-    url, heard, began_at = url or target.url, list[Heard](), 0.0
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Customers at one gateway, who are there before an outage, during it and until it is over."""
 
-    async def chat(client: aiohttp.ClientSession, url: str) -> None:
-        heard.append(await ask(client, f"{url}/v1/chat/completions", target.chat_body(max_tokens=1)))
-        if heard[-1].status != 200:
-            await asyncio.sleep(PAUSE_S)
+    target: Target
+    url: str
+    lengths: Lengths
 
-    async def run() -> None:
-        nonlocal began_at
-        load = asyncio.create_task(
-            keep_busy([url], target.key, chat, each=CLIENTS, going=for_seconds(KNOWN_S + seconds))
+    def run(
+        self, begin: Callable[[], None], end: Callable[[], None] = nothing, *, seconds: float = 0.0
+    ) -> Outage:
+        """One outage, short unless `seconds` says how long."""
+        heard, seconds, known_s = list[Heard](), seconds or self.lengths.short_s, self.lengths.known_s
+        began_at = 0.0
+        self.target.wait(partial(is_ready, self.url), "A gateway before an outage")
+
+        async def chat(client: aiohttp.ClientSession, url: str) -> None:
+            heard.append(await ask(client, f"{url}/v1/chat/completions", self.target.chat_body(max_tokens=1)))
+            if heard[-1].status != 200:
+                await asyncio.sleep(PAUSE_S)
+
+        async def work() -> None:
+            nonlocal began_at
+            going = for_seconds(known_s + seconds)
+            load = asyncio.create_task(
+                keep_busy([self.url], self.target.key, chat, each=CLIENTS, going=going)
+            )
+            await asyncio.sleep(known_s)
+            began_at = time.monotonic()
+            await asyncio.to_thread(begin)
+            try:
+                await load
+            finally:
+                end()
+
+        asyncio.run(work())
+        ended_at = time.monotonic()
+        self.target.wait(self._is_well, "An answer after an outage")
+        during = [one for one in heard if one.ended > began_at]
+        answered = [one for one in during if one.status == 200]
+        refused = [one for one in during if one.status == 503 and "retry-after" in one.headers]
+        return Outage(
+            answered=len(answered),
+            refused=len(refused),
+            failed=len(during) - len(answered) - len(refused),
+            slowest_ms=round(1000 * max((one.ended - one.began for one in during), default=0.0), 1),
+            back_s=round(time.monotonic() - ended_at, 2),
         )
-        await asyncio.sleep(KNOWN_S)
-        began_at = time.monotonic()
-        await asyncio.to_thread(begin)
-        try:
-            await load
-        finally:
-            end()
 
-    asyncio.run(run())
-    ended_at = time.monotonic()
-    target.wait(lambda: is_ready(url) and target.chat().status == 200, "An answer after an outage")
-    during = [one for one in heard if one.ended > began_at]
-    answered = [one for one in during if one.status == 200]
-    refused = [one for one in during if one.status == 503 and "retry-after" in one.headers]
-    return Outage(
-        answered=len(answered),
-        refused=len(refused),
-        failed=len(during) - len(answered) - len(refused),
-        slowest_ms=round(1000 * max((one.ended - one.began for one in during), default=0.0), 1),
-        back_s=round(time.monotonic() - ended_at, 2),
-    )
-
-
-def _slow(target: Target, seconds: float) -> Outage:
-    """A gateway whose cache answers 0.2 s late."""
-    proxy, redis_url = FaultProxy.before(target.redis_url)
-
-    def late(delay_s: float) -> None:
-        proxy.delay_s = delay_s
-
-    try:
-        with gateways_running(target, 1, KINDLING_REDIS_URL=redis_url) as (url,):
-            return _outage(target, seconds, lambda: late(SLOW_S), lambda: late(0.0), url=url)
-    finally:
-        proxy.stop()
+    def _is_well(self) -> bool:
+        return is_ready(self.url) and self.target.chat().status == 200
 
 
 def _empty(target: Target) -> None:
