@@ -25,6 +25,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequ
 
     # The real one takes half a second on purpose, and tests sign up a thousand people.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # Static files are found when they are asked for: each client of a test would look through all of them first.
+    settings.WHITENOISE_AUTOREFRESH = True
 
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         for table in PROTECTED:
