@@ -1,13 +1,18 @@
 """Children as forks: each is itself in all that others see of it, and what cannot be forked is spawned."""
 
+import io
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+
+from kindling_platform.embedded.progress import Progress
 
 # What `python -m told` would do: it says what it sees of itself, and then what it is asked to.
 TOLD = """
@@ -151,3 +156,16 @@ os.kill(os.getpid(), signal.SIGTERM)
 print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 """
     assert parent(tmp_path, "0", program).stdout == "the parent's handler\n[]\n"
+
+
+def test_no_spinner_turns_and_none_stands_in_for_the_streams_while_a_child_is_forked():
+    progress, streams, alone = Progress(), sys.stdout, threading.active_count()
+    progress.console = Console(file=io.StringIO(), force_terminal=True)
+    with progress.step("a step"):
+        assert threading.active_count() == alone + 1
+        with progress.still():
+            assert threading.active_count() == alone and sys.stdout is streams
+        assert threading.active_count() == alone + 1
+    assert threading.active_count() == alone
+    with progress.still():
+        assert threading.active_count() == alone

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from rich.status import Status
 from rich.text import Text
 
 NEWS_EVERY_S = 10.0
+SPINNER_ENDS_WITHIN_S = 1.0
 
 
 class Progress:
@@ -37,6 +39,7 @@ class Progress:
             if self.console.is_terminal:
                 with self.console.status(what) as self._status:
                     yield notes
+                _spinner_wait()
             else:
                 yield notes
         except BaseException:
@@ -54,6 +57,7 @@ class Progress:
             yield
             return
         status.stop()
+        _spinner_wait()
         try:
             yield
         finally:
@@ -80,3 +84,10 @@ class Progress:
     def _line(self, mark: str, colour: str, what: str, notes: list[str], took_s: float) -> None:
         label = " ".join([what, *notes])
         self.say(Text.assemble("  ", (mark, colour), f" {label:<52} {took_s:6.1f} s"))
+
+
+def _spinner_wait() -> None:
+    """Wait for the spinner's thread to be gone: it is told to end, and nobody else does."""
+    for thread in threading.enumerate():
+        if thread.daemon and thread is not threading.current_thread():
+            thread.join(SPINNER_ENDS_WITHIN_S)
