@@ -62,6 +62,12 @@ class PriceBook:
         plan = self.plan_of(owner_id, at)
         return (self._in_force(plan, sku, at) if plan else None) or self._in_force(BOOK, sku, at)
 
+    def changes(self, owner_id: str, sku: str) -> list[datetime]:
+        """The moments at which the answer for an owner and a sku may change, in order."""
+        terms, plans = self._terms.get(owner_id, ([], []))
+        versions = (self._versions.get((plan, sku)) for plan in {BOOK, *plans})
+        return sorted({*terms, *(moment for found in versions if found for moment in found[0])})
+
     def _in_force(self, plan_id: str, sku: str, at: datetime) -> Version | None:
         found = self._versions.get((plan_id, sku))
         place = bisect_right(found[0], at) if found else 0

@@ -8,6 +8,15 @@ USAGE_POSTED = """
     WHERE account.kind = 'wallet' AND cause.source_type IN ('usage', 'usage_reversal') GROUP BY account.owner_id
 """
 
+# Beside USAGE_POSTED, which is of requests alone: what the time of replicas was charged.
+GPU_TIME_POSTED = """
+    SELECT account.owner_id, -sum(entry.amount_picousd) AS amount
+    FROM billing_ledgerentry entry
+    JOIN billing_ledgertransaction cause ON cause.id = entry.transaction_id
+    JOIN billing_ledgeraccount account ON account.id = entry.account_id
+    WHERE account.kind = 'wallet' AND cause.source_type = 'gpu_time' GROUP BY account.owner_id
+"""
+
 CHECKS: tuple[tuple[str, str, str], ...] = (
     (
         "every transaction sums to zero",
@@ -41,7 +50,24 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
         "The usage of {0} sums to {1} in the months, and to {2} in the ledger.",
         f"""
         WITH posted AS ({USAGE_POSTED}),
-        totalled AS (SELECT owner_id, sum(amount_picousd) AS amount FROM billing_usagetotal GROUP BY owner_id)
+        totalled AS (
+            SELECT owner_id, sum(amount_picousd) AS amount FROM billing_usagetotal
+            WHERE unit <> 'gpu_ms' GROUP BY owner_id
+        )
+        SELECT coalesce(posted.owner_id, totalled.owner_id), coalesce(totalled.amount, 0), coalesce(posted.amount, 0)
+        FROM posted FULL JOIN totalled ON totalled.owner_id = posted.owner_id
+        WHERE coalesce(totalled.amount, 0) <> coalesce(posted.amount, 0)
+        """,  # noqa: S608  # texts of ours only
+    ),
+    (
+        "months' GPU time is the ledger's",
+        "The GPU time of {0} sums to {1} in the months, and to {2} in the ledger.",
+        f"""
+        WITH posted AS ({GPU_TIME_POSTED}),
+        totalled AS (
+            SELECT owner_id, sum(amount_picousd) AS amount FROM billing_usagetotal
+            WHERE unit = 'gpu_ms' GROUP BY owner_id
+        )
         SELECT coalesce(posted.owner_id, totalled.owner_id), coalesce(totalled.amount, 0), coalesce(posted.amount, 0)
         FROM posted FULL JOIN totalled ON totalled.owner_id = posted.owner_id
         WHERE coalesce(totalled.amount, 0) <> coalesce(posted.amount, 0)

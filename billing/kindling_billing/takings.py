@@ -1,4 +1,4 @@
-"""What the ledger moved besides usage, by hour, day or month: money in and out, credit given, fees, losses."""
+"""What the ledger moved besides requests, by hour, day or month: money in and out, credit given, fees, losses."""
 
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ FIGURES: tuple[tuple[str, str, str, int], ...] = (
     ("taxed", "refund", "tax", 1),
     ("taxed", "refund_returned", "tax", 1),
     ("taxed", "dispute_closed", "tax", 1),
+    ("gpu_time", "gpu_time", "revenue", 1),
 )
 QUERY = """
     SELECT date_trunc(%s, cause.posted_at, 'UTC'), cause.source_type, account.kind, sum(entry.amount_picousd)
@@ -40,8 +41,9 @@ QUERY = """
 class Takings:
     """The movements of one hour, day or month, in pico-dollars; fees and losses are above zero when they cost us.
 
-    `granted` is credit that was given less what of it expired, `expired` bought credit that nobody used in time,
-    `disputed` what banks took back less what they returned.
+    `gpu_time` is what the replicas of organisations' own deployments were charged, `granted` credit that was given less
+    what of it expired, `expired` bought credit that nobody used in time, `disputed` what banks took back less what they
+    returned.
     """
 
     received: int = 0
@@ -53,6 +55,7 @@ class Takings:
     given_up: int = 0
     fees: int = 0
     taxed: int = 0
+    gpu_time: int = 0
 
     def add(self, other: "Takings") -> None:
         """Add another's figures to these."""

@@ -13,6 +13,8 @@ def cause_url(entry: Any) -> str:
     kind, data = posted.source_type, posted.data if isinstance(posted.data, dict) else {}
     if kind in {"usage", "usage_reversal"}:
         return reverse("console:request", args=[posted.source_id.split(":")[0]])
+    if kind == "gpu_time" and data.get("deployment"):
+        return reverse("console:deployment", args=[data["deployment"]])
     if data.get("payment"):
         return reverse("console:payment", args=[data["payment"]])
     part = {"invoice": "invoices", "write_off": "invoices"}.get(kind, "credits")

@@ -28,6 +28,10 @@ CALLS = {
     "stuck": "Stripe has done it and the books cannot take it: mend what the reason names and try again.",
 }
 REFUNDS = "Give it back as credit, or pay it by transfer and note the reference."
+GPU = (
+    "Publish a price of GPU time for the model that holds at that hour and corrects the past: it is billed within a"
+    " minute. Or give it up."
+)
 WITNESSES = "Nothing was charged twice: the first count stays. Many of these mean that an engine miscounts."
 
 
@@ -36,6 +40,8 @@ def remedy_of(kind: str, row: Any) -> str:
     match kind:
         case "usage":
             return _by_beginning(USAGE, row.reason, USAGE_ELSE)
+        case "gpu":
+            return GPU
         case "events":
             return _by_beginning(EVENTS, row.reason, EVENTS_ELSE)
         case "requests":

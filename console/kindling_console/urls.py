@@ -16,6 +16,7 @@ from kindling_console.pages import (
     mail,
     operator,
     operator_audit,
+    operator_deployments,
     operator_margins,
     operator_payments,
     operator_prices,
@@ -57,6 +58,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("playground/run/", playground.run, name="playground-run"),
     path("playground/receipt/<str:request_id>/", playground.receipt, name="playground-receipt"),
     path("usage/", usage.usage, name="usage"),
+    path("usage/gpu-time.csv", usage.gpu_time_csv, name="gpu-time-csv"),
     path("usage/usage.csv", usage.usage_csv, name="usage-csv"),
     path("usage/requests.csv", requests.requests_csv, name="requests-csv"),
     path("usage/requests/", requests.requests, name="requests"),
@@ -95,6 +97,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/organisations/", operator.organisations, name="operator-organisations"),
     path(
         "operator/organisations/<str:organisation_id>/", operator.organisation, name="operator-organisation"
+    ),
+    path(
+        "operator/organisations/<str:organisation_id>/deployments/",
+        operator_deployments.organisation_deployments,
+        name="operator-deployments",
     ),
     path(
         "operator/organisations/<str:organisation_id>/limits/",

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from schemathesis.core import NotSet
 
 from kindling_billing.selectors import price_current
+from kindling_gpu_time import gpu_price
 from kindling_people import ApiClient, Customer, make_model, make_record
 from kindling_platform.adapters.services import adapter_create
+from kindling_platform.common.clock import now
 from kindling_platform.deployments.services import deployment_ensure
 from kindling_platform.keys.services import key_create
 from kindling_platform.usage.services import usage_ingest
@@ -41,6 +43,7 @@ def treasures(ada: Customer) -> dict[str, str]:
     adapter = adapter_create(
         org=ada.org, name="treasure-adapter", base_ref=model.ref, files=files, actor=ada.actor
     )
+    gpu_price(model.id, since=now())
     deployment = deployment_ensure(org=ada.org, model=model, name="treasure-deployment", actor=ada.actor)
     price = price_current(sku=model.id)
     assert price

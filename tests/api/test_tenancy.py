@@ -10,11 +10,13 @@ from kindling_billing.payment_selectors import payment_list
 from kindling_billing.payments import payment_received
 from kindling_billing.selectors import price_current
 from kindling_billing.webhooks.cards import card_apply, customer_known
+from kindling_gpu_time import gpu_price
 from kindling_kept_requests import keep_request
 from kindling_people import ApiClient, Customer, make_model, make_record
 from kindling_platform.adapters.aliases import alias_set
 from kindling_platform.adapters.services import adapter_create
 from kindling_platform.api import urls
+from kindling_platform.common.clock import now
 from kindling_platform.deployments.services import deployment_ensure
 from kindling_platform.keys.services import key_create
 from kindling_platform.usage.services import usage_ingest
@@ -35,6 +37,7 @@ def targets(ada: Customer) -> dict[str, str]:
     adapter = adapter_create(
         org=ada.org, name="treasure-adapter", base_ref=model.ref, files=files, actor=ada.actor
     )
+    gpu_price(model.id, since=now())
     deployment = deployment_ensure(org=ada.org, model=model, name="treasure-deployment", actor=ada.actor)
     price = price_current(sku=model.id)
     assert price

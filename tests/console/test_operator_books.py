@@ -21,9 +21,9 @@ from kindling_console_world import INPUT, OUTPUT, Member, World
 from kindling_fake_stripe import FakeStripe
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.common.clock import now
+from kindling_platform.deployments.proofs import platform_prove
 from kindling_platform.keys.limits import limits_set
 from kindling_platform.usage.models import ParkedUsage, WitnessDrift
-from kindling_platform.usage.proofs import platform_prove
 from kindling_platform.usage.rerating import rerating_step
 
 COST = 10 * INPUT + 5 * OUTPUT

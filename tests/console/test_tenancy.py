@@ -20,7 +20,7 @@ OPEN = {
     "operator-price-table", "operator-price-book", "operator-plans", "operator-margins", "operator-margins-csv",
 }  # fmt: skip
 
-OPEN |= {"settings", "request-log", "activity", "activity-csv"}
+OPEN |= {"settings", "request-log", "activity", "activity-csv", "gpu-time-csv"}
 
 # The operator's pages about money, each with its CSV.
 BOOKS = {
@@ -105,6 +105,7 @@ def theirs(world: World) -> dict[str, list[str]]:
         "operator-invoice-give-up": [invoice.id],
         "operator-reconciliation-day": ["2026-01-01"],
         "operator-terms": [other.org.id],
+        "operator-deployments": [other.org.id],
         "operator-suspension": [other.org.id],
         "operator-price-withdraw": [world.price_id],
         "operator-margin": [world.model.id],

@@ -38,6 +38,7 @@ from kindling_platform.common import leases
 from kindling_platform.deployments.services import (
     deployment_create,
     deployment_ensure,
+    deployment_halt,
     deployment_start,
     deployment_stop,
 )
@@ -159,6 +160,9 @@ WORKS: dict[str, Callable[[Customer], object]] = {
     ),
     "deployments.deployment_start": lambda c: start_and_stop(c),
     "deployments.deployment_stop": lambda c: start_and_stop(c),
+    "deployments.deployment_halt": lambda c: deployment_halt(
+        deployment_id=deployment_ensure(org=c.org, model=make_model(c), name="d", actor=c.actor).id, reason="No credit."
+    ),
 }  # fmt: skip
 
 
@@ -192,6 +196,7 @@ EXPECTED = {
     "deployments.deployment_create": "deployment.create",
     "deployments.deployment_start": "deployment.running",
     "deployments.deployment_stop": "deployment.stopped",
+    "deployments.deployment_halt": "deployment.halted",
 }
 
 

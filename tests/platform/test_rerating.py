@@ -21,9 +21,9 @@ from kindling_people import (
     make_record,
 )
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.proofs import platform_prove
 from kindling_platform.usage.models import ParkedUsage, UsageEvent, UsageHour
 from kindling_platform.usage.parked import parked_release
-from kindling_platform.usage.proofs import platform_prove
 from kindling_platform.usage.rerating import rerating_list_open, rerating_start, rerating_step
 from kindling_platform.usage.services import usage_ingest
 

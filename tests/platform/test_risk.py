@@ -5,6 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from kindling_billing.disputes import dispute_opened
+from kindling_billing.gpu_hours import HeldPart
+from kindling_billing.gpu_time import GpuCharge, gpu_time_post
 from kindling_billing.models import AutoTopUp, Invoice, SavedCard
 from kindling_billing.money import PICO_PER_USD
 from kindling_billing.payments import payment_received
@@ -60,6 +62,14 @@ def test_a_balance_that_runs_out_within_a_week(customer: Customer):
         owner_id=customer.org.id, enabled=True, threshold_cents=1, amount_cents=500, monthly_cap_cents=500
     )
     assert kinds(customer) == []
+
+
+def test_gpu_time_is_part_of_what_is_spent_a_day(customer: Customer):
+    part = HeldPart("prc_a", 10, 7 * PICO_PER_USD // 100)
+    charge = GpuCharge(customer.org.id, "1:a", "dep_a", "night-shift", now() - timedelta(days=2), (part,))
+    assert gpu_time_post([charge]) == {"1:a"}
+    row = row_of(customer)
+    assert (kinds(customer), row.burn_picousd_per_day) == (["runs_out"], PICO_PER_USD // 10)
 
 
 def test_a_low_balance_that_lasts(customer: Customer):

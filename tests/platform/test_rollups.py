@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from kindling_billing.selectors import balance_get
 from kindling_people import make_customer
+from kindling_platform.deployments.proofs import platform_prove
 from kindling_platform.usage.buckets import bucket_starts, local_midnight
 from kindling_platform.usage.models import RetiredUsage, UsageDay, UsageEvent, UsageHour, UsageSeries
 from kindling_platform.usage.pieces import Scope
-from kindling_platform.usage.proofs import platform_prove
 from kindling_platform.usage.questions import question_of
 from kindling_platform.usage.rebuilding import days_rebuild
 from kindling_platform.usage.reports import COLUMNS, group_list, series_list, total_get

@@ -42,6 +42,7 @@ import msgspec
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_platform.common import crash_points
 from kindling_platform.usage.services import usage_ingest
+from kindling_workers.billing import gpu_time_bill
 from kindling_workers.booking import spool_carry
 from kindling_workers.valkey import valkey_client
 from kindling_workers.wallets import Wallets
@@ -50,12 +51,14 @@ def book(records):
 def ingest(records):
     records = [msgspec.convert(record, UsageRecord) for record in records]
     usage_ingest(source="engine", log_id="log", after=0, records=records, next_offset=len(records))
+def gpu_time(records):
+    gpu_time_bill(Wallets(valkey_client()))
 for line in sys.stdin:
     point, job, records = json.loads(line)
     pid = os.fork()
     if pid == 0:
         crash_points._at = point
-        {"book": book, "ingest": ingest}[job](records)
+        {"book": book, "ingest": ingest, "gpu_time": gpu_time}[job](records)
         os._exit(0)
     print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])), flush=True)
 """

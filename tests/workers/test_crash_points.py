@@ -16,13 +16,14 @@ from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_fake_driver import FakeDriver
 from kindling_fake_engine import FakeEngine
 from kindling_gateway import eventually
+from kindling_gpu_time import GPU_POINTS
 from kindling_people import Customer, make_customer, make_model, make_operator
 from kindling_platform.common.clock import now
 from kindling_platform.common.crash_points import KILLED, POINTS
 from kindling_platform.deployments.models import Deployment, Replica
+from kindling_platform.deployments.proofs import platform_prove
 from kindling_platform.gateway.wallets import LEASE_MS
 from kindling_platform.usage.models import IdempotentReply, SpooledUsage, UsageCursor, UsageEvent
-from kindling_platform.usage.proofs import platform_prove
 from kindling_platform.usage.spooled import LOG_WAIT
 from kindling_rows import DOLLAR, RECORD_COST_PICOUSD, make_shop
 from kindling_workers.booking import spool_carry
@@ -54,7 +55,7 @@ REPLICA = "rep-1"
 
 
 def test_every_point_is_tried():
-    assert set(POINTS) == {*GATEWAY_POINTS, *WORKER_POINTS}
+    assert set(POINTS) == {*GATEWAY_POINTS, *WORKER_POINTS, *GPU_POINTS}
 
 
 class World:

@@ -16,8 +16,8 @@ from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import SYSTEM
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.proofs import platform_prove
 from kindling_platform.usage.models import RetiredUsage, UsageCursor, UsageEvent
-from kindling_platform.usage.proofs import platform_prove
 from kindling_platform.usage.rerating import rerating_start
 from kindling_platform.usage.retention import usage_retire
 from kindling_platform.usage.services import usage_ingest

@@ -15,7 +15,7 @@ from kindling_billing.errors import BillingError
 from kindling_billing.invoicing import GRACE, invoice_draft, invoice_finalise, month_list_due
 from kindling_billing.models import Proof
 from kindling_platform.common.clock import now
-from kindling_platform.usage.proofs import platform_prove
+from kindling_platform.deployments.proofs import platform_prove
 from kindling_platform.usage.rerating import rerating_list_open, rerating_step
 from kindling_workers.complaints import complaints
 

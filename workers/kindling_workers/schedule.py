@@ -21,6 +21,7 @@ BEAT_SCHEDULE: dict[str, Tick] = {
     "compare witnesses": _tick("usage.compare", 60.0),
     "sweep deployments": _tick("deployments.sweep", 2.0),
     "meter replicas": _tick("deployments.meter", 30.0),
+    "bill GPU time": _tick("deployments.bill", 30.0),
     "sweep adapters": _tick("adapters.sweep", 10.0),
     "refresh wallets": _tick("wallets.refresh", 60.0),
     "expire credit": _tick("books.expire", 60.0),

@@ -1,9 +1,11 @@
 """What an invoice says."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from kindling_billing.documents.sheet import Sheet, cents_text, day_text, pico_text
 from kindling_billing.errors import BillingError
+from kindling_billing.gpu_hours import HOUR_MS
 from kindling_billing.models import Invoice, InvoiceLine
 from kindling_billing.rating import BATCH, CACHED, GPU, OUTPUT, PROMPT, REASONING
 from kindling_billing.usage import UNEXPLAINED
@@ -14,7 +16,7 @@ UNITS = {
     CACHED: "cached prompt tokens",
     REASONING: "reasoning tokens",
     OUTPUT: "output tokens",
-    GPU: "GPU milliseconds",
+    GPU: "GPU time",
     UNEXPLAINED: "requests",
 }
 
@@ -62,6 +64,14 @@ def _row(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
     what = f"{line.label or line.sku}: {UNITS.get(unit, unit)}{' in batches' if unit != line.unit else ''}"
     if line.used_month != invoice.month:
         what += f" ({'correction of ' if line.quantity < 0 else ''}{line.used_month:%B %Y})"
+    if unit == GPU:
+        hours = f"{Decimal(int(line.quantity)) / HOUR_MS:,.4f} hours"
+        return (
+            what,
+            hours,
+            f"{pico_text(line.unit_price_picousd * HOUR_MS)} per hour",
+            cents_text(line.amount_cents),
+        )
     price = pico_text(line.unit_price_picousd * MILLION) if line.unit_price_picousd else ""
     return what, f"{int(line.quantity):,}", price, cents_text(line.amount_cents)
 

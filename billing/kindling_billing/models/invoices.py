@@ -11,7 +11,8 @@ class UsageTotal(models.Model):
     """All usage of an owner at one price, kept up to date by every posting: the lines that an invoice will have.
 
     `used_month` is when it was used; `billed_month` the invoice that it goes on, a later one when the invoice of its
-    own month was final already. Both are the first of a month, UTC.
+    own month was final already. Both are the first of a month, UTC. The sku of requests is their model; that of GPU
+    time, the unit `gpu_ms`, is its deployment.
     """
 
     id = models.BigAutoField(primary_key=True)

@@ -11,7 +11,8 @@ class PriceVersion(models.Model):
     """Prices of one sku from a moment on, in pico-dollars; never edited.
 
     `plan_id` is "" for the book that holds for everybody. Reasoning tokens cost what output costs when their price is
-    null. `batch_percent` is the part of a price that batch work pays.
+    null. `gpu_ms_picousd` is for a millisecond of a replica of an owner's own deployment; with 0 such time has no price
+    and waits for one. `batch_percent` is the part of a price that batch work pays.
     """
 
     id = models.CharField(primary_key=True, max_length=32, default=price_id, editable=False)

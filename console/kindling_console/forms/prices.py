@@ -8,10 +8,19 @@ from django import forms
 
 from kindling_billing.book import Version
 from kindling_billing.effects import draft
-from kindling_billing.money import PICO_PER_USD, per_million_to_pico, pico_to_per_million, usd_to_pico
+from kindling_billing.gpu_hours import HOUR_MS
+from kindling_billing.money import (
+    PICO_PER_USD,
+    per_million_to_pico,
+    pico_to_per_million,
+    pico_to_usd_text,
+    round_half_even,
+    usd_to_pico,
+)
 from kindling_billing.rating import Price
 
 Choices = Iterable[tuple[str, str]]
+MOST_GPU_HOUR_USD = 10_000
 
 
 class PerMillionField(forms.CharField):
@@ -78,6 +87,10 @@ class PriceDraftForm(forms.Form):
         label="Batch work pays, in percent", required=False, min_value=0, max_value=100,
         widget=forms.NumberInput(attrs={"class": "form-control"}),
     )  # fmt: skip
+    gpu_hour = UsdField(
+        most_usd=MOST_GPU_HOUR_USD, required=False, label="GPU time",
+        help_text="An hour of a replica of a customer's own deployment. Empty: as before; 0: no price, none starts.",
+    )  # fmt: skip
     valid_from = moment_field(help_text="Empty: from the moment of publishing.")
     corrects = forms.BooleanField(
         required=False, label="It corrects the past",
@@ -90,8 +103,9 @@ class PriceDraftForm(forms.Form):
         _choose(self.fields["plan"], [("", "Everybody (the book)"), *plans])
 
     def draft(self, *, at: datetime, gpu_ms: int) -> Version:
-        """The version as the price book takes it; it begins at `at` unless the form says when."""
+        """The version as the price book takes it; it begins at `at`, with `gpu_ms`, unless the form says otherwise."""
         given = self.cleaned_data
+        gpu_ms = gpu_ms if given["gpu_hour"] is None else round_half_even(given["gpu_hour"], HOUR_MS)
         batch = given["batch_percent"]
         price = Price(
             given["input"], given["cached_input"], given["output"],
@@ -112,7 +126,14 @@ def price_initial(price: Price | None) -> dict[str, Any]:
         "output": pico_to_per_million(price.output),
         "reasoning": "" if price.reasoning is None else pico_to_per_million(price.reasoning),
         "batch_percent": price.batch_percent,
+        "gpu_hour": gpu_hour_text(price.gpu_ms),
     }
+
+
+def gpu_hour_text(gpu_ms: int) -> str:
+    """A price of a millisecond as dollars per hour, with all digits that it has; "" for none."""
+    whole, _, digits = pico_to_usd_text(gpu_ms * HOUR_MS, 12).replace(",", "").partition(".")
+    return f"{whole}.{digits.rstrip('0').ljust(2, '0')}" if gpu_ms else ""
 
 
 class PriceTableForm(forms.Form):

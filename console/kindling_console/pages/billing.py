@@ -21,11 +21,19 @@ from kindling_platform.accounts.provider import is_stand_in, is_test_mode, provi
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.pagination import page_get
+from kindling_platform.deployments.credit import accrued_map
+from kindling_platform.deployments.gpu_reports import gpu_time_spent
 from kindling_platform.keys.limits import limits_get
 from kindling_platform.usage.selectors import usage_totals
 
 CREDITS_SHOWN, PAYMENTS_SHOWN, INVOICES_SHOWN = 20, 10, 24
-KINDS = (("", "All"), ("usage", "Usage"), ("payment", "Payments"), ("credit", "Credit"))
+KINDS = (
+    ("", "All"),
+    ("usage", "Usage"),
+    ("gpu_time", "GPU time"),
+    ("payment", "Payments"),
+    ("credit", "Credit"),
+)
 GRANTED = {"payment", "credit"}
 FORMS = {
     "add": AddCreditForm, "auto": AutoTopUpForm, "hard": HardLimitForm, "alert": AlertForm, "details": DetailsForm,
@@ -58,6 +66,8 @@ def _money(visitor: Visitor) -> dict[str, Any]:
         # The frame's own balance is the same number, read once.
         "balance": wallet.picousd,
         "month": usage_totals(org=visitor.org, start=month_start(), end=now()),
+        "gpu_month": gpu_time_spent(org=visitor.org, start=month_start(), end=now()),
+        "accrued": accrued_map(owner_ids=[owner_id]).get(owner_id, 0),
         "terms": terms_get(owner_id=owner_id),
         "limits": limits_get(org=visitor.org),
         "cards": list(card_list(owner_id=owner_id)),

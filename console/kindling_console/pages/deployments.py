@@ -7,8 +7,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 
 from kindling_console.access import Visitor, page
-from kindling_console.answers import done, show
+from kindling_console.answers import done, refused, show
 from kindling_console.quickstart import snippets
+from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.selectors import deployment_list, deployment_list_visible, event_list
 from kindling_platform.deployments.services import deployment_start, deployment_stop
 
@@ -56,11 +57,13 @@ def deployment_action(
     deployment = _visible(visitor, deployment_id)
     if not _may_control(visitor, deployment):
         raise PermissionDenied("deployments.write")
-    ACTIONS[action](org=deployment.organisation, deployment_id=deployment.id, actor=visitor.actor)
+    target = reverse("console:deployment", args=[deployment.id])
+    try:
+        ACTIONS[action](org=deployment.organisation, deployment_id=deployment.id, actor=visitor.actor)
+    except KindlingError as error:
+        return refused(request, target, error)
     words = {"start": "is asked to start", "stop": "is asked to stop; running requests finish first"}
-    return done(
-        request, reverse("console:deployment", args=[deployment.id]), f"{deployment.name} {words[action]}."
-    )
+    return done(request, target, f"{deployment.name} {words[action]}.")
 
 
 def _visible(visitor: Visitor, deployment_id: str) -> Any:

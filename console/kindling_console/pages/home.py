@@ -13,6 +13,7 @@ from kindling_console.spans import month_start, today_start
 from kindling_platform.adapters.selectors import adapter_list
 from kindling_platform.catalog.selectors import model_list
 from kindling_platform.common.clock import now
+from kindling_platform.deployments.gpu_reports import gpu_time_spent
 from kindling_platform.deployments.selectors import deployment_list_visible
 from kindling_platform.keys.selectors import key_list
 from kindling_platform.usage.selectors import (
@@ -61,6 +62,7 @@ def _live(visitor: Visitor) -> dict[str, object]:
     if sees_usage:
         context["today"] = usage_totals(org=org, start=today_start(), end=now())
         context["month"] = usage_totals(org=org, start=month_start(), end=now())
+        context["gpu_month"] = gpu_time_spent(org=org, start=month_start(), end=now())
         context["recent"] = list(usage_event_list(org=org)[:RECENT])
         context["errors"] = error_list_recent(org=org, limit=3)
     if visitor.may("deployments.read"):

@@ -18,6 +18,7 @@ from kindling_platform.accounts.selectors import organisation_map
 from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.common.pagination import page_get
 from kindling_platform.common.streamed_csv import csv_response
+from kindling_platform.deployments.parked_hours import parked_hour_dismiss, parked_hour_list
 from kindling_platform.usage.parked import parked_dismiss, parked_release
 from kindling_platform.usage.selectors import parked_list
 from kindling_platform.usage.witnesses import drift_list
@@ -29,6 +30,10 @@ KINDS: dict[str, tuple[str, Callable[[], Any], tuple[str, str], tuple[str, ...]]
     "usage": (
         "Usage that could not be billed", parked_list, ("created_at", "request_id"),
         ("created_at", "request_id", "source", "reason"),
+    ),
+    "gpu": (
+        "GPU time without a price", parked_hour_list, ("created_at", "id"),
+        ("created_at", "id", "organisation_id", "deployment_id", "model_id", "hour", "held_ms", "reason"),
     ),
     "refunds": (
         "Refunds that came back", failed_refund_list, ("heard_at", "id"),
@@ -105,6 +110,13 @@ def _dismiss(record_id: str, note: str, visitor: Visitor) -> str:
     return "Nobody is billed for it. The audit log keeps the record."
 
 
+def _gpu_dismiss(record_id: str, note: str, visitor: Visitor) -> str:
+    if not (record_id.isascii() and record_id.isdigit() and len(record_id) < 19):
+        raise not_found("parked GPU hour")
+    parked_hour_dismiss(hour_id=int(record_id), note=note, actor=visitor.actor)
+    return "Nobody is billed for this hour."
+
+
 def _refund_credit(record_id: str, _note: str, visitor: Visitor) -> str:
     decisions.failed_refund_credit(refund_id=record_id, actor=visitor.actor)
     return "The customer has the money as credit."
@@ -140,6 +152,7 @@ def _request_close(record_id: str, note: str, visitor: Visitor) -> str:
 ACTIONS: dict[tuple[str, str], Callable[[str, str, Visitor], str]] = {
     ("usage", "release"): _release,
     ("usage", "dismiss"): _dismiss,
+    ("gpu", "dismiss"): _gpu_dismiss,
     ("refunds", "credit"): _refund_credit,
     ("refunds", "paid"): _refund_paid,
     ("events", "retry"): _event_retry,

@@ -1,5 +1,8 @@
 """Usage: a chart, sums and a breakdown over a span, beside those of the span before."""
 
+from dataclasses import replace
+from urllib.parse import urlencode
+
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 
@@ -23,6 +26,7 @@ from kindling_platform.adapters.selectors import adapter_ref_list
 from kindling_platform.catalog.selectors import model_ref_list
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.streamed_csv import csv_response
+from kindling_platform.deployments.gpu_reports import gpu_time_list, gpu_time_rows, gpu_time_total
 from kindling_platform.keys.selectors import key_list
 from kindling_platform.usage.exports import file_name, sum_rows
 from kindling_platform.usage.names import BASE, OUTCOMES
@@ -49,6 +53,7 @@ def usage(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     rows_before = before.rows() if view.compare else []
     groups_before = group_list(before.scope, view.by) if view.compare else []
     totals, totals_before = sums_add(rows), sums_add(rows_before)
+    gpu = gpu_time_list(replace(question, interval="", by="", only={}))
     lines = lines_of(visitor.org, view.by, group_list(question.scope, view.by), groups_before)
     context = {
         "view": view, "asked": asked, "ranges": RANGES, "figures": FIGURES.values(), "breakdowns": BREAKDOWNS,
@@ -58,6 +63,11 @@ def usage(request: HttpRequest, visitor: Visitor) -> HttpResponse:
         "chart": _chart(view, rows, rows_before), "steps": steps_of(view, rows),
         "lines": [(line, address_of(view, asked, **{view.by: line.values}) if line.values else "") for line in lines],
         "choices": _choices(visitor, asked), "intervals": _intervals(view),
+        "gpu": gpu, "gpu_total": gpu_time_total(gpu),
+        "gpu_csv_query": urlencode({
+            "from": question.start.isoformat(), "to": question.end.isoformat(), "tz": question.zone.key,
+            "interval": question.interval,
+        }),
         "requests_query": address_of(view, asked),
         "csv_query": address_of(view, asked, interval=question.interval, group_by=view.by),
     }  # fmt: skip
@@ -73,6 +83,18 @@ def usage_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
         return HttpResponseBadRequest(refused.message, content_type="text/plain; charset=utf-8")
     name = file_name(visitor.org, "usage", question)
     return csv_response(request, name=name, rows=sum_rows(question))
+
+
+@page("usage.read")
+def gpu_time_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
+    """GPU time of a span by deployment and step, exact; what the API gives for the same address."""
+    try:
+        question = question_of(visitor.org, request.GET.dict())
+    except KindlingError as refused:
+        return HttpResponseBadRequest(refused.message, content_type="text/plain; charset=utf-8")
+    return csv_response(
+        request, name=file_name(visitor.org, "gpu-time", question), rows=gpu_time_rows(question)
+    )
 
 
 def _chart(view: UsageView, rows: list[UsageSum], before: list[UsageSum]) -> Chart:

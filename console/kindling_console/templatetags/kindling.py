@@ -13,6 +13,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from kindling_billing.gpu_hours import HOUR_MS
 from kindling_billing.money import PICO_PER_USD, pico_to_usd_text
 from kindling_platform.common.clock import now
 
@@ -128,6 +129,18 @@ def hours(microseconds: int) -> str:
     """A time of machines in hours, with as many decimals as it needs."""
     value = int(microseconds) / MICROS_PER_HOUR
     return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+
+
+@register.filter
+def gpu_hours(milliseconds: int | None) -> str:
+    """A time of replicas in milliseconds, in hours."""
+    return hours(int(milliseconds or 0) * 1000)
+
+
+@register.filter
+def gpu_hour(picousd_per_ms: int) -> str:
+    """A price of a millisecond as dollars per hour."""
+    return usd_cost(int(picousd_per_ms) * HOUR_MS)
 
 
 @register.filter

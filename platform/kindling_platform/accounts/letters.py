@@ -91,6 +91,14 @@ def _resumed(_data: dict[str, Any], name: str) -> Text:
     return f"Inference of {name} goes on", f"{name} can call models again.\n"
 
 
+def _halted(data: dict[str, Any], name: str) -> Text:
+    return (
+        f"Deployment {data['deployment']} of {name} has stopped",
+        f"{data['reason']}\n\nIts replicas end and cost nothing more. It starts again only by hand:"
+        f" {settings.KINDLING_ENV.public_url}/console/deployments/\n\nCredit and invoices: {_billing()}\n",
+    )
+
+
 def _operator(data: dict[str, Any], _name: str) -> Text:
     text = str(data.get("finding") or data.get("reason") or data)
     address = f"{settings.KINDLING_ENV.public_url}/console/operator/payments/"
@@ -110,6 +118,7 @@ LETTERS: dict[str, Callable[[dict[str, Any], str], Text]] = {
     "invoice.last_call": lambda data, name: _owed(data, name, last=True),
     "owner.suspended": _suspended,
     "owner.resumed": _resumed,
+    "deployment.halted": _halted,
     "books.unsound": _operator,
     "provider.trouble": _operator,
     "provider.event_parked": _operator,

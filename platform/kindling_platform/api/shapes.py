@@ -118,6 +118,12 @@ class DeploymentCreateShape(s.Serializer[object]):
     name = s.CharField(max_length=200)
     model = s.CharField(max_length=200)
     replicas = s.IntegerField(required=False, default=1)
+    organisation = s.CharField(
+        max_length=64,
+        required=False,
+        default="",
+        help_text="For the operator: whose it is, by slug or id. Another organisation pays for its hours.",
+    )
 
 
 class EventShape(s.Serializer[object]):

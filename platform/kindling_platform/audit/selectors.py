@@ -13,9 +13,9 @@ from kindling_platform.common.tenancy import HasId
 
 # What moves money, or decides how much of it may move, by the noun that its actions begin with.
 MONEY = (
-    "auto_topup", "billing", "budget", "card", "cost", "credit", "difference", "dispute", "hosted_price", "invoice",
-    "limits", "owner", "payment", "payment_event", "payment_request", "plan", "price", "prices", "refund", "rerating",
-    "terms", "topup", "usage",
+    "auto_topup", "billing", "budget", "card", "cost", "credit", "difference", "dispute", "gpu_time", "hosted_price",
+    "invoice", "limits", "owner", "payment", "payment_event", "payment_request", "plan", "price", "prices", "refund",
+    "rerating", "terms", "topup", "usage",
 )  # fmt: skip
 
 

@@ -26,6 +26,8 @@ Point = Literal[
     "book.committed",
     "ingest.written",
     "ingest.committed",
+    "gpu_time.written",
+    "gpu_time.committed",
 ]
 POINTS: tuple[str, ...] = get_args(Point)
 SETTING = "KINDLING_CRASH_AT"

@@ -41,6 +41,7 @@ def interval_heard(
             restarts=restarts,
             started_at=at,
             last_seen_at=at,
+            billed_until=None if deployment.organisation.is_operator else at,
         )
 
 

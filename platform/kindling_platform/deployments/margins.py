@@ -1,7 +1,8 @@
 """What each model brought in and cost, day by day: revenue by the books, costs by the time that replicas ran.
 
-Revenue and tokens come from the roll-up by model, running time from the intervals of replicas, busy time from what
-engines said of themselves. Days are those of UTC; a month is the sum of its days.
+Revenue is what requests cost by the roll-up by model, and what organisations were charged for replicas of their own.
+Tokens are the roll-up's too; running time comes from the intervals of replicas, busy time from what engines said of
+themselves. Days are those of UTC; a month is the sum of its days.
 """
 
 from collections import defaultdict
@@ -12,7 +13,7 @@ from django.db.models.functions import TruncDay
 
 from kindling_billing.costs import cost_book
 from kindling_billing.margins import Margin, Run, running_days
-from kindling_platform.deployments.models import ReplicaHour, ReplicaInterval
+from kindling_platform.deployments.models import GpuHour, ReplicaHour, ReplicaInterval
 from kindling_platform.usage.models import UsageSeries
 
 Days = dict[tuple[str, date], Margin]
@@ -21,8 +22,8 @@ Days = dict[tuple[str, date], Margin]
 def margin_days(*, start: datetime, end: datetime, model_id: str = "") -> Days:
     """Margins by model and day from one UTC midnight to another; of one model when it is named."""
     days: Days = defaultdict(Margin)
-    for part in (_served(start, end, model_id), _ran(start, end, model_id), _worked(start, end, model_id)):
-        for key, margin in part.items():
+    for part in (_served, _rented, _ran, _worked):
+        for key, margin in part(start, end, model_id).items():
             days[key] += margin
     return dict(days)
 
@@ -57,6 +58,13 @@ def _served(start: datetime, end: datetime, model_id: str) -> Days:
         )
         for row in sums
     }
+
+
+def _rented(start: datetime, end: datetime, model_id: str) -> Days:
+    rows = GpuHour.objects.filter(hour__gte=start, hour__lt=end)
+    rows = rows.filter(model_id=model_id) if model_id else rows
+    sums = rows.annotate(day=TruncDay("hour")).values("model_id", "day").annotate(revenue=Sum("cost_picousd"))
+    return {(row["model_id"], row["day"].date()): Margin(revenue_picousd=int(row["revenue"])) for row in sums}
 
 
 def _ran(start: datetime, end: datetime, model_id: str) -> Days:

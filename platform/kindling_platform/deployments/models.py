@@ -1,4 +1,6 @@
-"""What should run, what runs, and what happened."""
+"""What should run, what runs, what happened, and what of it was billed."""
+
+from datetime import UTC
 
 from django.db import models
 
@@ -8,7 +10,10 @@ from kindling_platform.common.models import Created, OrgQuerySet, id_field
 
 
 class Deployment(Created):
-    """A model that should be served; the reconciler makes it so."""
+    """A model that should be served; the reconciler makes it so.
+
+    `stop_reason` says why it was stopped without anybody asking, until it is started again.
+    """
 
     class Desired(models.TextChoices):
         RUNNING = "running"
@@ -30,6 +35,7 @@ class Deployment(Created):
     desired_replicas = models.PositiveIntegerField(default=1)
     state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
     reason = models.CharField(max_length=300, blank=True)
+    stop_reason = models.CharField(max_length=300, blank=True, default="", db_default="")
     generation = models.PositiveIntegerField(default=1)
     lease_token = models.CharField(max_length=32, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
@@ -63,11 +69,18 @@ class Replica(Created):
         return self.name
 
 
+# Time that will be billed and is not yet: of an interval that goes on, or of one that ended behind what is billed.
+UNBILLED = models.Q(ended_at=None, billed_until__isnull=False) | models.Q(
+    billed_until__lt=models.F("ended_at")
+)
+
+
 class ReplicaInterval(models.Model):
     """A time for which one engine process held its device: from its first heartbeat to its last, gaps excluded.
 
     It names everything by id, so that it outlives replica and deployment. `engine_us` is the engine's own count of
-    computing time at the last look.
+    computing time at the last look. `billed_until` is how far its hours are posted or parked; null for a replica of the
+    operator's, which everybody shares and nobody pays for by the hour.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -82,10 +95,12 @@ class ReplicaInterval(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     engine_us = models.BigIntegerField(default=0)
     looked_at = models.DateTimeField(null=True, blank=True)
+    billed_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         indexes = [
             models.Index(fields=["last_seen_at"], name="deployments_interval_seen"),
+            models.Index(fields=["billed_until"], condition=UNBILLED, name="deployments_unbilled"),
         ]
         constraints = [
             models.UniqueConstraint(
@@ -112,6 +127,51 @@ class ReplicaHour(models.Model):
 
     def __str__(self) -> str:
         return f"{self.interval_id} at {self.hour:%Y-%m-%d %H}h"
+
+
+class GpuHour(models.Model):
+    """What one replica of an organisation's own deployment held in an hour (UTC): posted to the ledger, or parked.
+
+    `parts` are the price versions in force with the milliseconds under each and the price of one. A parked hour costs
+    nothing until its `reason` is mended, or for good once the operator has given it up.
+    """
+
+    class State(models.TextChoices):
+        POSTED = "posted"
+        PARKED = "parked"
+        GIVEN_UP = "given_up"
+
+    id = models.BigAutoField(primary_key=True)
+    interval = models.ForeignKey(ReplicaInterval, on_delete=models.PROTECT, related_name="gpu_hours")
+    hour = models.DateTimeField()
+    organisation_id = models.CharField(max_length=32)
+    deployment_id = models.CharField(max_length=32)
+    deployment_name = models.CharField(max_length=64)
+    model_id = models.CharField(max_length=32)
+    held_ms = models.BigIntegerField()
+    state = models.CharField(max_length=8, choices=State.choices)
+    parts = models.JSONField(default=list)
+    cost_picousd = models.BigIntegerField(default=0)
+    reason = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["interval", "hour"], name="one_gpu_hour")]
+        indexes = [
+            models.Index(fields=["organisation_id", "hour"], name="deployments_gpu_hour_owner"),
+            models.Index(fields=["hour"], name="deployments_gpu_hour"),
+            models.Index(fields=["id"], condition=models.Q(state="parked"), name="deployments_gpu_parked"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.deployment_name} at {self.hour:%Y-%m-%d %H}h: {self.state}"
+
+    @property
+    def source_id(self) -> str:
+        """The one cause under which the ledger may ever charge it."""
+        return f"{self.interval_id}:{self.hour.astimezone(UTC):%Y-%m-%dT%H}"
 
 
 class DeploymentEvent(Created):

@@ -4,21 +4,26 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
+from kindling_billing.notices import notice_add
 from kindling_platform.accounts.actor import Actor
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.audit.services import audit_record
 from kindling_platform.catalog.models import Model
 from kindling_platform.catalog.selectors import model_get
+from kindling_platform.common.actors import SYSTEM
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.common.jobs import enqueue
 from kindling_platform.common.leases import lease_take
 from kindling_platform.common.slugs import name_checked
+from kindling_platform.deployments.credit import credit_check
 from kindling_platform.deployments.intervals import interval_end, interval_heard
 from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
 
 RECONCILE_JOB = "deployments.reconcile"
+HALTED = "deployment.halted"
 MAX_REPLICAS = 64
 
 
@@ -28,14 +33,17 @@ def deployment_ensure(
 ) -> Deployment:
     """The deployment of this name, running this model; made if it is not there, a new generation if it changed.
 
+    Replicas of an organisation that is not the operator's are charged to it by the hour.
+
     Raises:
-        KindlingError: name_invalid, replicas_invalid.
+        KindlingError: name_invalid, replicas_invalid, and those of `credit_check` where more than before should run.
     """
     name_checked(name)
     if not 1 <= replicas <= MAX_REPLICAS:
         raise KindlingError("replicas_invalid", f"Replicas are 1 to {MAX_REPLICAS}.", param="replicas")
     found: Deployment | None = Deployment.objects.for_org(org).select_for_update().filter(name=name).first()
     if found is None:
+        credit_check(org=org, model=model, replicas=replicas)
         try:
             with transaction.atomic():
                 found = Deployment.objects.create(
@@ -54,6 +62,9 @@ def deployment_ensure(
         )
         audit_record(actor=actor, action="deployment.create", target=found.id, organisation_id=org.id)
     elif found.model_id != model.id or found.desired_replicas != replicas:
+        if found.desired_state == Deployment.Desired.RUNNING:
+            more = replicas if found.model_id != model.id else replicas - found.desired_replicas
+            credit_check(org=org, model=model, replicas=max(0, more))
         if found.model_id != model.id:
             found.generation += 1
         found.model, found.desired_replicas = model, replicas
@@ -65,18 +76,29 @@ def deployment_ensure(
 
 
 def deployment_create(
-    *, org: Organisation, model_ref: str, name: str, actor: Actor, replicas: int = 1
+    *,
+    org: Organisation,
+    model_ref: str,
+    name: str,
+    actor: Actor,
+    replicas: int = 1,
+    for_ref: str = "",
 ) -> Deployment:
     """Deploy a model on request of a person or a key.
 
-    Engines cost the operator of this installation, and nothing bills their hours yet: only they may start some.
+    Machines are the operator's: only they make deployments, for themselves or with `for_ref`, a slug or an id, for
+    another organisation, which then pays for its hours, and starts and stops it.
 
     Raises:
-        KindlingError: deployments_closed, model_not_found, deployment_exists, and those of `deployment_ensure`.
+        KindlingError: deployments_closed, organisation_unknown, model_not_found, deployment_exists, and those of
+            `deployment_ensure`.
     """
     if not org.is_operator:
-        text = "Only the operator of this installation starts engines. Your adapters run on the operator's."
+        text = (
+            "Only the operator of this installation makes deployments. Your adapters run on the operator's."
+        )
         raise KindlingError("deployments_closed", text, 403)
+    org = _org_named(for_ref) if for_ref else org
     model = model_get(org=org, ref=model_ref)
     if Deployment.objects.for_org(org).filter(name=name).exists():
         raise KindlingError("deployment_exists", f"There is a deployment {name!r}.", 409, param="name")
@@ -87,7 +109,7 @@ def deployment_start(*, org: Organisation, deployment_id: str, actor: Actor) -> 
     """Ask for a deployment to run.
 
     Raises:
-        KindlingError: not_found.
+        KindlingError: not_found, and those of `credit_check` when it did not run.
     """
     return _desire(org, deployment_id, Deployment.Desired.RUNNING, actor)
 
@@ -99,6 +121,28 @@ def deployment_stop(*, org: Organisation, deployment_id: str, actor: Actor) -> D
         KindlingError: not_found.
     """
     return _desire(org, deployment_id, Deployment.Desired.STOPPED, actor)
+
+
+@transaction.atomic
+def deployment_halt(*, deployment_id: str, reason: str) -> bool:
+    """Stop a deployment that its organisation cannot pay for, until somebody starts it; False when it was stopped."""
+    found = Deployment.objects.select_for_update().filter(id=deployment_id).first()
+    if found is None or found.desired_state == Deployment.Desired.STOPPED:
+        return False
+    found.desired_state = Deployment.Desired.STOPPED
+    found.stop_reason = found.reason = reason[:300]
+    found.save(update_fields=["desired_state", "stop_reason", "reason"])
+    event_add(deployment=found, kind="halted", message=reason)
+    record = audit_record(
+        actor=SYSTEM, action="deployment.halted", target=found.id, organisation_id=found.organisation_id,
+        data={"reason": reason},
+    )  # fmt: skip
+    notice_add(
+        kind=HALTED, key=str(record.id), owner_id=found.organisation_id,
+        data={"deployment": found.name, "reason": reason},
+    )  # fmt: skip
+    enqueue(RECONCILE_JOB, deployment_id=found.id)
+    return True
 
 
 def deployment_lease(*, deployment_id: str, ttl_s: float) -> str | None:
@@ -114,7 +158,7 @@ def deployment_apply(*, deployment_id: str, token: str, state: str, reason: str)
         return False
     if found.state != state:
         event_add(deployment=found, kind=state, message=reason or f"The deployment is {state}.")
-    found.state, found.reason = state, reason[:300]
+    found.state, found.reason = state, (reason or found.stop_reason)[:300]
     found.lease_token, found.lease_expires_at = "", None
     found.save(update_fields=["state", "reason", "lease_token", "lease_expires_at"])
     return True
@@ -188,6 +232,15 @@ def event_add(*, deployment: Deployment, kind: str, message: str, data: dict[str
     )
 
 
+def _org_named(ref: str) -> Organisation:
+    found: Organisation | None = Organisation.objects.filter(Q(slug=ref) | Q(id=ref)).first()
+    if found is None:
+        raise KindlingError(
+            "organisation_unknown", f"There is no organisation {ref[:64]!r}.", 404, param="organisation"
+        )
+    return found
+
+
 @transaction.atomic
 def _desire(org: Organisation, deployment_id: str, desired: str, actor: Actor) -> Deployment:
     found: Deployment | None = (
@@ -196,8 +249,10 @@ def _desire(org: Organisation, deployment_id: str, desired: str, actor: Actor) -
     if found is None:
         raise not_found("deployment")
     if found.desired_state != desired:
-        found.desired_state = desired
-        found.save(update_fields=["desired_state"])
+        if desired == Deployment.Desired.RUNNING:
+            credit_check(org=found.organisation, model=found.model, replicas=found.desired_replicas)
+        found.desired_state, found.stop_reason = desired, ""
+        found.save(update_fields=["desired_state", "stop_reason"])
         event_add(deployment=found, kind="desired", message=f"{actor.label} asked for it to be {desired}.")
         audit_record(actor=actor, action=f"deployment.{desired}", target=found.id, organisation_id=org.id)
     enqueue(RECONCILE_JOB, deployment_id=found.id)

@@ -1,10 +1,11 @@
 """Which organisations may not pay, or may soon be unable to go on, and why; for the operator."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from kindling_billing.gpu_time import gpu_time_charged
 from kindling_billing.risk import Standing, standing_map
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.accounts.selectors import organisation_map
@@ -81,8 +82,9 @@ def risk_counts(rows: Iterable[RiskRow]) -> dict[str, int]:
 
 
 def _burns(moment: datetime) -> dict[str, int]:
-    """Pico-dollars a day over the last seven days."""
-    spent = usage_burnt(start=moment - BURN_SPAN, end=moment)
+    """Pico-dollars a day over the last seven days, for requests and for GPU time."""
+    spent = Counter(usage_burnt(start=moment - BURN_SPAN, end=moment))
+    spent.update(gpu_time_charged(start=moment - BURN_SPAN, end=moment))
     return {owner_id: total // BURN_SPAN.days for owner_id, total in spent.items()}
 
 

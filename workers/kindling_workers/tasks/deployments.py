@@ -1,15 +1,19 @@
-"""Wake-ups of the reconciler."""
+"""Wake-ups of the reconciler, and of what meters and bills its replicas."""
 
 import structlog
 
 from kindling_platform.deployments.selectors import deployment_list_unsettled
 from kindling_workers.app import app
+from kindling_workers.billing import gpu_time_bill
+from kindling_workers.books import deadlines_hold
 from kindling_workers.complaints import complaints
 from kindling_workers.drivers.base import DriverError
 from kindling_workers.drivers.choice import driver_get
 from kindling_workers.metering import replicas_look
 from kindling_workers.reconciler import deployment_reconcile, orphans_end
 from kindling_workers.ticks import tick
+from kindling_workers.valkey import valkey_client
+from kindling_workers.wallets import Wallets
 
 log = structlog.get_logger("kindling.workers")
 # A message that waited longer than this is doubled by the next sweep's.
@@ -36,6 +40,13 @@ def sweep() -> None:
         complaints.content("deployments.sweep driver")
         if orphans:
             log.warning("deployments.orphans_ended", replicas=orphans)
+
+
+@app.task(name="deployments.bill")
+def bill() -> None:
+    with tick("deployments.bill") as mine:
+        if mine and deadlines_hold():
+            gpu_time_bill(Wallets(valkey_client()))
 
 
 @app.task(name="deployments.meter")

@@ -41,6 +41,7 @@ class Deployments(APIView):
             model_ref=asked.validated_data["model"],
             name=asked.validated_data["name"],
             replicas=asked.validated_data["replicas"],
+            for_ref=asked.validated_data["organisation"],
             actor=caller.actor,
         )
         return Response(DeploymentShape(deployment_row(made)).data, status=201)

@@ -38,6 +38,15 @@ TWICE = (
     "SELECT count(*) AS n FROM (SELECT source_id FROM billing_ledgertransaction WHERE source_type = 'usage'"
     " GROUP BY source_id HAVING count(*) > 1) AS twice"
 )
+# GPU hours by their rows, with what the ledger has of them taken off: nothing is left of either.
+GPU_TIME_UNLIKE = (
+    "SELECT count(*) AS n FROM (SELECT owner_id FROM ("
+    " SELECT organisation_id AS owner_id, cost_picousd AS amount FROM deployments_gpuhour"
+    " UNION ALL SELECT account.owner_id, entry.amount_picousd FROM billing_ledgerentry entry"
+    " JOIN billing_ledgertransaction cause ON cause.id = entry.transaction_id AND cause.source_type = 'gpu_time'"
+    " JOIN billing_ledgeraccount account ON account.id = entry.account_id AND account.kind = 'wallet'"
+    ") AS moved GROUP BY owner_id HAVING sum(amount) <> 0) AS unlike"
+)
 BELOW_ZERO = "SELECT count(*) AS n FROM billing_ledgeraccount WHERE kind = 'wallet' AND balance_picousd < 0"
 AT_PROVIDER = (
     "SELECT coalesce(sum(balance_picousd), 0) AS n FROM billing_ledgeraccount"
@@ -60,10 +69,10 @@ def violations_find(
 
     I1: an answer that was seen complete is one event with its tokens. I2: what is billed is what the engine logged,
     or, where it died without a word, no more than a grant below. I3: transactions sum to zero and charge once, and
-    rows are what wallets have paid. I4: no wallet is below zero. I5: the balance in Valkey is the ledger's. I6: what
-    the stand-in for Stripe took in is what the ledger says it did. I7: nothing is held for what is booked. I8: no
-    minute admitted more than limit and burst. I9: what was refused reached no engine and costs nothing. I10: every
-    deployment is as it should be, and every process has an owner.
+    rows, those of GPU hours too, are what wallets have paid. I4: no wallet is below zero. I5: the balance in Valkey is
+    the ledger's. I6: what the stand-in for Stripe took in is what the ledger says it did. I7: nothing is held for what
+    is booked. I8: no minute admitted more than limit and burst. I9: what was refused reached no engine and costs
+    nothing. I10: every deployment is as it should be, and every process has an owner.
     """
     topups_wait(target)
     with psycopg.connect(target.database_url, row_factory=dict_row, autocommit=True) as books:
@@ -75,7 +84,10 @@ def violations_find(
         return {
             "I1": sum(not _is_booked(one, events) for one in seen if one.complete),
             "I2": _count_unlike(events, logged),
-            "I3": _count(books, UNBALANCED) + _count(books, TWICE) + _count_unpaid(books, events),
+            "I3": _count(books, UNBALANCED)
+            + _count(books, TWICE)
+            + _count(books, GPU_TIME_UNLIKE)
+            + _count_unpaid(books, events),
             "I4": _count(books, BELOW_ZERO),
             "I6": int(_provider_gap(target, books) != 0),
             "I8": minutes_above,

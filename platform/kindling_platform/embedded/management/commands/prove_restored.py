@@ -7,9 +7,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.proofs import platform_prove
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.schema import schema_migrate
-from kindling_platform.usage.proofs import platform_prove
 
 
 class Command(BaseCommand):

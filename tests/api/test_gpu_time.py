@@ -1,0 +1,79 @@
+"""GPU time over the API: made for an organisation by the operator, charged to it, and seen by it alone."""
+
+import csv
+import io
+
+import pytest
+
+from kindling_billing.selectors import balance_get
+from kindling_gpu_time import GPU_MS, START, gpu_price, held
+from kindling_people import Customer, make_model
+from kindling_platform.common.clock import now
+from kindling_platform.deployments.gpu_time import interval_bill, interval_list_unbilled
+from kindling_platform.deployments.models import Deployment
+
+pytestmark = pytest.mark.django_db
+COST = 9_000_000 * GPU_MS
+SPAN = "from=2026-03-10&to=2026-03-11"
+
+
+@pytest.fixture
+def rented(operator: Customer, ada: Customer) -> Deployment:
+    model = make_model(operator, priced=False)
+    gpu_price(model.id)
+    body = {"name": "night-shift", "model": model.ref, "organisation": ada.org.slug}
+    made = operator.browser().call("post", "deployments", body)
+    assert made.status_code == 201, made.content
+    deployment = Deployment.objects.get(id=made.json()["id"])
+    held(deployment)
+    for interval_id in interval_list_unbilled(moment=now()):
+        interval_bill(interval_id=interval_id, moment=now())
+    return deployment
+
+
+def test_it_is_the_organisations_own(operator: Customer, ada: Customer, bob: Customer, rented: Deployment):
+    assert [row["id"] for row in ada.client().call("get", "deployments").json()["data"]] == [rented.id]
+    for name in ("stop", "start"):
+        assert ada.client().call("post", f"deployments/{rented.id}/{name}").status_code == 200
+        assert bob.client().call("post", f"deployments/{rented.id}/{name}").status_code == 404
+    body = {"name": "x", "model": rented.model.ref, "organisation": ada.org.slug}
+    refused = bob.client().call("post", "deployments", body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "deployments_closed")
+    unknown = operator.browser().call("post", "deployments", body | {"organisation": "nobody"})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "organisation_unknown")
+
+
+def test_sums_by_deployment_and_step_are_what_the_ledger_says(ada: Customer, rented: Deployment):
+    found = ada.client().call("get", f"usage/gpu-time?{SPAN}").json()
+    assert (found["interval"], found["tz"]) == (None, "UTC")
+    (row,) = found["data"]
+    assert (row["deployment_id"], row["deployment"], row["gpu_ms"]) == (rented.id, "night-shift", 9_000_000)
+    assert (row["cost_picousd"], row["cost_usd"]) == (str(COST), "0.009")
+    assert balance_get(owner_id=ada.org.id).picousd == 10**12 - COST
+    hours = ada.client().call("get", f"usage/gpu-time?{SPAN}&interval=hour").json()
+    assert [one["at"] for one in hours["data"]] == [f"2026-03-10T{hour:02}:00:00Z" for hour in (9, 10, 11)]
+    assert hours["total"] == found["total"]
+    lines = ada.client().call("get", "ledger").json()["data"]
+    mine = [line for line in lines if line["source_type"] == "gpu_time"]
+    assert sum(int(line["amount_picousd"]) for line in mine) == -COST
+    refused = ada.client().call("get", "usage/gpu-time?from=2026-03-11&to=2026-03-10")
+    assert refused.json()["error"]["code"] == "span_invalid"
+
+
+def test_the_table_says_the_same(ada: Customer, bob: Customer, rented: Deployment):
+    reply = ada.client().call("get", f"usage/gpu-time.csv?{SPAN}&interval=day")
+    rows = list(csv.DictReader(io.StringIO(b"".join(reply).decode())))
+    assert [(row["deployment_name"], int(row["gpu_ms"]), int(row["cost_picousd"])) for row in rows] == [
+        ("night-shift", 9_000_000, COST)
+    ]
+    assert rows[0]["from"].startswith(f"{START:%Y-%m-%d}")
+    assert len(b"".join(bob.client().call("get", f"usage/gpu-time.csv?{SPAN}")).splitlines()) == 1
+
+
+def test_a_start_that_cannot_be_paid_is_refused_in_words(ada: Customer, rented: Deployment):
+    assert ada.client().call("post", f"deployments/{rented.id}/stop").status_code == 200
+    gpu_price(rented.model_id, 10**12, since=now())
+    refused = ada.client().call("post", f"deployments/{rented.id}/start")
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (402, "insufficient_credit")
+    assert "$0.99 is left" in error["message"]
