@@ -59,9 +59,11 @@ class GrantShares:
         Who goes on alone gets everything at once.
         """
         grown: list[tuple[int, int]] = []
+        left = self.left
+        if left <= 0:
+            return grown
         going = [index for index, share in enumerate(self.shares) if share.open]
         short = going if len(going) == 1 else [index for index in going if self.shares[index].is_short]
-        left = self.left
         for place, index in enumerate(short):
             share = self.shares[index]
             part = min(share.limit - share.tokens, -(-left // (len(short) - place)))

@@ -23,6 +23,8 @@ from kindling_engine.server.request_common import GenerationRequest, ModelFacts
 STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 # So long may a client take to read what lies before it.
 WRITE_TIMEOUT_S = 60.0
+# An idle connection takes so much at once, whatever its reader does: half of what asyncio keeps before it waits.
+FREE_BYTES = 32 * 1024
 ReadBody = Callable[[bytes, ModelText, ModelFacts], Awaitable[GenerationRequest]]
 
 
@@ -103,8 +105,7 @@ async def _stream(
             if generation.ended:
                 out.append(reply.end_events())
             if data := b"".join(out):
-                async with asyncio.timeout(WRITE_TIMEOUT_S):
-                    await response.write(data)
+                await _write(request, response, data)
             if generation.ended:
                 break
             out.clear()
@@ -118,6 +119,16 @@ async def _stream(
     except ConnectionError:
         pass  # the client is gone; whoever called us closes the generation
     return response
+
+
+async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:
+    """Write a part of a stream. A timer costs as much as the rest of this, so only a write that may wait has one."""
+    transport = request.transport
+    if transport and not transport.get_write_buffer_size() and len(data) <= FREE_BYTES:
+        await response.write(data)
+        return
+    async with asyncio.timeout(WRITE_TIMEOUT_S):
+        await response.write(data)
 
 
 async def _write_last(response: web.StreamResponse, data: bytes) -> None:
