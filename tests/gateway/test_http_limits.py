@@ -30,10 +30,15 @@ class Hasty(BoundedHttp):
     head_timeout_s = 0.3
 
 
-def served(protocol: type[BoundedHttp]) -> Iterator[int]:
+class Forgetful(BoundedHttp):
+    keep_alive_s = 0.1
+
+
+def served(protocol: type[BoundedHttp], *, keep_alive_s: int = 0) -> Iterator[int]:
     config = uvicorn.Config(
-        application, host="127.0.0.1", port=0, http=protocol, lifespan="off", log_level="error"
-    )
+        application, host="127.0.0.1", port=0, http=protocol, lifespan="off", log_level="error",
+        timeout_keep_alive=keep_alive_s,
+    )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -116,3 +121,20 @@ def test_a_request_that_has_arrived_may_take_its_time(hasty_port: int):
         connection.sendall(b"b")
         connection.settimeout(10)
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_idle_connection_outlives_those_of_clients_and_proxies():
+    closed_after_s = []
+    for protocol in (Forgetful, BoundedHttp):
+        for port in served(protocol):
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+                while b"\r\n\r\n0" not in connection.recv(65536):
+                    pass
+                try:
+                    assert connection.recv(1) == b""
+                    closed_after_s.append(protocol.keep_alive_s)
+                except TimeoutError:
+                    pass
+    assert closed_after_s == [Forgetful.keep_alive_s]
+    assert BoundedHttp.keep_alive_s > 120

@@ -1,6 +1,7 @@
 """The server's HTTP protocol with bounds on the head of a request: its size, and how long it may take to arrive.
 
-uvicorn has neither, so that a client could fill the memory with headers, or hold connections by sending none. It also
+uvicorn has neither, so that a client could fill the memory with headers, or hold connections by sending none. Between
+requests a connection stays open for longer than uvicorn keeps it. It also
 offers what spares the gateway work (`gateway.request.Server`): the body at once where it has come with its head, and a
 call when a client goes, where uvicorn has a task wait for that.
 """
@@ -17,6 +18,9 @@ from kindling_platform.gateway.request import SERVER
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT_S = 15.0
+# Longer than clients and proxies keep a connection: we must not be the first to close it, just as the other side sends
+# a request that it may not send twice. Caddy keeps one for two minutes, others for one.
+KEEP_ALIVE_S = 150.0
 
 
 class HeadTooLargeError(httptools.HttpParserError):
@@ -27,11 +31,13 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
     """``uvicorn --http kindling_platform.config.http_limits:BoundedHttp``."""
 
     head_timeout_s = HEAD_TIMEOUT_S
+    keep_alive_s = KEEP_ALIVE_S
     cycle: Any
     scope: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.timeout_keep_alive = max(self.timeout_keep_alive, self.keep_alive_s)
         self._in_head = True
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
