@@ -12,6 +12,8 @@ from kindling_platform.accounts.services import operator_ensure
 from kindling_platform.embedded.bench_usage.company import CHUNK, DAYS, Company
 
 ORGANISATIONS, EVENTS = 2_000, 100_000
+# Two minutes of writing; a page that reads all lines of a ledger is told from others by that many.
+MOST_POSTED = 1_000_000
 # A request's number is the end of its id, in hexadecimal digits.
 TRANSACTIONS = """
     INSERT INTO billing_ledgertransaction (id, source_type, source_id, memo, data, posted_at)
@@ -44,7 +46,8 @@ LEDGER = ("billing_ledgertransaction", "billing_ledgerentry", "billing_ledgeracc
 
 
 def installation_make(company: Company, *, count: int, end: datetime, say: Callable[[float], None]) -> User:
-    """The ledger of `count` requests of a customer, and what else there is; gives whoever runs it."""
+    """The ledger of a customer's `count` requests, a million at most, and what else there is; gives whoever runs it."""
+    count = min(count, MOST_POSTED)
     operator, _ = operator_ensure(email="operator@example.com")
     Organisation.objects.bulk_create(
         Organisation(slug=f"bench-{number}", name=f"Organisation {number}") for number in range(ORGANISATIONS)
