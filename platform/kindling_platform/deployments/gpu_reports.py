@@ -51,7 +51,10 @@ def gpu_time_list(question: Question) -> list[GpuSum]:
             SUMS, [list(starts or [question.start]), question.org.id, question.start, question.end]
         )
         rows = cursor.fetchall()
-    return [GpuSum(*sums, starts[bucket - 1] if starts else None) for bucket, *sums in rows]
+    return [
+        GpuSum(id_, name, held, cost, unbilled, starts[bucket - 1] if starts else None)
+        for bucket, id_, name, held, cost, unbilled in rows
+    ]
 
 
 def gpu_time_total(rows: Iterable[GpuSum]) -> GpuSum:
