@@ -32,6 +32,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
 
     head_timeout_s = HEAD_TIMEOUT_S
     keep_alive_s = KEEP_ALIVE_S
+    timeout_keep_alive: float
     cycle: Any
     scope: Any
 
