@@ -3,6 +3,7 @@
 Each part has a stack of its own, whose books are read at its end.
 """
 
+import os
 from typing import Any
 
 import pytest
@@ -11,6 +12,13 @@ from kindling_platform.embedded.bench_reliability.bench import FULL, PARTS, reli
 
 pytestmark = [pytest.mark.stack, pytest.mark.long, pytest.mark.timeout(900)]
 TRIED = ("limits", "cuts", "outages", "kills")
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack makes its own secrets, and its gateways and this process read them from its folder."""
+    for name in [one for one in os.environ if one.startswith("KINDLING_") or one == "DJANGO_SETTINGS_MODULE"]:
+        monkeypatch.delenv(name)
 
 
 def measured(part: str) -> dict[str, Any]:
