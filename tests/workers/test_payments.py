@@ -8,7 +8,7 @@ import pytest
 from kindling_billing import clocks, holds
 from kindling_billing.models import Invoice, OutboxCall, Payment, StripeCustomer, utc_now
 from kindling_billing.payments import payment_received
-from kindling_billing.selectors import balance_get
+from kindling_billing.selectors import balance_get, spendable_map
 from kindling_billing.settlements import account_sum
 from kindling_billing.stripe_api.outcomes import ProviderAway
 from kindling_billing.terms import terms_set
@@ -132,6 +132,20 @@ def test_a_wallet_that_the_gateway_knows_is_told(till: Till):
         payments.wallet_tell(owner)
         assert client.hget(holds.wallet_key(owner), "v") == str(balance_get(owner_id=owner).version)
         assert client.hget(holds.wallet_key(owner), "b") == str(5 * 10**9)
+    finally:
+        client.delete(*holds.script_keys(owner))
+
+
+def test_what_a_credit_limit_leaves_is_told(till: Till):
+    owner = "org_told_limit"
+    client = valkey_client()
+    payment_received(intent_id="pi_told_limit", owner_id=owner, amount_cents=500)
+    terms_set(owner_id=owner, mode="postpaid", credit_limit_picousd=2 * 10**12)
+    spendable = spendable_map(owner_ids=[owner])[owner]
+    try:
+        payments.wallet_tell(owner)
+        assert client.hget(holds.wallet_key(owner), "v") == str(spendable.version)
+        assert client.hget(holds.wallet_key(owner), "b") == str(7 * 10**9)
     finally:
         client.delete(*holds.script_keys(owner))
 

@@ -12,7 +12,7 @@ from kindling_billing.charging import (
 from kindling_billing.models import OutboxCall
 from kindling_billing.money import round_half_even
 from kindling_billing.outbox.sending import call_list_due, call_send
-from kindling_billing.selectors import balance_map
+from kindling_billing.selectors import spendable_map
 from kindling_billing.stripe_api import reading
 from kindling_billing.stripe_api.client import StripeApi
 from kindling_billing.terms import terms_get
@@ -63,6 +63,7 @@ def invoices_charge(api: StripeApi) -> int:
         call = invoice_charge_start(invoice_id=invoice_id)
         if call is not None:
             call_send(api, call_id=call.id)
+            wallets_tell([call.owner_id])
             made += 1
     return made
 
@@ -75,8 +76,8 @@ def events_hear(api: StripeApi) -> int:
 
 
 def wallet_tell(owner_id: str) -> None:
-    """Bring the gateway's copy of a balance up to date. Errors: `redis.RedisError`."""
-    balance = balance_map(owner_ids=[owner_id]).get(owner_id)
+    """Bring the gateway's copy of what an owner may spend up to date. Errors: `redis.RedisError`."""
+    balance = spendable_map(owner_ids=[owner_id]).get(owner_id)
     if balance is not None:
         Wallets(valkey_client()).posted(owner_id=owner_id, balance=balance, request_ids=[])
 
