@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from kindling_platform.config import body_limit
-from kindling_platform.config.asgi import application
+from kindling_platform.config.django_application import application
 
 MEGABYTE = 1024 * 1024
 

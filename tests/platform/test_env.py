@@ -77,6 +77,11 @@ def test_a_process_that_pools_its_connections_keeps_what_the_url_asked_for(monke
     assert (entry["CONN_MAX_AGE"], entry["OPTIONS"]) == (0, {"sslmode": "require", "pool": POOL})
 
 
+def test_no_module_of_the_tests_pools_their_connections():
+    """A pooled connection comes back with its locks and transactions, to another test."""
+    assert "pool" not in connections.settings["default"]["OPTIONS"]
+
+
 def test_mail_goes_to_a_server_or_into_files(tmp_path: Path):
     assert mail_settings(None, tmp_path)["EMAIL_FILE_PATH"] == str(tmp_path / "mail")
     server = mail_settings("smtp://me:secret%21@mail.test:587", tmp_path)

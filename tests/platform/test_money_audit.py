@@ -224,6 +224,7 @@ TRACES = {
     "comparing.days.day_compare": "an observation",
     "comparing.days.days_compare": "an observation",
     "comparing.reports.contact_note": "an observation",
+    "gpu_time.gpu_time_post": "its trace is the row of the hour and the ledger",
     "invoicing.invoice_draft": "figures of a draft, which nobody owes",
     "ledger.accounts_lock": "the ledger itself",
     "ledger.postings_post": "the ledger itself",

@@ -1,16 +1,11 @@
-"""Django alone: console, sign-in, control API, static files."""
+"""Django alone: console, sign-in, control API, static files.
 
-import os
+Only a web process imports this, as it pools the connections of whoever does.
+"""
 
-from django.core.asgi import get_asgi_application
-
-from kindling_platform.config.body_limit import BodyLimit
-from kindling_platform.config.body_stream import StreamUploads
 from kindling_platform.config.database import connections_pool
+from kindling_platform.config.django_application import application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kindling_platform.config.settings")
-django = get_asgi_application()
+__all__ = ["application"]
+
 connections_pool()
-
-# Django's own types of scope and send are narrower than the protocol's.
-application = BodyLimit(StreamUploads(django))  # type: ignore[arg-type]
