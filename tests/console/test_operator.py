@@ -1,6 +1,7 @@
 """The operator: who uses what, credit that is granted once, letters that were kept."""
 
 import re
+from html import unescape
 
 import pytest
 from django.core.mail import send_mail
@@ -8,7 +9,9 @@ from django.urls import reverse
 
 from kindling_billing.selectors import balance_get
 from kindling_console_world import Member, World
+from kindling_platform.accounts.models import Organisation
 from kindling_platform.audit.models import AuditEvent
+from kindling_platform.common.ids import new_id
 
 
 def grant_id(member: Member, url: str) -> str:
@@ -25,6 +28,24 @@ def test_organisations_show_balance_and_usage(world: World, member: Member):
     assert "The books balance" in html
     found = world.operator.client.get("/console/operator/organisations/", {"q": "nobody"}).content.decode()
     assert "No organisation matches" in found
+
+
+def test_older_organisations_are_a_page_further(world: World, member: Member):
+    Organisation.objects.bulk_create(
+        Organisation(id=new_id("org"), name=f"Many {place}", slug=f"many-{place}") for place in range(60)
+    )
+    url, seen = "/console/operator/organisations/?q=many", set()
+    for shown in (50, 10):
+        html = world.operator.client.get(url).content.decode()
+        slugs = set(re.findall(r">(many-\d+)<", html))
+        assert (len(slugs), slugs & seen) == (shown, set())
+        seen |= slugs
+        following = re.search(r'rel="next" href="([^"]+)"', html)
+        assert (following is not None) == (shown == 50)
+        if following:
+            url = "/console/operator/organisations/" + unescape(following[1])
+    spoilt = world.operator.client.get("/console/operator/organisations/?cursor=nonsense")
+    assert "many-59" in spoilt.content.decode()
 
 
 def test_credit_is_granted_once_per_form(world: World, member: Member):

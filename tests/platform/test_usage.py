@@ -101,7 +101,9 @@ def test_others_see_none_of_it(ada: Customer, bob: Customer, used: int):
     assert usage_totals(org=bob.org, **span()).requests == 0
     assert first_call_at(org=bob.org) is None
     assert first_call_at(org=ada.org) == START + timedelta(hours=1, minutes=30)
-    assert set(usage_by_organisation(**span())) == {ada.org.id}
+    both = [ada.org.id, bob.org.id]
+    assert set(usage_by_organisation(organisation_ids=both, **span())) == {ada.org.id}
+    assert usage_by_organisation(organisation_ids=[bob.org.id], **span()) == {}
     assert ask(bob, group_by="model").json()["data"] == []
     assert [row["requests"] for row in rows_of(ask(bob, "usage.csv"))] == ["0"]
     assert rows_of(ask(bob, "usage/requests.csv")) == []

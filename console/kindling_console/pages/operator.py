@@ -13,23 +13,32 @@ from kindling_console.spans import month_start
 from kindling_platform.accounts.credit import credit_give
 from kindling_platform.accounts.selectors import member_list, organisation_find, organisation_get
 from kindling_platform.common.clock import now
+from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.ids import new_id
+from kindling_platform.common.pagination import page_get
 from kindling_platform.deployments.selectors import deployment_list, replica_list
 from kindling_platform.usage.selectors import parked_list, usage_by_organisation, usage_totals
 
 SHOWN = 500
+NEWEST = ("created_at", "id")
 
 
 @page("operator")
 def organisations(request: HttpRequest, visitor: Visitor) -> HttpResponse:
-    """Every organisation with its balance and this month's usage."""
+    """Organisations with balance and this month's usage, newest first."""
     query = request.GET.get("q", "").replace("\0", "").strip()[:80]
-    found = list(organisation_find(query=query)[:SHOWN])
+    rows = organisation_find(query=query)
+    try:
+        found = page_get(rows, order=NEWEST, cursor=request.GET.get("cursor", ""))
+    except KindlingError:
+        found = page_get(rows, order=NEWEST)
+    shown = [org.id for org in found.rows]
     context = {
-        "organisations": found,
+        "organisations": found.rows,
         "query": query,
-        "balances": balance_map(owner_ids=[org.id for org in found]),
-        "usage": usage_by_organisation(start=month_start(), end=now()),
+        "next": found.next_cursor,
+        "balances": balance_map(owner_ids=shown),
+        "usage": usage_by_organisation(organisation_ids=shown, start=month_start(), end=now()),
         "books_sum": books_sum(),
         "parked": parked_list()[:20],
     }

@@ -20,10 +20,11 @@ from kindling_platform.embedded.ports import hold_port
 
 START_TIMEOUT_S = 900.0
 STOP_TIMEOUT_S = 60.0
-# A check runs the code with the user's model, but never on the user's data or public address.
+# A check runs the code with the user's model, but never on the user's data, secrets or public address.
 NOT_INHERITED = {
     *("KINDLING_HOME", "KINDLING_HOST", "KINDLING_PORT", "KINDLING_PUBLIC_URL", "KINDLING_DATABASE_URL"),
     *("KINDLING_REDIS_URL", "KINDLING_AGENT_URL", "KINDLING_BOOTSTRAP_API_KEY"),
+    *("KINDLING_SECRET_KEY", "KINDLING_KEY_PEPPER", "KINDLING_AGENT_TOKEN"),
     *("KINDLING_STRIPE_SECRET_KEY", "KINDLING_STRIPE_WEBHOOK_SECRET", "KINDLING_STRIPE_API_BASE"),
 }
 

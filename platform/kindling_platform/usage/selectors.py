@@ -1,6 +1,6 @@
 """Reads usage: sums from the roll-ups, single requests from the events."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -25,10 +25,13 @@ def usage_totals(*, org: HasId, start: datetime, end: datetime) -> UsageSum:
     return total_get(Scope(org, step_floor(start), step_ceil(end)))
 
 
-def usage_by_organisation(*, start: datetime, end: datetime) -> dict[str, UsageSum]:
-    """Sums of every organisation; for the operator."""
+def usage_by_organisation(
+    *, organisation_ids: Iterable[str], start: datetime, end: datetime
+) -> dict[str, UsageSum]:
+    """Sums of organisations, those without usage left out; for the operator."""
+    steps = UsageSeries.objects.filter(facet="all", step__gte=step_floor(start), step__lt=end)
     rows = (
-        UsageSeries.objects.filter(facet="all", step__gte=step_floor(start), step__lt=end)
+        steps.filter(organisation_id__in=list(organisation_ids))
         .values("organisation_id")
         .annotate(**{f"sum_{column}": Sum(column) for column in SUMS})
     )
