@@ -116,8 +116,9 @@ child.process.send_signal(signal.SIGTERM)
 child.start()
 child.kill()
 assert not child.is_alive()
+print("to its end")
 """
-    parent(tmp_path, "wait", program)
+    assert parent(tmp_path, "wait", program).stdout == "to its end\n"
 
 
 def test_it_dies_with_its_parent(tmp_path: Path):

@@ -57,6 +57,7 @@ def test_a_price_is_published_with_what_it_replaces_in_the_audit_log(operator: C
 
 
 def test_many_are_published_or_none(operator: Customer, model: Model):
+    before = PriceVersion.objects.count()
     refused("model_unknown", new(model), new(model, sku="mdl_gone"), actor=operator.actor)
     refused(
         "amount_invalid",
@@ -69,6 +70,7 @@ def test_many_are_published_or_none(operator: Customer, model: Model):
     refused(
         "price_doubled", new(model, valid_from=moment), new(model, valid_from=moment), actor=operator.actor
     )
+    assert PriceVersion.objects.count() == before
 
 
 def test_the_past_is_corrected_only_when_that_is_meant(operator: Customer, model: Model):
