@@ -33,3 +33,15 @@ def django_db_setup(django_db_setup: None, django_db_blocker: pytest.FixtureRequ
             cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_not_emptied")
         emptying_install()
     yield
+
+
+@pytest.fixture(scope="module")
+def module_rows(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
+    """What fixtures of a module that ask for this write is there for each of its tests, which change it for themselves
+    alone; not for transactional ones, as it is never committed.
+    """
+    from django.db import transaction
+
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield
+        transaction.set_rollback(True)

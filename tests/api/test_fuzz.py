@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import schemathesis
-from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.core import NotSet
 
+from kindling_api_operations import api_operations
 from kindling_billing.selectors import price_current
 from kindling_gpu_time import gpu_price
-from kindling_people import ApiClient, Customer, make_model, make_record
+from kindling_people import ApiClient, Customer, make_customer, make_model, make_record
 from kindling_platform.adapters.services import adapter_create
 from kindling_platform.common.clock import now
 from kindling_platform.deployments.services import deployment_ensure
@@ -22,19 +22,27 @@ from kindling_platform.usage.services import usage_ingest
 
 pytestmark = pytest.mark.django_db
 SECRETS = ("treasure-key", "treasure-adapter", "treasure-deployment", "treasure-model")
-SCHEMA = schemathesis.openapi.from_dict(SchemaGenerator().get_schema(request=None, public=True))
 # Zips have tests of their own; made-up bytes are none. The operator's addresses are nothing to a tenant.
 OPERATIONS = {
-    found.ok().label: found.ok()
-    for found in SCHEMA.get_all_operations()
-    if "application/zip" not in found.ok().get_request_payload_content_types()
-    and "/operator/" not in found.ok().label
+    label: operation
+    for label, operation in api_operations().items()
+    if "application/zip" not in operation.get_request_payload_content_types() and "/operator/" not in label
 }
 # An error has a form of its own, whatever was asked.
 ERROR = {"message", "type", "param", "code"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def ada(module_rows: None) -> Customer:
+    return make_customer("ada")
+
+
+@pytest.fixture(scope="module")
+def bob(module_rows: None) -> Customer:
+    return make_customer("bob")
+
+
+@pytest.fixture(scope="module")
 def treasures(ada: Customer) -> dict[str, str]:
     """Ada's objects by the names that paths give their ids."""
     model = make_model(ada, "treasure-model", is_public=False)

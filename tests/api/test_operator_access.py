@@ -1,15 +1,18 @@
 """Who reaches the operator's addresses: keys with the scope, owners and admins; and how the scope is given."""
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 
 from kindling_billing.models import Invoice
+from kindling_billing.models.prices import Rerating
 from kindling_billing.plans import plan_assign, plan_create
 from kindling_billing.selectors import price_current
-from kindling_people import ApiClient, Customer, make_customer, make_model
+from kindling_people import ApiClient, Customer, make_customer, make_model, make_operator
 from kindling_platform.accounts.models import Membership
 from kindling_platform.api import operator_urls
 from kindling_platform.audit.models import AuditEvent
@@ -26,23 +29,59 @@ ROUTES = [
 READS = [route for method, route in ROUTES if method == "get"]
 
 
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Clients by whose they are; `values` are what addresses name."""
+
+    operators: tuple[ApiClient, ...]
+    customers: tuple[ApiClient, ...]
+    unscoped: tuple[ApiClient, ...]
+    browser: ApiClient
+    values: dict[str, str]
+
+    def path(self, route: str) -> str:
+        for name, value in self.values.items():
+            route = route.replace(f"<str:{name}>", value)
+        return route
+
+
+@pytest.fixture(scope="module")
+def operator(module_rows: None) -> Customer:
+    return make_operator()
+
+
+@pytest.fixture(scope="module")
+def ada(module_rows: None) -> Customer:
+    return make_customer("ada")
+
+
+@pytest.fixture(scope="module")
+def callers(ada: Customer, operator: Customer) -> Callers:
+    model = make_model(operator, "called")
+    price = price_current(sku=model.id)
+    assert price
+    run = Rerating.objects.create(sku=model.id, start=now(), end=now(), reason="A test")
+    return Callers(
+        operators=(made(operator, "operator", "read"), operator.browser()),
+        customers=(ada.client(), ada.browser()),
+        unscoped=(operator.client(), made(operator, "operator", "inference")),
+        browser=operator.browser(),
+        values={
+            "organisation_id": ada.org.id, "model_id": model.id, "price_id": price.id, "invoice_id": "inv_none",
+            "movement_id": "ch_none", "kind": "usage", "record_id": "018f5a3e-0000-7000-8000-000000000001",
+            "action": "release", "rerating_id": str(run.id),
+        },
+    )  # fmt: skip
+
+
 def made(customer: Customer, *scopes: str) -> ApiClient:
     """A client with a key that the operator's people made."""
     _, text = key_create(org=customer.org, name="till", scopes=scopes, actor=customer.actor, may_operate=True)
     return ApiClient(HTTP_AUTHORIZATION=f"Bearer {text}")
 
 
-def path_of(route: str, ada: Customer, operator: Customer) -> str:
-    model = make_model(operator)
-    price = price_current(sku=model.id)
-    assert price
-    found = {
-        "organisation_id": ada.org.id, "model_id": model.id, "price_id": price.id, "invoice_id": "inv_none",
-        "movement_id": "ch_none",
-    }  # fmt: skip
-    for name, value in found.items():
-        route = route.replace(f"<str:{name}>", value)
-    return route
+def operating() -> QuerySet[ApiKey]:
+    return ApiKey.objects.filter(scopes__contains=["operator"])
 
 
 def refusal(reply) -> tuple[int, str]:
@@ -50,25 +89,23 @@ def refusal(reply) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("route", READS)
-def test_the_operator_reads_every_address(ada: Customer, operator: Customer, route: str):
-    path = path_of(route, ada, operator)
-    for client in (made(operator, "operator", "read"), operator.browser()):
-        reply = client.call("get", path)
+def test_the_operator_reads_every_address(callers: Callers, route: str):
+    for client in callers.operators:
+        reply = client.call("get", callers.path(route))
         assert reply.status_code == 200, reply.content
         assert b"".join(reply) if reply.streaming else reply.json()
 
 
 @pytest.mark.parametrize(("method", "route"), ROUTES)
-def test_others_are_refused(ada: Customer, operator: Customer, method: str, route: str):
-    path = path_of(route, ada, operator)
-    body = None if method == "get" else {}
-    assert refusal(ada.client().call(method, path, body)) == (404, "not_found")
-    assert refusal(ada.browser().call(method, path, body)) == (404, "not_found")
+def test_others_are_refused(operator: Customer, callers: Callers, method: str, route: str):
+    path, body = callers.path(route), None if method == "get" else {}
+    for client in callers.customers:
+        assert refusal(client.call(method, path, body)) == (404, "not_found")
     assert refusal(ApiClient().call(method, path, body)) == (401, "not_authenticated")
-    assert refusal(operator.client().call(method, path, body)) == (403, "scope_missing")
-    assert refusal(made(operator, "operator", "inference").call(method, path, body)) == (403, "scope_missing")
+    for client in callers.unscoped:
+        assert refusal(client.call(method, path, body)) == (403, "scope_missing")
     Membership.objects.filter(user=operator.user).update(role="developer")
-    assert refusal(operator.browser().call(method, path, body)) == (403, "role_insufficient")
+    assert refusal(callers.browser.call(method, path, body)) == (403, "role_insufficient")
 
 
 @pytest.mark.parametrize(
@@ -113,12 +150,12 @@ def test_owners_of_the_operators_organisation_give_the_scope(operator: Customer)
 
 
 def test_nobody_takes_the_scope(ada: Customer, operator: Customer):
-    wish = {"name": "till", "scopes": ["operator", "read"]}
+    wish, keys = {"name": "till", "scopes": ["operator", "read"]}, operating().count()
     assert refusal(ada.client().call("post", "keys", wish)) == (400, "scopes_invalid")
     assert refusal(operator.client().call("post", "keys", wish)) == (403, "scope_forbidden")
     Membership.objects.filter(user=operator.user).update(role="developer")
     assert refusal(operator.browser().call("post", "keys", wish)) == (403, "scope_forbidden")
-    assert not ApiKey.objects.filter(scopes__contains=["operator"]).exists()
+    assert operating().count() == keys
 
 
 def test_nobody_takes_it_by_rotating_a_key(operator: Customer):
@@ -134,9 +171,9 @@ def test_nobody_takes_it_by_rotating_a_key(operator: Customer):
 
 
 def test_a_form_offers_the_scope_to_those_who_may_give_it(ada: Customer, operator: Customer):
-    wish = {"name": "till", "scopes": ["operator", "manage"]}
+    wish, keys = {"name": "till", "scopes": ["operator", "manage"]}, operating().count()
     assert 'value="operator"' in operator.browser().get("/console/keys/").content.decode()
     assert operator.browser().post("/console/keys/", wish).status_code == 200
-    assert ApiKey.objects.filter(scopes__contains=["operator"]).count() == 1
+    assert operating().count() == keys + 1
     assert 'value="operator"' not in ada.browser().get("/console/keys/").content.decode()
     assert ada.browser().post("/console/keys/", wish).status_code == 422

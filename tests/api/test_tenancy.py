@@ -12,7 +12,7 @@ from kindling_billing.selectors import price_current
 from kindling_billing.webhooks.cards import card_apply, customer_known
 from kindling_gpu_time import gpu_price
 from kindling_kept_requests import keep_request
-from kindling_people import ApiClient, Customer, make_model, make_record
+from kindling_people import ApiClient, Customer, make_customer, make_model, make_record
 from kindling_platform.adapters.aliases import alias_set
 from kindling_platform.adapters.services import adapter_create
 from kindling_platform.api import urls
@@ -28,7 +28,19 @@ SECRETS = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def ada(module_rows: None) -> Customer:
+    return make_customer("ada")
+
+
+@pytest.fixture(scope="module")
+def bobs(module_rows: None) -> list[ApiClient]:
+    """Another customer with a key, and with a session."""
+    bob = make_customer("bob")
+    return [bob.client(), bob.browser()]
+
+
+@pytest.fixture(scope="module")
 def targets(ada: Customer) -> dict[str, str]:
     """One object of ada's for each kind of id in the addresses."""
     model = make_model(ada, "treasure-model", is_public=False)
@@ -51,7 +63,8 @@ def targets(ada: Customer) -> dict[str, str]:
     card_apply({"id": "pm_treasure", "customer": "cus_treasure", "card": {"brand": "visa", "last4": "4242"}})
     return {
         "organisation_id": ada.org.id, "price_id": price.id, "model_id": model.id, "invoice_id": "inv_treasure",
-        "movement_id": "ch_treasure",
+        "movement_id": "ch_treasure", "kind": "usage", "record_id": record.request_id, "action": "release",
+        "rerating_id": "1",
         "payment_id": payment.id, "card_id": "pm_treasure",
         "alias": "treasure-alias",
         "key_id": key.id, "user_id": ada.user.id, "adapter_id": adapter.id, "deployment_id": deployment.id,
@@ -80,9 +93,9 @@ def walk(client: ApiClient, method: str, path: str):
 
 @pytest.mark.parametrize(("method", "route"), list(addresses()))
 def test_another_tenants_objects_do_not_exist(
-    ada: Customer, bob: Customer, targets: dict[str, str], method: str, route: str
+    ada: Customer, bobs: list[ApiClient], targets: dict[str, str], method: str, route: str
 ):
-    for client in (bob.client(), bob.browser()):
+    for client in bobs:
         reply = walk(client, method, filled(route, targets))
         text = (b"".join(reply) if reply.streaming else reply.content).decode()
         assert not [secret for secret in SECRETS if secret in text and secret not in filled(route, targets)]
@@ -105,7 +118,7 @@ def test_the_owner_sees_them(ada: Customer, targets: dict[str, str], method: str
 
 
 @pytest.mark.parametrize(("method", "route"), list(addresses()))
-def test_a_stranger_gets_401(client, targets: dict[str, str], method: str, route: str):
+def test_a_stranger_gets_401(targets: dict[str, str], method: str, route: str):
     stranger = ApiClient()
     assert walk(stranger, method, filled(route, targets)).status_code == 401
 
