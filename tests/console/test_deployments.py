@@ -3,7 +3,12 @@
 import pytest
 from django.urls import reverse
 
-from kindling_console_world import Member, World
+from kindling_console_world import Member, World, make_world
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    return make_world()
 
 
 @pytest.mark.parametrize(

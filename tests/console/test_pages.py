@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from kindling_console_world import Member, World
 
+pytestmark = pytest.mark.django_db
 PLAIN = [
     "home", "catalog", "playground", "adapters", "adapter-upload", "deployments", "keys", "usage", "requests",
     "billing", "account", "settings", "request-log", "activity", "home-live",
@@ -41,9 +42,28 @@ def whole(html: str) -> None:
     assert "None<" not in html
 
 
+@pytest.fixture(scope="module")
+def new(kept_world: World) -> Member:
+    """A customer with nothing."""
+    return kept_world.member("new")
+
+
+@pytest.fixture(scope="module")
+def rich(kept_world: World) -> Member:
+    """A customer with everything."""
+    member = kept_world.member("rich")
+    adapter = kept_world.adapter(member)
+    kept_world.adapter(member, name="late", state="validating", report={})
+    kept_world.adapter(member, name="bad", state="rejected", error_code="rank", error="The rank is 0.")
+    kept_world.use(member, requests=3)
+    kept_world.use(member, requests=1, adapter=adapter)
+    kept_world.use(member, finish="error", completion_tokens=0, first_token_ms=None)
+    return member
+
+
 @pytest.mark.parametrize("name", PLAIN)
-def test_pages_open_for_a_new_customer_with_nothing(member: Member, name: str):
-    reply = member.client.get(reverse(f"console:{name}"))
+def test_pages_open_for_a_new_customer_with_nothing(new: Member, name: str):
+    reply = new.again().client.get(reverse(f"console:{name}"))
     assert reply.status_code == 200
     html = reply.content.decode()
     if name != "home-live":
@@ -51,25 +71,19 @@ def test_pages_open_for_a_new_customer_with_nothing(member: Member, name: str):
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_pages_open_for_a_customer_with_everything(world: World, member: Member, name: str):
-    adapter = world.adapter(member)
-    world.adapter(member, name="late", state="validating", report={})
-    world.adapter(member, name="bad", state="rejected", error_code="rank", error="The rank is 0.")
-    world.use(member, requests=3)
-    world.use(member, requests=1, adapter=adapter)
-    world.use(member, finish="error", completion_tokens=0, first_token_ms=None)
-    reply = member.client.get(reverse(f"console:{name}"))
+def test_pages_open_for_a_customer_with_everything(rich: Member, name: str):
+    reply = rich.again().client.get(reverse(f"console:{name}"))
     assert reply.status_code == 200
     if name != "home-live":
         whole(reply.content.decode())
 
 
 @pytest.mark.parametrize("name", OPERATOR)
-def test_operator_pages_open_for_the_operator_alone(world: World, member: Member, name: str):
+def test_operator_pages_open_for_the_operator_alone(world: World, new: Member, name: str):
     reply = world.operator.client.get(reverse(f"console:{name}"))
     assert reply.status_code == 200
     whole(reply.content.decode())
-    assert member.client.get(reverse(f"console:{name}")).status_code == 403
+    assert new.again().client.get(reverse(f"console:{name}")).status_code == 403
 
 
 def test_pages_of_single_objects_open(world: World, member: Member):

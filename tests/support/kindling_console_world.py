@@ -4,6 +4,7 @@ import json
 import secrets
 import time
 import uuid
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -58,6 +59,12 @@ class Member:
     def role(self, role: str) -> None:
         Membership.objects.filter(user=self.user).update(role=role)
 
+    def again(self) -> "Member":
+        """The same person in objects that no test has changed."""
+        client = Client()
+        client.cookies = deepcopy(self.client.cookies)
+        return Member(User.objects.get(id=self.user.id), Organisation.objects.get(id=self.org.id), client)
+
 
 @dataclass(slots=True)
 class World:
@@ -87,15 +94,32 @@ class World:
     ) -> list[str]:
         """Requests of a member, through the same ingest as real ones; 10 tokens in and 5 out each."""
         key_id = changes.pop("key_id", "") or member.key(f"key {secrets.token_hex(2)}").id
-        records = [self._record(member, key_id, adapter, changes) for _ in range(requests)]
+        return self.ingest([self._record(member, key_id, adapter, changes) for _ in range(requests)])
+
+    def use_each(self, member: Member, each: list[dict[str, Any]]) -> list[str]:
+        """A request for each of the changes of `use`, all ingested at once; of one key where none is named."""
+        key_id = member.key(f"key {secrets.token_hex(2)}").id
+        records = []
+        for changes in each:
+            other = dict(changes)
+            named, adapter = other.pop("key_id", key_id), other.pop("adapter", None)
+            records.append(self._record(member, named, adapter, other))
+        return self.ingest(records)
+
+    def ingest(self, records: list[UsageRecord]) -> list[str]:
         source = f"{self.deployment.id}-g1-r0"
         after = self.offsets.get(source, 0)
-        self.offsets[source] = after + requests
+        self.offsets[source] = after + len(records)
         usage_ingest(
             source=source, log_id="6b1f3bd0-77f8-7000-8000-000000000001", after=after, records=records,
-            next_offset=after + requests,
+            next_offset=after + len(records),
         )  # fmt: skip
         return [record.request_id for record in records]
+
+    def again(self) -> "World":
+        """The same world in objects that no test has changed; what tests wrote is gone from the database by itself."""
+        model, deployment = Model.objects.get(id=self.model.id), Deployment.objects.get(id=self.deployment.id)
+        return World(self.operator.again(), model, self.price_id, deployment, dict(self.offsets))
 
     def _record(
         self, member: Member, key_id: str, adapter: Adapter | None, changes: dict[str, Any]
