@@ -127,7 +127,7 @@ def test_an_upload_that_broke_goes_on_where_it_stopped(url: str, ada: Customer):
     sender = Wire(url, ada.key())
     sender.begin("PUT", f"adapters/{adapter}/files/{WEIGHTS}", len(content))
     sender.http.send(content[:half])
-    poll((upload_folder(adapter) / WEIGHTS).exists, bool, seconds=10, every=0.02)
+    poll((upload_folder(adapter) / WEIGHTS).exists, bool, every=0.02)
     busy, body = wire.call("PUT", f"adapters/{adapter}/files/{WEIGHTS}", content)
     assert (busy, body["error"]["code"]) == (409, "upload_busy")
     sender.http.close()
@@ -136,7 +136,7 @@ def test_an_upload_that_broke_goes_on_where_it_stopped(url: str, ada: Customer):
         rows = wire.call("GET", f"adapters/{adapter}/files")[1]["data"]
         return {row["name"]: row["received_bytes"] for row in rows}[WEIGHTS]
 
-    assert poll(received, lambda seen: seen == half, seconds=10) == half
+    assert poll(received, lambda seen: seen == half) == half
     headers = {"Content-Range": f"bytes {half}-{len(content) - 1}/{len(content)}"}
     status, row = wire.call("PUT", f"adapters/{adapter}/files/{WEIGHTS}", content[half:], **headers)
     assert (status, row["received_bytes"]) == (200, len(content))

@@ -22,7 +22,7 @@ def together(*works: Callable[[], None]) -> list[BaseException]:
 
     def run(work: Callable[[], None]) -> None:
         try:
-            gate.wait(10)
+            gate.wait(30)
             work()
         except BaseException as error:
             troubles.append(error)

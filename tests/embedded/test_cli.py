@@ -115,7 +115,7 @@ def test_conversation_goes_on_line_by_line_and_shows_in_usage(customer: Shell):
     said = customer.run("chat", "--max-tokens", "8", stdin="Hello\nTell me a story\n")
     assert len([line for line in said.splitlines() if line.strip()]) >= 2
     assert "Balance: $" in customer.run("usage")
-    eventually(lambda: len(customer.run("usage", "--csv", "--requests").splitlines()) == 3, seconds=20)
+    eventually(lambda: len(customer.run("usage", "--csv", "--requests").splitlines()) == 3, seconds=60)
     days = [line.split(",") for line in customer.run("usage", "--csv", "--tz", "Europe/Berlin").splitlines()]
     assert "kindling/spark" in customer.run("usage", "--by", "model", "--interval", "none", "--compare")
     assert (days[0][2], sum(int(day[2]) for day in days[1:])) == ("requests", 2)

@@ -29,14 +29,14 @@ class Shelf:
 
     def settle(self, now_s: float = 0.0) -> list[Settled]:
         """Wait for one load to end, then poll."""
-        assert self.ended.acquire(timeout=10)
+        assert self.ended.acquire(timeout=30)
         return self.cache.poll(now_s)
 
     def catch_up(self, now_s: float) -> list[Settled]:
         """Poll until no load is under way that could settle anything."""
         settled = self.cache.poll(now_s)
         while self.cache._loading:
-            assert self.ended.acquire(timeout=10)
+            assert self.ended.acquire(timeout=30)
             settled += self.cache.poll(now_s)
         return settled
 
@@ -47,7 +47,7 @@ class Shelf:
         name = folder.name
         self.loads.append(name)
         if name in self.gates:
-            assert self.gates[name].wait(10)
+            assert self.gates[name].wait(30)
         if name not in self.sizes:
             raise AdapterError("files", "not there")
         return LoadedAdapter(AdapterWeights((), self.sizes[name], 1), ())

@@ -50,7 +50,7 @@ def test_closing_in_the_middle_ends_the_request(server: GatewayServer, scene, pa
             heard = 0
             while heard < after_bytes:
                 heard += len(raw.recv(after_bytes - heard))
-        eventually(lambda seen=number: len(scene.engine.records) == seen, seconds=10)
+        eventually(lambda seen=number: len(scene.engine.records) == seen)
     records = scene.engine.records
     assert {record["finish"] for record in records} == {"cancelled"}
     assert max(record["completion_tokens"] for record in records) < 3000

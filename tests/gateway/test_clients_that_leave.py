@@ -21,7 +21,7 @@ def test_the_engine_is_told_at_once(server: GatewayServer, scene, stream: bool):
         leave_after(client, request, 0.2)
     left_at = time.monotonic()
     client.close()
-    eventually(lambda: scene.engine.records, seconds=1)
+    eventually(lambda: scene.engine.records)
     assert time.monotonic() - left_at < 0.5
     record = scene.engine.records[0]
     assert record["finish"] == "cancelled"

@@ -100,9 +100,7 @@ def test_what_ended_without_valkey_is_told_when_it_is_back(frail: Frail, scene):
         frail.http.build_request("POST", "/v1/chat/completions", json=chat(stream=True)), stream=True
     )
     frail.valkey.heal()
-    held = eventually(
-        lambda: held if done in (held := held_nano(scene.valkey, scene.customer)) else None, seconds=5
-    )
+    held = eventually(lambda: held if done in (held := held_nano(scene.valkey, scene.customer)) else None)
     assert held[done] == (7 * 100_000 + 8 * OUTPUT) // 1000
     reply.read()
     eventually(lambda: len(held_nano(scene.valkey, scene.customer)) == 3)
@@ -124,7 +122,7 @@ def test_a_valkey_that_answers_late_is_left_alone_until_it_is_quick(frail: Frail
     assert max(seconds for _, seconds in waits) < 0.2
     assert frail.http.get("/healthz").json()["status"] == "degraded"
     frail.valkey.delay_s = 0.0
-    eventually(lambda: frail.http.get("/healthz").json()["status"] == "ok", seconds=5)
+    eventually(lambda: frail.http.get("/healthz").json()["status"] == "ok")
 
 
 def test_an_emptied_valkey_is_filled_again(frail: Frail, scene):

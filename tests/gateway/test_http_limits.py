@@ -42,7 +42,7 @@ def served(protocol: type[BoundedHttp], *, keep_alive_s: int = 0) -> Iterator[in
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    eventually(lambda: server.started, seconds=10)
+    eventually(lambda: server.started)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
     thread.join(10)

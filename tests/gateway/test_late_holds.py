@@ -36,7 +36,7 @@ class Desk:
         await self.told()
 
     async def told(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not self.wallets._is_current() or self.wallets._settlements.owes:
                 await asyncio.sleep(0.02)
         await self.wallets.close()

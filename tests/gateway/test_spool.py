@@ -118,7 +118,7 @@ def test_while_postgres_is_away_the_spool_grows_and_then_all_of_it_is_shipped(sc
         proxy.heal()
         for reply in replies:
             assert eventually(
-                lambda reply=reply: shipped_one(scene.world, reply.headers["x-request-id"]), seconds=10
+                lambda reply=reply: shipped_one(scene.world, reply.headers["x-request-id"]), seconds=20
             )
     proxy.stop()
 
@@ -140,7 +140,7 @@ def test_a_gateway_that_stops_ships_everything_and_leaves_nothing(scene, tmp_pat
             ids = [http.post("/v1/chat/completions", json=chat()).headers["x-request-id"] for _ in range(10)]
             # Stopped while the last ones wait for their 50 ms.
             gateway.process.send_signal(signal.SIGTERM)
-        assert gateway.process.wait(10) in (0, -signal.SIGTERM)
+        assert gateway.process.wait(30) in (0, -signal.SIGTERM)
         rows = shipped(scene.world)
     assert set(ids) <= set(rows)
     assert all(rows[request_id].verdict == "closed" for request_id in ids)

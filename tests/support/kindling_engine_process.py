@@ -109,14 +109,14 @@ class EngineProcess:
         assert len(children) == 1, children
         return int(children[0])
 
-    def wait_exit(self, within_s: float = 20) -> int:
+    def wait_exit(self, within_s: float = 40) -> int:
         assert self.process
         return self.process.wait(within_s)
 
     def kill(self) -> None:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-            self.process.wait(20)
+            self.process.wait(40)
         if self.process and self.process.stdout:
             self.process.stdout.close()
 

@@ -164,7 +164,7 @@ class GatewayServer:
 
     def __enter__(self) -> "GatewayServer":
         self._thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not self._server.started:
             if time.monotonic() > deadline or not self._thread.is_alive():
                 raise AssertionError("the gateway did not start")
@@ -218,7 +218,7 @@ def chat(model: str = "kindling/words", **fields: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 8} | fields
 
 
-def eventually(check, *, seconds: float = 3.0) -> Any:
+def eventually(check, *, seconds: float = 20.0) -> Any:
     """Poll until `check` gives something true."""
     deadline = time.monotonic() + seconds
     while not (value := check()):

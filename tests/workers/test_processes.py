@@ -129,7 +129,7 @@ def wait_live(shop: Shop) -> None:
     eventually(lambda: state_of(shop), lambda state: state == "live", seconds=30)
 
 
-def wait_billed(shop: Shop, requests: int, *, seconds: float = 15) -> None:
+def wait_billed(shop: Shop, requests: int, *, seconds: float = 30) -> None:
     eventually(
         lambda: UsageEvent.objects.filter(organisation_id=shop.org.id).count(),
         lambda count: count >= requests,
