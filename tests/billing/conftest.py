@@ -5,18 +5,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from kindling_fake_stripe import FakeStripe, fake_stripe, started_fake_stripe
+from kindling_fake_stripe import FakeStripe, fake_stripe
 from kindling_till import Till
 
 __all__ = ["fake_stripe"]
 
 
 @pytest.fixture
-def fresh_stripe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeStripe]:
-    """A stand-in that has seen nothing yet, where whole books are compared."""
-    with started_fake_stripe(tmp_path_factory.mktemp("stripe")) as running:
-        running.calm()
-        yield running
+def fresh_stripe(fake_stripe: FakeStripe) -> FakeStripe:
+    """The stand-in as if it had seen nothing yet, where whole books are compared."""
+    fake_stripe.switch("forget")
+    fake_stripe.calm()
+    return fake_stripe
 
 
 @pytest.fixture

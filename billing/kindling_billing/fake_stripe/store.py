@@ -104,6 +104,11 @@ class Store:
         """Set a single value."""
         self._db.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", [name, value])
 
+    def forget(self) -> None:
+        """Know nothing any more."""
+        for table in ("objects", "keys", "deliveries", "facts"):
+            self._db.execute(f"DELETE FROM {table}")  # noqa: S608  # names of ours only
+
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()

@@ -1,4 +1,4 @@
-"""What only a test can do: make things fail, move the clock, contest a payment, take webhooks by hand."""
+"""What only a test can do: make things fail, move the clock, contest a payment, take webhooks by hand, forget all."""
 
 from typing import Any
 
@@ -19,6 +19,9 @@ def switch(world: World, name: str, given: Body, *, secret: str) -> Any:
         case "clock":
             world.advance(float(given["advance_s"]))
             return {"now": world.now()}
+        case "forget":
+            world.forget()
+            return {}
         case "pay":
             return checkout_pay(world, given["session"], number=given.get("number", "4242424242424242"))
         case "dispute":

@@ -38,6 +38,11 @@ class World:
         self.offset_s += seconds
         self.store.fact_put(CLOCK, str(self.offset_s))
 
+    def forget(self) -> None:
+        """Be as on the first day: no objects, no deliveries, and the clock right."""
+        self.store.forget()
+        self.offset_s = 0.0
+
     def make(self, prefix: str, kind: str, **fields: Any) -> Body:
         """A new object, kept."""
         id_ = f"{prefix}_{''.join(secrets.choice(LETTERS) for _ in range(24))}"
