@@ -121,6 +121,21 @@ def test_steps_are_bounded_and_a_run_goes_on_where_the_last_one_ended():
     assert sum(row.requests for row in RetiredUsage.objects.all()) == 8
 
 
+def test_a_step_deletes_no_more_than_it_may_whatever_the_plan():
+    shop = make_shop()
+    book(shop, used(shop, *[100] * 4))
+    invoice(shop, months_back=1)
+    for _ in range(4):
+        aged(audit_record(actor=SYSTEM, action="test.done", target="old"), 200)
+    with connection.cursor() as cursor:
+        # What is left is a loop over the table, which would ask anew for each row what is old.
+        for plan in ("hashjoin", "mergejoin", "material", "hashagg", "sort", "memoize"):
+            cursor.execute(f"SET LOCAL enable_{plan} = off")
+    assert usage_retire(most=3).requests == 3
+    assert audit_purge(limit=3) == 3
+    assert (UsageEvent.objects.count(), AuditEvent.objects.filter(target="old").count()) == (1, 1)
+
+
 def test_nothing_goes_while_a_run_rates_anew_or_where_requests_are_kept_for_ever(settings):
     shop = make_shop()
     book(shop, used(shop, 200))

@@ -8,9 +8,12 @@ from django.db import connection, transaction
 from kindling_platform.common.clock import now
 
 STEP_ROWS = 2000
+# The rows are picked before any is deleted: as part of the condition they might be picked anew for each row.
 DELETE = """
-    DELETE FROM audit_auditevent WHERE id IN (
-        SELECT id FROM audit_auditevent WHERE created_at < %s ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED)
+    WITH old AS MATERIALIZED (
+        SELECT id FROM audit_auditevent WHERE created_at < %s ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED
+    )
+    DELETE FROM audit_auditevent WHERE id IN (SELECT id FROM old)
 """
 
 

@@ -32,11 +32,13 @@ OWNERS_WITH_OLD = """
     SELECT id FROM owner WHERE id IS NOT NULL AND EXISTS (
         SELECT 1 FROM usage_usageevent WHERE organisation_id = owner.id AND finished_at < %s)
 """
+# The rows are picked before any is deleted: as part of the condition they might be picked anew for each row.
 RETIRE = """
-    WITH gone AS (
-        DELETE FROM usage_usageevent WHERE request_id IN (
-            SELECT request_id FROM usage_usageevent WHERE organisation_id = %s AND finished_at < %s
-            ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED)
+    WITH old AS MATERIALIZED (
+        SELECT request_id FROM usage_usageevent WHERE organisation_id = %s AND finished_at < %s
+        ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED
+    ), gone AS (
+        DELETE FROM usage_usageevent WHERE request_id IN (SELECT request_id FROM old)
         RETURNING organisation_id, (finished_at AT TIME ZONE 'UTC')::date AS day, cost_picousd
     ), added AS (
         INSERT INTO usage_retiredusage AS retired (organisation_id, day, requests, cost_picousd)
