@@ -41,14 +41,14 @@ class _OneLaunch(EagerClock):
 
 def _problems(device):
     """Two sets of inputs at most, whatever the caches hold, and one configuration."""
-    dtype, heads = torch.float32, Shape(4, 2, 32)
+    dtype, heads = torch.float32, Shape(2, 1, 32)
     for problems in (
         norm_problems(device, dtype, rows=(2,), hidden=(64,)),
         gate_problems(device, dtype, rows=(2,), inner=(48,)),
         rope_problems(device, dtype, rows=(2,), heads=4, kv_heads=2),
         decode_problems(device, dtype, shapes=(heads,), loads=((2, 20),), q_len=2),
         prefill_problems(device, dtype, shape=heads, loads=((2, 20, 20), (1, 5, 30))),
-        sampling_problems(device, rows=(2,), vocab=300),
+        sampling_problems(device, rows=(1,), vocab=300),
         moe_problems(device, dtype, rows=(3,), shape=MoeShape(64, 32, 4, 2)),
         lora_problems(device, dtype, sites={"qkv": SiteShape(32, 0, (32, 16, 16))}, loads=((4, 2),), rank=4),
     ):

@@ -22,7 +22,7 @@ from kindling_platform.embedded.valkey import ValkeyServer
 
 PREFIX = "kindling-tests-"
 # Everything below these folders runs without a server, or starts its own.
-NEED_NOTHING = {"engine", "architecture", "stack", "embedded", "e2e"}
+NEED_NOTHING = {"engine", "kernels", "kernels_ahead", "architecture", "stack", "embedded", "e2e"}
 SECRETS = ("KINDLING_SECRET_KEY", "KINDLING_KEY_PEPPER", "KINDLING_AGENT_TOKEN")
 ADDRESSES = ("KINDLING_HOME", "KINDLING_DATABASE_URL", "KINDLING_REDIS_URL")
 # Which of the addresses a session made up itself: its parallel workers inherit them and want their own.
