@@ -25,7 +25,7 @@ from kindling_billing.steps import step
 from kindling_billing.terms import auto_topup_pause
 from kindling_billing.topup import auto_topup_list_due
 from kindling_billing.trail import trail_note
-from kindling_billing.webhooks.effects import OWNER, PAYMENT
+from kindling_billing.webhooks.effects import OWNER
 
 LEAST_TOPUP_CENTS = 500
 MOST_TOPUP_CENTS = 1_000_000
@@ -162,28 +162,6 @@ def invoice_list_chargeable() -> list[str]:
     cards = SavedCard.objects.filter(removed_at=None, is_default=True)
     rows = Invoice.objects.filter(state=Invoice.State.FINAL, owner_id__in=cards.values("owner_id"))
     return list(rows.order_by("issued_at", "id").values_list("id", flat=True))
-
-
-@transaction.atomic
-def refund_start(*, owner_id: str, payment_id: str, amount_cents: int, reference: str) -> OutboxCall:
-    """Give money back to the card that paid, tax included in the amount; once per `reference`.
-
-    Raises:
-        BillingError: `amount_invalid`, `payment_unknown`, `refund_too_large`.
-    """
-    cents_check(amount_cents)
-    payment = Payment.objects.select_for_update().filter(id=payment_id, owner_id=owner_id).first()
-    if payment is None or payment.state != Payment.State.SUCCEEDED:
-        raise BillingError("payment_unknown", "There is no such payment that succeeded.")
-    subject = f"{payment.id}:{reference}"
-    waiting = OutboxCall.objects.filter(
-        kind=OutboxCall.Kind.REFUND, state=OutboxCall.State.WAITING, params__payment_intent=payment.intent_id
-    )
-    asked = sum(int(call.params["amount"]) for call in waiting.exclude(subject=subject))
-    if payment.refunded_cents + asked + amount_cents > payment.total_cents:
-        raise BillingError("refund_too_large", "More would be given back than was paid.")
-    params = {"payment_intent": payment.intent_id, "amount": amount_cents, "metadata": {PAYMENT: payment.id}}
-    return call_add(kind=OutboxCall.Kind.REFUND, subject=subject, owner_id=payment.owner_id, params=params)
 
 
 def topup_check(amount_cents: int) -> None:

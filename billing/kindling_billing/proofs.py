@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connection
+from django.db.models import QuerySet
 
 from kindling_billing.models import Proof, utc_now
 from kindling_billing.notices import notice_add
@@ -42,6 +43,11 @@ def proof_latest() -> Proof | None:
 def proof_list(*, limit: int = 50) -> list[Proof]:
     """The last proofs, newest first."""
     return list(Proof.objects.order_by("-id")[:limit])
+
+
+def proof_find() -> QuerySet[Proof]:
+    """Every proof that is kept, newest first."""
+    return Proof.objects.order_by("-run_at", "-id")
 
 
 def _found_here() -> list[tuple[str, list[str]]]:

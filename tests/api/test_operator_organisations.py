@@ -9,9 +9,11 @@ from django.db import connection
 from kindling_billing.models import CreditGrant
 from kindling_billing.selectors import balance_get, drift_list, ledger_sum
 from kindling_billing.terms import owner_suspend
-from kindling_people import ApiClient, Customer, make_customer, make_operator
+from kindling_gpu_time import gpu_price
+from kindling_people import ApiClient, Customer, make_customer, make_model, make_operator
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.common.clock import now
+from kindling_platform.deployments.services import deployment_ensure
 from kindling_platform.keys.services import key_create
 
 DOLLAR = 10**12
@@ -223,3 +225,55 @@ class TestTerms:
         assert refusal(till.call("post", path, {"plan_id": "plan_none"})) == (400, "plan_unknown")
         past = {"plan_id": "", "valid_from": "2026-01-01T00:00:00Z"}
         assert refusal(till.call("post", path, past)) == (400, "valid_from_past")
+
+
+@pytest.mark.django_db
+class TestLimits:
+    def test_rates_and_budgets_are_the_operators_to_set(self, ada: Customer, till: ApiClient):
+        path = f"{ALL}/{ada.org.id}/limits"
+        before = till.call("get", path).json()
+        assert (before["requests_per_minute"], before["budget_month_usd"]) == (None, None)
+        reply = till.call("patch", path, {"requests_per_minute": 60, "budget_month_usd": "20.50"})
+        assert reply.status_code == 200, reply.content
+        assert reply.json() == before | {"requests_per_minute": 60, "budget_month_usd": "20.50"}
+        assert ada.client().call("get", "limits").json() == reply.json()
+        assert refusal(ada.client().call("patch", "limits", {"requests_per_minute": 600})) == (
+            403,
+            "operator_only",
+        )
+        reply = till.call("patch", path, {"budget_month_usd": None})
+        assert (reply.json()["requests_per_minute"], reply.json()["budget_month_usd"]) == (60, None)
+        event = AuditEvent.objects.filter(action="limits.set").order_by("created_at")[0]
+        assert (event.actor_label, event.organisation_id) == ("key till", ada.org.id)
+        assert event.data["after"]["requests_per_minute"] == "60"
+
+    @pytest.mark.parametrize(
+        ("body", "code"),
+        [
+            ({"requests_per_minute": 0}, "limit_invalid"),
+            ({"requests_per_minute": 10**18}, "limit_invalid"),
+            ({"requests_per_minute": "many"}, "validation_failed"),
+            ({"budget_day_usd": "-1"}, "limit_invalid"),
+            ({"budget_day_usd": "NaN"}, "limit_invalid"),
+            ({"alert_percents": [101]}, "limit_invalid"),
+        ],
+    )
+    def test_impossible_limits_are_refused(self, ada: Customer, till: ApiClient, body: dict, code: str):
+        reply = till.call("patch", f"{ALL}/{ada.org.id}/limits", body)
+        assert reply.json()["error"]["code"] == code
+        assert till.call("get", f"{ALL}/{ada.org.id}/limits").json()["requests_per_minute"] is None
+
+
+@pytest.mark.django_db
+def test_everybodys_deployments_are_told_with_their_owners(
+    ada: Customer, operator: Customer, till: ApiClient
+):
+    model = make_model(operator)
+    gpu_price(model.id, since=now())
+    for customer in (ada, operator):
+        deployment_ensure(org=customer.org, model=model, name="mine", actor=customer.actor)
+    rows = till.call("get", "operator/deployments").json()["data"]
+    assert {row["organisation"] for row in rows} == {ada.org.slug, operator.org.slug}
+    (row,) = till.call("get", f"operator/deployments?organisation={ada.org.slug}").json()["data"]
+    assert (row["organisation_id"], row["model"], row["replicas"]) == (ada.org.id, model.ref, [])
+    assert till.call("get", "operator/deployments?organisation=nobody").json()["data"] == []

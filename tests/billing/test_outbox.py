@@ -1,15 +1,18 @@
 """The outbox: whatever becomes of a request on its way, the card is charged once and the books know."""
 
 import threading
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
 
-from kindling_billing.charging import auto_topup_start, checkout_start, customer_call, refund_start
+from kindling_billing.charging import auto_topup_start, checkout_start, customer_call
 from kindling_billing.errors import BillingError
 from kindling_billing.models import AutoTopUp, OutboxCall, Payment, SavedCard, StripeCustomer
 from kindling_billing.outbox.sending import KEY_IS_GOOD, LEASE, call_list_due, call_send
+from kindling_billing.refunding import refund_start
 from kindling_billing.saved_cards import card_default, card_forget, card_list, card_prefer
 from kindling_till import Till, payment_of
 
@@ -161,22 +164,41 @@ def test_a_deleted_customer_is_noticed_and_made_anew(till: Till):
 def test_a_refund_goes_back_once(till: Till):
     owner = till.owner()
     (payment,) = Payment.objects.filter(owner_id=owner)
-    call = refund_start(owner_id=owner, payment_id=payment.id, amount_cents=1500, reference="form-1")
-    assert (
-        refund_start(owner_id=owner, payment_id=payment.id, amount_cents=1500, reference="form-1").id
-        == call.id
+    asked = {"owner_id": owner, "payment_id": payment.id, "amount_cents": 1500, "reference": "form-1"}
+    first, again = refund_start(**asked), refund_start(**asked)
+    assert (first.is_repeated, again.is_repeated, again.call.id) == (False, True, first.call.id)
+    assert refusal(lambda: refund_start(**asked | {"amount_cents": 1000, "reference": "form-2"})) == (
+        "refund_too_large"
     )
-    with pytest.raises(BillingError) as refused:
-        refund_start(owner_id=owner, payment_id=payment.id, amount_cents=1000, reference="form-2")
-    assert refused.value.code == "refund_too_large"
     till.fake.switch("faults", timeout_after=1)
-    attempt(till, call)
+    attempt(till, first.call)
     till.fake.calm()
     till.advance(hours=30)
-    attempt(till, call)
+    attempt(till, first.call)
     till.deliver(copies=2)
     assert till.wallet(owner) == 500
     assert len(till.fake.rows("refunds", payment_intent=payment.intent_id or paid(owner))) == 1
+    # What is given back by now does not stand in the way of asking what became of it.
+    assert refund_start(**asked).call.state == "done"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"amount_cents": 400}, {"reason": "Another"}, {"payment_id": "pay_other"}]
+)
+def test_a_reference_is_for_one_refund(till: Till, changes: dict[str, Any]):
+    owner = till.owner()
+    (payment,) = Payment.objects.filter(owner_id=owner)
+    asked = {
+        "owner_id": owner, "payment_id": payment.id, "amount_cents": 500, "reference": "form-1", "reason": "One",
+    }  # fmt: skip
+    refund_start(**asked)
+    assert refusal(lambda: refund_start(**asked | changes)) == "refund_differs"
+
+
+def refusal(act: Callable[[], object]) -> str:
+    with pytest.raises(BillingError) as refused:
+        act()
+    return refused.value.code
 
 
 def paid(owner: str) -> str:

@@ -1,6 +1,7 @@
 """A storm over the provider: lost answers, kept failures, rate limits, webhooks tripled and shuffled, a long silence.
 
-Afterwards the provider has charged what was asked, customers were credited what was charged, and clearing is zero.
+Afterwards the provider has charged and given back what was asked, customers were credited what was charged less what
+went back, and clearing is zero.
 """
 
 import random
@@ -10,6 +11,7 @@ import pytest
 
 from kindling_billing.models import AutoTopUp, OutboxCall, Payment
 from kindling_billing.outbox.sending import call_list_due, call_send
+from kindling_billing.refunding import refund_start
 from kindling_billing.selectors import drift_list, ledger_sum
 from kindling_billing.settlements import account_sum
 from kindling_billing.webhooks.reconciling import reconcile
@@ -44,6 +46,7 @@ def rough_round(till: Till, luck: random.Random, people: list[str], *, silent: b
         # What paused them is the weather, not their cards.
         AutoTopUp.objects.filter(owner_id=owner).update(paused_reason="")
         till.auto(owner)
+    refund_asked(luck)
     if silent:
         till.fake.switch("faults", outage=True)
         for _ in range(9):
@@ -60,6 +63,20 @@ def rough_round(till: Till, luck: random.Random, people: list[str], *, silent: b
     for one in waiting[: len(waiting) // 2]:
         till.hear(till.signed_anew(one))
     till.advance(hours=luck.choice([0.001, 0.01, 0.05]))
+
+
+def refund_asked(luck: random.Random) -> None:
+    """A part of some payment is asked back, twice with the same words."""
+    payments = list(Payment.objects.filter(state="succeeded", refunded_cents=0).order_by("created_at", "id"))
+    if not payments:
+        return
+    payment = luck.choice(payments)
+    asked = {
+        "owner_id": payment.owner_id, "payment_id": payment.id, "reference": f"of-{payment.id}",
+        "amount_cents": luck.randrange(1, payment.total_cents // 2),
+    }  # fmt: skip
+    if not OutboxCall.objects.filter(kind="refund", subject=f"{payment.id}:of-{payment.id}").exists():
+        assert [refund_start(**asked).is_repeated for _ in range(2)] == [False, True]
 
 
 def settle(till: Till) -> None:
@@ -82,9 +99,19 @@ def assert_the_books_agree(till: Till, people: list[str]) -> None:
     assert Counter(intent["metadata"]["kindling_payment"] for intent in paid) == Counter(list(asked))
     for intent in paid:
         assert intent["amount_received"] == asked[intent["metadata"]["kindling_payment"]].total_cents
-    # Credits = charges.
+    # One refund for each that was asked for, and of its amount.
+    given = till.fake.rows("refunds")
+    refunds = OutboxCall.objects.filter(kind="refund")
+    assert Counter((one["id"], one["amount"]) for one in given) == Counter(
+        (call.result_id, call.params["amount"]) for call in refunds
+    )
+    assert given
+    # Credits = charges, less what went back.
+    back: Counter[str] = Counter()
+    for call in refunds:
+        back[call.owner_id] += call.params["amount"]
     for owner in people:
         charged = sum(i["amount_received"] for i in paid if i["metadata"]["kindling_owner"] == owner)
-        assert till.wallet(owner) == charged > 0
+        assert till.wallet(owner) == charged - back[owner] > 0
     assert account_sum("stripe_clearing") == 0
     assert (ledger_sum(), drift_list()) == (0, [])

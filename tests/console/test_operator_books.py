@@ -336,7 +336,7 @@ def test_what_goes_to_the_provider_is_in_the_log_too(world: World, member: Membe
         (f"cards/{card.id}/remove/", {}),
     ]:  # fmt: skip
         assert member.client.post(f"{billing}{path}", form).status_code == 303, path
-    asked = {"payment": payment.id, "amount": "5", "reference": f"rfd_{'0' * 26}"}
+    asked = {"payment": payment.id, "amount": "5", "reason": "Kind", "reference": f"rfd_{'0' * 26}"}
     world.operator.client.post(f"{BOOKS}organisations/{member.org.id}/refund/", asked)
     call = OutboxCall.objects.get(kind="refund")
     OutboxCall.objects.filter(id=call.id).update(state="stuck")

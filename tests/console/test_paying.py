@@ -8,6 +8,7 @@ from kindling_billing.saved_cards import card_list
 from kindling_billing.selectors import balance_get
 from kindling_console_world import Member, World
 from kindling_fake_stripe import FakeStripe
+from kindling_platform.audit.models import AuditEvent
 
 BILLING = "/console/billing/"
 CENT = 10**10
@@ -101,12 +102,16 @@ def test_the_operator_refunds_once_per_form(world: World, member: Member, stripe
     (payment,) = payment_list(owner_id=member.org.id)
     url = f"/console/operator/organisations/{member.org.id}/"
     assert "Give back" in world.operator.client.get(url).content.decode()
-    form = {"payment": payment.id, "amount": "5", "reference": f"rfd_{'0' * 26}"}
+    form = {"payment": payment.id, "amount": "5", "reason": "An outage", "reference": f"rfd_{'0' * 26}"}
     for _ in range(2):
         assert world.operator.client.post(f"{url}refund/", form).status_code == 303
     deliver(stripe)
     assert balance_get(owner_id=member.org.id).picousd == 1600 * CENT
+    (event,) = AuditEvent.objects.filter(action="refund.given")
+    assert (event.data["cents"], event.data["reason"]) == ("500", "An outage")
     assert member.client.post(f"{url}refund/", form).status_code == 403
+    unreasoned = world.operator.client.post(f"{url}refund/", form | {"reason": " "}, follow=True)
+    assert "and a reason" in unreasoned.content.decode()
     form |= {"amount": "16", "reference": f"rfd_{'1' * 26}"}
     too_much = world.operator.client.post(f"{url}refund/", form, follow=True)
     assert "More would be given back than was paid." in too_much.content.decode()
@@ -120,4 +125,4 @@ def test_the_operator_reconciles_and_sees_what_is_parked(world: World, member: M
     stripe.http.post("/v1/payment_intents", data=asked)
     html = world.operator.client.post(url, follow=True).content.decode()
     assert "was made at Stripe and not here" in html
-    assert "Clearing, which must be zero" in html
+    assert "Unmatched money, which must be zero" in html

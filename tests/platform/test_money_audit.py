@@ -208,7 +208,7 @@ DONE: dict[str, tuple[set[str], str, Callable[[Customer, Customer], object]]] = 
 WITH_PROVIDER = {
     "charging.checkout_start": {"accounts.paying"},
     "charging.invoice_page_start": {"accounts.paying"},
-    "charging.refund_start": {"accounts.treasury"},
+    "refunding.refund_start": {"accounts.treasury"},
     "saved_cards.card_forget": {"accounts.paying"},
     "saved_cards.card_prefer": {"accounts.paying"},
     "terms.auto_topup_set": {"accounts.paying"},

@@ -21,6 +21,7 @@ from kindling_people import Customer, make_customer
 from kindling_platform.accounts import letters, paying, treasury
 from kindling_platform.accounts.credit import signup_credit_claims
 from kindling_platform.accounts.provider import is_stand_in, is_test_mode
+from kindling_platform.audit.models import AuditEvent
 from kindling_platform.audit.selectors import event_list
 from kindling_platform.common.errors import KindlingError
 
@@ -140,21 +141,27 @@ def test_the_portal_is_the_customers_own(ada: Customer, payments_on: FakeStripe)
 
 def test_the_operator_gives_money_back_once(ada: Customer, operator: Customer, payments_on: FakeStripe):
     payment = paid(ada, payments_on)
+    given = {
+        "payment_id": payment.id, "amount_cents": 500, "reference": "form-1", "reason": "An outage",
+        "actor": operator.actor,
+    }  # fmt: skip
     for _ in range(2):
-        call = treasury.refund_give(
-            org=ada.org, payment_id=payment.id, amount_cents=500, reference="form-1", actor=operator.actor
-        )
-        assert call.state == "done"
+        assert treasury.refund_give(org=ada.org, **given).call.state == "done"
     deliver(payments_on)
     assert wallet(ada) == 1500
-    assert (
-        code_of(
-            lambda: treasury.refund_give(
-                org=operator.org, payment_id=payment.id, amount_cents=1, reference="f", actor=operator.actor
-            )
+    (refund,) = payments_on.rows("refunds", payment_intent=payment.intent_id)
+    assert refund["metadata"]["kindling_reason"] == "An outage"
+    assert AuditEvent.objects.filter(action="refund.given").count() == 1
+    for changes, code in [
+        ({"org": operator.org, "reference": "f"}, "payment_unknown"),
+        ({"amount_cents": 501}, "refund_differs"),
+        ({"amount_cents": 1501, "reference": "f"}, "refund_too_large"),
+        ({"reason": " "}, "reason_missing"),
+    ]:
+        assert (
+            code_of(lambda changes=changes: treasury.refund_give(**{"org": ada.org} | given | changes))
+            == code
         )
-        == "payment_unknown"
-    )
 
 
 def test_starting_credit_waits_for_a_confirmed_address(ada: Customer, settings):

@@ -72,4 +72,5 @@ class RefundForm(forms.Form):
 
     payment = forms.CharField(max_length=32)
     amount = DollarsField(label="Amount")
+    reason = forms.CharField(max_length=300, label="Reason")
     reference = forms.RegexField(r"^rfd_[0-9a-z]{26}$", widget=forms.HiddenInput)

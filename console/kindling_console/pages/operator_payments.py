@@ -56,7 +56,7 @@ def refund(request: HttpRequest, visitor: Visitor, organisation_id: str) -> Http
     target = reverse("console:operator-organisation", args=[org.id])
     form = RefundForm(request.POST)
     if not form.is_valid():
-        text = "Give an amount such as 25 or 7.50, and reload the page if it is old."
+        text = "Give an amount such as 25 or 7.50 and a reason, and reload the page if it is old."
         return refused(request, target, KindlingError("refund_invalid", text))
     try:
         call = treasury.refund_give(
@@ -64,8 +64,9 @@ def refund(request: HttpRequest, visitor: Visitor, organisation_id: str) -> Http
             payment_id=form.cleaned_data["payment"],
             amount_cents=form.cleaned_data["amount"],
             reference=form.cleaned_data["reference"],
+            reason=form.cleaned_data["reason"],
             actor=visitor.actor,
-        )
+        ).call
     except KindlingError as error:
         return refused(request, target, error)
     if call.state == "refused":

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from django.db import OperationalError, connection, transaction
+from django.db.models import QuerySet
 
 from kindling_billing.book import PriceBook
 from kindling_billing.models import PlanTerm, PriceVersion
 from kindling_billing.models.prices import Rerating
 from kindling_billing.rating import Price, Used, usage_rate
 from kindling_billing.selectors import price_book, price_map, price_of
-from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.errors import KindlingError, not_found
 
 LIMIT_S = 20
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -77,6 +78,24 @@ def rerating_preview(*, sku: str, start: datetime, end: datetime, owner_id: str 
 def rerating_list(*, limit: int = 50) -> list[Rerating]:
     """The last runs, newest first."""
     return list(Rerating.objects.order_by("-id")[:limit])
+
+
+def rerating_find() -> QuerySet[Rerating]:
+    """Every run, newest first."""
+    return Rerating.objects.order_by("-created_at", "-id")
+
+
+def rerating_get(*, rerating_id: str) -> Rerating:
+    """One run.
+
+    Raises:
+        KindlingError: `not_found`.
+    """
+    is_number = rerating_id.isascii() and rerating_id.isdigit() and len(rerating_id) < 19
+    found = Rerating.objects.filter(id=int(rerating_id)).first() if is_number else None
+    if found is None:
+        raise not_found("run")
+    return found
 
 
 def _groups(sku: str, start: datetime, end: datetime, owner_id: str) -> list[_Group]:

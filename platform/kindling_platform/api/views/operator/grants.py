@@ -6,7 +6,8 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from kindling_billing.credits import grant_list
-from kindling_platform.accounts.credit_once import HEADER, credit_give_once
+from kindling_platform.accounts.credit_once import credit_give_once
+from kindling_platform.accounts.once import HEADER
 from kindling_platform.accounts.selectors import organisation_get
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.money import usd_asked
