@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from django.db.models import Q
+
 from kindling_billing.models import AutoTopUp, Dispute, Invoice, SavedCard, Terms, utc_now
 from kindling_billing.selectors import Balance, balance_map, spendable_map
 
@@ -46,6 +48,23 @@ class Age:
     label: str
     invoices: int
     open_cents: int
+
+
+def owner_list_exposed(*, cards_until: datetime) -> set[str]:
+    """Owners who may be at risk whether or not they spend: they owe, were stopped, pay later, contest a payment, or
+    have an automatic top-up that is paused or a card that may end before a moment; the few of many others.
+    """
+    agreed = Q(suspended_at__isnull=False) | Q(mode=Terms.Mode.POSTPAID, credit_limit_picousd__gt=0)
+    cards = SavedCard.objects.filter(removed_at=None, is_default=True, exp_year__lte=cards_until.year)
+    wishes = AutoTopUp.objects.filter(enabled=True).exclude(paused_reason="")
+    found = (
+        Terms.objects.filter(agreed).values_list("owner_id", flat=True),
+        Invoice.objects.filter(state=Invoice.State.FINAL).values_list("owner_id", flat=True),
+        Dispute.objects.filter(state=Dispute.State.OPEN).values_list("payment__owner_id", flat=True),
+        wishes.values_list("owner_id", flat=True),
+        cards.values_list("owner_id", flat=True),
+    )
+    return {owner_id for rows in found for owner_id in rows}
 
 
 def standing_map(*, owner_ids: Collection[str], now: datetime | None = None) -> dict[str, Standing]:

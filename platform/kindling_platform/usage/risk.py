@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from kindling_billing.gpu_time import gpu_time_charged
-from kindling_billing.risk import Standing, standing_map
+from kindling_billing.risk import Standing, owner_list_exposed, standing_map
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.accounts.selectors import organisation_map
 from kindling_platform.common.clock import now
@@ -58,9 +58,10 @@ class RiskRow:
 def risk_list(*, moment: datetime | None = None, kind: str = "") -> list[RiskRow]:
     """Every organisation at risk, the most severe first; with `kind` those that have it among their reasons."""
     moment = moment or now()
-    burns = _burns(moment)
-    standings = standing_map(owner_ids=list(Organisation.objects.values_list("id", flat=True)), now=moment)
-    orgs = organisation_map(organisation_ids=standings)
+    burns, cards_until = _burns(moment), moment + timedelta(days=CARD_EXPIRES_DAYS)
+    # Whoever neither spends nor is exposed has no risk: of many organisations most.
+    orgs = organisation_map(organisation_ids=owner_list_exposed(cards_until=cards_until) | burns.keys())
+    standings = standing_map(owner_ids=orgs, now=moment)
     rows = []
     for owner_id, standing in standings.items():
         burn = burns.get(owner_id, 0)
