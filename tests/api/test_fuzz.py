@@ -12,6 +12,7 @@ from schemathesis.core import NotSet
 
 from kindling_api_operations import api_operations
 from kindling_billing.selectors import price_current
+from kindling_examples import examples
 from kindling_gpu_time import gpu_price
 from kindling_people import ApiClient, Customer, make_customer, make_model, make_record
 from kindling_platform.adapters.services import adapter_create
@@ -84,7 +85,7 @@ def test_nothing_breaks_and_nothing_is_told(
     operation, client = OPERATIONS[label], bob.client()
 
     @settings(
-        max_examples=12,
+        max_examples=examples(30),
         deadline=None,
         database=None,
         derandomize=True,

@@ -13,6 +13,7 @@ from schemathesis.core import NotSet
 from kindling_api_operations import api_operations
 from kindling_billing.models.prices import Rerating
 from kindling_billing.selectors import drift_list, ledger_sum, price_current
+from kindling_examples import examples
 from kindling_people import ApiClient, Customer, make_customer, make_model, make_operator
 from kindling_platform.common.clock import now
 from kindling_platform.keys.services import key_create
@@ -66,7 +67,7 @@ def sent(client: ApiClient, case: schemathesis.Case, path: str) -> Any:
 @pytest.mark.parametrize("label", sorted(OPERATIONS))
 def test_nothing_breaks(client: ApiClient, ids: dict[str, str], label: str):
     @settings(
-        max_examples=15,
+        max_examples=examples(30),
         deadline=None,
         database=None,
         derandomize=True,

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from kindling_api_page import names_in, table
 from kindling_doorway import Doorway
+from kindling_examples import examples
 
 pytestmark = pytest.mark.stack
 TEXT = st.text(max_size=12)
@@ -58,7 +59,7 @@ def test_made_up_values_break_nothing(doorway: Doorway, kept: str, route: str):
     with doorway.client() as http:
 
         @settings(
-            max_examples=60,
+            max_examples=examples(60),
             deadline=None,
             database=None,
             derandomize=True,
@@ -97,7 +98,7 @@ def test_made_up_paths_break_nothing_and_tell_nothing(doorway: Doorway, kept: st
     with doorway.client() as http:
 
         @settings(
-            max_examples=60,
+            max_examples=examples(60),
             deadline=None,
             database=None,
             derandomize=True,

@@ -15,6 +15,7 @@ from kindling_engine.server.errors import ApiError
 from kindling_engine.server.model_text import ModelText, model_text_load
 from kindling_engine.server.request_common import ModelFacts
 from kindling_engine.starter import SPARK_PATH
+from kindling_examples import examples
 from kindling_fake_core import Bench, fake_bench
 
 MEGABYTE = 1024 * 1024
@@ -300,7 +301,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(fields=st.dictionaries(st.sampled_from(FIELDS), values), chat=st.booleans())
 async def test_any_json_is_served_or_refused_with_400(text: ModelText, fields: dict[str, Any], chat: bool):
     body = {"model": "m", **({"messages": MESSAGES} if chat else {"prompt": "Hi"}), **fields}

@@ -13,6 +13,7 @@ from kindling_engine.server.model_text import ModelText, TextTooLongError, model
 from kindling_engine.server.output_text import OutputText
 from kindling_engine.server.stop_strings import StopMatcher
 from kindling_engine.starter import SPARK_PATH
+from kindling_examples import examples
 
 TEXT = model_text_load(SPARK_PATH)
 BYTE_TOKENS = [TEXT.tokenizer.token_to_id(chr(char)) for char in (0xE2, 0xC3, 0xA9, 0x41)]
@@ -26,13 +27,13 @@ def joined(tokenizer: Tokenizer, ids: list[int]) -> str:
     return "".join([*(detokenizer.feed(one) for one in ids), detokenizer.flush()])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(token_ids | pieces)
 def test_the_parts_of_any_tokens_join_to_the_whole(ids: list[int]):
     assert joined(TEXT.tokenizer, ids) == TEXT.decode(ids)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text(max_size=60))
 def test_no_part_of_a_text_holds_half_a_character(text: str):
     ids = TEXT.tokenizer.encode(text, add_special_tokens=False).ids
@@ -102,7 +103,7 @@ def cut_by_definition(text: str, stop_strings: list[str]) -> tuple[str, str]:
     return text, ""
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(parts=st.lists(letters, max_size=8), stop_strings=stops)
 def test_stop_strings_are_found_however_the_text_is_cut(parts: list[str], stop_strings: list[str]):
     expected, stop = cut_by_definition("".join(parts), stop_strings)
@@ -128,7 +129,7 @@ def test_no_more_is_held_back_than_could_become_a_stop(text: str, stop_strings: 
 # Both together.
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(ids=token_ids, stop_ids=st.lists(st.integers(5, 2047), max_size=3))
 def test_text_and_logprobs_agree_with_the_definition(ids: list[int], stop_ids: list[int]):
     stop_strings = [
