@@ -180,6 +180,7 @@ def test_revenue_over_time_and_whose_it_is(ada: Customer, till: ApiClient, model
     (day,) = till.call("get", "operator/revenue").json()["data"]
     assert (day["usage"]["requests"], day["usage"]["cost_usd"]) == (3, "1.00")
     assert day["takings"]["granted_picousd"] == str(DOLLAR)  # with which everybody begins
+    assert day["takings"]["gpu_time_picousd"] == "0"
     (month,) = till.call("get", "operator/revenue?step=month").json()["data"]
     assert month["usage"] == day["usage"]
     (share,) = till.call("get", "operator/revenue/shares?by=model").json()["data"]

@@ -8,11 +8,20 @@ from rest_framework import serializers as s
 
 from kindling_billing.takings import Takings
 from kindling_platform.api.money import money
-from kindling_platform.api.operator_shapes.organisations import PeriodUsageShape
 from kindling_platform.api.rows import plain_row
 from kindling_platform.usage.overview import FIGURES, Figures
 
 TAKINGS = tuple(field.name for field in fields(Takings))
+
+
+class UsedShape(s.Serializer[object]):
+    requests = s.IntegerField()
+    failed = s.IntegerField()
+    prompt_tokens = s.IntegerField()
+    cached_tokens = s.IntegerField()
+    completion_tokens = s.IntegerField()
+    cost_picousd = s.CharField(help_text="Of requests.")
+    cost_usd = s.CharField()
 
 
 class TakingsShape(s.Serializer[object]):
@@ -21,6 +30,7 @@ class TakingsShape(s.Serializer[object]):
     disputed_picousd = s.CharField(help_text="What banks took back less what they returned.")
     granted_picousd = s.CharField(help_text="Credit that was given less what of it expired.")
     expired_picousd = s.CharField(help_text="Bought credit that nobody used in time.")
+    gpu_time_picousd = s.CharField(help_text="What was billed for hours of deployments, beside the requests.")
     invoiced_picousd = s.CharField()
     given_up_picousd = s.CharField()
     fees_picousd = s.CharField()
@@ -29,7 +39,7 @@ class TakingsShape(s.Serializer[object]):
 
 class RevenueStepShape(s.Serializer[object]):
     at = s.DateTimeField(help_text="When its day or month (UTC) begins.")
-    usage = PeriodUsageShape()
+    usage = UsedShape()
     takings = TakingsShape()
 
 
@@ -37,7 +47,7 @@ class RevenueShape(s.Serializer[object]):
     data = RevenueStepShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
 
 
-class RevenueShareShape(PeriodUsageShape):
+class RevenueShareShape(UsedShape):
     id = s.CharField(help_text="An organisation's or a model's.")
     name = s.CharField()
 
