@@ -5,15 +5,16 @@ They are of their own kind: what rates requests anew never reaches them, and pro
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from django.db import transaction
 from django.db.models import Sum
 
 from kindling_billing.gpu_hours import HeldPart, parts_cost_picousd
 from kindling_billing.ledger import Posting
-from kindling_billing.models import LedgerEntry
+from kindling_billing.models import LedgerEntry, UsageTotal
 from kindling_billing.notices import low_balance_note
+from kindling_billing.rating import GPU
 from kindling_billing.totals import TotalChange, totals_add
 from kindling_billing.wallet import WALLET, wallets_post
 
@@ -57,6 +58,12 @@ def gpu_time_charged(*, start: datetime, end: datetime) -> dict[str, int]:
     )
     sums = rows.values("account__owner_id").annotate(total=Sum("amount_picousd"))
     return {row["account__owner_id"]: -int(row["total"]) for row in sums}
+
+
+def gpu_time_before(*, owner_id: str, month: date) -> int:
+    """What an owner was charged for the time of all months before one, in pico-dollars."""
+    rows = UsageTotal.objects.filter(owner_id=owner_id, unit=GPU, used_month__lt=month)
+    return int(rows.aggregate(total=Sum("amount_picousd"))["total"] or 0)
 
 
 def _posting(charge: GpuCharge) -> Posting:

@@ -2,15 +2,17 @@
 
 import csv
 import io
+from datetime import timedelta
 
 import pytest
 
-from kindling_billing.selectors import balance_get
-from kindling_gpu_time import GPU_MS, START, gpu_price, held
-from kindling_people import Customer, make_model
+from kindling_billing.selectors import balance_get, price_current
+from kindling_gpu_time import GPU_MS, HOUR_COST, START, gpu_price, held
+from kindling_people import Customer, make_model, make_record
 from kindling_platform.common.clock import now
 from kindling_platform.deployments.gpu_time import interval_bill, interval_list_unbilled
 from kindling_platform.deployments.models import Deployment
+from kindling_platform.usage.services import usage_ingest
 
 pytestmark = pytest.mark.django_db
 COST = 9_000_000 * GPU_MS
@@ -68,6 +70,70 @@ def test_the_table_says_the_same(ada: Customer, bob: Customer, rented: Deploymen
     ]
     assert rows[0]["from"].startswith(f"{START:%Y-%m-%d}")
     assert len(b"".join(bob.client().call("get", f"usage/gpu-time.csv?{SPAN}")).splitlines()) == 1
+
+
+@pytest.fixture
+def called(ada: Customer, rented: Deployment) -> int:
+    """A request of ada's on the day of the GPU time; what it cost."""
+    price, at_ms = price_current(sku=rented.model_id, at=START), int(START.timestamp() * 1000)
+    assert price
+    times = {"started_ms": at_ms, "first_token_ms": at_ms + 1, "finished_ms": at_ms + 5}
+    record = make_record(ada.org.id, rented.model, price, **times)
+    usage_ingest(source="r", log_id="l", after=0, records=[record], next_offset=1)
+    return 10**12 - COST - balance_get(owner_id=ada.org.id).picousd
+
+
+def test_usage_has_it_beside_the_requests_and_both_are_the_ledgers(
+    ada: Customer, bob: Customer, rented: Deployment, called: int
+):
+    assert called > 0
+    for query in ("", "&interval=hour", "&group_by=key", "&interval=day&group_by=model&compare=previous"):
+        found = ada.client().call("get", f"usage?{SPAN}{query}").json()
+        assert (int(found["total"]["cost_picousd"]), found["total"]["requests"]) == (called, 1)
+        assert sum(int(row["cost_picousd"]) for row in found["data"]) == called
+        assert (found["gpu_time"]["gpu_ms"], found["gpu_time"]["cost_picousd"]) == (9_000_000, str(COST))
+        assert (
+            int(found["charged_picousd"])
+            == called + COST
+            == 10**12 - balance_get(owner_id=ada.org.id).picousd
+        )
+        if before := found["previous"]:
+            assert (before["gpu_time"]["gpu_ms"], before["charged_picousd"]) == (0, "0")
+    some = ada.client().call("get", f"usage?{SPAN}&status=stop").json()
+    assert (some["gpu_time"], some["charged_picousd"]) == (None, str(called))
+    other = bob.client().call("get", f"usage?{SPAN}").json()
+    assert (other["gpu_time"]["gpu_ms"], other["charged_picousd"]) == (0, "0")
+
+
+@pytest.mark.parametrize("path", ["/api/v1/usage.csv", "/console/usage/usage.csv"])
+@pytest.mark.parametrize("query", ["", "&interval=hour", "&interval=day&group_by=model&tz=Asia/Tokyo"])
+def test_the_table_of_usage_sums_to_the_ledger(ada: Customer, called: int, path: str, query: str):
+    client = ada.client() if path.startswith("/api") else ada.browser()
+    span = "from=2026-03-10T00:00Z&to=2026-03-11T00:00Z"
+    rows = list(csv.DictReader(io.StringIO(b"".join(client.get(f"{path}?{span}{query}")).decode())))
+    assert sum(int(row["cost_picousd"]) for row in rows) == called + COST
+    by_kind = {
+        kind: [row for row in rows if row["kind"] == kind and row["cost_picousd"] != "0"]
+        for kind in ("requests", "gpu_time")
+    }
+    assert sum(int(row["cost_picousd"]) for row in by_kind["requests"]) == called
+    assert sum(int(row["gpu_ms"]) for row in by_kind["gpu_time"]) == 9_000_000
+    assert len(by_kind["gpu_time"]) == (3 if "hour" in query else 1)
+    assert {row["requests"] for row in by_kind["gpu_time"]} == {"0"}
+    chosen = b"".join(client.get(f"{path}?{span}{query}&status=stop")).decode()
+    assert "gpu_time" not in chosen
+
+
+def test_the_operator_sees_it_beside_what_an_organisation_used(
+    operator: Customer, ada: Customer, rented: Deployment
+):
+    hour = now().replace(minute=0, second=0, microsecond=0)
+    held(rented, start=hour, lasts=timedelta(hours=1), name="later")
+    moment = hour + timedelta(hours=2)
+    for interval_id in interval_list_unbilled(moment=moment):
+        interval_bill(interval_id=interval_id, moment=moment)
+    found = operator.browser().call("get", f"operator/organisations/{ada.org.id}").json()
+    assert (found["month"]["cost_picousd"], found["month"]["gpu_time_picousd"]) == ("0", str(HOUR_COST))
 
 
 def test_a_start_that_cannot_be_paid_is_refused_in_words(ada: Customer, rented: Deployment):

@@ -76,7 +76,7 @@ def test_alert_and_limit_are_two_things(member: Member):
     assert member.client.post("/console/billing/limit/", {"limit": "40"}).status_code == 303
     html = page(member)
     assert 'value="7.50"' in html and "only tells you" in html
-    assert "$40.00" in html and "stops requests" in html
+    assert "$40.00" in html and "stops requests and deployments" in html
     assert member.client.post("/console/billing/limit/", {"limit": ""}).status_code == 303
     assert "$40.00" not in page(member)
 

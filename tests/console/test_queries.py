@@ -9,16 +9,16 @@ from kindling_console_world import Member, World
 
 # Session, user, membership, and for whole pages balance and stand-ins are in each.
 PINNED = {
-    "home": 19, "home-live": 16, "catalog": 10, "adapters": 9, "keys": 7, "usage": 16, "requests": 7, "billing": 18,
+    "home": 19, "home-live": 16, "catalog": 10, "adapters": 9, "keys": 7, "usage": 17, "requests": 7, "billing": 18,
     "deployments": 8, "playground": 10, "activity": 9,
 }  # fmt: skip
 PINNED_OPERATOR = {
-    "operator-organisations": 11,
+    "operator-organisations": 12,
     "operator-prices": 9,
     "operator-fleet": 9,
     "operator-mail": 6,
     "operator-payments": 9,
-    **{"operator-revenue": 10, "operator-risk": 18, "operator-reconciliation": 10, "operator-records": 13},
+    **{"operator-revenue": 10, "operator-risk": 22, "operator-reconciliation": 10, "operator-records": 13},
     **{"operator-proofs": 7, "operator-reratings": 8, "operator-audit": 8},
     "operator-plans": 10,
     "operator-margins": 14,

@@ -9,15 +9,18 @@ from django.db import connection
 
 from kindling_billing.limits import Limits
 from kindling_billing.selectors import price_current
+from kindling_gpu_time import HOUR_COST, gpu_price, held
 from kindling_people import Customer, make_customer, make_model, make_operator, make_price, make_record
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.common.clock import now
+from kindling_platform.deployments.budgets import budget_spent_get
+from kindling_platform.deployments.gpu_time import interval_bill, interval_list_unbilled
 from kindling_platform.deployments.models import Deployment, Replica
 from kindling_platform.gateway import database as gateway
 from kindling_platform.gateway.auth import caller_from_row
 from kindling_platform.gateway.catalog import model_from_row
 from kindling_platform.keys.limits import limits_set
-from kindling_platform.keys.models import ApiKey
+from kindling_platform.keys.models import ApiKey, LimitSet
 from kindling_platform.keys.services import key_create, key_revoke, key_rotate
 from kindling_platform.usage.models import UsageDay
 from kindling_platform.usage.selectors import spent_get
@@ -155,6 +158,39 @@ def test_a_rotated_key_keeps_limits_and_spending(ada: Customer):
     values = [day, day.replace(day=1), "", "", ada.user.id, ada.user.id, ada.org.id]
     assert rows(gateway.SPENT_OF_SCOPE, *values)[0]["total"] == 23
     assert spent_get(org_id=ada.org.id, moment=now(), version=1, member_id=ada.user.id).total_picousd == 23
+
+
+def test_posted_gpu_time_is_spent_by_the_organisation_and_by_no_key_or_member(
+    operator: Customer, ada: Customer
+):
+    """Through the gateway's query and through the workers', whichever month it is of."""
+    model = make_model(operator)
+    gpu_price(model.id)
+    deployment = Deployment.objects.create(organisation=ada.org, model=model, name="night-shift")
+    day = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    month = day.replace(day=1)
+    for place, start in enumerate((month - timedelta(days=40), month - timedelta(hours=1), day)):
+        held(deployment, start=start, lasts=timedelta(hours=1), name=f"r{place}")
+    moment = day + timedelta(hours=2)
+    for interval_id in interval_list_unbilled(moment=moment):
+        assert interval_bill(interval_id=interval_id, moment=moment).posted == 1
+    limits = LimitSet(organisation=ada.org)
+    for whose, hours in (
+        ({}, (1, 1, 3)),
+        ({"member_id": ada.user.id}, (0, 0, 0)),
+        ({"key_id": "key_1"}, (0, 0, 0)),
+    ):
+        key_id, member_id = whose.get("key_id", ""), whose.get("member_id", "")
+        values = [day, month, key_id, key_id, member_id, member_id, ada.org.id]
+        row = rows(gateway.SPENT_OF_SCOPE, *values)[0]
+        assert (row["day"], row["month"], row["total"]) == tuple(one * HOUR_COST for one in hours)
+        limits.member_id, limits.key_id = member_id or None, key_id or None
+        spent = budget_spent_get(limits=limits, moment=now(), version=1)
+        assert (spent.day_picousd, spent.month_picousd, spent.total_picousd) == (
+            row["day"],
+            row["month"],
+            row["total"],
+        )
 
 
 def test_salts_differ_between_organisations(ada: Customer):

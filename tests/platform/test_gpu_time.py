@@ -10,11 +10,11 @@ from django.db import connection, connections
 from kindling_billing.models import LedgerTransaction, UsageTotal
 from kindling_billing.plans import plan_assign, plan_create
 from kindling_billing.selectors import balance_get
-from kindling_gpu_time import EVER, GPU_MS, HOUR_COST, START, gpu_price, held
+from kindling_gpu_time import EVER, GPU_MS, HOUR_COST, LOADING, START, gpu_price, held
 from kindling_people import Customer, make_model
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.deployments.credit import accrued_map
+from kindling_platform.deployments.accrued import accrued_map
 from kindling_platform.deployments.gpu_reports import gpu_time_list as sums
 from kindling_platform.deployments.gpu_reports import gpu_time_rows, gpu_time_spent, gpu_time_total
 from kindling_platform.deployments.gpu_time import (
@@ -179,7 +179,7 @@ def test_an_interval_far_behind_takes_several_steps(ada: Customer, rented: Deplo
             {"GPU hours are their replicas' time", "GPU hours are the ledger's GPU time"},
         ),
         (
-            "UPDATE deployments_replicainterval SET started_at = started_at - interval '1 second'",
+            "UPDATE deployments_replicainterval SET ready_at = ready_at - interval '1 second'",
             {"GPU hours are their replicas' time"},
         ),
         (
@@ -208,7 +208,10 @@ def test_margins_count_it_as_revenue_of_the_model(rented: Deployment):
     bill()
     days = margin_days(start=START.replace(hour=0, minute=0, second=0, microsecond=0), end=LATER)
     found = margin_models(days)[rented.model_id]
-    assert (found.revenue_picousd, found.running_us) == (LASTS_MS * GPU_MS, LASTS_MS * 1000)
+    assert (found.revenue_picousd, found.running_us) == (
+        LASTS_MS * GPU_MS,
+        LASTS_MS * 1000 + LOADING // timedelta(microseconds=1),
+    )
 
 
 def test_reports_sum_to_the_ledger(ada: Customer, bob: Customer, rented: Deployment):

@@ -16,7 +16,7 @@ from kindling_platform.accounts.models import Organisation
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.deployments.models import Deployment, DeploymentEvent
+from kindling_platform.deployments.models import Deployment, DeploymentEvent, ReplicaInterval
 from kindling_platform.deployments.services import (
     deployment_apply,
     deployment_create,
@@ -25,7 +25,15 @@ from kindling_platform.deployments.services import (
     deployment_start,
     deployment_stop,
 )
-from kindling_platform.deployments.stops import NO_CREDIT, NO_LIMIT, SUSPENDED, deployments_stop_unpaid
+from kindling_platform.deployments.stops import (
+    NO_BUDGET,
+    NO_CREDIT,
+    NO_LIMIT,
+    SUSPENDED,
+    deployments_stop_unpaid,
+)
+from kindling_platform.keys.limits import limits_set
+from kindling_platform.keys.models import ApiKey
 
 pytestmark = pytest.mark.django_db
 # So dear that the dollar which everybody begins with is an hour of ten replicas.
@@ -153,6 +161,54 @@ def test_a_postpaid_organisation_has_its_limit_in_the_place_of_credit(ada: Custo
     assert refusal(lambda: start(ada, rented)) == ("insufficient_credit", 402)
     terms_set(owner_id=ada.org.id, credit_limit_picousd=2 * 10**12)
     assert start(ada, rented).desired_state == "running"
+
+
+def budget(customer: Customer, **picousd: int) -> None:
+    values = {f"budget_{period}_picousd": amount for period, amount in picousd.items()}
+    limits_set(org=customer.org, values=values, actor=customer.actor)
+
+
+def test_a_start_needs_an_hour_of_all_replicas_of_the_tightest_budget(ada: Customer, rented: Deployment):
+    deployment_stop(org=ada.org, deployment_id=rented.id, actor=ada.actor)
+    budget(ada, month=10**13, total=HOUR_MS * DEAR - 1)
+    with pytest.raises(KindlingError) as refused:
+        start(ada, rented)
+    assert (refused.value.code, refused.value.status) == ("budget_exceeded", 402)
+    assert "of your organisation's budget in all" in refused.value.message
+    assert Deployment.objects.get().desired_state == "stopped"
+    budget(ada, total=HOUR_MS * DEAR)
+    assert start(ada, rented).desired_state == "running"
+
+
+@pytest.mark.parametrize("period", ["day", "month", "total"])
+def test_a_budget_that_is_used_up_stops_it_and_goes_on_by_hand(
+    ada: Customer, rented: Deployment, period: str
+):
+    """What runs up counts before it is posted, and nothing else is spent here."""
+    minute = 60_000 * DEAR
+    moment = now()
+    held(rented, start=moment - timedelta(minutes=1), lasts=timedelta(minutes=1), ended=False)
+    budget(ada, **{period: minute + 1})
+    # At the beginning of a day or a month only a part of the minute belongs to it.
+    assert deployments_stop_unpaid() == []
+    ReplicaInterval.objects.all().delete()
+    held(rented, start=moment, lasts=timedelta(minutes=2), ended=False)
+    assert deployments_stop_unpaid() == [rented.id]
+    stopped = Deployment.objects.get()
+    assert (stopped.desired_state, stopped.stop_reason) == ("stopped", NO_BUDGET[period])
+    assert Notice.objects.get(kind="deployment.halted").data["reason"] == NO_BUDGET[period]
+    assert refusal(lambda: start(ada, rented)) == ("budget_exceeded", 402)
+    limits_set(org=ada.org, values={f"budget_{period}_picousd": None}, actor=ada.actor)
+    assert start(ada, rented).stop_reason == ""
+
+
+def test_budgets_of_members_and_keys_are_of_requests_alone(ada: Customer, rented: Deployment):
+    ada.key()
+    key = ApiKey.objects.get(organisation=ada.org)
+    held(rented, start=now() - timedelta(hours=2), lasts=timedelta(hours=2), ended=False)
+    for whose in ({"key_id": key.id}, {"member_id": ada.user.id}):
+        limits_set(org=ada.org, values={"budget_total_picousd": 1}, actor=ada.actor, **whose)
+    assert deployments_stop_unpaid() == []
 
 
 @pytest.mark.parametrize("by", ["billing", "operator"])

@@ -11,6 +11,7 @@ from kindling_platform.deployments.models import Deployment, ReplicaInterval
 GPU_POINTS = ("gpu_time.written", "gpu_time.committed")
 GPU_MS = 1_000
 HOUR_COST = GPU_MS * 3_600_000
+LOADING = timedelta(seconds=40)
 EVER = datetime(2026, 1, 1, tzinfo=UTC)
 START = datetime(2026, 3, 10, 9, 15, 0, 123_456, tzinfo=UTC)
 
@@ -31,7 +32,7 @@ def held(
     ended: bool = True,
     name: str = "",
 ) -> ReplicaInterval:
-    """A time for which a replica of a deployment held its device, as the reconciler leaves it."""
+    """A time for which a replica of a deployment was ready, as the reconciler leaves it; it had loaded before."""
     end = start + lasts
     return ReplicaInterval.objects.create(
         organisation_id=deployment.organisation_id,
@@ -40,7 +41,8 @@ def held(
         replica_name=name or f"{deployment.id}-g1-r0",
         pid=1,
         restarts=0,
-        started_at=start,
+        started_at=start - LOADING,
+        ready_at=start,
         last_seen_at=end,
         ended_at=end if ended else None,
         billed_until=None if deployment.organisation.is_operator else start,

@@ -11,6 +11,7 @@ from kindling_billing.budgets import day_of, month_of, spent_keys
 from kindling_billing.limits import Limits
 from kindling_billing.selectors import balance_get
 from kindling_fake_driver import FakeDriver
+from kindling_gpu_time import HOUR_COST, gpu_price, held
 from kindling_people import make_customer
 from kindling_platform.accounts.services import user_register
 from kindling_platform.audit.models import AuditEvent
@@ -19,9 +20,11 @@ from kindling_platform.common.clock import now
 from kindling_platform.keys.alerts import alerts_send
 from kindling_platform.keys.limits import limits_set
 from kindling_platform.keys.models import BudgetAlert, LimitSet
+from kindling_platform.keys.services import key_create
 from kindling_platform.usage.comparisons import DRIFT_KEY
 from kindling_platform.usage.models import UsageDay
-from kindling_rows import RECORD_COST_PICOUSD, Shop, make_shop
+from kindling_rows import DOLLAR, RECORD_COST_PICOUSD, Shop, make_shop
+from kindling_workers.billing import gpu_time_bill
 from kindling_workers.ingest import logs_ingest
 from kindling_workers.tasks import limits as limit_tasks
 from kindling_workers.valkey import valkey_client
@@ -100,6 +103,33 @@ def test_the_last_month_is_not_this_months(shop: Shop, valkey: "redis.Redis"):
     assert (spent["ds"], spent["ms"], spent["t"]) == ("0", "0", "5")
 
 
+def test_posted_gpu_time_counts_in_the_organisations_budget_once_and_in_no_keys(
+    shop: Shop, valkey: "redis.Redis"
+):
+    moment = now()
+    gpu_price(shop.model.id, since=moment - timedelta(days=100))
+    name = budget(shop, 3 * HOUR_COST)
+    key, _ = key_create(org=shop.org, name="k", scopes=["inference"], actor=SYSTEM)
+    limits_set(org=shop.org, values={"budget_total_picousd": DOLLAR}, actor=SYSTEM, key_id=key.id)
+    month = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    # Two hours of the month before, and all of this one that is posted.
+    for place, start in enumerate((month - timedelta(hours=2), month)):
+        held(shop.deployment, start=start, lasts=timedelta(hours=2), name=f"r{place}")
+    wallets, later = Wallets(valkey), max(moment, month + timedelta(hours=3))
+    gpu_time_bill(wallets, moment=later)
+    spent = valkey.hgetall(spent_keys(name)[0])
+    hour_nano = HOUR_COST // 1000
+    assert (int(spent["ms"]), int(spent["t"])) == (2 * hour_nano, 4 * hour_nano)
+    assert int(spent["ds"]) == (2 * hour_nano if moment.day == 1 else 0)
+    assert int(spent["v"]) == balance_get(owner_id=shop.org.id).version
+    assert valkey.hget(spent_keys(f"key:{key.id}")[0], "t") == "0"
+    assert [(one.percent, one.spent_picousd) for one in BudgetAlert.objects.all()] == [(50, 2 * HOUR_COST)]
+    gpu_time_bill(wallets, moment=later)
+    done = wallets.refresh()
+    assert (done.budgets, done.budgets_drifted) == (2, 0)
+    assert valkey.hgetall(spent_keys(name)[0]) == spent
+
+
 def test_each_share_of_a_budget_is_told_once(shop: Shop, valkey: "redis.Redis", settings):
     budget(shop, 3 * RECORD_COST_PICOUSD)
     owner = user_register(email="owner@example.test", password="correct horse battery staple 7")
@@ -118,6 +148,8 @@ def test_each_share_of_a_budget_is_told_once(shop: Shop, valkey: "redis.Redis", 
     assert told == [[], ["50"], ["50", "80", "100"], ["50", "80", "100"]]
     assert stranger.user.email not in {address for letter in mail.outbox for address in letter.to}
     assert "$" in mail.outbox[0].body
+    assert "GPU time of your own deployments count" in mail.outbox[0].body
+    assert "your own deployments are stopped until" in mail.outbox[-1].body
     assert alerts_send() == 0
     assert BudgetAlert.objects.count() == 3
     assert AuditEvent.objects.filter(action="budget.reached", organisation_id=shop.org.id).count() == 3

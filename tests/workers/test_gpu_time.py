@@ -95,10 +95,12 @@ def test_a_replica_that_runs_is_billed_from_its_heartbeats(valkey: "redis.Redis"
         Deployment.objects.update(lease_token="", lease_expires_at=None)
         assert deployment_reconcile(driver, shop.deployment.id)
     interval = ReplicaInterval.objects.get()
-    assert interval.billed_until == interval.started_at
+    assert interval.billed_until == interval.ready_at
     hour = now().replace(minute=0, second=0, microsecond=0)
     start = hour - timedelta(hours=1)
-    ReplicaInterval.objects.update(started_at=start, billed_until=start, last_seen_at=max(now(), hour))
+    ReplicaInterval.objects.update(
+        started_at=start, ready_at=start, billed_until=start, last_seen_at=max(now(), hour)
+    )
     assert gpu_time_bill(Wallets(valkey)).posted == 1
     assert (spent(shop), GpuHour.objects.get().held_ms * GPU_MS) == (HOUR_COST, HOUR_COST)
 

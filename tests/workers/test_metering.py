@@ -11,10 +11,14 @@ from django.db import IntegrityError, transaction
 
 from kindling_engine_process import EngineProcess, wait_until
 from kindling_fake_driver import FakeDriver
+from kindling_gpu_time import gpu_price
 from kindling_platform.deployments import intervals, services
+from kindling_platform.deployments.accrued import accrued_map
+from kindling_platform.deployments.gpu_time import interval_bill, interval_list_unbilled
 from kindling_platform.deployments.intervals import interval_look, intervals_end_unheard
 from kindling_platform.deployments.margins import margin_days
-from kindling_platform.deployments.models import Deployment, Replica, ReplicaHour, ReplicaInterval
+from kindling_platform.deployments.models import Deployment, GpuHour, Replica, ReplicaHour, ReplicaInterval
+from kindling_platform.deployments.proofs import platform_prove
 from kindling_rows import Shop, make_shop
 from kindling_workers import metering, reconciler
 from kindling_workers.metering import computed_ask, computed_read, replicas_look
@@ -91,6 +95,44 @@ def test_another_process_is_another_interval(driver: FakeDriver, shop: Shop, clo
     assert (first.pid, second.pid) == (1001, 1002)
     assert first.ended_at == first.last_seen_at <= second.started_at
     assert second.ended_at is None
+
+
+def test_an_organisation_pays_from_the_moment_its_engine_is_ready(
+    driver: FakeDriver, shop: Shop, clock: Clock
+):
+    step(driver, shop, clock, times=6)
+    row = ReplicaInterval.objects.get()
+    assert row.ready_at is not None
+    assert row.started_at < row.ready_at == row.billed_until < row.last_seen_at
+    driver.crash(shop.replica)
+    step(driver, shop, clock, times=5)
+    first, second = ReplicaInterval.objects.order_by("id")
+    assert (first.ready_at, second.ready_at == second.billed_until) == (row.ready_at, True)
+    assert second.ready_at is not None and second.ready_at > second.started_at
+
+
+def test_an_engine_that_dies_while_it_loads_costs_nothing(driver: FakeDriver, shop: Shop, clock: Clock):
+    gpu_price(shop.model.id)
+    driver.never_ready = True
+    for _ in range(5):
+        step(driver, shop, clock, times=3)
+        driver.crash(shop.replica)
+    step(driver, shop, clock, times=3)
+    rows = ReplicaInterval.objects.order_by("id")
+    assert [(row.ready_at, row.billed_until) for row in rows] == [(None, None)] * 6
+    later = clock.time + timedelta(hours=2)
+    assert (interval_list_unbilled(moment=later), accrued_map(owner_ids=[shop.org.id])) == ([], {})
+    # The try that succeeds is paid from there on, and the others never.
+    driver.never_ready = False
+    step(driver, shop, clock, times=6)
+    Deployment.objects.update(desired_state="stopped")
+    step(driver, shop, clock, times=3)
+    (interval_id,) = interval_list_unbilled(moment=later)
+    assert interval_bill(interval_id=interval_id, moment=later).posted == 1
+    last = ReplicaInterval.objects.get(id=interval_id)
+    assert last.ready_at is not None and last.ready_at > last.started_at
+    assert GpuHour.objects.get().held_ms == (last.last_seen_at - last.ready_at) // timedelta(milliseconds=1)
+    assert platform_prove().findings == []
 
 
 def test_a_lost_host_costs_nothing_after_its_last_heartbeat(driver: FakeDriver, shop: Shop, clock: Clock):

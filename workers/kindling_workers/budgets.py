@@ -10,10 +10,10 @@ from kindling_billing import budgets
 from kindling_billing.budgets import Spent
 from kindling_billing.holds import hold_nano
 from kindling_platform.common.clock import now
+from kindling_platform.deployments.budgets import budget_spent_get
 from kindling_platform.keys.alerts import alerts_note
 from kindling_platform.keys.limits import budget_list
 from kindling_platform.keys.models import LimitSet
-from kindling_platform.usage.selectors import spent_get
 
 FIELDS = ["v", "d", "ds", "m", "ms", "t"]
 
@@ -56,13 +56,7 @@ class Budgets:
         found = Rebuilt()
         for limits in rows:
             owner_id, moment = limits.organisation_id, now()
-            spent = spent_get(
-                org_id=owner_id,
-                moment=moment,
-                version=versions[owner_id],
-                member_id=limits.member_id or "",
-                key_id=limits.key_id or "",
-            )
+            spent = budget_spent_get(limits=limits, moment=moment, version=versions[owner_id])
             keys = budgets.spent_keys(limits.scope_name)
             drift = self._drift(keys[0], spent, budgets.day_of(moment), budgets.month_of(moment))
             args = budgets.spent_args(spent, moment=moment, request_ids=posted.get(owner_id))

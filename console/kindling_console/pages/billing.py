@@ -21,7 +21,7 @@ from kindling_platform.accounts.provider import is_stand_in, is_test_mode, provi
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.pagination import page_get
-from kindling_platform.deployments.credit import accrued_map
+from kindling_platform.deployments.accrued import accrued_map
 from kindling_platform.deployments.gpu_reports import gpu_time_spent
 from kindling_platform.keys.limits import limits_get
 from kindling_platform.usage.selectors import usage_totals

@@ -16,6 +16,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.ids import new_id
 from kindling_platform.common.pagination import page_get
+from kindling_platform.deployments.gpu_reports import gpu_time_by_organisation, gpu_time_spent
 from kindling_platform.deployments.selectors import deployment_list, replica_list
 from kindling_platform.usage.selectors import parked_list, usage_by_organisation, usage_totals
 
@@ -32,13 +33,14 @@ def organisations(request: HttpRequest, visitor: Visitor) -> HttpResponse:
         found = page_get(rows, order=NEWEST, cursor=request.GET.get("cursor", ""))
     except KindlingError:
         found = page_get(rows, order=NEWEST)
-    shown = [org.id for org in found.rows]
+    shown, moment = [org.id for org in found.rows], now()
     context = {
         "organisations": found.rows,
         "query": query,
         "next": found.next_cursor,
         "balances": balance_map(owner_ids=shown),
-        "usage": usage_by_organisation(organisation_ids=shown, start=month_start(), end=now()),
+        "usage": usage_by_organisation(organisation_ids=shown, start=month_start(), end=moment),
+        "gpu_time": gpu_time_by_organisation(organisation_ids=shown, start=month_start(), end=moment),
         "books_sum": books_sum(),
         "parked": parked_list()[:20],
     }
@@ -70,6 +72,7 @@ def organisation(request: HttpRequest, visitor: Visitor, organisation_id: str) -
         "wallet": balance_get(owner_id=org.id),
         "members": list(member_list(org=org)[:100]),
         "month": usage_totals(org=org, start=month_start(), end=now()),
+        "gpu_month": gpu_time_spent(org=org, start=month_start(), end=now()),
         "credits": list(grant_list(owner_id=org.id).filter(kind="promo")[:20]),
         "payments": list(payment_list(owner_id=org.id)[:20]),
         "refund_id": new_id("rfd"),

@@ -11,7 +11,7 @@ from kindling_platform.accounts.selectors import organisation_get
 from kindling_platform.catalog.selectors import model_ref_list
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.deployments.credit import accrued_map
+from kindling_platform.deployments.accrued import accrued_map
 from kindling_platform.deployments.gpu_reports import gpu_time_spent
 from kindling_platform.deployments.selectors import deployment_list
 from kindling_platform.deployments.services import deployment_create

@@ -147,7 +147,8 @@ def hard_limit(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     except KindlingError as error:
         form.add_error("limit", error.message)
         return billing_show(request, visitor, hard=form)
-    said = "There is no limit." if cents is None else "The limit is in force for the next request."
+    held = "The limit is in force for the next request, and for deployments within a minute."
+    said = "There is no limit." if cents is None else held
     return done(request, f"{reverse(BILLING)}#limits", said)
 
 

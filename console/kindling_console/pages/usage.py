@@ -26,9 +26,15 @@ from kindling_platform.adapters.selectors import adapter_ref_list
 from kindling_platform.catalog.selectors import model_ref_list
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.streamed_csv import csv_response
-from kindling_platform.deployments.gpu_reports import gpu_time_list, gpu_time_rows, gpu_time_total
+from kindling_platform.deployments.gpu_reports import (
+    gpu_time_beside,
+    gpu_time_list,
+    gpu_time_rows,
+    gpu_time_total,
+)
+from kindling_platform.deployments.usage_table import charged_rows
 from kindling_platform.keys.selectors import key_list
-from kindling_platform.usage.exports import file_name, sum_rows
+from kindling_platform.usage.exports import file_name
 from kindling_platform.usage.names import BASE, OUTCOMES
 from kindling_platform.usage.questions import question_of
 from kindling_platform.usage.reports import UsageSum, group_list, sums_add
@@ -54,10 +60,15 @@ def usage(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     groups_before = group_list(before.scope, view.by) if view.compare else []
     totals, totals_before = sums_add(rows), sums_add(rows_before)
     gpu = gpu_time_list(replace(question, interval="", by="", only={}))
+    # Machines have no key and no outcome: where some requests are chosen they are none of the sum.
+    gpu_spent = 0 if question.only else gpu_time_total(gpu).cost_picousd
+    gpu_before = gpu_time_beside(before) if view.compare else None
     lines = lines_of(visitor.org, view.by, group_list(question.scope, view.by), groups_before)
     context = {
         "view": view, "asked": asked, "ranges": RANGES, "figures": FIGURES.values(), "breakdowns": BREAKDOWNS,
         "custom": view.range == CUSTOM, "first": view.local(question.start), "behind": view.local(question.end),
+        "spent": totals.cost_picousd + gpu_spent, "gpu_spent": gpu_spent,
+        "spent_before": totals_before.cost_picousd + (gpu_before.cost_picousd if gpu_before else 0),
         "totals": totals, "before": totals_before if view.compare else None,
         "figure_total": view.figure.of(totals), "figure_before": view.figure.of(totals_before),
         "chart": _chart(view, rows, rows_before), "steps": steps_of(view, rows),
@@ -82,7 +93,7 @@ def usage_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     except KindlingError as refused:
         return HttpResponseBadRequest(refused.message, content_type="text/plain; charset=utf-8")
     name = file_name(visitor.org, "usage", question)
-    return csv_response(request, name=name, rows=sum_rows(question))
+    return csv_response(request, name=name, rows=charged_rows(question))
 
 
 @page("usage.read")

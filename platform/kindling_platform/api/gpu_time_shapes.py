@@ -42,14 +42,15 @@ def gpu_time_answer(question: Question) -> dict[str, Any]:
         "interval": question.interval or None,
         "tz": question.zone.key,
         "data": [
-            {"at": row.at, "deployment_id": row.deployment_id, "deployment": row.name, **_sums(row)}
+            {"at": row.at, "deployment_id": row.deployment_id, "deployment": row.name, **gpu_sum_row(row)}
             for row in rows
         ],
-        "total": _sums(gpu_time_total(rows)),
+        "total": gpu_sum_row(gpu_time_total(rows)),
     }
 
 
-def _sums(row: GpuSum) -> dict[str, Any]:
+def gpu_sum_row(row: GpuSum) -> dict[str, Any]:
+    """A sum in the form of `GpuSumShape`."""
     return {
         "gpu_ms": row.held_ms,
         "unbilled_ms": row.unbilled_ms,

@@ -14,6 +14,12 @@ USD = {f"{name.removesuffix('_picousd')}_usd": name for name in BUDGETS}
 MOST_DIGITS = 40
 
 
+COUNTED = (
+    "An organisation's own budgets count requests and the GPU time of its deployments, and stop both;"
+    " those of members and keys count requests alone."
+)
+
+
 class LimitsSetShape(s.Serializer[object]):
     requests_per_minute = s.IntegerField(required=False, allow_null=True)
     prompt_tokens_per_minute = s.IntegerField(required=False, allow_null=True)
@@ -21,7 +27,7 @@ class LimitsSetShape(s.Serializer[object]):
     generated_tokens_per_minute = s.IntegerField(required=False, allow_null=True)
     concurrent_requests = s.IntegerField(required=False, allow_null=True)
     budget_day_usd = s.CharField(
-        required=False, allow_null=True, max_length=MOST_DIGITS, help_text="A day of UTC."
+        required=False, allow_null=True, max_length=MOST_DIGITS, help_text=f"A day of UTC. {COUNTED}"
     )
     budget_month_usd = s.CharField(required=False, allow_null=True, max_length=MOST_DIGITS)
     budget_total_usd = s.CharField(required=False, allow_null=True, max_length=MOST_DIGITS)

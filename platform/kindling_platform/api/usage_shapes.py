@@ -5,8 +5,10 @@ from typing import Any
 
 from rest_framework import serializers as s
 
-from kindling_platform.api.money import usd
+from kindling_platform.api.gpu_time_shapes import GpuSumShape, gpu_sum_row
+from kindling_platform.api.money import money
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.gpu_reports import gpu_time_beside
 from kindling_platform.usage.names import GONE, name_map
 from kindling_platform.usage.questions import Question
 from kindling_platform.usage.reports import UsageSum, sums_add
@@ -36,6 +38,13 @@ class UsagePeriodShape(s.Serializer[object]):
     end = s.DateTimeField()
     data = UsageRowShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
     total = UsageRowShape()
+    gpu_time = GpuSumShape(
+        allow_null=True,
+        help_text="Of your own deployments, beside `data` and `total`, which are of requests alone; null where some of"
+        " them are chosen, as machines have no key and no outcome.",
+    )
+    charged_picousd = s.CharField(help_text="Requests and GPU time together, as the ledger has them.")
+    charged_usd = s.CharField()
 
 
 class UsageShape(UsagePeriodShape):
@@ -72,7 +81,7 @@ def _period(question: Question) -> dict[str, Any]:
         raise KindlingError("too_many_rows", text, param="group_by")
     at: dict[datetime | None, str] = {moment: _text(question, moment) for moment in question.starts}
     gone = GONE.get(question.by, "")
-    total = sums_add(rows)
+    total, gpu = sums_add(rows), gpu_time_beside(question)
     return {
         "start": _text(question, question.start),
         "end": _text(question, question.end),
@@ -81,6 +90,8 @@ def _period(question: Question) -> dict[str, Any]:
             for row in rows
         ],
         "total": _row(total, None, None, "Total"),
+        "gpu_time": gpu and gpu_sum_row(gpu),
+        **money("charged", total.cost_picousd + (gpu.cost_picousd if gpu else 0)),
     }
 
 
@@ -96,8 +107,7 @@ def _row(row: UsageSum, at: str | None, group: str | None, name: str) -> dict[st
         "completion_tokens": row.completion_tokens,
         "mean_first_token_ms": row.mean_first_token_ms,
         "mean_duration_ms": row.mean_duration_ms,
-        "cost_picousd": str(row.cost_picousd),
-        "cost_usd": usd(row.cost_picousd),
+        **money("cost", row.cost_picousd),
     }
 
 

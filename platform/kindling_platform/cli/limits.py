@@ -35,7 +35,10 @@ def set_limits(
     key: Key = "",
     member: Member = "",
 ) -> None:
-    """Set limits; those that are not named stay as they are."""
+    """Set limits; those that are not named stay as they are.
+
+    Your organisation's own budgets count requests and GPU time; those of members and keys count requests alone.
+    """
     Client().call("PATCH", _path(key, member), dict(_pair(value) for value in values))
     show(key, member)
 

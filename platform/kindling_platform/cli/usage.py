@@ -12,6 +12,7 @@ COLUMNS = (
     "at", "label", "requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens",
     "mean_first_token_ms", "cost_usd",
 )  # fmt: skip
+HOUR_MS = 3_600_000
 
 
 def show_usage(
@@ -35,7 +36,7 @@ def show_usage(
     requests: Annotated[bool, typer.Option("--requests", help="With --csv: every single request.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Requests, tokens, latency and cost, and what is left of the balance."""
+    """Requests, tokens, latency and cost, GPU time beside them, and what is left of the balance."""
     client = Client()
     asked: dict[str, str | None] = {
         "group_by": by, "interval": "" if interval == "none" else interval, "from": start, "to": end, "tz": tz,
@@ -61,7 +62,18 @@ def _named(answer: dict[str, Any]) -> set[str]:
 
 
 def _print_end(client: Client, answer: dict[str, Any]) -> None:
-    print(f"\nTotal:   ${answer['total']['cost_usd']} for {answer['total']['requests']:,} requests")
+    print()
+    _print_sums("Total:  ", answer)
     if before := answer["previous"]:
-        print(f"Before:  ${before['total']['cost_usd']} for {before['total']['requests']:,} requests")
+        _print_sums("Before: ", before)
     print(f"Balance: ${client.get('/api/v1/balance')['balance_usd']}")
+
+
+def _print_sums(label: str, period: dict[str, Any]) -> None:
+    """What a span cost, and which part of it was requests and which GPU time where there was any."""
+    requests, gpu = period["total"], period["gpu_time"]
+    said = f"{requests['requests']:,} requests"
+    if gpu and gpu["gpu_ms"]:
+        hours = gpu["gpu_ms"] / HOUR_MS
+        said = f"{said} (${requests['cost_usd']}) and {hours:,.2f} hours of GPU time (${gpu['cost_usd']})"
+    print(f"{label} ${period['charged_usd']} for {said}")

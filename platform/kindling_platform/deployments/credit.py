@@ -1,16 +1,20 @@
-"""What organisations have left for machine time: their credit less what replicas ran up since they were last billed."""
+"""What organisations have left for machine time: their credit less what replicas ran up since they were last billed.
 
-from collections import defaultdict
+Their own budgets bound it, too.
+"""
+
 from collections.abc import Collection
 
-from kindling_billing.gpu_hours import HOUR_MS, parts_cost_picousd
+from kindling_billing.gpu_hours import HOUR_MS
 from kindling_billing.money import pico_to_usd_text
 from kindling_billing.selectors import price_map_current, price_of, spendable_map
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.catalog.models import Model
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.deployments.gpu_time import interval_rate, intervals_book
-from kindling_platform.deployments.models import UNBILLED, ReplicaInterval
+from kindling_platform.deployments.accrued import accrued_map
+from kindling_platform.deployments.budgets import budgets_left_map
+
+PERIODS = {"day": "for today", "month": "for this month", "total": "in all"}
 
 
 def credit_check(*, org: Organisation, model: Model, replicas: int) -> None:
@@ -19,16 +23,15 @@ def credit_check(*, org: Organisation, model: Model, replicas: int) -> None:
     The operator's own are never refused.
 
     Raises:
-        KindlingError: `gpu_price_missing`, `insufficient_credit`.
+        KindlingError: `gpu_price_missing`, `insufficient_credit`, `budget_exceeded`.
     """
     if org.is_operator or not replicas:
         return
-    version = price_map_current(skus=[model.id], owner_id=org.id).get(model.id)
-    price = price_of(version).gpu_ms if version else 0
+    price = hour_price_picousd(org=org, model=model)
     if not price:
         text = f"GPU time of {model.ref} has no price yet. The operator of this installation publishes one."
         raise KindlingError("gpu_price_missing", text, 409)
-    needed = replicas * HOUR_MS * price
+    needed = replicas * price
     left = credit_left_map(owner_ids=[org.id])[org.id]
     if left < needed:
         text = (
@@ -36,6 +39,13 @@ def credit_check(*, org: Organisation, model: Model, replicas: int) -> None:
             f" ${pico_to_usd_text(max(left, 0), 2)} is left. Add credit first."
         )
         raise KindlingError("insufficient_credit", text, 402)
+    _budget_check(org, needed, replicas)
+
+
+def hour_price_picousd(*, org: Organisation, model: Model) -> int:
+    """What this organisation pays for an hour of one replica of its own; 0 while it has no price."""
+    version = price_map_current(skus=[model.id], owner_id=org.id).get(model.id)
+    return HOUR_MS * price_of(version).gpu_ms if version else 0
 
 
 def credit_left_map(*, owner_ids: Collection[str]) -> dict[str, int]:
@@ -47,13 +57,13 @@ def credit_left_map(*, owner_ids: Collection[str]) -> dict[str, int]:
     }
 
 
-def accrued_map(*, owner_ids: Collection[str]) -> dict[str, int]:
-    """What replicas ran up since their last posting, by organisation; time without a price counts nothing."""
-    intervals = list(ReplicaInterval.objects.filter(UNBILLED, organisation_id__in=list(owner_ids)))
-    book = intervals_book(intervals)
-    accrued: dict[str, int] = defaultdict(int)
-    for interval in intervals:
-        since = interval.billed_until or interval.started_at
-        parts = interval_rate(interval, book, since, interval.last_seen_at)
-        accrued[interval.organisation_id] += parts_cost_picousd(parts or ())
-    return dict(accrued)
+def _budget_check(org: Organisation, needed: int, replicas: int) -> None:
+    budget = budgets_left_map(owner_ids=[org.id]).get(org.id)
+    if budget is None or budget.left_picousd >= needed:
+        return
+    text = (
+        f"An hour of {replicas} replica(s) costs ${pico_to_usd_text(needed, 2)}, and"
+        f" ${pico_to_usd_text(max(budget.left_picousd, 0), 2)} is left of your organisation's budget"
+        f" {PERIODS[budget.period]}. Raise the budget first."
+    )
+    raise KindlingError("budget_exceeded", text, 402)

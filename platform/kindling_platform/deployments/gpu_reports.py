@@ -4,6 +4,7 @@ An hour of UTC is the smallest piece; it belongs to the hour, day or month of a 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
@@ -62,6 +63,25 @@ def gpu_time_total(rows: Iterable[GpuSum]) -> GpuSum:
     held = list(rows)
     sums = (sum(getattr(row, name) for row in held) for name in ("held_ms", "cost_picousd", "unbilled_ms"))
     return GpuSum("", "", *sums)
+
+
+def gpu_time_beside(question: Question) -> GpuSum | None:
+    """What replicas held beside the requests that a question sums; None where it chooses some of them.
+
+    Machines have no key and no outcome: a sum of some requests and all GPU time would be nobody's.
+    """
+    if question.only:
+        return None
+    return gpu_time_total(gpu_time_list(replace(question, interval="", by="")))
+
+
+def gpu_time_by_organisation(
+    *, organisation_ids: Iterable[str], start: datetime, end: datetime
+) -> dict[str, int]:
+    """What GPU time cost organisations in the hours of a span, in pico-dollars; those without are absent."""
+    hours = GpuHour.objects.filter(organisation_id__in=list(organisation_ids), hour__gte=start, hour__lt=end)
+    sums = hours.values("organisation_id").annotate(total=Sum("cost_picousd"))
+    return {row["organisation_id"]: int(row["total"]) for row in sums}
 
 
 def gpu_time_spent(*, org: HasId, start: datetime, end: datetime) -> int:

@@ -1,4 +1,4 @@
-"""Bills the hours that replicas of organisations' own deployments held their devices: each closed hour once.
+"""Bills the hours that replicas of organisations' own deployments were ready in: each closed hour once.
 
 How far an interval is billed is a column of its row, which is locked and moved by the transaction that posts: whoever
 dies, or races, finds every hour either posted or untouched. An hour without a price is parked and tried again.
@@ -91,7 +91,7 @@ def interval_rate(
     """A piece of an interval by the prices of its time; None where a part of it has none."""
     return time_rate(
         book, owner_id=interval.organisation_id, sku=interval.model_id,
-        began=interval.started_at, since=since, until=until,
+        began=interval.billed_from, since=since, until=until,
     )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def _row(interval: ReplicaInterval, name: str, since: datetime, until: datetime)
         deployment_id=interval.deployment_id,
         deployment_name=name,
         model_id=interval.model_id,
-        held_ms=held_ms(interval.started_at, since, until),
+        held_ms=held_ms(interval.billed_from, since, until),
     )
 
 
@@ -137,7 +137,7 @@ def _rate_and_post(rows: Sequence[GpuHour], intervals: dict[int, ReplicaInterval
     book, done, charges = intervals_book(intervals.values()), Billed(), []
     for row in rows:
         interval = intervals[row.interval_id]
-        since = max(row.hour, interval.started_at)
+        since = max(row.hour, interval.billed_from)
         parts = interval_rate(interval, book, since, min(row.hour + HOUR, interval.last_seen_at))
         if parts is None:
             row.state, row.reason = GpuHour.State.PARKED, NO_PRICE

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from django.db import connection, transaction
 from django.db.models import F
-from django.db.models.functions import Greatest
+from django.db.models.functions import Coalesce, Greatest
 
 from kindling_platform.common.clock import now
 from kindling_platform.deployments.models import Deployment, ReplicaHour, ReplicaInterval
@@ -18,17 +18,18 @@ A_MICROSECOND = timedelta(microseconds=1)
 
 
 def interval_heard(
-    *, deployment: Deployment, name: str, pid: int | None, restarts: int, at: datetime
+    *, deployment: Deployment, name: str, pid: int | None, restarts: int, at: datetime, is_ready: bool
 ) -> None:
     """Lengthen a replica's interval to a heartbeat, or begin one; without a process it ends where it was last heard.
 
-    Call it inside a transaction that has the deployment's lease.
+    Its organisation pays from the first heartbeat on at which it was ready. Call it inside a transaction that has the
+    deployment's lease.
     """
     if pid is not None:
         same = ReplicaInterval.objects.filter(
             replica_name=name, ended_at=None, pid=pid, restarts=restarts, last_seen_at__gte=at - MOST_APART
         )
-        if same.update(last_seen_at=Greatest(F("last_seen_at"), at)):
+        if same.update(last_seen_at=Greatest(F("last_seen_at"), at), **_since(deployment, at, is_ready)):
             return
     interval_end(name=name)
     if pid is not None:
@@ -41,7 +42,8 @@ def interval_heard(
             restarts=restarts,
             started_at=at,
             last_seen_at=at,
-            billed_until=None if deployment.organisation.is_operator else at,
+            ready_at=at if is_ready else None,
+            billed_until=at if is_ready and not deployment.organisation.is_operator else None,
         )
 
 
@@ -73,6 +75,14 @@ def interval_look(*, name: str, engine_us: int, at: datetime) -> None:
     _hour_add(interval, at, busy_us=min(grown_us, passed_us), looked_us=passed_us)
     interval.engine_us, interval.looked_at = engine_us, at
     interval.save(update_fields=["engine_us", "looked_at"])
+
+
+def _since(deployment: Deployment, at: datetime, is_ready: bool) -> dict[str, Coalesce]:
+    """What the first heartbeat of an engine that is ready sets; later ones find it set."""
+    if not is_ready:
+        return {}
+    names = ("ready_at",) if deployment.organisation.is_operator else ("ready_at", "billed_until")
+    return {name: Coalesce(F(name), at) for name in names}
 
 
 def _hour_add(interval: ReplicaInterval, at: datetime, *, busy_us: int, looked_us: int) -> None:

@@ -1,6 +1,6 @@
 """What should run, what runs, what happened, and what of it was billed."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 
 from django.db import models
 
@@ -79,8 +79,9 @@ class ReplicaInterval(models.Model):
     """A time for which one engine process held its device: from its first heartbeat to its last, gaps excluded.
 
     It names everything by id, so that it outlives replica and deployment. `engine_us` is the engine's own count of
-    computing time at the last look. `billed_until` is how far its hours are posted or parked; null for a replica of the
-    operator's, which everybody shares and nobody pays for by the hour.
+    computing time at the last look. `ready_at` is the first heartbeat at which it could answer, null while it never
+    could: nobody pays for the time before. `billed_until` is how far its hours are posted or parked; null until it is
+    ready, and for a replica of the operator's, which everybody shares and nobody pays for by the hour.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -91,6 +92,7 @@ class ReplicaInterval(models.Model):
     pid = models.IntegerField()
     restarts = models.PositiveIntegerField()
     started_at = models.DateTimeField()
+    ready_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField()
     ended_at = models.DateTimeField(null=True, blank=True)
     engine_us = models.BigIntegerField(default=0)
@@ -105,11 +107,20 @@ class ReplicaInterval(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["replica_name"], condition=models.Q(ended_at=None), name="one_open_interval"
-            )
+            ),
+            models.CheckConstraint(
+                condition=models.Q(billed_until=None) | models.Q(ready_at__isnull=False),
+                name="billed_when_ready",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.replica_name} from {self.started_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def billed_from(self) -> datetime:
+        """Where the milliseconds begin that are billed; asked of intervals that are."""
+        return self.ready_at or self.started_at
 
 
 class ReplicaHour(models.Model):

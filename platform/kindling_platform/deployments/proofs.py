@@ -10,8 +10,8 @@ from kindling_billing.proofs import Check, books_prove
 from kindling_platform.usage.proofs import usage_checks
 
 MOST = 50
-# Milliseconds are counted from an interval's beginning, as they are billed.
-BILLED_MS = "floor(extract(epoch FROM interval.billed_until - interval.started_at) * 1000)::bigint"
+# Milliseconds are counted from the moment an engine was ready, as they are billed.
+BILLED_MS = "floor(extract(epoch FROM interval.billed_until - interval.ready_at) * 1000)::bigint"
 HOURS_AGAINST_INTERVALS = f"""
     WITH held AS (
         SELECT interval_id, sum(held_ms)::bigint AS milliseconds FROM deployments_gpuhour GROUP BY interval_id

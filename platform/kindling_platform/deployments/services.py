@@ -24,6 +24,7 @@ from kindling_platform.deployments.models import Deployment, DeploymentEvent, Re
 
 RECONCILE_JOB = "deployments.reconcile"
 HALTED = "deployment.halted"
+READY = "ready"
 MAX_REPLICAS = 64
 
 
@@ -202,7 +203,9 @@ def replica_observe(
         },
     )
     if heard:
-        interval_heard(deployment=deployment, name=name, pid=pid, restarts=restarts, at=at)
+        interval_heard(
+            deployment=deployment, name=name, pid=pid, restarts=restarts, at=at, is_ready=state == READY
+        )
     else:
         interval_end(name=name)
     data = {"replica": name, "pid": pid, "restarts": restarts}

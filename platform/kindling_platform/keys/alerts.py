@@ -20,6 +20,19 @@ WHOSE = {
     "member": "a member of your organisation",
     "key": "one of your API keys",
 }
+# Deployments are the organisation's alone, so its budget alone counts what they cost.
+COUNTED = {
+    True: "Requests and GPU time of your own deployments count.",
+    False: "Requests count; GPU time of deployments is the organisation's.",
+}
+FULL = {
+    True: "Requests are refused and your own deployments are stopped until it is raised or a new period begins.",
+    False: "Requests are refused until it is raised or a new period begins.",
+}
+LATER = {
+    True: "When it is used up, requests are refused and your own deployments are stopped.",
+    False: "When it is used up, requests are refused.",
+}
 BATCH = 100
 
 
@@ -113,8 +126,9 @@ def _letter(alert: BudgetAlert) -> str:
         else "today"
     )
     spent, budget = pico_to_usd_text(alert.spent_picousd, 2), pico_to_usd_text(alert.budget_picousd, 2)
-    full = "Requests are refused until it is raised or a new period begins." if alert.percent >= 100 else ""
+    is_whole = limits.scope == LimitSet.Scope.ORGANISATION
+    what_then = (FULL if alert.percent >= 100 else LATER)[is_whole]
     return (
-        f"Of the budget of {WHOSE[limits.scope]} ({named}), ${budget} {period}, ${spent} are spent.\n\n"
-        f"{full or 'When it is used up, requests are refused.'}\n"
+        f"Of the budget of {WHOSE[limits.scope]} ({named}), ${budget} {period}, ${spent} are spent."
+        f" {COUNTED[is_whole]}\n\n{what_then}\n"
     )

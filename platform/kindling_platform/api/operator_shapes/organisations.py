@@ -34,8 +34,10 @@ class PeriodUsageShape(s.Serializer[object]):
     prompt_tokens = s.IntegerField()
     cached_tokens = s.IntegerField()
     completion_tokens = s.IntegerField()
-    cost_picousd = s.CharField()
+    cost_picousd = s.CharField(help_text="Of requests.")
     cost_usd = s.CharField()
+    gpu_time_picousd = s.CharField(help_text="Of its own deployments, beside the requests.")
+    gpu_time_usd = s.CharField()
 
 
 class OneOperatedOrganisationShape(OperatedOrganisationShape):
@@ -86,6 +88,7 @@ def one_organisation_row(
     terms: Terms,
     members: int,
     month: UsageSum,
+    gpu_month_picousd: int,
 ) -> dict[str, Any]:
     """An organisation with where it stands."""
     return {
@@ -96,6 +99,7 @@ def one_organisation_row(
         "month": {
             **plain_row(month, "requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens"),
             **money("cost", month.cost_picousd),
+            **money("gpu_time", gpu_month_picousd),
         },
     }
 

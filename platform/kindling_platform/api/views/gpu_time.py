@@ -57,6 +57,4 @@ class GpuTimeCsv(APIView):
 
 def _question(request: Request) -> Question:
     asked = request.query_params.dict()
-    return question_of(
-        caller_of(request).org, {name: asked[name] for name in ASKED if name in asked}, exact=True
-    )
+    return question_of(caller_of(request).org, {name: asked[name] for name in ASKED if name in asked})

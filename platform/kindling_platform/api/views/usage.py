@@ -15,8 +15,9 @@ from kindling_platform.api.shapes import OneUsageEventShape, UsageEventShape
 from kindling_platform.api.usage_shapes import UsageShape, usage_answer
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.streamed_csv import csv_response
+from kindling_platform.deployments.usage_table import charged_rows
 from kindling_platform.usage.buckets import INTERVALS
-from kindling_platform.usage.exports import file_name, request_rows, sum_rows
+from kindling_platform.usage.exports import file_name, request_rows
 from kindling_platform.usage.feedback import feedback_get
 from kindling_platform.usage.questions import Question, question_of
 from kindling_platform.usage.reports import COLUMNS
@@ -55,7 +56,7 @@ class Usage(APIView):
 
     @extend_schema(
         operation_id="usage_sums",
-        summary="Requests, tokens, cost and latency, summed",
+        summary="Requests, tokens, cost and latency, summed; GPU time beside them",
         parameters=[*ROWS, *SPAN, *FILTERS, COMPARE],
         responses=UsageShape,
     )
@@ -74,13 +75,14 @@ class UsageCsv(APIView):
     @extend_schema(
         operation_id="usage_sums_csv",
         summary="The same as CSV",
+        description="Lines of the kind `gpu_time` follow those of requests; the cost of all is what the ledger has.",
         parameters=[*ROWS, *SPAN, *FILTERS],
         responses=CSV,
     )
     def get(self, request: Request) -> StreamingHttpResponse:
         question = _question(request)
         name = file_name(question.org, "usage", question)
-        return csv_response(request._request, name=name, rows=sum_rows(question))
+        return csv_response(request._request, name=name, rows=charged_rows(question))
 
 
 class UsageEvents(APIView):

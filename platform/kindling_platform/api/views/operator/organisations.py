@@ -21,6 +21,7 @@ from kindling_platform.api.operator_shapes.organisations import (
 )
 from kindling_platform.api.paging import PAGING, page_of, page_shape
 from kindling_platform.common.clock import now
+from kindling_platform.deployments.gpu_reports import gpu_time_spent
 from kindling_platform.usage.selectors import usage_totals
 from kindling_platform.usage.steps import month_floor
 
@@ -109,5 +110,6 @@ def _one(org: Organisation) -> dict[str, object]:
         terms=terms_get(owner_id=org.id),
         members=member_list(org=org).count(),
         month=usage_totals(org=org, start=month_floor(moment), end=moment),
+        gpu_month_picousd=gpu_time_spent(org=org, start=month_floor(moment), end=moment),
     )
     return dict(OneOperatedOrganisationShape(row).data)
