@@ -134,6 +134,14 @@ def test_a_deployment_that_nobody_can_pay_for_says_so(ada: Customer, rented: Dep
     assert "Deployment stopped, unpaid" in page(ada, "settings/activity/")
 
 
+def test_the_page_of_a_deployment_says_what_an_hour_costs(
+    operator: Customer, ada: Customer, rented: Deployment
+):
+    assert "An hour of a ready replica costs <span" in page(ada, f"deployments/{rented.id}/")
+    shared = Deployment.objects.create(organisation=operator.org, model=rented.model, name="everybody")
+    assert "An hour" not in page(operator, f"deployments/{shared.id}/")
+
+
 def test_the_operator_makes_a_deployment_for_an_organisation(
     operator: Customer, ada: Customer, rented: Deployment
 ):

@@ -126,7 +126,8 @@ def test_a_restarted_replica_is_told(deployment: Deployment):
             deployment=deployment, name="r", generation=1, rank=0, state="ready", pid=pid, restarts=restarts
         )
     assert Replica.objects.count() == 1
-    assert DeploymentEvent.objects.filter(kind__contains="restarted").count() == 1
+    told = DeploymentEvent.objects.get(kind="restarted")
+    assert told.message == "Replica 0 died and was started again."
 
 
 def test_others_see_public_models_running_and_cannot_touch_them(ada: Customer, deployment: Deployment):

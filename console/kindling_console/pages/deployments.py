@@ -10,6 +10,7 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
 from kindling_console.quickstart import snippets
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.credit import hour_price_picousd
 from kindling_platform.deployments.selectors import deployment_list, deployment_list_visible, event_list
 from kindling_platform.deployments.services import deployment_start, deployment_stop
 
@@ -42,6 +43,7 @@ def deployment_page(request: HttpRequest, visitor: Visitor, deployment_id: str) 
         "events": event_list(deployment=deployment, limit=EVENTS),
         "next_step": NEXT_STEPS.get(deployment.state, ""),
         "may_control": _may_control(visitor, deployment),
+        "hour_price": _hour_price(deployment),
         "snippets": snippets(deployment.model.ref, task=deployment.model.task),
         # Where a replica listens and what its process is called is the operator's business.
         "sees_hosts": visitor.is_operator,
@@ -72,6 +74,12 @@ def _visible(visitor: Visitor, deployment_id: str) -> Any:
     if found is None:
         raise Http404("There is no such deployment.")
     return found
+
+
+def _hour_price(deployment: Any) -> int:
+    """Pico-dollars for an hour of one replica; 0 for the operator's, whose hours nobody pays for."""
+    org = deployment.organisation
+    return 0 if org.is_operator else hour_price_picousd(org=org, model=deployment.model)
 
 
 def _may_control(visitor: Visitor, deployment: Any) -> bool:

@@ -211,13 +211,16 @@ def replica_observe(
     data = {"replica": name, "pid": pid, "restarts": restarts}
     if before is not None and (restarts > before.restarts or (before.pid and pid and pid != before.pid)):
         event_add(
-            deployment=deployment, kind="restarted", message=f"{name} died and was started again.", data=data
+            deployment=deployment,
+            kind="restarted",
+            message=f"Replica {rank} died and was started again.",
+            data=data,
         )
     if before is None or before.state != state:
         event_add(
             deployment=deployment,
             kind=f"replica_{state}",
-            message=f"{name} is {state}. {reason}".strip(),
+            message=f"Replica {rank} is {state}. {reason}".strip(),
             data=data,
         )
     return replica
