@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,8 @@ from kindling_gateway import eventually
 from kindling_platform.cli.forward import forward_argv
 from kindling_platform.embedded.bench_gateway.load import Load, LoadError, Target, load_run, request_bytes
 from kindling_platform.embedded.bench_gateway.meter import cpu_s, rss_mb
-from kindling_platform.embedded.bench_gateway.peers import litellm_python, portkey_script
+from kindling_platform.embedded.bench_gateway.peers import Peer, litellm_python, portkey_script
+from kindling_platform.embedded.bench_gateway.subject import Subject
 from kindling_platform.embedded.bench_gateway.upstream import Upstream
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.ports import hold_port, is_answering
@@ -95,6 +98,32 @@ def test_a_peer_that_is_not_there_is_installed_only_when_asked_for(tmp_path: Pat
     home = Home(tmp_path)
     assert (litellm_python(home, install=False), portkey_script(home, install=False)) == (None, None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_peer_stands_still_unless_it_is_asked(tmp_path: Path):
+    hold, log = hold_port(), tmp_path / "log"
+    log.touch()
+    command = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(hold.port))
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            peer = Peer(Subject(process.pid, Target(hold.port, "m", "k")), process, log)
+            peer.rest()
+            eventually(lambda: state_of(process.pid) == "T")
+            with (
+                peer.awake() as subject,
+                urlopen(f"http://127.0.0.1:{subject.target.port}", timeout=5) as reply,
+            ):
+                assert reply.status == 200
+            eventually(lambda: state_of(process.pid) == "T")
+        finally:
+            process.kill()
+            hold.release()
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_process_is_known_by_what_it_has_used():

@@ -1,15 +1,17 @@
 """The bench's plan: each kind of request over 1, 8 and 64 connections, then many with clients that leave."""
 
 import statistics
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from kindling_platform.embedded.bench_gateway.load import Load, LoadError, Target, load_run
 from kindling_platform.embedded.bench_gateway.meter import cpu_s, rss_mb
 from kindling_platform.embedded.bench_gateway.peers import (
+    Peer,
     litellm_python,
-    litellm_running,
-    portkey_running,
+    litellm_started,
     portkey_script,
+    portkey_started,
 )
 from kindling_platform.embedded.bench_gateway.subject import Subject, gateway_running, upstream_running
 from kindling_platform.embedded.errors import EmbeddedError
@@ -18,6 +20,8 @@ from kindling_platform.embedded.ports import hold_port
 
 PLAIN, STREAM50, STREAM500 = Load("plain", 8, False), Load("stream50", 50, True), Load("stream500", 500, True)
 LEAVERS = Load("leavers", 20, True)
+# What each peer is asked.
+RIVALS = {"litellm": (PLAIN, STREAM50), "portkey": (PLAIN,)}
 LEAVING = 0.2
 CONNECTIONS = (1, 8, 64)
 # Where the CPU of a request is read: busy enough that no core idles, and no queue of its own.
@@ -48,27 +52,37 @@ def gateway_bench(
     Errors: EmbeddedError.
     """
     size = QUICK if quick else FULL
-    python, script = litellm_python(home, install=peers), portkey_script(home, install=peers)
-    hold = hold_port()
     try:
-        with gateway_running(hold.port) as (folder, subject), upstream_running(folder, hold.port):
+        with ExitStack() as stack:
+            hold = hold_port()
+            stack.callback(hold.release)
+            rivals = {} if memory_alone else _rivals(stack, home, hold.port, install=peers)
+            folder, subject = stack.enter_context(gateway_running(hold.port))
+            stack.enter_context(upstream_running(folder, hold.port))
             if memory_alone:
                 return _memory(subject, size.leavers)
+            for rival in rivals.values():
+                rival.rest()
             figures = _ours(subject, Target(hold.port, "bench", "none"), size)
-            figures |= dict.fromkeys(
-                ("litellm_cpu_ms_plain", "litellm_cpu_ms_stream50", "portkey_cpu_ms_plain")
-            )
-            if python:
-                with litellm_running(python, hold.port) as peer:
-                    figures |= _peer("litellm", peer, size, PLAIN, STREAM50)
-            if script:
-                with portkey_running(script, hold.port) as peer:
-                    figures |= _peer("portkey", peer, size, PLAIN)
+            for name, loads in RIVALS.items():
+                figures |= {f"{name}_cpu_ms_{load.name}": None for load in loads}
+                if name in rivals:
+                    with rivals[name].awake() as peer:
+                        figures |= _peer(name, peer, size, *loads)
+            return figures
     except LoadError as error:
         raise EmbeddedError("bench_failed", f"An answer was wrong: {error}") from error
-    finally:
-        hold.release()
-    return figures
+
+
+def _rivals(stack: ExitStack, home: Home, upstream_port: int, *, install: bool) -> dict[str, Peer]:
+    """The peers that are installed, or are to be."""
+    python, script = litellm_python(home, install=install), portkey_script(home, install=install)
+    found = {}
+    if python:
+        found["litellm"] = stack.enter_context(litellm_started(python, upstream_port))
+    if script:
+        found["portkey"] = stack.enter_context(portkey_started(script, upstream_port))
+    return found
 
 
 def _ours(subject: Subject, direct: Target, size: Size) -> dict[str, float | None]:

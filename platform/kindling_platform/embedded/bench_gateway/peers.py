@@ -1,12 +1,17 @@
-"""Peers before the same engine: each in an environment of its own, one process, with nothing switched on."""
+"""Peers before the same engine: each in an environment of its own, one process, with nothing switched on.
+
+They load while others do, and stand still unless they are asked, so that nobody's figures feel them.
+"""
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from kindling_platform.embedded.bench_gateway.load import Target
@@ -16,6 +21,29 @@ from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.ports import hold_port
 
 LITELLM, PORTKEY = "1.106.2", "1.15.2"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A peer that was started; before it is asked it has to have come to rest."""
+
+    subject: Subject
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def rest(self) -> None:
+        """Wait until it listens, and let it stand still. Errors: EmbeddedError when it does not start."""
+        wait_listening(lambda: self.process.poll() is None, self.subject.target.port, self.log)
+        self.process.send_signal(signal.SIGSTOP)
+
+    @contextmanager
+    def awake(self) -> Iterator[Subject]:
+        """The peer while it may be asked."""
+        self.process.send_signal(signal.SIGCONT)
+        try:
+            yield self.subject
+        finally:
+            self.process.send_signal(signal.SIGSTOP)
 
 
 def litellm_python(home: Home, *, install: bool) -> Path | None:
@@ -41,7 +69,7 @@ def portkey_script(home: Home, *, install: bool) -> Path | None:
 
 
 @contextmanager
-def litellm_running(python: Path, upstream_port: int) -> Iterator[Subject]:
+def litellm_started(python: Path, upstream_port: int) -> Iterator[Peer]:
     """LiteLLM's proxy: one worker, no database, no key."""
     hold = hold_port()
     with tempfile.TemporaryDirectory(prefix="kindling-bench-") as text:
@@ -53,15 +81,16 @@ def litellm_running(python: Path, upstream_port: int) -> Iterator[Subject]:
         )
         options = ("--config", str(config), "--port", str(hold.port), "--host", "127.0.0.1")
         command = (str(python.parent / "litellm"), *options)
+        target = Target(hold.port, "bench", "none")
         try:
-            with _running(command, hold.port, Path(text), LITELLM_LOG="ERROR") as pid:
-                yield Subject(pid, Target(hold.port, "bench", "none"))
+            with _started(command, target, Path(text), LITELLM_LOG="ERROR") as peer:
+                yield peer
         finally:
             hold.release()
 
 
 @contextmanager
-def portkey_running(script: Path, upstream_port: int) -> Iterator[Subject]:
+def portkey_started(script: Path, upstream_port: int) -> Iterator[Peer]:
     """Portkey's gateway without its console; requests say by header where they go."""
     hold = hold_port()
     headers = (
@@ -71,15 +100,16 @@ def portkey_running(script: Path, upstream_port: int) -> Iterator[Subject]:
     with tempfile.TemporaryDirectory(prefix="kindling-bench-") as text:
         command = ("node", str(script), f"--port={hold.port}", "--headless")
         settings = {"NODE_ENV": "production", "TRUSTED_CUSTOM_HOSTS": "127.0.0.1"}
+        target = Target(hold.port, "bench", "none", headers)
         try:
-            with _running(command, hold.port, Path(text), **settings) as pid:
-                yield Subject(pid, Target(hold.port, "bench", "none", headers))
+            with _started(command, target, Path(text), **settings) as peer:
+                yield peer
         finally:
             hold.release()
 
 
 @contextmanager
-def _running(command: Sequence[str], port: int, folder: Path, **settings: str) -> Iterator[int]:
+def _started(command: Sequence[str], target: Target, folder: Path, **settings: str) -> Iterator[Peer]:
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -91,8 +121,7 @@ def _running(command: Sequence[str], port: int, folder: Path, **settings: str) -
             env={"PATH": os.environ.get("PATH", ""), "HOME": str(folder), **settings},
         )
     try:
-        wait_listening(lambda: process.poll() is None, port, log)
-        yield process.pid
+        yield Peer(Subject(process.pid, target), process, log)
     finally:
         process.kill()
         process.wait()
