@@ -21,6 +21,9 @@ from kindling_platform.embedded.process import Child, Command, log_tail
 
 START_TIMEOUT_S = 20.0
 PROGRAMS = ("valkey-server", "redis-server")
+SOCKET = "valkey.sock"
+# The kernel takes no longer path for a socket.
+MOST_SOCKET_PATH_BYTES = 107
 
 
 @dataclass(slots=True)
@@ -110,6 +113,10 @@ class ValkeyServer:
             "daemonize no",
             f'dir "{folder}"',
         ]
+        # Gateways of this machine find it and go that way; its port stays for everybody else.
+        socket_path = folder / SOCKET
+        if len(os.fsencode(socket_path)) <= MOST_SOCKET_PATH_BYTES:
+            lines += [f'unixsocket "{socket_path}"', "unixsocketperm 700"]
         config.unlink(missing_ok=True)
         handle = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w") as out:

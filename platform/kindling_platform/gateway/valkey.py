@@ -10,12 +10,14 @@ import hashlib
 import ssl
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 import hiredis
+
+from kindling_platform.gateway.valkey_socket import is_same_server, socket_find
 
 TIMEOUT_S = 0.05
 GRACE_S = 0.005
@@ -278,21 +280,9 @@ class Valkey:
 
     async def _connect(self) -> None:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            connection = await self._dial()
-            commands: list[tuple[str, ...]] = []
-            if self._address.password:
-                login = (self._address.username,) if self._address.username else ()
-                commands.append(("AUTH", *login, self._address.password))
-            if self._address.database:
-                commands.append(("SELECT", str(self._address.database)))
-            commands += [("SCRIPT", "LOAD", text) for text in self._scripts.values()]
+            connection = await self._enter(self._address)
             try:
-                for reply in await asyncio.gather(*(connection.ask(*command) for command in commands)):
-                    if isinstance(reply, hiredis.ReplyError):
-                        raise ValkeyUnavailableError(str(reply)[:80])
-                # A server that is slow by now would be dropped by the next call, and its caller would have waited.
-                async with asyncio.timeout(TIMEOUT_S):
-                    await connection.ask("PING")
+                connection = await self._nearer(connection)
             except BaseException:
                 connection.fail()
                 raise
@@ -300,9 +290,50 @@ class Valkey:
         self._connection = connection
         self.connections += 1
 
-    async def _dial(self) -> _Connection:
-        loop = asyncio.get_running_loop()
+    async def _enter(self, address: Address) -> _Connection:
+        """A connection that is logged in to a server that knows the scripts and answers in time."""
+        connection = await self._dial(address)
+        commands: list[tuple[str, ...]] = []
+        if address.password:
+            login = (address.username,) if address.username else ()
+            commands.append(("AUTH", *login, address.password))
+        if address.database:
+            commands.append(("SELECT", str(address.database)))
+        commands += [("SCRIPT", "LOAD", text) for text in self._scripts.values()]
+        try:
+            for reply in await asyncio.gather(*(connection.ask(*command) for command in commands)):
+                if isinstance(reply, hiredis.ReplyError):
+                    raise ValkeyUnavailableError(str(reply)[:80])
+            # A server that is slow by now would be dropped by the next call, and its caller would have waited.
+            async with asyncio.timeout(TIMEOUT_S):
+                await connection.ask("PING")
+        except BaseException:
+            connection.fail()
+            raise
+        return connection
+
+    async def _nearer(self, connection: _Connection) -> _Connection:
+        """The same server over its Unix socket where this machine has it, else the connection that is given."""
         address = self._address
+        has_way = not (address.path or address.secure)
+        path = await socket_find(connection, address.host, address.port) if has_way else ""
+        if not path:
+            return connection
+        try:
+            near = await self._enter(replace(address, path=path))
+        except (OSError, ValkeyUnavailableError):
+            return connection
+        try:
+            is_same = await is_same_server(connection, near)
+        except BaseException:
+            near.fail()
+            raise
+        kept, left = (near, connection) if is_same else (connection, near)
+        left.fail()
+        return kept
+
+    async def _dial(self, address: Address) -> _Connection:
+        loop = asyncio.get_running_loop()
         if address.path:
             _, connection = await loop.create_unix_connection(_Connection, address.path)
         else:
