@@ -75,6 +75,20 @@ async def test_a_value_in_use_is_read_again_before_anybody_has_to_wait(monkeypat
     assert (entry.value, entry.loaded_at) == ("second", 0.8)
 
 
+async def test_values_of_one_moment_are_not_all_read_again_in_one(monkeypatch: pytest.MonkeyPatch):
+    now_s, names = 0.0, [str(number) for number in range(50)]
+    monkeypatch.setattr(caches, "monotonic", lambda: now_s)
+    source = Source()
+    cache = TtlCache(source.load, ttl_s=1.0)
+    for name in names:
+        await cache.get(name)
+    now_s = 0.7
+    for name in names:
+        await cache.get(name)
+    await asyncio.sleep(0)
+    assert 50 < source.loads < 100
+
+
 async def test_a_ripe_value_is_left_alone_while_loads_fail(monkeypatch: pytest.MonkeyPatch):
     now_s = 0.0
     monkeypatch.setattr(caches, "monotonic", lambda: now_s)

@@ -1,6 +1,7 @@
 """A small read-through cache: short life, one load per key at a time, old values while loads fail."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from time import monotonic
@@ -10,8 +11,9 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 TTL_S = 1.0
-# A value that is asked for when it is so old, in parts of its life, is loaded again before anybody has to wait.
-RIPE = 0.7
+# A value that is asked for when it is so old, in parts of its life, is loaded again before anybody has to wait. By
+# chance, lest the values that one request needs are all loaded again under one later request.
+RIPE = (0.6, 0.8)
 PATIENCE_S = 0.15
 FAILING_S = 5.0
 STALE_S = 3600.0
@@ -24,11 +26,12 @@ class LoadFailedError(Exception):
 
 @dataclass(slots=True)
 class Entry(Generic[V]):
-    """A value, when it was loaded, and from when on another load may be tried."""
+    """A value, when it was loaded, from when on it may be loaded anew, and from when on again after a failure."""
 
     value: V
     loaded_at: float
-    retry_at: float
+    ripe_at: float = 0.0
+    retry_at: float = 0.0
 
 
 class TtlCache(Generic[K, V]):
@@ -50,7 +53,6 @@ class TtlCache(Generic[K, V]):
     ) -> None:
         self._load = load
         self._ttl_s = ttl_s
-        self._ripe_s = ttl_s * RIPE
         self._stale_s = stale_s
         self._size = size
         self._entries: dict[K, Entry[V]] = {}
@@ -62,10 +64,10 @@ class TtlCache(Generic[K, V]):
         entry = self._entries.get(key)
         if entry is None:
             return None
-        age_s = monotonic() - entry.loaded_at
-        if age_s >= self._ttl_s:
+        now = monotonic()
+        if now - entry.loaded_at >= self._ttl_s:
             return None
-        if age_s >= self._ripe_s and monotonic() >= self._failing_until:
+        if now >= entry.ripe_at and now >= self._failing_until:
             self._start(key)
         return entry
 
@@ -91,7 +93,7 @@ class TtlCache(Generic[K, V]):
         patience = LOAD_TIMEOUT_S if not usable else 0.0 if now < self._failing_until else PATIENCE_S
         await asyncio.wait({load}, timeout=patience)
         if load.done() and not load.cancelled() and load.exception() is None:
-            return Entry(load.result(), monotonic(), 0.0)
+            return Entry(load.result(), monotonic())
         if usable:
             usable.retry_at = monotonic() + self._ttl_s
             self._failing_until = monotonic() + FAILING_S
@@ -110,7 +112,8 @@ class TtlCache(Generic[K, V]):
         started = monotonic()
         value = await self._load(key)
         self._entries.pop(key, None)
-        self._entries[key] = Entry(value, started, 0.0)
+        ripe_at = started + self._ttl_s * random.uniform(*RIPE)  # noqa: S311
+        self._entries[key] = Entry(value, started, ripe_at)
         if len(self._entries) > self._size:
             del self._entries[next(iter(self._entries))]
         return value
