@@ -19,7 +19,7 @@ async def application(scope, receive, send) -> None:
         size += len(message.get("body", b""))
         if not message.get("more_body"):
             break
-    body = str(size).encode()
+    body = scope["client"][0].encode() if scope["path"] == "/client" else str(size).encode()
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
     )
@@ -79,6 +79,17 @@ def test_ordinary_requests_pass_also_with_large_bodies_and_on_a_kept_connection(
         for size in (0, 1, 300_000, 5_000_000):
             assert http.post("/", content=b"x" * size).text == str(size)
         assert http.get("/", headers={"x-long": "y" * (MAX_HEAD_BYTES - 2000)}).status_code == 200
+
+
+def test_a_proxy_on_this_machine_says_who_its_client_is(port: int):
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as http:
+        for headers, client in (
+            ({}, "127.0.0.1"),
+            ({"X-Forwarded-For": "203.0.113.7"}, "203.0.113.7"),
+            ({"X-Forwarded-Proto": "https"}, "127.0.0.1"),
+            ({}, "127.0.0.1"),
+        ):
+            assert http.get("/client", headers=headers).text == client
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httptools
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from kindling_platform.config.http_cycle import Cycle
@@ -21,6 +22,8 @@ HEAD_TIMEOUT_S = 15.0
 # Longer than clients and proxies keep a connection: we must not be the first to close it, just as the other side sends
 # a request that it may not send twice. Caddy keeps one for two minutes, others for one.
 KEEP_ALIVE_S = 150.0
+# The only headers for which uvicorn's middleware does anything; for whether it may, it parses the client's address.
+FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
 
 
 class HeadTooLargeError(httptools.HttpParserError):
@@ -33,6 +36,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
     head_timeout_s = HEAD_TIMEOUT_S
     keep_alive_s = KEEP_ALIVE_S
     timeout_keep_alive: float
+    app: Any
     cycle: Any
     scope: Any
 
@@ -43,6 +47,8 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
         self._head_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._gone: Callable[[], None] | None = None
+        self._whole_app = self.app
+        self._bare_app = self.app.app if isinstance(self.app, ProxyHeadersMiddleware) else self.app
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -73,8 +79,11 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
         self._in_head = False
         self._stop_waiting()
         size = len(self.url)
+        self.app = self._bare_app
         for name, value in self.headers:
             size += len(name) + len(value)
+            if name in FORWARDED:
+                self.app = self._whole_app
         if size > MAX_HEAD_BYTES:
             self._refuse(431, b"The headers of this request are too large.")
             raise HeadTooLargeError
