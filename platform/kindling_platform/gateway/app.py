@@ -33,6 +33,7 @@ from kindling_platform.gateway.request import Receive, Request, Scope, Send
 from kindling_platform.gateway.request_log.log import RequestLog
 from kindling_platform.gateway.routes import METHODS, POST_PATHS, Action, Route, route_find
 from kindling_platform.gateway.routing import Router
+from kindling_platform.gateway.scribe import Scribe
 from kindling_platform.gateway.spool.metering import Metering
 from kindling_platform.gateway.surface.calls import ENGINE_PATHS, WITHOUT_OUTPUT, Call, asked_read
 from kindling_platform.gateway.surface.feedback import feedback_post
@@ -72,7 +73,7 @@ class Gateway:
         self._cors = Cors(env.cors_origins)
         self._database = Database(env.database_url)
         self._kept = Database(env.database_url, writes=True)
-        self._shipped = Database(env.database_url, writes=True, looks_first=False)
+        self._shipped = Scribe(env.database_url)
         self._responses = ResponseStore(self._kept)
         self._background = Background(self._responses, self._log, ended=self._job_ended)
         self._valkey = Valkey(env.redis_url, SCRIPTS)

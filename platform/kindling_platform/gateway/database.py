@@ -12,7 +12,7 @@ POOL_SIZE = 4
 WAIT_S = 2.0
 STATEMENT_TIMEOUT_MS = 2000
 # A server that vanished without a word is given up within seconds instead of the kernel's hours.
-CONNECTION = {
+CONNECTION: dict[str, Any] = {
     "connect_timeout": 2,
     "tcp_user_timeout": 5000,
     "keepalives_idle": 5,
@@ -71,10 +71,10 @@ class Database:
     """Rows as dictionaries; raises DatabaseUnavailableError and nothing else.
 
     It reads the views and nothing more, unless `writes`: then it may keep what clients ask to be kept. A connection is
-    asked whether it still works before it is used, unless the caller tries again anyway and `looks_first` is false.
+    asked whether it still works before it is used.
     """
 
-    def __init__(self, url: str, *, writes: bool = False, looks_first: bool = True) -> None:
+    def __init__(self, url: str, *, writes: bool = False) -> None:
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[dict[str, Any]]] = AsyncConnectionPool(
             url,
             min_size=0 if writes else 1,
@@ -82,7 +82,7 @@ class Database:
             timeout=WAIT_S,
             reconnect_timeout=5,
             open=False,
-            check=AsyncConnectionPool.check_connection if looks_first else None,
+            check=AsyncConnectionPool.check_connection,
             configure=_configure_writer if writes else _configure,
             kwargs=CONNECTION | {"autocommit": True, "row_factory": dict_row},
             name="gateway",

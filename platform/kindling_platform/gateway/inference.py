@@ -1,6 +1,7 @@
 """One inference from admission to settlement: hold, dispatch, relay, close."""
 
 import asyncio
+from contextlib import suppress
 from time import monotonic
 
 from kindling_platform.common.crash_points import crash_point
@@ -11,6 +12,7 @@ from kindling_platform.gateway.ask import Ask
 from kindling_platform.gateway.auth import Caller, Keys
 from kindling_platform.gateway.catalog import Model, price_of
 from kindling_platform.gateway.engine_replies import error_code, is_retried, passed_headers, prompt_tokens
+from kindling_platform.gateway.errand import Errand, errand_make
 from kindling_platform.gateway.errors import ClientGoneError, GatewayError, upstream_failed
 from kindling_platform.gateway.events import EventFilter, usage_of_body
 from kindling_platform.gateway.limits.caps import caps_take
@@ -25,7 +27,6 @@ from kindling_platform.gateway.names import ModelName
 from kindling_platform.gateway.quiet_grants import FIRST_LOOK_S, QuietGrants
 from kindling_platform.gateway.request import Headers, Request
 from kindling_platform.gateway.routing import Replica, Router
-from kindling_platform.gateway.spool.context import context_text
 from kindling_platform.gateway.spool.metering import Metering
 from kindling_platform.gateway.spool.recorder import Recorder
 from kindling_platform.gateway.traces import part
@@ -36,8 +37,6 @@ from kindling_platform.gateway.wire.line import CutError, Line, NotSentError
 
 EXTEND_WITHIN_TOKENS = 64
 STOP_TRIES, STOP_PAUSE_S = 20, 0.05
-# What a client may say to the engine by header; the engine checks it.
-FORWARDED_HEADERS = (b"x-prompt-cache-isolation-key", b"x-session-affinity")
 STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -86,6 +85,7 @@ class Inference:
             caps=self._caps,
         )
         self._deadline = Deadline(self._caps.deadline_ms, request.started_at)
+        self._errand: Errand | None = None
         self._replica: Replica | None = None
         self._reply: Line | None = None
         self._extension: asyncio.Task[bool] | None = None
@@ -149,6 +149,8 @@ class Inference:
         self._deadline.start(lambda: self._cut(watch))
         until = self._router.deadline()
         replica = await self._pick(until)
+        # Its turn comes while Valkey decides.
+        asyncio.get_running_loop().call_soon(self._make_ready, replica)
         with part(self._request.trace, "admission"):
             await self._admission.admit(first_tokens=GRANT_TOKENS)
         first = await self._dispatch(path, replica, until)
@@ -169,6 +171,15 @@ class Inference:
             self._ask.model,
             until,
             affinity=affinity_key(self._request.headers, self._body),
+        )
+
+    def _make_ready(self, replica: Replica) -> None:
+        with suppress(NotSentError):  # it is found again when it is sent
+            self._errand = self._errand_to(replica)
+
+    def _errand_to(self, replica: Replica) -> Errand:
+        return errand_make(
+            self._request.id, self._request.headers, caller=self._caller, model=self._model, replica=replica
         )
 
     async def _dispatch(self, path: str, replica: Replica, until: float) -> bytes:
@@ -198,17 +209,24 @@ class Inference:
 
     async def _send(self, path: str, replica: Replica) -> bytes:
         self._leave()
-        headers = self._headers(replica)
-        if self._request.trace:
-            headers |= self._request.trace.sent(replica.name)
-        self._record(replica, headers)
+        errand, self._errand = self._errand, None
+        if errand is None or errand.replica is not replica or errand.request_id != self._request.id:
+            errand = self._errand_to(replica)
+        self._request.facts |= {"replica": replica.name}
+        headers = self._request.trace.sent(replica.name) if self._request.trace else {}
+        if self._admission.granted > 0:
+            headers["x-kindling-grant"] = str(self._admission.granted)
+        # Before it is sent: an engine that has logged what we have not heard of could not be checked.
+        self._recorder.open(errand.opening)
         self._replica = replica
         self._router.enter(replica)
         self._free = False
         sent_at = monotonic()
         if not self._ask.stream and self._admission.granted < self._admission.wanted:
             self._quiet = self._quiet_grants(replica)
-        reply = await self._engines.post(replica, path, headers, self._body, sent=self._tell_limits)
+        reply = await self._engines.post(
+            replica, path, headers, self._body, ready=errand.lines, sent=self._tell_limits
+        )
         self._reply = reply
         crash_point("dispatch.sent")
         if reply.status == 200 and reply.is_event_stream:
@@ -239,16 +257,6 @@ class Inference:
             await self._request.on_new_id()
         crash_point("retry.moved")
 
-    def _record(self, replica: Replica, headers: dict[str, str]) -> None:
-        """Before it is sent: an engine that has logged what we have not heard of could not be checked."""
-        self._recorder.open(
-            request_id=self._request.id,
-            context=headers["x-kindling-context"],
-            tenant=headers["x-kindling-tenant"],
-            adapter=headers["x-kindling-adapter"],
-            replica=replica.name,
-        )
-
     def _quiet_grants(self, replica: Replica) -> QuietGrants:
         # Several answers share a grant, and each may soon be at the end of its part.
         first_look_s = FIRST_LOOK_S if self._ask.answers == 1 else 0.0
@@ -268,25 +276,6 @@ class Inference:
             self._reply = None
         if self._request.trace:
             self._request.trace.left()
-
-    def _headers(self, replica: Replica) -> dict[str, str]:
-        caller, model = self._caller, self._model
-        self._request.facts |= {"replica": replica.name}
-        headers = {
-            "content-type": "application/json",
-            "x-kindling-request": self._request.id,
-            "x-kindling-adapter": model.adapter_hash,
-            "x-kindling-salt": caller.salt_hex,
-            "x-kindling-tenant": caller.org_id,
-            "x-kindling-priority": "0",
-            "x-kindling-context": context_text(caller, model, deployment_id=replica.deployment_id),
-        }
-        if self._admission.granted > 0:
-            headers["x-kindling-grant"] = str(self._admission.granted)
-        for name in FORWARDED_HEADERS:
-            if value := self._request.headers.get(name):
-                headers[name.decode()] = value.decode("latin-1")
-        return headers
 
     async def _relay_refusal(self, reply: Line, body: bytes, watch: Watch) -> None:
         self._free = True

@@ -38,11 +38,12 @@ class Engines:
         headers: Mapping[str, str],
         body: bytes,
         *,
+        ready: bytes = b"",
         sent: Callable[[], None] | None = None,
     ) -> Line:
         """Send a request and return when the reply's headers are there; the caller has to close it.
 
-        `sent` is called once the request is on its way.
+        `ready` are further headers, as of `lines_of`; `sent` is called once the request is on its way.
 
         Raises:
             NotSentError: nobody has seen it.
@@ -51,7 +52,8 @@ class Engines:
         place = self._lines.place(replica.url)
         line = await self._lines.take(place)
         try:
-            await line.ask(head_of(place, "POST", path, headers, len(body)), body, sent=sent)
+            head = head_of(place, "POST", path, headers, len(body), ready=ready)
+            await line.ask(head, body, sent=sent)
         except BaseException:
             line.close()
             raise
@@ -113,17 +115,25 @@ class Engines:
             line.close()
 
 
-def head_of(place: Place, method: str, path: str, headers: Mapping[str, str], body_bytes: int) -> bytes:
-    """The request line and the headers. Errors: NotSentError for a value that would begin a line of its own."""
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-    text = "".join(lines).encode("latin-1", "replace")
-    if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines):
-        raise NotSentError("a header holds a line break")
+def head_of(
+    place: Place, method: str, path: str, headers: Mapping[str, str], body_bytes: int, *, ready: bytes = b""
+) -> bytes:
+    """The request line and the headers, those that are `ready` among them. Errors: as of `lines_of`."""
     target = place.base + path.encode("ascii")
-    return b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\n%b\r\n" % (
+    return b"%b %b HTTP/1.1\r\nhost: %b\r\ncontent-length: %d\r\n%b%b\r\n" % (
         method.encode(),
         target,
         place.name,
         body_bytes,
-        text,
+        ready,
+        lines_of(headers),
     )
+
+
+def lines_of(headers: Mapping[str, str]) -> bytes:
+    """Headers as lines. Errors: NotSentError for a value that would begin a line of its own."""
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    text = "".join(lines).encode("latin-1", "replace")
+    if text.count(b"\n") != len(lines) or text.count(b"\r") != len(lines):
+        raise NotSentError("a header holds a line break")
+    return text

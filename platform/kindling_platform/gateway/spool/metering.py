@@ -6,8 +6,9 @@ from pathlib import Path
 from uuid import UUID
 
 from kindling_platform.gateway.access_log import Log
-from kindling_platform.gateway.database import Database, DatabaseUnavailableError
+from kindling_platform.gateway.database import DatabaseUnavailableError
 from kindling_platform.gateway.errors import GatewayError
+from kindling_platform.gateway.scribe import Scribe
 from kindling_platform.gateway.spool.files import (
     CAP_BYTES,
     MIN_FREE_BYTES,
@@ -34,7 +35,7 @@ class Metering:
     def __init__(
         self,
         home: Path,
-        database: Database,
+        database: Scribe,
         log: Log,
         *,
         sync_every_s: float = SYNC_EVERY_S,

@@ -1,6 +1,7 @@
 """The durable steps of one request: opened before it is sent, checkpointed while it runs, ended once."""
 
 import time
+from dataclasses import dataclass
 from uuid import UUID
 
 import msgspec
@@ -14,6 +15,35 @@ from kindling_platform.gateway.spool.rows import Checkpoint
 
 FAILED = "error"
 CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What is recorded before an engine gets a request."""
+
+    id: UUID
+    record: UsageRecord
+    data: bytes
+
+
+def opening(request_id: str, *, context: str, tenant: str, adapter: str, replica: str) -> Opening:
+    """The record of a request that has used nothing yet."""
+    now_ms = _now_ms()
+    record = UsageRecord(
+        request_id=request_id,
+        context=context,
+        tenant=tenant,
+        adapter=adapter,
+        prompt_tokens=0,
+        cached_tokens=0,
+        completion_tokens=0,
+        finish=CANCELLED,
+        started_ms=now_ms,
+        first_token_ms=None,
+        finished_ms=now_ms,
+        replica=replica,
+    )
+    return Opening(UUID(request_id), record, msgspec.json.encode(record))
 
 
 class Recorder:
@@ -31,26 +61,11 @@ class Recorder:
     def is_open(self) -> bool:
         return self._record is not None
 
-    def open(self, *, request_id: str, context: str, tenant: str, adapter: str, replica: str) -> None:
+    def open(self, opened: Opening) -> None:
         """An engine is about to get the request, the same one again or another. Errors: 503 `spool_full`."""
-        now_ms = _now_ms()
-        record = UsageRecord(
-            request_id=request_id,
-            context=context,
-            tenant=tenant,
-            adapter=adapter,
-            prompt_tokens=0,
-            cached_tokens=0,
-            completion_tokens=0,
-            finish=CANCELLED,
-            started_ms=now_ms,
-            first_token_ms=None,
-            finished_ms=now_ms,
-            replica=replica,
-        )
-        self._id = UUID(request_id)
-        self._metering.begin(self._id, msgspec.json.encode(record))
-        self._record = record
+        self._id = opened.id
+        self._metering.begin(opened.id, opened.data)
+        self._record = opened.record
         crash_point("spool.opened")
 
     def first(self, prompt_tokens: int) -> None:

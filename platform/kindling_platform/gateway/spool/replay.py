@@ -6,14 +6,14 @@ from itertools import islice
 from uuid import UUID
 
 from kindling_platform.common.crash_points import crash_point
-from kindling_platform.gateway.database import Database
+from kindling_platform.gateway.scribe import Scribe
 from kindling_platform.gateway.spool.folder import Position, SpoolFolder
 from kindling_platform.gateway.spool.frames import SHIPPED, Kind, frames_read
 from kindling_platform.gateway.spool.rows import INSERT, Row, insert_values, row_of, row_open
 from kindling_platform.gateway.spool.shipper import BATCH
 
 
-async def folder_replay(folder: SpoolFolder, database: Database) -> int:
+async def folder_replay(folder: SpoolFolder, database: Scribe) -> int:
     """Ship the rest of a dead process's spool and delete it; gives the number of rows.
 
     It may be killed anywhere: the folder stays until all of it is in Postgres, where a row is written once.

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -54,7 +53,7 @@ def row_open(request_id: UUID, opened: bytes, checkpoint: bytes | None) -> Row:
     return Row(request_id, OPEN, msgspec.json.encode(record))
 
 
-def insert_values(source: str, rows: Iterable[Row]) -> dict[str, Any]:
+def insert_values(source: str, rows: Iterable[Row]) -> dict[str, str]:
     """The values of INSERT; of several rows about one request the one that makes it free counts, else the first."""
     by_id: dict[UUID, Row] = {}
     for row in rows:

@@ -5,7 +5,8 @@ from collections import deque
 
 from kindling_platform.common.crash_points import crash_point
 from kindling_platform.gateway.access_log import Log
-from kindling_platform.gateway.database import Database, DatabaseUnavailableError
+from kindling_platform.gateway.database import DatabaseUnavailableError
+from kindling_platform.gateway.scribe import Scribe
 from kindling_platform.gateway.spool.files import SpoolFiles
 from kindling_platform.gateway.spool.folder import Position
 from kindling_platform.gateway.spool.rows import INSERT, Row, insert_values, row_of
@@ -20,7 +21,7 @@ MOST_KEPT = 2_000
 class Shipper:
     """One loop per process; what cannot be shipped stays in the spool."""
 
-    def __init__(self, files: SpoolFiles, database: Database, log: Log) -> None:
+    def __init__(self, files: SpoolFiles, database: Scribe, log: Log) -> None:
         self._files = files
         self._database = database
         self._log = log
@@ -73,7 +74,7 @@ class Shipper:
             await asyncio.sleep(RETRY_S[min(self._failures, len(RETRY_S)) - 1])
 
     async def _ship(self) -> bool:
-        """Ship everything there is; False when Postgres did not take it."""
+        """Ship what there is; False when Postgres did not take it."""
         while self._waiting:
             rows, position = self._take()
             if rows:
@@ -91,6 +92,10 @@ class Shipper:
             self._waiting = max(0, self._waiting - len(rows))
             if not rows:
                 self._waiting = 0
+            if not (self._is_behind or self._stopping or self._waiting >= BATCH):
+                break
+        if self._waiting:
+            self._due.set()  # what has ended meanwhile waits for company: each write costs Postgres a commit
         return True
 
     def _take(self) -> tuple[list[Row], Position]:
