@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db import connection
 from django.db.models import Q, QuerySet, Subquery, Sum
+from django.db.models.fields.json import KT
 
 from kindling_billing.book import PriceBook, Term, Version
 from kindling_billing.models import (
@@ -15,9 +16,12 @@ from kindling_billing.models import (
     LedgerTransaction,
     PlanTerm,
     PriceVersion,
+    UsageTotal,
     utc_now,
 )
-from kindling_billing.rating import Price
+from kindling_billing.rating import GPU, Price
+
+USAGE_TYPES = ("usage", "usage_reversal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,24 @@ def ledger_list_granted(*, owner_id: str, source_type: str) -> QuerySet[LedgerEn
     portions = CreditGrant.objects.filter(owner_id=owner_id, source_type=source_type).values("source_id")
     causes = LedgerTransaction.objects.filter(source_type=source_type, source_id__in=portions)
     return ledger_list(owner_id=owner_id).filter(transaction_id__in=list(causes.values_list("id", flat=True)))
+
+
+def ledger_list_gpu_time(*, owner_id: str) -> QuerySet[LedgerEntry]:
+    """Those lines of a wallet that charged the time of replicas.
+
+    They are found by the deployments that the months' totals name, as portions are among millions of lines.
+    """
+    totals = UsageTotal.objects.filter(owner_id=owner_id, unit=GPU)
+    deployments = list(totals.values_list("sku", flat=True).distinct())
+    causes = LedgerTransaction.objects.alias(deployment=KT("data__deployment")).filter(
+        source_type="gpu_time", deployment__in=deployments
+    )
+    return ledger_list(owner_id=owner_id).filter(transaction_id__in=causes.values("id"))
+
+
+def ledger_list_usage(*, owner_id: str) -> QuerySet[LedgerEntry]:
+    """Those lines of a wallet that charged requests, or took a charge back."""
+    return ledger_list(owner_id=owner_id).filter(transaction__source_type__in=USAGE_TYPES)
 
 
 def price_current(*, sku: str, at: datetime | None = None) -> PriceVersion | None:

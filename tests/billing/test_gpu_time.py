@@ -1,5 +1,6 @@
 """Charges for GPU time: once per cause, on the invoice with hours and name, apart from requests in every proof."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,12 @@ from kindling_billing.gpu_time import GpuCharge, gpu_time_charged, gpu_time_post
 from kindling_billing.invoicing import invoice_finalise
 from kindling_billing.models import CreditGrant, Invoice, LedgerTransaction, Notice, UsageTotal, utc_now
 from kindling_billing.proofs import books_prove
-from kindling_billing.selectors import balance_get, spendable_map
+from kindling_billing.selectors import (
+    balance_get,
+    ledger_list_gpu_time,
+    ledger_list_usage,
+    spendable_map,
+)
 from kindling_billing.services import credit_grant, usage_post
 from kindling_billing.settlements import account_sum
 from kindling_billing.takings import takings_over_time
@@ -51,6 +57,19 @@ def test_an_hour_is_charged_once():
     assert posted.data == {"deployment": "dep_a"}
     total = UsageTotal.objects.get()
     assert (total.sku, total.unit, int(total.quantity)) == ("dep_a", "gpu_ms", 2 * HOUR_MS)
+
+
+def test_its_lines_are_found_by_owner_and_kind_newest_first():
+    grant(10 * USD)
+    other = replace(hour("2:a"), owner_id="org_other", deployment_id="dep_b")
+    gpu_time_post([hour("1:a"), other])
+    usage_post([charge("r1")])
+    gpu_time_post([replace(hour("1:b"), deployment_id="dep_c"), hour("1:c")])
+    lines = ledger_list_gpu_time(owner_id=OWNER)
+    assert [line.transaction.source_id for line in lines] == ["1:c", "1:b", "1:a"]
+    assert [line.transaction.source_id for line in ledger_list_gpu_time(owner_id="org_other")] == ["2:a"]
+    assert list(ledger_list_gpu_time(owner_id="org_nobody")) == []
+    assert [line.transaction.source_type for line in ledger_list_usage(owner_id=OWNER)] == ["usage"]
 
 
 def test_it_burns_credit_in_the_order_in_which_requests_do():

@@ -1,6 +1,7 @@
 """The double-entry ledger. Posted rows are protected by triggers in the database."""
 
 from django.db import models
+from django.db.models.fields.json import KT
 
 from kindling_billing.models.base import account_id, transaction_id, utc_now
 
@@ -49,6 +50,12 @@ class LedgerTransaction(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["source_type", "source_id"], name="one_posting")]
+        # An owner's hours of machines are found by the deployments, whatever stands between them.
+        indexes = [
+            models.Index(
+                KT("data__deployment"), condition=models.Q(source_type="gpu_time"), name="ledger_gpu_time"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.source_type} {self.source_id}"

@@ -1,8 +1,11 @@
 """Billing: the balance, ways to fill it, what stops it, and every movement of money with its cause."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from kindling_billing.credits import grant_list
@@ -10,7 +13,13 @@ from kindling_billing.invoicing import invoice_list
 from kindling_billing.money import PICO_PER_CENT
 from kindling_billing.payment_selectors import auto_topup_charged_cents, auto_topup_get, payment_list
 from kindling_billing.saved_cards import card_list
-from kindling_billing.selectors import balance_get, ledger_list, ledger_list_granted
+from kindling_billing.selectors import (
+    balance_get,
+    ledger_list,
+    ledger_list_gpu_time,
+    ledger_list_granted,
+    ledger_list_usage,
+)
 from kindling_billing.terms import terms_get
 from kindling_console.access import Visitor, page
 from kindling_console.answers import show
@@ -34,7 +43,12 @@ KINDS = (
     ("payment", "Payments"),
     ("credit", "Credit"),
 )
-GRANTED = {"payment", "credit"}
+LINES: dict[str, Callable[..., QuerySet[Any]]] = {
+    "": ledger_list,
+    "usage": ledger_list_usage,
+    "gpu_time": ledger_list_gpu_time,
+    **{kind: partial(ledger_list_granted, source_type=kind) for kind in ("payment", "credit")},
+}
 FORMS = {
     "add": AddCreditForm, "auto": AutoTopUpForm, "hard": HardLimitForm, "alert": AlertForm, "details": DetailsForm,
 }  # fmt: skip
@@ -82,11 +96,7 @@ def _money(visitor: Visitor) -> dict[str, Any]:
 def _ledger(request: HttpRequest, visitor: Visitor) -> dict[str, Any]:
     owner_id, kind = visitor.org.id, request.GET.get("kind", "")
     kind = kind if kind in dict(KINDS) else ""
-    if kind in GRANTED:
-        shown = ledger_list_granted(owner_id=owner_id, source_type=kind)
-    else:
-        entries = ledger_list(owner_id=owner_id)
-        shown = entries.filter(transaction__source_type__startswith=kind) if kind else entries
+    shown = LINES[kind](owner_id=owner_id)
     try:
         found = page_get(shown, order=("id", "id"), cursor=request.GET.get("cursor", ""))
     except KindlingError:
