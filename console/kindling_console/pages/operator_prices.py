@@ -20,7 +20,7 @@ from kindling_platform.catalog.selectors import model_list_all
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.streamed_csv import csv_response
-from kindling_platform.usage.price_effects import SpanEffect, price_effects
+from kindling_platform.deployments.price_effects import SpanEffect, price_effects
 
 PREVIEW = "preview"
 

@@ -14,7 +14,7 @@ from kindling_billing.timeline import Entry
 from kindling_platform.api.money import MOST_DIGITS, money, per_million_asked, usd
 from kindling_platform.api.rows import MILLION, plain_row
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.usage.price_effects import Row, SpanEffect
+from kindling_platform.deployments.price_effects import Row, SpanEffect
 
 MOST_DRAFTS = 500
 PER_MILLION = "Dollars per million tokens, as text."
@@ -94,7 +94,10 @@ class EffectRowShape(s.Serializer[object]):
 class SpanEffectShape(s.Serializer[object]):
     start = s.DateTimeField()
     end = s.DateTimeField()
-    total = EffectRowShape()
+    total = EffectRowShape(help_text="Requests and GPU time.")
+    gpu_time = EffectRowShape(
+        help_text="The part of `total` that is GPU time of organisations' own deployments."
+    )
     by_model = EffectRowShape(many=True)
     by_organisation = EffectRowShape(many=True, help_text="The 50 with the largest differences.")
     organisations = s.IntegerField()
@@ -147,6 +150,7 @@ def effect_row(effect: SpanEffect) -> dict[str, Any]:
     return {
         **plain_row(effect, "start", "end", "organisations"),
         "total": _row(effect.total),
+        "gpu_time": _row(effect.gpu_time),
         "by_model": [_row(row) for row in effect.by_model],
         "by_organisation": [_row(row) for row in effect.by_organisation],
     }

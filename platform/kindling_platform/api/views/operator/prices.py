@@ -31,7 +31,7 @@ from kindling_platform.catalog.prices import drafts_check, price_withdraw, price
 from kindling_platform.catalog.selectors import model_name_map
 from kindling_platform.common.clock import now
 from kindling_platform.common.streamed_csv import csv_response
-from kindling_platform.usage.price_effects import price_effects
+from kindling_platform.deployments.price_effects import price_effects
 
 FILTERS = [
     OpenApiParameter("model", str, description="A reference or an id."),
