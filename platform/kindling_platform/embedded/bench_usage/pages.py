@@ -44,9 +44,13 @@ OPERATOR_ADDRESSES = (
     *(
         f"{OPERATOR_API}{path}"
         for path in (
-            "organisations?limit=500", "organisations/{org}", "organisations/{org}/grants", "prices", "invoices",
-            "invoices/unpaid", "at-risk", "margins", "margins/{model_id}", "revenue?from={first}",
-            "revenue/shares?from={first}&by=model", "reconciliation", "audit?limit=500", "audit?only=money",
+            "organisations?limit=500", "organisations/{org}", "organisations/{org}/grants",
+            "organisations/{org}/payments", "organisations/{org}/limits", "organisations/{org}/terms",
+            "organisations/{org}/plans", "plans", "prices", "costs", "hosted-prices", "invoices", "invoices/unpaid",
+            "at-risk", "margins", "margins/{model_id}", "revenue?from={first}",
+            "revenue/shares?from={first}&by=model", "reconciliation", "reconciliation/movements", "records",
+            "records/usage?limit=500", "records/witnesses", "proofs", "reratings", "deployments",
+            "audit?limit=500", "audit?only=money",
         )
     ),
 )  # fmt: skip
