@@ -19,6 +19,7 @@ case "$*" in
   -V) echo "Python 3.11.9" ;;
   "-m venv "*) mkdir -p "$3/bin" "$3/site"; cp "$0" "$3/bin/python" ;;
   *"--require-hashes"*) [ -z "${FAKE_KILLED:-}" ] || kill -9 $PPID ;;
+  *" pip=="*) exit "${FAKE_OLD_PIP:-0}" ;;
   *"import importlib.metadata"*) exit 1 ;;
   *purelib*) echo "$site" ;;
   *"--no-index"*) exit "${FAKE_NO_LOCAL_WHEEL:-0}" ;;
@@ -91,6 +92,20 @@ def test_changed_lock_installs_again_into_the_same_environment(launcher: Launche
     assert launcher.called("--require-hashes") and not launcher.called("-m venv")
 
 
+def test_what_pip_installs_is_compiled_at_once_on_all_cores(launcher: Launcher):
+    launcher.run("up")
+    assert all("--no-compile" in call for call in launcher.called("pip install") if "pip==" not in call)
+    calls = launcher.calls.read_text().splitlines()
+    (compiled,) = launcher.called("compileall")
+    assert "-j 0" in compiled and str(launcher.folder / ".venv") in compiled
+    assert calls.index(compiled) > max(calls.index(call) for call in launcher.called("pip install"))
+
+
+def test_without_a_newer_pip_the_one_that_is_there_does(launcher: Launcher):
+    done = launcher.run("up", FAKE_OLD_PIP="1")
+    assert done.returncode == 0 and launcher.called("--require-hashes")
+
+
 def test_killed_installation_begins_anew(launcher: Launcher):
     killed = launcher.run("up", FAKE_KILLED="1")
     assert killed.returncode != 0
@@ -115,7 +130,7 @@ def test_without_a_gpu_the_cpu_index_comes_next(launcher: Launcher):
 @pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="this machine has a GPU")
 def test_with_a_gpu_the_plain_pin_comes_next(launcher: Launcher):
     launcher.run("up", FAKE_NO_LOCAL_WHEEL="1", FAKE_NO_GPU="0")
-    assert launcher.called("torch==")[-1] == "-m pip install torch==2.13.0"
+    assert launcher.called("torch==")[-1] == "-m pip install --no-compile torch==2.13.0"
 
 
 def test_named_index_is_the_only_one_asked(launcher: Launcher):
@@ -126,7 +141,7 @@ def test_named_index_is_the_only_one_asked(launcher: Launcher):
 def test_unreachable_cpu_index_falls_back_to_the_plain_pin(launcher: Launcher):
     done = launcher.run("up", FAKE_NO_LOCAL_WHEEL="1", FAKE_NO_INDEX="1")
     assert done.returncode == 0
-    assert launcher.called("torch==")[-1] == "-m pip install torch==2.13.0"
+    assert launcher.called("torch==")[-1] == "-m pip install --no-compile torch==2.13.0"
 
 
 def test_failed_step_shows_the_end_of_its_log(launcher: Launcher):
