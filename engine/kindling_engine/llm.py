@@ -33,6 +33,7 @@ from kindling_engine.offline.answer import OpenAnswer
 from kindling_engine.offline.embedding import texts_embed, texts_encode
 from kindling_engine.offline.params import Completion, LocalSubmission, SamplingParams, Timing
 from kindling_engine.offline.progress import Progress
+from kindling_engine.protocol.adapter_memory import LORA_BORROW, LORA_MIB
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_engine.sampling.sampler import Draw
 from kindling_engine.scheduler.plan import Outcome, StepPlan
@@ -65,7 +66,8 @@ class LLM:
         max_batch: int = 64,
         *,
         step_tokens: int = 2048,
-        lora_mib: int = 512,
+        lora_mib: int = LORA_MIB,
+        lora_borrow: int = LORA_BORROW,
         weights: str = CHECKPOINT,
         batch_invariant: bool = False,
     ) -> None:
@@ -81,6 +83,7 @@ class LLM:
             max_batch=max_batch,
             step_tokens=step_tokens,
             lora_mib=lora_mib,
+            lora_borrow=lora_borrow,
             weights=weights,
             batch_invariant=batch_invariant,
         )

@@ -67,9 +67,8 @@ class World:
         )
         self.cache = LayerCache(*storage.layers[0], *storage.slots[0])
         # What an earlier owner left behind must not be seen, so the pages start out full.
-        self.cache.key_pages[:, 1:].normal_()
-        self.cache.value_pages[:, 1:].normal_()
-        free = list(self.rng.permutation(np.arange(1, blocks)))
+        storage._blocks[1:].normal_()
+        free = list(self.rng.permutation(np.arange(1, blocks)) * storage.pages_per_block)
         self.tables = [np.array([free.pop() for _ in range(-(-length // PAGE_SIZE))]) for length in lengths]
         self.query = [torch.randn(length, HEADS, DIM) for length in lengths]
         self.key = [torch.randn(length, KV_HEADS, DIM) for length in lengths]

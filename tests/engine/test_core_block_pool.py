@@ -100,3 +100,41 @@ def test_suspect_blocks_leave_the_index_and_are_scrubbed_once():
     assert sorted(kv.scrub_take()) == sorted(blocks)
     assert kv.scrub_take() == ()
     assert _fill(kv, tokens)[1] == 0
+
+
+def test_only_idle_blocks_are_lent_empty_ones_first_and_an_eighth_stays_free():
+    kv = _manager(17)
+    kv.loans.limit = 12
+    table, _ = _fill(kv, list(range(4 * PAGE_SIZE)))
+    kv.free(table)
+    assert kv.loans.room() == 12
+    assert kv.lend(13) is None
+    empty = kv.lend(10)
+    assert len(empty) == 10 and not set(empty) & {1, 2, 3, 4}, "prefixes stay while there are empty blocks"
+    assert kv.lend(3, cached=True) is None, "that is more than may be lent"
+    kv.loans.limit = 16
+    assert kv.lend(3) is None
+    assert len(kv.lend(3, cached=True)) == 3 and kv.loans.room() == 1
+    kv.take_back(empty)
+    with pytest.raises(RuntimeError, match="had not been lent"):
+        kv.take_back(empty[:1])
+    assert set(empty) <= set(kv.scrub_take())
+
+
+def test_a_block_that_waited_to_be_zeroed_is_not_when_it_is_lent():
+    kv = _manager(9)
+    kv.loans.limit = 8
+    table, _ = _fill(kv, list(range(40)))
+    kv.free(table, suspect=True)
+    lent = kv.lend(7)
+    assert not set(kv.scrub_take()) & set(lent)
+
+
+def test_nothing_is_lent_while_somebody_lacks_blocks():
+    kv = _manager(9)
+    kv.loans.limit = 8
+    table, _ = _fill(kv, list(range(4 * PAGE_SIZE)))
+    assert not kv.grow(table, 9 * PAGE_SIZE)
+    assert kv.loans.room() == 0 and kv.lend(1) is None
+    kv.loans.step_begins()
+    assert kv.loans.room() == 3

@@ -146,6 +146,31 @@ def test_adapters_run_beside_the_base(ahead, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("ahead", ["pages"], indirect=True)
+def test_slabs_in_idle_blocks_of_the_cache_are_used_like_others(ahead, tmp_path):
+    model = model_make("llama", tmp_path / "model", num_key_value_heads=4, head_dim=32)
+    names = [f"a{index}" for index in range(4)]
+    for seed, name in enumerate(names):
+        adapter_make(model, tmp_path / name, seed=seed, r=96, target_modules=["q_proj", "v_proj"])
+
+    def served(rig: Rig) -> list[list[int]]:
+        for name in (*names, ""):
+            rig.submit(f"r-{name}", _prompts(4)[3], adapter=name, max_tokens=30)
+        rig.wait(lambda: all(rig.tokens(f"r-{name}") for name in names))
+        for index in range(2):
+            rig.submit(f"long{index}", [9 + index] * 250, max_tokens=20)
+        asked = [*(f"r-{name}" for name in (*names, "")), "long0", "long1"]
+        rig.run_until(*asked)
+        return [rig.tokens(one) for one in asked]
+
+    # In bf16, as a GPU would have it, the adapters would all fit; here they are fp32.
+    lending, roomy = _rig(model, tmp_path, lora_mib=1, kv_tokens=768), _rig(model, tmp_path)
+    assert lending.core._parts.runner._slab_adapters is not None
+    assert served(lending) == served(roomy)
+    loans = lending.core._parts.kv.loans
+    assert loans.borrowed > 0 and loans.recalled > 0
+
+
+@pytest.mark.parametrize("ahead", ["pages"], indirect=True)
 def test_slots_are_used_where_slabs_hold_an_adapter_and_change_hands(ahead, tmp_path, monkeypatch):
     """Adapters take turns in a pool for two, beside one that no slab holds, and beside the base."""
     model = model_make("llama", tmp_path / "model")
@@ -160,7 +185,7 @@ def test_slots_are_used_where_slabs_hold_an_adapter_and_change_hands(ahead, tmp_
         rig.run_until(*(f"r-{name}" for name in (*names, "dora", "")))
         return {name: rig.tokens(f"r-{name}") for name in (*names, "dora", "")}
 
-    tight, roomy = _rig(model, tmp_path, lora_mib=1), _rig(model, tmp_path)
+    tight, roomy = _rig(model, tmp_path, lora_mib=1, lora_borrow=0), _rig(model, tmp_path)
     slabs = tight.core._parts.runner._slab_adapters
     assert slabs is not None
     made, families = served(tight), []

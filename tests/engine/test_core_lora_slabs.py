@@ -5,10 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kindling_engine.kvcache.arena import Arena, arena_make
+from kindling_engine.kvcache.manager import KvManager
 from kindling_engine.lora.batch import AdapterWeights, TableWeights
 from kindling_engine.lora.sites import LoraLayout, Target, decoder_layout
 from kindling_engine.lora.slab_layout import ALIGNMENT, SiteShape, adapter_pack, header_bytes, site_shapes
-from kindling_engine.lora.slabs import PAGE_BYTES, DeviceSlabs
+from kindling_engine.lora.slabs import PAGE_BYTES, DeviceSlabs, Lending
 from kindling_engine.lora.spans import Spans
 from kindling_slabs import weights_make
 
@@ -105,6 +107,55 @@ def test_what_is_loaded_lies_where_the_tables_say():
         assert slabs.arrived(slot)
     # What vector loads of a GPU rely on.
     assert not (slabs.tables.offsets % 64).any()
+
+
+def _lending(kv: KvManager, block_bytes: int) -> tuple[Arena, Lending]:
+    arena = arena_make(
+        own_bytes=PAGE_BYTES, block_bytes=block_bytes, num_blocks=kv.pool.capacity + 1, device=CPU
+    )
+    kv.loans.limit = kv.pool.capacity
+    take = lambda count, cached: kv.lend(count, cached=cached)  # noqa: E731
+    return arena, Lending(arena, kv.pool.capacity, take, kv.take_back, kv.loans.room)
+
+
+@pytest.mark.parametrize("block_bytes", [1536, 1792, 4096, 1 << 20])
+def test_a_slab_in_borrowed_blocks_lies_where_the_tables_say_and_nowhere_else(block_bytes):
+    kv = KvManager(num_blocks=24, revision="r", kv_dtype="f")
+    arena, lending = _lending(kv, block_bytes)
+    arena.memory.fill_(0xA5)
+    # Blocks that are free stand in no order.
+    held = kv.pool.allocate(20)
+    kv.pool.release(held[::2])
+    slabs = _slabs(1, lending=lending)
+    made = [_packed(seed) for seed in range(3)]
+    slots = [slabs.borrow(packed, cached=False) for _, packed in made[:2]]
+    assert slots == [0, 1] and slabs.load(made[2][1]) == 2
+    for slot, (weights, _) in enumerate(made):
+        _check(slabs, slot, weights)
+    assert not (slabs.tables.offsets[:, :2, 0] % 64).any()
+    lent = set(kv.loans._lent)
+    assert sum(slabs.borrowed(slot) for slot in (0, 1)) == len(lent) and slabs.borrowed(2) == 0
+    assert all(kv.pool.refs(block) == 1 for block in lent) and not lent & set(held[1::2])
+    for block in set(range(24)) - lent:
+        start = arena.block_start(block)
+        assert (arena.memory[start : start + block_bytes] == 0xA5).all(), (
+            "somebody else's block was written to"
+        )
+    slabs.free(0)
+    slabs.free(1)
+    assert kv.loans.lent == 0 and set(kv.scrub_take()) == lent, "what comes back is zeroed"
+
+
+def test_what_lacks_idle_blocks_or_has_a_larger_matrix_does_not_borrow():
+    kv = KvManager(num_blocks=24, revision="r", kv_dtype="f")
+    _, lending = _lending(kv, 1536)
+    slabs = _slabs(1, lending=lending)
+    assert slabs.borrow(_packed(ranks=((70, 0, 0), (), ()))[1], cached=True) is None
+    kv.loans.limit = 0
+    assert slabs.borrow(_packed()[1], cached=True) is None and not slabs.may_borrow
+    kv.loans.limit = 23
+    assert slabs.may_borrow and slabs.borrow(_packed()[1], cached=True) == 0
+    assert _slabs(1).borrow(_packed()[1], cached=True) is None
 
 
 def test_a_slab_wastes_next_to_nothing():

@@ -46,15 +46,16 @@ def decoder_make(name: str, folder: Path) -> Decoder:
         dtype=torch.float32,
         device=CPU,
     )
-    for seed, pages in enumerate(page for layer in storage.layers for page in layer):
-        pages.copy_(torch.randn(pages.shape, generator=torch.Generator().manual_seed(seed)))
+    storage._blocks.copy_(torch.randn(storage._blocks.shape, generator=torch.Generator().manual_seed(0)))
     model.bind(storage)
     return model
 
 
-def decodes(lengths: list[int]) -> StepInputs:
+def decodes(model: Decoder, lengths: list[int]) -> StepInputs:
     tokens = torch.arange(3, 3 + len(lengths)) % 60
-    return StepInputs(tokens, torch.tensor(lengths) - 1, decodes_make(lengths, BLOCKS), None, None)
+    pages_per_block = 2 * model.config.num_layers_kv * model.config.num_kv_heads
+    attention = decodes_make(lengths, BLOCKS, pages_per_block=pages_per_block)
+    return StepInputs(tokens, torch.tensor(lengths) - 1, attention, None, None)
 
 
 def one_by_one(model: Decoder, inputs: StepInputs) -> Tensor:
@@ -77,17 +78,17 @@ def test_bits_are_those_of_the_layers(
     model = decoder_make(name, tmp_path)
     assert isinstance(model._program, LayerProgram)
     for lengths in ([5], [1, 16, 17, 33], [7] * 30, [40]):
-        inputs = decodes(lengths)
+        inputs = decodes(model, lengths)
         assert torch.equal(model.hidden(inputs), one_by_one(model, inputs))
 
 
 @torch.inference_mode()
 def test_what_a_step_gave_stays_when_others_follow(tmp_path: Path):
     model = decoder_make("llama", tmp_path)
-    given = model.hidden(decodes([5, 9]))
+    given = model.hidden(decodes(model, [5, 9]))
     kept = given.clone()
     for lengths in ([8, 2], [3] * 20):
-        model.hidden(decodes(lengths))
+        model.hidden(decodes(model, lengths))
     assert torch.equal(given, kept)
 
 

@@ -99,7 +99,7 @@ def test_one_that_fails_says_why_and_harms_nobody(world):
 
 def test_a_pinned_one_stays_and_an_unloaded_one_goes(world):
     model, blobs = world
-    rig = rig_make(model, blobs, lora_mib=1)
+    rig = rig_make(model, blobs, lora_mib=1, lora_borrow=0)
     _load(rig, "a0")
     rig.turn(PinAdapter("p", "a0", True), PinAdapter("p", "nowhere", True))
     assert [answer.found for answer in rig.answers(AdapterChanged)] == [True, False]
@@ -114,7 +114,7 @@ def test_a_pinned_one_stays_and_an_unloaded_one_goes(world):
 
 def test_more_adapters_than_room_take_turns_and_say_the_same(world):
     model, blobs = world
-    tight, roomy = rig_make(model, blobs, lora_mib=1), rig_make(model, blobs)
+    tight, roomy = rig_make(model, blobs, lora_mib=1, lora_borrow=0), rig_make(model, blobs)
     names = [f"a{index}" for index in range(MANY)]
     for rig in (tight, roomy):
         for name in names:
@@ -132,7 +132,7 @@ def test_more_adapters_than_room_take_turns_and_say_the_same(world):
 
 def test_one_that_stepped_back_can_be_cancelled(world):
     model, blobs = world
-    rig = rig_make(model, blobs, lora_mib=1)
+    rig = rig_make(model, blobs, lora_mib=1, lora_borrow=0)
     names = [f"a{index}" for index in range(6)]
     for name in names:
         rig.submit(name, PROMPT, adapter=name, max_tokens=200)

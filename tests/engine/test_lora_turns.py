@@ -38,6 +38,7 @@ class World:
             scheduler=self.pretended.scheduler,
             device=torch.device("cpu"),
             config=SimpleNamespace(vocab_size=100),
+            kv=self.pretended.kv,
         )
         self.desk = AdapterDesk(parts, blobs=Path("blobs"), send=lambda message: None, admit=self._admit)
         note = self.pretended.note
@@ -53,7 +54,7 @@ class World:
 
     def turn(self) -> StepPlan | None:
         while self.cache._loading:
-            assert self._ended.acquire(timeout=10)
+            assert self._ended.acquire(timeout=30)
             for outcome in self.desk.poll(self.pretended.now_s):
                 self.pretended.note(outcome)
         for outcome in self.desk.poll(self.pretended.now_s):

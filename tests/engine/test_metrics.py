@@ -74,10 +74,14 @@ def test_a_crowded_cache_shows_who_gave_way(tmp_path: Path):
 
 
 def test_what_waits_is_told_apart_from_what_runs():
-    found = samples(EngineMetrics().render(Stats(active=3, waiting=2, free_blocks=4, blocks=10)).decode())
+    stats = Stats(
+        active=3, waiting=2, free_blocks=4, blocks=10, lent_blocks=3, blocks_borrowed=7, blocks_recalled=4
+    )
+    found = samples(EngineMetrics().render(stats).decode())
     assert found["requests_running", ""] == 3
     assert found["requests_waiting", ""] == 2
-    assert found["kv_blocks_used", ""] == 6
+    assert found["kv_blocks_used", ""] == 6 and found["kv_blocks_lent", ""] == 3
+    assert (found["kv_blocks_borrowed_total", ""], found["kv_blocks_recalled_total", ""]) == (7, 4)
 
 
 def test_tokens_that_come_together_share_their_time():

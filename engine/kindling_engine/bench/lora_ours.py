@@ -37,6 +37,7 @@ class LoraSubject:
             max_batch=settings["max_batch"],
             step_tokens=settings["step_tokens"],
             lora_mib=settings["lora_mib"],
+            lora_borrow=settings.get("lora_borrow", 0),
         )
         self._sent: list[ToFront] = []
         self._woken = threading.Event()

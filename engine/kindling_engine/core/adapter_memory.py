@@ -1,21 +1,32 @@
-"""Where a model's adapters lie, by its device and the way its steps run."""
+"""Where a model's adapters lie, by its device and the way its steps run, and what they may borrow of the KV cache."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from kindling_engine.core.loops import works_apart
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.embeddings.adapters import adapter_refuse
+from kindling_engine.kvcache.arena import Arena, arena_make
+from kindling_engine.kvcache.manager import KvManager
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.cache import AdapterCache
-from kindling_engine.lora.host import HostLora
 from kindling_engine.lora.loader import adapter_load
 from kindling_engine.lora.scratch import SlabScratch
-from kindling_engine.lora.slabs import DeviceSlabs
-from kindling_engine.lora.stores import AdapterStore, DeviceStore, HostStore, device_store, host_store
+from kindling_engine.lora.seated import SeatedLora
+from kindling_engine.lora.slab_layout import ALIGNMENT
+from kindling_engine.lora.slabs import DeviceSlabs, Lending
+from kindling_engine.lora.stores import (
+    AdapterStore,
+    DeviceStore,
+    HostStore,
+    MakeLending,
+    device_store,
+    host_store,
+)
 from kindling_engine.models.base import Model
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.runner.inputs import MakeLora
@@ -24,27 +35,40 @@ _MIB = 1 << 20
 _HOST_TIMES = 4
 _SCRATCH_TIMES = 8
 """The tiers beneath a device's pool, and on disk, in multiples of the memory for adapters."""
+_MOST_TABLE_ROWS = 1 << 31
+"""Of 8 numbers each, that a CPU's sums over rows of the pool can tell apart."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterMemory:
-    """The cache, and what a runner needs: a maker of batches on a host, or a device's slabs."""
+    """The cache, and what a runner needs: a maker of batches on a host, or a device's slabs.
+
+    ``kv_memory``: what K and V have to lie in, if adapters may borrow of it.
+    """
 
     cache: AdapterCache
     make_lora: MakeLora
     slabs: DeviceSlabs | None
+    kv_memory: Tensor | None = None
 
 
 def adapter_memory(
-    model: Model, options: CoreOptions, *, dtype: torch.dtype, wake: Callable[[], None]
+    model: Model,
+    options: CoreOptions,
+    *,
+    kv: KvManager,
+    block_bytes: int,
+    dtype: torch.dtype,
+    wake: Callable[[], None],
 ) -> AdapterMemory:
-    """For a model that generates or embeds; the latter takes no adapters."""
+    """For a model that generates or embeds; the latter takes no adapters. Blocks of ``kv`` have ``block_bytes``."""
     budget_bytes = options.lora_mib * _MIB
     if model.config.task == "embed":
         return AdapterMemory(
             AdapterCache(budget_bytes=budget_bytes, load=adapter_refuse, wake=wake), LoraBatch, None
         )
-    store = _store(model, options, dtype, budget_bytes)
+    lender = _Lender(kv, options, block_bytes, model.device)
+    store = _store(model, options, dtype, budget_bytes, lender)
     load = partial(
         adapter_load,
         layout=model.lora,
@@ -67,18 +91,62 @@ def adapter_memory(
         else SlabScratch(options.blobs, budget_bytes=_SCRATCH_TIMES * budget_bytes),
     )
     if isinstance(store, HostStore):
-        return AdapterMemory(cache, HostLora(store.slabs.tables.pool, store.slabs.shapes), None)
-    return AdapterMemory(cache, LoraBatch, store.slabs if isinstance(store, DeviceStore) else None)
+        make_lora = SeatedLora(store.slabs.tables.pool, store.slabs.shapes)
+        return AdapterMemory(cache, make_lora, None, lender.kv_memory)
+    slabs = store.slabs if isinstance(store, DeviceStore) else None
+    return AdapterMemory(cache, LoraBatch, slabs, lender.kv_memory)
 
 
-def _store(model: Model, options: CoreOptions, dtype: torch.dtype, budget_bytes: int) -> AdapterStore | None:
+class _Lender:
+    """Makes one stretch of memory for adapters and K and V, when a pool is made."""
+
+    def __init__(self, kv: KvManager, options: CoreOptions, block_bytes: int, device: torch.device) -> None:
+        self._kv = kv
+        self._options = options
+        self._block_bytes = block_bytes
+        self._device = device
+        self._arena: Arena | None = None
+
+    @property
+    def kv_memory(self) -> Tensor | None:
+        return None if self._arena is None else self._arena.blocks
+
+    def __call__(self) -> Lending | None:
+        """None where nothing is to be lent, or blocks are of a size that no slab can lie in."""
+        pool, own_bytes = self._kv.pool, self._options.lora_mib * _MIB
+        most_blocks = pool.capacity * self._options.lora_borrow // 100
+        size = own_bytes + (pool.capacity + 1) * self._block_bytes
+        if not most_blocks or self._block_bytes % ALIGNMENT or size >= _MOST_TABLE_ROWS * 8:
+            return None
+        self._arena = arena_make(
+            own_bytes=own_bytes,
+            block_bytes=self._block_bytes,
+            num_blocks=pool.capacity + 1,
+            device=self._device,
+        )
+        loans = self._kv.loans
+        loans.limit = most_blocks
+        return Lending(
+            self._arena,
+            most_blocks,
+            take=lambda count, cached: self._kv.lend(count, cached=cached),
+            give_back=self._kv.take_back,
+            room=loans.room,
+        )
+
+
+def _store(
+    model: Model, options: CoreOptions, dtype: torch.dtype, budget_bytes: int, lend: MakeLending
+) -> AdapterStore | None:
     """None where each matrix lies for itself: for bits that are the same in any company, and where kernels lack."""
     if options.batch_invariant:
         return None
     if works_apart(model, batch_invariant=False):
         if not isinstance(model, Decoder) or model.paged is None:
             return None
-        return device_store(model.lora, budget_bytes=budget_bytes, dtype=dtype, device=model.device)
+        return device_store(
+            model.lora, budget_bytes=budget_bytes, dtype=dtype, device=model.device, lend=lend
+        )
     if model.device.type != "cpu":
         return None
-    return host_store(model.lora, budget_bytes=budget_bytes, dtype=dtype)
+    return host_store(model.lora, budget_bytes=budget_bytes, dtype=dtype, lend=lend)

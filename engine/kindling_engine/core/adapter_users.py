@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kindling_engine.core.turns import Turns
-from kindling_engine.scheduler.request import Request
+from kindling_engine.scheduler.request import Request, RequestState
 
 
 class Holds(Protocol):
@@ -51,6 +51,19 @@ class AdapterUsers:
             self._leaving.discard(request.adapter)
             self._turns.end(request.adapter)
         self._release(request.adapter)
+        return True
+
+    def send_away(self, adapter: str, pins: int) -> bool:
+        """Let an adapter's users step back from the next step on; False where not all of its ``pins`` can.
+
+        Checks have no request here, and a request that waits for its grant cannot be held.
+        """
+        users = self._users.get(adapter, {})
+        stuck = any(one.state is RequestState.PARKED and not one.held for one in users.values())
+        if stuck or len(users) != pins:
+            return False
+        self._turns.end(adapter)
+        self._leaving.add(adapter)
         return True
 
     def make_room(self, wanted_bytes: int, size_of: Callable[[str], int], *, newcomers: bool = False) -> bool:

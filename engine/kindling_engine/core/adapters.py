@@ -50,6 +50,7 @@ class AdapterDesk:
         self._admit = admit
         self._pending: dict[str, Request] = {}
         self._held: dict[str, Request] = {}
+        parts.kv.loans.borrower = self
 
     @property
     def stepped_back(self) -> int:
@@ -123,11 +124,24 @@ class AdapterDesk:
                 size_bytes=0 if place.loaded is None else place.loaded.weights.size_bytes,
                 in_use=place.pins,
                 pinned=place.kept,
+                borrowed_blocks=place.borrowed_blocks,
                 reason=place.reason,
             )
             for place in self._cache.places()
         ]
         self._send(AdapterList(message.id, items))
+
+    def recall(self, count: int) -> int:
+        """Give blocks back to requests: those of adapters that nobody uses, then of those whose users step back."""
+        count -= self._cache.recall(count)
+        due = 0
+        for adapter in self._cache.borrowers():
+            if due >= count:
+                break
+            if self._users.send_away(adapter, self._cache.uses(adapter)):
+                self._cache.vacate(adapter)
+                due += self._cache.borrowed_blocks(adapter)
+        return due
 
     def poll(self, now_s: float) -> list[Outcome]:
         """Move what has its adapter now; the outcomes are those of requests whose adapter failed to load."""

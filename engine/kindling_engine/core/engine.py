@@ -232,7 +232,7 @@ class EngineCore:
         return Stats(
             active=self._scheduler.active,
             waiting=self._scheduler.waiting + self._desk.pending + self._constraints.pending,
-            free_blocks=self._parts.kv.pool.free_count,
+            free_blocks=self._parts.kv.pool.free_count + self._parts.kv.loans.lent,
             blocks=self._parts.kv.pool.capacity,
             steps=self._steps,
             step_s=round(self._step_s, 6),
@@ -244,6 +244,9 @@ class EngineCore:
             adapter_loads=self._parts.adapters.loads,
             adapter_evictions=self._parts.adapters.evictions,
             adapter_steps_back=self._desk.stepped_back,
+            lent_blocks=self._parts.kv.loans.lent,
+            blocks_borrowed=self._parts.kv.loans.borrowed,
+            blocks_recalled=self._parts.kv.loans.recalled,
         )
 
     def _stats(self, now_s: float) -> None:

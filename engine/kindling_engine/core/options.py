@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kindling_engine.protocol.adapter_memory import LORA_BORROW, LORA_MIB
 from kindling_engine.protocol.tune_modes import FULL, TUNE_LIMIT_S, TUNE_MODES
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 
 
 @dataclass(frozen=True, slots=True)
 class CoreOptions:
-    """``threads`` 0 chooses by measuring; ``kv_tokens`` 0 sizes the cache by the memory at hand; ``lora_mib`` bounds
-    adapters in memory; ``weights`` is the form that weights take in memory.
+    """``threads`` 0 chooses by measuring; ``kv_tokens`` 0 sizes the cache by the memory at hand; ``lora_mib`` is
+    the adapters' own memory, ``lora_borrow`` the percentage of the KV cache's blocks that they may borrow while those
+    are idle; ``weights`` is the form that weights take in memory.
 
     ``batch_invariant``: a request's bits do not depend on what else runs. ``tune`` and what follows: how, where and how
     long configurations of a GPU's kernels are chosen (``runner.tuning``).
@@ -27,7 +29,8 @@ class CoreOptions:
     kv_tokens: int = 0
     max_batch: int = 64
     step_tokens: int = 2048
-    lora_mib: int = 512
+    lora_mib: int = LORA_MIB
+    lora_borrow: int = LORA_BORROW
     weights: str = CHECKPOINT
     batch_invariant: bool = False
     tune: str = FULL
@@ -46,13 +49,21 @@ def options_parse(arguments: Sequence[str]) -> CoreOptions:
     parser.add_argument("--kv-tokens", type=int, default=0)
     parser.add_argument("--max-batch", type=_positive, default=64)
     parser.add_argument("--step-tokens", type=_positive, default=2048)
-    parser.add_argument("--lora-mib", type=_positive, default=512)
+    parser.add_argument("--lora-mib", type=_positive, default=LORA_MIB)
+    parser.add_argument("--lora-borrow", type=_percentage, default=LORA_BORROW)
     parser.add_argument("--weights", choices=WEIGHT_FORMS, default=CHECKPOINT)
     parser.add_argument("--batch-invariant", action="store_true")
     parser.add_argument("--tune", choices=TUNE_MODES, default=FULL)
     parser.add_argument("--tuned", type=Path)
     parser.add_argument("--tune-limit-s", type=float, default=TUNE_LIMIT_S)
     return CoreOptions(**vars(parser.parse_args(arguments)))
+
+
+def _percentage(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError("must be from 0 to 100")
+    return value
 
 
 def _positive(text: str) -> int:

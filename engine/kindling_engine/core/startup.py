@@ -91,6 +91,9 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         kv_dtype=str(dtype),
         rotary_limit=config.rotary_limit,
     )
+    adapters = adapter_memory(
+        model, options, kv=kv, block_bytes=_block_bytes(config, dtype), dtype=dtype, wake=wake
+    )
     storage = KvStorage(
         num_layers=config.num_layers,
         num_kv_heads=config.num_kv_heads,
@@ -98,6 +101,7 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         num_blocks=num_blocks,
         dtype=dtype,
         device=device,
+        memory=adapters.kv_memory,
     )
     scheduler = Scheduler(
         kv=kv,
@@ -105,7 +109,6 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         max_batch=options.max_batch,
         step_tokens=options.step_tokens,
     )
-    adapters = adapter_memory(model, options, dtype=dtype, wake=wake)
     runner = runner_make(
         model,
         storage,
@@ -152,12 +155,7 @@ def _num_blocks(config: ModelConfig, options: CoreOptions, dtype: torch.dtype, d
     """Blocks for ``kv_tokens``, or for a full batch of full contexts as far as memory allows; one more for
     padding.
     """
-    block_bytes = KvStorage.block_bytes(
-        num_layers=config.num_layers,
-        num_kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        dtype=dtype,
-    )
+    block_bytes = _block_bytes(config, dtype)
     free_bytes = _free_bytes(device)
     if options.kv_tokens > 0:
         blocks = -(-options.kv_tokens // PAGE_SIZE) + 1
@@ -175,6 +173,15 @@ def _num_blocks(config: ModelConfig, options: CoreOptions, dtype: torch.dtype, d
         room -= options.lora_mib * _MIB
     wanted = options.max_batch * -(-config.context_length // PAGE_SIZE)
     return max(2, min(wanted, room // block_bytes) + 1)
+
+
+def _block_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
+    return KvStorage.block_bytes(
+        num_layers=config.num_layers,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        dtype=dtype,
+    )
 
 
 def _free_bytes(device: torch.device) -> int:

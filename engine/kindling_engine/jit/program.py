@@ -9,9 +9,17 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from kindling_engine.jit.adapters import (
+    AdapterKernel,
+    AdapterRows,
+    Site,
+    SiteStruct,
+    adapter_kernel,
+    site_struct,
+)
 from kindling_engine.jit.decode import CompiledDecode, step_of
 from kindling_engine.jit.linear import PackedLinear
-from kindling_engine.jit.operations import ATTEND, GATE, LINEAR, NORM, NORM_OF_SUM, PLACE
+from kindling_engine.jit.operations import ADAPT, ATTEND, GATE, LINEAR, NORM, NORM_OF_SUM, PLACE
 from kindling_engine.jit.rows import RowKernels, row_kernels
 from kindling_engine.layers.attention_rows import AttentionInputs
 from kindling_engine.layers.attention_spec import LayerCache
@@ -42,9 +50,23 @@ class _Operations(ctypes.Structure):
     _fields_ = [("first", ctypes.c_void_p), ("count", ctypes.c_int64)]
 
 
+class _Made:
+    """Operations where the code finds them; ``kept`` is memory that they point at."""
+
+    __slots__ = ("_kept", "address")
+
+    def __init__(self, operations: list[_Operation], kept: object = None) -> None:
+        array = (_Operation * len(operations))(*operations)
+        program = _Operations(ctypes.addressof(array), len(operations))
+        self.address = ctypes.addressof(program)
+        self._kept = (program, array, kept)
+
+
 @dataclass(frozen=True, slots=True)
 class LayerParts:
-    """A layer whose every part is code of this processor; ``rotary`` is an index into a step's tables."""
+    """A layer whose every part is code of this processor; ``rotary`` is an index into a step's tables, ``sites`` are
+    where adapters add to the four products.
+    """
 
     input_norm: RmsNorm
     qkv: PackedLinear
@@ -54,6 +76,7 @@ class LayerParts:
     mlp_norm: RmsNorm
     gate_up: PackedLinear
     down: PackedLinear
+    sites: tuple[int, int, int, int]
 
     @property
     def products(self) -> tuple[PackedLinear, ...]:
@@ -81,6 +104,12 @@ class LayerProgram:
         self._rotaries = tuple(dict.fromkeys(layer.rotary for layer in layers))
         self._attentions = {layer.rotary: layer.attention for layer in layers}
         self._most_rows = 0
+        self._adapter_kernel = adapter_kernel()
+
+    @property
+    def adapts(self) -> bool:
+        """Whether there is code for adapters."""
+        return self._adapter_kernel is not None
 
     def takes(self, inputs: AttentionInputs, tables: Sequence[RotaryTables]) -> bool:
         """Whether a step is of decodes alone that share no very long prefix."""
@@ -90,10 +119,14 @@ class LayerProgram:
         )
 
     def __call__(
-        self, hidden: Tensor, inputs: AttentionInputs, tables: Sequence[RotaryTables]
+        self,
+        hidden: Tensor,
+        inputs: AttentionInputs,
+        tables: Sequence[RotaryTables],
+        adapters: AdapterRows | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``hidden [n, hidden]`` behind all layers but for what the last one adds, and that; both hold until the next
-        call.
+        call. ``adapters`` only if the program ``adapts``; a step without has no operation of theirs.
         """
         rows = hidden.shape[0]
         if rows > self._most_rows:
@@ -102,12 +135,16 @@ class LayerProgram:
             raise RuntimeError("the step has no decodes")
         self._hidden[:rows].copy_(hidden)
         threads = torch.get_num_threads()
-        steps = (ctypes.c_void_p * len(self._rotaries))()
+        steps = (ctypes.c_void_p * (len(self._rotaries) + 1))()
         for at, rotary in enumerate(self._rotaries):
             turned = None if rotary is None else tables[rotary]
             steps[at] = step_of(inputs.decode, inputs.slots, turned, threads).address
+        made = self._plain
+        if adapters is not None:
+            steps[len(self._rotaries)] = adapters.address
+            made = self._adapted(adapters.sites)
         alone = rows * self._mean_products < _ALONE_BELOW
-        self._call(self._address, ctypes.addressof(steps), rows, 1 if alone else threads)
+        self._call(made.address, ctypes.addressof(steps), rows, 1 if alone else threads)
         return self._hidden[:rows], self._added[:rows]
 
     def _make(self, rows: int) -> None:
@@ -115,21 +152,41 @@ class LayerProgram:
         first = self._layers[0]
         hidden, both = first.qkv.inputs, first.gate_up.outputs
         sizes = (hidden, hidden, hidden, first.qkv.outputs, first.output.inputs, both, both // 2)
-        buffers = tuple(torch.empty((rows, size)) for size in sizes)
-        self._hidden, self._added, *_ = buffers
-        operations = [
-            operation
-            for index, layer in enumerate(self._layers)
-            for operation in self._layer(index, layer, [one.data_ptr() for one in buffers])
-        ]
-        array = (_Operation * len(operations))(*operations)
-        self._program = _Operations(ctypes.addressof(array), len(operations))
-        self._kept = (array, buffers)
-        self._address = ctypes.addressof(self._program)
+        self._buffers = tuple(torch.empty((rows, size)) for size in sizes)
+        self._hidden, self._added, *_ = self._buffers
+        self._plain = _Made([one for index in range(len(self._layers)) for one in self._layer(index)])
+        self._with_adapters: tuple[tuple[Site, ...], _Made] | None = None
         self._most_rows = rows
 
-    def _layer(self, index: int, layer: LayerParts, places: list[int]) -> list[_Operation]:
-        hidden, added, normed, qkv, attended, both, gated = places
+    def _adapted(self, sites: tuple[Site, ...]) -> "_Made":
+        """The operations with those of adapters behind the products that they add to."""
+        found = self._with_adapters
+        if found is None or found[0] is not sites:
+            kernel = self._adapter_kernel
+            if kernel is None:
+                raise RuntimeError("there is no code for adapters")
+            operations: list[_Operation] = []
+            structs: list[SiteStruct] = []
+            for index, layer in enumerate(self._layers):
+                products = iter(layer.sites)
+                for operation in self._layer(index):
+                    operations.append(operation)
+                    if operation.kind == LINEAR:
+                        site = next(products)
+                        structs.append(site_struct(site, sites[site]))
+                        if sites[site].widths:
+                            operations.append(self._adapt(operation, structs[-1], kernel))
+            found = self._with_adapters = (sites, _Made(operations, structs))
+        return found[1]
+
+    def _adapt(self, product: _Operation, site: SiteStruct, kernel: AdapterKernel) -> _Operation:
+        step = len(self._rotaries)
+        thing = ctypes.addressof(site)
+        return _Operation(ADAPT, kernel.share, thing, product.x, None, product.y, product.size, step)
+
+    def _layer(self, index: int) -> list[_Operation]:
+        layer = self._layers[index]
+        hidden, added, normed, qkv, attended, both, gated = (one.data_ptr() for one in self._buffers)
         attention, kernel = layer.attention.bind(self._caches[index]), layer.attention.kernel
         step = self._rotaries.index(layer.rotary)
         return [

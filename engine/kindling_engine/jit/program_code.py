@@ -9,8 +9,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from kindling_engine.jit import decode_code, linear_code
-from kindling_engine.jit.operations import ATTEND, GATE, LINEAR, NORM_OF_SUM, PLACE
+from kindling_engine.jit import adapters_code, decode_code, linear_code
+from kindling_engine.jit.operations import ADAPT, ATTEND, GATE, LINEAR, NORM_OF_SUM, PLACE
 from kindling_engine.jit.writing import (
     address,
     counted,
@@ -28,8 +28,8 @@ from kindling_engine.jit.writing import (
 
 ENTRY = "program"
 
-# Kind, code, matrix or weight or layer, x, what is added or the output of attention, y, size of y's rows, which of the
-# steps, ε.
+# Kind, code, matrix or weight or layer or site, x, what is added or the output of attention, y, size of y's rows,
+# which of the steps, ε.
 _OPERATION = ir.LiteralStructType([i64, address, address, f32p, f32p, f32p, i64, i64, f32])
 # Operations and their number.
 _PROGRAM = ir.LiteralStructType([_OPERATION.as_pointer(), i64])
@@ -61,7 +61,7 @@ def _walk(module: Any) -> Any:
         step = build.load(build.gep(steps, [given[-2]]))
         done = function.append_basic_block("done")
         choice = build.switch(kind, done)
-        for one in range(ATTEND + 1):
+        for one in range(ADAPT + 1):
             case = function.append_basic_block(f"kind_{one}")
             choice.add_case(number(one), case)
             build.position_at_end(case)
@@ -96,6 +96,11 @@ def _operation(
         kinds = decode_code.CALL.elements[:3]
         with build.if_then(build.icmp_signed("==", thread, number(0))):
             _call(build, code, kinds, (build.bitcast(thing, kinds[0]), build.bitcast(step, kinds[1]), x))
+    elif kind == ADAPT:
+        site, adapters = adapters_code.SITE.as_pointer(), adapters_code.ADAPTERS.as_pointer()
+        values = [build.bitcast(thing, site), build.bitcast(step, adapters), x, y, size, first, end]
+        with build.if_then(build.icmp_signed("<", first, end)):
+            _call(build, code, [one.type for one in values], values)
     else:
         # Norms and gates of one row are for one thread, those of many for all.
         width = build.mul(size, number(2)) if kind == GATE else size

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from kindling_engine.kvcache.loans import BlockLoans
 from kindling_engine.kvcache.pool import BlockPool
 from kindling_engine.kvcache.prefix import chain_next, chain_seed
 
@@ -30,10 +31,11 @@ class KvManager:
     ) -> None:
         """``rotary_limit``: keys of a prompt longer than this depend on its length."""
         self.pool = BlockPool(num_blocks)
+        self.loans = BlockLoans(self.pool)
         self._revision = revision
         self._kv_dtype = kv_dtype
         self._rotary_limit = rotary_limit
-        self._scrub: list[int] = []
+        self._scrub: dict[int, None] = {}
 
     def table_new(self, *, adapter: str, salt: str, prompt_len: int = 0) -> BlockTable:
         """A table without blocks, for a request whose prompt has ``prompt_len`` tokens."""
@@ -79,11 +81,30 @@ class KvManager:
         missing = self.blocks_missing(table, num_tokens)
         if missing == 0:
             return True
-        taken = self.pool.allocate(missing)
-        if taken is None:
+        if not self.make_free(missing):
             return False
-        table.blocks.extend(taken)
+        table.blocks.extend(self.pool.allocate(missing) or ())
         return True
+
+    def make_free(self, count: int) -> bool:
+        """Whether so many blocks are free, when what is lent and not in use has come back as far as need be."""
+        lacking = count - self.pool.free_count
+        if lacking > 0:
+            self.loans.recall(lacking)
+        return count <= self.pool.free_count
+
+    def lend(self, count: int, *, cached: bool = False) -> list[int] | None:
+        """Blocks for something that is no K and V, as ``BlockLoans`` allows; its owner writes all that it reads."""
+        blocks = self.loans.take(count, cached=cached)
+        for block in blocks or ():
+            # It is no longer ours to write to; it is zeroed when it comes back.
+            self._scrub.pop(block, None)
+        return blocks
+
+    def take_back(self, blocks: list[int]) -> None:
+        """The end of a loan: what was left there may read as NaN, so it is zeroed before reuse."""
+        self.loans.give_back(blocks)
+        self._scrub.update(dict.fromkeys(blocks))
 
     def publish(self, table: BlockTable, tokens: Sequence[int], computed: int) -> None:
         """Make the full blocks among the first ``computed`` tokens findable by others."""
@@ -104,12 +125,12 @@ class KvManager:
                 self.pool.forget(block)
         freed = self.pool.release(table.blocks)
         if suspect:
-            self._scrub.extend(freed)
+            self._scrub.update(dict.fromkeys(freed))
         table.blocks = []
         table.published = 0
         table.tip = table.seed
 
     def scrub_take(self) -> tuple[int, ...]:
         """Blocks to zero before the next step writes anything."""
-        scrub, self._scrub = tuple(self._scrub), []
+        scrub, self._scrub = tuple(self._scrub), {}
         return scrub

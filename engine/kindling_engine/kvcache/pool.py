@@ -6,6 +6,7 @@ Block 0 is never handed out: it stays zero and pads the block tables of short ro
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import islice
 
 NULL_BLOCK = 0
 
@@ -36,9 +37,14 @@ class BlockPool:
     def is_published(self, block: int) -> bool:
         return self._hash_of[block] is not None
 
-    def allocate(self, count: int) -> list[int] | None:
-        """Take ``count`` blocks, least recently used first, or none at all when too few are free."""
+    def allocate(self, count: int, *, empty: bool = False) -> list[int] | None:
+        """Take ``count`` blocks, least recently used first, or none at all when too few are free.
+
+        ``empty``: only those that hold no known prefix; they stand in front of the others.
+        """
         if count > len(self._free):
+            return None
+        if empty and any(map(self.is_published, islice(self._free, count))):
             return None
         taken = []
         for _ in range(count):

@@ -7,10 +7,12 @@ from kindling_engine.kvcache.manager import PAGE_SIZE
 
 
 class KvStorage:
-    """K and V pages of every layer: ``[layers, kv_heads, blocks, PAGE_SIZE, head_dim]``, zeroed.
+    """K and V of every block, zeroed: ``[blocks, layers, K or V, kv_heads, PAGE_SIZE, head_dim]``, block by block.
 
-    A (head, page) tile is contiguous, and one gather along ``blocks`` yields keys that SDPA takes as they
-    are.
+    A (layer, head) tile of a block is one page, and pages are numbered through: block b begins at page
+    ``b · pages_per_block``. A layer sees its own K or V as pages ``[kv_heads, pages, PAGE_SIZE, head_dim]`` under the
+    numbers at which blocks begin; what lies in between belongs to other heads and layers. So an idle block is one
+    stretch of memory that can be lent, and what reads pages by number need not know how many a block has.
     """
 
     def __init__(
@@ -22,23 +24,40 @@ class KvStorage:
         num_blocks: int,
         dtype: torch.dtype,
         device: torch.device,
+        memory: Tensor | None = None,
     ) -> None:
-        shape = (num_layers, num_kv_heads, num_blocks, PAGE_SIZE, head_dim)
-        self._keys = torch.zeros(shape, dtype=dtype, device=device)
-        self._values = torch.zeros(shape, dtype=dtype, device=device)
+        """``memory``: uint8, zeroed, as many bytes as all blocks take; without it the storage has its own."""
+        self.pages_per_block = 2 * num_layers * num_kv_heads
+        shape = (num_blocks, self.pages_per_block * PAGE_SIZE * head_dim)
+        self._blocks = (
+            torch.zeros(shape, dtype=dtype, device=device)
+            if memory is None
+            else memory.view(dtype).view(shape)
+        )
         self.num_blocks = num_blocks
         # Per-layer views, made once: indexing a tensor costs a few microseconds, twice per layer and step.
-        self.layers: list[tuple[Tensor, Tensor]] = list(zip(self._keys, self._values, strict=True))
-        self.slots: list[tuple[Tensor, Tensor]] = [
-            (k.view(num_kv_heads, -1, head_dim), v.view(num_kv_heads, -1, head_dim)) for k, v in self.layers
-        ]
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.slots: list[tuple[Tensor, Tensor]] = []
+        for layer in range(num_layers):
+            keys, values = (
+                self._pages((2 * layer + part) * num_kv_heads, num_kv_heads, head_dim) for part in (0, 1)
+            )
+            self.layers.append((keys, values))
+            self.slots.append((keys.flatten(1, 2), values.flatten(1, 2)))
 
     def scrub(self, blocks: tuple[int, ...]) -> None:
         """Zero whole blocks in every layer."""
-        index = torch.tensor(blocks, dtype=torch.int64, device=self._keys.device)
-        self._keys.index_fill_(2, index, 0)
-        self._values.index_fill_(2, index, 0)
+        self._blocks.index_fill_(0, torch.tensor(blocks, dtype=torch.int64, device=self._blocks.device), 0)
 
     @staticmethod
     def block_bytes(*, num_layers: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype) -> int:
         return 2 * num_layers * num_kv_heads * PAGE_SIZE * head_dim * dtype.itemsize
+
+    def _pages(self, first: int, kv_heads: int, head_dim: int) -> Tensor:
+        """The pages of ``kv_heads`` heads, of which the first one has page ``first`` of each block."""
+        count = (self.num_blocks - 1) * self.pages_per_block + 1
+        page = PAGE_SIZE * head_dim
+        offset = self._blocks.storage_offset() + first * page
+        return self._blocks.as_strided(
+            (kv_heads, count, PAGE_SIZE, head_dim), (page, page, head_dim, 1), offset
+        )

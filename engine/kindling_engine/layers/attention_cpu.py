@@ -107,10 +107,8 @@ def _scores(query: Tensor, keys: Tensor, spec: AttentionSpec) -> Tensor:
 def _gather(cache: LayerCache, pages: Tensor, batch: int) -> tuple[Tensor, Tensor]:
     """Keys and values ``[batch, k, d]``; the batch is KV heads, times rows where each has pages of its own."""
     shape = (batch, -1, cache.key_pages.shape[3])
-    return (
-        cache.key_pages.index_select(1, pages).view(shape),
-        cache.value_pages.index_select(1, pages).view(shape),
-    )
+    keys, values = cache.gather(pages)
+    return keys.view(shape), values.view(shape)
 
 
 def _put(target: Tensor, part: Tensor, rows: Tensor | None) -> None:

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows, PrefillRows
 from kindling_engine.layers.attention_spec import AttentionSpec, LayerCache
 
@@ -40,8 +39,7 @@ def _decode(query: Tensor, cache: LayerCache, rows: DecodeRows, spec: AttentionS
     """The query heads of a KV head become rows of one query, so that keys are read once per group."""
     heads, head_dim = query.shape[1], query.shape[2]
     view = rows.view(spec.window)
-    keys = _gather(cache.key_pages, view.pages, rows.count, view.length)
-    values = _gather(cache.value_pages, view.pages, rows.count, view.length)
+    keys, values = _gather(cache, view.pages, rows.count, view.length)
     grouped = query.view(rows.count, keys.shape[1], -1, head_dim)
     output = attend(grouped, keys, values, view.mask, spec)
     return output.reshape(rows.count, heads * head_dim)
@@ -56,8 +54,7 @@ def prefill_attend(
     if view.pages is None:
         keys, values = key.transpose(0, 1), value.transpose(0, 1)
     else:
-        keys = _gather(cache.key_pages, view.pages, 1, view.length)[0]
-        values = _gather(cache.value_pages, view.pages, 1, view.length)[0]
+        keys, values = (one[0] for one in _gather(cache, view.pages, 1, view.length))
     kv_heads = keys.shape[0]
     group = heads // kv_heads
     grouped = query.view(count, kv_heads, group, head_dim).permute(2, 1, 0, 3)
@@ -104,9 +101,10 @@ def attend(
     return scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype) @ values
 
 
-def _gather(pages: Tensor, index: Tensor, count: int, length: int) -> Tensor:
-    """Pages of ``count`` requests as ``[count, kv_heads, length, d]``."""
-    kv_heads, head_dim = pages.shape[0], pages.shape[3]
-    width = index.shape[0] // count
-    gathered = pages.index_select(1, index).view(kv_heads, count, width * PAGE_SIZE, head_dim)
-    return gathered.transpose(0, 1)[:, :, :length]
+def _gather(cache: LayerCache, index: Tensor, count: int, length: int) -> tuple[Tensor, Tensor]:
+    """Keys and values of ``count`` requests, ``[count, kv_heads, length, d]`` each."""
+    keys, values = (
+        one.view(one.shape[0], count, -1, one.shape[3]).transpose(0, 1)[:, :, :length]
+        for one in cache.gather(index)
+    )
+    return keys, values

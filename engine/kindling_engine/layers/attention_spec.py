@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -20,9 +21,28 @@ class AttentionSpec:
 
 @dataclass(frozen=True, slots=True)
 class LayerCache:
-    """One layer's pages ``[kv_heads, blocks, PAGE_SIZE, head_dim]`` and the same memory by slot."""
+    """One layer's pages ``[kv_heads, pages, PAGE_SIZE, head_dim]``, as ``KvStorage`` numbers them, and by slot."""
 
     key_pages: Tensor
     value_pages: Tensor
     key_slots: Tensor
     value_slots: Tensor
+
+    def gather(self, pages: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of ``pages [n]``, ``[kv_heads, n, PAGE_SIZE, head_dim]`` each, copied."""
+        heads, _, size, head_dim = self.key_pages.shape
+        # Rows of one table: of a layer's own view, whose heads overlap, torch would copy the whole first.
+        apart = self.key_pages.stride(0) // (size * head_dim)
+        places = torch.arange(0, heads * apart, apart, device=pages.device).unsqueeze(1) + pages
+        keys, values = (
+            _table(one).index_select(0, places.view(-1)).view(heads, -1, size, head_dim)
+            for one in (self.key_pages, self.value_pages)
+        )
+        return keys, values
+
+
+def _table(pages: Tensor) -> Tensor:
+    """Everything from the first page to the last, a row each."""
+    heads, count, size, head_dim = pages.shape
+    page = size * head_dim
+    return pages.as_strided(((heads - 1) * (pages.stride(0) // page) + count, page), (page, 1))

@@ -110,8 +110,7 @@ def _own(query: Tensor, cache: LayerCache, chunk: TileChunk, spec: AttentionSpec
     heights, group = sizes
     height = height_for(rows, heights)
     shape = (kv_heads * count, CHUNK, head_dim)
-    keys = cache.key_pages.index_select(1, chunk.pages).view(shape)
-    values = cache.value_pages.index_select(1, chunk.pages).view(shape)
+    keys, values = (one.view(shape) for one in cache.gather(chunk.pages))
     scores = _scores(query.reshape(kv_heads * count, rows, head_dim), keys, spec, height)
     if chunk.hidden is not None:
         tokens = chunk.hidden.shape[1]
@@ -129,8 +128,7 @@ def _shared(
     kv_heads, count, rows, head_dim = query.shape
     height = height_for(count * rows, heights)
     flat = F.pad(query.reshape(kv_heads, count * rows, head_dim), (0, 0, 0, -(count * rows) % height))
-    keys = cache.key_pages.index_select(1, shared.pages).view(kv_heads, CHUNK, head_dim)
-    values = cache.value_pages.index_select(1, shared.pages).view(kv_heads, CHUNK, head_dim)
+    keys, values = (one.view(kv_heads, CHUNK, head_dim) for one in cache.gather(shared.pages))
     found = _weighted(_scores(flat, keys, spec, height), values, height)
     part, peak, total = (one[:, : count * rows].reshape(kv_heads, count, rows, -1) for one in found)
     return part, peak, total

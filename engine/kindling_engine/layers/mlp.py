@@ -34,7 +34,7 @@ class GatedMlp:
     ``sites`` are where adapters add to the two projections.
     """
 
-    __slots__ = ("_activation", "_down", "_gate_up", "_sites")
+    __slots__ = ("_activation", "_down", "_gate_up", "sites")
 
     def __init__(
         self, gate_up: Projection, down: Projection, activation: Activation, sites: tuple[int, int]
@@ -42,7 +42,7 @@ class GatedMlp:
         self._gate_up = gate_up
         self._down = down
         self._activation = activation
-        self._sites = sites
+        self.sites = sites
 
     @property
     def compiled_projections(self) -> tuple[Projection | None, Projection | None]:
@@ -54,11 +54,11 @@ class GatedMlp:
     def __call__(self, x: Tensor, lora: LoraBatch | None) -> Tensor:
         gate_up = self._gate_up(x)
         if lora is not None:
-            lora.add(gate_up, x, self._sites[0])
+            lora.add(gate_up, x, self.sites[0])
         gated = gate(gate_up, self._activation)
         output = self._down(gated)
         if lora is not None:
-            lora.add(output, gated, self._sites[1])
+            lora.add(output, gated, self.sites[1])
         return output
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from kindling_engine.lora.experts import ExpertShare, ExpertWeights
 
 if TYPE_CHECKING:
+    from kindling_engine.jit.adapters import AdapterRows
     from kindling_engine.lora.bags import Seat
 
 
@@ -57,9 +58,9 @@ class TableWeights:
 class AdapterWeights:
     """An adapter ready to run: one entry per site of the model, None where it has no target there.
 
-    ``table`` and ``head`` stand at both ends of the model, ``experts`` in its mixtures, by layer. ``seat`` is where the
-    matrices of the sites lie in a pool of the host's memory, ``slot`` which slot of a device's pool they are in; one of
-    them at most.
+    ``table`` and ``head`` stand at both ends of the model, ``experts`` in its mixtures, by layer. ``slot`` is which
+    slot of a pool they are in, ``seat`` where their matrices lie there, if the pool is the host's memory. So many
+    ``borrowed_blocks`` of the KV cache hold them; none if they lie in the pool's own part.
     """
 
     sites: tuple[SiteWeights | None, ...]
@@ -70,6 +71,7 @@ class AdapterWeights:
     experts: Mapping[int, ExpertWeights] = field(default_factory=dict)
     seat: "Seat | None" = None
     slot: int | None = None
+    borrowed_blocks: int = 0
 
     @property
     def plain(self) -> bool:
@@ -99,6 +101,11 @@ class LoraBatch:
             weights = group.weights.sites[site]
             if weights is not None:
                 self._add(output, x, group.spans, weights)
+
+    def seated(self, rows: int) -> "AdapterRows | None":
+        """The step's ``rows`` with where each one's adapter lies, for compiled code; None where some lie elsewhere."""
+        del rows
+        return None
 
     def add_head(self, logits: Tensor, x: Tensor) -> None:
         """Likewise to ``logits [m, vocab]``, from final states ``x [m, hidden]``: the rows are those of the logits."""

@@ -8,14 +8,14 @@ The step loop never waits for a load.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from kindling_engine.lora.batch import AdapterWeights
 from kindling_engine.lora.errors import AdapterError
 from kindling_engine.lora.loader import LoadedAdapter
 from kindling_engine.lora.loading import LoaderThread, LoadFunction, Result
-from kindling_engine.lora.policy import Worth
+from kindling_engine.lora.room import AdapterRoom, size_of
 from kindling_engine.lora.scratch import SlabScratch
 from kindling_engine.lora.shelf import HostShelf
 from kindling_engine.lora.stores import AdapterStore, LooseStore
@@ -25,16 +25,6 @@ _MOST_FAILED = 256
 _READ_AHEAD = 4
 """Of the budget, one part in so many may wait for room; those that are being read may always."""
 _READ_AT_ONCE = 4
-
-
-@dataclass(slots=True)
-class CachedAdapter:
-    """An adapter in memory, the number of its users, and whether it stays without any."""
-
-    loaded: LoadedAdapter
-    weights: AdapterWeights
-    pins: int = 0
-    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +37,7 @@ class AdapterPlace:
     loaded: LoadedAdapter | None = None
     pins: int = 0
     kept: bool = False
+    borrowed_blocks: int = 0
     reason: str = ""
 
 
@@ -88,15 +79,13 @@ class AdapterCache:
         self.budget_bytes = budget_bytes
         self._store: AdapterStore = LooseStore() if store is None else store
         self._shelf = HostShelf(host_bytes)
-        self._worth = Worth()
-        self._ready: OrderedDict[str, CachedAdapter] = OrderedDict()
-        self._used_bytes = 0
+        self._room = AdapterRoom(budget_bytes, self._store)
         self._waiting: list[_Waiting] = []
         self._staged: OrderedDict[str, LoadedAdapter] = OrderedDict()
         self._loading: set[str] = set()
         self._failed: OrderedDict[str, str] = OrderedDict()
         self._unloaded: set[str] = set()
-        self.loads = self.evictions = 0
+        self.loads = 0
         self._no_room_since_s: float | None = None
         self._loader = LoaderThread(load, self._store, wake=wake, scratch=scratch)
 
@@ -106,33 +95,47 @@ class AdapterCache:
         return len(self._waiting)
 
     @property
+    def evictions(self) -> int:
+        return self._room.evictions
+
+    @property
     def lacks_room(self) -> int:
         """Bytes of adapters that were read and are kept waiting by others in use, 1 if none was read yet; 0 when
         there is room.
         """
         if self._no_room_since_s is None:
             return 0
-        return sum(map(_size, self._staged.values())) or 1
+        return sum(map(size_of, self._staged.values())) or 1
 
     def weights(self, adapter: str) -> AdapterWeights:
         """Weights of a pinned adapter."""
-        return self._ready[adapter].weights
+        return self._room.entries[adapter].weights
 
     def get(self, adapter: str) -> LoadedAdapter | None:
-        entry = self._ready.get(adapter)
+        entry = self._room.entries.get(adapter)
         return None if entry is None else entry.loaded
 
     def size_bytes(self, adapter: str) -> int:
         """Of an adapter in memory; 0 for others."""
-        entry = self._ready.get(adapter)
-        return 0 if entry is None else _size(entry.loaded)
+        entry = self._room.entries.get(adapter)
+        return 0 if entry is None else size_of(entry.loaded)
+
+    def uses(self, adapter: str) -> int:
+        """Pins of an adapter."""
+        entry = self._room.entries.get(adapter)
+        return 0 if entry is None else entry.pins
+
+    def borrowed_blocks(self, adapter: str) -> int:
+        """Blocks of the KV cache that an adapter lies in."""
+        entry = self._room.entries.get(adapter)
+        return 0 if entry is None else entry.borrowed_blocks
 
     def acquire(self, adapter: str, folder: Path, ticket: object, now_s: float) -> bool:
         """Pin an adapter for a ticket: True if it is there now, False if ``poll`` will tell."""
         self._unloaded.discard(adapter)
         self._failed.pop(adapter, None)
-        if self._usable(adapter) and not self._starved(now_s):
-            self._pin(adapter)
+        if self._room.usable(adapter) and not self._starved(now_s):
+            self._room.pin(adapter)
             return True
         self._waiting.append(_Waiting(adapter, folder, ticket))
         self._advance(now_s)
@@ -150,20 +153,18 @@ class AdapterCache:
 
     def release(self, adapter: str) -> None:
         """Drop one pin."""
-        entry = self._ready[adapter]
-        entry.pins -= 1
-        if entry.pins < 0:
-            raise RuntimeError("an adapter was released more often than it was acquired")
-        if not entry.pins and adapter in self._unloaded:
+        self._room.release(adapter)
+        if not self.uses(adapter) and adapter in self._unloaded:
+            self._unloaded.discard(adapter)
             self._drop(adapter)
-        self._evict()
+        self._room.evict()
 
     def keep(self, adapter: str, kept: bool) -> bool:
         """Let an adapter in memory stay there though nobody uses it, or no longer; False if it is not there."""
-        entry = self._ready.get(adapter)
+        entry = self._room.entries.get(adapter)
         if entry is not None:
             entry.kept = kept
-            self._evict()
+            self._room.evict()
         return entry is not None
 
     def unload(self, adapter: str) -> bool:
@@ -172,7 +173,7 @@ class AdapterCache:
         known = self._shelf.drop(adapter) is not None
         known |= self._staged.pop(adapter, None) is not None
         known |= self._failed.pop(adapter, None) is not None
-        entry = self._ready.get(adapter)
+        entry = self._room.entries.get(adapter)
         if entry is None:
             return known
         entry.kept = False
@@ -184,13 +185,25 @@ class AdapterCache:
 
     def clear(self) -> int:
         """Take every adapter that nobody uses out of memory; how many there were."""
-        idle = [adapter for adapter, entry in self._ready.items() if not entry.pins]
+        idle = [adapter for adapter, entry in self._room.entries.items() if not entry.pins]
         for adapter in idle:
             self._drop(adapter)
         for adapter in {*self._staged, *self._shelf.names()}:
             self._staged.pop(adapter, None)
             self._shelf.drop(adapter)
         return len(idle)
+
+    def recall(self, blocks: int) -> int:
+        """Give blocks back that adapters without users lie in, so many if there are; how many."""
+        return self._room.recall(blocks)
+
+    def borrowers(self) -> list[str]:
+        """Adapters in use that lie in borrowed blocks, in the order in which they should give them back."""
+        return self._room.borrowers()
+
+    def vacate(self, adapter: str) -> None:
+        """Give an adapter's blocks back when its users have stepped back; it then waits for room of its own."""
+        self._room.vacate(adapter)
 
     def poll(self, now_s: float) -> list[Settled]:
         """Take in finished loads and settle the tickets they answer, oldest first."""
@@ -201,8 +214,8 @@ class AdapterCache:
         starved = self._starved(now_s)
         still: list[_Waiting] = []
         for item in self._waiting:
-            if self._usable(item.adapter) and not (starved and still):
-                self._pin(item.adapter)
+            if self._room.usable(item.adapter) and not (starved and still):
+                self._room.pin(item.adapter)
                 settled.append(Settled(item.ticket, item.adapter))
             else:
                 still.append(item)
@@ -219,34 +232,24 @@ class AdapterCache:
 
     def places(self) -> Iterator[AdapterPlace]:
         """Every adapter that is in some memory, on its way there, or has failed to come, a bounded number."""
-        for name, entry in self._ready.items():
+        ready = self._room.entries
+        for name, entry in ready.items():
             state = "ready" if self._store.arrived(entry.weights) else "arriving"
-            yield AdapterPlace(name, state, "top", entry.loaded, entry.pins, entry.kept)
+            yield AdapterPlace(
+                name, state, "top", entry.loaded, entry.pins, entry.kept, entry.borrowed_blocks
+            )
         for name, loaded in self._shelf.items():
-            if name not in self._ready:
+            if name not in ready:
                 yield AdapterPlace(name, "ready", "host", loaded)
         pending = {item.adapter for item in self._waiting} | self._staged.keys()
         pending |= self._loading
-        for name in sorted(pending - self._ready.keys()):
+        for name in sorted(pending - ready.keys()):
             yield AdapterPlace(name, "loading", "host" if name in self._staged else "disk")
         for name, reason in self._failed.items():
             if name not in pending:
                 yield AdapterPlace(name, "failed", "disk", reason=reason)
 
     # Helpers, in call order.
-
-    def _usable(self, adapter: str) -> bool:
-        """Whether a step may use it without a wait; with nothing running, a wait holds nobody up."""
-        entry = self._ready.get(adapter)
-        if entry is None:
-            return False
-        return self._store.arrived(entry.weights) or not any(one.pins for one in self._ready.values())
-
-    def _pin(self, adapter: str) -> None:
-        entry = self._ready[adapter]
-        entry.pins += 1
-        self._worth.used(adapter, _size(entry.loaded))
-        self._ready.move_to_end(adapter)
 
     def _starved(self, now_s: float) -> bool:
         """Whether a load has found no room for long. Newcomers then queue behind it, hot adapters included,
@@ -273,7 +276,7 @@ class AdapterCache:
     def _advance(self, now_s: float) -> None:
         """Give what was read a place, as far as there is room, and let the thread read on."""
         line = list(dict.fromkeys(item.adapter for item in self._waiting))
-        wanted = [adapter for adapter in line if adapter not in self._ready]
+        wanted = [adapter for adapter in line if adapter not in self._room.entries]
         for adapter in wanted:
             shelved = self._shelf.get(adapter)
             if shelved is not None and adapter not in self._staged:
@@ -287,86 +290,44 @@ class AdapterCache:
                 # Those behind it must not take the room that it waits for.
                 break
             del self._staged[adapter]
-        left = any(name not in self._ready for name in wanted)
-        lacking |= left and self._pinned_bytes() >= self.budget_bytes
+        left = any(name not in self._room.entries for name in wanted)
+        lacking |= left and self._room.full()
         if not lacking:
             self._place_unwanted(set(line))
             self._no_room_since_s = None
         elif self._no_room_since_s is None:
             self._no_room_since_s = now_s
+        self._room.forget_unwanted(set(line))
         self._read_next(wanted)
 
     def _place_unwanted(self, wanted: set[str]) -> None:
         """What nobody waits for any more takes room that is free, and nobody else's."""
         for adapter in [name for name in self._staged if name not in wanted]:
             loaded = self._staged.pop(adapter)
-            if self._used_bytes + _size(loaded) > self.budget_bytes or not self._place(
-                adapter, loaded, wanted
-            ):
+            fits = self._room.used_bytes + size_of(loaded) <= self.budget_bytes
+            if not fits or not self._place(adapter, loaded, wanted, borrow=False):
                 self._shelf.put(adapter, loaded)
 
-    def _place(self, adapter: str, loaded: LoadedAdapter, spared: set[str]) -> bool:
-        size = _size(loaded)
-        fits = self._used_bytes + size <= self.budget_bytes
-        weights = self._store.place(loaded) if fits or not self._ready else None
-        if weights is None:
-            idle = self._idle(spared)
-            left_bytes = self._used_bytes - sum(_size(self._ready[name].loaded) for name in idle)
-            if left_bytes + size > self.budget_bytes and len(idle) < len(self._ready):
-                return False
-            for victim in self._worth.cheapest_first(idle):
-                self._drop(victim, evicted=True)
-                # Enough bytes may be free, and none of the gaps large enough.
-                if self._used_bytes + size <= self.budget_bytes or not self._ready:
-                    weights = self._store.place(loaded)
-                if weights is not None:
-                    break
-            else:
-                return False
-        self._shelf.put(adapter, loaded)
-        # What lies in a pool is not kept twice.
-        self._ready[adapter] = CachedAdapter(replace(loaded, packed=None), weights)
-        self._used_bytes += size
-        return True
+    def _place(self, adapter: str, loaded: LoadedAdapter, spared: set[str], *, borrow: bool = True) -> bool:
+        placed = self._room.place(adapter, loaded, spared, borrow=borrow)
+        if placed:
+            self._shelf.put(adapter, loaded)
+        return placed
 
-    def _pinned_bytes(self) -> int:
-        return sum(_size(entry.loaded) for entry in self._ready.values() if entry.pins)
-
-    def _evict(self) -> None:
-        if self._used_bytes <= self.budget_bytes:
-            return
-        for adapter in self._worth.cheapest_first(self._idle(set())):
-            if self._used_bytes <= self.budget_bytes:
-                return
-            self._drop(adapter, evicted=True)
-
-    def _idle(self, spared: set[str]) -> list[str]:
-        return [
-            name for name, entry in self._ready.items() if not (entry.pins or entry.kept or name in spared)
-        ]
-
-    def _drop(self, adapter: str, *, evicted: bool = False) -> None:
-        entry = self._ready.pop(adapter)
-        self._unloaded.discard(adapter)
-        self._used_bytes -= _size(entry.loaded)
-        self._store.remove(entry.weights)
-        self.evictions += evicted
-        (self._worth.evicted if evicted else self._worth.forgotten)(adapter)
+    def _drop(self, adapter: str) -> None:
+        if adapter in self._room.entries:
+            self._room.drop(adapter)
 
     def _read_next(self, wanted: list[str]) -> None:
         """Keep the thread busy: it reads on while the step runs that this is said in front of."""
-        staged = sum(map(_size, self._staged.values()))
+        staged = sum(map(size_of, self._staged.values()))
         if self._staged and staged >= self.budget_bytes // _READ_AHEAD:
             return
         folders = {item.adapter: item.folder for item in reversed(self._waiting)}
         for adapter in wanted:
             if len(self._loading) >= _READ_AT_ONCE:
                 return
-            if not any(adapter in tier for tier in (self._loading, self._staged, self._ready)):
+            if not any(adapter in tier for tier in (self._loading, self._staged, self._room.entries)):
                 self._loading.add(adapter)
                 self.loads += 1
                 self._loader.read(adapter, folders[adapter])
-
-
-def _size(loaded: LoadedAdapter) -> int:
-    return loaded.weights.size_bytes

@@ -99,8 +99,11 @@ class Decoder:
     ) -> tuple[Tensor, Tensor]:
         """``hidden [n, hidden]`` behind all layers but for what the last one adds, and that."""
         program = self._program
-        if program is not None and inputs.lora is None and program.takes(inputs.attention, tables):
-            return program(hidden, inputs.attention, tables)
+        if program is not None and program.takes(inputs.attention, tables):
+            lora = inputs.lora
+            adapters = lora.seated(hidden.shape[0]) if lora is not None and program.adapts else None
+            if lora is None or adapters is not None:
+                return program(hidden, inputs.attention, tables, adapters)
         added: Tensor | None = None
         for layer, cache in zip(self._layers, self._caches, strict=True):
             added = layer(hidden, added, inputs, tables, cache)

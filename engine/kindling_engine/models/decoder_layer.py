@@ -111,7 +111,15 @@ class DecoderLayer:
         if qkv is None or output is None or gate_up is None or down is None:
             return None
         return LayerParts(
-            self.input_norm, qkv, attention.compiled, attention.rotary, output, self.mlp_norm, gate_up, down
+            self.input_norm,
+            qkv,
+            attention.compiled,
+            attention.rotary,
+            output,
+            self.mlp_norm,
+            gate_up,
+            down,
+            (*attention.sites, *mlp.sites),
         )
 
     def __call__(

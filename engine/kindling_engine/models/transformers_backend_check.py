@@ -74,7 +74,7 @@ def _paged_logits(model: Model, texts: list[Tensor]) -> list[Tensor]:
     blocks = np.zeros((len(texts), max(widths)), dtype=np.int64)
     first = 1
     for row, width in enumerate(widths):
-        blocks[row, :width] = np.arange(first, first + width)
+        blocks[row, :width] = np.arange(first, first + width) * storage.pages_per_block
         first += width
     seen: list[list[Tensor]] = [[] for _ in texts]
     for rows in _STEPS:

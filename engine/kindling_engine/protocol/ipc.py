@@ -174,7 +174,8 @@ class AdapterLoaded(msgspec.Struct, tag=True):
 class AdapterState(msgspec.Struct):
     """Where an adapter is: tier is device, host or disk; in_use counts running requests.
 
-    state: ready | arriving | loading | failed, the last with a reason. A pinned one stays though nobody uses it.
+    state: ready | arriving | loading | failed, the last with a reason. A pinned one stays though nobody uses it, unless
+    it lies in ``borrowed_blocks`` of the KV cache: those go back to requests that need them.
     """
 
     adapter: str
@@ -185,6 +186,7 @@ class AdapterState(msgspec.Struct):
     in_use: int = 0
     pinned: bool = False
     reason: str = ""
+    borrowed_blocks: int = 0
 
 
 class AdapterChanged(msgspec.Struct, tag=True):
@@ -205,14 +207,16 @@ class AdapterList(msgspec.Struct, tag=True):
 class Stats(msgspec.Struct, tag=True):
     """Load of the core, sent about once a second while it changes.
 
-    From ``steps`` on, totals since the start: steps, their seconds, rows and tokens; prompt tokens of started requests
-    and those of them that came out of the cache.
+    No request holds ``free_blocks``, and adapters lie in ``lent_blocks`` of them. From ``steps`` on, totals since the
+    start: steps, their seconds, rows and tokens; prompt tokens of started requests and those of them that came out of
+    the cache; of blocks, those that adapters borrowed and that requests called back.
     """
 
     active: int
     waiting: int
     free_blocks: int
     blocks: int = 0
+    lent_blocks: int = 0
     steps: int = 0
     step_s: float = 0.0
     rows: int = 0
@@ -223,6 +227,8 @@ class Stats(msgspec.Struct, tag=True):
     adapter_loads: int = 0
     adapter_evictions: int = 0
     adapter_steps_back: int = 0
+    blocks_borrowed: int = 0
+    blocks_recalled: int = 0
 
 
 ToCore = Submit | Embed | SetGrant | Cancel | LoadAdapter | PinAdapter | UnloadAdapter | ListAdapters

@@ -1,4 +1,4 @@
-"""Persistent rows: each request in the batch keeps one, with its block table as an array."""
+"""Persistent rows: each request in the batch keeps one, with its block table as an array of pages."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +8,13 @@ from kindling_engine.scheduler.request import Request
 
 
 class RowTable:
-    """Row numbers of requests and their block tables, extended in place as blocks are added."""
+    """Row numbers of requests and their block tables, extended in place as blocks are added.
 
-    def __init__(self, *, num_rows: int, max_blocks: int) -> None:
+    A table holds the page at which each block begins, as ``KvStorage`` numbers them: its ``pages_per_block`` a block.
+    """
+
+    def __init__(self, *, num_rows: int, max_blocks: int, pages_per_block: int) -> None:
+        self._pages_per_block = pages_per_block
         self.blocks: NDArray[np.int64] = np.full((num_rows, max_blocks), NULL_BLOCK, dtype=np.int64)
         self._free = list(range(num_rows - 1, -1, -1))
         self._row_of: dict[str, int] = {}
@@ -26,7 +30,8 @@ class RowTable:
         blocks = request.table.blocks
         filled = self._filled[row]
         if filled < len(blocks):
-            self.blocks[row, filled : len(blocks)] = blocks[filled:]
+            begun = np.array(blocks[filled:], dtype=np.int64) * self._pages_per_block
+            self.blocks[row, filled : len(blocks)] = begun
             self._filled[row] = len(blocks)
         return row
 

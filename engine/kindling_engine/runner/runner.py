@@ -58,7 +58,11 @@ class ModelRunner:
         model.bind(storage)
         self._model = model
         self._storage = storage
-        self._rows = RowTable(num_rows=max_batch, max_blocks=-(-max_length // PAGE_SIZE))
+        self._rows = RowTable(
+            num_rows=max_batch,
+            max_blocks=-(-max_length // PAGE_SIZE),
+            pages_per_block=storage.pages_per_block,
+        )
         self._builder = InputBuilder(
             self._rows,
             dtype=model.dtype,

@@ -89,7 +89,10 @@ class Flights:
             self._kv.free(leaving.table, suspect=leaving.suspect)
 
     @property
-    def leaving_blocks(self) -> int:
-        """Blocks that come back without anybody's doing, if nobody shares them."""
+    def blocks_coming(self) -> int:
+        """Blocks that are free, or will be without anybody's doing: those of requests that have left, if nobody shares
+        them, and loans that are due.
+        """
         tables = {id(one): one.table for flight in self._flights for one in flight.leaving.values()}
-        return sum(len(table.blocks) for table in tables.values())
+        leaving = sum(len(table.blocks) for table in tables.values())
+        return self._kv.pool.free_count + leaving + self._kv.loans.due

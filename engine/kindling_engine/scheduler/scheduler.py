@@ -130,14 +130,13 @@ class Scheduler:
             if request.state is RequestState.PARKED:
                 self._unpark(request, now_s)
 
-    def cancel(self, request_id: str) -> Outcome | None:
+    def cancel(self, request_id: str, finish: Finish = "cancelled") -> Outcome | None:
         request = self._requests.get(request_id)
-        return None if request is None else self._end(request, None, "cancelled")
+        return None if request is None else self._end(request, None, finish)
 
     def finish(self, request_id: str) -> Outcome | None:
         """End a request whose answer is known to be complete."""
-        request = self._requests.get(request_id)
-        return None if request is None else self._end(request, None, "stop")
+        return self.cancel(request_id, "stop")
 
     def fail(self, request_id: str, code: str, message: str) -> Outcome | None:
         """End a request because of a failure of ours; what its blocks hold is not trusted."""
@@ -157,6 +156,7 @@ class Scheduler:
         """Decide the next step, or None when nothing can run."""
         self._now_s = now_s
         self._blocks_awaited = False
+        self._kv.loans.step_begins()
         rows: dict[str, ScheduledRow] = {}
         for request in tuple(self._running):
             if request.remaining == 1 and not request.held and not step_decides(request, self.max_length):
@@ -259,7 +259,7 @@ class Scheduler:
             return True
         if not self._blocks_awaited and self._kv.grow(table, num_tokens):
             return True
-        self._blocks_awaited |= missing <= self._kv.pool.free_count + self._flights.leaving_blocks
+        self._blocks_awaited |= missing <= self._flights.blocks_coming
         return False
 
     def _victim(self, request: Request) -> Request | None:
@@ -327,17 +327,15 @@ class Scheduler:
         return True
 
     def _make_room(self, request: Request, rows: dict[str, ScheduledRow]) -> bool:
-        """Whether all of a request's tokens fit; room for a first chunk alone would only lead to preemption.
-
-        With nothing running, parked requests give way, so that they cannot hold up the queue.
+        """Whether all of a request's tokens fit: a first chunk alone leads to preemption. Parked ones give way to the
+        queue if nothing runs.
         """
         if request.table is None:
             return False
         missing = self._kv.blocks_missing(request.table, len(request.tokens))
-        while missing > self._kv.pool.free_count:
+        while not self._kv.make_free(missing):
             holding = self._parked.holding()
-            on_its_way = missing <= self._kv.pool.free_count + self._flights.leaving_blocks
-            if self._running or not holding or on_its_way:
+            if self._running or not holding or missing <= self._flights.blocks_coming:
                 return False
             self._preempt(holding[-1], rows)
         return True
@@ -380,6 +378,8 @@ class Scheduler:
         self._drop_blocks(request)
         request.state = RequestState.ENDED
         del self._requests[request.id]
+        if not self._requests:
+            self._kv.loans.step_begins()
         return Outcome(request, token, finish, error_code=error_code, error=error)
 
     def _unclaim(self, request: Request) -> None:

@@ -81,6 +81,7 @@ class EngineMetrics:
             ),
             ("kv_blocks", "Blocks of the KV cache.", stats.blocks),
             ("kv_blocks_used", "Blocks that running requests hold.", used),
+            ("kv_blocks_lent", "Idle blocks that adapters lie in.", stats.lent_blocks),
         ):
             yield GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
         for name, text, count in (
@@ -102,6 +103,8 @@ class EngineMetrics:
                 "Times a request paused so that another's adapter found room.",
                 stats.adapter_steps_back,
             ),
+            ("kv_blocks_borrowed", "Blocks lent to adapters.", stats.blocks_borrowed),
+            ("kv_blocks_recalled", "Lent blocks that requests called back.", stats.blocks_recalled),
             ("output_tokens", "Tokens made for requests that have ended.", self._output_tokens),
         ):
             yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=count)

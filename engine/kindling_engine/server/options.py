@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kindling_engine.protocol.adapter_memory import LORA_BORROW, LORA_MIB
 from kindling_engine.protocol.tune_modes import FULL, TUNE_LIMIT_S, TUNE_MODES
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 
@@ -27,6 +28,8 @@ class ServeOptions:
     threads: int = 0
     kv_tokens: int = 0
     max_batch: int = 64
+    lora_mib: int = LORA_MIB
+    lora_borrow: int = LORA_BORROW
     weights: str = CHECKPOINT
     batch_invariant: bool = False
     tune: str = FULL
@@ -49,6 +52,15 @@ def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
     )
     parser.add_argument("--kv-tokens", type=int, default=0)
     parser.add_argument("--max-batch", type=_positive, default=64)
+    parser.add_argument(
+        "--lora-mib", type=_positive, default=LORA_MIB, help="MiB of memory that adapters have to themselves"
+    )
+    parser.add_argument(
+        "--lora-borrow",
+        type=_percentage,
+        default=LORA_BORROW,
+        help="percentage of the KV cache that adapters may borrow while requests leave it idle",
+    )
     parser.add_argument(
         "--weights",
         choices=WEIGHT_FORMS,
@@ -84,6 +96,7 @@ def core_arguments(options: ServeOptions, socket: Path) -> list[str]:
         *("--socket", str(socket), "--model", str(options.model), "--model-ref", options.model_ref),
         *("--blobs", str(options.blobs), "--device", options.device, "--threads", str(options.threads)),
         *("--kv-tokens", str(options.kv_tokens), "--max-batch", str(options.max_batch)),
+        *("--lora-mib", str(options.lora_mib), "--lora-borrow", str(options.lora_borrow)),
         *("--weights", options.weights),
         *(("--batch-invariant",) if options.batch_invariant else ()),
         *("--tune", options.tune, "--tune-limit-s", str(options.tune_limit_s)),
@@ -95,6 +108,13 @@ def _natural(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError("must be at least 0")
+    return value
+
+
+def _percentage(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError("must be from 0 to 100")
     return value
 
 
