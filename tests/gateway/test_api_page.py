@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from kindling_api_page import names_in, table
+from kindling_platform.gateway.errand import FORWARDED_HEADERS
 from kindling_platform.gateway.idempotency.guard import HEADER as IDEMPOTENCY_KEY
-from kindling_platform.gateway.inference import FORWARDED_HEADERS
 from kindling_platform.gateway.limits.caps import HEADERS
 from kindling_platform.gateway.routes import METHODS, Action, route_find
 from kindling_platform.gateway.surface.fields import Fields
