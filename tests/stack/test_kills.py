@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,12 @@ VICTIMS = ["engine beat", "web stripe", "worker", "agent", "valkey", "postgres"]
 CHILDREN = 7
 CLIENTS = 6
 RECOVERY_S = 40
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with started_stack(tmp_path_factory.mktemp("kills")) as running:
+        yield running
 
 
 def child_pids(pid: int) -> list[int]:
@@ -91,16 +98,16 @@ def victim_pid_or_none(stack: Stack, victim: str) -> int | None:
 
 
 @pytest.mark.parametrize("victims", VICTIMS)
-def test_a_killed_process_loses_and_doubles_nothing(stack: Stack, victims: str):
-    tenant = stack.sign_up(f"killed-{victims.replace(' ', '-')}")
+def test_a_killed_process_loses_and_doubles_nothing(own_stack: Stack, victims: str):
+    tenant = own_stack.sign_up(f"killed-{victims.replace(' ', '-')}")
     org_id = tenant.api("GET", "/api/v1/me")["organisation"]["id"]
 
-    answers = asyncio.run(kill_under_load(stack, tenant, victims.split()))
+    answers = asyncio.run(kill_under_load(own_stack, tenant, victims.split()))
 
     complete = {answer.request_id: answer for answer in answers if answer.complete}
     assert len(complete) > CLIENTS
     books = poll(
-        lambda: read_books_if_open(stack, org_id),
+        lambda: read_books_if_open(own_stack, org_id),
         lambda seen: (
             seen is not None and set(complete) <= set(seen.events) and set(seen.events) == set(seen.logged)
         ),
@@ -113,15 +120,15 @@ def test_a_killed_process_loses_and_doubles_nothing(stack: Stack, victims: str):
     assert tenant.balance_picousd() == books.balance_picousd
 
 
-def test_a_killed_supervisor_takes_all_along_and_the_next_start_finds_what_was_committed(stack: Stack):
+def test_a_killed_supervisor_takes_all_along_and_the_next_start_finds_what_was_committed(own_stack: Stack):
     """The last one: it ends the stack of the others."""
-    tenant, api_key = stack.sign_up("after-kills"), stack.api_key
-    below = descendants(stack.process.pid)
+    tenant, api_key = own_stack.sign_up("after-kills"), own_stack.api_key
+    below = descendants(own_stack.process.pid)
     assert len(below) > CHILDREN
-    stack.process.kill()
-    stack.process.wait()
+    own_stack.process.kill()
+    own_stack.process.wait()
     poll(lambda: [pid for pid in below if is_alive(pid)], lambda left: not left)
-    with started_stack(stack.home.parent) as again:
+    with started_stack(own_stack.home.parent) as again:
         assert again.api_key == api_key
         assert re.search(r"Operator .*reset-operator", again.log.read_text())
         me = httpx.get(f"{again.url}/api/v1/me", headers={"Authorization": f"Bearer {tenant.key}"})

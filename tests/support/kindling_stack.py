@@ -136,15 +136,15 @@ shared = ExitStack()
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for every test that leaves it as it found it, and for those that end it, which come last."""
+    """One stack for every test that leaves it as it found it."""
     yield shared.enter_context(started_stack(tmp_path_factory.mktemp("stack")))
     shared.close()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    from kindling_order import holds_stack
+    from kindling_order import rank, strays
 
     # Even without a caller its processes are busy, so it ends with the last test that shares it.
-    if holds_stack(item.nodeid) and nextitem is not None and not holds_stack(nextitem.nodeid):
+    if not strays and rank(item.nodeid) == 0 and nextitem is not None and rank(nextitem.nodeid) != 0:
         shared.close()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.live import Live
 from rich.status import Status
 from rich.text import Text
 
@@ -89,5 +90,5 @@ class Progress:
 def _spinner_wait() -> None:
     """Wait for the spinner's thread to be gone: it is told to end, and nobody else does."""
     for thread in threading.enumerate():
-        if thread.daemon and thread is not threading.current_thread():
+        if type(thread).__module__ == Live.__module__:
             thread.join(SPINNER_ENDS_WITHIN_S)
