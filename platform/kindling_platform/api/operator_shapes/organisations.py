@@ -9,6 +9,7 @@ from kindling_billing.models import CreditGrant, Terms
 from kindling_billing.selectors import Balance
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.api.money import MOST_DIGITS, money
+from kindling_platform.api.operator_shapes.revenue import UsedShape
 from kindling_platform.api.rows import plain_row
 from kindling_platform.usage.reports import UsageSum
 
@@ -28,14 +29,7 @@ class OperatedOrganisationShape(s.Serializer[object]):
     suspended_at = s.DateTimeField(allow_null=True, help_text="By the operator.")
 
 
-class PeriodUsageShape(s.Serializer[object]):
-    requests = s.IntegerField()
-    failed = s.IntegerField()
-    prompt_tokens = s.IntegerField()
-    cached_tokens = s.IntegerField()
-    completion_tokens = s.IntegerField()
-    cost_picousd = s.CharField(help_text="Of requests.")
-    cost_usd = s.CharField()
+class PeriodUsageShape(UsedShape):
     gpu_time_picousd = s.CharField(help_text="Of its own deployments, beside the requests.")
     gpu_time_usd = s.CharField()
 
