@@ -83,9 +83,10 @@ class TestOrganisations:
         path = f"{ALL}/{ada.org.id}"
         reply = till.call("post", f"{path}/suspend", {"reason": "Their card was stolen."})
         assert (reply.status_code, reply.json()["state"]) == (200, "suspended")
+        assert reply.json()["suspended_reason"] == "Their card was stolen."
         assert refusal(ada.client().call("post", "keys", {"name": "x"})) == (412, "account_suspended")
         reply = till.call("post", f"{path}/resume", {"reason": "It was found."})
-        assert reply.json()["state"] == "active"
+        assert (reply.json()["state"], reply.json()["suspended_reason"]) == ("active", "")
         rows = AuditEvent.objects.filter(target=ada.org.id, actor_label="key till")
         assert {(row.action, row.actor_label, row.data["reason"]) for row in rows} == {
             ("organisation.suspended", "key till", "Their card was stolen."),
@@ -143,6 +144,7 @@ class TestGrants:
             ({"amount_usd": "NaN"}, "amount_invalid"),
             ({"amount_usd": "0.0000000000001"}, "amount_invalid"),
             ({"memo": ""}, "validation_failed"),
+            ({"memo": "  "}, "validation_failed"),
             ({"expires_at": "2020-01-01T00:00:00Z"}, "expiry_invalid"),
         ],
     )

@@ -60,11 +60,25 @@ def test_credit_is_granted_once_per_form(world: World, member: Member):
     assert "For testing" in member.client.get("/console/billing/").content.decode()
 
 
+@pytest.mark.parametrize("memo", ["", "   "])
+def test_no_credit_is_given_without_a_reason(world: World, member: Member, memo: str):
+    url = reverse("console:operator-organisation", args=[member.org.id])
+    before = balance_get(owner_id=member.org.id)
+    form = {"amount": "5", "memo": memo, "grant_id": grant_id(world.operator, url)}
+    reply = world.operator.client.post(url, form)
+    assert reply.status_code == 422
+    assert re.search(
+        r'id="memo-help".*?class="field-error" role="alert">This field is required', reply.content.decode()
+    )
+    assert balance_get(owner_id=member.org.id) == before
+
+
 @pytest.mark.parametrize("amount", ["", "0", "-5", "ten", "NaN", "Infinity", "1e30", "1000001"])
 def test_odd_amounts_are_refused(world: World, member: Member, amount: str):
     url = reverse("console:operator-organisation", args=[member.org.id])
     before = balance_get(owner_id=member.org.id)
-    reply = world.operator.client.post(url, {"amount": amount, "grant_id": grant_id(world.operator, url)})
+    form = {"amount": amount, "memo": "Sorry", "grant_id": grant_id(world.operator, url)}
+    reply = world.operator.client.post(url, form)
     assert reply.status_code == 422
     assert balance_get(owner_id=member.org.id) == before
 

@@ -39,6 +39,9 @@ def test_requests_stop_and_the_console_stays(world: World, member: Member, url: 
         reverse("console:operator-organisation", args=[member.org.id])
     ).content.decode()
     assert "Let it go on" in html
+    # Who opens the page reads it before anything else.
+    assert html.index(WHY) < html.index("Balance</p>")
+    assert f"by {world.operator.user.email}." in html[: html.index(WHY)]
     assert world.operator.client.post(url, {"do": "resume", "reason": "All is well."}).status_code == 303
     assert suspended_for(member.org) == {""}
 

@@ -116,6 +116,17 @@ def test_every_page_says_that_the_model_is_a_stand_in(world: World, member: Memb
     assert "is a stand-in" not in member.client.get(reverse("console:home")).content.decode()
 
 
+def test_several_stand_ins_are_told_in_one_sentence(world: World, member: Member):
+    for name in ("spark-embed", "spark-two"):
+        world.model.pk, world.model.name, world.model._state.adding = f"mdl_{name}", name, True
+        world.model.save()
+    for html in (member.client.get(reverse("console:home")), Client().get(reverse("account_login"))):
+        text = re.sub(r"<[^>]+>", "", html.content.decode())
+        names = "kindling/spark, kindling/spark-embed and kindling/spark-two"
+        assert re.search(rf"{names}(, the models served here,)? are (tiny )?stand-ins", text), text
+        assert "wrong.kindling" not in text
+
+
 @pytest.mark.parametrize("name", ["account_login", "account_signup"])
 def test_the_entrance_says_so_too(world: World, client: Client, name: str):
     assert "tiny stand-in" in client.get(reverse(name)).content.decode()

@@ -14,7 +14,7 @@ class CreditForm(forms.Form):
 
     amount = forms.CharField(max_length=24, label="Amount in US dollars")
     memo = forms.CharField(
-        max_length=120, required=False, label="Reason", help_text="Shown in the customer's ledger."
+        max_length=120, label="Reason", help_text="Shown in the customer's ledger, and kept by the audit log."
     )
     grant_id = forms.RegexField(r"^grt_[0-9a-z]{26}$", widget=forms.HiddenInput)
 

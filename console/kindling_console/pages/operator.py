@@ -6,12 +6,14 @@ from django.urls import reverse
 from kindling_billing.credits import grant_list
 from kindling_billing.payment_selectors import payment_list
 from kindling_billing.selectors import balance_get, balance_map, books_sum
+from kindling_billing.terms import terms_get
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
 from kindling_console.forms.operator import CreditForm
 from kindling_console.spans import month_start
 from kindling_platform.accounts.credit import credit_give
 from kindling_platform.accounts.selectors import member_list, organisation_find, organisation_get
+from kindling_platform.accounts.stops import suspension_find
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.ids import new_id
@@ -59,7 +61,7 @@ def organisation(request: HttpRequest, visitor: Visitor, organisation_id: str) -
             amount_picousd=amount,
             # The form's own id: a form that is sent twice grants once.
             source_id=form.cleaned_data["grant_id"],
-            memo=form.cleaned_data["memo"] or "Credit from the operator",
+            memo=form.cleaned_data["memo"],
             actor=visitor.actor,
         )
         target = reverse("console:operator-organisation", args=[org.id])
@@ -69,6 +71,8 @@ def organisation(request: HttpRequest, visitor: Visitor, organisation_id: str) -
     context = {
         "org": org,
         "form": form,
+        "suspension": suspension_find(org=org),
+        "terms": terms_get(owner_id=org.id),
         "wallet": balance_get(owner_id=org.id),
         "members": list(member_list(org=org)[:100]),
         "month": usage_totals(org=org, start=month_start(), end=now()),

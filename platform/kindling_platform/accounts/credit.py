@@ -72,11 +72,14 @@ def credit_give(
     """Give an organisation credit by hand; False when this `source_id` was used before.
 
     Raises:
-        KindlingError: `amount_invalid`, `expiry_invalid`.
+        KindlingError: `amount_invalid`, `memo_missing`, `expiry_invalid`.
     """
     if not 0 < amount_picousd <= MAX_GIFT_PICOUSD:
         text = f"Credit lies between nothing and ${pico_to_usd_text(MAX_GIFT_PICOUSD)}."
         raise KindlingError("amount_invalid", text, param="amount")
+    if not memo.strip():
+        text = "Say what the credit is for: the customer's ledger and the audit log keep it."
+        raise KindlingError("memo_missing", text, param="memo")
     before = balance_get(owner_id=org.id).picousd
     try:
         posted = credit_grant(

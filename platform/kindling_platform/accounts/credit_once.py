@@ -34,7 +34,8 @@ def credit_give_once(
 
     Raises:
         KindlingError: `idempotency_key_invalid` without a key of 1 to 255 printable characters,
-            `idempotency_key_reused` for another credit under the same key, `amount_invalid`, `expiry_invalid`.
+            `idempotency_key_reused` for another credit under the same key, `amount_invalid`, `memo_missing`,
+            `expiry_invalid`.
     """
     source_id = once_id(idempotency_key, chars=DIGEST_CHARS, what="credit is given once for it.")
     found = grant_find(source_id=source_id)

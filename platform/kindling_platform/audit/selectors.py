@@ -38,6 +38,13 @@ def event_list(*, org: HasId, limit: int = 100) -> list[AuditEvent]:
     return list(AuditEvent.objects.for_org(org).order_by("-created_at", "-id")[:limit])
 
 
+def event_newest(*, org: HasId, action: str) -> AuditEvent | None:
+    """The newest event of an organisation with this action; None when the log keeps none."""
+    rows = AuditEvent.objects.for_org(org).filter(action=action)
+    found: AuditEvent | None = rows.order_by("-created_at", "-id").first()
+    return found
+
+
 def event_list_by_noun(*, org: HasId, nouns: Iterable[str]) -> QuerySet[AuditEvent]:
     """Events of an organisation whose action begins with one of these nouns, newest first."""
     rows: QuerySet[AuditEvent] = AuditEvent.objects.for_org(org).filter(_begins_with(nouns))

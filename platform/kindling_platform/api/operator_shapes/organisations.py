@@ -8,6 +8,7 @@ from rest_framework import serializers as s
 from kindling_billing.models import CreditGrant, Terms
 from kindling_billing.selectors import Balance
 from kindling_platform.accounts.models import Organisation
+from kindling_platform.accounts.stops import Suspension
 from kindling_platform.api.money import MOST_DIGITS, money
 from kindling_platform.api.operator_shapes.revenue import UsedShape
 from kindling_platform.api.rows import plain_row
@@ -35,6 +36,10 @@ class PeriodUsageShape(UsedShape):
 
 
 class OneOperatedOrganisationShape(OperatedOrganisationShape):
+    suspended_reason = s.CharField(
+        allow_blank=True,
+        help_text="What the operator wrote when suspending it, while the audit log keeps it.",
+    )
     unpaid_reason = s.CharField(allow_blank=True, help_text="Why requests are refused while it is unpaid.")
     spendable_picousd = s.CharField(
         help_text="What it may still spend, its credit limit included; nothing while requests are refused."
@@ -63,7 +68,9 @@ class GrantShape(s.Serializer[object]):
 
 class GrantGiveShape(s.Serializer[object]):
     amount_usd = s.CharField(max_length=MOST_DIGITS, help_text="Dollars as text, such as 25 or 0.50.")
-    memo = s.CharField(max_length=120, help_text="Stands in the customer's ledger.")
+    memo = s.CharField(
+        max_length=120, help_text="What it is for; stands in the customer's ledger and the audit log."
+    )
     expires_at = s.DateTimeField(required=False, allow_null=True, default=None)
 
 
@@ -80,6 +87,7 @@ def one_organisation_row(
     balance: Balance,
     spendable: Mapping[str, Balance],
     terms: Terms,
+    suspension: Suspension | None,
     members: int,
     month: UsageSum,
     gpu_month_picousd: int,
@@ -87,6 +95,7 @@ def one_organisation_row(
     """An organisation with where it stands."""
     return {
         **organisation_row(org, balance=balance, is_unpaid=terms.suspended_at is not None),
+        "suspended_reason": suspension.reason if suspension else "",
         "unpaid_reason": terms.suspended_reason,
         **money("spendable", spendable.get(org.id, balance).picousd),
         "members": members,

@@ -9,6 +9,7 @@ from kindling_billing.selectors import balance_get, balance_map, spendable_map
 from kindling_billing.terms import owners_suspended, terms_get
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.accounts.selectors import member_list, organisation_find, organisation_get
+from kindling_platform.accounts.stops import suspension_find
 from kindling_platform.accounts.suspension import organisation_resume, organisation_suspend
 from kindling_platform.api.asked import word_asked
 from kindling_platform.api.caller import caller_of
@@ -108,6 +109,7 @@ def _one(org: Organisation) -> dict[str, object]:
         balance=balance_get(owner_id=org.id),
         spendable=spendable_map(owner_ids=[org.id]),
         terms=terms_get(owner_id=org.id),
+        suspension=suspension_find(org=org),
         members=member_list(org=org).count(),
         month=usage_totals(org=org, start=month_floor(moment), end=moment),
         gpu_month_picousd=gpu_time_spent(org=org, start=month_floor(moment), end=moment),
