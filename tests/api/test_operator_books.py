@@ -11,6 +11,7 @@ from kindling_billing.models import ComparedDay, ComparedMovement, HostedPrice, 
 from kindling_billing.terms import terms_get
 from kindling_fake_stripe import FakeStripe
 from kindling_people import ApiClient, Customer, make_model
+from kindling_platform.api.operator_shapes.revenue import TAKINGS
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.catalog.models import Model
 from kindling_platform.common.clock import now
@@ -183,6 +184,11 @@ def test_revenue_over_time_and_whose_it_is(ada: Customer, till: ApiClient, model
     assert day["takings"]["gpu_time_picousd"] == "0"
     (month,) = till.call("get", "operator/revenue?step=month").json()["data"]
     assert month["usage"] == day["usage"]
+    for path, row in (("revenue.csv", day), ("revenue.csv?step=month", month)):
+        (line,) = rows_of(till.call("get", f"operator/{path}"))
+        assert line["month" if "month" in path else "day"] == row["at"].replace("Z", "+00:00")
+        assert (line["requests"], line["usage_picousd"]) == ("3", str(DOLLAR))
+        assert {f"{name}_picousd": line[f"{name}_picousd"] for name in TAKINGS} == row["takings"]
     (share,) = till.call("get", "operator/revenue/shares?by=model").json()["data"]
     assert (share["id"], share["name"], share["cost_usd"]) == (model.id, model.ref, "1.00")
     (share,) = till.call("get", "operator/revenue/shares").json()["data"]
@@ -193,10 +199,9 @@ def test_revenue_over_time_and_whose_it_is(ada: Customer, till: ApiClient, model
     "query", ["from=2026-02-30", "from=2026-02-02&to=2026-02-01", "step=week", "from=0001-01-01"]
 )
 def test_a_span_that_is_none(till: ApiClient, query: str):
-    reply = till.call("get", f"operator/revenue?{query}")
-    assert (reply.status_code, reply.json()["error"]["code"]) in {
-        (400, "parameter_invalid"), (400, "span_invalid"),
-    }  # fmt: skip
+    for path in ("revenue", "revenue.csv"):
+        reply = till.call("get", f"operator/{path}?{query}")
+        assert refusal(reply) in {(400, "parameter_invalid"), (400, "span_invalid")}
 
 
 def test_reconciliation_by_day_and_movement(ada: Customer, till: ApiClient):

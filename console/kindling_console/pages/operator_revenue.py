@@ -1,14 +1,11 @@
 """Revenue and usage of the installation over time: what was used, what was paid, what it cost to take."""
 
-from collections.abc import Iterator
-from dataclasses import astuple, dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from kindling_billing.takings import Takings, takings_over_time
+from kindling_billing.takings import Takings
 from kindling_console.access import Visitor, page
 from kindling_console.answers import show
 from kindling_console.charts import bar_chart
@@ -17,7 +14,8 @@ from kindling_platform.accounts.selectors import organisation_map
 from kindling_platform.catalog.selectors import model_list_all
 from kindling_platform.common.clock import now
 from kindling_platform.common.streamed_csv import csv_response
-from kindling_platform.usage.overview import FIGURES, Figures, usage_over_time, usage_shares
+from kindling_platform.usage.overview import FIGURES, Figures, usage_shares
+from kindling_platform.usage.revenue import RevenueStep, revenue_rows, revenue_steps
 
 BREAKDOWNS = (("organisation", "Organisation"), ("model", "Model"))
 YEAR = Span("12m", "12 months", 365 * DAY, "month")
@@ -25,21 +23,12 @@ RANGES = (*SPANS, YEAR)
 SHOWN = 50
 
 
-@dataclass(slots=True)
-class Row:
-    """One hour, day or month."""
-
-    moment: datetime
-    usage: Figures
-    takings: Takings = field(default_factory=Takings)
-
-
 @page("operator")
 def revenue(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Totals, a chart, the steps behind it, and who or what it comes from; all that is chosen is in the URL."""
     span = _span(request)
     by = request.GET.get("by") if request.GET.get("by") in dict(BREAKDOWNS) else "organisation"
-    rows = revenue_rows(span)
+    rows = _rows(span)
     used, taken = _totals(rows)
     start, end = _bounds(span)
     shares = usage_shares(start=start, end=end, by=str(by))
@@ -56,17 +45,14 @@ def revenue(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 def revenue_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
     """Every step of the span with all its figures, in whole pico-dollars."""
     span = _span(request)
-    return csv_response(request, name=f"kindling-revenue-{span.key}.csv", rows=_csv_rows(span))
+    rows = revenue_rows(step=span.step, steps=_rows(span))
+    return csv_response(request, name=f"kindling-revenue-{span.key}.csv", rows=rows)
 
 
-def revenue_rows(span: Span) -> list[Row]:
+def _rows(span: Span) -> list[RevenueStep]:
     """Every step of a span, those without anything included, oldest first."""
     start, end = _bounds(span)
-    usage = usage_over_time(start=start, end=end, step=span.step)
-    takings = takings_over_time(start=start, end=end, step=span.step)
-    return [
-        Row(moment, usage.get(moment, Figures()), takings.get(moment, Takings())) for moment in _steps(span)
-    ]
+    return revenue_steps(start=start, end=end, step=span.step, moments=_steps(span))
 
 
 def _span(request: HttpRequest) -> Span:
@@ -88,7 +74,7 @@ def _months() -> list[datetime]:
     return months
 
 
-def _totals(rows: list[Row]) -> tuple[Figures, Takings]:
+def _totals(rows: list[RevenueStep]) -> tuple[Figures, Takings]:
     taken = Takings()
     for row in rows:
         taken.add(row.takings)
@@ -111,10 +97,3 @@ def _named(by: str, shares: list[Figures]) -> list[tuple[str, str, Figures]]:
 def _label(moment: datetime, span: Span) -> str:
     formats = {"hour": "%H:00", "day": "%-d %b", "month": "%b %Y"}
     return f"{moment:{formats[span.step]}}"
-
-
-def _csv_rows(span: Span) -> Iterator[list[Any]]:
-    figures = [f"{one.name}_picousd" for one in fields(Takings)]
-    yield [span.step, *FIGURES[:-1], "usage_picousd", *figures]
-    for row in revenue_rows(span):
-        yield [row.moment, *(getattr(row.usage, name) for name in FIGURES), *astuple(row.takings)]

@@ -49,6 +49,7 @@ urlpatterns = [
     path("v1/operator/at-risk", risk.AtRisk.as_view()),
     path("v1/operator/at-risk.csv", risk.AtRiskCsv.as_view()),
     path("v1/operator/revenue", revenue.Revenue.as_view()),
+    path("v1/operator/revenue.csv", revenue.RevenueCsv.as_view()),
     path("v1/operator/revenue/shares", revenue.RevenueShares.as_view()),
     path("v1/operator/margins", margins.Margins.as_view()),
     path("v1/operator/margins.csv", margins.MarginsCsv.as_view()),

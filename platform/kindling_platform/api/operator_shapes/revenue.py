@@ -1,7 +1,6 @@
 """What the installation's usage and takings over time look like."""
 
 from dataclasses import fields
-from datetime import datetime
 from typing import Any
 
 from rest_framework import serializers as s
@@ -10,6 +9,7 @@ from kindling_billing.takings import Takings
 from kindling_platform.api.money import money
 from kindling_platform.api.rows import plain_row
 from kindling_platform.usage.overview import FIGURES, Figures
+from kindling_platform.usage.revenue import RevenueStep
 
 TAKINGS = tuple(field.name for field in fields(Takings))
 
@@ -56,12 +56,11 @@ class RevenueSharesShape(s.Serializer[object]):
     data = RevenueShareShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
 
 
-def revenue_row(at: datetime, used: Figures | None, taken: Takings | None) -> dict[str, Any]:
-    takings = taken or Takings()
+def revenue_row(step: RevenueStep) -> dict[str, Any]:
     return {
-        "at": at,
-        "usage": _used(used or Figures()),
-        "takings": {f"{name}_picousd": str(getattr(takings, name)) for name in TAKINGS},
+        "at": step.moment,
+        "usage": _used(step.usage),
+        "takings": {f"{name}_picousd": str(getattr(step.takings, name)) for name in TAKINGS},
     }
 
 

@@ -2,14 +2,15 @@
 
 from datetime import datetime, timedelta
 
+from django.http import StreamingHttpResponse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from kindling_billing.takings import takings_over_time
 from kindling_platform.accounts.selectors import organisation_map
 from kindling_platform.api.asked import choice_asked, day_asked
+from kindling_platform.api.downloads import CSV, AnyAccepted
 from kindling_platform.api.operator_shapes.revenue import (
     RevenueShape,
     RevenueSharesShape,
@@ -19,7 +20,9 @@ from kindling_platform.api.operator_shapes.revenue import (
 from kindling_platform.catalog.selectors import model_name_map
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.usage.overview import SHARES, usage_over_time, usage_shares
+from kindling_platform.common.streamed_csv import csv_response
+from kindling_platform.usage.overview import SHARES, usage_shares
+from kindling_platform.usage.revenue import RevenueStep, revenue_rows, revenue_steps
 from kindling_platform.usage.steps import day_floor, month_floor
 
 STEPS = ("day", "month")
@@ -42,13 +45,24 @@ class Revenue(APIView):
         responses=RevenueShape,
     )
     def get(self, request: Request) -> Response:
-        start, end = _span(request)
-        step = choice_asked(request, "step", STEPS, default="day")
-        start = month_floor(start) if step == "month" else start
-        used = usage_over_time(start=start, end=end, step=step)
-        taken = takings_over_time(start=start, end=end, step=step)
-        rows = [revenue_row(at, used.get(at), taken.get(at)) for at in sorted({*used, *taken})]
-        return Response(RevenueShape({"data": rows}).data)
+        _, steps = _steps(request)
+        return Response(RevenueShape({"data": [revenue_row(one) for one in steps]}).data)
+
+
+class RevenueCsv(APIView):
+    actions = {"GET": "operator.read"}
+    content_negotiation_class = AnyAccepted
+
+    @extend_schema(
+        operation_id="operator_revenue_csv",
+        summary="The same as CSV, in the columns of the page's",
+        parameters=[*SPAN, STEP],
+        responses=CSV,
+    )
+    def get(self, request: Request) -> StreamingHttpResponse:
+        step, steps = _steps(request)
+        rows = revenue_rows(step=step, steps=steps)
+        return csv_response(request._request, name=f"kindling-revenue-{step}.csv", rows=rows)
 
 
 class RevenueShares(APIView):
@@ -67,6 +81,13 @@ class RevenueShares(APIView):
         names = model_name_map() if by == "model" else _organisations([str(one.group) for one in shares])
         rows = [share_row(one, names.get(str(one.group), str(one.group))) for one in shares]
         return Response(RevenueSharesShape({"data": rows}).data)
+
+
+def _steps(request: Request) -> tuple[str, list[RevenueStep]]:
+    start, end = _span(request)
+    step = choice_asked(request, "step", STEPS, default="day")
+    start = month_floor(start) if step == "month" else start
+    return step, revenue_steps(start=start, end=end, step=step)
 
 
 def _span(request: Request) -> tuple[datetime, datetime]:
