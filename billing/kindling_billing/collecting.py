@@ -39,7 +39,7 @@ def invoice_settle(*, invoice_id: str) -> Invoice | None:
             action="invoice.settled", owner_id=invoice.owner_id, target=invoice.id,
             before=before, after=_shown(invoice),
         )  # fmt: skip
-    if paid and not _dunned(invoice.owner_id).exists():
+    if paid and not invoice_list_holding(owner_id=invoice.owner_id).exists():
         owner_resume(owner_id=invoice.owner_id)
     return invoice
 
@@ -69,6 +69,12 @@ def invoice_write_off(*, invoice_id: str, reason: str) -> Invoice:
     after = _shown(invoice) | {"reason": reason[:200]}
     trail_note(action="invoice.written_off", owner_id=owner_id, target=invoice.id, before=before, after=after)
     return invoice
+
+
+def invoice_list_holding(*, owner_id: str) -> QuerySet[Invoice]:
+    """The invoices for which an owner's inference is stopped, oldest first; with the last of them paid it goes on."""
+    rows = Invoice.objects.filter(owner_id=owner_id, state=Invoice.State.FINAL, dunned=len(STAGES))
+    return rows.order_by("month", "id")
 
 
 def dunning_run(*, now: datetime | None = None) -> int:
@@ -122,8 +128,3 @@ def _shown(invoice: Invoice) -> dict[str, str]:
         "total_cents": str(invoice.total_cents),
         "paid_cents": str(invoice.paid_cents),
     }
-
-
-def _dunned(owner_id: str) -> QuerySet[Invoice]:
-    """Invoices for which the owner would be suspended."""
-    return Invoice.objects.filter(owner_id=owner_id, state=Invoice.State.FINAL, dunned=len(STAGES))

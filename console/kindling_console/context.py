@@ -6,9 +6,11 @@ from typing import Any
 from django.http import HttpRequest
 from django.urls import reverse
 
+from kindling_billing.collecting import invoice_list_holding
 from kindling_billing.selectors import balance_get
 from kindling_console.access import Visitor, visitor_of
 from kindling_console.navigation import nav_groups
+from kindling_platform.accounts.provider import provider_find
 from kindling_platform.accounts.stops import Stop, stop_find
 from kindling_platform.catalog.selectors import model_list, model_list_public
 
@@ -16,7 +18,7 @@ THEMES = ("light", "dark")
 
 
 def console(request: HttpRequest) -> dict[str, Any]:
-    """Template variables of the frame: visitor, nav, balance, theme, what stops requests, stand-in notice."""
+    """Template variables of the frame: visitor, nav, balance, theme, what stops requests, what is owed, stand-ins."""
     theme = request.COOKIES.get("theme", "")
     # Templates call what can be called; `cache` keeps a second mention from asking again.
     return {
@@ -25,6 +27,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
         "nav": cache(lambda: _nav(request)),
         "balance": cache(lambda: _balance(visitor_of(request))),
         "stop": cache(lambda: _stop(visitor_of(request))),
+        "owed": cache(lambda: _owed(visitor_of(request))),
         "stand_ins": cache(lambda: _stand_ins(visitor_of(request))),
     }
 
@@ -42,6 +45,13 @@ def _balance(visitor: Visitor | None) -> int | None:
 
 def _stop(visitor: Visitor | None) -> Stop | None:
     return stop_find(org=visitor.org) if visitor else None
+
+
+def _owed(visitor: Visitor | None) -> list[Any]:
+    """The invoices that stop requests, for those who may pay them here."""
+    if visitor is None or not visitor.may("billing.pay") or provider_find() is None:
+        return []
+    return list(invoice_list_holding(owner_id=visitor.org.id))
 
 
 def _stand_ins(visitor: Visitor | None) -> list[Any]:

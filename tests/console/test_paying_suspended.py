@@ -1,5 +1,7 @@
 """A suspended organisation pays in the console what it owes, and nothing else."""
 
+import re
+
 import pytest
 from django.urls import reverse
 
@@ -40,6 +42,25 @@ def test_the_overdue_invoice_is_paid(member: Member, stripe: FakeStripe):
     )
 
 
+def test_the_banner_says_what_is_owed_and_pays_it(member: Member, stripe: FakeStripe):
+    first, last = make_overdue(member.org.id, cents=1250), make_overdue(member.org.id, number=2)
+    html = member.client.get("/console/keys/").content.decode()
+    assert terms_get(owner_id=member.org.id).suspended_reason in html
+    for invoice, sum_ in ((first, "$12.50"), (last, "$10.00")):
+        form = rf'action="{reverse("console:invoice-pay", args=[invoice.id])}".*?Pay \{sum_}</button>'
+        assert re.search(form, html), invoice
+    for invoice, left in ((first, True), (last, False)):
+        reply = member.client.post(reverse("console:invoice-pay", args=[invoice.id]))
+        live = f"{reply['Location'].split('?')[0]}live/"
+        ready = member.client.get(f"{live}?go=1", headers={"HX-Request": "true"})
+        pay_page(stripe, ready["HX-Redirect"])
+        # The page that waits for the payment takes the banner away by itself.
+        part = member.client.get(live, headers={"HX-Request": "true"}).content.decode()
+        assert "The invoice is paid" in part
+        assert ("Requests are stopped" in part) is left
+    assert 'id="stop" hx-swap-oob="true"></div>' in part
+
+
 def test_the_portal_opens_and_credit_is_not_sold(member: Member):
     organisation_suspend(org=member.org, reason="Stolen cards.", actor=SYSTEM)
     assert member.client.get(reverse("console:billing-portal")).status_code == 302
@@ -51,4 +72,8 @@ def test_the_portal_opens_and_credit_is_not_sold(member: Member):
 def test_roles_without_billing_pay_nothing(member: Member, role: str):
     invoice = make_overdue(member.org.id)
     member.role(role)
-    assert member.client.post(reverse("console:invoice-pay", args=[invoice.id])).status_code == 403
+    url = reverse("console:invoice-pay", args=[invoice.id])
+    assert member.client.post(url).status_code == 403
+    html = member.client.get("/console/").content.decode()
+    assert "Requests are stopped" in html
+    assert url not in html

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from celery import Celery
 from playwright.sync_api import Page, expect
 
 from kindling_browser import Visit
@@ -130,6 +131,51 @@ def test_top_up_spend_be_refused_be_topped_up_read_the_invoice(visit: Callable[.
     assert me.context.request.get(f"{me.url}{receipt}").body().startswith(b"%PDF-")
     if folder := os.environ.get("KINDLING_SCREENSHOTS"):
         (Path(folder) / "invoice.pdf").write_bytes(invoice.body())
+
+
+def owe(stack: Stack, org_id: str) -> None:
+    """An invoice behind its last reminder; the workers find it as they find others, only sooner."""
+    with psycopg.connect(stack.state["database_url"]) as db:
+        db.execute(
+            "INSERT INTO billing_invoice (id, owner_id, month, state, year, number, exact_picousd, covered_picousd,"
+            " rounding_picousd, subtotal_cents, due_cents, tax_cents, paid_cents, bill_to, tax_id, created_at, due_at,"
+            " dunned) VALUES (%s, %s, '2020-01-01', 'final', 2020, %s, 0, 0, 0, 1000, 1000, 0, 0, '', '', now(),"
+            " now() - interval '30 days', 2)",
+            [f"inv_{secrets.token_hex(13)}", org_id, secrets.randbelow(900_000) + 1],
+        )
+    Celery(broker=stack.state["redis_url"]).send_task("books.chase", ignore_result=True)
+
+
+def test_a_suspended_customer_pays_in_the_banner_and_goes_on(visit: Callable[..., Visit], stack: Stack):
+    me = visit()
+    me.sign_up(f"owing-{secrets.token_hex(3)}@example.com")
+    page = me.page
+    made = me.context.request.post(
+        f"{me.url}/api/v1/keys",
+        data={"name": "laptop", "scopes": ["inference"]},
+        headers={"X-CSRFToken": next(c["value"] for c in me.context.cookies() if c["name"] == "csrftoken")},
+    )
+    key = made.json()["key"]
+    owe(stack, me.api("me")["organisation"]["id"])
+    refused = poll(lambda: ask(me.url, key), lambda reply: reply.status_code == 412, every=0.5)
+    assert refused.json()["error"]["code"] == "account_unpaid"
+
+    page.goto("/console/keys/")
+    banner = page.get_by_role("alert").filter(
+        has_text="Requests are stopped until an overdue payment is made."
+    )
+    expect(banner).to_contain_text("and is not paid")
+    picture(page, "unpaid")
+    banner.get_by_role("button", name="Pay $10.00").click()
+    page.wait_for_url(re.compile(r"/pay/cs_test_"))
+    page.get_by_label("Card number").fill("4242 4242 4242 4242")
+    page.get_by_role("button", name=re.compile("^Pay ")).click()
+    page.wait_for_url(re.compile(r"/console/billing/payments/pay_\w+/$"))
+    expect(page.get_by_role("heading", name="The invoice is paid")).to_be_visible(timeout=LONG_S * 1000)
+    # Dunning's stop is lifted with the payment, and its banner goes without a reload.
+    expect(page.get_by_text("Requests are stopped")).to_have_count(0)
+    picture(page, "paid")
+    poll(lambda: ask(me.url, key).status_code, lambda status: status == 200, every=0.5)
 
 
 def test_a_declined_card_can_be_replaced_on_the_page(visit: Callable[..., Visit]):

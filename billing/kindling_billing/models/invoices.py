@@ -98,6 +98,11 @@ class Invoice(models.Model):
         return self.due_cents + self.tax_cents
 
     @property
+    def open_cents(self) -> int:
+        """What is still to be paid of it."""
+        return self.total_cents - self.paid_cents
+
+    @property
     def is_payable(self) -> bool:
         """Whether its owner may pay it."""
         return self.state in PAYABLE and self.paid_cents < self.total_cents

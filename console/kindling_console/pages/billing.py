@@ -73,6 +73,7 @@ def _money(visitor: Visitor) -> dict[str, Any]:
     wallet = balance_get(owner_id=owner_id)
     return {
         "may_write": visitor.may("billing.write"),
+        "may_pay": visitor.may("billing.pay"),
         "payments_on": provider_find() is not None,
         "is_stand_in": is_stand_in(),
         "is_test_mode": is_test_mode(),
