@@ -3,6 +3,7 @@
 KEYS of every script: wallet, holds, rations, the key's epoch, then for each scope its gates, slots, spent and spending.
 
 - ``kd:rations:<owner>``: hash of process to ``<nano-dollars>:<expiry>``: what a process may spend while Valkey is away.
+- ``kd:recalls``: sorted set of owners by when (ms) one was refused money that processes had set aside.
 - ``kd:epoch:<key>``: the newest version of an API key, when it changed lately.
 - ``kd:gate:<scope>``: hash of ``r p u g``, the times (µs) at which the buckets of `limits` are full again, and of
   ``rc pc uc gc``, when a bucket was last full; a gate that stays in use is never full, and is forgotten once a day.
@@ -17,7 +18,7 @@ from kindling_billing.purses import HELPERS
 _COMMON = (
     HELPERS
     + """
-local ORIGIN, FIELDS = 1700000000000000, {'r', 'p', 'u', 'g'}
+local ORIGIN, FIELDS, RECALLS = 1700000000000000, {'r', 'p', 'u', 'g'}, 'kd:recalls'
 local TOKENS = {'p', 'pc', 'u', 'uc', 'g', 'gc'}
 -- Twice as long as what has ended may wait to be posted; the hash is gone with its last entry, as a rule.
 local SPENDING_MS = 172800000
@@ -156,6 +157,9 @@ if tokens < least then
   redis.call('HDEL', KEYS[3], ARGV[11])
   local scope = scopes[binding or 0]
   if scope then return reply('budget', num(binding), num(scope.left), num(scope.period), false, 0) end
+  if others > 0 and tokens_for(left + others) >= least then
+    redis.call('ZADD', RECALLS, now_ms, (string.gsub(KEYS[3], '^kd:rations:', '')))
+  end
   return reply('money', '0', num(left), '0', false, 0)
 end
 if crowded then return reply('slots', num(crowded), '0', num(scopes[crowded].most), false, 0) end
@@ -277,14 +281,19 @@ return 1
 """
 )
 
-# ARGV: a word. The first to come leaves its word; a change tells that the server was emptied.
-MARK: Final = """
+# KEYS: the mark, the recalls. ARGV: a word. The first to come leaves its word; a change tells that the server was
+# emptied. After it come the owners that were refused within ten seconds, by which all processes have looked.
+LOOK: Final = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
-return redis.call('GET', KEYS[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', tonumber(redis.call('TIME')[1]) * 1000 - 10000)
+return {redis.call('GET', KEYS[1]), unpack(redis.call('ZRANGE', KEYS[2], -1000, -1))}
 """
 
-SCRIPTS: Final = {"admit": ADMIT, "finish": FINISH, "renew": RENEW, "mark": MARK}
-MARK_KEY: Final = "kd:mark"
+# KEYS: the rations. ARGV: the process that needs its own no more.
+GIVE_BACK: Final = "return redis.call('HDEL', KEYS[1], ARGV[1])"
+
+SCRIPTS: Final = {"admit": ADMIT, "finish": FINISH, "renew": RENEW, "look": LOOK, "give_back": GIVE_BACK}
+LOOK_KEYS: Final = ("kd:mark", "kd:recalls")
 
 
 def epoch_key(key_id: str) -> str:

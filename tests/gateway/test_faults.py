@@ -9,6 +9,7 @@ import pytest
 
 from kindling_admission import amounts
 from kindling_billing.admission_scripts import rations_key
+from kindling_billing.holds import holds_key, wallet_key
 from kindling_gateway import GatewayServer, chat, eventually, gateway_env, held_nano, limit_row, start_gateway
 from kindling_platform.embedded.bench_reliability.proxy import FaultProxy
 from kindling_platform.keys import secret
@@ -89,6 +90,18 @@ def test_without_valkey_no_more_is_spent_than_was_set_aside(frail: Frail, scene)
     spent = statuses.count(200) * (7 * 100_000 + 8 * OUTPUT)
     assert 0.8 * sum(rations.values()) < spent / 1000 <= sum(rations.values())
     assert (refused.json()["error"]["code"], refused.headers["retry-after"]) == ("limits_unavailable", "2")
+
+
+def test_what_was_set_aside_is_gone_with_a_refusal(frail: Frail, scene):
+    small = scene.world.org("small-refused", usd=0.004)
+    with frail.server.client(scene.world.key(small)) as http:
+        assert ask(http)[0] == 200
+        held = f"4000000:{int(time.time() + 300) * 1000}"
+        scene.valkey.hset(holds_key(small.id), "elsewhere", held)
+        scene.valkey.hdel(wallet_key(small.id), "h")
+        assert ask(http)[0] == 402
+        frail.valkey.cut()
+        assert ask(http)[0] == 503
 
 
 def test_what_ended_without_valkey_is_told_when_it_is_back(frail: Frail, scene):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kindling_admission import LEASE_MS, Desk
 from kindling_billing import holds
 from kindling_billing.admission import HELD, MONEY, UNSEEN
+from kindling_billing.admission_scripts import LOOK_KEYS
 
 
 @pytest.fixture
@@ -158,6 +159,17 @@ def test_a_process_puts_a_small_part_aside(desk: Desk):
     assert take(there, "c", 60)[0] == HELD
     assert take(desk, "d", 5)[0] == MONEY
     assert take(there, "d", 4)[0] == HELD
+
+
+def test_a_refusal_calls_back_what_others_set_aside_if_that_were_enough(desk: Desk):
+    desk.ration_nano = 1000
+    there, recalls = desk.elsewhere("p2"), LOOK_KEYS[1]
+    desk.ask("a", fixed=20)  # four are set aside
+    there.ask("b", fixed=76)
+    assert take(there, "c", 5)[0] == MONEY
+    assert desk.valkey.zscore(recalls, desk.payer.owner_id) is None
+    assert take(there, "c", 4)[0] == MONEY
+    assert desk.valkey.zscore(recalls, desk.payer.owner_id) == desk.now_ms
 
 
 def test_a_ration_ends_with_its_lease(desk: Desk):

@@ -12,7 +12,7 @@ from typing import Any
 
 from kindling_billing import admission, budgets, holds
 from kindling_billing.admission import BUDGET, HELD, MONEY, UNSEEN, Claim, Payer, Verdict
-from kindling_billing.admission_scripts import MARK_KEY
+from kindling_billing.admission_scripts import LOOK_KEYS, rations_key
 from kindling_billing.budgets import Spent
 from kindling_billing.limits import Scope
 from kindling_platform.gateway.access_log import Log
@@ -191,7 +191,10 @@ class Wallets:
             day=budgets.day_of(moment),
             month=budgets.month_of(moment),
         )
-        return admission.verdict_of(await self._valkey.run("admit", payer.script_keys, args))
+        verdict = admission.verdict_of(await self._valkey.run("admit", payer.script_keys, args))
+        if verdict.state in (MONEY, BUDGET):
+            self._local.give_up(payer.owner_id)  # as Valkey did
+        return verdict
 
     async def _seed(self, payer: Payer, verdict: Verdict) -> bool:
         """Load from the books what Valkey does not know, or may know too late; False when the books are away."""
@@ -325,13 +328,23 @@ class Wallets:
                 continue
             try:
                 # A word of its own each time: whoever leaves the same one again would not notice what was lost.
-                raw = await self._valkey.run("mark", [MARK_KEY], [secrets.token_hex(8)])
+                raw = await self._valkey.run("look", LOOK_KEYS, [secrets.token_hex(8)])
             except ValkeyUnavailableError:
                 continue
-            mark = raw.decode() if isinstance(raw, bytes) else str(raw)
+            mark, *recalled = [word.decode() if isinstance(word, bytes) else str(word) for word in raw]
             if self._mark and mark != self._mark:
                 self._restored = -1  # it was emptied: tell it anew of everything that runs
             self._mark = mark
+            await self._give_back(recalled)
+
+    async def _give_back(self, owner_ids: Sequence[str]) -> None:
+        """Let go of what is set aside for owners whom another process had to refuse."""
+        for owner_id in owner_ids:
+            if not self._local.give_up(owner_id):
+                continue
+            await self._run("give_back", [rations_key(owner_id)], [self._process])
+            # An admission that was on its way may have brought one that Valkey has dropped since.
+            self._local.give_up(owner_id)
 
 
 def _now_ms() -> int:

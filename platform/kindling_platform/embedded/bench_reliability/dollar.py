@@ -14,7 +14,7 @@ from kindling_platform.embedded.errors import EmbeddedError
 TOKENS = 16
 # Sixteen tokens cost a cent; the prompt is next to nothing.
 INPUT, OUTPUT = 100_000, 10**10 // TOKENS
-# Nothing has ended for so long: nothing that was held will come back.
+# Nothing has ended for so long: nothing that was held or set aside will come back. A gateway looks each second.
 IDLE_S, PAUSE_S = 3.0, 0.3
 MOST_S = 240.0
 BUSY = (402, 503)
