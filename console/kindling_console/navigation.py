@@ -37,6 +37,8 @@ MANAGE = [
     ("API keys", "key", "keys", "keys.read"),
     ("Usage", "chart-bar", "usage", "usage.read"),
     ("Billing", "wallet", "billing", "billing.read"),
+    ("Limits", "adjustments", "limits", "billing.read"),
+    ("Team", "user", "team", "team.read"),
     ("Settings", "settings", "settings", "usage.read"),
 ]
 OPERATE = [

@@ -33,6 +33,7 @@ from kindling_console.pages import (
     request_log,
     requests,
     settings,
+    team,
     upload,
     usage,
 )
@@ -87,6 +88,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("billing/limit/", paying.hard_limit, name="hard-limit"),
     path("billing/alert/", paying.alert, name="balance-alert"),
     path("billing/details/", paying.details, name="billing-details"),
+    path("limits/", limits.limits, name="limits"),
+    path("limits/members/<str:user_id>/", limits.member_limits, name="member-limits"),
+    path("team/", team.team, name="team"),
     path("deployments/", deployments.deployments, name="deployments"),
     path("deployments/<str:deployment_id>/", deployments.deployment_page, name="deployment"),
     re_path(

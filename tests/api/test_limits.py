@@ -82,7 +82,16 @@ def test_another_budget_is_told_about_anew(ada: Customer):
     BudgetAlert.objects.create(
         organisation=ada.org, limit_set=limits, period="total", percent=50, budget_picousd=1, spent_picousd=1
     )
-    ada.client().call("patch", path, {"requests_per_minute": 5})
-    assert BudgetAlert.objects.count() == 1
+    BudgetAlert.objects.create(
+        organisation=ada.org, limit_set=limits, period="202601", percent=50, budget_picousd=1, spent_picousd=1
+    )
+    for same in ({"requests_per_minute": 5}, {"budget_total_usd": "1.00"}, {"alert_percents": [50]}):
+        ada.client().call("patch", path, same)
+    assert BudgetAlert.objects.count() == 2
     ada.client().call("patch", path, {"budget_total_usd": "2"})
-    assert BudgetAlert.objects.count() == 0
+    assert [alert.period for alert in BudgetAlert.objects.all()] == ["202601"]  # told of a month already
+    event = AuditEvent.objects.filter(action="limits.set").order_by("-created_at").all()[1]
+    assert (event.data["before"], event.data["after"]) == (
+        {"alert_percents": "[50, 80, 100]"},
+        {"alert_percents": "[50]"},
+    )

@@ -11,7 +11,7 @@ from kindling_console_world import Member, World
 pytestmark = pytest.mark.django_db
 PLAIN = [
     "home", "catalog", "playground", "adapters", "adapter-upload", "deployments", "keys", "usage", "requests",
-    "billing", "account", "settings", "request-log", "activity", "home-live",
+    "billing", "limits", "team", "account", "settings", "request-log", "activity", "home-live",
 ]  # fmt: skip
 OPERATOR = [
     "operator-organisations",

@@ -20,7 +20,7 @@ OPEN = {
     "operator-price-table", "operator-price-book", "operator-plans", "operator-margins", "operator-margins-csv",
 }  # fmt: skip
 
-OPEN |= {"settings", "request-log", "activity", "activity-csv", "gpu-time-csv"}
+OPEN |= {"limits", "team", "settings", "request-log", "activity", "activity-csv", "gpu-time-csv"}
 
 # The operator's pages about money, each with its CSV.
 BOOKS = {
@@ -84,6 +84,7 @@ def theirs(world: World) -> dict[str, list[str]]:
         "adapter-delete": [adapter.id],
         "key-revoke": [key.id],
         "key-limits": [key.id],
+        "member-limits": [other.user.id],
         "playground-receipt": [request_id],
         "request": [request_id],
         "logged-request": [str(request_keep(other).request_id)],

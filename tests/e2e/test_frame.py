@@ -12,7 +12,7 @@ from kindling_stack import Stack
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
 PAGES = [
     "", "catalog/", "catalog/kindling/spark/", "playground/", "adapters/", "adapters/upload/", "deployments/", "keys/",
-    "usage/", "usage/requests/", "billing/", "settings/", "settings/activity/", "account/",
+    "usage/", "usage/requests/", "billing/", "limits/", "team/", "settings/", "settings/activity/", "account/",
 ]  # fmt: skip
 
 
@@ -124,6 +124,7 @@ def test_the_operator_grants_credit(visit: Callable[..., Visit], stack: Stack):
     page.goto("/console/operator/organisations/?q=granted")
     page.get_by_role("link", name="granted").first.click()
     page.get_by_label("Amount in US dollars").fill("25")
+    page.get_by_role("region", name="Grant credit").get_by_label("Reason").fill("For trying it")
     page.get_by_role("button", name="Grant credit").click()
     expect(page.get_by_text("The credit is granted.").first).to_be_visible()
     assert customer.balance_picousd() == 26 * 10**12

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import transaction
+from django.db.models import Q
 
 from kindling_billing.limits import MOST
 from kindling_billing.money import PICO_PER_USD
@@ -21,6 +22,7 @@ RATES = (
     "concurrent_requests",
 )
 BUDGETS = ("budget_day_picousd", "budget_month_picousd", "budget_total_picousd")
+PERIODS = dict(zip(BUDGETS, ("^[0-9]{8}$", "^[0-9]{6}$", "^total$"), strict=True))
 MOST_BUDGET_PICOUSD = 1_000_000 * PICO_PER_USD
 MOST_ALERTS = 5
 
@@ -64,17 +66,19 @@ def limits_set(
     percents = None if alert_percents is None else _percents(alert_percents)
     LimitSet.objects.bulk_create([LimitSet(organisation=org, **target)], ignore_conflicts=True)
     row: LimitSet = LimitSet.objects.for_org(org).select_for_update(of=("self",)).get(**target)
-    before = _shown(row, values)
+    named = [*values, *([] if percents is None else ["alert_percents"])]
+    before, had = _shown(row, named), {name: getattr(row, name) for name in BUDGETS}
     for name, value in values.items():
         setattr(row, name, value)
     if percents is not None:
         row.alert_percents = percents
     row.save()
-    if any(name in BUDGETS for name in values):
-        BudgetAlert.objects.filter(limit_set=row).delete()  # another budget, another half of it
+    if changed := [name for name in BUDGETS if getattr(row, name) != had[name]]:
+        # Another budget, another half of it; what was told of those that stay is not told again.
+        BudgetAlert.objects.filter(_periods_of(changed), limit_set=row).delete()
     audit_record(
         actor=actor, action="limits.set", target=row.target_id, organisation_id=org.id,
-        before=before, after=_shown(row, values),
+        before=before, after=_shown(row, named),
     )  # fmt: skip
     return row
 
@@ -93,6 +97,14 @@ def _shown(row: LimitSet, names: Iterable[str]) -> dict[str, str | None]:
     """Named limits as the audit log shows them; null is none."""
     values = {name: getattr(row, name) for name in names}
     return {name: None if value is None else str(value) for name, value in values.items()}
+
+
+def _periods_of(budgets: Iterable[str]) -> Q:
+    """The alerts of these budgets, by how their periods are written."""
+    found = Q()
+    for name in budgets:
+        found |= Q(period__regex=PERIODS[name])
+    return found
 
 
 def _target(org: Organisation, member_id: str, key_id: str) -> dict[str, str | None]:

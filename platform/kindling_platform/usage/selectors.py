@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Max, Min, Q, QuerySet, Sum
@@ -85,12 +86,14 @@ def spent_get(*, org_id: str, moment: datetime, version: int, member_id: str = "
         rows = rows.filter(key_id__in=keys.filter(Q(id=key_id) | Q(family_id=key_id)).values("id"))
     elif member_id:
         rows = rows.filter(key_id__in=keys.filter(created_by_id=member_id).values("id"))
-    sums = rows.aggregate(
-        total=Sum("cost_picousd"),
-        month=Sum("cost_picousd", filter=Q(day__gte=day.replace(day=1))),
-        day=Sum("cost_picousd", filter=Q(day__gte=day)),
-    )
-    return Spent(version, *(int(sums[period] or 0) for period in ("day", "month", "total")))
+    return _spent(rows.aggregate(**_periods(day)), version)
+
+
+def spent_by_key_map(*, org_id: str, moment: datetime) -> dict[str, Spent]:
+    """What each key of an organisation has spent by the books, each by itself; those without usage are absent."""
+    day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    rows = UsageDay.objects.filter(organisation_id=org_id).values("key_id").annotate(**_periods(day))
+    return {row["key_id"]: _spent(row, 0) for row in rows.order_by("key_id")}
 
 
 def first_call_at(*, org: HasId) -> datetime | None:
@@ -113,3 +116,15 @@ def error_list_recent(*, org: HasId, limit: int = 5) -> list[UsageEvent]:
 def parked_list() -> QuerySet[ParkedUsage]:
     """Records that could not be billed; for the operator."""
     return ParkedUsage.objects.order_by("-created_at")
+
+
+def _periods(day: datetime) -> dict[str, Sum]:
+    return {
+        "total": Sum("cost_picousd"),
+        "month": Sum("cost_picousd", filter=Q(day__gte=day.replace(day=1))),
+        "today": Sum("cost_picousd", filter=Q(day__gte=day)),
+    }
+
+
+def _spent(sums: Mapping[str, Any], version: int) -> Spent:
+    return Spent(version, *(int(sums[period] or 0) for period in ("today", "month", "total")))
