@@ -51,15 +51,26 @@ def test_a_stream_says_the_same_as_a_whole_answer(client: anthropic.Anthropic):
         whole = ask(client, **fields)
         asked = {"model": "kindling/spark", "max_tokens": 96} | fields
         with client.messages.stream(**asked, extra_body={"temperature": 0}) as stream:
-            pieces = sum(event.type == "content_block_delta" for event in stream)
+            events = list(stream)
             final = stream.get_final_message()
-        assert pieces > 3
+        assert [said_of(events, index) for index in range(len(final.content))] == [
+            json.dumps(one.input) if one.type == "tool_use" else one.text for one in whole.content
+        ]
         told = [one.to_dict() | {"id": "", "caller": None} for one in final.content]
         assert told == [one.to_dict() | {"id": "", "caller": None} for one in whole.content]
         assert (final.stop_reason, final.usage.output_tokens) == (
             whole.stop_reason,
             whole.usage.output_tokens,
         )
+
+
+def said_of(events: list[Any], index: int) -> str:
+    """What the pieces of a block say together; how many there are depends on how fast they are read."""
+    block = [event for event in events if getattr(event, "index", None) == index]
+    raw = [event for event in block if event.type.startswith("content_block_")]
+    assert [raw[0].type, raw[-1].type] == ["content_block_start", "content_block_stop"]
+    deltas = [event.delta for event in raw[1:-1]]
+    return "".join(d.partial_json if d.type == "input_json_delta" else d.text for d in deltas)
 
 
 def prompt_tokens(usage: anthropic.types.Usage) -> int:
