@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import connection
+from django.db.models import QuerySet
 from psycopg.types.json import Jsonb
 
 from kindling_billing.models import LedgerAccount, Notice, Terms, utc_now
@@ -15,6 +16,13 @@ NOTE = """
     ON CONFLICT (kind, key) DO NOTHING
 """
 LOW_BY_DEFAULT_PICOUSD = PICO_PER_USD
+MOST_TROUBLE = 300
+NOTICE_STATES: dict[str, dict[str, Any]] = {
+    "": {},
+    "waiting": {"done_at": None, "refused_at": None},
+    "refused": {"done_at": None, "refused_at__isnull": False},
+    "sent": {"done_at__isnull": False},
+}
 
 
 def notice_add(*, kind: str, key: str, owner_id: str = "", data: dict[str, Any] | None = None) -> bool:
@@ -27,12 +35,31 @@ def notice_add(*, kind: str, key: str, owner_id: str = "", data: dict[str, Any] 
 
 def notice_list_waiting(*, limit: int = 100) -> list[Notice]:
     """What nobody has delivered yet, oldest first."""
-    return list(Notice.objects.filter(done_at=None).order_by("id")[:limit])
+    return list(Notice.objects.filter(done_at=None, refused_at=None).order_by("id")[:limit])
 
 
-def notice_done(*, notice_id: int) -> bool:
+def notice_find(*, state: str = "") -> QuerySet[Notice]:
+    """Notices that are waiting, refused or sent, or all of them, newest first."""
+    return Notice.objects.filter(**NOTICE_STATES[state]).order_by("-id")
+
+
+def notice_done(*, notice_id: int, trouble: str = "") -> bool:
     """Mark a notice as delivered; False when it was already."""
-    return bool(Notice.objects.filter(id=notice_id, done_at=None).update(done_at=utc_now()))
+    rows = Notice.objects.filter(id=notice_id, done_at=None)
+    return bool(rows.update(done_at=utc_now(), refused_at=None, trouble=trouble[:MOST_TROUBLE]))
+
+
+def notice_not_taken(*, notice_id: int, trouble: str, is_final: bool) -> bool:
+    """Note why nobody took a notice; it goes on waiting, or where that `is_final` waits for `notice_again`."""
+    refused_at = utc_now() if is_final else None
+    rows = Notice.objects.filter(id=notice_id, done_at=None)
+    return bool(rows.update(refused_at=refused_at, trouble=trouble[:MOST_TROUBLE]))
+
+
+def notice_again(*, notice_id: int) -> bool:
+    """Have a notice delivered that was refused; False for one that was not."""
+    rows = Notice.objects.filter(id=notice_id, done_at=None).exclude(refused_at=None)
+    return bool(rows.update(refused_at=None))
 
 
 def low_balance_note(spent: Mapping[str, int]) -> None:

@@ -176,4 +176,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("operator/fleet/", operator.fleet, name="operator-fleet"),
     path("operator/mail/", mail.outbox, name="operator-mail"),
     path("operator/mail/<str:letter_id>/", mail.letter, name="operator-letter"),
+    path("operator/mail/<str:letter_id>/retry/", mail.retry, name="operator-letter-retry"),
 ]

@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 
-from kindling_billing.models import Invoice
+from kindling_billing.models import Invoice, Notice
 from kindling_billing.models.prices import Rerating
 from kindling_billing.plans import plan_assign, plan_create
 from kindling_billing.selectors import price_current
@@ -61,6 +61,7 @@ def callers(ada: Customer, operator: Customer) -> Callers:
     price = price_current(sku=model.id)
     assert price
     run = Rerating.objects.create(sku=model.id, start=now(), end=now(), reason="A test")
+    letter = Notice.objects.create(kind="owner.resumed", key="called", owner_id=ada.org.id)
     return Callers(
         operators=(made(operator, "operator", "read"), operator.browser()),
         customers=(ada.client(), ada.browser()),
@@ -69,7 +70,7 @@ def callers(ada: Customer, operator: Customer) -> Callers:
         values={
             "organisation_id": ada.org.id, "model_id": model.id, "price_id": price.id, "invoice_id": "inv_none",
             "movement_id": "ch_none", "kind": "usage", "record_id": "018f5a3e-0000-7000-8000-000000000001",
-            "action": "release", "rerating_id": str(run.id),
+            "action": "release", "rerating_id": str(run.id), "letter_id": f"notice-{letter.id}",
         },
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from schemathesis.core import NotSet
 
 from kindling_api_operations import api_operations
+from kindling_billing.models import Notice
 from kindling_billing.models.prices import Rerating
 from kindling_billing.selectors import drift_list, ledger_sum, price_current
 from kindling_examples import examples
@@ -42,10 +43,11 @@ def ids(operator: Customer) -> dict[str, str]:
     price = price_current(sku=model.id)
     assert price
     run = Rerating.objects.create(sku=model.id, start=now(), end=now(), reason="A test")
+    letter = Notice.objects.create(kind="owner.resumed", key="called", owner_id=ada.org.id)
     return {
         "organisation_id": ada.org.id, "model_id": model.id, "price_id": price.id, "invoice_id": "inv_none",
         "movement_id": "ch_none", "kind": "usage", "record_id": "018f5a3e-0000-7000-8000-000000000001",
-        "action": "release", "rerating_id": str(run.id),
+        "action": "release", "rerating_id": str(run.id), "letter_id": f"notice-{letter.id}",
     }  # fmt: skip
 
 

@@ -7,6 +7,8 @@ import pytest
 from django.core.mail import send_mail
 from django.urls import reverse
 
+from kindling_billing.models import Notice
+from kindling_billing.notices import notice_add, notice_list_waiting, notice_not_taken
 from kindling_billing.selectors import balance_get
 from kindling_console_world import Member, World
 from kindling_platform.accounts.models import Organisation
@@ -103,6 +105,21 @@ def test_letters_that_were_kept_can_be_read(world: World, member: Member, settin
     assert 'href="http://testserver/accounts/password/reset/key/abc/"' in letter
     for odd in ("..", "..%2F..%2Fsecrets", "none-0"):
         assert world.operator.client.get(f"/console/operator/mail/{odd}/").status_code == 404
+
+
+def test_a_refused_letter_is_sent_again_from_its_page(world: World, member: Member):
+    notice_add(kind="owner.resumed", key="one", owner_id=member.org.id)
+    notice = Notice.objects.get(key="one")
+    notice_not_taken(notice_id=notice.id, trouble="550 no such user", is_final=True)
+    html = world.operator.client.get("/console/operator/mail/?state=refused").content.decode()
+    assert "550 no such user" in html and member.user.email in html
+    url = reverse("console:operator-letter-retry", args=[f"notice-{notice.id}"])
+    assert url in html
+    reply = world.operator.client.post(url, follow=True)
+    assert "is sent again within a minute" in reply.content.decode()
+    assert notice_list_waiting() == [notice]
+    Notice.objects.update(done_at=notice.created_at)
+    assert "does not wait" in world.operator.client.post(url, follow=True).content.decode()
 
 
 def test_the_fleet_shows_every_replica(world: World):

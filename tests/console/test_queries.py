@@ -17,7 +17,7 @@ PINNED_OPERATOR = {
     "operator-organisations": 12,
     "operator-prices": 9,
     "operator-fleet": 9,
-    "operator-mail": 6,
+    "operator-mail": 12,
     "operator-payments": 9,
     **{"operator-revenue": 10, "operator-risk": 22, "operator-reconciliation": 10, "operator-records": 13},
     **{"operator-proofs": 7, "operator-reratings": 8, "operator-audit": 8},

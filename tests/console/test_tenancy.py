@@ -49,7 +49,13 @@ READ_ONLY = {
 }
 POST_ONLY = {
     *("deployment-action", "invoice-pay", "card-action"),
-    *("operator-refund", "operator-event", "operator-price-withdraw", "operator-suspension"),
+    *(
+        "operator-letter-retry",
+        "operator-refund",
+        "operator-event",
+        "operator-price-withdraw",
+        "operator-suspension",
+    ),
     *("operator-record-action", "operator-difference", "operator-invoice-give-up"),
 }
 
@@ -93,6 +99,7 @@ def theirs(world: World) -> dict[str, list[str]]:
         "operator-organisation": [other.org.id],
         "operator-organisation-limits": [other.org.id],
         "operator-letter": ["any-0"],
+        "operator-letter-retry": ["any-0"],
         "payment": [payment.id],
         "payment-live": [payment.id],
         "receipt": [payment.id],

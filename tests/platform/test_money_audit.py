@@ -231,6 +231,8 @@ TRACES = {
     "ledger.transaction_post": "the ledger itself",
     "notices.notice_add": "a letter about what is told",
     "notices.notice_done": "a letter about what is told",
+    "notices.notice_not_taken": "a letter about what is told",
+    "notices.notice_again": "a letter about what is told; whoever asks for it is told of",
     "notices.low_balance_note": "a letter",
     "outbox.writing.call_add": "the request of an action that is told",
     "outbox.sending.call_send": "the sending of an action that is told",

@@ -24,6 +24,7 @@ from kindling_platform.accounts.provider import is_stand_in, is_test_mode
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.audit.selectors import event_list
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.credit import running_hour_picousd
 
 pytestmark = pytest.mark.django_db
 CENT = 10**10
@@ -199,8 +200,8 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_letters_reach_those_who_look_after_bills(ada: Customer, bob: Customer, kind: str):
     notice_add(kind=kind, key="k", owner_id=ada.org.id, data=KINDS[kind])
-    assert letters.letters_send() == 1
-    assert letters.letters_send() == 0
+    assert letters.letters_send(hour_cost=running_hour_picousd) == 1
+    assert letters.letters_send(hour_cost=running_hour_picousd) == 0
     (letter,) = mail.outbox
     assert letter.to == [ada.user.email]
     assert ada.org.name in letter.subject
@@ -208,7 +209,7 @@ def test_letters_reach_those_who_look_after_bills(ada: Customer, bob: Customer, 
 
 def test_letters_about_the_books_reach_the_operator(ada: Customer, operator: Customer):
     notice_add(kind="provider.books_differ", key="k", data={"finding": "Clearing stands at 5 cents."})
-    letters.letters_send()
+    letters.letters_send(hour_cost=running_hour_picousd)
     (letter,) = mail.outbox
     assert letter.to == [operator.user.email]
     assert "Clearing stands" in letter.body

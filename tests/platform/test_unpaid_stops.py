@@ -6,16 +6,18 @@ import pytest
 
 from kindling_billing.gpu_hours import HOUR_MS
 from kindling_billing.models import Notice
+from kindling_billing.notices import LOW_BALANCE
 from kindling_billing.selectors import balance_get
 from kindling_billing.services import UsageCharge, credit_grant, usage_post
 from kindling_billing.terms import owner_suspend, terms_set
 from kindling_gpu_time import GPU_MS, HOUR_COST, gpu_price, held
-from kindling_people import Customer, make_model
+from kindling_people import Customer, make_customer, make_model
 from kindling_platform.accounts.letters import letter_of
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.credit import running_hour_picousd
 from kindling_platform.deployments.models import Deployment, DeploymentEvent, ReplicaInterval
 from kindling_platform.deployments.services import (
     deployment_apply,
@@ -131,7 +133,7 @@ def test_at_nothing_left_it_stops_with_a_reason_and_starts_by_hand_alone(ada: Cu
     assert (event.target, event.organisation_id, event.data["reason"]) == (rented.id, ada.org.id, NO_CREDIT)
     assert DeploymentEvent.objects.filter(kind="halted", message=NO_CREDIT).count() == 1
     notice = Notice.objects.get(kind="deployment.halted")
-    letter = letter_of(notice, Organisation.objects.get(id=notice.owner_id))
+    letter = letter_of(notice, Organisation.objects.get(id=notice.owner_id), hour_cost=running_hour_picousd)
     assert letter is not None
     assert letter[0] == f"Deployment mine of {ada.org.name} has stopped"
     assert NO_CREDIT in letter[1]
@@ -144,6 +146,28 @@ def test_at_nothing_left_it_stops_with_a_reason_and_starts_by_hand_alone(ada: Cu
     assert deployments_stop_unpaid() == []
     assert Deployment.objects.get().desired_state == "stopped"
     assert start(ada, rented).stop_reason == ""
+
+
+def test_the_letter_of_a_low_balance_tells_what_will_stop_and_what_it_costs(
+    ada: Customer, operator: Customer, rented: Deployment
+):
+    def letter(customer: Customer) -> str:
+        notice = Notice(kind=LOW_BALANCE, owner_id=customer.org.id, data={"balance_picousd": str(10**12)})
+        written = letter_of(notice, customer.org, hour_cost=running_hour_picousd)
+        assert written is not None
+        return written[1]
+
+    assert "are stopped" not in letter(make_customer("cloudless"))
+    # An hour of a replica is a tenth of a dollar.
+    stops = "your own deployments, which cost ${} an hour as they run now, are stopped"
+    assert stops.format("0.10") in letter(ada)
+    Deployment.objects.filter(id=rented.id).update(desired_replicas=3)
+    assert stops.format("0.30") in letter(ada)
+    Deployment.objects.filter(id=rented.id).update(organisation=operator.org)
+    assert "are stopped" not in letter(operator)
+    Deployment.objects.filter(id=rented.id).update(organisation=ada.org)
+    deployment_stop(org=ada.org, deployment_id=rented.id, actor=ada.actor)
+    assert "At zero, new requests are refused.\n" in letter(ada)
 
 
 def test_requests_that_spend_the_credit_stop_it_too(ada: Customer, rented: Deployment):

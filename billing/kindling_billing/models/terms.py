@@ -46,7 +46,10 @@ class AutoTopUp(models.Model):
 
 
 class Notice(models.Model):
-    """Something that an owner or the operator should hear of; others fetch it, deliver it and mark it done."""
+    """Something that an owner or the operator should hear of; others fetch it, deliver it and mark it done.
+
+    One that the mail server has refused waits for a person; `trouble` is what it said.
+    """
 
     id = models.BigAutoField(primary_key=True)
     owner_id = models.CharField(max_length=32, blank=True)
@@ -55,6 +58,8 @@ class Notice(models.Model):
     data = models.JSONField(default=dict)
     created_at = models.DateTimeField(default=utc_now)
     done_at = models.DateTimeField(null=True, blank=True)
+    refused_at = models.DateTimeField(null=True, blank=True)
+    trouble = models.CharField(max_length=300, blank=True, default="", db_default="")
 
     class Meta:
         indexes = [

@@ -1,58 +1,88 @@
 """Letters about money: to those who look after an organisation's bills, and to the operator when books differ."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from django.conf import settings
-from django.core.mail import send_mail
+from django.db.models import Q
 
 from kindling_billing.models import Notice
 from kindling_billing.money import cents_to_pico, pico_to_usd_text
-from kindling_billing.notices import notice_done, notice_list_waiting
+from kindling_billing.notices import LOW_BALANCE, notice_done, notice_list_waiting, notice_not_taken
+from kindling_platform.accounts.delivery import letter_deliver
 from kindling_platform.accounts.models import Membership, Organisation
 
 BILL_ROLES = ("owner", "admin", "billing")
 Text = tuple[str, str]
+# What an hour of an organisation's running deployments costs, in pico-dollars; told by whoever knows deployments.
+HourCost = Callable[[Organisation], int]
 
 
-def letters_send(*, limit: int = 100) -> int:
+def letters_send(*, hour_cost: HourCost, limit: int = 100) -> int:
     """Send what waits; a kill between the letter and its mark sends it twice at most. Gives how many notices ended.
 
     Raises:
         OSError: the mail server is away; what was not sent waits.
     """
-    ended = 0
-    for notice in notice_list_waiting(limit=limit):
-        org = Organisation.objects.filter(id=notice.owner_id).first() if notice.owner_id else None
-        written = letter_of(notice, org)
-        if written is not None:
-            subject, body = written
-            for address in _addresses(org):
-                send_mail(subject, body, None, [address])
-        ended += notice_done(notice_id=notice.id)
-    return ended
+    return sum(_send(notice, hour_cost) for notice in notice_list_waiting(limit=limit))
 
 
-def letter_of(notice: Notice, org: Organisation | None) -> Text | None:
+def letter_of(notice: Notice, org: Organisation | None, *, hour_cost: HourCost) -> Text | None:
     """Subject and text of a notice; None for what needs no letter."""
     if notice.owner_id and org is None:
         return None
     write = LETTERS.get(notice.kind)
-    return write(notice.data, org.name if org else "Kindling") if write else None
+    if write is None:
+        return None
+    known = {"hour_picousd": hour_cost(org)} if org and notice.kind == LOW_BALANCE else {}
+    return write(notice.data | known, org.name if org else "Kindling")
 
 
-def _addresses(org: Organisation | None) -> list[str]:
-    rows = Membership.objects.filter(role__in=BILL_ROLES)
-    rows = rows.filter(organisation=org) if org else rows.filter(organisation__is_operator=True)
-    return list(rows.order_by("id").values_list("user__email", flat=True))
+def address_map(*, organisation_ids: Collection[str]) -> dict[str, list[str]]:
+    """To whom letters about the money of some organisations go; "" stands for the operator's own people."""
+    wanted = Q(organisation_id__in=[one for one in organisation_ids if one])
+    wanted = wanted | Q(organisation__is_operator=True) if "" in organisation_ids else wanted
+    rows = Membership.objects.filter(wanted, role__in=BILL_ROLES).order_by("id")
+    found: dict[str, list[str]] = {}
+    for id_, is_operator, email in rows.values_list(
+        "organisation_id", "organisation__is_operator", "user__email"
+    ):
+        found.setdefault(id_, []).append(email)
+        if is_operator:
+            found.setdefault("", []).append(email)
+    return found
+
+
+def _send(notice: Notice, hour_cost: HourCost) -> bool:
+    """Whether the notice has ended: sent, refused, or in need of no letter."""
+    org = Organisation.objects.filter(id=notice.owner_id).first() if notice.owner_id else None
+    written = letter_of(notice, org, hour_cost=hour_cost)
+    if written is None:
+        return notice_done(notice_id=notice.id)
+    addresses = address_map(organisation_ids=[notice.owner_id]).get(notice.owner_id, [])
+    went = letter_deliver(subject=written[0], body=written[1], addresses=addresses)
+    if went.is_taken:
+        return notice_done(notice_id=notice.id, trouble=went.trouble)
+    noted = notice_not_taken(notice_id=notice.id, trouble=went.trouble, is_final=went.is_refused)
+    return noted and went.is_refused
 
 
 def _low(data: dict[str, Any], name: str) -> Text:
     left = pico_to_usd_text(int(data["balance_picousd"]), 2)
     return (
         f"{name} has ${left} of credit left",
-        f"The balance of {name} is ${left}. At zero, new requests are refused.\n\n"
+        f"The balance of {name} is ${left}. At zero, new requests are refused{_and_stops(data)}.\n\n"
         f"Add credit, or let it be topped up automatically: {_billing()}\n",
+    )
+
+
+def _and_stops(data: dict[str, Any]) -> str:
+    if not data["hour_picousd"]:
+        return ""
+    cost = pico_to_usd_text(data["hour_picousd"], 2)
+    return (
+        f", and your own deployments, which cost ${cost} an hour as they run now, are stopped."
+        " They start again only by hand"
     )
 
 

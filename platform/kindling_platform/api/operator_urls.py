@@ -9,6 +9,7 @@ from kindling_platform.api.views.operator import (
     grants,
     invoices,
     limits,
+    mail,
     margins,
     organisations,
     prices,
@@ -71,6 +72,9 @@ urlpatterns = [
     path("v1/operator/reratings", reratings.Reratings.as_view()),
     path("v1/operator/reratings/preview", reratings.ReratingsPreview.as_view()),
     path("v1/operator/reratings/<str:rerating_id>", reratings.OneRerating.as_view()),
+    path("v1/operator/mail", mail.Outbox.as_view()),
+    path("v1/operator/mail/<str:letter_id>", mail.OneLetter.as_view()),
+    path("v1/operator/mail/<str:letter_id>/retry", mail.LetterRetry.as_view()),
     path("v1/operator/audit", audit.Audit.as_view()),
     path("v1/operator/audit.csv", audit.AuditCsv.as_view()),
 ]

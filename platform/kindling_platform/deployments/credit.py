@@ -5,6 +5,8 @@ Their own budgets bound it, too.
 
 from collections.abc import Collection
 
+from django.db.models import Sum
+
 from kindling_billing.gpu_hours import HOUR_MS
 from kindling_billing.money import pico_to_usd_text
 from kindling_billing.selectors import price_map_current, price_of, spendable_map
@@ -13,6 +15,7 @@ from kindling_platform.catalog.models import Model
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.accrued import accrued_map
 from kindling_platform.deployments.budgets import budgets_left_map
+from kindling_platform.deployments.models import Deployment
 
 PERIODS = {"day": "for today", "month": "for this month", "total": "in all"}
 
@@ -46,6 +49,20 @@ def hour_price_picousd(*, org: Organisation, model: Model) -> int:
     """What this organisation pays for an hour of one replica of its own; 0 while it has no price."""
     version = price_map_current(skus=[model.id], owner_id=org.id).get(model.id)
     return HOUR_MS * price_of(version).gpu_ms if version else 0
+
+
+def running_hour_picousd(org: Organisation) -> int:
+    """What an hour of an organisation's running deployments costs it, in pico-dollars; the operator's cost nothing."""
+    if org.is_operator:
+        return 0
+    running = Deployment.objects.for_org(org).filter(desired_state=Deployment.Desired.RUNNING)
+    replicas = dict(running.order_by().values_list("model_id").annotate(Sum("desired_replicas")))
+    prices = price_map_current(skus=list(replicas), owner_id=org.id)
+    return sum(
+        HOUR_MS * price_of(prices[model_id]).gpu_ms * held
+        for model_id, held in replicas.items()
+        if model_id in prices
+    )
 
 
 def credit_left_map(*, owner_ids: Collection[str]) -> dict[str, int]:

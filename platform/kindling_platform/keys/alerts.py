@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
-from django.core.mail import send_mail
 from django.db import transaction
+from django.db.models import QuerySet
 
 from kindling_billing.budgets import Spent, day_of, month_of
 from kindling_billing.money import pico_to_usd_text
+from kindling_platform.accounts.delivery import letter_deliver
 from kindling_platform.accounts.models import Membership
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import SYSTEM
@@ -34,6 +36,13 @@ LATER = {
     False: "When it is used up, requests are refused.",
 }
 BATCH = 100
+MOST_TROUBLE = 300
+ALERT_STATES: dict[str, dict[str, Any]] = {
+    "": {},
+    "waiting": {"sent_at": None, "refused_at": None},
+    "refused": {"sent_at": None, "refused_at__isnull": False},
+    "sent": {"sent_at__isnull": False},
+}
 
 
 def alerts_note(*, limits: LimitSet, spent: Spent, moment: datetime) -> list[BudgetAlert]:
@@ -55,17 +64,38 @@ def alerts_note(*, limits: LimitSet, spent: Spent, moment: datetime) -> list[Bud
 
 
 def alerts_send() -> int:
-    """Send what is noted and not sent; a kill in between sends a letter twice at most."""
+    """Send what is noted and not sent; a kill in between sends a letter twice at most.
+
+    Raises:
+        OSError: the mail server is away; what was not sent waits.
+    """
     sent = 0
-    rows = BudgetAlert.objects.filter(sent_at=None).select_related(
-        "organisation", "limit_set__key", "limit_set__member"
-    )
-    for alert in rows.order_by("created_at")[:BATCH]:
-        for address in _addresses(alert):
-            send_mail(_subject(alert), _letter(alert), None, [address])
-        BudgetAlert.objects.filter(id=alert.id).update(sent_at=now())
-        sent += 1
+    for alert in alert_find(state="waiting").reverse()[:BATCH]:
+        subject, body = alert_letter(alert)
+        went = letter_deliver(subject=subject, body=body, addresses=_addresses(alert))
+        ended = {"sent_at": now()} if went.is_taken else {"refused_at": now() if went.is_refused else None}
+        BudgetAlert.objects.filter(id=alert.id).update(**ended, trouble=went.trouble[:MOST_TROUBLE])
+        sent += went.is_taken
     return sent
+
+
+def alert_find(*, state: str = "") -> QuerySet[BudgetAlert]:
+    """Alerts whose letters are waiting, refused or sent, or all of them, newest first."""
+    rows = BudgetAlert.objects.filter(**ALERT_STATES[state])
+    return rows.select_related("organisation", "limit_set__key", "limit_set__member").order_by(
+        "-created_at", "-id"
+    )
+
+
+def alert_again(*, alert_id: str) -> bool:
+    """Have a letter sent that was refused; False for one that was not."""
+    rows = BudgetAlert.objects.filter(id=alert_id, sent_at=None).exclude(refused_at=None)
+    return bool(rows.update(refused_at=None))
+
+
+def alert_letter(alert: BudgetAlert) -> tuple[str, str]:
+    """Subject and text of an alert's letter."""
+    return _subject(alert), _letter(alert)
 
 
 def _periods(limits: LimitSet, spent: Spent, moment: datetime) -> Mapping[str, tuple[int | None, int]]:

@@ -114,7 +114,10 @@ class LimitSet(Created):
 
 
 class BudgetAlert(Created):
-    """A share of a budget that was reached in a period (a day, a month, or `total`); told once."""
+    """A share of a budget that was reached in a period (a day, a month, or `total`); told once.
+
+    A letter that the mail server has refused waits for a person; `trouble` is what it said.
+    """
 
     id = id_field("alt")
     organisation = models.ForeignKey(Organisation, on_delete=models.CASCADE, related_name="budget_alerts")
@@ -124,6 +127,8 @@ class BudgetAlert(Created):
     budget_picousd = models.BigIntegerField()
     spent_picousd = models.BigIntegerField()
     sent_at = models.DateTimeField(null=True, blank=True)
+    refused_at = models.DateTimeField(null=True, blank=True)
+    trouble = models.CharField(max_length=300, blank=True, default="", db_default="")
 
     objects = OrgQuerySet.as_manager()
 

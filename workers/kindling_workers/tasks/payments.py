@@ -10,6 +10,7 @@ from kindling_platform.accounts.letters import letters_send
 from kindling_platform.accounts.provider import provider_find
 from kindling_platform.accounts.treasury import books_reconcile
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.credit import running_hour_picousd
 from kindling_workers import payments
 from kindling_workers.app import app
 from kindling_workers.books import deadlines_hold
@@ -59,7 +60,7 @@ def letters() -> None:
             return
         signup_credit_claims()
         try:
-            letters_send()
+            letters_send(hour_cost=running_hour_picousd)
         except (SMTPException, OSError) as error:
             # The letters stay noted; the next tick tries again.
             complaints.complain("payments.letters mail", f"{type(error).__name__}: {error}")

@@ -13,8 +13,8 @@ SHOWN_FILES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """One mail as it would have been sent; `id` names it within the outbox."""
+class KeptLetter:
+    """One mail as it would have been sent; `id` names it among them."""
 
     id: str
     to: str
@@ -23,27 +23,27 @@ class Letter:
     written_at: datetime
 
 
-def outbox_folder() -> Path | None:
+def kept_folder() -> Path | None:
     """Where letters are kept; None when a mail server is set and nothing is kept."""
     folder = getattr(settings, "EMAIL_FILE_PATH", None)
     return Path(folder) if folder else None
 
 
-def letter_list() -> list[Letter]:
+def kept_list() -> list[KeptLetter]:
     """The newest letters first."""
-    folder = outbox_folder()
+    folder = kept_folder()
     if folder is None or not folder.is_dir():
         return []
     files = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
     return [letter for path in files[:SHOWN_FILES] for letter in reversed(_read(path))]
 
 
-def letter_find(*, letter_id: str) -> Letter | None:
-    """One letter; only those in the outbox can be named."""
-    return next((letter for letter in letter_list() if letter.id == letter_id), None)
+def kept_find(*, letter_id: str) -> KeptLetter | None:
+    """One letter; only those that are kept can be named."""
+    return next((letter for letter in kept_list() if letter.id == letter_id), None)
 
 
-def _read(path: Path) -> list[Letter]:
+def _read(path: Path) -> list[KeptLetter]:
     written_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     letters = []
     for index, text in enumerate(path.read_text(errors="replace").split(SEPARATOR)):
@@ -53,7 +53,7 @@ def _read(path: Path) -> list[Letter]:
         body = mail.get_body(preferencelist=("plain",))
         content = body.get_content() if body else ""
         letters.append(
-            Letter(
+            KeptLetter(
                 f"{path.stem}-{index}", str(mail["To"] or ""), str(mail["Subject"] or ""), content, written_at
             )
         )
