@@ -15,6 +15,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.leases import lease_take
 from kindling_platform.deployments.models import Replica
 from kindling_rows import Shop, make_adapter, make_shop
+from kindling_small_files import files_end_at
 from kindling_workers.http import http_call
 from kindling_workers.reconciler import deployment_reconcile
 from kindling_workers.validation import MAX_BREAKS, adapter_validate
@@ -63,6 +64,20 @@ def validated(adapter: Adapter, valkey: "redis.Redis") -> Adapter:
     adapter_validate(adapter_id=adapter.id, valkey=valkey)
     adapter.refresh_from_db()
     return adapter
+
+
+def test_without_space_for_a_copy_an_adapter_waits_and_leaves_none_half_made(
+    shop: Shop, engine: str, valkey: "redis.Redis"
+):
+    adapter = make_adapter(shop)
+    blobs = blob_folder("any").parent
+    before = sorted(blobs.glob("*"))
+    with files_end_at(200):
+        validated(adapter, valkey)
+    assert (adapter.state, adapter.lease_token) == ("validating", "")
+    assert "no space left" in adapter.reason
+    assert sorted(blobs.glob("*")) == before
+    assert validated(adapter, valkey).state == "ready"
 
 
 def test_a_good_adapter_becomes_ready(shop: Shop, engine: str, valkey: "redis.Redis"):

@@ -14,6 +14,7 @@ from kindling_platform.adapters.models import Adapter
 from kindling_platform.adapters.selectors import adapter_get_any
 from kindling_platform.adapters.services import adapter_validation_postpone, adapter_validation_store
 from kindling_platform.adapters.storage import blob_folder, blob_store, upload_folder
+from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.leases import lease_release, lease_take
 from kindling_platform.deployments.selectors import replica_list_ready
 from kindling_workers.engine_check import (
@@ -58,7 +59,10 @@ class _Validation:
         replica = replica_list_ready(model_id=self._adapter.base_id).first()
         if replica is None:
             return self._wait(f"Waiting for a running engine of {base} to try the adapter on.")
-        content_hash = blob_store(adapter_id=self._adapter.id)
+        try:
+            content_hash = blob_store(adapter_id=self._adapter.id)
+        except KindlingError:
+            return self._wait("The server has no space left for the adapter; it is tried again soon.")
         # A request may still have written to the upload after the first look; nobody writes to the copy.
         report = check_adapter_folder(blob_folder(content_hash), shape)
         check_extras(report, upload_folder(self._adapter.id), shape)

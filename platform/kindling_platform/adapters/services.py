@@ -98,7 +98,7 @@ def adapter_file_put(
 
     Raises:
         KindlingError: not_found, not_uploading, file_not_expected, range_mismatch, file_too_large, empty_file,
-            upload_busy, adapter_rejected.
+            upload_busy, adapter_rejected, disk_full.
     """
     adapter = adapter_uploading_get(org=org, adapter_id=adapter_id)
     with upload_locked(adapter.id) as folder:

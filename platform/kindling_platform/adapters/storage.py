@@ -1,5 +1,6 @@
 """Adapter files on disk: uploads in progress, and finished ones by content hash, moved there in one step."""
 
+import errno
 import fcntl
 import hashlib
 import shutil
@@ -16,6 +17,7 @@ from kindling_platform.common.errors import KindlingError
 BLOCK_BYTES = 1024 * 1024
 SPARE_BYTES = 256 * 1024 * 1024
 LOCK = ".lock"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def upload_folder(adapter_id: str) -> Path:
@@ -37,9 +39,7 @@ def room_checked(size_bytes: int) -> None:
     home = Path(settings.KINDLING_ENV.home)
     home.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(home).free < size_bytes + SPARE_BYTES:
-        raise KindlingError(
-            "disk_full", "The server has no space left for this upload; try again later.", 507
-        )
+        raise _disk_full()
 
 
 @contextmanager
@@ -66,10 +66,10 @@ def upload_write(path: Path, *, offset: int, blocks: Iterable[bytes], limit_byte
     The file is a prefix of what the client has at any time, so an interrupted request can be resumed.
 
     Raises:
-        KindlingError: file_too_large.
+        KindlingError: file_too_large, disk_full.
     """
     written = 0
-    with path.open("r+b" if path.exists() else "w+b") as file:
+    with _space_needed(), path.open("r+b" if path.exists() else "w+b") as file:
         file.truncate(offset)
         file.seek(offset)
         for block in blocks:
@@ -92,14 +92,22 @@ def blob_store(*, adapter_id: str) -> str:
     """Copy the two files that are served to their content's place; returns the hash. Twice is the same as once.
 
     A copy, and the hash is the copy's: a request that still writes to the upload must not reach what was checked.
+
+    Raises:
+        KindlingError: disk_full; nothing is left of the copy then.
     """
     folder = upload_folder(adapter_id)
     partial = blob_folder(f".{adapter_id}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name in NEEDED:
-        shutil.copyfile(folder / name, partial / name)
-        (partial / name).chmod(0o644)
+    try:
+        with _space_needed():
+            partial.mkdir(parents=True)
+            for name in NEEDED:
+                shutil.copyfile(folder / name, partial / name)
+                (partial / name).chmod(0o644)
+    except KindlingError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     content_hash = content_hash_of(partial)
     try:
         partial.rename(blob_folder(content_hash))
@@ -125,3 +133,17 @@ def content_hash_of(folder: Path) -> str:
 def upload_discard(*, adapter_id: str) -> None:
     """Remove an upload's files."""
     shutil.rmtree(upload_folder(adapter_id), ignore_errors=True)
+
+
+@contextmanager
+def _space_needed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise _disk_full() from error
+
+
+def _disk_full() -> KindlingError:
+    return KindlingError("disk_full", "The server has no space left for this upload; try again later.", 507)
