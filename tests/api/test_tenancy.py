@@ -64,7 +64,7 @@ def targets(ada: Customer) -> dict[str, str]:
     return {
         "organisation_id": ada.org.id, "price_id": price.id, "model_id": model.id, "invoice_id": "inv_treasure",
         "movement_id": "ch_treasure", "kind": "usage", "record_id": record.request_id, "action": "release",
-        "rerating_id": "1",
+        "rerating_id": "1", "letter_id": "notice-1",
         "payment_id": payment.id, "card_id": "pm_treasure",
         "alias": "treasure-alias",
         "key_id": key.id, "user_id": ada.user.id, "adapter_id": adapter.id, "deployment_id": deployment.id,

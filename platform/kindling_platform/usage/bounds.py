@@ -46,10 +46,7 @@ class Bounds:
 
 def bounds_get(*, org: Organisation, moment: datetime) -> Bounds:
     """All of them, in as many queries whatever their number. GPU time is the organisation's alone."""
-    spent = spent_by_key_map(org_id=org.id, moment=moment)
-    made = list(ApiKey.objects.for_org(org).values_list("id", "family_id", "created_by_id"))
-    by_family = _sums((family or id_, spent.get(id_)) for id_, family, _ in made)
-    by_member = _sums((member or "", spent.get(id_)) for id_, _, member in made)
+    by_family, by_member = _spent(org, moment)
     sets = {row.target_id: row for row in LimitSet.objects.for_org(org).order_by("id")}
     return Bounds(
         [
@@ -67,6 +64,11 @@ def bounds_get(*, org: Organisation, moment: datetime) -> Bounds:
             for family, key in _live(org, moment).items()
         ],
     )  # fmt: skip
+
+
+def member_spent_map(*, org: Organisation, moment: datetime) -> dict[str, Spent]:
+    """What each member's keys have spent, by the user's id; "" for keys that nobody made, those without are absent."""
+    return _spent(org, moment)[1]
 
 
 def member_bound_get(*, org: Organisation, user_id: str, moment: datetime) -> MemberBound:
@@ -91,6 +93,14 @@ def key_bound_get(*, org: Organisation, key_id: str, moment: datetime) -> KeyBou
     key = key_get(org=org, key_id=key_id)
     limits = limits_get(org=org, key_id=key.id)
     return KeyBound(key, limits, spent_get(org_id=org.id, moment=moment, version=0, key_id=key.family_key_id))
+
+
+def _spent(org: Organisation, moment: datetime) -> tuple[dict[str, Spent], dict[str, Spent]]:
+    """Sums by the first key of a family, and by who made the keys."""
+    spent = spent_by_key_map(org_id=org.id, moment=moment)
+    made = list(ApiKey.objects.for_org(org).values_list("id", "family_id", "created_by_id"))
+    by_family = _sums((family or id_, spent.get(id_)) for id_, family, _ in made)
+    return by_family, _sums((member or "", spent.get(id_)) for id_, _, member in made)
 
 
 def _live(org: Organisation, moment: datetime) -> dict[str, ApiKey]:
