@@ -93,7 +93,7 @@ def test_a_stream_shows_usage_when_asked(http: httpx.Client):
 
 
 def test_the_first_chunk_arrives_before_the_second_is_made(http: httpx.Client, scene):
-    scene.engine.behaviour.delay_s = 1.5
+    scene.engine.behaviour.held_at = 1
     with http.stream("POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=3)) as reply:
         lines = reply.iter_lines()  # kept: an iterator that is dropped closes its stream
         assert '"w1 "' in next(lines)

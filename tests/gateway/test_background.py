@@ -26,7 +26,7 @@ def client(server: GatewayServer, scene) -> openai.OpenAI:
     return client_of(server.url, scene.key)
 
 
-def ended(client: openai.OpenAI, response_id: str, *, seconds: float = 5.0) -> Response:
+def ended(client: openai.OpenAI, response_id: str, *, seconds: float = 60) -> Response:
     """The response once it is no longer made."""
 
     def look() -> Response | None:

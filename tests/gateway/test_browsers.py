@@ -32,7 +32,7 @@ def test_a_foreign_page_may_ask_but_not_read(server: GatewayServer, http: httpx.
     assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (204, FOREIGN)
     for key in ("", http.headers["authorization"]):
         headers = {"Origin": FOREIGN, "Authorization": key}
-        reply = httpx.post(f"{server.url}/v1/chat/completions", json=chat(), headers=headers)
+        reply = httpx.post(f"{server.url}/v1/chat/completions", json=chat(), headers=headers, timeout=60)
         assert "access-control-allow-origin" not in reply.headers
         assert reply.headers["vary"] == "origin"
 

@@ -1,7 +1,6 @@
 """The read-through cache: one load at a time, old values while loads fail, no old absence."""
 
 import asyncio
-from time import monotonic
 
 import pytest
 
@@ -38,16 +37,15 @@ async def test_many_callers_share_one_load():
     assert source.loads == 1
 
 
-async def test_a_value_is_read_again_after_its_time():
+async def test_a_value_is_read_again_after_its_time(monkeypatch: pytest.MonkeyPatch):
+    now_s = 0.0
+    monkeypatch.setattr(caches, "monotonic", lambda: now_s)
     source = Source()
-    cache = TtlCache(source.load, ttl_s=0.02)
+    cache = TtlCache(source.load, ttl_s=1.0)
     assert await cache.get("a") == "first"
     source.value = "second"
     assert await cache.get("a") == "first"
-    started = monotonic()
-    while await cache.get("a") == "first":
-        assert monotonic() - started < 1
-        await asyncio.sleep(0.005)
+    now_s = 1.01
     assert await cache.get("a") == "second"
 
 
@@ -112,9 +110,8 @@ async def test_an_old_value_is_served_while_loads_fail_and_soon_without_waiting(
     source.down = True
     assert await cache.get("a") == "first"
     source.gate.clear()  # from here on loads hang
-    started = monotonic()
-    assert await cache.get("a") == "first"
-    assert monotonic() - started < 0.1
+    async with asyncio.timeout(60):
+        assert await cache.get("a") == "first"
     source.gate.set()
     with pytest.raises(LoadFailedError):
         await cache.get("b")

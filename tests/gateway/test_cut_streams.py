@@ -43,10 +43,10 @@ def test_what_is_billed_is_what_the_engine_made(server: GatewayServer, scene, co
     scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = MOST_TOKENS, 0.001
     customer = scene.world.org("cutter", usd=100)
     ids = asyncio.run(streams(server, scene.world.key(customer), count))
-    eventually(lambda: len(scene.engine.records) == count and not scene.engine.active, seconds=20)
+    eventually(lambda: len(scene.engine.records) == count and not scene.engine.active, seconds=60)
     made = {record["request_id"]: record["completion_tokens"] for record in scene.engine.records}
     assert set(made) == set(ids)
-    rows = eventually(lambda: found if set(ids) <= set(found := shipped(scene.world)) else None, seconds=20)
+    rows = eventually(lambda: found if set(ids) <= set(found := shipped(scene.world)) else None, seconds=60)
     own = {request_id: rows[request_id] for request_id in ids}
     assert {row.verdict for row in own.values()} == {"closed", "cut"}
     assert billed(own, scene.engine.records) == made

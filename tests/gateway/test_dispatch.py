@@ -58,14 +58,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = path.open("wb")
     process = subprocess.Popen([*server, "--port", str(port), "--lifespan", "on"], stderr=log, stdout=log)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not is_up(f"http://127.0.0.1:{port}"):
             if time.monotonic() > deadline or process.poll() is not None:
                 raise AssertionError(path.read_text()[-4000:])
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) is not None
+        assert process.wait(60) is not None
     finally:
         process.kill()
         process.wait()
@@ -74,26 +74,26 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def is_up(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz").status_code == 200
+        return httpx.get(f"{url}/healthz", timeout=60).status_code == 200
     except httpx.HTTPError:
         return False
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/inference/v1/models", "/acme/v1/models"])
 def test_the_gateway_answers_its_paths(url: str, path: str):
-    reply = httpx.get(url + path)
+    reply = httpx.get(url + path, timeout=60)
     assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key")
     assert "x-request-id" in reply.headers
     assert "content-security-policy" not in reply.headers
 
 
 def test_metrics_are_the_gateways(url: str):
-    assert "kindling_gateway_requests_running 1.0" in httpx.get(f"{url}/metrics").text
+    assert "kindling_gateway_requests_running 1.0" in httpx.get(f"{url}/metrics", timeout=60).text
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/no-such-page"])
 def test_django_answers_the_others(url: str, path: str):
-    reply = httpx.get(url + path)
+    reply = httpx.get(url + path, timeout=60)
     assert reply.status_code in (200, 302, 404)
     assert reply.headers["x-request-id"].startswith("req_")  # the gateway's are UUIDs
     assert reply.headers["x-content-type-options"] == "nosniff"

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -9,7 +10,7 @@ import openai
 import pytest
 
 from kindling_engine_process import EngineProcess
-from kindling_gateway import GatewayServer, eventually, held_nano
+from kindling_gateway import GatewayServer, eventually, held_nano, send
 from kindling_platform.gateway.ask import parse_ask
 from kindling_platform.gateway.events import usage_of_body
 from kindling_tiny_encoders import encoder_make
@@ -40,25 +41,17 @@ def test_the_input_alone_is_held_and_then_its_cost(http: httpx.Client, scene):
 
 
 def test_what_is_held_covers_every_text_and_no_output(server: GatewayServer, scene):
-    scene.engine.behaviour.first_delay_s = 0.5
+    scene.engine.behaviour.first_delay_s = 60
     texts = ["a" * 5_000] * 3  # each of them longer than the context's 4,096 tokens
-    with server.client(scene.key) as client:
-        request = client.build_request("POST", "/v1/embeddings", json=BODY | {"input": texts})
-        request.extensions["timeout"] = {"read": 0.2, "connect": 5, "write": 5, "pool": 5}
-        with pytest.raises(httpx.ReadTimeout):
-            client.send(request)
-        (held,) = held_nano(scene.valkey, scene.customer).values()
+    with closing(send(server.url, scene.key, BODY | {"input": texts}, path="/v1/embeddings")):
+        (held,) = eventually(lambda: held_nano(scene.valkey, scene.customer)).values()
     assert held == 3 * 4096 * INPUT // PICO_PER_NANO
 
 
 def test_a_client_that_leaves_is_cancelled_and_keeps_its_hold(server: GatewayServer, scene):
-    scene.engine.behaviour.first_delay_s = 30
-    client = server.client(scene.key)
-    request = client.build_request("POST", "/v1/embeddings", json=BODY)
-    request.extensions["timeout"] = {"read": 0.3, "connect": 5, "write": 5, "pool": 5}
-    with pytest.raises(httpx.ReadTimeout):
-        client.send(request)
-    client.close()
+    scene.engine.behaviour.first_delay_s = 60
+    with closing(send(server.url, scene.key, BODY, path="/v1/embeddings")):
+        eventually(lambda: scene.engine.active)
     (record,) = eventually(lambda: scene.engine.records)
     assert (record["finish"], record["completion_tokens"]) == ("cancelled", 0)
     assert set(held_nano(scene.valkey, scene.customer)) == {record["request_id"]}
@@ -74,7 +67,7 @@ def test_without_credit_it_is_refused(server: GatewayServer, scene):
 
 
 def test_without_a_key_or_a_model_it_is_refused(server: GatewayServer, http: httpx.Client, scene):
-    assert httpx.post(f"{server.url}/v1/embeddings", json=BODY).status_code == 401
+    assert httpx.post(f"{server.url}/v1/embeddings", json=BODY, timeout=60).status_code == 401
     assert http.post("/v1/embeddings", json=BODY | {"model": "kindling/none"}).status_code == 404
     assert http.get("/v1/embeddings").status_code == 405
     assert scene.engine.received == []

@@ -32,7 +32,7 @@ def test_a_request_that_cannot_be_recorded_reaches_no_engine(scene, tmp_path: Pa
     headers = {"Authorization": f"Bearer {scene.key}"}
     with (
         GatewayProcess(scene.world, tmp_path / "log") as gateway,
-        httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as http,
+        httpx.Client(base_url=gateway.url, headers=headers, timeout=60) as http,
     ):
         assert http.post("/v1/chat/completions", json=chat()).status_code == 200
         with no_file_may_grow(gateway):
@@ -52,7 +52,7 @@ def test_what_ends_while_the_disk_is_full_is_recorded_when_it_is_not(scene, tmp_
     headers = {"Authorization": f"Bearer {scene.key}"}
     with (
         GatewayProcess(scene.world, tmp_path / "log") as gateway,
-        httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as http,
+        httpx.Client(base_url=gateway.url, headers=headers, timeout=60) as http,
         http.stream("POST", "/v1/chat/completions", json=chat(stream=True)) as reply,
     ):
         parts = reply.iter_bytes()

@@ -73,11 +73,12 @@ def test_a_whole_answer_stops_where_the_money_does(http: httpx.Client, scene):
 
 
 def test_a_running_whole_answer_holds_its_grant_and_no_more(http: httpx.Client, scene):
-    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 40, 0.01
+    scene.engine.behaviour.tokens, scene.engine.behaviour.held_at = 40, 20
     request = http.build_request("POST", "/v1/chat/completions", json=chat(max_tokens=3000))
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(http.send, request)
         held = eventually(lambda: held_nano(scene.valkey, scene.customer))
+        scene.engine.behaviour.held_at = None
         assert asked.result().status_code == 200
     assert list(held.values()) == [(prompt_bound(request.content) + 512 * OUTPUT) // 1000]
 
@@ -91,6 +92,7 @@ def test_an_engine_that_cannot_be_asked_ends_at_its_grant(http: httpx.Client, sc
 
 
 def test_every_answer_is_granted_for(http: httpx.Client, scene):
+    scene.engine.behaviour.park_s = 0.5
     http.post("/v1/chat/completions", json=chat(max_tokens=100, n=3))
     plain = {"model": chat()["model"], "prompt": ["Once", "Twice"], "max_tokens": 50}
     http.post("/v1/completions", json=plain | {"best_of": 4, "n": 2})
@@ -139,7 +141,7 @@ def test_less_than_one_token_is_refused(http: httpx.Client, scene):
 
 
 def test_a_revoked_key_gets_no_further_grant(http: httpx.Client, scene):
-    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 2000, 0.003
+    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 2000, 0.008
     scene.engine.behaviour.park_s = 0.2
     with http.stream("POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=2000)) as reply:
         lines = reply.iter_lines()
@@ -152,10 +154,11 @@ def test_a_revoked_key_gets_no_further_grant(http: httpx.Client, scene):
 
 
 def test_a_running_stream_holds_its_grant_and_no_more(http: httpx.Client, scene):
-    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 40, 0.02
+    scene.engine.behaviour.tokens, scene.engine.behaviour.held_at = 40, 20
     request = http.build_request("POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=3000))
     reply = http.send(request, stream=True)
     held = eventually(lambda: held_nano(scene.valkey, scene.customer))
+    scene.engine.behaviour.held_at = None
     reply.read()
     bound = prompt_bound(request.content) + 512 * OUTPUT
     assert list(held.values()) == [bound // 1000]

@@ -75,7 +75,7 @@ def served(protocol: type) -> Iterator[int]:
     eventually(lambda: server.started)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def said(port: int, *parts: bytes) -> bytes:
 
     One that expects to be told to go on waits for that: a body that is there already is read without a word.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         got = []
         for part in parts:
             connection.sendall(part)

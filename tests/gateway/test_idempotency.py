@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from kindling_fake_engine import Behaviour
-from kindling_gateway import GatewayServer, World, chat, eventually, start_gateway
+from kindling_gateway import GatewayServer, World, chat, eventually, send, start_gateway
 from kindling_gateways import GatewayProcess
 from kindling_platform.embedded.bench_reliability.proxy import FaultProxy
 from kindling_spools import billed, shipped, shipped_one
@@ -74,7 +74,7 @@ def test_an_answer_in_another_shape_comes_again_in_it(http: httpx.Client, scene)
 
 
 def test_while_it_runs_the_second_is_told_to_wait(http: httpx.Client, scene):
-    scene.engine.behaviour.first_delay_s = 2
+    scene.engine.behaviour.held_at = 0
     answers: list[httpx.Response] = []
     first = threading.Thread(target=lambda: answers.append(ask(http)))
     first.start()
@@ -82,7 +82,8 @@ def test_while_it_runs_the_second_is_told_to_wait(http: httpx.Client, scene):
     waiting = ask(http)
     assert refused(waiting) == (409, "idempotency_running")
     assert waiting.headers["retry-after"] == "1"
-    first.join(10)
+    scene.engine.behaviour.held_at = None
+    first.join(60)
     assert answers[0].status_code == 200
     assert ask(http).content == answers[0].content
     assert len(scene.engine.received) == 1
@@ -120,9 +121,11 @@ def test_a_stream_says_that_it_ignores_the_key(http: httpx.Client, scene):
 def test_a_client_that_leaves_finds_its_answer_when_it_asks_again(
     server: GatewayServer, http: httpx.Client, scene
 ):
-    scene.engine.behaviour.first_delay_s = 0.3
-    with server.client(scene.key) as hasty, pytest.raises(httpx.ReadTimeout):
-        hasty.post("/v1/chat/completions", json=chat(), headers=KEY, timeout=0.1)
+    scene.engine.behaviour.held_at = 0
+    hasty = send(server.url, scene.key, chat(), **KEY)
+    eventually(lambda: scene.engine.active)
+    hasty.close()
+    scene.engine.behaviour.held_at = None
     found = eventually(lambda: reply if (reply := ask(http)).status_code == 200 else None)
     assert found.headers["idempotent-replayed"] == "true"
     assert len(scene.engine.received) == 1
@@ -161,13 +164,13 @@ def test_an_attempt_whose_gateway_died_is_free_when_its_successor_is_charged(
     scene.engine.behaviour.first_delay_s = 30
     with GatewayProcess(scene.world, tmp_path / "log") as gateway:
         dying = httpx.Client(
-            base_url=gateway.url, headers={"Authorization": f"Bearer {scene.key}"}, timeout=30
+            base_url=gateway.url, headers={"Authorization": f"Bearer {scene.key}"}, timeout=60
         )
         thread = threading.Thread(target=ask_in_vain, args=[dying])
         thread.start()
         eventually(lambda: scene.engine.active)
         gateway.kill()
-        thread.join(10)
+        thread.join(60)
         dying.close()
     scene.engine.behaviour = Behaviour()
     assert refused(ask(http)) == (409, "idempotency_running")

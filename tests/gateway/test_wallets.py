@@ -23,7 +23,7 @@ from kindling_platform.gateway.wallets import FREE, Wallets
 async def wallets(scene) -> AsyncIterator[Wallets]:
     database = Database(scene.world.url)
     valkey = Valkey(gateway_env().redis_url, SCRIPTS)
-    opened = Wallets(database, valkey, make_log("error"), lease_ms=400, renew_every_s=0.05, look_every_s=0.05)
+    opened = Wallets(database, valkey, make_log("error"), lease_ms=30_000, renew_every_s=0.05, look_every_s=0.05)
     await database.open()
     await valkey.open()
     opened.open()
@@ -45,7 +45,7 @@ def expiry(scene, request_id: str) -> int:
 
 
 async def until(check) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.02)
 
@@ -154,7 +154,7 @@ async def test_money_that_came_in_is_found_when_a_hold_is_refused(wallets: Walle
     scene.world.execute(
         "UPDATE gateway_balance SET balance_picousd = 9000, version = 2 WHERE org_id = %s", poor.id
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await acquire(wallets, poor.id, "r1", 5)).state == MONEY:
             await asyncio.sleep(0.05)
     assert held_nano(scene.valkey, poor) == {"r1": 5}

@@ -70,7 +70,7 @@ async def ask(server: Scripted, lines: Lines, body: bytes = b"{}") -> Line:
 
 
 async def until(check) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not check():
             await asyncio.sleep(0.01)
 

@@ -19,7 +19,7 @@ from aiohttp import web
 from kindling_fake_wire import CONTEXT_LENGTH, error_body, event, failure, hang_up, limit_of, reason
 
 GRANT_AHEAD_TOKENS = 64
-PARK_S = 2.0
+PARK_S = 30.0
 
 
 @dataclass(slots=True)
@@ -34,6 +34,7 @@ class Behaviour:
     delay_s: float = 0.0  # before each token
     first_delay_s: float = 0.0  # before the first byte
     park_s: float = PARK_S
+    held_at: int | None = None  # makes so many tokens and, while this stands here, no more
     fail_status: int = 0  # answer with this error instead
     fail_code: str = "internal_error"
     deaf: bool = False  # knows nothing of its requests when it is asked whether their grants end
@@ -108,14 +109,14 @@ class FakeEngine:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fake-engine", daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(60)
 
     def stop(self) -> None:
         """Hang up on everyone."""
         if self._thread and self._runner:
-            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(10)
+            asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result(60)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
+            self._thread.join(60)
             self._loop.close()
         self._thread = self._runner = None
 
@@ -230,6 +231,8 @@ class FakeEngine:
                 except TimeoutError:
                     yield "", "grant_refused"
                     return
+            while running.made == how.held_at:
+                await asyncio.sleep(0.01)
             if running.stopped:
                 yield "", "length"
                 return

@@ -1,6 +1,7 @@
 """A gateway under a real server, with a database that holds what the four views show."""
 
 import asyncio
+import json
 import os
 import secrets
 import shutil
@@ -8,6 +9,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -164,7 +166,7 @@ class GatewayServer:
 
     def __enter__(self) -> "GatewayServer":
         self._thread.start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not self._server.started:
             if time.monotonic() > deadline or not self._thread.is_alive():
                 raise AssertionError("the gateway did not start")
@@ -173,7 +175,7 @@ class GatewayServer:
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        self._thread.join(10)
+        self._thread.join(60)
 
     @property
     def url(self) -> str:
@@ -182,11 +184,11 @@ class GatewayServer:
 
     def client(self, key: str = "", **options: Any) -> httpx.Client:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30, **options)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60, **options)
 
     def async_client(self, key: str = "", **options: Any) -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=30, **options)
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60, **options)
 
 
 def gateway_env(**changes: Any) -> Env:
@@ -218,7 +220,17 @@ def chat(model: str = "kindling/words", **fields: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 8} | fields
 
 
-def eventually(check, *, seconds: float = 20.0) -> Any:
+def send(
+    url: str, key: str, body: dict[str, Any], *, path: str = "/v1/chat/completions", **headers: str
+) -> HTTPConnection:
+    """A request on its way; whoever closes the connection leaves before the answer."""
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
+    headers |= {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    connection.request("POST", path, json.dumps(body, separators=(",", ":")), headers)
+    return connection
+
+
+def eventually(check, *, seconds: float = 60) -> Any:
     """Poll until `check` gives something true."""
     deadline = time.monotonic() + seconds
     while not (value := check()):

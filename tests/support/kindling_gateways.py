@@ -42,7 +42,7 @@ class GatewayProcess:
             self.process = subprocess.Popen(command, env=environment, pass_fds=(fd,), stdout=out, stderr=out)
 
     def __enter__(self) -> "GatewayProcess":
-        eventually(lambda: is_up(self.url) or self.process.poll() is not None, seconds=30)
+        eventually(lambda: is_up(self.url) or self.process.poll() is not None, seconds=60)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,7 +60,7 @@ def gateway_processes(world: World, count: int, folder: Path, **settings: object
     started = [GatewayProcess(world, folder / f"gateway-{number}.log", **settings) for number in range(count)]
     try:
         for gateway in started:
-            eventually(lambda url=gateway.url: is_up(url), seconds=30)
+            eventually(lambda url=gateway.url: is_up(url), seconds=60)
         yield [gateway.url for gateway in started]
     finally:
         for gateway in started:
@@ -79,7 +79,7 @@ async def keep_busy(urls: list[str], key: str, call: Call, *, each: int, going: 
 
     async def work(url: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
             while going():
                 await call(client)
 
