@@ -116,9 +116,33 @@ def test_the_operator_is_made_once_and_can_sign_in():
     reply = client.post("/accounts/login/", {"login": user.email, "password": password})
     assert reply.status_code == 302, reply.content
     assert client.get("/admin/").status_code == 200
-    fresh = operator_password_reset(email=user.email)
+    _, fresh = operator_password_reset(email=user.email)
     user.refresh_from_db()
     assert user.check_password(fresh) and not user.check_password(password)
+
+
+def test_an_operator_with_another_address_stays_the_operator_and_a_stranger_with_theirs_a_stranger():
+    email = "operator@kindling.local"
+    user, _ = operator_ensure(email=email)
+    user.email = "grace@example.test"
+    user.save()
+    stranger = user_register(email=email, password=PASSWORD)
+    assert operator_ensure(email=email) == (user, None)
+    assert [one.organisation.is_operator for one in stranger.memberships.all()] == [False]
+    renamed, fresh = operator_password_reset(email=email)
+    stranger.refresh_from_db()
+    assert renamed == user and renamed.check_password(fresh)
+    assert stranger.check_password(PASSWORD) and not stranger.is_staff
+
+
+def test_nobody_becomes_the_operator_by_their_address():
+    stranger = user_register(email="operator@kindling.local", password=PASSWORD)
+    with pytest.raises(KindlingError) as refused:
+        operator_ensure(email=stranger.email)
+    assert refused.value.code == "operator_address_taken"
+    with pytest.raises(KindlingError) as missing:
+        operator_password_reset(email=stranger.email)
+    assert missing.value.code == "operator_missing"
 
 
 def test_nobody_else_gets_into_the_admin(ada: Customer):

@@ -14,5 +14,5 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *_args: Any, **_options: Any) -> None:
-        password = operator_password_reset(email=OPERATOR_EMAIL)
-        self.stdout.write(json.dumps({"operator_email": OPERATOR_EMAIL, "operator_password": password}))
+        user, password = operator_password_reset(email=OPERATOR_EMAIL)
+        self.stdout.write(json.dumps({"operator_email": user.email, "operator_password": password}))
