@@ -147,14 +147,13 @@ def test_neighbours_run_on_while_an_adapter_loads(model, blobs, monkeypatch):
     import threading
 
     gate = threading.Event()
-    load = loading.LoaderThread._load_forever
+    read = loading.LoaderThread._read
 
-    def slowly(loader):
-        inner = loader._load
-        loader._load = lambda folder: (gate.wait(30), inner(folder))[1]
-        load(loader)
+    def slowly(loader, adapter, folder):
+        gate.wait(60)
+        return read(loader, adapter, folder)
 
-    monkeypatch.setattr(loading.LoaderThread, "_load_forever", slowly)
+    monkeypatch.setattr(loading.LoaderThread, "_read", slowly)
     rig = rig_make(model, blobs)
     rig.submit("cold", [5, 6], adapter="good", max_tokens=3)
     rig.submit("gone", [5, 6], adapter="good", max_tokens=3)

@@ -1,5 +1,6 @@
 """The adapter cache: budget, pins, eviction, failures, and order among those who wait."""
 
+import gc
 import threading
 from pathlib import Path
 
@@ -29,14 +30,14 @@ class Shelf:
 
     def settle(self, now_s: float = 0.0) -> list[Settled]:
         """Wait for one load to end, then poll."""
-        assert self.ended.acquire(timeout=30)
+        assert self.ended.acquire(timeout=60)
         return self.cache.poll(now_s)
 
     def catch_up(self, now_s: float) -> list[Settled]:
         """Poll until no load is under way that could settle anything."""
         settled = self.cache.poll(now_s)
         while self.cache._loading:
-            assert self.ended.acquire(timeout=30)
+            assert self.ended.acquire(timeout=60)
             settled += self.cache.poll(now_s)
         return settled
 
@@ -47,7 +48,7 @@ class Shelf:
         name = folder.name
         self.loads.append(name)
         if name in self.gates:
-            assert self.gates[name].wait(30)
+            assert self.gates[name].wait(60)
         if name not in self.sizes:
             raise AdapterError("files", "not there")
         return LoadedAdapter(AdapterWeights((), self.sizes[name], 1), ())
@@ -60,6 +61,18 @@ def test_loads_once_for_all_who_wait_and_is_there_at_once_afterwards():
     assert shelf.acquire("a", "t3")
     assert shelf.loads == ["a"]
     assert shelf.cache.states()[0][3] == 3
+
+
+def test_the_thread_that_reads_ends_with_its_cache():
+    others = set(threading.enumerate())
+    shelf = Shelf(100, a=10)
+    shelf.acquire("a", "t1")
+    assert len(shelf.settle()) == 1
+    (reader,) = set(threading.enumerate()) - others
+    del shelf
+    gc.collect()
+    reader.join(60)
+    assert not reader.is_alive()
 
 
 def test_the_least_recently_used_goes_when_the_budget_is_full():

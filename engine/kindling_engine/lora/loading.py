@@ -1,7 +1,9 @@
 """The thread that reads adapters beside the step loop, one after the other."""
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -17,7 +19,7 @@ Result = LoadedAdapter | AdapterError
 class LoaderThread:
     """Reads in the order of ``read``; ``wake`` is called from the thread when something has been read or has failed.
 
-    What ``scratch`` has is read from there, and what it has not is put there.
+    What ``scratch`` has is read from there, and what it has not is put there. The thread ends with this object.
     """
 
     def __init__(
@@ -32,9 +34,11 @@ class LoaderThread:
         self._store = store
         self._wake = wake
         self._scratch = scratch
-        self._jobs: SimpleQueue[tuple[str, Path]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[str, Path] | None] = SimpleQueue()
         self._done: SimpleQueue[tuple[str, Result]] = SimpleQueue()
-        threading.Thread(target=self._load_forever, name="adapter-loader", daemon=True).start()
+        work = partial(_read_until_gone, weakref.ref(self), self._jobs)
+        threading.Thread(target=work, name="adapter-loader", daemon=True).start()
+        weakref.finalize(self, self._jobs.put, None)
 
     def read(self, adapter: str, folder: Path) -> None:
         self._jobs.put((adapter, folder))
@@ -49,20 +53,18 @@ class LoaderThread:
         if self._scratch is not None:
             self._scratch.drop(adapter)
 
-    def _load_forever(self) -> None:
-        while True:
-            adapter, folder = self._jobs.get()
-            result: Result
-            try:
-                result = self._read(adapter, folder)
-            except AdapterError as error:
-                result = error
-            except Exception as error:  # the thread must outlive any file it is given
-                result = AdapterError(
-                    "adapter_load_failed", f"The adapter could not be loaded: {type(error).__name__}."
-                )
-            self._done.put((adapter, result))
-            self._wake()
+    def _settle(self, adapter: str, folder: Path) -> None:
+        result: Result
+        try:
+            result = self._read(adapter, folder)
+        except AdapterError as error:
+            result = error
+        except Exception as error:  # the thread must outlive any file it is given
+            result = AdapterError(
+                "adapter_load_failed", f"The adapter could not be loaded: {type(error).__name__}."
+            )
+        self._done.put((adapter, result))
+        self._wake()
 
     def _read(self, adapter: str, folder: Path) -> LoadedAdapter:
         if self._scratch is None:
@@ -73,3 +75,12 @@ class LoaderThread:
         loaded = self._store.ready(self._load(folder))
         self._scratch.put(adapter, folder, loaded)
         return loaded
+
+
+def _read_until_gone(
+    loader: "weakref.ref[LoaderThread]", jobs: "SimpleQueue[tuple[str, Path] | None]"
+) -> None:
+    """Hold the loader only while it reads, so that a model nobody uses any more leaves memory."""
+    while (job := jobs.get()) is not None and (there := loader()) is not None:
+        there._settle(*job)
+        del there
