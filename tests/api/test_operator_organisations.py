@@ -167,7 +167,7 @@ def test_four_who_ask_at_once_with_one_key_give_once():
     start = threading.Barrier(4)
 
     def ask() -> None:
-        start.wait(timeout=20)
+        start.wait(timeout=60)
         try:
             statuses.append(give(till, ada).status_code)
         finally:

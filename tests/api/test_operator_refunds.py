@@ -211,7 +211,7 @@ def test_four_who_ask_at_once_with_one_key_refund_once(stripe: FakeStripe):
     start = threading.Barrier(4)
 
     def ask(payment: Payment) -> None:
-        start.wait(timeout=20)
+        start.wait(timeout=60)
         try:
             statuses.append(give(till, ada, payment).status_code)
         finally:

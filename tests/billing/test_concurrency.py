@@ -22,7 +22,7 @@ def together(*works: Callable[[], None]) -> list[BaseException]:
 
     def run(work: Callable[[], None]) -> None:
         try:
-            gate.wait(30)
+            gate.wait(60)
             work()
         except BaseException as error:
             troubles.append(error)

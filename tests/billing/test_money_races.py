@@ -27,7 +27,7 @@ def together(*works: Callable[[], object]) -> list[BaseException]:
 
     def run(work: Callable[[], object]) -> None:
         try:
-            gate.wait(30)
+            gate.wait(60)
             work()
         except BaseException as error:
             troubles.append(error)

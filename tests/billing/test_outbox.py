@@ -315,7 +315,7 @@ def test_two_workers_charge_once(till: Till):
 
     def work() -> None:
         try:
-            barrier.wait(10)
+            barrier.wait(60)
             auto_topup_start(owner_id=owner, tax_cents=0, now=till.now())
             for call_id in call_list_due(now=till.now()):
                 call_send(till.api, call_id=call_id, now=till.now())
@@ -326,6 +326,6 @@ def test_two_workers_charge_once(till: Till):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     till.send()
     assert (len(charges(till, owner)), till.wallet(owner)) == (1, 2500)

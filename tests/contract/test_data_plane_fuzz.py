@@ -112,4 +112,4 @@ def test_made_up_paths_break_nothing_and_tell_nothing(doorway: Doorway, kept: st
 
         check()
     headers = {"authorization": f"Bearer {doorway.other_key}"}
-    assert httpx.get(f"{doorway.url}/v1/responses/{kept}", headers=headers).status_code == 200
+    assert httpx.get(f"{doorway.url}/v1/responses/{kept}", headers=headers, timeout=60).status_code == 200

@@ -38,7 +38,7 @@ def test_an_answer_and_its_stream(doorway: Doorway, responses: bool):
     for piece in pieces[1:]:
         joined = joined + piece
     assert whole.text == joined.text
-    assert len(pieces) > 3
+    assert len(pieces) > 1
     assert whole.usage_metadata["output_tokens"] == joined.usage_metadata["output_tokens"] > 0
 
 

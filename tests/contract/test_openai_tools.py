@@ -214,9 +214,9 @@ def test_the_streaming_helper_tells_its_events(client: openai.OpenAI):
     ) as stream:
         events = [event for event in stream]  # noqa: C416 - the helper ends with its loop
         final = stream.get_final_completion()
-    kinds = [event.type for event in events]
-    assert kinds.count("tool_calls.function.arguments.delta") > 1
+    said = [event for event in events if event.type == "tool_calls.function.arguments.delta"]
     (done,) = [event for event in events if event.type == "tool_calls.function.arguments.done"]
+    assert "".join(event.arguments_delta for event in said) == done.arguments
     assert (done.name, done.parsed_arguments) == ("get_weather", GetWeather(city="Paris"))
     assert final.choices[0].message.tool_calls[0].function.parsed_arguments == GetWeather(city="Paris")
     with client.chat.completions.stream(

@@ -20,7 +20,7 @@ class Settling:
         self.cache = GrammarCache(compiler(), wake=self._woken.release, **bounds)
 
     def settle(self) -> list:
-        assert self._woken.acquire(timeout=30)
+        assert self._woken.acquire(timeout=60)
         return self.cache.poll()
 
 

@@ -72,7 +72,7 @@ class Front:
         self.listener.close()
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(30)
+        self.process.wait(60)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_serves_through_the_socket_idles_without_work_and_leaves_with_the_front(
     time.sleep(1)
     assert _cpu_ticks(front.process.pid) - before < 20, "an idle core must not spin"
     front.connection.close()
-    assert front.process.wait(30) == 0
+    assert front.process.wait(60) == 0
 
 
 def test_leaves_in_the_middle_of_work_when_the_front_is_gone(front):
@@ -108,7 +108,7 @@ def test_leaves_in_the_middle_of_work_when_the_front_is_gone(front):
     front.send(_greedy(id="a", max_tokens=400, grant=400))
     next(front.items())
     front.connection.close()
-    assert front.process.wait(30) == 0
+    assert front.process.wait(60) == 0
 
 
 def test_a_parked_request_ends_by_itself_though_nothing_arrives(front):
@@ -131,7 +131,7 @@ def test_a_model_that_cannot_be_served_is_named(tmp_path):
     try:
         failed = next(front.messages())
         assert isinstance(failed, CoreFailed) and failed.code == "unsupported_model"
-        assert front.process.wait(30) == 1
+        assert front.process.wait(60) == 1
     finally:
         front.close()
 
@@ -142,7 +142,7 @@ def test_a_cache_that_memory_has_no_room_for_names_what_to_lower(tmp_path):
         failed = next(front.messages())
         assert isinstance(failed, CoreFailed) and failed.code == "out_of_memory"
         assert "10,000,000,000,000 tokens" in failed.message and "--kv-tokens" in failed.message
-        assert front.process.wait(30) == 1
+        assert front.process.wait(60) == 1
     finally:
         front.close()
 
@@ -164,7 +164,7 @@ def test_dies_with_its_parent(tmp_path):
     connection.settimeout(60)
     assert connection.recv(1 << 16), "the core is ready"
     parent.send_signal(signal.SIGKILL)
-    parent.wait(30)
+    parent.wait(60)
     # Statistics may have been under way; what counts is that the socket ends.
     while connection.recv(1 << 16):
         pass

@@ -95,12 +95,12 @@ def test_a_client_that_leaves_stops_the_work_and_is_recorded(engine: EngineProce
 
     thread = threading.Thread(target=leave)
     thread.start()
-    thread.join(30)
+    thread.join(60)
     request_id = headers["x-kindling-request"]
     wait_until(lambda: any(one.request_id == request_id for one in engine.records()))
     (record,) = [one for one in engine.records() if one.request_id == request_id]
     assert (record.finish, record.completion_tokens) == ("cancelled", 0)
     assert record.prompt_tokens % 2000 == 0
     assert record.prompt_tokens < 200 * 2000
-    health = httpx.get(f"{engine.url}/healthz").json()
+    health = httpx.get(f"{engine.url}/healthz", timeout=60).json()
     assert (health["active"], health["status"]) == (0, "ready")

@@ -34,7 +34,7 @@ async def bench(model: Path, tmp_path: Path) -> AsyncIterator[EmbeddingBench]:
 
 async def started(bench: EmbeddingBench, count: int) -> None:
     """Wait until the core has that many texts."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(bench.core.embeds) < count:
             await asyncio.sleep(0.01)
 

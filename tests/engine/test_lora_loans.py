@@ -100,7 +100,7 @@ class World:
 
     def turn(self) -> StepPlan | None:
         while self.cache._loading:
-            assert self._ended.acquire(timeout=10)
+            assert self._ended.acquire(timeout=60)
             self._poll()
         self._poll()
         return self.pretended.step()

@@ -54,7 +54,7 @@ class World:
 
     def turn(self) -> StepPlan | None:
         while self.cache._loading:
-            assert self._ended.acquire(timeout=30)
+            assert self._ended.acquire(timeout=60)
             for outcome in self.desk.poll(self.pretended.now_s):
                 self.pretended.note(outcome)
         for outcome in self.desk.poll(self.pretended.now_s):

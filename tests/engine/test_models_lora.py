@@ -24,7 +24,7 @@ NAMES += ["gemma3-vision", "phi3"]
 def _adapter_pin(parts: Parts, folder: Path) -> None:
     assert not parts.adapters.acquire("a", folder, "ticket", 0.0)
     settled = []
-    stop_s = time.monotonic() + 30
+    stop_s = time.monotonic() + 60
     while not settled and time.monotonic() < stop_s:
         time.sleep(0.002)
         settled = parts.adapters.poll(0.0)

@@ -179,7 +179,7 @@ def test_adapters_are_checked_and_listed(engine: EngineProcess, tmp_path: Path):
     missing = httpx.post(f"{engine.url}/lora/check", json={"adapter": "00" * 32}, timeout=60).json()
     assert not missing["ok"]
     assert missing["findings"][0]["fix"]
-    listed = httpx.get(f"{engine.url}/lora").json()["adapters"]
+    listed = httpx.get(f"{engine.url}/lora", timeout=60).json()["adapters"]
     assert HASHES["voice"] in {one["adapter"] for one in listed if one["state"] == "ready"}
     before = len(engine.records())
     refused = engine.chat(headers={"adapter": "00" * 32})

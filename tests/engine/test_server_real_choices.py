@@ -173,7 +173,7 @@ def test_a_client_of_many_answers_that_leaves_ends_them_all(engine: EngineProces
     wait_until(lambda: any(one.request_id == identity for one in engine.records()))
     (record,) = [one for one in engine.records() if one.request_id == identity]
     assert (record.finish, record.completion_tokens < 8 * 900) == ("cancelled", True)
-    wait_until(lambda: httpx.get(f"{engine.url}/healthz").json()["active"] == 0)
+    wait_until(lambda: httpx.get(f"{engine.url}/healthz", timeout=60).json()["active"] == 0)
 
 
 # Bodies that cannot be served, beside one that can.
@@ -236,7 +236,7 @@ def test_hostile_bodies_are_refused_and_disturb_nobody(engine: EngineProcess):
             assert [one["token_ids"] for one in answer.result()] == [one["token_ids"] for one in quiet]
     assert len(engine.records()) == before + 2, "what is refused is not recorded"
     assert engine.process and engine.process.poll() is None
-    assert httpx.get(f"{engine.url}/healthz").json()["status"] == "ready"
+    assert httpx.get(f"{engine.url}/healthz", timeout=60).json()["status"] == "ready"
 
 
 def test_a_prompt_too_long_names_both_numbers(engine: EngineProcess):

@@ -72,7 +72,7 @@ def test_a_grant_extended_in_time_is_used_to_its_end(engine: EngineProcess):
         for line in reply.iter_lines():
             if line.startswith(": grant"):
                 grant = f"{engine.url}/requests/{headers['x-kindling-request']}/grant"
-                assert httpx.post(grant, json={"tokens": 40}).json() == {"tokens": 40}
+                assert httpx.post(grant, json={"tokens": 40}, timeout=60).json() == {"tokens": 40}
     (record,) = engine.records()[before:]
     assert (record.finish, record.completion_tokens) == ("length", 40)
 
@@ -106,10 +106,10 @@ def test_a_process_killed_leaves_an_error_or_nothing(tmp_path: Path, whose: str)
         done = engine.chat(max_tokens=3, ignore_eos=True).headers["x-request-id"]
         stream = threading.Thread(target=_stream_until_cut, args=(engine, started := threading.Event()))
         stream.start()
-        assert started.wait(30)
+        assert started.wait(60)
         os.kill(engine.core_pid if whose == "core" else engine.pid, signal.SIGKILL)
         engine.wait_exit()
-        stream.join(20)
+        stream.join(60)
         first, *others = engine.records()
     assert (first.request_id, first.finish) == (done, "length")
     assert [(one.finish, one.billable) for one in others] == ([("error", False)] if whose == "core" else [])

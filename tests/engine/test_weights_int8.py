@@ -121,7 +121,7 @@ def test_a_model_and_its_adapter_equal_those_of_the_dequantised_checkpoint(tmp_p
     def logits(weights: str) -> dict[str, torch.Tensor]:
         parts = engine_parts(folder, tmp_path, weights=weights, kv_tokens=512, step_tokens=24)
         assert not parts.adapters.acquire("a", adapter, "ticket", 0.0)
-        stop_s = time.monotonic() + 30
+        stop_s = time.monotonic() + 60
         while not parts.adapters.poll(0.0):
             assert time.monotonic() < stop_s, "the adapter did not load"
         return forced_logits(parts, prompts, adapted)

@@ -126,7 +126,7 @@ get = file_download.http_get
 folder = Path({str(tmp_path / "m")!r})
 def dies(url, *arguments, **options):
     if "model.safetensors" in url:
-        until = time.monotonic() + 30
+        until = time.monotonic() + 60
         while not (folder / "tokenizer.json").exists() and time.monotonic() < until:
             time.sleep(0.01)
         os._exit(9)

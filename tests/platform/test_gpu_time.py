@@ -239,7 +239,7 @@ def together(*works: Callable[[], object]) -> list[BaseException]:
 
     def run(work: Callable[[], object]) -> None:
         try:
-            gate.wait(10)
+            gate.wait(60)
             work()
         except BaseException as error:
             troubles.append(error)

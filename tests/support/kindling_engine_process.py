@@ -109,14 +109,14 @@ class EngineProcess:
         assert len(children) == 1, children
         return int(children[0])
 
-    def wait_exit(self, within_s: float = 40) -> int:
+    def wait_exit(self, within_s: float = 60) -> int:
         assert self.process
         return self.process.wait(within_s)
 
     def kill(self) -> None:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-            self.process.wait(40)
+            self.process.wait(60)
         if self.process and self.process.stdout:
             self.process.stdout.close()
 
@@ -161,7 +161,7 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_until(happened: Any, within_s: float = 30) -> None:
+def wait_until(happened: Any, within_s: float = 60) -> None:
     deadline = time.monotonic() + within_s
     while not happened():
         assert time.monotonic() < deadline, "it did not happen in time"

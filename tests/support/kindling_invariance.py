@@ -59,7 +59,7 @@ def told(rig: Rig, request_id: str) -> list[tuple[list[int], Any]]:
 def adapter_pin(parts: Parts, name: str, folder: Path) -> None:
     """Load an adapter and keep it."""
     assert not parts.adapters.acquire(name, folder, "ticket", 0.0)
-    stop_s = time.monotonic() + 30
+    stop_s = time.monotonic() + 60
     while True:
         settled = parts.adapters.poll(0.0)
         if settled:
