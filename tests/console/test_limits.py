@@ -97,6 +97,7 @@ def test_one_page_shows_what_is_spent_of_every_budget(world: World, member: Memb
     assert "60 requests a minute" in row_of(html, friend.user.id)
     assert "$0.000006" in row_of(html, member.user.id) and "none of its own" in row_of(html, member.user.id)
     assert limits_get(org=member.org).alert_percents == [90]
+    assert "Letters come at 90 %." in member.client.get("/console/billing/").content.decode()
 
 
 def test_a_row_is_changed_in_place_and_errors_stand_beside_their_field(world: World, member: Member):
@@ -124,6 +125,8 @@ def test_the_organisations_own_budgets_are_saved_in_place(world: World, member: 
     reply = member.client.post(LIMITS, {"budget_total_picousd": "12.50", "alert_percents": ""}, headers=PART)
     html = reply.content.decode()
     assert (reply.status_code, "of $12.50" in html, "<html" in html) == (200, True, False)
+    bill = member.client.get("/console/billing/").content.decode()
+    assert "No letters come before." in bill
     found = limits_get(org=member.org)
     assert (found.budget_total_picousd, found.alert_percents) == (125 * 10**11, [])
     # Its rates are the operator's: whoever sends them changes nothing.
