@@ -91,7 +91,7 @@ def test_everything_works_without_scripts(visit: Callable[..., Visit], intent: P
     page.get_by_label("Temperature").fill("0")
     page.get_by_label("Message").fill("I was charged twice for my order")
     page.get_by_role("button", name="Send").click()
-    expect(page.locator(".msg.is-model .msg-text")).to_contain_text('"intent"', timeout=20_000)
+    expect(page.locator(".msg.is-model .msg-text")).to_contain_text('"intent"')
 
 
 def test_signing_out_and_in_again(visit: Callable[..., Visit]):

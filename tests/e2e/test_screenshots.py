@@ -44,7 +44,7 @@ def prepare(me: Visit, intent: Path) -> str:
     page.set_input_files("#id_files", [intent / "adapter_config.json", intent / "adapter_model.safetensors"])
     page.get_by_role("button", name="Upload adapter").click()
     page.wait_for_url(re.compile(r"/console/adapters/adp_\w+/$"))
-    expect(page.get_by_role("heading", name="Ready to call")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="Ready to call")).to_be_visible()
     with httpx.Client(base_url=me.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
         for number, question in enumerate(QUESTIONS):
             model = "kindling/spark" if number % 3 == 0 else f"{me.slug}/intent"
@@ -61,7 +61,7 @@ def test_pictures(visit: Callable[..., Visit], intent: Path, folder: Path):
     page.get_by_label("Temperature").fill("0")
     page.get_by_label("Message").fill("I was charged twice for my order")
     page.get_by_role("button", name="Send").click()
-    expect(page.locator("[data-booked]")).to_have_count(2, timeout=20_000)
+    expect(page.locator("[data-booked]")).to_have_count(2)
     for theme, suffix in LOOKS:
         put_on(page, theme, suffix)
         page.evaluate("scrollTo(0, 0)")

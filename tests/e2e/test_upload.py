@@ -48,7 +48,7 @@ def test_dropped_files_arrive_and_are_checked(me: Visit, intent: Path):
     drop(me, read(intent))
     me.page.get_by_label("Name").fill("dropped")
     me.page.get_by_role("button", name="Upload adapter").click()
-    expect(me.page.get_by_role("heading", name="Ready to call")).to_be_visible(timeout=40_000)
+    expect(me.page.get_by_role("heading", name="Ready to call")).to_be_visible()
 
 
 def test_a_lost_part_is_sent_again_by_itself(me: Visit, intent: Path):
@@ -65,7 +65,7 @@ def test_a_lost_part_is_sent_again_by_itself(me: Visit, intent: Path):
     drop(me, read(intent))
     me.page.get_by_label("Name").fill("shaky")
     me.page.get_by_role("button", name="Upload adapter").click()
-    expect(me.page.get_by_role("heading", name="Ready to call")).to_be_visible(timeout=40_000)
+    expect(me.page.get_by_role("heading", name="Ready to call")).to_be_visible()
     assert len(lost) == 2
     assert lost[0] and lost[0].startswith("bytes 0-")
     # The browser itself notes each broken connection.
@@ -86,7 +86,7 @@ def test_an_upload_goes_on_after_a_reload(me: Visit, intent: Path):
     expect(me.page.get_by_role("heading", name="Resume paused")).to_be_visible()
     drop(me, read(intent))
     me.page.get_by_role("button", name="Resume upload").click()
-    expect(me.page.get_by_role("heading", name="Ready to call")).to_be_visible(timeout=40_000)
+    expect(me.page.get_by_role("heading", name="Ready to call")).to_be_visible()
 
 
 def test_a_wrong_config_is_found_before_the_weights_are_up(me: Visit, intent: Path):
@@ -97,7 +97,7 @@ def test_a_wrong_config_is_found_before_the_weights_are_up(me: Visit, intent: Pa
     drop(me, files | {"adapter_config.json": json.dumps(config).encode()})
     me.page.get_by_label("Name").fill("wrong")
     me.page.get_by_role("button", name="Upload adapter").click()
-    expect(me.page.get_by_role("heading", name="Rejected")).to_be_visible(timeout=20_000)
+    expect(me.page.get_by_role("heading", name="Rejected")).to_be_visible()
     expect(me.page.locator(".finding.is-fail")).to_have_count(1)
     expect(me.page.locator(".finding.is-fail .fix")).to_be_visible()
     assert not any(WEIGHTS in url for url in sent)

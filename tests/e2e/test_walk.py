@@ -52,7 +52,7 @@ def upload(visit: Visit, folder: Path, name: str) -> None:
     page.set_input_files("#id_files", [folder / file for file in FILES if (folder / file).exists()])
     page.get_by_role("button", name="Upload adapter").click()
     page.wait_for_url(re.compile(r"/console/adapters/adp_\w+/$"))
-    expect(page.get_by_role("heading", name="Ready to call")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("heading", name="Ready to call")).to_be_visible()
 
 
 def ask(visit: Visit, text: str) -> int:
@@ -62,7 +62,7 @@ def ask(visit: Visit, text: str) -> int:
     before = booked.count()
     page.get_by_label("Message").fill(text)
     page.get_by_role("button", name="Send").click()
-    expect(booked).to_have_count(before + 1, timeout=20_000)
+    expect(booked).to_have_count(before + 1)
     dollars = booked.last.get_attribute("data-booked") or ""
     return int(dollars.replace(".", ""))
 
@@ -91,9 +91,9 @@ def test_from_sign_up_to_a_paid_answer(visit: Callable[..., Visit], intent: Path
         timeout=60,
     )
     assert called.status_code == 200, called.text
-    expect(page.get_by_text("2 of 4 done")).to_be_visible(timeout=8_000)
+    expect(page.get_by_text("2 of 4 done")).to_be_visible()
     after_call = me.balance_picousd()
-    expect(page.locator("[data-balance]")).to_have_text(f"${after_call / 10**12:.6f}", timeout=8_000)
+    expect(page.locator("[data-balance]")).to_have_text(f"${after_call / 10**12:.6f}")
 
     upload(me, intent, "intent")
     expect(page.get_by_text("0 failed", exact=True)).to_be_visible()
@@ -135,7 +135,7 @@ def test_base_and_adapter_answer_side_by_side(visit: Callable[..., Visit], inten
     page.get_by_label("Temperature").fill("0")
     page.get_by_label("Message").fill(ASK)
     page.keyboard.press("Control+Enter")
-    expect(page.locator("[data-booked]")).to_have_count(2, timeout=20_000)
+    expect(page.locator("[data-booked]")).to_have_count(2)
     left, right = (lane.inner_text() for lane in page.locator(".msg.is-model .msg-text").all())
     assert "intent" in json.loads(right)
     assert left != right
@@ -150,7 +150,7 @@ def test_stopping_ends_the_request_at_once(visit: Callable[..., Visit]):
     page.evaluate(STOP_AT_FIRST_WORD)
     page.get_by_label("Message").fill("Tell me a story about a fox.")
     page.get_by_role("button", name="Send").click()
-    expect(page.get_by_text("stopped by you")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("stopped by you")).to_be_visible()
     (event,) = me.api("usage/requests")["data"]
     # On a quick machine this model may have finished while the button was pressed; what was made is paid for.
     assert event["finish"] in {"cancelled", "stop"}

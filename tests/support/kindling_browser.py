@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -16,6 +16,8 @@ FLAGS = [
 ]  # fmt: skip
 # The receipt of an answer is asked for until it is booked; until then it is not found.
 EXPECTED_COMPLAINTS = ("/console/playground/receipt/",)
+# A bound that is reached only where something fails, on a machine that is busy with other tests.
+PATIENCE_MS = 60_000
 PASSWORD = "correct horse battery staple 7"
 
 
@@ -28,6 +30,7 @@ def chromium_path() -> str | None:
 @contextmanager
 def started_browser() -> Iterator[Browser]:
     """Start Chromium and stop it again; Playwright's event loop lives no longer than that."""
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=FLAGS)
         try:
@@ -51,6 +54,7 @@ class Visit:
         context = browser.new_context(
             base_url=url, **({"viewport": {"width": 1320, "height": 900}} | options)
         )
+        context.set_default_timeout(PATIENCE_MS)
         visit = cls(context, context.new_page(), url)
         visit.page.on("console", lambda message: visit._note(message))
         visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))

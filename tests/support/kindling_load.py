@@ -68,7 +68,7 @@ async def mixed_burst(url: str, key: str, *, requests: int, cut: int, seed: int)
     limits = httpx.Limits(max_connections=requests)
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=120, limits=limits) as http:
         calls = [
-            ask_stream(http, max_tokens=160, cut_after=dice.randint(1, 60))
+            ask_stream(http, max_tokens=600, cut_after=dice.randint(1, 60))
             if number < cut
             else (ask_stream if number % 2 else ask_whole)(http, max_tokens=dice.randint(8, 48))
             for number in range(requests)

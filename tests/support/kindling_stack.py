@@ -21,7 +21,7 @@ from kindling_tenant import Tenant
 pytest_plugins = ["kindling_order"]
 
 START_TIMEOUT_S = 120
-STOP_TIMEOUT_S = 40
+STOP_TIMEOUT_S = 60
 INHERITED_BUT_FOREIGN = ("DJANGO_SETTINGS_MODULE",)
 
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 CSRF = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 
 
-def poll(read: Callable[[], T], until: Callable[[T], bool], *, seconds: float = 30, every: float = 0.1) -> T:
+def poll(read: Callable[[], T], until: Callable[[T], bool], *, seconds: float = 60, every: float = 0.1) -> T:
     """Read again and again until the value is right; the last value is in the error when it never is."""
     deadline = time.monotonic() + seconds
     while True:
@@ -101,7 +101,7 @@ class Tenant:
     def balance_picousd(self) -> int:
         return int(self.api("GET", "/api/v1/balance")["balance_picousd"])
 
-    def event(self, request_id: str, *, seconds: float = 15) -> dict[str, Any]:
+    def event(self, request_id: str, *, seconds: float = 60) -> dict[str, Any]:
         """The billed usage event of a request, waited for."""
 
         def read() -> httpx.Response:
