@@ -15,7 +15,7 @@ from django.db import connection
 
 WORKER = ("worker", "-P", "threads", "-c", "4", "--without-gossip", "--without-mingle", "--without-heartbeat")
 BEAT = ("beat", "--pidfile=")
-GONE_WITHIN_S = 30
+GONE_WITHIN_S = 60
 NURSERY = """
 import json, os, signal, sys
 import celery.apps.beat, celery.apps.worker, celery.bin.celery, celery.concurrency.thread, kombu.transport.redis

@@ -88,7 +88,7 @@ class World:
         request_id = ""
         try:
             with httpx.stream(
-                "POST", f"{url}/v1/chat/completions", json=body, headers=headers, timeout=30
+                "POST", f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60
             ) as reply:
                 request_id = reply.headers.get("x-request-id", "")
                 text = reply.read()
@@ -183,7 +183,7 @@ def test_a_gateway_dies_at_each_step_and_the_next_one_puts_it_right(world: World
         again, complete = world.ask(url, stream=not key, key=key)
         assert complete, point
         seen.append(again)
-        eventually(lambda: len(list((world.home / "spool").iterdir())) == 1, seconds=10)
+        eventually(lambda: len(list((world.home / "spool").iterdir())) == 1, seconds=60)
         gateways.stop()
         eventually(lambda: not world.engine.active)
         world.settle()

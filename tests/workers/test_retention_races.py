@@ -23,7 +23,7 @@ from kindling_rows import Shop, make_shop
 
 pytestmark = pytest.mark.django_db(transaction=True)
 OLD = 200
-WAIT_S = 30
+WAIT_S = 60
 
 
 @pytest.fixture(autouse=True)
