@@ -7,13 +7,14 @@ On a stack of its own, whose processes it kills; a running installation is left 
 import asyncio
 import statistics
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kindling_billing.money import PICO_PER_USD
 from kindling_platform.embedded.bench_reliability import outages
 from kindling_platform.embedded.bench_reliability.books import billed_share, costs_of, violations_find
-from kindling_platform.embedded.bench_reliability.customers import customer_make
+from kindling_platform.embedded.bench_reliability.customers import Customer, customer_make
 from kindling_platform.embedded.bench_reliability.cuts import cuts_run
 from kindling_platform.embedded.bench_reliability.dollar import Race, dollar_race, payer_make
 from kindling_platform.embedded.bench_reliability.gateways import PROCESSES, Fleet, fleet_running
@@ -31,7 +32,7 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much of everything; the limit is looked at for `limiter_s` seconds.
+    """How much of everything; the limit is looked at for `limiter_s` seconds, a dollar until `idle_s` of quiet.
 
     Without `restarts` of an engine that idles, its time is that of the kills under load.
     """
@@ -41,21 +42,29 @@ class Size:
     restarts: int
     limiter_s: float
     calls: int
+    idle_s: float
     streams: int
     outages: Lengths
 
 
-FULL = Size(8, 10, 3, 75.0, 500, 2_000, outages.FULL)
-QUICK = Size(2, 3, 0, 2.5, 120, 60, outages.QUICK)
+FULL = Size(8, 10, 3, 75.0, 500, 3.0, 2_000, outages.FULL)
+QUICK = Size(2, 3, 0, 2.5, 120, 2.0, 60, outages.QUICK)
 
 
 @dataclass(slots=True)
 class Site:
-    """What is measured, and what clients saw of it, for the comparison with the books."""
+    """What is measured, and what clients saw of it, for the comparison with the books.
+
+    Customers of the limits are made `aside`, while streams are cut, when both are measured.
+    """
 
     target: Target
     size: Size
     fleet: Fleet
+    aside: ThreadPoolExecutor
+    is_whole: bool
+    customers: Future[tuple[Customer, Customer]] | None = None
+    cut: list[str] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
     minutes_above: int = 0
@@ -71,14 +80,20 @@ def reliability_bench(*, quick: bool, part: str = "") -> Figures:
     with throwaway_stack() as stack, stack.running() as state:
         target = Target(stack.home, state)
         count, has_slow = PROCESSES * (part in ("", "limits")), part in ("", "outages")
-        with fleet_running(target, count=count, has_slow=has_slow) as fleet:
-            site, figures = Site(target, QUICK if quick else FULL, fleet), Figures()
+        with (
+            fleet_running(target, count=count, has_slow=has_slow) as fleet,
+            ThreadPoolExecutor(1) as aside,
+        ):
+            site = Site(target, QUICK if quick else FULL, fleet, aside, is_whole=not part)
+            figures = Figures()
             for name, measure in PARTS.items():
                 if part in ("", name):
                     figures = measure(site) | figures
         violations = violations_find(
             target, site.seen, refused=site.refused, minutes_above=site.minutes_above
         )
+        if site.cut:  # only now is everything booked
+            figures |= {"cut_billed": round(billed_share(target, site.cut), 6)}
     return figures | {"violations": dict(sorted(violations.items(), key=lambda one: int(one[0][1:])))}
 
 
@@ -106,7 +121,7 @@ def _limits(site: Site) -> Figures:
     """What several gateways on one cache make of a revoked key and a limit, then of a dollar with calls worth more."""
     target, size = site.target, site.size
     site.fleet.start()
-    customer, payer = customer_make(target), payer_make(target)
+    customer, payer = site.customers.result() if site.customers else _customers(target)
     urls = site.fleet.urls
 
     async def measured() -> tuple[int, Limited, Race]:
@@ -115,7 +130,7 @@ def _limits(site: Site) -> Figures:
             accepted_late(target, customer, urls),
             limiter_run(target, customer, urls, seconds=size.limiter_s),
         )
-        return late, limited, await dollar_race(target, payer, urls, calls=size.calls)
+        return late, limited, await dollar_race(target, payer, urls, calls=size.calls, idle_s=size.idle_s)
 
     late, limited, race = asyncio.run(measured())
     site.refused |= {*limited.refused, *race.refused}
@@ -131,11 +146,17 @@ def _limits(site: Site) -> Figures:
     }
 
 
+def _customers(target: Target) -> tuple[Customer, Customer]:
+    return customer_make(target), payer_make(target)
+
+
 def _cuts(site: Site) -> Figures:
-    """The share of streams, left at random points, that is billed as the engine counted them."""
+    """Streams left at random points; the share of them that is billed as the engine counted is read at the end."""
     site.fleet.start()  # it loads meanwhile
-    cut = cuts_run(site.target, streams=site.size.streams)
-    return {"cut_streams": len(cut), "cut_billed": round(billed_share(site.target, cut), 6)}
+    if site.is_whole:
+        site.customers = site.aside.submit(_customers, site.target)
+    site.cut = cuts_run(site.target, streams=site.size.streams)
+    return {"cut_streams": len(site.cut)}
 
 
 def _outages(site: Site) -> Figures:
@@ -146,6 +167,7 @@ def _outages(site: Site) -> Figures:
 def _kills(site: Site) -> Figures:
     """Gateway and engine in turns, under fifty streams."""
     loops = site.size.loops
+    site.fleet.signal_stop()  # nobody needs it any more
     killed = asyncio.run(kills_run(site.target, loops=loops))
     site.seen += killed.seen
     return {"kill_loops": loops, "requests": len(killed.seen)} | _restart(killed.engine_restarts_s)

@@ -55,6 +55,11 @@ class Fleet:
         assert self._slow is not None
         return self._ready(*self._slow)
 
+    def signal_stop(self) -> None:
+        """Ask all to end, and wait for nothing."""
+        for child in self._all():
+            child.signal_stop()
+
     def _start(self, redis_url: str) -> tuple[Child, int]:
         hold = hold_port()
         self._stack.callback(hold.release)
@@ -69,11 +74,12 @@ class Fleet:
         return url
 
     def _stop(self) -> None:
-        children = [child for child, _ in (*self._children, *([self._slow] if self._slow else []))]
-        for child in children:
-            child.signal_stop()
-        for child in children:
+        self.signal_stop()
+        for child in self._all():
             child.wait_stopped()
+
+    def _all(self) -> list[Child]:
+        return [child for child, _ in (*self._children, *([self._slow] if self._slow else []))]
 
 
 @contextmanager
