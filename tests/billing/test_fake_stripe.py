@@ -53,7 +53,7 @@ def test_a_key_is_needed(fake: FakeStripe):
     client = stripe.StripeClient("sk_test_wrong", base_addresses={"api": fake.url}, max_network_retries=0)
     with pytest.raises(stripe.AuthenticationError):
         client.v1.balance.retrieve()
-    assert httpx.post(f"{fake.url}/_test/clock", json={"advance_s": 1}).status_code == 401
+    assert httpx.post(f"{fake.url}/_test/clock", json={"advance_s": 1}, timeout=60).status_code == 401
 
 
 def test_the_same_key_repeats_the_answer(v1, customer: str):
@@ -135,11 +135,11 @@ def test_a_card_that_asks_is_declined_while_nobody_is_there(v1, customer: str):
 
 def test_a_page_is_paid_once_and_keeps_the_card(fake: FakeStripe, v1, customer: str):
     session = checkout(v1, customer)
-    page = httpx.get(session.url).text
+    page = httpx.get(session.url, timeout=60).text
     assert "$20.00" in page and "Test mode" in page
-    paid = httpx.post(session.url, data={"number": "4242 4242 4242 4242", "expires": "12/34"})
+    paid = httpx.post(session.url, data={"number": "4242 4242 4242 4242", "expires": "12/34"}, timeout=60)
     assert (paid.status_code, paid.headers["location"]) == (303, f"http://home/{session.id}")
-    again = httpx.post(session.url, data={"number": "4242424242424242"})
+    again = httpx.post(session.url, data={"number": "4242424242424242"}, timeout=60)
     assert again.status_code == 400 and "complete" in again.text
     session = v1.checkout.sessions.retrieve(session.id)
     intent = v1.payment_intents.retrieve(session.payment_intent)
@@ -152,11 +152,11 @@ def test_a_page_is_paid_once_and_keeps_the_card(fake: FakeStripe, v1, customer: 
 
 def test_a_page_can_be_tried_with_another_card(v1, customer: str):
     session = checkout(v1, customer)
-    declined = httpx.post(session.url, data={"number": "4000 0000 0000 0002"})
+    declined = httpx.post(session.url, data={"number": "4000 0000 0000 0002"}, timeout=60)
     assert declined.status_code == 402 and "declined" in declined.text
-    asked = httpx.post(session.url, data={"number": "4000 0027 6000 3184"})
+    asked = httpx.post(session.url, data={"number": "4000 0027 6000 3184"}, timeout=60)
     assert asked.status_code == 200 and "confirm" in asked.text
-    done = httpx.post(session.url, data={"number": "4000 0027 6000 3184", "confirmed": "1"})
+    done = httpx.post(session.url, data={"number": "4000 0027 6000 3184", "confirmed": "1"}, timeout=60)
     assert done.status_code == 303
     assert len(v1.payment_intents.list({"customer": customer}).data) == 1
 
@@ -164,7 +164,7 @@ def test_a_page_can_be_tried_with_another_card(v1, customer: str):
 def test_a_page_closes_after_a_day(fake: FakeStripe, v1, customer: str):
     session = checkout(v1, customer)
     fake.advance(hours=24)
-    assert httpx.post(session.url, data={"number": "4242424242424242"}).status_code == 400
+    assert httpx.post(session.url, data={"number": "4242424242424242"}, timeout=60).status_code == 400
     assert v1.checkout.sessions.retrieve(session.id).status == "expired"
 
 
@@ -209,8 +209,8 @@ def test_the_portal_removes_a_card(v1, customer: str):
     charge(v1, customer, setup_future_usage="off_session")
     portal = v1.billing_portal.sessions.create({"customer": customer, "return_url": "http://home/"})
     (method,) = v1.payment_methods.list({"customer": customer}).data
-    assert "4242" in httpx.get(portal.url).text
-    assert httpx.post(portal.url, data={"remove": method.id}).status_code == 303
+    assert "4242" in httpx.get(portal.url, timeout=60).text
+    assert httpx.post(portal.url, data={"remove": method.id}, timeout=60).status_code == 303
     assert v1.payment_methods.list({"customer": customer}).data == []
     with pytest.raises(stripe.InvalidRequestError):
         charge(v1, customer, method.id)

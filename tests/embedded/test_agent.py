@@ -26,7 +26,9 @@ class Agent:
         self.home = home
         self.hold = hold_port()
         self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.hold.port}", headers={"Authorization": f"Bearer {TOKEN}"}
+            base_url=f"http://127.0.0.1:{self.hold.port}",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=60,
         )
         self.start()
 
@@ -42,7 +44,7 @@ class Agent:
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
-        self.process.wait(20)
+        self.process.wait(60)
 
     def put(self, model: Path, *, name: str = "dep_a-1-0", generation: int = 1) -> httpx.Response:
         spec = {
@@ -58,7 +60,7 @@ class Agent:
         return wait(lambda: self.get(name), lambda seen: seen["state"] == state)
 
 
-def wait(read: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 20) -> Any:
+def wait(read: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 60) -> Any:
     deadline = time.monotonic() + seconds
     while not good(value := read()):
         assert time.monotonic() < deadline, value

@@ -53,7 +53,7 @@ def parent(folder: Path, what: str, program: str) -> subprocess.CompletedProcess
     (folder / "told.py").write_text(TOLD)
     return subprocess.run(
         [sys.executable, "-c", PARENT + program, str(folder), what],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def told(folder: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def test_a_fork_is_what_a_program_of_its_own_would_be(tmp_path: Path):
-    done = parent(tmp_path, "3", "print(fork(command).wait(20))")
+    done = parent(tmp_path, "3", "print(fork(command).wait(60))")
     assert done.stdout == "3\n"
     seen, rest = told(tmp_path)
     assert (seen["argv"][1:], seen["name"], seen["folder"]) == (["3"], "__main__", str(tmp_path))
@@ -76,10 +76,10 @@ def test_a_fork_is_what_a_program_of_its_own_would_be(tmp_path: Path):
 
 
 def test_an_end_with_words_or_an_error_is_in_the_log_and_its_status(tmp_path: Path):
-    assert parent(tmp_path, "no", "print(fork(command).wait(20))").stdout == "1\n"
+    assert parent(tmp_path, "no", "print(fork(command).wait(60))").stdout == "1\n"
     assert "no" in told(tmp_path)[1]
     (tmp_path / "logs/told.log").unlink()
-    assert parent(tmp_path, "raise", "print(fork(command).wait(20))").stdout == "1\n"
+    assert parent(tmp_path, "raise", "print(fork(command).wait(60))").stdout == "1\n"
     assert "RuntimeError: it broke" in told(tmp_path)[1]
 
 
@@ -88,7 +88,7 @@ def test_standard_output_can_be_taken_apart(tmp_path: Path):
 read, write = os.pipe()
 running = fork(command, stdout=write)
 os.close(write)
-print(len(os.fdopen(read).read().splitlines()), running.wait(20))
+print(len(os.fdopen(read).read().splitlines()), running.wait(60))
 """
     assert parent(tmp_path, "0", program).stdout == "3 0\n"
     assert (tmp_path / "logs/told.log").read_text() == ""
@@ -97,7 +97,7 @@ print(len(os.fdopen(read).read().splitlines()), running.wait(20))
 def test_it_is_stopped_killed_and_started_again_as_any_child(tmp_path: Path):
     program = """
 def until(happened):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -111,7 +111,7 @@ assert child.process.poll() == -signal.SIGKILL
 assert child.tend() and child.restarts == 1
 until(lambda: log.read_text().count('"argv"') == 2)
 child.process.send_signal(signal.SIGTERM)
-assert child.process.wait(20) == -signal.SIGTERM
+assert child.process.wait(60) == -signal.SIGTERM
 child.process.send_signal(signal.SIGTERM)
 child.start()
 child.kill()
@@ -131,7 +131,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     with pytest.raises(subprocess.CalledProcessError) as killed:
         parent(tmp_path, "wait", program)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{int(killed.value.stdout)}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -145,14 +145,14 @@ command = Command("told", (sys.executable, "-c", "print(1)"), dict(os.environ), 
 if {why!r} == "a thread runs":
     sys.modules[WORKERS] = os
     threading.Thread(target=signal.pause, daemon=True).start()
-print(type(start(command)).__name__, start(command).wait(20))
+print(type(start(command)).__name__, start(command).wait(60))
 """
     assert parent(tmp_path, "0", program).stdout == "Popen 0\n"
 
 
 def test_signals_of_the_parent_are_those_it_had(tmp_path: Path):
     program = """
-fork(command).wait(20)
+fork(command).wait(60)
 os.kill(os.getpid(), signal.SIGTERM)
 print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
 """

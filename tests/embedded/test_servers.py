@@ -155,7 +155,7 @@ sys.stdin.read()
     assert Path(f"/proc/{pid}").exists()
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     parent.stdin.close()

@@ -18,7 +18,7 @@ T = TypeVar("T")
 ENGINE = Path(__file__).with_name("kindling_obedient_engine.py")
 
 
-def eventually(look: Callable[[], T], good: Callable[[T], object], *, seconds: float = 30) -> T:
+def eventually(look: Callable[[], T], good: Callable[[T], object], *, seconds: float = 60) -> T:
     """The first look that is good; short polls, and the last look in the message when time is up."""
     deadline = time.monotonic() + seconds
     while True:
@@ -67,6 +67,6 @@ class AgentProcess:
         if self.process:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(20)
+                self.process.wait(60)
         self.kill()
         self.hold.release()

@@ -18,7 +18,7 @@ from kindling_platform.embedded.ports import hold_port
 
 KEY = "sk_test_of_the_tests"
 SECRET = "whsec_of_the_tests"
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 60
 NO_FAULTS: dict[str, Any] = {
     "timeout_after": 0, "stored_500_after": 0, "stored_500_before": 0, "rate_limited": 0, "outage": False,
     "copies": 1, "shuffle_s": 0, "delay_s": 0, "hold": True,
@@ -85,7 +85,7 @@ def started_fake_stripe(folder: Path, *, webhook_url: str = "") -> Iterator[Fake
         env=env, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     url = f"http://127.0.0.1:{hold.port}"
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=20) as http:
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as http:
         try:
             _wait(http, process)
             yield FakeStripe(url, state, process, http)
