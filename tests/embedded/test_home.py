@@ -5,11 +5,13 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kindling_platform.embedded.account import Account, is_reachable, reachable_copy
+from kindling_platform.embedded import account
+from kindling_platform.embedded.account import Account, is_reachable, reachable_copy, reachable_folder
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home, HomeLock, lock_owner
 from kindling_platform.embedded.ports import hold_port, is_port_free
@@ -94,6 +96,37 @@ def test_private_folder_is_not_reachable_for_another_account(tmp_path: Path):
     assert not is_reachable(closed / "file", stranger)
     assert is_reachable(Path("/usr/bin/env"), stranger)
     assert is_reachable(closed / "file", None)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Path]:
+    """Opens or closes what lies above a data folder, and looks where its data goes."""
+    monkeypatch.setattr(account, "SHARED_ROOT", tmp_path / "shared")
+    stranger = Account(uid=os.geteuid() + 4242, gid=4242)
+
+    def look(is_open: bool) -> Path:
+        monkeypatch.setattr(account, "is_reachable", lambda *_: is_open)
+        return reachable_folder(tmp_path / "home" / "postgres", stranger)
+
+    return look
+
+
+def test_data_out_of_reach_stays_where_it_was_put_when_its_place_is_opened(opened: Callable[[bool], Path]):
+    elsewhere = opened(False)
+    elsewhere.mkdir()
+    (elsewhere / "PG_VERSION").write_text("17")
+    assert "shared" in elsewhere.parts
+    assert opened(True) == elsewhere == opened(False)
+
+
+def test_data_whose_place_is_closed_is_not_begun_anew(opened: Callable[[bool], Path]):
+    here = opened(True)
+    here.mkdir(parents=True)
+    (here / "PG_VERSION").write_text("17")
+    with pytest.raises(EmbeddedError, match="chmod") as closed:
+        opened(False)
+    assert closed.value.code == "data_unreachable"
+    assert opened(True) == here
 
 
 def test_programs_out_of_reach_are_copied_with_their_libraries(

@@ -62,14 +62,23 @@ def is_reachable(path: Path, account: Account | None) -> bool:
 def reachable_folder(wanted: Path, account: Account | None) -> Path:
     """`wanted`, or a folder of its own under /var/lib/kindling when the account cannot reach it.
 
-    A file `<wanted>.location` then says where the data went.
+    A file `<wanted>.location` then says where the data went. It stays there when a folder above is opened or closed:
+    a start that looked elsewhere would find an empty installation. Errors: `data_unreachable`.
     """
-    if is_reachable(wanted, account):
-        return wanted
     elsewhere = SHARED_ROOT / _digest(str(wanted.resolve())) / wanted.name
+    pointer = wanted.with_name(wanted.name + ".location")
+    is_open, has_data = is_reachable(wanted, account), wanted.is_dir() and any(wanted.iterdir())
+    if has_data and not is_open:
+        raise EmbeddedError(
+            "data_unreachable",
+            f"The account `nobody` can no longer enter a folder above {wanted}, where its data is; "
+            "let others pass through those folders again (chmod o+x).",
+        )
+    if is_open and (has_data or not (pointer.exists() and elsewhere.exists())):
+        return wanted
     _make_enterable(elsewhere.parent)
     wanted.parent.mkdir(parents=True, exist_ok=True)
-    wanted.with_name(wanted.name + ".location").write_text(f"{elsewhere}\n")
+    pointer.write_text(f"{elsewhere}\n")
     return elsewhere
 
 

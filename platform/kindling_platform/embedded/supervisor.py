@@ -83,7 +83,8 @@ class Supervisor:
             env, servers = self._configure()
             api_key = env.bootstrap_api_key or ""
         with self.progress.step("database and cache") as notes:
-            first = servers.postgres is not None and not (self.home.path / "postgres").exists()
+            places = [self.home.path / name for name in ("postgres", "postgres.location")]
+            first = servers.postgres is not None and not any(place.exists() for place in places)
             servers.launch()
             self.children |= servers.children()
             self._add("agent", agent_child(self.home, self._holds["agent"].port))
