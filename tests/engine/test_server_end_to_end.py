@@ -146,19 +146,19 @@ def test_a_grant_holds_the_real_core_too(engine: EngineProcess):
     """Parked at the grant for two seconds, then ended there; nothing beyond it was made."""
     reply = engine.chat(max_tokens=200, ignore_eos=True, headers={"grant": "12"})
     assert reply.json()["usage"]["completion_tokens"] == 12
-    assert engine.records()[-1].finish == "grant_refused"
+    wait_until(lambda: engine.records()[-1].finish == "grant_refused")
 
 
 def test_a_client_that_leaves_is_billed_for_what_was_made(engine: EngineProcess):
     headers = engine.headers()
-    body = ask(stream=True, max_tokens=900, ignore_eos=True)
+    body = ask(stream=True, max_tokens=900, ignore_eos=True, n=8)
     seen = 0
     with httpx.stream(
         "POST", f"{engine.url}/v1/chat/completions", json=body, headers=headers, timeout=60
     ) as reply:
         for line in reply.iter_lines():
             seen += line.startswith("data: ")
-            if seen > 10:
+            if seen > 1:
                 break
     found: list[Any] = []
 
@@ -168,7 +168,7 @@ def test_a_client_that_leaves_is_billed_for_what_was_made(engine: EngineProcess)
 
     wait_until(logged)
     assert found[0].finish == "cancelled"
-    assert seen - 1 <= found[0].completion_tokens < 900
+    assert seen - 1 <= found[0].completion_tokens < 8 * 900
 
 
 def test_adapters_are_checked_and_listed(engine: EngineProcess, tmp_path: Path):

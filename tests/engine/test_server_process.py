@@ -19,7 +19,7 @@ import pytest
 from kindling_engine.starter import SPARK_PATH
 from kindling_engine_process import EngineProcess, ask, cpu_s, is_alive, wait_until
 
-LONG = {"max_tokens": 900, "ignore_eos": True}
+LONG = {"max_tokens": 900, "ignore_eos": True, "n": 8}
 
 
 @pytest.fixture(scope="module")
