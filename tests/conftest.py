@@ -7,6 +7,7 @@ import pytest
 PROTECTED = (
     "billing_ledgertransaction",
     "billing_ledgerentry",
+    "billing_ledgeraccount",
     "billing_priceversion",
     "billing_planterm",
     "billing_hourcost",

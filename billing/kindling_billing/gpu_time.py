@@ -43,7 +43,7 @@ def gpu_time_post(charges: Sequence[GpuCharge]) -> set[str]:
     with transaction.atomic():
         posted = {source_id for _, source_id in wallets_post([_posting(one) for one in first.values()])}
         new = [charge for source_id, charge in first.items() if source_id in posted]
-        totals_add([change for charge in new for change in _changes(charge)])
+        totals_add([_change(charge) for charge in new])
         low_balance_note(_spent(new))
     return posted
 
@@ -72,18 +72,9 @@ def _posting(charge: GpuCharge) -> Posting:
     return Posting(GPU_TIME, charge.source_id, entries, memo, {"deployment": charge.deployment_id})
 
 
-def _changes(charge: GpuCharge) -> list[TotalChange]:
-    return [
-        TotalChange(
-            owner_id=charge.owner_id,
-            used_at=charge.used_at,
-            sku=charge.deployment_id,
-            label=charge.label,
-            line=part.line,
-            sign=1,
-        )
-        for part in charge.parts
-    ]
+def _change(charge: GpuCharge) -> TotalChange:
+    lines = tuple(part.line for part in charge.parts)
+    return TotalChange(charge.owner_id, charge.used_at, charge.deployment_id, charge.label, lines, 1)
 
 
 def _spent(charges: Sequence[GpuCharge]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from kindling_billing.errors import BillingError
-from kindling_billing.models import LedgerAccount, LedgerTransaction, account_id, transaction_id
+from kindling_billing.models import LedgerAccount, LedgerTransaction, account_id, transaction_ids
 
 AccountKey = tuple[str, str]
 _KINDS = frozenset(LedgerAccount.Kind.values)
@@ -99,26 +99,17 @@ def _check(posting: Posting) -> None:
 
 
 def _insert_transactions(postings: list[Posting]) -> dict[tuple[str, str], str]:
+    rows = [
+        {"i": id_, "t": one.source_type, "s": one.source_id, "m": one.memo[:200], "d": one.data}
+        for id_, one in zip(transaction_ids(len(postings)), postings, strict=True)
+    ]
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO billing_ledgertransaction (id, source_type, source_id, memo, data, posted_at)"
-            " SELECT id, type, source, memo, data, clock_timestamp()"
-            " FROM json_to_recordset(%s::json) AS new(id text, type text, source text, memo text, data jsonb)"
+            " SELECT i, t, s, m, d, clock_timestamp()"
+            " FROM json_to_recordset(%s::json) AS new(i text, t text, s text, m text, d jsonb)"
             " ON CONFLICT (source_type, source_id) DO NOTHING RETURNING source_type, source_id, id",
-            [
-                json.dumps(
-                    [
-                        {
-                            "id": transaction_id(),
-                            "type": posting.source_type,
-                            "source": posting.source_id,
-                            "memo": posting.memo[:200],
-                            "data": posting.data,
-                        }
-                        for posting in postings
-                    ]
-                )
-            ],
+            [json.dumps(rows)],
         )
         return {(type_, source): id_ for type_, source, id_ in cursor.fetchall()}
 

@@ -27,6 +27,16 @@ CHECKS: tuple[tuple[str, str, str], ...] = (
         """,
     ),
     (
+        "entries name what is there",
+        "Entry {0} names transaction {1} and account {2}, of which one is missing.",
+        """
+        SELECT entry.id, entry.transaction_id, entry.account_id FROM billing_ledgerentry entry
+        LEFT JOIN billing_ledgertransaction cause ON cause.id = entry.transaction_id
+        LEFT JOIN billing_ledgeraccount account ON account.id = entry.account_id
+        WHERE cause.id IS NULL OR account.id IS NULL
+        """,
+    ),
+    (
         "balances are the sums of their entries",
         "The balance of {0} {1} is {2} more than its entries.",
         """

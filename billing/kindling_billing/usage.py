@@ -59,7 +59,7 @@ def usage_post(charges: Sequence[UsageCharge]) -> set[str]:
             )
         }
         new = [charge for request_id, charge in first.items() if request_id in posted]
-        totals_add([change for charge in new for change in _changes(charge, 1)])
+        totals_add([_change(charge, 1) for charge in new])
         low_balance_note(_spent(new))
     return posted
 
@@ -83,7 +83,7 @@ def usage_correct(corrections: Sequence[Correction]) -> int:
             ]
         )
         new = [one for source_id, one in unique.items() if (USAGE, source_id) in posted]
-        totals_add([change for one in new for change in (*_changes(one.before, -1), *_changes(one.after, 1))])
+        totals_add([change for one in new for change in (_change(one.before, -1), _change(one.after, 1))])
     return len(new)
 
 
@@ -96,14 +96,14 @@ def usage_waive(charges: Sequence[UsageCharge]) -> int:
     with transaction.atomic():
         posted = wallets_post([_waiver(charge) for charge in unique.values()])
         new = [one for one in unique.values() if (REVERSAL, f"{one.request_id}:{WAIVED}") in posted]
-        totals_add([change for charge in new for change in _changes(charge, -1)])
+        totals_add([_change(charge, -1) for charge in new])
     return len(new)
 
 
 def _check(charge: UsageCharge) -> None:
     if charge.cost_picousd < 0:
         raise BillingError("amount_invalid", "A request cannot cost less than zero.")
-    if charge.lines and sum(line.amount_picousd for line in charge.lines) != charge.cost_picousd:
+    if charge.lines and sum([quantity * price for _, quantity, price in charge.lines]) != charge.cost_picousd:
         raise BillingError("unbalanced", f"The lines of {charge.request_id[:64]} do not sum to its cost.")
 
 
@@ -124,20 +124,11 @@ def _waiver(charge: UsageCharge) -> Posting:
     return Posting(REVERSAL, f"{charge.request_id}:{WAIVED}", entries, f"Failed on our side: {charge.memo}")
 
 
-def _changes(charge: UsageCharge, sign: int) -> list[TotalChange]:
+def _change(charge: UsageCharge, sign: int) -> TotalChange:
     lines = charge.lines or (Line(UNEXPLAINED, 1, charge.cost_picousd),)
-    return [
-        TotalChange(
-            owner_id=charge.owner_id,
-            used_at=charge.used_at,
-            sku=charge.sku,
-            label=charge.label,
-            line=line,
-            sign=sign,
-        )
-        for line in lines
-        if line.amount_picousd
-    ]
+    # What costs nothing stands on no invoice.
+    lines = tuple([line for line in lines if line.quantity and line.unit_price_picousd])
+    return TotalChange(charge.owner_id, charge.used_at, charge.sku, charge.label, lines, sign)
 
 
 def _spent(charges: Sequence[UsageCharge]) -> dict[str, int]:

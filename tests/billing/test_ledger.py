@@ -4,10 +4,12 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.errors import CheckViolation
 
 from kindling_billing.errors import BillingError
 from kindling_billing.ledger import Posting, postings_post, transaction_post
 from kindling_billing.models import LedgerAccount, LedgerEntry, LedgerTransaction, PriceVersion
+from kindling_billing.proofs import books_prove
 from kindling_billing.selectors import balance_get, ledger_sum
 from kindling_billing.services import credit_grant, price_publish
 
@@ -39,12 +41,85 @@ def test_an_unbalanced_posting_is_refused():
     assert LedgerTransaction.objects.count() == 0
 
 
-@pytest.mark.django_db(transaction=True)
-def test_the_database_refuses_an_unbalanced_transaction():
-    row = LedgerTransaction.objects.create(source_type="x", source_id="1")
-    account = LedgerAccount.objects.create(kind="wallet", owner_id="org_a")
+def entries_write(*rows: tuple[str, str, int]) -> None:
+    """Write entries (transaction, account, pico-dollars) by one statement, past the services."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO billing_ledgerentry (transaction_id, account_id, amount_picousd)"
+            " SELECT * FROM unnest(%s::text[], %s::text[], %s::numeric[])",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+
+
+@pytest.fixture
+def cause() -> str:
+    for name in ("a", "b"):
+        LedgerAccount.objects.create(id=f"lac_{name}", kind="wallet", owner_id=f"org_{name}")
+    return LedgerTransaction.objects.create(source_type="x", source_id="1").id
+
+
+def test_the_database_takes_a_balanced_transaction(cause: str):
+    entries_write((cause, "lac_a", 7), (cause, "lac_b", -7))
+    assert ledger_sum() == 0
+    assert LedgerEntry.objects.count() == 2
+
+
+def test_the_database_refuses_an_unbalanced_transaction(cause: str):
+    with pytest.raises(DatabaseError, match=f"{cause} sums to 7, not to zero"):
+        entries_write((cause, "lac_a", 7))
+    other = LedgerTransaction.objects.create(source_type="x", source_id="2").id
+    with pytest.raises(DatabaseError, match="not to zero"):
+        entries_write((cause, "lac_a", 7), (other, "lac_b", -7))
+    assert LedgerEntry.objects.count() == 0
+
+
+def test_the_database_refuses_a_row_without_its_other_side_in_any_way_of_writing(cause: str):
     with pytest.raises(DatabaseError, match="not to zero"), transaction.atomic():
-        LedgerEntry.objects.create(transaction=row, account=account, amount_picousd=7)
+        LedgerEntry.objects.create(transaction_id=cause, account_id="lac_a", amount_picousd=7)
+    with pytest.raises(DatabaseError, match="not to zero"), transaction.atomic():
+        rows = [
+            LedgerEntry(transaction_id=cause, account_id="lac_a", amount_picousd=amount) for amount in (7, -6)
+        ]
+        LedgerEntry.objects.bulk_create(rows)
+    statement = "COPY billing_ledgerentry (transaction_id, account_id, amount_picousd) FROM STDIN"
+    with (
+        pytest.raises(CheckViolation, match="not to zero"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+        cursor.copy(statement) as copy,
+    ):
+        copy.write(f"{cause}\tlac_a\t7\n")
+    assert LedgerEntry.objects.count() == 0
+
+
+def test_the_database_refuses_entries_of_what_is_not_there(cause: str):
+    with pytest.raises(DatabaseError, match="no ledger transaction ltx_none"):
+        entries_write(("ltx_none", "lac_a", 7), ("ltx_none", "lac_b", -7))
+    with pytest.raises(DatabaseError, match="no ledger account lac_none"):
+        entries_write((cause, "lac_a", 7), (cause, "lac_none", -7))
+    assert LedgerEntry.objects.count() == 0
+
+
+@pytest.mark.parametrize("table", ["billing_ledgertransaction", "billing_ledgeraccount"])
+def test_an_entry_whose_cause_or_account_is_missing_is_found_by_the_proofs(cause: str, table: str):
+    entries_write((cause, "lac_a", 0), (cause, "lac_b", 0))
+    assert books_prove().sound
+    with connection.cursor() as cursor:
+        # What only the owner of a broken or half restored database could do.
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute(f"DELETE FROM {table}")
+        cursor.execute("SET LOCAL session_replication_role = origin")
+    proof = books_prove()
+    assert {one["check"] for one in proof.findings} == {"entries name what is there"}
+    assert proof.checks["entries name what is there"] == 2
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "UPDATE {} SET id = 'lac_c'"])
+@pytest.mark.usefixtures("cause")
+def test_an_account_stays_what_entries_name(statement: str):
+    with pytest.raises(DatabaseError, match="refused"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement.format("billing_ledgeraccount"))
+    assert LedgerAccount.objects.count() == 2
 
 
 @pytest.mark.parametrize("model", [LedgerTransaction, LedgerEntry, PriceVersion])
@@ -62,7 +137,7 @@ def test_posted_rows_never_change(model, change: str):
         cursor.execute(statement)
 
 
-@pytest.mark.parametrize("model", [LedgerTransaction, LedgerEntry, PriceVersion])
+@pytest.mark.parametrize("model", [LedgerTransaction, LedgerEntry, LedgerAccount, PriceVersion])
 def test_posted_rows_cannot_be_emptied(model):
     table = model._meta.db_table
     with pytest.raises(DatabaseError, match="refused"), transaction.atomic(), connection.cursor() as cursor:

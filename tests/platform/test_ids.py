@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kindling_billing.ids import new_billing_id
+from kindling_billing.ids import new_billing_id, new_billing_ids
 from kindling_platform.common.ids import ID_CHARS, ID_MAX_CHARS, new_id, uuid7
 from kindling_platform.keys import secret
 
@@ -21,6 +21,16 @@ def test_ids_are_short_distinct_and_in_order(monkeypatch: pytest.MonkeyPatch):
         assert len(set(made)) == 200
         assert {len(text) for text in made} == {len("org_") + ID_CHARS}
         assert max(map(len, made)) <= ID_MAX_CHARS
+
+
+def test_many_ids_at_once_are_as_those_made_one_by_one(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("time.time_ns", lambda: 1_790_000_000_000_000_000)
+    made = new_billing_ids("ltx", 300)
+    assert len(set(made)) == 300
+    # Ten letters are the time, in the form that the platform's own ids have.
+    assert {text[4:14] for text in (*made, new_billing_id("ltx"), new_id("ltx"))} == {made[0][4:14]}
+    assert {len(text) for text in made} == {len("ltx_") + ID_CHARS}
+    assert new_billing_ids("ltx", 0) == []
 
 
 def test_a_uuid7_says_so():

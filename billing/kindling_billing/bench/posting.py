@@ -3,7 +3,7 @@
 What must come out is counted beside it by version alone, as in the month that is only rated.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -32,6 +32,7 @@ MONTHS = (
     (date(2026, 4, 1), datetime(2026, 5, 10, tzinfo=UTC)),
 )
 RUN = 1
+Say = Callable[[str, float], None]
 
 
 @dataclass(slots=True)
@@ -43,17 +44,21 @@ class PostedMonth:
     corrected: int = 0
 
 
-def month_post(count: int) -> PostedMonth:
-    """Post so many events, make the invoices, rate anew, make the next invoices; the database must be empty."""
+def month_post(count: int, *, say: Say = lambda part, share: None) -> PostedMonth:
+    """Post so many events, make the invoices, rate anew, make the next invoices; the database must be empty.
+
+    `say` hears how much of a part is done, from 0 to 1.
+    """
     done, month, before, after = PostedMonth(), Month(), month_book(), month_book(corrected=True)
     _owners_open()
     with _timed(done, "post_s"):
-        posted = sum(_charges_post(window, month, before) for window in _windows(count))
+        posted = sum(_charges_post(window, month, before) for window in _windows(count, "post", say))
     done.exact &= posted == count == month.events and _sums_hold(month)
     with _timed(done, "invoice_s"):
         _invoices_make(*MONTHS[0])
     with _timed(done, "rerate_s"):
-        done.corrected = sum(_window_correct(window, month, before, after) for window in _windows(count))
+        windows = _windows(count, "rate anew", say)
+        done.corrected = sum(_window_correct(window, month, before, after) for window in windows)
     done.exact &= done.corrected > 0 and _sums_hold(month)
     with _timed(done, "invoice_again_s"):
         _invoices_make(*MONTHS[1])
@@ -79,12 +84,15 @@ def _owners_open() -> None:
             terms_set(owner_id=owner_id, mode="postpaid", credit_limit_picousd=10**15, tax_basis_points=1900)
 
 
-def _windows(count: int) -> Iterator[list[tuple[int, Event]]]:
+def _windows(count: int, part: str, say: Say) -> Iterator[list[tuple[int, Event]]]:
     """All events, those of an organisation together as far as a stretch of the month goes."""
-    numbered = enumerate(month_events(count))
+    numbered, done = enumerate(month_events(count)), 0
     while stretch := sorted(islice(numbered, STRETCH), key=lambda row: row[1].owner_id):
         for start in range(0, len(stretch), WINDOW):
-            yield stretch[start : start + WINDOW]
+            window = stretch[start : start + WINDOW]
+            yield window
+            done += len(window)
+            say(part, done / count)
 
 
 def _charges_post(window: list[tuple[int, Event]], month: Month, book: PriceBook) -> int:

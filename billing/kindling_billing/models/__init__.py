@@ -1,6 +1,6 @@
 """The tables of the books."""
 
-from kindling_billing.models.base import account_id, price_id, transaction_id, utc_now
+from kindling_billing.models.base import account_id, price_id, transaction_id, transaction_ids, utc_now
 from kindling_billing.models.comparing import ComparedDay, ComparedMovement, ProviderContact
 from kindling_billing.models.costs import HostedPrice, HourCost
 from kindling_billing.models.credits import CreditGrant
@@ -51,5 +51,6 @@ __all__ = [
     "account_id",
     "price_id",
     "transaction_id",
+    "transaction_ids",
     "utc_now",
 ]

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from kindling_billing.ids import new_billing_id
+from kindling_billing.ids import new_billing_id, new_billing_ids
 
 ID_CHARS = 32
 
@@ -17,6 +17,10 @@ def account_id() -> str:
 
 def transaction_id() -> str:
     return new_billing_id("ltx")
+
+
+def transaction_ids(count: int) -> list[str]:
+    return new_billing_ids("ltx", count)
 
 
 def payment_id() -> str:
