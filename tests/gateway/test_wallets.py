@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from kindling_billing.admission import BUDGET, HELD, MONEY, SLOTS, Claim, Payer, Verdict
+from kindling_billing.admission_scripts import rations_key
 from kindling_billing.budgets import spent_keys
 from kindling_billing.holds import holds_key
 from kindling_billing.limits import Limits, Scope
@@ -160,6 +161,14 @@ async def test_money_that_came_in_is_found_when_a_hold_is_refused(wallets: Walle
         while (await acquire(wallets, poor.id, "r1", 5)).state == MONEY:
             await asyncio.sleep(0.05)
     assert held_nano(scene.valkey, poor) == {"r1": 5}
+
+
+async def test_what_is_set_aside_without_its_process_knowing_is_given_back_too(wallets: Wallets, scene):
+    """Valkey's answer that told of it came too late."""
+    rations, mine = rations_key(scene.customer.id), wallets._process
+    scene.valkey.hset(rations, mine, f"500:{int(time.time() + 300) * 1000}")
+    scene.valkey.zadd("kd:recalls", {scene.customer.id: int(time.time() * 1000)})
+    await until(lambda: not scene.valkey.hexists(rations, mine))
 
 
 @pytest.mark.parametrize(

@@ -340,8 +340,8 @@ class Wallets:
     async def _give_back(self, owner_ids: Sequence[str]) -> None:
         """Let go of what is set aside for owners whom another process had to refuse."""
         for owner_id in owner_ids:
-            if not self._local.give_up(owner_id):
-                continue
+            # Also where nothing is known of it here: Valkey's word of it, or of its end, may have come too late.
+            self._local.give_up(owner_id)
             await self._run("give_back", [rations_key(owner_id)], [self._process])
             # An admission that was on its way may have brought one that Valkey has dropped since.
             self._local.give_up(owner_id)

@@ -68,13 +68,10 @@ class LocalLimits:
             seen.learn(state, now_us=now_us, processes=verdict.processes)
             _remember(self._seen, scope.name, seen)
 
-    def give_up(self, owner_id: str) -> bool:
-        """Spend nothing more without Valkey until it says so again; False when there was nothing to spend."""
-        ration = self._rations.get(owner_id)
-        if ration is None or not ration.nano:
-            return False
-        ration.nano = 0
-        return True
+    def give_up(self, owner_id: str) -> None:
+        """Spend nothing more without Valkey until it says so again."""
+        if ration := self._rations.get(owner_id):
+            ration.nano = 0
 
     def enter(self, payer: Payer) -> None:
         """A request runs, whoever admitted it."""
