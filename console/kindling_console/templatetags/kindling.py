@@ -90,6 +90,12 @@ def usd_cost(picousd: int | None) -> str:
 
 
 @register.filter
+def usd_moved(picousd: int) -> str:
+    """A cost, or a dash where nothing moved."""
+    return usd_cost(picousd) if picousd else "—"
+
+
+@register.filter
 def usd_exact(picousd: int | None) -> str:
     """The whole truth to the last pico-dollar, for titles."""
     return "" if picousd is None else f"${pico_to_usd_text(int(picousd), 12)}"
