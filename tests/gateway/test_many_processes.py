@@ -133,6 +133,7 @@ async def test_a_dollar_is_spent_once_and_nearly_whole(scene, urls: list[str], c
 
 def test_what_one_gateway_sets_aside_is_given_to_another_in_need(scene, urls: list[str]):
     small = scene.world.org("set-aside", usd=0.0004)
+    scene.engine.behaviour.park_s = 0.05  # the last requests buy a part of what they want, and wait for the rest
     headers = {"Authorization": f"Bearer {scene.world.key(small)}"}
 
     def ask(url: str) -> int:
