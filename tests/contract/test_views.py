@@ -167,7 +167,8 @@ def test_posted_gpu_time_is_spent_by_the_organisation_and_by_no_key_or_member(
     model = make_model(operator)
     gpu_price(model.id)
     deployment = Deployment.objects.create(organisation=ada.org, model=model, name="night-shift")
-    day = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    # Of yesterday: the first hour of today may not be over.
+    day = (now() - timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     month = day.replace(day=1)
     for place, start in enumerate((month - timedelta(days=40), month - timedelta(hours=1), day)):
         held(deployment, start=start, lasts=timedelta(hours=1), name=f"r{place}")
@@ -185,7 +186,7 @@ def test_posted_gpu_time_is_spent_by_the_organisation_and_by_no_key_or_member(
         row = rows(gateway.SPENT_OF_SCOPE, *values)[0]
         assert (row["day"], row["month"], row["total"]) == tuple(one * HOUR_COST for one in hours)
         limits.member_id, limits.key_id = member_id or None, key_id or None
-        spent = budget_spent_get(limits=limits, moment=now(), version=1)
+        spent = budget_spent_get(limits=limits, moment=moment, version=1)
         assert (spent.day_picousd, spent.month_picousd, spent.total_picousd) == (
             row["day"],
             row["month"],

@@ -133,7 +133,8 @@ async def test_a_dollar_is_spent_once_and_nearly_whole(scene, urls: list[str], c
 
 def test_what_one_gateway_sets_aside_is_given_to_another_in_need(scene, urls: list[str]):
     small = scene.world.org("set-aside", usd=0.0004)
-    scene.engine.behaviour.park_s = 0.05  # the last requests buy a part of what they want, and wait for the rest
+    # The last requests buy a part of what they want, and wait for the rest.
+    scene.engine.behaviour.park_s = 0.05
     headers = {"Authorization": f"Bearer {scene.world.key(small)}"}
 
     def ask(url: str) -> int:
@@ -142,7 +143,12 @@ def test_what_one_gateway_sets_aside_is_given_to_another_in_need(scene, urls: li
     assert ask(urls[0]) == 200
     (kept,) = amounts(scene.valkey, rations_key(small.id)).values()
     assert kept > 15_000
-    eventually(lambda: ask(urls[1]) == 402 and not amounts(scene.valkey, rations_key(small.id)))
+
+    def is_spent() -> bool:
+        is_aside = amounts(scene.valkey, rations_key(small.id))
+        return ask(urls[1]) == 402 and not is_aside
+
+    eventually(is_spent)
     assert sum(held_nano(scene.valkey, small).values()) > 400_000 - kept
 
 
