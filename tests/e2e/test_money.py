@@ -207,6 +207,9 @@ def test_without_scripts_a_link_leads_to_the_payment(visit: Callable[..., Visit]
     onward.click()
     page.get_by_role("button", name=re.compile("^Pay ")).click()
     page.wait_for_url(re.compile(r"/console/billing/payments/pay_\w+/$"))
+    heading = page.get_by_role("heading", name="$10.00 of credit added")
+    poll(lambda: heading.count() or page.reload() is None, bool, every=0.5)
+    assert heading.count() == 1
 
 
 def test_the_operator_sees_that_the_books_agree(visit: Callable[..., Visit], stack: Stack):

@@ -62,3 +62,4 @@ async def test_a_log_that_is_closed_stops_no_request(written: io.BytesIO):
     written.close()
     log.note(request("/v1/x"))
     log.flush()
+    assert written.closed  # and nobody heard of it

@@ -104,6 +104,7 @@ def test_the_first_chunk_arrives_before_the_second_is_made(http: httpx.Client, s
 def test_an_answer_holds_what_it_cost_until_it_is_posted(http: httpx.Client, scene, stream: bool):
     scene.engine.behaviour.cached_tokens = 3
     reply = http.post("/v1/chat/completions", json=chat(stream=stream, max_tokens=4))
+    assert reply.status_code == 200
     cost = 4 * INPUT + 3 * CACHED_INPUT + 4 * OUTPUT
     wanted = {reply.headers["x-request-id"]: -(-cost // 1000)}
     eventually(lambda: held_nano(scene.valkey, scene.customer) == wanted)

@@ -135,7 +135,8 @@ def test_without_memory_a_request_is_answered_and_not_kept(logging: GatewayServe
 def test_memory_is_given_back(logging: GatewayServer, scene):
     wish(logging, scene, scene.customer, 1)
     for stream in (False, True):
-        ask(logging, scene.key, stream=stream)
+        reply = ask(logging, scene.key, stream=stream)
+        assert eventually(lambda reply=reply: kept(scene, reply.headers["x-request-id"]))
     eventually(lambda: logging.gateway._request_log.held_bytes == 0)
 
 

@@ -169,6 +169,7 @@ async def test_what_is_set_aside_without_its_process_knowing_is_given_back_too(w
     scene.valkey.hset(rations, mine, f"500:{int(time.time() + 300) * 1000}")
     scene.valkey.zadd("kd:recalls", {scene.customer.id: int(time.time() * 1000)})
     await until(lambda: not scene.valkey.hexists(rations, mine))
+    assert (await acquire(wallets, scene.customer.id, "r1", 5)).state == HELD
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_no_header_can_begin_another(value: str):
 async def test_a_line_that_nobody_needs_is_closed():
     async with scripted(keep_alive_s=0.05) as (server, lines):
         line = await ask(server, lines)
-        await line.whole()
+        assert (await line.whole()).endswith(b"}")
         line.close()
         await until(server.writers[0].is_closing)
 
