@@ -15,9 +15,9 @@ def new_billing_id(prefix: str) -> str:
 
 
 def new_billing_ids(prefix: str, count: int) -> list[str]:
-    """So many at once, of the same millisecond."""
+    """So many at once, of the same millisecond, in ascending order."""
     begin, noise = f"{prefix}_{_moment(time.time_ns() // 1_000_000)}", _noise(count)
-    return [begin + noise[at : at + 16] for at in range(0, len(noise), 16)]
+    return sorted(begin + noise[at : at + 16] for at in range(0, len(noise), 16))
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from django.db import connection
 from django.db.models import Q, QuerySet, Subquery, Sum
-from django.db.models.fields.json import KT
 
 from kindling_billing.book import PriceBook, Term, Version
 from kindling_billing.models import (
@@ -22,6 +21,14 @@ from kindling_billing.models import (
 from kindling_billing.rating import GPU, Price
 
 USAGE_TYPES = ("usage", "usage_reversal")
+_NEWEST_GPU_TIME = """
+SELECT newest.id FROM unnest(%s::text[]) AS deployment(id) CROSS JOIN LATERAL (
+    SELECT cause.id FROM billing_ledgertransaction AS cause
+    WHERE cause.source_type = 'gpu_time' AND cause.data ->> 'deployment' = deployment.id
+        AND (%s = '' OR cause.id <= %s)
+    ORDER BY cause.id DESC LIMIT %s
+) AS newest ORDER BY newest.id DESC LIMIT %s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +80,18 @@ def ledger_list_granted(*, owner_id: str, source_type: str) -> QuerySet[LedgerEn
     return ledger_list(owner_id=owner_id).filter(transaction_id__in=list(causes.values_list("id", flat=True)))
 
 
-def ledger_list_gpu_time(*, owner_id: str) -> QuerySet[LedgerEntry]:
-    """Those lines of a wallet that charged the time of replicas.
+def ledger_list_gpu_time(*, owner_id: str, newest: int, until: str = "") -> QuerySet[LedgerEntry]:
+    """At most so many of those lines of a wallet that charged the time of replicas, newest first by transaction.
 
-    They are found by the deployments that the months' totals name, as portions are among millions of lines.
+    They are found by the deployments that the months' totals name, as portions are among millions of lines; of each
+    the newest alone are read, up to the transaction `until` where one is given. A year of a replica has 8,760.
     """
     totals = UsageTotal.objects.filter(owner_id=owner_id, unit=GPU)
     deployments = list(totals.values_list("sku", flat=True).distinct())
-    causes = LedgerTransaction.objects.alias(deployment=KT("data__deployment")).filter(
-        source_type="gpu_time", deployment__in=deployments
-    )
-    return ledger_list(owner_id=owner_id).filter(transaction_id__in=causes.values("id"))
+    with connection.cursor() as cursor:
+        cursor.execute(_NEWEST_GPU_TIME, [deployments, until, until, newest, newest])
+        causes = [id_ for (id_,) in cursor.fetchall()]
+    return ledger_list(owner_id=owner_id).filter(transaction_id__in=causes).order_by("-transaction_id")
 
 
 def ledger_list_usage(*, owner_id: str) -> QuerySet[LedgerEntry]:

@@ -42,6 +42,11 @@ def hour(
     )
 
 
+def newest(owner_id: str, count: int, until: str = "") -> list[str]:
+    lines = ledger_list_gpu_time(owner_id=owner_id, newest=count, until=until)
+    return [line.transaction.source_id for line in lines]
+
+
 def grant(amount: int, name: str = "gift") -> None:
     credit_grant(owner_id=OWNER, amount_picousd=amount, source_id=name, memo="", actor_id="")
 
@@ -65,11 +70,27 @@ def test_its_lines_are_found_by_owner_and_kind_newest_first():
     gpu_time_post([hour("1:a"), other])
     usage_post([charge("r1")])
     gpu_time_post([replace(hour("1:b"), deployment_id="dep_c"), hour("1:c")])
-    lines = ledger_list_gpu_time(owner_id=OWNER)
-    assert [line.transaction.source_id for line in lines] == ["1:c", "1:b", "1:a"]
-    assert [line.transaction.source_id for line in ledger_list_gpu_time(owner_id="org_other")] == ["2:a"]
-    assert list(ledger_list_gpu_time(owner_id="org_nobody")) == []
+    assert newest(OWNER, 9) == ["1:c", "1:b", "1:a"]
+    assert newest("org_other", 9) == ["2:a"]
+    assert newest("org_nobody", 9) == []
     assert [line.transaction.source_type for line in ledger_list_usage(owner_id=OWNER)] == ["usage"]
+
+
+def test_the_newest_lines_are_found_up_to_one_without_reading_the_others():
+    grant(100 * USD)
+    # Two deployments by turns, so that the newest of both stand among each other.
+    for number in range(12):
+        gpu_time_post([replace(hour(f"1:{number:02}"), deployment_id=f"dep_{number % 2}")])
+    assert newest(OWNER, 3) == ["1:11", "1:10", "1:09"]
+    until = LedgerTransaction.objects.get(source_id="1:05").id
+    assert newest(OWNER, 4, until) == ["1:05", "1:04", "1:03", "1:02"]
+    assert newest(OWNER, 99, until) == [f"1:{number:02}" for number in range(5, -1, -1)]
+
+
+def test_lines_of_one_posting_stand_in_the_order_of_its_hours():
+    grant(100 * USD)
+    gpu_time_post([hour(f"1:{number:02}") for number in range(20)])
+    assert newest(OWNER, 99) == [f"1:{number:02}" for number in range(19, -1, -1)]
 
 
 def test_it_burns_credit_in_the_order_in_which_requests_do():

@@ -1,10 +1,14 @@
 """GPU time in the console: on billing and usage pages, in the ledger, and where the operator looks."""
 
+import base64
+import json
 import re
 from datetime import timedelta
 
 import pytest
 
+from kindling_billing.gpu_hours import HeldPart
+from kindling_billing.gpu_time import GpuCharge, gpu_time_post
 from kindling_billing.models import PriceVersion
 from kindling_console.spans import month_start
 from kindling_gpu_time import gpu_price, held
@@ -63,6 +67,39 @@ def test_the_bill_says_what_of_it_is_gpu_time(ada: Customer, rented: Deployment)
     assert f'href="/console/deployments/{rented.id}/">GPU time of night-shift' in billing
     assert "GPU time of night-shift" in page(ada, "billing/?kind=gpu_time")
     assert "GPU time of night-shift" not in page(ada, "billing/?kind=usage")
+
+
+def test_years_of_hours_are_read_page_by_page(ada: Customer, rented: Deployment):
+    hours = [
+        GpuCharge(
+            ada.org.id,
+            f"9:{number:03}",
+            rented.id,
+            f"hour {number:03}",
+            now(),
+            (HeldPart("prc_a", 1, PRICE),),
+        )
+        for number in range(120)
+    ]
+    gpu_time_post(hours)
+    address, shown = "billing/?kind=gpu_time", []
+    while address:
+        text = page(ada, address)
+        shown.append(re.findall(r"GPU time of hour (\d+)", text))
+        following = re.search(r'rel="next" href="(\?[^"#]+)', text)
+        address = f"billing/{following[1].replace('&amp;', '&')}" if following else ""
+    assert [len(numbers) for numbers in shown] == [50, 50, 20]
+    assert [number for numbers in shown for number in numbers] == [f"{one:03}" for one in range(119, -1, -1)]
+
+
+def test_a_nonsense_cursor_shows_the_first_page(ada: Customer, rented: Deployment):
+    billed(rented, start=month_start(), lasts=timedelta(minutes=30))
+    for said in ("x", "W10", cursor("\0", "1"), cursor("\ud800", "1")):
+        assert "GPU time of night-shift" in page(ada, f"billing/?kind=gpu_time&cursor={said}"), said
+
+
+def cursor(*fields: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
 
 
 def test_what_runs_up_is_shown_before_it_is_posted(ada: Customer, rented: Deployment):

@@ -50,10 +50,13 @@ class LedgerTransaction(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["source_type", "source_id"], name="one_posting")]
-        # An owner's hours of machines are found by the deployments, whatever stands between them.
+        # A deployment's newest hours are found however many there are, and whatever stands between: ids grow with time.
         indexes = [
             models.Index(
-                KT("data__deployment"), condition=models.Q(source_type="gpu_time"), name="ledger_gpu_time"
+                KT("data__deployment"),
+                "id",
+                condition=models.Q(source_type="gpu_time"),
+                name="ledger_gpu_hours",
             )
         ]
 

@@ -29,7 +29,7 @@ from kindling_console.spans import month_start
 from kindling_platform.accounts.provider import is_stand_in, is_test_mode, provider_find
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.common.pagination import page_get
+from kindling_platform.common.pagination import PAGE_ROWS, Page, cursor_read, page_get
 from kindling_platform.deployments.accrued import accrued_map
 from kindling_platform.deployments.gpu_reports import gpu_time_spent
 from kindling_platform.keys.limits import limits_get
@@ -46,7 +46,6 @@ KINDS = (
 LINES: dict[str, Callable[..., QuerySet[Any]]] = {
     "": ledger_list,
     "usage": ledger_list_usage,
-    "gpu_time": ledger_list_gpu_time,
     **{kind: partial(ledger_list_granted, source_type=kind) for kind in ("payment", "credit")},
 }
 FORMS = {
@@ -97,13 +96,24 @@ def _money(visitor: Visitor) -> dict[str, Any]:
 def _ledger(request: HttpRequest, visitor: Visitor) -> dict[str, Any]:
     owner_id, kind = visitor.org.id, request.GET.get("kind", "")
     kind = kind if kind in dict(KINDS) else ""
-    shown = LINES[kind](owner_id=owner_id)
+    lines = _gpu_hours if kind == "gpu_time" else partial(_lines, kind=kind)
     try:
-        found = page_get(shown, order=("id", "id"), cursor=request.GET.get("cursor", ""))
+        found = lines(owner_id=owner_id, cursor=request.GET.get("cursor", ""))
     except KindlingError:
-        found = page_get(shown, order=("id", "id"))
+        found = lines(owner_id=owner_id, cursor="")
     rows = [(entry, cause_url(entry)) for entry in found.rows]
     return {"entries": rows, "next": found.next_cursor, "kind": kind}
+
+
+def _lines(*, owner_id: str, kind: str, cursor: str) -> Page:
+    return page_get(LINES[kind](owner_id=owner_id), order=("id", "id"), cursor=cursor)
+
+
+def _gpu_hours(*, owner_id: str, cursor: str) -> Page:
+    until = str(cursor_read(cursor)[0]) if cursor else ""
+    # One more than the page, to know whether it is the last, and the line that the cursor names, which was shown.
+    newest = ledger_list_gpu_time(owner_id=owner_id, newest=PAGE_ROWS + 2, until=until)
+    return page_get(newest, order=("transaction_id", "id"), cursor=cursor)
 
 
 def _initial(name: str, context: dict[str, Any]) -> dict[str, str]:

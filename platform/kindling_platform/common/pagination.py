@@ -36,7 +36,7 @@ def page_get(
     limit = max(1, min(limit, MAX_PAGE_ROWS))
     rows = rows.order_by(f"-{first}", f"-{second}")
     if cursor:
-        a, b = _decode(cursor)
+        a, b = cursor_read(cursor)
         try:
             # The bound says nothing new, but an index can begin there; it cannot with an alternative alone.
             bound = Q(**{f"{first}__lte": a})
@@ -50,17 +50,25 @@ def page_get(
     return Page(found, following)
 
 
-def _encode(a: Any, b: Any) -> str:
-    text = json.dumps([a.isoformat() if hasattr(a, "isoformat") else a, str(b)])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+def cursor_read(cursor: str) -> tuple[Any, Any]:
+    """The two fields of the row that a cursor names, as JSON has them.
 
-
-def _decode(cursor: str) -> tuple[Any, Any]:
+    Raises:
+        KindlingError: cursor_invalid.
+    """
     try:
         a, b = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        # Text that a database cannot be asked about: half a character, or its end.
+        if b"\0" in f"{a}{b}".encode():
+            raise _invalid()
     except (binascii.Error, ValueError, TypeError) as error:
         raise _invalid() from error
     return a, b
+
+
+def _encode(a: Any, b: Any) -> str:
+    text = json.dumps([a.isoformat() if hasattr(a, "isoformat") else a, str(b)])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def _invalid() -> KindlingError:
