@@ -11,7 +11,12 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.http.response import HttpResponseBase
 
 from kindling_platform.accounts.roles import can
-from kindling_platform.accounts.selectors import organisation_get_for_user
+from kindling_platform.accounts.selectors import (
+    CHOSEN_ORGANISATION,
+    membership_chosen,
+    membership_list_for_user,
+)
+from kindling_platform.accounts.team import OWNER
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.origin import origin_actor_set
@@ -28,16 +33,22 @@ class Suspended(PermissionDenied):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A signed-in person at work for one organisation."""
+    """A signed-in person at work for one organisation; `others` are those that they may change to."""
 
     user: Any
     org: Any
     membership: Any
     ip: str | None
+    others: tuple[Any, ...] = ()
 
     def may(self, action: str) -> bool:
         """Whether the visitor's role allows an action."""
         return can(self.membership, action)
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the visitor owns the organisation, and may make others owners."""
+        return bool(self.membership.role == OWNER)
 
     @property
     def is_operator(self) -> bool:
@@ -117,8 +128,10 @@ def sign_in_first(request: HttpRequest) -> HttpResponseBase:
 def _visitor(request: HttpRequest) -> Visitor | None:
     if not request.user.is_authenticated:
         return None
+    memberships = membership_list_for_user(user=request.user)
     try:
-        org, membership = organisation_get_for_user(user=request.user)
+        chosen = membership_chosen(memberships, request.session.get(CHOSEN_ORGANISATION))
     except KindlingError:
         return None
-    return Visitor(request.user, org, membership, client_ip(request))
+    others = tuple(one.organisation for one in memberships if one is not chosen)
+    return Visitor(request.user, chosen.organisation, chosen, client_ip(request), others)

@@ -13,6 +13,7 @@ from kindling_billing.webhooks.cards import card_apply, customer_known
 from kindling_gpu_time import gpu_price
 from kindling_kept_requests import keep_request
 from kindling_people import ApiClient, Customer, make_customer, make_model, make_record
+from kindling_platform.accounts.invitations import invitation_create
 from kindling_platform.adapters.aliases import alias_set
 from kindling_platform.adapters.services import adapter_create
 from kindling_platform.api import urls
@@ -61,10 +62,11 @@ def targets(ada: Customer) -> dict[str, str]:
     payment = payment_list(owner_id=ada.org.id).get()
     customer_known(owner_id=ada.org.id, customer_id="cus_treasure")
     card_apply({"id": "pm_treasure", "customer": "cus_treasure", "card": {"brand": "visa", "last4": "4242"}})
+    invited, _ = invitation_create(org=ada.org, email="new@example.test", role="viewer", actor=ada.actor)
     return {
         "organisation_id": ada.org.id, "price_id": price.id, "model_id": model.id, "invoice_id": "inv_treasure",
         "movement_id": "ch_treasure", "kind": "usage", "record_id": record.request_id, "action": "release",
-        "rerating_id": "1", "letter_id": "notice-1",
+        "rerating_id": "1", "letter_id": "notice-1", "invitation_id": invited.id,
         "payment_id": payment.id, "card_id": "pm_treasure",
         "alias": "treasure-alias",
         "key_id": key.id, "user_id": ada.user.id, "adapter_id": adapter.id, "deployment_id": deployment.id,

@@ -11,7 +11,7 @@ from kindling_console_world import Member, World
 PINNED = {
     "home": 19, "home-live": 16, "catalog": 10, "adapters": 9, "keys": 7, "usage": 17, "requests": 7, "billing": 18,
     "deployments": 8, "playground": 10, "activity": 9,
-    "limits": 15, "team": 11,
+    "limits": 15, "team": 12,
 }  # fmt: skip
 PINNED_OPERATOR = {
     "operator-organisations": 12,

@@ -10,6 +10,7 @@ from kindling_billing.payment_selectors import payment_list
 from kindling_billing.payments import payment_received
 from kindling_billing.webhooks.cards import card_apply, customer_known
 from kindling_console_world import Member, World, request_keep
+from kindling_platform.accounts.invitations import invitation_create
 
 # Addresses with nobody's object in them.
 OPEN = {
@@ -20,7 +21,7 @@ OPEN = {
     "operator-price-table", "operator-price-book", "operator-plans", "operator-margins", "operator-margins-csv",
 }  # fmt: skip
 
-OPEN |= {"limits", "team", "settings", "request-log", "activity", "activity-csv", "gpu-time-csv"}
+OPEN |= {"limits", "team", "leave", "settings", "request-log", "activity", "activity-csv", "gpu-time-csv"}
 
 # The operator's pages about money, each with its CSV.
 BOOKS = {
@@ -31,7 +32,15 @@ BOOKS = {
 OPEN |= BOOKS
 
 # Those that only take a form.
-FORMS = {"credit-add", "auto-topup", "auto-topup-off", "hard-limit", "balance-alert", "billing-details"}
+FORMS = {
+    "organisation-change",
+    "credit-add",
+    "auto-topup",
+    "auto-topup-off",
+    "hard-limit",
+    "balance-alert",
+    "billing-details",
+}
 READ_ONLY = {
     "model",
     "adapter",
@@ -56,6 +65,7 @@ POST_ONLY = {
         "operator-price-withdraw",
         "operator-suspension",
     ),
+    *("member-removed", "invitation-withdrawn"),
     *("operator-record-action", "operator-difference", "operator-invoice-give-up"),
 }
 
@@ -78,6 +88,7 @@ def theirs(world: World) -> dict[str, list[str]]:
     world.deployment.organisation = other.org
     world.deployment.save()
     key = other.key()
+    invited, _ = invitation_create(org=other.org, email="new@example.com", role="viewer", actor=other.actor)
     payment_received(intent_id="pi_treasure", owner_id=other.org.id, amount_cents=2000)
     payment = payment_list(owner_id=other.org.id).get()
     invoice = invoice_draft(owner_id=other.org.id, month=date(2026, 1, 1))
@@ -91,6 +102,9 @@ def theirs(world: World) -> dict[str, list[str]]:
         "key-revoke": [key.id],
         "key-limits": [key.id],
         "member-limits": [other.user.id],
+        "member": [other.user.id],
+        "member-removed": [other.user.id],
+        "invitation-withdrawn": [invited.id],
         "playground-receipt": [request_id],
         "request": [request_id],
         "logged-request": [str(request_keep(other).request_id)],
@@ -121,7 +135,8 @@ def theirs(world: World) -> dict[str, list[str]]:
 
 
 def test_every_address_is_known_to_this_test(theirs: dict[str, list[str]]):
-    assert set(console_urls()) == OPEN | FORMS | set(theirs)
+    # An invitation is for whoever has its link; its own tests say what of it strangers see.
+    assert set(console_urls()) == OPEN | FORMS | set(theirs) | {"join"}
 
 
 def test_what_belongs_to_others_does_not_exist(member: Member, theirs: dict[str, list[str]]):

@@ -10,6 +10,7 @@ from django.test import AsyncClient
 
 from kindling_billing.selectors import balance_get, price_current
 from kindling_people import Customer, make_customer, make_model, make_record
+from kindling_platform.accounts.models import User
 from kindling_platform.api.usage_shapes import UsageShape
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.usage.questions import question_of
@@ -195,8 +196,11 @@ def test_members_are_those_who_made_the_keys(ada: Customer, db: None):
     )
     rows = {row["label"]: row for row in ask(ada, group_by="member").json()["data"]}
     assert rows[ada.user.email]["requests"] == 1
-    # Whoever is not a member (any more) has no name here.
-    assert len(rows) == 2 and ask(ada, member=ada.user.email).json()["total"]["requests"] == 1
+    # Who has made a key is told of by address, member or not any more.
+    colleague = User.objects.get(email__startswith="colleague")
+    assert rows[colleague.email]["requests"] == 1
+    assert len(rows) == 3 and ask(ada, member=ada.user.email).json()["total"]["requests"] == 1
+    assert ask(ada, member=colleague.email).json()["total"]["requests"] == 1
     by_id = ask(ada, member=f"{ada.user.id}", key=books.keys[1].id).json()
     assert by_id["total"]["requests"] == 0
 

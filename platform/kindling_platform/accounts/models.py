@@ -83,3 +83,31 @@ class Membership(Created):
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.organisation}"
+
+
+class Invitation(Created):
+    """A place in an organisation for whoever signs in with an address and has the link: once, and for a while."""
+
+    id = id_field("ivt")
+    organisation = models.ForeignKey(Organisation, on_delete=models.CASCADE, related_name="invitations")
+    email = models.EmailField()
+    role = models.CharField(max_length=16, choices=ROLE_CHOICES)
+    # Of the link only this is stored.
+    digest = models.BinaryField(max_length=32, unique=True)
+    invited_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    expires_at = models.DateTimeField()
+    # Accepted, withdrawn, or replaced by a newer one.
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organisation", "email"],
+                condition=models.Q(ended_at=None),
+                name="one_open_invitation",
+            )
+        ]
+        indexes = [models.Index(fields=["organisation", "-created_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.email} to {self.organisation}"

@@ -1,30 +1,41 @@
 """Reads users and organisations."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from django.db.models import Q, QuerySet
 
 from kindling_platform.accounts.models import Membership, Organisation, User
 from kindling_platform.common.errors import KindlingError, not_found
 
+# Where a session keeps the organisation that its user has chosen to work in.
+CHOSEN_ORGANISATION = "organisation"
 
-def membership_get_for_user(*, user: User, slug: str | None = None) -> Membership | None:
-    """A user's membership, by the organisation's slug, else the oldest."""
+
+def membership_list_for_user(*, user: User) -> list[Membership]:
+    """All memberships of a user, oldest first."""
     rows = Membership.objects.filter(user=user).select_related("organisation", "user")
-    if slug is not None:
-        rows = rows.filter(organisation__slug=slug)
-    return rows.order_by("created_at", "id").first()
+    return list(rows.order_by("created_at", "id"))
 
 
-def organisation_get_for_user(*, user: User) -> tuple[Organisation, Membership]:
-    """The organisation a user works in and their membership.
+def membership_chosen(memberships: Sequence[Membership], chosen: object) -> Membership:
+    """The membership in the organisation of this id, else the first.
+
+    Raises:
+        KindlingError: `organisation_missing` when there is none.
+    """
+    found = next((one for one in memberships if one.organisation_id == chosen), None)
+    if found is None and not memberships:
+        raise KindlingError("organisation_missing", "You do not belong to any organisation.", 403)
+    return found or memberships[0]
+
+
+def organisation_get_for_user(*, user: User, chosen: object = None) -> tuple[Organisation, Membership]:
+    """The organisation a user works in and their membership: the chosen one, else that of the oldest membership.
 
     Raises:
         KindlingError: `organisation_missing`.
     """
-    membership = membership_get_for_user(user=user)
-    if membership is None:
-        raise KindlingError("organisation_missing", "You do not belong to any organisation.", 403)
+    membership = membership_chosen(membership_list_for_user(user=user), chosen)
     return membership.organisation, membership
 
 

@@ -8,7 +8,7 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.request import Request
 
 from kindling_platform.accounts.models import User
-from kindling_platform.accounts.selectors import organisation_get_for_user
+from kindling_platform.accounts.selectors import CHOSEN_ORGANISATION, organisation_get_for_user
 from kindling_platform.api.caller import Caller
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.clock import now
@@ -53,7 +53,8 @@ class MemberAuthentication(SessionAuthentication):
         if found is None:
             return None
         user: User = found[0]
-        org, membership = organisation_get_for_user(user=user)
+        chosen = request._request.session.get(CHOSEN_ORGANISATION)
+        org, membership = organisation_get_for_user(user=user, chosen=chosen)
         actor = Actor(id=user.id, label=user.email, ip=client_ip(request._request))
         origin_actor_set(actor)
         return user, Caller(org=org, actor=actor, membership=membership)

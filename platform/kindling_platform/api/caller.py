@@ -6,6 +6,7 @@ from rest_framework.request import Request
 
 from kindling_platform.accounts.models import Membership, Organisation
 from kindling_platform.accounts.roles import OPERATOR, can
+from kindling_platform.accounts.team import OWNER
 from kindling_platform.common.actors import Actor
 from kindling_platform.keys.models import OPERATOR_SCOPE, ApiKey
 
@@ -29,6 +30,11 @@ class Caller:
         if self.key is None:
             return self.may_operate if action.startswith(OPERATOR_ACTIONS) else can(self.membership, action)
         return not self.lacks(action)
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether the caller is an owner in person; keys are nobody's in this."""
+        return self.membership is not None and self.membership.role == OWNER
 
     @property
     def may_operate(self) -> bool:

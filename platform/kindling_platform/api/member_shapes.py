@@ -1,12 +1,13 @@
-"""What members look like in JSON."""
+"""What members and invitations look like in JSON."""
 
 from typing import Any
 
 from rest_framework import serializers as s
 
 from kindling_billing.budgets import Spent
-from kindling_platform.accounts.models import Membership
+from kindling_platform.accounts.models import Invitation, Membership
 from kindling_platform.api.money import money
+from kindling_platform.api.rows import plain_row
 from kindling_platform.usage.bounds import NOTHING
 
 
@@ -22,6 +23,36 @@ class MemberShape(s.Serializer[object]):
     spent_month_usd = s.CharField()
     spent_total_picousd = s.CharField()
     spent_total_usd = s.CharField()
+
+
+class RoleShape(s.Serializer[object]):
+    role = s.CharField(max_length=16, help_text="owner, admin, developer, viewer or billing.")
+
+
+class InviteShape(RoleShape):
+    email = s.CharField(max_length=254)
+
+
+class InvitationShape(s.Serializer[object]):
+    id = s.CharField()
+    email = s.CharField()
+    role = s.CharField()
+    invited_by = s.CharField(allow_null=True, help_text="The address of whoever invited; null for a key.")
+    created_at = s.DateTimeField()
+    expires_at = s.DateTimeField()
+
+
+class InvitationMadeShape(InvitationShape):
+    url = s.CharField(help_text="The link that accepts it, shown once.")
+    was_sent = s.BooleanField(help_text="Whether the mail server took a letter with the link.")
+
+
+def invitation_row(invitation: Invitation) -> dict[str, Any]:
+    """An invitation as `InvitationShape` describes it."""
+    return {
+        **plain_row(invitation, "id", "email", "role", "created_at", "expires_at"),
+        "invited_by": invitation.invited_by.email if invitation.invited_by else None,
+    }
 
 
 def member_row(member: Membership, spent: Spent | None) -> dict[str, Any]:

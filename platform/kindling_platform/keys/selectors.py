@@ -36,6 +36,12 @@ def key_name_map(*, org: Organisation) -> dict[str, str]:
     return dict(ApiKey.objects.for_org(org).values_list("id", "name"))
 
 
+def key_maker_map(*, org: Organisation) -> dict[str, str]:
+    """Addresses by the ids of those who have made an organisation's keys, members or not any more."""
+    made = ApiKey.objects.for_org(org).exclude(created_by=None)
+    return dict(made.values_list("created_by_id", "created_by__email").distinct())
+
+
 def key_ids_of(*, org: HasId, member_ids: Sequence[str]) -> list[str]:
     """The keys that some members have made, whatever their state; "" stands for nobody."""
     made = ApiKey.objects.for_org(org)

@@ -6,7 +6,7 @@ from kindling_platform.accounts.models import Organisation
 from kindling_platform.accounts.selectors import member_list
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.catalog.selectors import model_name_map
-from kindling_platform.keys.selectors import key_name_map
+from kindling_platform.keys.selectors import key_maker_map, key_name_map
 
 BASE = "none"
 OUTCOMES = {
@@ -35,7 +35,8 @@ def name_map(*, org: Organisation, by: str) -> Mapping[str, str]:
     if by == "key":
         return key_name_map(org=org)
     if by == "member":
-        return {row.user_id: row.user.email for row in member_list(org=org)}
+        # Who has left is still told of what they used.
+        return key_maker_map(org=org) | {row.user_id: row.user.email for row in member_list(org=org)}
     return OUTCOMES
 
 
