@@ -1,6 +1,7 @@
 """Invitations and members over the API: links shown once, letters sent, roles set, members removed."""
 
 import re
+from pathlib import Path
 
 import pytest
 from django.core import mail
@@ -9,6 +10,7 @@ from django.core.mail.backends.locmem import EmailBackend
 from kindling_people import Customer
 from kindling_platform.accounts.invitations import invitation_accept
 from kindling_platform.accounts.models import Invitation, Membership
+from kindling_platform.common.kept_mail import kept_list
 
 pytestmark = pytest.mark.django_db
 
@@ -17,7 +19,8 @@ def code_of(reply) -> tuple[int, str]:
     return reply.status_code, reply.json()["error"]["code"]
 
 
-def test_an_invitation_from_the_letter_to_the_member(ada: Customer, bob: Customer):
+def test_an_invitation_from_the_letter_to_the_member(ada: Customer, bob: Customer, settings):
+    settings.EMAIL_FILE_PATH = None  # as with a mail server
     client = ada.client()
     reply = client.call("post", "invitations", {"email": bob.user.email, "role": "viewer"})
     made = reply.json()
@@ -46,6 +49,15 @@ def test_a_mail_server_that_is_away_costs_the_letter_alone(ada: Customer, monkey
     reply = ada.client().call("post", "invitations", {"email": "new@example.test", "role": "viewer"})
     assert (reply.status_code, reply.json()["was_sent"]) == (201, False)
     assert Invitation.objects.get().email == "new@example.test"
+
+
+def test_without_a_mail_server_the_letter_stays_in_the_outbox(ada: Customer, settings, tmp_path: Path):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    settings.EMAIL_FILE_PATH = str(tmp_path)
+    reply = ada.client().call("post", "invitations", {"email": "new@example.test", "role": "viewer"})
+    assert reply.json()["was_sent"] is False
+    (letter,) = kept_list()
+    assert letter.to == "new@example.test" and reply.json()["url"] in letter.body
 
 
 def test_withdrawing(ada: Customer, bob: Customer):

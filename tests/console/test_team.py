@@ -39,7 +39,8 @@ def toasts(client: Client, url: str) -> str:
     return " ".join(re.findall(r"<div>(.*?)</div>", text_of(client, url)))
 
 
-def test_the_link_is_shown_once_and_sent(member: Member):
+def test_the_link_is_shown_once_and_sent(member: Member, settings):
+    settings.EMAIL_FILE_PATH = None  # as with a mail server
     reply = invite(member, "new@example.com", headers=HTMX)
     assert (reply.status_code, reply["Cache-Control"]) == (200, "no-store")
     assert b"<dialog" in reply.content and b"A letter with this link is on its way" in reply.content
@@ -47,8 +48,12 @@ def test_the_link_is_shown_once_and_sent(member: Member):
     assert link_of(reply) in letter.body
     page = text_of(member.client, reverse("console:team"))
     assert "new@example.com" in page and "/console/join/" not in page
+
+
+def test_without_script_or_mail_server_the_link_has_a_page(member: Member):
     whole = invite(member, "other@example.com")
     assert b"<html" in whole.content and link_of(whole)
+    assert b"No mail server has taken a letter" in whole.content
 
 
 def test_a_refused_invitation_says_why_beside_its_field(member: Member):

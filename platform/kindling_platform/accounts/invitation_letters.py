@@ -5,6 +5,7 @@ from django.conf import settings
 
 from kindling_platform.accounts.delivery import letter_deliver
 from kindling_platform.accounts.models import Invitation
+from kindling_platform.common.kept_mail import kept_folder
 
 log = structlog.get_logger("kindling.accounts")
 
@@ -15,7 +16,7 @@ def invitation_url(text: str) -> str:
 
 
 def invitation_send(*, invitation: Invitation, text: str) -> bool:
-    """Write to whom an invitation is for; gives whether the mail server took the letter.
+    """Write to whom an invitation is for; gives whether a mail server took the letter, where one is set.
 
     It is not tried again: whoever invites sees the link at once, and can pass it on or invite anew.
     """
@@ -28,7 +29,9 @@ def invitation_send(*, invitation: Invitation, text: str) -> bool:
     # Names are one line, whatever they were typed as.
     subject = " ".join(f"You are invited to {org.name}".split())
     try:
-        return letter_deliver(subject=subject, body=body, addresses=[invitation.email]).is_taken
+        taken = letter_deliver(subject=subject, body=body, addresses=[invitation.email]).is_taken
     except OSError as error:
         log.warning("invitation.not_sent", invitation=invitation.id, error=type(error).__name__)
         return False
+    # Without one the letter stays in the operator's outbox.
+    return taken and kept_folder() is None
