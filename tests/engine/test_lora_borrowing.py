@@ -69,7 +69,8 @@ def test_adapters_without_room_of_their_own_borrow_and_say_the_same(world):
     names = [f"a{index}" for index in range(5)]
     rig, roomy = _tight(world), rig_make(*world)
     for name in names:
-        rig.submit(f"first-{name}", PROMPT, adapter=name, max_tokens=30)
+        # Long enough that the first is still under way when the last adapter has arrived.
+        rig.submit(f"first-{name}", PROMPT, adapter=name, max_tokens=60)
     rig.wait(lambda: all(rig.tokens(f"first-{name}") for name in names))
     states = _states(rig)
     borrowed = [name for name in names if states[name].borrowed_blocks]

@@ -63,9 +63,13 @@ class Received:
 
 @dataclass(slots=True)
 class Running:
-    """A request that generates: its grant, its counts, and the signal that the grant grew."""
+    """A request that generates: its grant, its counts, the signal that the grant grew, and the log it ends in.
+
+    It ends in the log that there was when it began: one that a test leaves behind is not the next test's.
+    """
 
     received: Received
+    log: list[dict[str, Any]]
     grant: int
     made: int = 0
     first_token_ms: int | None = None
@@ -156,11 +160,11 @@ class FakeEngine:
         if how.cut_before_first > 0:
             how.cut_before_first -= 1
             if how.record_before_cut:
-                self._record(Running(received, grant=0, made=how.tokens), how, "stop")
+                self._record(Running(received, self.records, grant=0, made=how.tokens), how, "stop")
             return hang_up(request)
         if how.fail_status:
             return failure(how.fail_status, how.fail_code)
-        running = Running(received, grant=int(received.headers["x-kindling-grant"]))
+        running = Running(received, self.records, grant=int(received.headers["x-kindling-grant"]))
         self.active[received.id] = running
         try:
             await asyncio.sleep(how.first_delay_s)
@@ -253,7 +257,7 @@ class FakeEngine:
             return hang_up(request)
         if how.fail_status:
             return failure(how.fail_status, how.fail_code)
-        running = self.active[received.id] = Running(received, grant=0)
+        running = self.active[received.id] = Running(received, self.records, grant=0)
         try:
             await asyncio.sleep(how.first_delay_s)
         except asyncio.CancelledError:
@@ -327,7 +331,7 @@ class FakeEngine:
         running.recorded = True
         running.short.set()
         headers = running.received.headers
-        self.records.append(
+        running.log.append(
             {
                 "request_id": running.received.id,
                 "context": headers.get("x-kindling-context", ""),

@@ -54,10 +54,11 @@ OPERATOR_ADDRESSES = (
         )
     ),
 )  # fmt: skip
-# What the customer with all those requests sees of their money.
+# What the customer with all those requests sees of their money, and of what is spent by whom.
 BILLING_ADDRESSES = (
     "/console/billing/",
-    *(f"/console/billing/?kind={kind}" for kind in ("payment", "credit")),
+    *(f"/console/billing/?kind={kind}" for kind in ("usage", "gpu_time", "payment", "credit")),
+    *("/console/", "/console/limits/", "/console/team/", "/api/v1/members"),
 )
 
 
