@@ -151,11 +151,13 @@ class FakeEngine:
         await site.start()
         self.port = self._runner.addresses[0][1]
 
+    async def _receive(self, request: web.Request) -> Received:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.received.append(Received(request.path, headers, await request.read()))
+        return self.received[-1]
+
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        received = Received(
-            request.path, {k.lower(): v for k, v in request.headers.items()}, await request.read()
-        )
-        self.received.append(received)
+        received = await self._receive(request)
         how = self.behaviour
         if how.cut_before_first > 0:
             how.cut_before_first -= 1
@@ -247,10 +249,7 @@ class FakeEngine:
             yield f"w{running.made} ".ljust(how.word_bytes, "."), "stop" if running.made == how.tokens else ""
 
     async def _embed(self, request: web.Request) -> web.StreamResponse:
-        received = Received(
-            request.path, {k.lower(): v for k, v in request.headers.items()}, await request.read()
-        )
-        self.received.append(received)
+        received = await self._receive(request)
         how = self.behaviour
         if how.cut_before_first > 0:
             how.cut_before_first -= 1
@@ -278,10 +277,7 @@ class FakeEngine:
         )
 
     async def _count(self, request: web.Request) -> web.Response:
-        received = Received(
-            request.path, {k.lower(): v for k, v in request.headers.items()}, await request.read()
-        )
-        self.received.append(received)
+        await self._receive(request)
         if self.behaviour.fail_status:
             return failure(self.behaviour.fail_status, self.behaviour.fail_code)
         return web.json_response({"tokens": self.behaviour.prompt_tokens})
