@@ -1,8 +1,10 @@
 """Invitations and roles: who may give which, what a link is worth, and that an organisation always has an owner."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 
 from kindling_people import Customer, make_customer, make_operator
 from kindling_platform.accounts import invitations
@@ -176,6 +178,38 @@ def test_who_is_removed_leaves_limits_and_maybe_keys(ada: Customer, bob: Custome
         refusal(member_remove, org=ada.org, user_id=bob.user.id, actor=ada.actor, keep_keys=keep)
         == "not_found"
     )
+
+
+def test_who_is_removed_leaves_no_way_in_behind(ada: Customer, bob: Customer):
+    join(ada, bob, "admin")
+    theirs, hers = invite(bob_at(ada, bob), "back@example.test"), invite(ada, "other@example.test")
+    member_remove(org=ada.org, user_id=bob.user.id, actor=ada.actor, keep_keys=True)
+    assert refusal(invitation_find, text=theirs) == "invitation_over"
+    assert invitation_find(text=hers).email == "other@example.test"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_accepting_waits_for_nobody_who_invites(ada: Customer, bob: Customer):
+    """Whoever invites holds the organisation; a new member only refers to it."""
+    text = invite(ada, bob.user.email)
+    with transaction.atomic():
+        invite(ada, "other@example.test")
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(accept_apart, text, bob).result(timeout=60) == "developer"
+
+
+def accept_apart(text: str, who: Customer) -> str:
+    """Accept over a connection of its own, which gives up rather than wait."""
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '5s'")
+            return invitation_accept(text=text, user=who.user).role
+    finally:
+        connection.close()
+
+
+def bob_at(ada: Customer, bob: Customer) -> Customer:
+    return Customer(bob.user, ada.org)
 
 
 def test_nobody_is_left_without_an_organisation(ada: Customer, bob: Customer):

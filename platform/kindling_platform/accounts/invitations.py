@@ -37,8 +37,8 @@ def invitation_create(
     """
     email = _address(email)
     role_check(role, org=org, may_own=may_own)
-    # One at a time, so that the bounds below hold.
-    Organisation.objects.select_for_update().get(id=org.id)
+    # One at a time, so that the bounds below hold; whoever only refers to the organisation does not wait.
+    Organisation.objects.select_for_update(no_key=True).get(id=org.id)
     if Membership.objects.filter(organisation=org, user__email__iexact=email).exists():
         raise KindlingError("member_exists", f"{email} is a member already.", 409, param="email")
     moment = now()
@@ -77,6 +77,12 @@ def invitation_withdraw(*, org: Organisation, invitation_id: str, actor: Actor) 
         audit_record(
             actor=actor, action="invitation.withdrawn", target=found.id, organisation_id=org.id, data=data
         )
+
+
+def invitations_end(*, org: Organisation, user_id: str) -> int:
+    """End what somebody has invited others to, when they go; gives how many links that were."""
+    rows = Invitation.objects.filter(organisation=org, invited_by_id=user_id, ended_at=None)
+    return rows.update(ended_at=now())
 
 
 def invitation_list(*, org: Organisation) -> QuerySet[Invitation]:

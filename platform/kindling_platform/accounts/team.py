@@ -56,7 +56,7 @@ def member_lock(*, org: Organisation, user_id: str) -> Membership:
     Raises:
         KindlingError: `not_found`.
     """
-    Organisation.objects.select_for_update().get(id=org.id)
+    Organisation.objects.select_for_update(no_key=True).get(id=org.id)
     return member_get(org=org, user_id=user_id)
 
 

@@ -1,7 +1,8 @@
-"""How a member leaves: without their limits, with or without the keys that they have made."""
+"""How a member leaves: without their limits and invitations, with or without the keys that they have made."""
 
 from django.db import transaction
 
+from kindling_platform.accounts.invitations import invitations_end
 from kindling_platform.accounts.models import Membership, Organisation
 from kindling_platform.accounts.services import organisation_create
 from kindling_platform.accounts.team import member_lock, owner_check
@@ -37,6 +38,7 @@ def member_remove(
         ending = ending.filter(kind=ApiKey.Kind.PLAYGROUND)
     revoked = [key_revoke(org=org, key_id=id_, actor=actor) for id_ in ending.values_list("id", flat=True)]
     LimitSet.objects.for_org(org).filter(member_id=user_id).delete()
+    invitations_end(org=org, user_id=user_id)
     member.delete()
     data = {"email": member.user.email, "role": member.role, "keys": "kept" if keep_keys else "revoked"}
     audit_record(actor=actor, action="member.removed", target=user_id, organisation_id=org.id, data=data)
