@@ -111,8 +111,9 @@ def test_a_stream_of_a_call_says_the_same(client: openai.OpenAI):
     assert (call["name"], call["arguments"]) == (whole.name, whole.arguments)
     assert call["id"].startswith("call_")
     assert chunks[0].choices[0].delta.role == "assistant"
-    # The arguments came in pieces.
-    assert sum(bool(chunk.choices[0].delta.tool_calls) for chunk in chunks if chunk.choices) > 3
+    # How many pieces there are is the machine's affair: tokens that are ready together leave together.
+    told = [call for chunk in chunks for choice in chunk.choices for call in choice.delta.tool_calls or []]
+    assert [bool(call.id) for call in told] == [True] + [False] * (len(told) - 1)
 
 
 @pytest.mark.parametrize("stream", [False, True])
