@@ -22,7 +22,7 @@ from kindling_platform.gateway.catalog import model_from_row
 from kindling_platform.keys.limits import limits_set
 from kindling_platform.keys.models import ApiKey, LimitSet
 from kindling_platform.keys.services import key_create, key_revoke, key_rotate
-from kindling_platform.usage.models import UsageDay
+from kindling_platform.usage.models import UsageSeriesDay
 from kindling_platform.usage.selectors import spent_get
 from kindling_platform.usage.services import usage_ingest
 
@@ -147,8 +147,8 @@ def test_a_rotated_key_keeps_limits_and_spending(ada: Customer):
         assert (row["limits_key_id"], row["limits"][0]["budget_month_picousd"]) == (first.id, 10**12)
     day = now().replace(hour=0, minute=0, second=0, microsecond=0)
     for key, cost in ((first, 5), (second, 7), (third, 11)):
-        UsageDay.objects.create(
-            organisation_id=ada.org.id, day=day, model_id="m", key_id=key.id, cost_picousd=cost
+        UsageSeriesDay.objects.create(
+            organisation_id=ada.org.id, day=day, facet="key", value=key.id, cost_picousd=cost
         )
     values = [day, day.replace(day=1), first.id, first.id, "", "", ada.org.id]
     row = rows(gateway.SPENT_OF_SCOPE, *values)[0]

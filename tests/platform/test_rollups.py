@@ -13,11 +13,18 @@ from kindling_billing.selectors import balance_get
 from kindling_people import make_customer
 from kindling_platform.deployments.proofs import platform_prove
 from kindling_platform.usage.buckets import bucket_starts, local_midnight
-from kindling_platform.usage.models import RetiredUsage, UsageDay, UsageEvent, UsageHour, UsageSeries
+from kindling_platform.usage.models import (
+    RetiredUsage,
+    UsageDay,
+    UsageEvent,
+    UsageHour,
+    UsageSeries,
+    UsageSeriesDay,
+)
 from kindling_platform.usage.pieces import Scope
 from kindling_platform.usage.questions import question_of
 from kindling_platform.usage.rebuilding import days_rebuild
-from kindling_platform.usage.reports import COLUMNS, group_list, series_list, total_get
+from kindling_platform.usage.reports import COLUMNS, group_list, series_and_groups, series_list, total_get
 from kindling_platform.usage.rollups import SUMS
 from kindling_platform.usage.steps import step_floor
 from kindling_usage import Books, reckoned, summed
@@ -49,6 +56,11 @@ def contents() -> list[set[tuple[object, ...]]]:
         set(
             UsageSeries.objects.exclude(requests=0).values_list(
                 "organisation_id", "facet", "step", "value", *SUMS
+            )
+        ),
+        set(
+            UsageSeriesDay.objects.exclude(requests=0).values_list(
+                "organisation_id", "facet", "day", "value", *SUMS
             )
         ),
     ]
@@ -102,11 +114,13 @@ def test_the_migration_makes_of_older_requests_what_booking_makes(books: Books):
     )
     booked = contents()
     assert all(booked)
-    migration = importlib.import_module("kindling_platform.usage.migrations.0005_rollups")
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM usage_usageday; DELETE FROM usage_usageseries")
-        for statement in migration.FILL:
-            cursor.execute(statement)
+        cursor.execute(
+            "DELETE FROM usage_usageday; DELETE FROM usage_usageseries; DELETE FROM usage_usageseriesday"
+        )
+        for name in ("0005_rollups", "0009_series_by_day"):
+            for statement in importlib.import_module(f"kindling_platform.usage.migrations.{name}").FILL:
+                cursor.execute(statement)
     assert contents() == booked
 
 
@@ -132,6 +146,7 @@ def ask_and_compare(books: Books, data) -> None:
     whole = reckoned(org, start, end, zone=zone, by=by, only=only)
     if by:
         assert summed(group_list(scope, by), zone=zone) == whole
+        assert series_and_groups(scope, days, by) == (series_list(scope, days), group_list(scope, by))
     else:
         assert summed([total_get(scope)], zone=zone).get((None, ""), ()) == whole.get((None, ""), (0,) * 9)
 
@@ -184,7 +199,9 @@ def test_a_step_that_is_not_committed_moves_nothing(books: Books):
     assert contents() == before
 
 
-@pytest.mark.parametrize("table", ["usage_usagehour", "usage_usageday", "usage_usageseries"])
+@pytest.mark.parametrize(
+    "table", ["usage_usagehour", "usage_usageday", "usage_usageseries", "usage_usageseriesday"]
+)
 def test_the_proof_finds_a_roll_up_that_is_off_by_one_and_a_rebuild_mends_it(books: Books, table: str):
     day = datetime.now(UTC) - timedelta(days=3)
     books.book([books.record(day), books.record(day + timedelta(seconds=1))])

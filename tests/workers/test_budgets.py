@@ -22,7 +22,7 @@ from kindling_platform.keys.limits import limits_set
 from kindling_platform.keys.models import BudgetAlert, LimitSet
 from kindling_platform.keys.services import key_create
 from kindling_platform.usage.comparisons import DRIFT_KEY
-from kindling_platform.usage.models import UsageDay
+from kindling_platform.usage.models import UsageSeriesDay
 from kindling_rows import DOLLAR, RECORD_COST_PICOUSD, Shop, make_shop
 from kindling_workers.billing import gpu_time_bill
 from kindling_workers.ingest import logs_ingest
@@ -91,13 +91,11 @@ def test_a_counter_that_drifted_is_put_right_and_counted(shop: Shop, valkey: "re
 
 def test_the_last_month_is_not_this_months(shop: Shop, valkey: "redis.Redis"):
     name = budget(shop, 10**12)
-    UsageDay.objects.create(
-        organisation_id=shop.org.id,
-        day=now() - timedelta(days=40),
-        model_id="m",
-        key_id="k",
-        cost_picousd=5_000,
-    )
+    day = now() - timedelta(days=40)
+    for facet, value in (("all", ""), ("key", "k")):
+        UsageSeriesDay.objects.create(
+            organisation_id=shop.org.id, day=day, facet=facet, value=value, cost_picousd=5_000
+        )
     Wallets(valkey).posted(owner_id=shop.org.id, balance=balance_get(owner_id=shop.org.id), request_ids=[])
     spent = valkey.hgetall(spent_keys(name)[0])
     assert (spent["ds"], spent["ms"], spent["t"]) == ("0", "0", "5")

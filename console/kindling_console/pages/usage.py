@@ -37,7 +37,7 @@ from kindling_platform.keys.selectors import key_list
 from kindling_platform.usage.exports import file_name
 from kindling_platform.usage.names import BASE, OUTCOMES
 from kindling_platform.usage.questions import question_of
-from kindling_platform.usage.reports import UsageSum, group_list, sums_add
+from kindling_platform.usage.reports import UsageSum, sums_add
 
 BREAKDOWNS = {
     "model": "Model",
@@ -55,15 +55,14 @@ def usage(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     asked = request.GET.dict()
     view = view_of(visitor.org, asked)
     question, before = view.question, view.question.before
-    rows = question.rows()
-    rows_before = before.rows() if view.compare else []
-    groups_before = group_list(before.scope, view.by) if view.compare else []
+    rows, groups = question.rows_and_groups(view.by)
+    rows_before, groups_before = before.rows_and_groups(view.by) if view.compare else ([], [])
     totals, totals_before = sums_add(rows), sums_add(rows_before)
     gpu = gpu_time_list(replace(question, interval="", by="", only={}))
     # Machines have no key and no outcome: where some requests are chosen they are none of the sum.
     gpu_spent = 0 if question.only else gpu_time_total(gpu).cost_picousd
     gpu_before = gpu_time_beside(before) if view.compare else None
-    lines = lines_of(visitor.org, view.by, group_list(question.scope, view.by), groups_before)
+    lines = lines_of(visitor.org, view.by, groups, groups_before)
     context = {
         "view": view, "asked": asked, "ranges": RANGES, "figures": FIGURES.values(), "breakdowns": BREAKDOWNS,
         "custom": view.range == CUSTOM, "first": view.local(question.start), "behind": view.local(question.end),

@@ -113,12 +113,20 @@ class UsageDay(SplitSums):
         return f"{self.organisation_id} {self.day:%Y-%m-%d}"
 
 
-class UsageSeries(Sums):
-    """Sums of a step by one thing alone: a model, an adapter, a key, an outcome, or nothing (`all`); for charts."""
+class SeriesSums(Sums):
+    """Sums of one organisation by one thing alone: a model, an adapter, a key, an outcome, or nothing (`all`)."""
 
     organisation_id = models.CharField(max_length=ID)
     facet = models.CharField(max_length=8)
     value = models.CharField(max_length=ID, blank=True)
+
+    class Meta:
+        abstract = True
+
+
+class UsageSeries(SeriesSums):
+    """Sums of an hour (UTC), or a part of one, by one thing alone; for charts."""
+
     step = models.DateTimeField()
 
     class Meta:
@@ -132,6 +140,22 @@ class UsageSeries(Sums):
 
     def __str__(self) -> str:
         return f"{self.organisation_id} {self.facet} {self.value} {self.step:%Y-%m-%d %Hh%M}"
+
+
+class UsageSeriesDay(SeriesSums):
+    """The same for a whole day of UTC."""
+
+    day = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organisation_id", "facet", "day", "value"], name="one_usage_series_day"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.organisation_id} {self.facet} {self.value} {self.day:%Y-%m-%d}"
 
 
 class RetiredUsage(models.Model):

@@ -41,7 +41,7 @@ HOURS_AGAINST_ROWS = f"""
 """  # noqa: S608  # texts of ours only
 COLUMNS = ("requests", "failed", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_picousd")
 ADDED = ", ".join(f"sum({column}) AS {column}" for column in COLUMNS)
-KINDS = ("hours", "days", *(f"series {facet}" for facet in FACETS))
+KINDS = ("hours", "days", *(f"{name} {facet}" for name in ("series", "days of") for facet in FACETS))
 ROLLUPS_AGAINST_ROWS = f"""
     WITH used AS (
         SELECT organisation_id AS owner_id, date_trunc('day', finished_at, 'UTC') AS day, count(*) AS requests,
@@ -56,6 +56,8 @@ ROLLUPS_AGAINST_ROWS = f"""
         FROM usage_usageday WHERE day >= %(start)s GROUP BY 1, 2, 3
         UNION ALL SELECT 'series ' || facet, organisation_id, date_trunc('day', step, 'UTC'), {ADDED}
         FROM usage_usageseries WHERE step >= %(start)s GROUP BY 1, 2, 3
+        UNION ALL SELECT 'days of ' || facet, organisation_id, day, {ADDED}
+        FROM usage_usageseriesday WHERE day >= %(start)s GROUP BY 1, 2, 3
         UNION ALL SELECT kind, owner_id, day, {", ".join(f"-{column}" for column in COLUMNS)}
         FROM used, unnest(%(kinds)s::text[]) kind
     )

@@ -12,7 +12,14 @@ from kindling_platform.keys.selectors import key_ids_of
 from kindling_platform.usage.buckets import bucket_starts, local_midnight, span_before, zone_get
 from kindling_platform.usage.names import ids_of
 from kindling_platform.usage.pieces import Scope
-from kindling_platform.usage.reports import COLUMNS, UsageSum, group_list, series_list, total_get
+from kindling_platform.usage.reports import (
+    COLUMNS,
+    UsageSum,
+    group_list,
+    series_and_groups,
+    series_list,
+    total_get,
+)
 from kindling_platform.usage.steps import step_ceil, step_floor
 
 DAYS = 30
@@ -59,6 +66,10 @@ class Question:
         if self.interval:
             return series_list(self.scope, self.starts, self.by)
         return group_list(self.scope, self.by) if self.by else [self.total()]
+
+    def rows_and_groups(self, by: str) -> tuple[list[UsageSum], list[UsageSum]]:
+        """Its buckets, not grouped, and all of it by something."""
+        return series_and_groups(self.scope, self.starts, by)
 
 
 def question_of(org: Organisation, asked: Mapping[str, str], *, exact: bool = False) -> Question:

@@ -6,14 +6,14 @@ from django.db import connection, transaction
 
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.usage.models import RetiredUsage
-from kindling_platform.usage.rollups import DAYS, FACETS, HOURS, SERIES, SUMS
+from kindling_platform.usage.rollups import DAYS, FACETS, HOURS, SERIES, SERIES_DAYS, SUMS, TABLES
 from kindling_platform.usage.steps import STEP_SQL
 from kindling_platform.usage.witnesses import usage_lock
 
 ADDED = ", ".join(f"sum({column})" for column in SUMS)
 EMPTY = tuple(
-    f"DELETE FROM {table.name} WHERE {column} >= %s AND {column} < %s"  # noqa: S608  # names of ours only
-    for table, column in ((HOURS, "hour"), (DAYS, "day"), (SERIES, "step"))
+    f"DELETE FROM {table.name} WHERE {table.moment} >= %s AND {table.moment} < %s"  # noqa: S608  # names of ours only
+    for table in TABLES
 )
 HOURS_OF_REQUESTS = f"""
     INSERT INTO {HOURS.name} ({", ".join((*HOURS.key, *SUMS))})
@@ -33,6 +33,11 @@ SERIES_OF_HOURS = f"""
     INSERT INTO {SERIES.name} ({", ".join((*SERIES.key, *SUMS))})
     SELECT organisation_id, %s::text, hour, {{value}}, {ADDED}
     FROM {HOURS.name} WHERE hour >= %s AND hour < %s GROUP BY 1, 2, 3, 4
+"""  # noqa: S608  # names of ours only
+SERIES_DAYS_OF_SERIES = f"""
+    INSERT INTO {SERIES_DAYS.name} ({", ".join((*SERIES_DAYS.key, *SUMS))})
+    SELECT organisation_id, facet, date_trunc('day', step, 'UTC'), value, {ADDED}
+    FROM {SERIES.name} WHERE step >= %s AND step < %s GROUP BY 1, 2, 3, 4
 """  # noqa: S608  # names of ours only
 
 
@@ -57,4 +62,5 @@ def days_rebuild(*, first: date, last: date) -> int:
         cursor.execute(DAYS_OF_HOURS, span)
         for facet, column in FACETS.items():
             cursor.execute(SERIES_OF_HOURS.format(value=column or "''::text"), [facet, *span])
+        cursor.execute(SERIES_DAYS_OF_SERIES, span)
     return rows

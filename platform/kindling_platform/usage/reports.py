@@ -1,6 +1,6 @@
 """Reads the roll-ups: totals, breakdowns and series over a span, filtered or not; never a single request."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import chain
 from operator import attrgetter
@@ -66,7 +66,7 @@ def group_list(scope: Scope, by: str) -> list[UsageSum]:
     Raises:
         KindlingError: `group_unknown`.
     """
-    return sorted(_read(scope, by, ()), key=lambda row: (-row.cost_picousd, -row.requests, row.group))
+    return _dearest_first(_read(scope, by, ()))
 
 
 def series_list(scope: Scope, starts: Sequence[datetime], by: str = "") -> list[UsageSum]:
@@ -78,6 +78,23 @@ def series_list(scope: Scope, starts: Sequence[datetime], by: str = "") -> list[
     return sorted(_read(scope, by, starts), key=lambda row: (row.at, -row.cost_picousd, row.group))
 
 
+def series_and_groups(
+    scope: Scope, starts: Sequence[datetime], by: str
+) -> tuple[list[UsageSum], list[UsageSum]]:
+    """Sums of each bucket, and of each group over all of them: `series_list` and `group_list`.
+
+    Two filters leave nothing that has a series, so that both have the same rows to read, and read them once.
+
+    Raises:
+        KindlingError: `group_unknown`.
+    """
+    if len(scope.only) < 2:
+        return series_list(scope, starts), group_list(scope, by)
+    rows = _read(scope, by, starts, grouping="GROUPING SETS ((1), (2))")
+    series = sorted((row for row in rows if row.at is not None), key=attrgetter("at"))
+    return series, _dearest_first(row for row in rows if row.at is None)
+
+
 def sums_add(rows: Sequence[UsageSum], *, group: str = "", at: datetime | None = None) -> UsageSum:
     """Several sums as one."""
     if not rows:
@@ -85,7 +102,11 @@ def sums_add(rows: Sequence[UsageSum], *, group: str = "", at: datetime | None =
     return UsageSum._make((group, *map(sum, zip(*map(SUMS_OF, rows), strict=True)), at))
 
 
-def _read(scope: Scope, by: str, starts: Sequence[datetime]) -> list[UsageSum]:
+def _dearest_first(rows: Iterable[UsageSum]) -> list[UsageSum]:
+    return sorted(rows, key=lambda row: (-row.cost_picousd, -row.requests, row.group))
+
+
+def _read(scope: Scope, by: str, starts: Sequence[datetime], *, grouping: str = "1, 2") -> list[UsageSum]:
     if by and by not in COLUMNS:
         raise KindlingError("group_unknown", f"Group by one of {', '.join(COLUMNS)}.", param="group_by")
     moments = starts or [scope.start]
@@ -98,12 +119,12 @@ def _read(scope: Scope, by: str, starts: Sequence[datetime]) -> list[UsageSum]:
     union = " UNION ALL ".join(piece.sql for piece in pieces)
     query = (
         f"SELECT bucket, {group}, {ADDED} FROM ({union}) used (bucket, value, {', '.join(SUMS)}) {join}"  # noqa: S608
-        " GROUP BY 1, 2 HAVING sum(requests) <> 0 OR sum(cost_picousd) <> 0"
+        f" GROUP BY {grouping} HAVING sum(requests) <> 0 OR sum(cost_picousd) <> 0"
     )
     with connection.cursor() as cursor:
         cursor.execute(query, [*chain.from_iterable(piece.arguments for piece in pieces), *organisation])
         rows = cursor.fetchall()
     return [
-        UsageSum._make((group, *counts, int(cost), moments[bucket - 1] if starts else None))
+        UsageSum._make((group or "", *counts, int(cost), moments[bucket - 1] if starts and bucket else None))
         for bucket, group, *counts, cost in rows
     ]

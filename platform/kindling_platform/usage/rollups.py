@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection
 
-from kindling_platform.usage.models import UsageDay, UsageEvent, UsageHour, UsageSeries
+from kindling_platform.usage.models import UsageDay, UsageEvent, UsageHour, UsageSeries, UsageSeriesDay
 from kindling_platform.usage.steps import day_floor, step_floor
 
 SUMS = (
@@ -38,24 +38,23 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A roll-up's table, the columns that make a row of it, and their types."""
+    """A roll-up's table, the columns that make a row of it, and which of them says when."""
 
     name: str
     key: tuple[str, ...]
-    types: tuple[str, ...]
+    moment: str
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Those of its key."""
+        return tuple("timestamptz" if column == self.moment else "text" for column in self.key)
 
 
-HOURS = Table(
-    UsageHour._meta.db_table, ("organisation_id", "hour", *DIMENSIONS), ("text", "timestamptz", *["text"] * 4)
-)
-DAYS = Table(
-    UsageDay._meta.db_table, ("organisation_id", "day", *DIMENSIONS), ("text", "timestamptz", *["text"] * 4)
-)
-SERIES = Table(
-    UsageSeries._meta.db_table,
-    ("organisation_id", "facet", "step", "value"),
-    ("text", "text", "timestamptz", "text"),
-)
+HOURS = Table(UsageHour._meta.db_table, ("organisation_id", "hour", *DIMENSIONS), "hour")
+DAYS = Table(UsageDay._meta.db_table, ("organisation_id", "day", *DIMENSIONS), "day")
+SERIES = Table(UsageSeries._meta.db_table, ("organisation_id", "facet", "step", "value"), "step")
+SERIES_DAYS = Table(UsageSeriesDay._meta.db_table, ("organisation_id", "facet", "day", "value"), "day")
+TABLES = (HOURS, DAYS, SERIES, SERIES_DAYS)
 
 
 def part_of(event: UsageEvent) -> Part:
@@ -76,7 +75,7 @@ def part_of(event: UsageEvent) -> Part:
 def rollups_move(*, before: Iterable[Part] = (), after: Iterable[Part]) -> None:
     """Take requests out of the roll-ups as they were and put them in as they are; call it inside a transaction."""
     moved: dict[Table, dict[Key, list[int]]] = {
-        table: defaultdict(lambda: [0] * len(SUMS)) for table in (HOURS, DAYS, SERIES)
+        table: defaultdict(lambda: [0] * len(SUMS)) for table in TABLES
     }
     for sign, parts in ((-1, before), (1, after)):
         for part in parts:
@@ -89,12 +88,14 @@ def rollups_move(*, before: Iterable[Part] = (), after: Iterable[Part]) -> None:
 
 
 def _rows_of(part: Part) -> Iterable[tuple[Table, Key]]:
-    owner, step = part.organisation_id, step_floor(part.finished_at)
+    owner, step, day = part.organisation_id, step_floor(part.finished_at), day_floor(part.finished_at)
     values = dict(zip(DIMENSIONS, part.values, strict=True))
     yield HOURS, (owner, step, *part.values)
-    yield DAYS, (owner, day_floor(part.finished_at), *part.values)
+    yield DAYS, (owner, day, *part.values)
     for facet, column in FACETS.items():
-        yield SERIES, (owner, facet, step, values[column] if column else "")
+        value = values[column] if column else ""
+        yield SERIES, (owner, facet, step, value)
+        yield SERIES_DAYS, (owner, facet, day, value)
 
 
 def _add(table: Table, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -12,7 +12,7 @@ from kindling_platform.common.errors import not_found
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.common.tenancy import HasId
 from kindling_platform.keys.models import ApiKey
-from kindling_platform.usage.models import ParkedUsage, UsageDay, UsageEvent, UsageSeries
+from kindling_platform.usage.models import ParkedUsage, UsageEvent, UsageSeries, UsageSeriesDay
 from kindling_platform.usage.pieces import Scope
 from kindling_platform.usage.reports import UsageSum, total_get
 from kindling_platform.usage.rollups import SUMS
@@ -81,19 +81,21 @@ def spent_get(*, org_id: str, moment: datetime, version: int, member_id: str = "
     """
     day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     keys = ApiKey.objects.filter(organisation_id=org_id)
-    rows = UsageDay.objects.filter(organisation_id=org_id)
+    rows = UsageSeriesDay.objects.filter(
+        organisation_id=org_id, facet="key" if key_id or member_id else "all"
+    )
     if key_id:
-        rows = rows.filter(key_id__in=keys.filter(Q(id=key_id) | Q(family_id=key_id)).values("id"))
+        rows = rows.filter(value__in=keys.filter(Q(id=key_id) | Q(family_id=key_id)).values("id"))
     elif member_id:
-        rows = rows.filter(key_id__in=keys.filter(created_by_id=member_id).values("id"))
+        rows = rows.filter(value__in=keys.filter(created_by_id=member_id).values("id"))
     return _spent(rows.aggregate(**_periods(day)), version)
 
 
 def spent_by_key_map(*, org_id: str, moment: datetime) -> dict[str, Spent]:
     """What each key of an organisation has spent by the books, each by itself; those without usage are absent."""
     day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    rows = UsageDay.objects.filter(organisation_id=org_id).values("key_id").annotate(**_periods(day))
-    return {row["key_id"]: _spent(row, 0) for row in rows.order_by("key_id")}
+    rows = UsageSeriesDay.objects.filter(organisation_id=org_id, facet="key").values("value")
+    return {row["value"]: _spent(row, 0) for row in rows.annotate(**_periods(day)).order_by("value")}
 
 
 def first_call_at(*, org: HasId) -> datetime | None:

@@ -30,7 +30,13 @@ from kindling_platform.usage.rebuilding import days_rebuild
 
 ROUNDS = 20
 FORTNIGHT = 14
-TABLES = ("usage_usageevent", "usage_usagehour", "usage_usageday", "usage_usageseries")
+TABLES = (
+    "usage_usageevent",
+    "usage_usagehour",
+    "usage_usageday",
+    "usage_usageseries",
+    "usage_usageseriesday",
+)
 
 
 class Command(BaseCommand):
@@ -137,7 +143,10 @@ def is_exact(company: Company) -> bool:
                 f"SELECT sum(requests), sum(cost_picousd), sum(completion_tokens) FROM {table}"  # noqa: S608
                 for table in ("usage_usagehour", "usage_usageday")
             ),
-            "SELECT sum(requests) / 5, sum(cost_picousd) / 5, sum(completion_tokens) / 5 FROM usage_usageseries",
+            *(
+                f"SELECT sum(requests) / 5, sum(cost_picousd) / 5, sum(completion_tokens) / 5 FROM {table}"  # noqa: S608
+                for table in ("usage_usageseries", "usage_usageseriesday")
+            ),
         ):
             cursor.execute(f"{query} WHERE organisation_id = %s", [company.org.id])
             sums.add(tuple(int(value) for value in cursor.fetchone()))
