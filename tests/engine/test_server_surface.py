@@ -114,6 +114,9 @@ async def test_times_are_told_in_headers_too(bench: Bench, stream: bool):
         assert "x-kindling-adapter-hit" not in reply.headers
     async with bench.post("/v1/chat/completions", ask) as reply:
         assert "server-timing" not in reply.headers
+        # For the gateway, which sees the first token of a whole answer with the last.
+        assert stream == ("x-kindling-written-ms" not in reply.headers)
+        assert stream or reply.headers["x-kindling-written-ms"].isdigit()
 
 
 @pytest.mark.parametrize(("waited_ms", "hit"), [(0.0, True), (12.5, False)])

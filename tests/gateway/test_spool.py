@@ -37,6 +37,19 @@ def test_final_counts_are_shipped_with_who_asked_for_what_at_which_price(
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_a_first_token_is_timed_when_the_engine_made_it(http: httpx.Client, scene, stream: bool):
+    """Also in a whole answer, which comes long after it."""
+    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 5, 0.05
+    reply = http.post("/v1/chat/completions", json=chat(stream=stream))
+    record, logged = row_of(scene, reply).record, scene.engine.records[0]
+    way_ms = record.finished_ms - logged["finished_ms"]
+    # It is known as late as the end is, and not by the time that the other four took.
+    assert logged["first_token_ms"] <= record.first_token_ms <= record.finished_ms - 100
+    assert stream or record.first_token_ms - logged["first_token_ms"] <= way_ms + 1
+    assert "x-kindling-written-ms" not in reply.headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_was_cut_short_says_so(http: httpx.Client, scene, stream: bool):
     scene.engine.behaviour.tokens = 50
     row = row_of(scene, http.post("/v1/chat/completions", json=chat(stream=stream)))

@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kindling_fake_wire import CONTEXT_LENGTH, error_body, event, failure, hang_up, limit_of, reason
+from kindling_fake_wire import CONTEXT_LENGTH, error_body, event, failure, hang_up, limit_of, reason, whole
 
 GRANT_AHEAD_TOKENS = 64
 PARK_S = 30.0
@@ -189,7 +189,7 @@ class FakeEngine:
                 return hang_up(request)
         self._record(running, how, finish)
         body = self._reply(running, "".join(words), finish, how)
-        return web.json_response(body, headers={"x-request-id": running.received.id})
+        return whole(body, running.received.id, running.first_token_ms)
 
     async def _stream(self, request: web.Request, running: Running, how: Behaviour) -> web.StreamResponse:
         reply = web.StreamResponse(
@@ -347,20 +347,14 @@ class FakeEngine:
     def _reply(self, running: Running, text: str, finish: str, how: Behaviour) -> dict[str, Any]:
         chat = running.received.path.endswith("chat/completions")
         said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        return {
-            "id": f"chatcmpl-{running.received.id}",
-            "object": "chat.completion" if chat else "text_completion",
-            "created": running.started_ms // 1000,
-            "model": running.received.body["model"],
-            "choices": [{"index": 0, **said, "logprobs": None, "finish_reason": reason(finish)}],
-            "usage": usage_block(running, how),
-        }
+        choice = {"index": 0, **said, "logprobs": None, "finish_reason": reason(finish)}
+        return self._chunk(running, [choice], "") | {"usage": usage_block(running, how)}
 
-    def _chunk(self, running: Running, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def _chunk(self, running: Running, choices: list[dict[str, Any]], kind: str = ".chunk") -> dict[str, Any]:
         chat = running.received.path.endswith("chat/completions")
         return {
             "id": f"chatcmpl-{running.received.id}",
-            "object": "chat.completion.chunk" if chat else "text_completion",
+            "object": f"chat.completion{kind}" if chat else "text_completion",
             "created": running.started_ms // 1000,
             "model": running.received.body["model"],
             "choices": choices,

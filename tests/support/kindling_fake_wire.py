@@ -1,6 +1,7 @@
 """What an engine without a model sends: events, errors, and the end of a connection."""
 
 import json
+import time
 from typing import Any
 
 from aiohttp import web
@@ -33,3 +34,11 @@ def hang_up(request: web.Request) -> web.StreamResponse:
 
 def limit_of(body: dict[str, Any]) -> int:
     return int(body.get("max_completion_tokens") or body.get("max_tokens") or CONTEXT_LENGTH)
+
+
+def whole(body: dict[str, Any], request_id: str, first_token_ms: int | None) -> web.Response:
+    """An answer that is not streamed, with how long ago its first token came."""
+    now_ms = int(time.time() * 1000)
+    written_ms = now_ms - (first_token_ms or now_ms)
+    headers = {"x-request-id": request_id, "x-kindling-written-ms": str(written_ms)}
+    return web.json_response(body, headers=headers)

@@ -158,7 +158,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def reachable_basetemp(tmp_path_factory: pytest.TempPathFactory) -> None:
-    tmp_path_factory.getbasetemp().chmod(0o755)
+    """A worker's folder lies in the controller's, which nobody else opens to others."""
+    folder = tmp_path_factory.getbasetemp()
+    folder.chmod(0o755)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder.parent.chmod(0o755)
 
 
 @pytest.hookimpl(trylast=True)

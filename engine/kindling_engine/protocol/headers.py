@@ -16,6 +16,8 @@ CONTEXT = "x-kindling-context"
 # Headers of an engine's streams: what is known before the first token.
 PROMPT_TOKENS = "x-kindling-prompt-tokens"
 CACHED_TOKENS = "x-kindling-cached-tokens"
+# Header of an engine's whole answers, for the gateway: milliseconds since their first token.
+WRITTEN_MS = "x-kindling-written-ms"
 # Headers of answers to requests that ask for the times of their parts.
 TIMING = "server-timing"
 ADAPTER_HIT = "x-kindling-adapter-hit"

@@ -81,6 +81,13 @@ class Generation:
         )
 
     @property
+    def first_token_ms(self) -> int | None:
+        """When the first token of any choice came, on this host's clock; None before it."""
+        return min(
+            (one.first_token_ms for one in self.choices if one.first_token_ms is not None), default=None
+        )
+
+    @property
     def completion_tokens(self) -> int:
         return sum(choice.completion_tokens for choice in self.choices)
 
@@ -222,7 +229,6 @@ class Generation:
             return
         self._ended = True
         self._turned.set()
-        firsts = [choice.first_token_ms for choice in self.choices if choice.first_token_ms is not None]
         record = UsageRecord(
             request_id=self.id,
             context=self._headers.context,
@@ -233,7 +239,7 @@ class Generation:
             completion_tokens=self.completion_tokens,
             finish=finish,
             started_ms=self.started_ms,
-            first_token_ms=min(firsts, default=None),
+            first_token_ms=self.first_token_ms,
             finished_ms=now_ms(),
             replica=self._book.replica,
             reasoning_tokens=self.reasoning_tokens,

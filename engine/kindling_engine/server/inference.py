@@ -19,6 +19,7 @@ from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.perf import perf_headers
 from kindling_engine.server.reply import Reply, error_event
 from kindling_engine.server.request_common import GenerationRequest, ModelFacts
+from kindling_engine.server.usage import now_ms
 
 STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 # So long may a client take to read what lies before it.
@@ -81,6 +82,8 @@ async def _whole(
     answers = answers_join(pieces, len(generation.choices))
     if asked.best_of > asked.n:
         answers = best_select(answers, generation.choices, n=asked.n, of=asked.best_of)
+    if generation.first_token_ms is not None:
+        extra = extra | {names.WRITTEN_MS: str(max(0, now_ms() - generation.first_token_ms))}
     if asked.perf:
         extra = extra | perf_headers(generation)
     return web.Response(body=reply.whole(answers), content_type="application/json", headers=extra)

@@ -7,6 +7,7 @@ from kindling_platform.gateway.wire.line import Line
 
 RETRIED_CODES = frozenset({"engine_unavailable"})
 PROMPT_TOKENS = b"x-kindling-prompt-tokens"
+WRITTEN_MS = b"x-kindling-written-ms"
 RELAYED_HEADERS = (
     *(b"x-kindling-ignored", b"retry-after"),
     *(PROMPT_TOKENS, b"x-kindling-cached-tokens"),
@@ -21,8 +22,12 @@ def passed_headers(reply: Line) -> Headers:
 
 def prompt_tokens(reply: Line) -> int:
     """How long the prompt of a stream is; 0 where the engine does not say."""
-    text = reply.headers.get(PROMPT_TOKENS, b"")
-    return int(text) if text.isdigit() else 0
+    return _number(reply, PROMPT_TOKENS)
+
+
+def written_ms(reply: Line) -> int:
+    """How long ago the first token of a whole answer came; 0 for a stream, which begins with it."""
+    return _number(reply, WRITTEN_MS)
 
 
 def is_retried(status: int, first: bytes) -> bool:
@@ -32,6 +37,11 @@ def is_retried(status: int, first: bytes) -> bool:
     if status == 200 and first.startswith(b'data: {"error":'):
         return error_code(first.partition(b"\n")[0].removeprefix(b"data: ")) in RETRIED_CODES
     return False
+
+
+def _number(reply: Line, name: bytes) -> int:
+    text = reply.headers.get(name, b"")
+    return int(text) if text.isdigit() else 0
 
 
 def error_code(body: bytes) -> str:

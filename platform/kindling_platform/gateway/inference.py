@@ -11,7 +11,13 @@ from kindling_platform.gateway.affinity import affinity_key
 from kindling_platform.gateway.ask import Ask
 from kindling_platform.gateway.auth import Caller, Keys
 from kindling_platform.gateway.catalog import Model, price_of
-from kindling_platform.gateway.engine_replies import error_code, is_retried, passed_headers, prompt_tokens
+from kindling_platform.gateway.engine_replies import (
+    error_code,
+    is_retried,
+    passed_headers,
+    prompt_tokens,
+    written_ms,
+)
 from kindling_platform.gateway.errand import Errand, errand_make
 from kindling_platform.gateway.errors import ClientGoneError, GatewayError, upstream_failed
 from kindling_platform.gateway.events import EventFilter, usage_of_body
@@ -239,7 +245,7 @@ class Inference:
         if self._request.trace:
             self._request.trace.heard()
         self._request.facts["upstream_ms"] = round((monotonic() - sent_at) * 1000, 1)
-        self._recorder.first(prompt_tokens(reply))
+        self._recorder.first(prompt_tokens(reply), written_ms=written_ms(reply))
         self._request.facts["first_byte_ms"] = round((monotonic() - self._request.started_at) * 1000, 1)
         return first
 

@@ -68,11 +68,13 @@ class Recorder:
         self._record = opened.record
         crash_point("spool.opened")
 
-    def first(self, prompt_tokens: int) -> None:
-        """The first bytes are there; engines say with a stream's how long its prompt is."""
+    def first(self, prompt_tokens: int, *, written_ms: int = 0) -> None:
+        """The first bytes are there. Engines say with a stream's how long its prompt is, with a whole answer's how long
+        before them its first token came.
+        """
         if self._record is None:
             return
-        self._record.first_token_ms = _now_ms()
+        self._record.first_token_ms = max(self._record.started_ms, _now_ms() - written_ms)
         self._prompt_tokens = prompt_tokens
         if prompt_tokens:
             self.checkpoint(0)
