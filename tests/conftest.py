@@ -3,6 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's affair, and that of what runs beside it.
+settings.register_profile("kindling", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kindling")
 
 PROTECTED = (
     "billing_ledgertransaction",
