@@ -11,8 +11,9 @@ import redis
 
 from kindling_fake_engine import FakeEngine
 from kindling_gateway import GatewayServer, Org, World, gateway_env, start_gateway, valkey_client
-from kindling_platform.gateway import caches, upstream
-from kindling_platform.gateway import valkey as valkey_module
+from kindling_patience import patience
+
+__all__ = ["patience"]
 
 
 @dataclass(slots=True)
@@ -23,14 +24,6 @@ class Shared:
     engine: FakeEngine
     operator: Org
     model_id: str
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is busy for a moment is no outage: only tests of outages keep to the times of the product."""
-    monkeypatch.setattr(valkey_module, "TIMEOUT_S", 20.0)
-    monkeypatch.setattr(caches, "LOAD_TIMEOUT_S", 20.0)
-    monkeypatch.setattr(upstream, "GRANT_TIMEOUT_S", 20.0)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 
@@ -13,6 +14,7 @@ from kindling_billing.admission_scripts import rations_key
 from kindling_billing.holds import holds_key, wallet_key
 from kindling_gateway import GatewayServer, chat, eventually, gateway_env, held_nano, limit_row, start_gateway
 from kindling_platform.embedded.bench_reliability.proxy import FaultProxy
+from kindling_platform.gateway import valkey as valkey_module
 from kindling_platform.keys import secret
 
 OUTPUT = 400_000
@@ -96,6 +98,27 @@ def test_without_valkey_no_more_is_spent_than_was_set_aside(frail: Frail, scene)
     spent = statuses.count(200) * (7 * 100_000 + 8 * OUTPUT)
     assert 0.8 * sum(rations.values()) < spent / 1000 <= sum(rations.values())
     assert (refused.json()["error"]["code"], refused.headers["retry-after"]) == ("limits_unavailable", "2")
+
+
+def test_a_moment_without_valkey_is_waited_out_where_nothing_was_set_aside(frail: Frail, scene, monkeypatch):
+    monkeypatch.setattr(valkey_module, "BLIP_S", 20.0)
+    newcomer = scene.world.key(scene.world.org("newcomer", usd=1))
+    assert ask(frail.http)[0] == 200
+    with frail.server.client(newcomer) as http, ThreadPoolExecutor(1) as pool:
+        frail.valkey.freeze()
+        asked = pool.submit(ask, http)
+        eventually(lambda: frail.http.get("/healthz").json()["status"] == "degraded")
+        assert not asked.done()
+        frail.valkey.heal()
+        assert asked.result()[0] == 200
+
+
+def test_an_outage_is_not_waited_out(frail: Frail, scene, monkeypatch):
+    monkeypatch.setattr(valkey_module, "BLIP_S", 0.0)
+    newcomer = scene.world.key(scene.world.org("newcomer-refused", usd=1))
+    frail.valkey.cut()
+    with frail.server.client(newcomer) as http:
+        assert ask(http)[0] == 503
 
 
 def test_what_was_set_aside_is_gone_with_a_refusal(frail: Frail, scene):

@@ -23,6 +23,8 @@ TIMEOUT_S = 0.05
 GRACE_S = 0.005
 CONNECT_TIMEOUT_S = 0.5
 RETRY_DELAYS_S = (0.0, 0.1, 0.2, 0.5, 1.0)
+# A server that was lost for less than this may only have been slow for a moment.
+BLIP_S = 1.0
 # So many calls are on their way at a time. A crowd waits here, where waiting is no sign of a slow server.
 MOST_ON_THE_WAY = 8
 
@@ -218,6 +220,8 @@ class Valkey:
         self._connection: _Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._turns = asyncio.Semaphore(MOST_ON_THE_WAY)
+        self._connected = asyncio.Event()
+        self._blip_until = 0.0
         self.connections = 0
 
     @property
@@ -239,6 +243,17 @@ class Valkey:
         if self._connection:
             self._connection.fail()
             self._connection = None
+
+    async def comes_back(self) -> bool:
+        """Whether the server is up, or is so within a second of having been lost; an outage is not waited out."""
+        if self._connection and not self.up:
+            self._drop(self._connection)
+        try:
+            async with asyncio.timeout(max(0.0, self._blip_until - monotonic())):
+                await self._connected.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def run(self, script: str, keys: Sequence[str], args: Sequence[str]) -> Any:
         """Run a script; raises ValkeyUnavailableError when the server says nothing for 55 ms."""
@@ -276,6 +291,8 @@ class Valkey:
     def _drop(self, connection: _Connection) -> None:
         if self._connection is connection:
             self._connection = None
+            self._connected.clear()
+            self._blip_until = monotonic() + BLIP_S
         connection.fail()
 
     async def _connect(self) -> None:
@@ -288,6 +305,7 @@ class Valkey:
                 raise
         connection.lose_patience()
         self._connection = connection
+        self._connected.set()
         self.connections += 1
 
     async def _enter(self, address: Address) -> _Connection:

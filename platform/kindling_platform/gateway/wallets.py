@@ -152,31 +152,36 @@ class Wallets:
             raise limits_unavailable() from error
 
     async def _admit(self, payer: Payer, claim: Claim) -> Verdict:
-        if self._is_current() or await self._catches_up():
-            try:
-                verdict = await self._ask(payer, claim)
-                # Never seen, or refused: money may have come in that only the ledger knows of yet.
-                if verdict.state in (UNSEEN, MONEY, BUDGET) and await self._seed(payer, verdict):
-                    verdict = await self._ask(payer, claim)
-                if verdict.state != UNSEEN:
-                    if verdict.state == HELD:
-                        # Valkey writes a ration anew when half of its lease is over.
-                        lease_s = self._lease_ms / 2000
-                        self._local.learn(payer, verdict, now_s=monotonic(), lease_s=lease_s)
-                    return verdict
-            except ValkeyUnavailableError:
-                pass
-        return await self._admit_alone(payer, claim)
-
-    async def _admit_alone(self, payer: Payer, claim: Claim) -> Verdict:
-        live = self._live.get(claim.taken_from or claim.request_id)
-        reached = live.reached_nano if live else 0
-        verdict = self._local.admit(payer, claim, held_nano=reached, now_s=monotonic())
+        verdict = await self._admit_in_valkey(payer, claim) or self._admit_here(payer, claim)
+        # Nothing here can decide. A server that was lost only now is often back in a moment.
+        if verdict is None and await self._valkey.comes_back():
+            verdict = await self._admit_in_valkey(payer, claim)
         if verdict:
             return verdict
         if claim.is_first and (await self._balance(payer.owner_id)).picousd <= 0:
             return Verdict(MONEY)
         raise limits_unavailable()
+
+    async def _admit_in_valkey(self, payer: Payer, claim: Claim) -> Verdict | None:
+        if not (self._is_current() or await self._catches_up()):
+            return None
+        try:
+            verdict = await self._ask(payer, claim)
+            # Never seen, or refused: money may have come in that only the ledger knows of yet.
+            if verdict.state in (UNSEEN, MONEY, BUDGET) and await self._seed(payer, verdict):
+                verdict = await self._ask(payer, claim)
+        except ValkeyUnavailableError:
+            return None
+        if verdict.state == UNSEEN:
+            return None
+        if verdict.state == HELD:
+            # Valkey writes a ration anew when half of its lease is over.
+            self._local.learn(payer, verdict, now_s=monotonic(), lease_s=self._lease_ms / 2000)
+        return verdict
+
+    def _admit_here(self, payer: Payer, claim: Claim) -> Verdict | None:
+        live = self._live.get(claim.taken_from or claim.request_id)
+        return self._local.admit(payer, claim, held_nano=live.reached_nano if live else 0, now_s=monotonic())
 
     async def _ask(self, payer: Payer, claim: Claim) -> Verdict:
         # A request that comes after another's end finds its place free.
