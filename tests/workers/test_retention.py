@@ -10,6 +10,9 @@ from kindling_billing.invoicing import invoice_finalise
 from kindling_billing.models import LedgerTransaction, StripeEvent
 from kindling_billing.models.prices import Rerating
 from kindling_billing.selectors import balance_get
+from kindling_people import make_customer
+from kindling_platform.accounts.invitations import invitation_create, invitation_withdraw
+from kindling_platform.accounts.models import Invitation
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.audit.retention import audit_purge
 from kindling_platform.audit.services import audit_record
@@ -179,6 +182,19 @@ def test_events_of_the_provider_are_forgotten_but_for_parked_ones():
     old, young = now() - timedelta(days=91), now() - timedelta(days=1)
     for name, state, heard in (("a", "applied", old), ("b", "parked", old), ("c", "applied", young)):
         StripeEvent.objects.create(id=name, type="x", state=state, happened_at=heard, heard_at=heard)
-    assert retention_sweep() == Swept(0, 0, 1)
+    assert retention_sweep() == Swept(requests=0, audit=0, events=1, invitations=0)
     assert set(StripeEvent.objects.values_list("id", flat=True)) == {"b", "c"}
-    assert retention_sweep() == Swept(0, 0, 0)
+    assert retention_sweep() == Swept(requests=0, audit=0, events=0, invitations=0)
+
+
+def test_invitations_go_long_after_they_have_expired():
+    inviter = make_customer("ada")
+    for name in ("old", "withdrawn", "young"):
+        invitation_create(org=inviter.org, email=f"{name}@example.com", role="developer", actor=inviter.actor)
+    made = {one.email.partition("@")[0]: one for one in Invitation.objects.all()}
+    invitation_withdraw(org=inviter.org, invitation_id=made["withdrawn"].id, actor=inviter.actor)
+    for name in ("old", "withdrawn"):
+        Invitation.objects.filter(id=made[name].id).update(expires_at=now() - timedelta(days=31))
+    assert retention_sweep() == Swept(requests=0, audit=0, events=0, invitations=2)
+    assert list(Invitation.objects.values_list("id", flat=True)) == [made["young"].id]
+    assert AuditEvent.objects.filter(action="invitation.created").count() == 3

@@ -1,13 +1,14 @@
 """Deletes what has been kept long enough, in bounded steps: each may be cut off anywhere, and the next run goes on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 import structlog
 from django.conf import settings
 
 from kindling_billing.webhooks.forgetting import events_forget
+from kindling_platform.accounts.invitations import invitations_forget
 from kindling_platform.audit.retention import audit_purge
 from kindling_platform.common.clock import now
 from kindling_platform.usage.retention import usage_retire
@@ -24,13 +25,20 @@ class Swept:
     requests: int
     audit: int
     events: int
+    invitations: int
 
 
 def retention_sweep() -> Swept:
     """Delete what is older than the settings keep it."""
-    done = Swept(usage_retire().requests, _stepwise(audit_purge), _stepwise(_events))
-    if done != Swept(0, 0, 0):
-        log.info("retention.swept", requests=done.requests, audit=done.audit, events=done.events)
+    done = Swept(
+        requests=usage_retire().requests,
+        audit=_stepwise(audit_purge),
+        events=_stepwise(_events),
+        invitations=_stepwise(invitations_forget),
+    )
+    counts = asdict(done)
+    if any(counts.values()):
+        log.info("retention.swept", **counts)
     return done
 
 

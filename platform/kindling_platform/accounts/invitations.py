@@ -18,6 +18,9 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError, not_found
 
 VALID_FOR = timedelta(days=7)
+# Whoever comes with a link that is over is told so for this long; afterwards only the audit log knows of it.
+KEPT_FOR = timedelta(days=30)
+FORGOTTEN_AT_ONCE = 2000
 MOST_OPEN = 100
 # Letters go to strangers; nobody sends them by the thousand through somebody else's mail server.
 MOST_A_DAY = 100
@@ -83,6 +86,13 @@ def invitations_end(*, org: Organisation, user_id: str) -> int:
     """End what somebody has invited others to, when they go; gives how many links that were."""
     rows = Invitation.objects.filter(organisation=org, invited_by_id=user_id, ended_at=None)
     return rows.update(ended_at=now())
+
+
+def invitations_forget(*, limit: int = FORGOTTEN_AT_ONCE) -> int:
+    """Delete up to `limit` of those that have been over for long, with the addresses in them; gives their number."""
+    rows = Invitation.objects.filter(expires_at__lt=now() - KEPT_FOR).order_by("expires_at")
+    ids = list(rows.values_list("id", flat=True)[:limit])
+    return int(Invitation.objects.filter(id__in=ids).delete()[0])
 
 
 def invitation_list(*, org: Organisation) -> QuerySet[Invitation]:
