@@ -24,9 +24,6 @@ PREFIX = "kindling-tests-"
 # Everything below these folders runs without a server, or starts its own.
 NEED_NOTHING = {"engine", "kernels", "kernels_ahead", "architecture", "stack", "embedded", "e2e"}
 SECRETS = ("KINDLING_SECRET_KEY", "KINDLING_KEY_PEPPER", "KINDLING_AGENT_TOKEN")
-ADDRESSES = ("KINDLING_HOME", "KINDLING_DATABASE_URL", "KINDLING_REDIS_URL")
-# Which of the addresses a session made up itself: its parallel workers inherit them and want their own.
-MADE_UP = "KINDLING_TESTS_MADE_UP"
 
 
 class Services:
@@ -43,9 +40,6 @@ class Services:
         self.keep = False
 
     def export(self) -> None:
-        for name in filter(None, os.environ.pop(MADE_UP, "").split(",")):
-            os.environ.pop(name, None)
-        os.environ[MADE_UP] = ",".join(name for name in ADDRESSES if name not in os.environ)
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         os.environ.setdefault("KINDLING_HOME", str(home))
@@ -158,11 +152,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def reachable_basetemp(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A worker's folder lies in the controller's, which nobody else opens to others."""
-    folder = tmp_path_factory.getbasetemp()
-    folder.chmod(0o755)
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder.parent.chmod(0o755)
+    """Servers that run as another account find their files there."""
+    tmp_path_factory.getbasetemp().chmod(0o755)
 
 
 @pytest.hookimpl(trylast=True)

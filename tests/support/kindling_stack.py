@@ -18,8 +18,6 @@ import pytest
 
 from kindling_tenant import Tenant
 
-pytest_plugins = ["kindling_order"]
-
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
 INHERITED_BUT_FOREIGN = ("DJANGO_SETTINGS_MODULE",)
@@ -141,10 +139,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     shared.close()
 
 
+def shares_stack(item: pytest.Item) -> bool:
+    return "stack" in getattr(item, "fixturenames", ())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that share the stack come first, since even without a caller its processes are busy."""
+    items.sort(key=lambda item: not shares_stack(item))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    from kindling_order import rank, strays
-
-    # Even without a caller its processes are busy, so it ends with the last test that shares it.
-    if not strays and rank(item.nodeid) == 0 and nextitem is not None and rank(nextitem.nodeid) != 0:
+    if nextitem is not None and shares_stack(item) and not shares_stack(nextitem):
         shared.close()
