@@ -39,7 +39,7 @@ def test_every_page_is_answered_from_roll_ups_that_are_exact():
     assert output.getvalue().splitlines()[-1] == "1.000 roll-ups"
     assert is_exact(company)
     assert usage_totals(org=company.org, start=first.finished_at, end=end).requests == REQUESTS
-    pages = command.pages_time(company, first.finished_at.date(), rounds=2)
+    pages = command.pages_time(company, first.finished_at.date(), rounds=2, uncounted=0)
     assert len(pages) == len(ADDRESSES)
     assert all(0 < page.sql_p95_ms <= page.p95_ms and page.cpu_p50_ms > 0 for page in pages)
     operator = installation_make(company, count=REQUESTS, end=end, say=shares.append)
@@ -47,7 +47,7 @@ def test_every_page_is_answered_from_roll_ups_that_are_exact():
     assert (ledger_sum(), drift_list()) == (0, [])
     assert LedgerEntry.objects.filter(transaction__source_type="usage").count() == 2 * REQUESTS
     for addresses, user in ((BILLING_ADDRESSES, company.user), (OPERATOR_ADDRESSES, operator)):
-        seen = command.pages_time(company, end.date(), rounds=2, addresses=addresses, user=user)
+        seen = command.pages_time(company, end.date(), rounds=2, uncounted=0, addresses=addresses, user=user)
         assert [page.queries > 0 for page in seen] == [True] * len(addresses)
     UsageHour.objects.filter(requests__gt=0).update(cost_picousd=0)
     assert not is_exact(company)

@@ -90,19 +90,19 @@ class Stopwatch:
             self.queries += 1
 
 
-def page_time(client: Client, address: str, *, rounds: int) -> Timed:
-    """Ask for an address some times, after two that do not count.
+def page_time(client: Client, address: str, *, rounds: int, uncounted: int = 2) -> Timed:
+    """Ask for an address some times, after some that do not count.
 
     Raises:
         ValueError: the answer was no page.
     """
     whole, database, processor, watch, reply = [], [], [], Stopwatch(), None
-    for number in range(rounds + 2):
+    for number in range(uncounted + rounds):
         watch = Stopwatch()
         began, worked = time.perf_counter(), time.process_time()
         with connection.execute_wrapper(watch):
             reply = client.get(address)
-        if number >= 2:
+        if number >= uncounted:
             whole.append(1000 * (time.perf_counter() - began))
             database.append(1000 * watch.taken_s)
             processor.append(1000 * (time.process_time() - worked))

@@ -105,6 +105,7 @@ class Command(BaseCommand):
         first: date,
         *,
         rounds: int = ROUNDS,
+        uncounted: int = 2,
         addresses: Sequence[str] = ADDRESSES,
         user: User | None = None,
     ) -> list[Timed]:
@@ -117,7 +118,7 @@ class Command(BaseCommand):
         }  # fmt: skip
         timed = []
         for address in addresses:
-            timed.append(page_time(client, address.format(**names), rounds=rounds))
+            timed.append(page_time(client, address.format(**names), rounds=rounds, uncounted=uncounted))
             self.say("pages", len(timed) / len(addresses))
         return timed
 
