@@ -89,7 +89,7 @@ def invitations_end(*, org: Organisation, user_id: str) -> int:
 
 
 def invitations_forget(*, limit: int = FORGOTTEN_AT_ONCE) -> int:
-    """Delete up to `limit` of those that have been over for long, with the addresses in them; gives their number."""
+    """Delete up to `limit` of those that have been over for long; gives their number."""
     rows = Invitation.objects.filter(expires_at__lt=now() - KEPT_FOR).order_by("expires_at")
     ids = list(rows.values_list("id", flat=True)[:limit])
     return int(Invitation.objects.filter(id__in=ids).delete()[0])
