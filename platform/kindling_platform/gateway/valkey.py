@@ -221,7 +221,7 @@ class Valkey:
         self._keeper: asyncio.Task[None] | None = None
         self._turns = asyncio.Semaphore(MOST_ON_THE_WAY)
         self._connected = asyncio.Event()
-        self._blip_until = 0.0
+        self._lost_at = float("-inf")
         self.connections = 0
 
     @property
@@ -249,7 +249,7 @@ class Valkey:
         if self._connection and not self.up:
             self._drop(self._connection)
         try:
-            async with asyncio.timeout(max(0.0, self._blip_until - monotonic())):
+            async with asyncio.timeout(max(0.0, self._lost_at + BLIP_S - monotonic())):
                 await self._connected.wait()
         except TimeoutError:
             return False
@@ -292,7 +292,7 @@ class Valkey:
         if self._connection is connection:
             self._connection = None
             self._connected.clear()
-            self._blip_until = monotonic() + BLIP_S
+            self._lost_at = monotonic()
         connection.fail()
 
     async def _connect(self) -> None:
