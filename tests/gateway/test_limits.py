@@ -43,7 +43,7 @@ def test_headers_of_both_families_on_every_answer(limited):
         http.post("/v1/chat/completions", json=chat(stream=True)),
         http.get("/v1/models"),
     ):
-        assert reply.status_code == 200
+        assert reply.status_code == 200, reply.text
         assert reply.headers["x-ratelimit-limit-requests"] == "60"
         # One comes back each second.
         assert int(reply.headers["x-ratelimit-remaining-requests"]) in range(7, 11)
