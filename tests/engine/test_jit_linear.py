@@ -167,5 +167,5 @@ def test_code_that_multiplies_wrongly_is_not_used(monkeypatch: pytest.MonkeyPatc
 @needs_kernel
 def test_what_the_code_reads_is_laid_out_as_it_reads_it():
     matrix = linear._Matrix
-    assert ctypes.sizeof(matrix) == 48
-    assert [getattr(matrix, name).offset for name, _ in matrix._fields_] == [0, 8, 16, 24, 32, 40]
+    assert ctypes.sizeof(matrix) == 56
+    assert [getattr(matrix, name).offset for name, _ in matrix._fields_] == [0, 8, 16, 24, 32, 40, 48]

@@ -28,6 +28,5 @@ def kept_bytes(*owners: object) -> int:
                 seen.add(storage.data_ptr())
                 total += storage.nbytes()
         elif isinstance(thing, _CONTAINERS) or type(thing).__module__.startswith("kindling_engine."):
-            total += getattr(thing, "packed_bytes", 0)  # of what a library keeps where nobody can look
             queue += gc.get_referents(thing)
     return total

@@ -14,7 +14,7 @@ from llvmlite import __version__ as llvmlite_version
 from llvmlite import binding
 
 _log = logging.getLogger(__name__)
-_WANTED = ("avx2", "fma")
+_WANTED = ("avx2", "fma", "f16c")
 _RUNTIMES = ("libgomp", "libiomp5")
 _FROM_RUNTIME = ("GOMP_parallel", "GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads")
 _DIGEST_BYTES = 32
@@ -30,7 +30,7 @@ class Processor:
 
 
 def processor_find() -> Processor | None:
-    """This machine's, or None where it is no x86 with AVX2 and FMA."""
+    """This machine's, or None where it is no x86 with AVX2, FMA and F16C."""
     features = binding.get_host_cpu_features()
     if not binding.get_process_triple().startswith("x86_64") or not all(map(features.get, _WANTED)):
         return None

@@ -1,4 +1,4 @@
-"""``y = x·Wᵀ + b`` in fp32, with W as fp32 or as bf16, written for LLVM.
+"""``y = s ⊙ (x·Wᵀ) + b`` in fp32, with W as fp32, bf16, fp16 or int8, and s for int8 alone, written for LLVM.
 
 W lies in panels ``[out / width, in, width]``, a panel one vector wide. A tile of up to six rows by some panels is
 summed up in registers while its panels stream by: each weight is read once for all rows of the tile, and each sum adds
@@ -10,15 +10,21 @@ from typing import Any
 
 from llvmlite import ir
 
+from kindling_engine.jit.operations import BF16, FP16, FP32, INT8
 from kindling_engine.jit.writing import (
     address,
     counted,
+    f16,
     f32,
     f32p,
     fields,
+    floats,
+    half_load,
+    i8,
     i16,
     i32,
     i64,
+    integer_load,
     intrinsic,
     multiply_add,
     narrow_load,
@@ -41,24 +47,32 @@ _UNROLL = 2
 """Inputs that one turn of the innermost loop takes."""
 _AHEAD = 4
 """Panels between the one that is multiplied and the one that is fetched into the cache meanwhile."""
-_LEAST_ROWS_AHEAD = 3
+_LEAST_ROWS_AHEAD, _LEAST_ROWS_AHEAD_OF_FP32 = 2, 3
 """Tiles with fewer rows read as fast as memory gives, whoever fetches."""
 
-# W, b, inputs, outputs, rows of a block, panels of a group: what does not change from call to call.
-_MATRIX = ir.LiteralStructType([address, f32p, i64, i64, i64, i64])
+# What a weight is stored as, and what reads a vector of them.
+_STORED = {
+    FP32: (f32, vector_load),
+    BF16: (i16, narrow_load),
+    FP16: (f16, half_load),
+    INT8: (i8, integer_load),
+}
+
+# W, s, b, inputs, outputs, rows of a block, panels of a group: what does not change from call to call.
+_MATRIX = ir.LiteralStructType([address, f32p, f32p, i64, i64, i64, i64])
 # A matrix, x, x's stride, y, rows.
 PRODUCT = ir.LiteralStructType([_MATRIX.as_pointer(), f32p, i64, f32p, i64])
 
 
-def linear_module(width: int, narrow: int) -> Any:
-    """For vectors of ``width`` floats, and W as bf16 if ``narrow``.
+def linear_module(width: int, stored: int) -> Any:
+    """For vectors of ``width`` floats, and W ``stored`` as what has this number.
 
     ENTRY takes what is in PRODUCT, and a number of threads as 32 bits; SHARE takes a PRODUCT, and does what the thread
     that calls it has to do of its team's work.
     """
     module = ir.Module("linear")
     tiles = {
-        (rows, panels): _tile(module, width, rows, panels, narrow=bool(narrow))
+        (rows, panels): _tile(module, width, rows, panels, stored)
         for rows, most in _PANELS.items()
         for panels in {most, 1}
     }
@@ -68,22 +82,30 @@ def linear_module(width: int, narrow: int) -> Any:
     return module
 
 
-def _tile(module: Any, width: int, rows: int, panels: int, *, narrow: bool) -> Any:
-    """``(x, stride of x, W, bias, y, stride of y, inputs)``: some rows by some panels."""
+def inputs_of(build: Any, matrix: Any) -> Any:
+    """The length of a matrix's rows."""
+    _, _, _, inputs, *_ = fields(build, matrix)
+    return inputs
+
+
+def _tile(module: Any, width: int, rows: int, panels: int, stored: int) -> Any:
+    """``(x, stride of x, W, s, b, y, stride of y, inputs)``: some rows by some panels."""
     vector = ir.VectorType(f32, width)
-    stored, read = (i16.as_pointer(), narrow_load) if narrow else (f32p, vector_load)
-    kind = ir.FunctionType(void, [f32p, i64, stored, f32p, f32p, i64, i64])
+    weight, read = _STORED[stored]
+    scaled = stored == INT8
+    kind = ir.FunctionType(void, [f32p, i64, weight.as_pointer(), f32p, f32p, f32p, i64, i64])
     function = ir.Function(module, kind, f"tile_{rows}_{panels}")
     function.linkage = "internal"
-    x, x_stride, weights, bias, y, y_stride, inputs = function.args
-    fetch = intrinsic(module, "llvm.prefetch.p0", void, [stored, i32, i32, i32])
+    x, x_stride, weights, scales, bias, y, y_stride, inputs = function.args
+    fetch = intrinsic(module, "llvm.prefetch.p0", void, [weight.as_pointer(), i32, i32, i32])
 
     start, loop, end = (function.append_basic_block(name) for name in ("start", "loop", "end"))
     build = ir.IRBuilder(start)
     size = build.mul(inputs, number(width))
     lines = [build.gep(x, [build.mul(x_stride, number(row))]) for row in range(rows)]
     sources = [build.gep(weights, [build.mul(size, number(panel))]) for panel in range(panels)]
-    first = [vector_load(build, build.gep(bias, [number(panel * width)]), width) for panel in range(panels)]
+    shifts = [vector_load(build, build.gep(bias, [number(panel * width)]), width) for panel in range(panels)]
+    first = [floats(0.0, width)] * panels if scaled else shifts
     build.branch(loop)
 
     build.position_at_end(loop)
@@ -91,7 +113,7 @@ def _tile(module: Any, width: int, rows: int, panels: int, *, narrow: bool) -> A
     at.add_incoming(number(0), start)
     sums = [[build.phi(vector) for _ in range(panels)] for _ in range(rows)]
     grown = [list(row) for row in sums]
-    if rows >= _LEAST_ROWS_AHEAD:
+    if rows >= (_LEAST_ROWS_AHEAD_OF_FP32 if stored == FP32 else _LEAST_ROWS_AHEAD):
         ahead = build.add(build.mul(at, number(width)), build.mul(size, number(_AHEAD)))
         for source in sources:
             build.call(fetch, [build.gep(source, [ahead]), *(ir.Constant(i32, one) for one in (0, 2, 1))])
@@ -112,8 +134,12 @@ def _tile(module: Any, width: int, rows: int, panels: int, *, narrow: bool) -> A
     build.cbranch(build.icmp_signed("<", following, inputs), loop, end)
 
     build.position_at_end(end)
-    for row in range(rows):
-        for panel in range(panels):
+    for panel in range(panels):
+        if scaled:
+            scale = vector_load(build, build.gep(scales, [number(panel * width)]), width)
+            for row in range(rows):
+                grown[row][panel] = multiply_add(build, grown[row][panel], scale, shifts[panel])
+        for row in range(rows):
             place = build.gep(y, [build.add(build.mul(y_stride, number(row)), number(panel * width))])
             vector_store(build, grown[row][panel], place)
     build.ret_void()
@@ -123,10 +149,10 @@ def _tile(module: Any, width: int, rows: int, panels: int, *, narrow: bool) -> A
 def _sweep(module: Any, width: int, rows: int, tiles: dict[tuple[int, int], Any]) -> Any:
     """``(…, first panel, end of panels)``: some rows by a range of panels, as many at once as a tile takes."""
     stored = tiles[rows, 1].args[2].type
-    kind = ir.FunctionType(void, [f32p, i64, stored, f32p, f32p, i64, i64, i64, i64])
+    kind = ir.FunctionType(void, [f32p, i64, stored, f32p, f32p, f32p, i64, i64, i64, i64])
     function = ir.Function(module, kind, f"sweep_{rows}")
     function.linkage = "internal"
-    x, x_stride, weights, bias, y, y_stride, inputs, first, end = function.args
+    x, x_stride, weights, scales, bias, y, y_stride, inputs, first, end = function.args
     build = ir.IRBuilder(function.append_basic_block("start"))
     size, most = build.mul(inputs, number(width)), number(_PANELS[rows])
     whole = build.add(first, build.mul(build.sdiv(build.sub(end, first), most), most))
@@ -139,6 +165,7 @@ def _sweep(module: Any, width: int, rows: int, tiles: dict[tuple[int, int], Any]
                     x,
                     x_stride,
                     build.gep(weights, [build.mul(size, panel)]),
+                    build.gep(scales, [column]),
                     build.gep(bias, [column]),
                     build.gep(y, [column]),
                     y_stride,
@@ -157,7 +184,7 @@ def _share(module: Any, width: int, sweeps: dict[int, Any]) -> Any:
     function = ir.Function(module, ir.FunctionType(void, [address]), SHARE)
     build = ir.IRBuilder(function.append_basic_block("start"))
     matrix, x, x_stride, y, rows = fields(build, build.bitcast(function.args[0], PRODUCT.as_pointer()))
-    weights, bias, inputs, outputs, block, group_of_many = fields(build, matrix)
+    weights, scales, bias, inputs, outputs, block, group_of_many = fields(build, matrix)
     weights = build.bitcast(weights, sweeps[1].args[2].type)
     panels = build.sdiv(outputs, number(width))
     # A single tile goes through all panels at once.
@@ -183,7 +210,8 @@ def _share(module: Any, width: int, sweeps: dict[int, Any]) -> Any:
                     case = function.append_basic_block(f"rows_{height_of_tile}")
                     choice.add_case(number(height_of_tile), case)
                     build.position_at_end(case)
-                    build.call(sweep, [line, x_stride, weights, bias, place, outputs, inputs, panel, until])
+                    given = [line, x_stride, weights, scales, bias, place, outputs, inputs, panel, until]
+                    build.call(sweep, given)
                     build.branch(done)
                 build.position_at_end(done)
     build.ret_void()

@@ -84,7 +84,7 @@ def _operation(
         product = linear_code.PRODUCT
         # The rows of x are as long as W has inputs.
         matrix = build.bitcast(thing, product.elements[0])
-        inputs = fields(build, matrix)[2]
+        inputs = linear_code.inputs_of(build, matrix)
         _shared(build, code, places[kind], (matrix, x, inputs, y, rows))
     elif kind == ATTEND:
         layer, step = (

@@ -6,12 +6,14 @@ from typing import Any
 
 from llvmlite import ir
 
+f16 = ir.HalfType()
 f32 = ir.FloatType()
 f32p = f32.as_pointer()
+i8 = ir.IntType(8)
 i16 = ir.IntType(16)
 i32 = ir.IntType(32)
 i64 = ir.IntType(64)
-address = ir.IntType(8).as_pointer()
+address = i8.as_pointer()
 void = ir.VoidType()
 
 
@@ -104,6 +106,18 @@ def narrow_load(build: Any, place: Any, width: int) -> Any:
     whole = ir.VectorType(i32, width)
     upper = build.shl(build.zext(halves, whole), ir.Constant(whole, [16] * width))
     return build.bitcast(upper, ir.VectorType(f32, width))
+
+
+def half_load(build: Any, place: Any, width: int) -> Any:
+    """As ``vector_load`` of values stored as fp16."""
+    halves = build.load(build.bitcast(place, ir.VectorType(f16, width).as_pointer()), align=2)
+    return build.fpext(halves, ir.VectorType(f32, width))
+
+
+def integer_load(build: Any, place: Any, width: int) -> Any:
+    """As ``vector_load`` of values stored as int8."""
+    small = build.load(build.bitcast(place, ir.VectorType(i8, width).as_pointer()), align=1)
+    return build.sitofp(small, ir.VectorType(f32, width))
 
 
 def vector_store(build: Any, value: Any, place: Any) -> None:

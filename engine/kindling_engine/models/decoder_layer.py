@@ -11,6 +11,7 @@ from kindling_engine.jit.program import LayerParts
 from kindling_engine.layers.attention import AttentionFunction, AttentionSpec, LayerCache
 from kindling_engine.layers.attention_paged import PagedAttention
 from kindling_engine.layers.linear import Linear, Projection
+from kindling_engine.layers.linear_compact import CompactLinear
 from kindling_engine.layers.mlp import GatedMlp
 from kindling_engine.layers.norm import RmsNorm
 from kindling_engine.layers.rotary import RotaryTables, rotate
@@ -144,4 +145,4 @@ class DecoderLayer:
 
 
 def _compiled(projection: Projection | None) -> PackedLinear | None:
-    return projection.compiled if isinstance(projection, Linear) else None
+    return projection.compiled if isinstance(projection, Linear | CompactLinear) else None

@@ -10,8 +10,7 @@ from torch import Tensor
 from kindling_engine.layers.embedding import Embedding, Table
 from kindling_engine.layers.invariant import TiledLinear
 from kindling_engine.layers.linear import Linear, Projection
-from kindling_engine.layers.linear_half import LARGEST, HalfEmbedding, HalfLinear, half_supported
-from kindling_engine.layers.linear_int8 import Int8Embedding, Int8Linear
+from kindling_engine.layers.linear_compact import LARGEST_HALF, CompactLinear, CompactRows, CompactTable
 from kindling_engine.models.errors import ModelError
 from kindling_engine.protocol.weight_forms import CHECKPOINT, FP8, HALF, INT8, WEIGHT_FORMS
 
@@ -54,14 +53,12 @@ def weight_form(name: str, device: torch.device) -> WeightForm:
             f"Weights as {name} are for a CPU, and this is {device.type}; start with --device cpu, or without "
             "--weights.",
         )
-    if name == INT8:
-        return WeightForm(INT8, _int8_linear, _int8_table)
-    if not half_supported():
-        raise ModelError(
-            "unsupported_weights",
-            f"Weights as {HALF} need an x86 processor with AVX2, which this is not; start without --weights.",
-        )
-    return WeightForm(HALF, _half_linear, _half_table)
+    rows = _int8_rows if name == INT8 else _half_rows
+    return WeightForm(
+        name,
+        lambda weight, bias: CompactLinear(rows(weight), bias),
+        lambda weight, _: CompactTable(rows(weight)),
+    )
 
 
 def _fp8_form(device: torch.device) -> WeightForm:
@@ -113,36 +110,21 @@ def form_check(form: WeightForm, architecture: str, *, decoder: bool, batch_inva
         )
 
 
-def _half_linear(weight: Tensor, bias: Tensor | None = None) -> HalfLinear:
-    _half_check(weight)
-    return HalfLinear(weight, bias)
-
-
-def _half_table(weight: Tensor, dtype: torch.dtype) -> HalfEmbedding:
-    del dtype
-    _half_check(weight)
-    return HalfEmbedding(weight)
-
-
-def _half_check(weight: Tensor) -> None:
+def _half_rows(weight: Tensor) -> CompactRows:
     _finite_check(weight, HALF)
     largest = float(weight.abs().max()) if weight.numel() else 0.0
-    if largest > LARGEST:
+    if largest > LARGEST_HALF:
         raise ModelError(
             "unsupported_weights",
-            f"The checkpoint has a weight of {largest:.3g}, and {HALF} ends at {LARGEST:,.0f}; start without "
+            f"The checkpoint has a weight of {largest:.3g}, and {HALF} ends at {LARGEST_HALF:,.0f}; start without "
             "--weights.",
         )
+    return CompactRows.half(weight)
 
 
-def _int8_linear(weight: Tensor, bias: Tensor | None = None) -> Int8Linear:
+def _int8_rows(weight: Tensor) -> CompactRows:
     _finite_check(weight, INT8)
-    return Int8Linear(weight, bias)
-
-
-def _int8_table(weight: Tensor, dtype: torch.dtype) -> Int8Embedding:
-    _finite_check(weight, INT8)
-    return Int8Embedding(weight.to(dtype))
+    return CompactRows.int8(weight.float())
 
 
 def _finite_check(weight: Tensor, name: str) -> None:
