@@ -23,7 +23,7 @@ SPAN = "from=2026-03-10&to=2026-03-11"
 def rented(operator: Customer, ada: Customer) -> Deployment:
     model = make_model(operator, priced=False)
     gpu_price(model.id)
-    body = {"name": "night-shift", "model": model.ref, "organisation": ada.org.slug}
+    body = {"name": "night-shift", "model": model.ref, "organisation": ada.org.slug, "weights": "int8wo"}
     made = operator.browser().call("post", "deployments", body)
     assert made.status_code == 201, made.content
     deployment = Deployment.objects.get(id=made.json()["id"])
@@ -34,13 +34,15 @@ def rented(operator: Customer, ada: Customer) -> Deployment:
 
 
 def test_it_is_the_organisations_own(operator: Customer, ada: Customer, bob: Customer, rented: Deployment):
-    assert [row["id"] for row in ada.client().call("get", "deployments").json()["data"]] == [rented.id]
+    (row,) = ada.client().call("get", "deployments").json()["data"]
+    assert (row["id"], row["weights"]) == (rented.id, "int8wo")
     for name in ("stop", "start"):
         assert ada.client().call("post", f"deployments/{rented.id}/{name}").status_code == 200
         assert bob.client().call("post", f"deployments/{rented.id}/{name}").status_code == 404
     body = {"name": "x", "model": rented.model.ref, "organisation": ada.org.slug}
     refused = bob.client().call("post", "deployments", body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "deployments_closed")
+    assert operator.browser().call("post", "deployments", body | {"weights": "int3"}).status_code == 422
     unknown = operator.browser().call("post", "deployments", body | {"organisation": "nobody"})
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "organisation_unknown")
 

@@ -46,10 +46,12 @@ class Agent:
         self.process.send_signal(number)
         self.process.wait(60)
 
-    def put(self, model: Path, *, name: str = "dep_a-1-0", generation: int = 1) -> httpx.Response:
+    def put(
+        self, model: Path, *, name: str = "dep_a-1-0", generation: int = 1, **more: str
+    ) -> httpx.Response:
         spec = {
             "name": name, "deployment_id": "dep_a", "generation": generation,
-            "model_path": str(model), "model_ref": "kindling/spark",
+            "model_path": str(model), "model_ref": "kindling/spark", **more,
         }  # fmt: skip
         return self.http.put(f"/replicas/{name}", json=spec)
 
@@ -108,8 +110,10 @@ def test_ensure_starts_an_engine_once(agent: Agent, model: Path):
 def test_newer_generation_replaces_the_engine_and_an_older_is_refused(agent: Agent, model: Path):
     agent.put(model)
     old = agent.wait_state("ready")
-    agent.put(model, generation=2)
+    assert (model / "weights").read_text() == "checkpoint"
+    agent.put(model, generation=2, weights="int8wo")
     new = agent.wait_state("ready")
+    assert (model / "weights").read_text() == "int8wo"
     assert new["generation"] == 2 and new["pid"] != old["pid"] and not is_alive(old["pid"])
     refused = agent.put(model, generation=1)
     assert refused.status_code == 409 and refused.json()["error"]["code"] == "stale_generation"

@@ -47,6 +47,24 @@ def test_ensuring_twice_is_once_and_another_model_is_a_new_generation(
     assert (changed.id, changed.generation, changed.model_id) == (deployment.id, 2, other.id)
 
 
+def test_another_form_of_weights_is_a_new_generation(
+    operator: Customer, deployment: Deployment
+):
+    def ensure(weights: str, replicas: int = 1) -> tuple[str, int]:
+        found = deployment_ensure(
+            org=operator.org, model=deployment.model, name="spark", actor=operator.actor, replicas=replicas,
+            weights=weights,
+        )  # fmt: skip
+        return found.weights, found.generation
+
+    assert ensure("checkpoint") == ("checkpoint", 1)
+    assert ensure("int8wo") == ensure("int8wo") == ("int8wo", 2)
+    assert ensure("int8wo", replicas=2) == ("int8wo", 2)
+    assert event_list(deployment=deployment)[0].message.endswith("2 replica(s), weights as int8wo.")
+    assert refusal(lambda: ensure("int3")) == "weights_unknown"
+    assert ensure("checkpoint", replicas=2) == ("checkpoint", 3)
+
+
 def test_changes_wake_the_reconciler_after_the_commit(
     operator: Customer, deployment: Deployment, django_capture_on_commit_callbacks
 ):

@@ -46,6 +46,10 @@ def test_defaults_are_for_ones_own_machine(tmp_path: Path):
     )
     assert env.signup_credit_usd == "1.00"
     assert env.smtp_url is None and env.debug is False
+    assert env.weights == "checkpoint"
+    assert load_env(GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_WEIGHTS": "fp16"}).weights == "fp16"
+    with pytest.raises(EnvError, match="KINDLING_WEIGHTS must be checkpoint or fp16 or int8wo or fp8"):
+        load_env(GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_WEIGHTS": "int3"})
 
 
 def test_secrets_come_from_their_file_and_the_environment_wins(tmp_path: Path):

@@ -26,6 +26,7 @@ def main() -> None:
         "device",
         "threads",
         "max-batch",
+        "weights",
         "tuned",
     ):
         parser.add_argument(f"--{name}")
@@ -44,6 +45,7 @@ def main() -> None:
     if mode == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+    (model / "weights").write_text(options.weights)
     (model / "environ").write_text("\n".join(sorted(os.environ)))
     core = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
     (model / "core").write_text(str(core.pid))

@@ -109,9 +109,12 @@ def test_a_stopped_deployment_stops_and_its_rows_go_later(driver: FakeDriver, sh
 
 def test_a_new_generation_replaces_the_old(driver: FakeDriver, shop: Shop):
     step(driver, shop, times=3)
-    Deployment.objects.filter(id=shop.deployment.id).update(generation=2)
+    assert driver.replicas[shop.replica].spec.weights == "checkpoint"
+    Deployment.objects.filter(id=shop.deployment.id).update(generation=2, weights="int8wo")
     step(driver, shop, times=3)
-    assert list(driver.replicas) == [f"{shop.deployment.id}-g2-r0"]
+    assert {name: one.spec.weights for name, one in driver.replicas.items()} == {
+        f"{shop.deployment.id}-g2-r0": "int8wo"
+    }
     assert shop.deployment.state == "live"
 
 

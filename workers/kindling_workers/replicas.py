@@ -33,6 +33,7 @@ def replicas_wanted(deployment: Deployment) -> dict[str, Wanted]:
             generation=deployment.generation,
             model_path=deployment.model.source_path,
             model_ref=deployment.model.ref,
+            weights=deployment.weights,
         )
         wanted[name] = Wanted(rank=rank, spec=spec)
     return wanted

@@ -5,11 +5,19 @@ from typing import Any
 
 from django import forms
 
+from kindling_engine.protocol.weight_forms import CHECKPOINT, FP8, HALF, INT8
 from kindling_platform.deployments.services import MAX_REPLICAS
+
+WEIGHTS = (
+    (CHECKPOINT, "As the checkpoint has them"),
+    (HALF, "fp16: half the memory of fp32 (CPU)"),
+    (INT8, "int8wo: a quarter of the memory of fp32 (CPU)"),
+    (FP8, "fp8: half the memory of bf16 (Hopper GPU)"),
+)
 
 
 class DeploymentForm(forms.Form):
-    """A model that should run for an organisation, under a name, on so many replicas."""
+    """A model that should run for an organisation, under a name, on so many replicas, in one form of its weights."""
 
     model = forms.ChoiceField(widget=forms.Select(attrs={"class": "form-select mono"}))
     name = forms.CharField(
@@ -19,6 +27,11 @@ class DeploymentForm(forms.Form):
     replicas = forms.IntegerField(
         min_value=1, max_value=MAX_REPLICAS, initial=1,
         widget=forms.NumberInput(attrs={"class": "form-control"}),
+    )  # fmt: skip
+    weights = forms.ChoiceField(
+        choices=WEIGHTS, initial=CHECKPOINT,
+        help_text="Fewer bytes answer faster; int8wo and fp8 change some answers a little.",
+        widget=forms.Select(attrs={"class": "form-select"}),
     )  # fmt: skip
 
     def __init__(self, *args: Any, models: Iterable[str], **kwargs: Any) -> None:

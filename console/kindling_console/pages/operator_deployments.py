@@ -29,7 +29,7 @@ def organisation_deployments(request: HttpRequest, visitor: Visitor, organisatio
         try:
             made = deployment_create(
                 org=visitor.org, model_ref=given["model"], name=given["name"], replicas=given["replicas"],
-                for_ref=org.id, actor=visitor.actor,
+                weights=given["weights"], for_ref=org.id, actor=visitor.actor,
             )  # fmt: skip
             return done(request, reverse("console:deployment", args=[made.id]), f"{made.name} is made.")
         except KindlingError as error:

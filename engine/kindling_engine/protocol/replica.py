@@ -2,11 +2,13 @@
 
 import msgspec
 
+from kindling_engine.protocol.weight_forms import CHECKPOINT
+
 
 class ReplicaSpec(msgspec.Struct, frozen=True):
     """One engine process as it should be; `device` is auto, cpu or cuda.
 
-    `threads` 0 lets the engine measure; one leaves the other cores to its neighbours.
+    `threads` 0 lets the engine measure; one leaves the other cores to its neighbours. `weights` is one of WEIGHT_FORMS.
     """
 
     name: str
@@ -17,6 +19,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
     device: str = "auto"
     max_batch: int = 64
     threads: int = 1
+    weights: str = CHECKPOINT
 
 
 class ReplicaStatus(msgspec.Struct):

@@ -3,7 +3,7 @@
 CHECKPOINT = "checkpoint"
 """As the checkpoint has them, in the dtype that the device computes in."""
 INT8 = "int8wo"
-"""Eight bits with a scale per output channel; activations stay floats ("weight-only")."""
+"""Eight bits with a scale per output channel; activations, products and sums stay fp32 ("weight-only")."""
 
 HALF = "fp16"
 """Sixteen bits; activations, products and sums stay fp32."""

@@ -61,7 +61,7 @@ def adapter_row(adapter: Adapter) -> dict[str, Any]:
 
 def deployment_row(deployment: Deployment) -> dict[str, Any]:
     names = (
-        "id", "name", "desired_state", "desired_replicas", "state", "reason", "generation", "created_at",
+        "id", "name", "desired_state", "desired_replicas", "weights", "state", "reason", "generation", "created_at",
     )  # fmt: skip
     replicas = sorted(deployment.replicas.all(), key=lambda replica: replica.name)
     return {

@@ -2,6 +2,8 @@
 
 from rest_framework import serializers as s
 
+from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
+
 
 class ErrorDetail(s.Serializer[object]):
     message = s.CharField()
@@ -107,6 +109,7 @@ class DeploymentShape(s.Serializer[object]):
     desired_state = s.CharField()
     desired_replicas = s.IntegerField()
     ready_replicas = s.IntegerField()
+    weights = s.CharField(help_text="How they lie in memory: checkpoint is as the checkpoint has them.")
     state = s.CharField()
     reason = s.CharField()
     generation = s.IntegerField()
@@ -118,6 +121,12 @@ class DeploymentCreateShape(s.Serializer[object]):
     name = s.CharField(max_length=200)
     model = s.CharField(max_length=200)
     replicas = s.IntegerField(required=False, default=1)
+    weights = s.ChoiceField(
+        choices=WEIGHT_FORMS,
+        required=False,
+        default=CHECKPOINT,
+        help_text="How they lie in memory: fp16 and int8wo, half and a quarter of fp32, are for CPUs, fp8 for Hopper.",
+    )
     organisation = s.CharField(
         max_length=64,
         required=False,

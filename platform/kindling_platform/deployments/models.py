@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from django.db import models
 
+from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.catalog.models import Model
 from kindling_platform.common.models import Created, OrgQuerySet, id_field
@@ -12,7 +13,8 @@ from kindling_platform.common.models import Created, OrgQuerySet, id_field
 class Deployment(Created):
     """A model that should be served; the reconciler makes it so.
 
-    `stop_reason` says why it was stopped without anybody asking, until it is started again.
+    `weights`, of WEIGHT_FORMS, is how they lie in memory. `stop_reason` says why it was stopped without anybody asking,
+    until it is started again.
     """
 
     class Desired(models.TextChoices):
@@ -33,6 +35,7 @@ class Deployment(Created):
     name = models.CharField(max_length=64)
     desired_state = models.CharField(max_length=16, choices=Desired.choices, default=Desired.RUNNING)
     desired_replicas = models.PositiveIntegerField(default=1)
+    weights = models.CharField(max_length=16, default=CHECKPOINT, db_default=CHECKPOINT)
     state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
     reason = models.CharField(max_length=300, blank=True)
     stop_reason = models.CharField(max_length=300, blank=True, default="", db_default="")

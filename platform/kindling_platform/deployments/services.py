@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from kindling_billing.notices import notice_add
+from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 from kindling_platform.accounts.actor import Actor
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.audit.services import audit_record
@@ -30,18 +31,28 @@ MAX_REPLICAS = 64
 
 @transaction.atomic
 def deployment_ensure(
-    *, org: Organisation, model: Model, name: str, actor: Actor, replicas: int = 1
+    *,
+    org: Organisation,
+    model: Model,
+    name: str,
+    actor: Actor,
+    replicas: int = 1,
+    weights: str = CHECKPOINT,
 ) -> Deployment:
     """The deployment of this name, running this model; made if it is not there, a new generation if it changed.
 
-    Replicas of an organisation that is not the operator's are charged to it by the hour.
+    `weights` is one of WEIGHT_FORMS; whether the device can have it, the engine finds out. Replicas of an organisation that is not the operator's are charged to it by the hour.
 
     Raises:
-        KindlingError: name_invalid, replicas_invalid, and those of `credit_check` where more than before should run.
+        KindlingError: name_invalid, replicas_invalid, weights_unknown, and those of `credit_check` where more than
+            before should run.
     """
     name_checked(name)
     if not 1 <= replicas <= MAX_REPLICAS:
         raise KindlingError("replicas_invalid", f"Replicas are 1 to {MAX_REPLICAS}.", param="replicas")
+    if weights not in WEIGHT_FORMS:
+        text = f"There is no form of weights {weights!r}; there are {', '.join(WEIGHT_FORMS)}."
+        raise KindlingError("weights_unknown", text, param="weights")
     found: Deployment | None = Deployment.objects.for_org(org).select_for_update().filter(name=name).first()
     if found is None:
         credit_check(org=org, model=model, replicas=replicas)
@@ -52,25 +63,24 @@ def deployment_ensure(
                     model=model,
                     name=name,
                     desired_replicas=replicas,
+                    weights=weights,
                     reason="Not started yet.",
                 )
         except IntegrityError as error:
             raise KindlingError(
                 "deployment_exists", f"There is a deployment {name!r}.", 409, param="name"
             ) from error
-        event_add(
-            deployment=found, kind="created", message=f"Deployment of {model.ref} with {replicas} replica(s)."
-        )
+        event_add(deployment=found, kind="created", message=f"Deployment of {_what_runs(found)}.")
         audit_record(actor=actor, action="deployment.create", target=found.id, organisation_id=org.id)
-    elif found.model_id != model.id or found.desired_replicas != replicas:
+    elif (found.model_id, found.desired_replicas, found.weights) != (model.id, replicas, weights):
         if found.desired_state == Deployment.Desired.RUNNING:
             more = replicas if found.model_id != model.id else replicas - found.desired_replicas
             credit_check(org=org, model=model, replicas=max(0, more))
-        if found.model_id != model.id:
+        if (found.model_id, found.weights) != (model.id, weights):
             found.generation += 1
-        found.model, found.desired_replicas = model, replicas
-        found.save(update_fields=["model", "desired_replicas", "generation"])
-        event_add(deployment=found, kind="changed", message=f"Now {model.ref} with {replicas} replica(s).")
+        found.model, found.desired_replicas, found.weights = model, replicas, weights
+        found.save(update_fields=["model", "desired_replicas", "weights", "generation"])
+        event_add(deployment=found, kind="changed", message=f"Now {_what_runs(found)}.")
         audit_record(actor=actor, action="deployment.change", target=found.id, organisation_id=org.id)
     enqueue(RECONCILE_JOB, deployment_id=found.id)
     return found
@@ -83,6 +93,7 @@ def deployment_create(
     name: str,
     actor: Actor,
     replicas: int = 1,
+    weights: str = CHECKPOINT,
     for_ref: str = "",
 ) -> Deployment:
     """Deploy a model on request of a person or a key.
@@ -103,7 +114,7 @@ def deployment_create(
     model = model_get(org=org, ref=model_ref)
     if Deployment.objects.for_org(org).filter(name=name).exists():
         raise KindlingError("deployment_exists", f"There is a deployment {name!r}.", 409, param="name")
-    return deployment_ensure(org=org, model=model, name=name, actor=actor, replicas=replicas)
+    return deployment_ensure(org=org, model=model, name=name, actor=actor, replicas=replicas, weights=weights)
 
 
 def deployment_start(*, org: Organisation, deployment_id: str, actor: Actor) -> Deployment:
@@ -236,6 +247,11 @@ def event_add(*, deployment: Deployment, kind: str, message: str, data: dict[str
     DeploymentEvent.objects.create(
         deployment=deployment, kind=kind[:40], message=message[:300], data=data or {}
     )
+
+
+def _what_runs(deployment: Deployment) -> str:
+    form = "" if deployment.weights == CHECKPOINT else f", weights as {deployment.weights}"
+    return f"{deployment.model.ref} with {deployment.desired_replicas} replica(s){form}"
 
 
 def _org_named(ref: str) -> Organisation:

@@ -26,6 +26,9 @@ PassphraseFile = Annotated[
 @app.command()
 def up(
     model: Annotated[str, typer.Option(help="Serve this first: a hub id or a folder.")] = "",
+    weights: Annotated[
+        str, typer.Option(help="How its weights lie in memory: fp16 or int8wo on a CPU, fp8 on a Hopper GPU.")
+    ] = "",
     check: Annotated[bool, typer.Option("--check", help="Start a throw-away stack twice; time it.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -38,6 +41,8 @@ def up(
         # The children run in the state folder, where a relative path would mean something else.
         folder = Path(wanted).expanduser()
         os.environ["KINDLING_MODEL"] = str(folder.resolve()) if folder.is_dir() else wanted
+    if weights:
+        os.environ["KINDLING_WEIGHTS"] = weights
     if check:
         print_figures("up", check_run(), as_json=as_json)
         return

@@ -57,7 +57,7 @@ def bootstrap_run(env: Env) -> Bootstrap:
         key_ensure(org=org, name="Start", scopes=SCOPES, text=env.bootstrap_api_key, actor=SYSTEM)
     spark = _model_ensure(org, "spark", SPARK_PATH)
     model = spark if env.model == SPARK_NAME else _chosen_model(org, env.model)
-    deployment = deployment_ensure(org=org, model=model, name=model.name, actor=SYSTEM)
+    deployment = deployment_ensure(org=org, model=model, name=model.name, actor=SYSTEM, weights=env.weights)
     deployment_start(org=org, deployment_id=deployment.id, actor=SYSTEM)
     if model.id != spark.id:
         _spark_stop(org, spark)

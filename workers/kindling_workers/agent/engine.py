@@ -31,7 +31,7 @@ def engine_argv(engine: tuple[str, ...], spec: ReplicaSpec, port: int, places: P
         *("--usage-log", str(places.usage_log(spec.name)), "--blobs", str(places.blobs)),
         *("--replica", spec.name, "--device", spec.device),
         *("--threads", str(spec.threads), "--max-batch", str(spec.max_batch)),
-        *("--tuned", str(places.tuned)),
+        *("--weights", spec.weights, "--tuned", str(places.tuned)),
     )
 
 

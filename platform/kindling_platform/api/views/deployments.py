@@ -41,6 +41,7 @@ class Deployments(APIView):
             model_ref=asked.validated_data["model"],
             name=asked.validated_data["name"],
             replicas=asked.validated_data["replicas"],
+            weights=asked.validated_data["weights"],
             for_ref=asked.validated_data["organisation"],
             actor=caller.actor,
         )
