@@ -30,6 +30,7 @@ def main() -> None:
         "--blobs",
         "--replica",
         "--device",
+        "--weights",
         "--tuned",
     ):
         parser.add_argument(name, default="")
