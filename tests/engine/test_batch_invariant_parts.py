@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_backend_models import backend_model_make
+from kindling_engine.jit.decode import compiled_decode, decode_kernel
 from kindling_engine.layers.attention import attention_for
 from kindling_engine.layers.attention_tiles import tiles_plan
 from kindling_engine.layers.invariant import tiled_activation
@@ -157,10 +158,15 @@ def _plain_router(weight: Tensor) -> Any:
     return partial(F.linear, weight=weight)
 
 
+def _decodes_alone(**options: Any) -> Any:
+    return compiled_decode(**{**options, "singly": False})
+
+
 # What takes a part away: its place, and what ordinary steps have there; and a model in which it matters.
 PARTS = {
     "projections": ("models.decoder_weights.TILED", PLAIN, "llama"),
     "attention": ("models.decoder_weights.attention_for", lambda device, **_: attention_for(device), "llama"),
+    "rows singly": ("models.decoder_weights.compiled_decode", _decodes_alone, "llama"),
     "windows": ("models.decoder_weights.attention_for", lambda device, **_: attention_for(device), "gemma2"),
     "router": ("models.decoder_weights.tiled_router", _plain_router, "qwen3-moe"),
     "rotation": ("models.decoder.SingleRotary", Rotary, "llama-dynamic"),
@@ -171,13 +177,20 @@ PARTS = {
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str):
     place, ordinary, name = PARTS[part]
+    if part == "rows singly" and decode_kernel(16) is None:
+        pytest.skip("no code is made for this processor")
+    # Code compiled for the processor keeps bits by itself; tiles are for machines without it.
     if part == "projections":
-        # Code compiled for the processor keeps bits by itself; tiles are for machines without it.
         for user in ("linear", "embedding"):
             monkeypatch.setattr(f"kindling_engine.layers.{user}.linear_kernel", lambda: None)
+    if part == "attention":
+        monkeypatch.setattr("kindling_engine.jit.decode.decode_kernel", lambda _: None)
     folder = model_make(name, tmp_path / "model")
     # Many of one token: a router of six experts has one kernel for a lone row and another for all others.
     prompts = prompts_make((2, 33, 100, 150)) | {f"one{seed}": prompt_make(1, seed) for seed in range(24)}
+    if part == "rows singly":
+        # In chunks of thirteen, its last token has a step to itself, as a decoded one.
+        prompts = prompts_make((40,))
     adapter = adapter_make(folder, tmp_path / "a", r=5, target_modules=["q_proj", "o_proj"])
     adapters = {name: "a" for name in prompts if part == "adapters"}
 

@@ -47,9 +47,7 @@ def test_ensuring_twice_is_once_and_another_model_is_a_new_generation(
     assert (changed.id, changed.generation, changed.model_id) == (deployment.id, 2, other.id)
 
 
-def test_another_form_of_weights_is_a_new_generation(
-    operator: Customer, deployment: Deployment
-):
+def test_another_form_of_weights_is_a_new_generation(operator: Customer, deployment: Deployment):
     def ensure(weights: str, replicas: int = 1) -> tuple[str, int]:
         found = deployment_ensure(
             org=operator.org, model=deployment.model, name="spark", actor=operator.actor, replicas=replicas,

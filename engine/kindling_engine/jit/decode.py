@@ -82,7 +82,10 @@ class DecodeStep:
 
 
 class CompiledDecode:
-    """One layer's attention for steps of decodes alone that share no very long prefix."""
+    """One layer's attention for steps of decodes alone that share no very long prefix.
+
+    ``singly``: for all steps, each row of which is read by itself, a prompt's as well; so its bits depend on no other.
+    """
 
     def __init__(
         self,
@@ -92,8 +95,10 @@ class CompiledDecode:
         kv_heads: int,
         spec: AttentionSpec,
         norms: tuple[RmsNorm, RmsNorm] | None,
+        singly: bool = False,
     ) -> None:
         self.kernel = kernel
+        self._singly = singly
         self._width = kernel.width
         self._head_dim = kernel.head_dim
         self._heads, self._kv_heads = heads, kv_heads
@@ -103,13 +108,21 @@ class CompiledDecode:
         self._cache: LayerCache | None = None
         self._address = 0
 
+    def rows_of(self, inputs: AttentionInputs) -> DecodeRows | None:
+        """The rows of a step, unless some of them are not of the kind that this is for."""
+        if self._singly:
+            return inputs.singly
+        return None if inputs.prefills else inputs.decode
+
     def takes(self, inputs: AttentionInputs, tables: RotaryTables | None) -> bool:
         """Whether a step is of that kind, and what is rotated divides into vectors."""
-        rows = inputs.decode
-        if rows is None or inputs.prefills or rows.device.type != "cpu":
+        rows = self.rows_of(inputs)
+        if rows is None or rows.device.type != "cpu":
             return False
         if tables is not None and tables[0].shape[-1] % (2 * self._width):
             return False
+        if self._singly:
+            return True
         longest = _SHARED_BYTES // (2 * 4 * self._head_dim)
         if rows.count == 1 or int(rows.lengths.max()) <= longest:
             return True
@@ -121,10 +134,11 @@ class CompiledDecode:
     ) -> Tensor:
         """``qkv [n, (heads + 2 · kv_heads) · d]``, which it changes, to ``[n, heads · d]``; K and V are stored."""
         layer = self.bind(cache)
-        if inputs.decode is None:
-            raise RuntimeError("the step has no decodes")
+        rows = self.rows_of(inputs)
+        if rows is None:
+            raise RuntimeError("the step is not of decodes alone")
         threads = torch.get_num_threads()
-        step = step_of(inputs.decode, inputs.slots, tables, threads)
+        step = step_of(rows, inputs.slots, tables, threads)
         alone = step.products * self._heads * self._head_dim < _ALONE_BELOW
         output = torch.empty((qkv.shape[0], self._heads * self._head_dim))
         self.kernel.call(layer, step.address, qkv.data_ptr(), output.data_ptr(), 1 if alone else threads)
@@ -174,6 +188,7 @@ def compiled_decode(
     head_dim: int,
     spec: AttentionSpec,
     norms: tuple[RmsNorm, RmsNorm] | None,
+    singly: bool = False,
 ) -> CompiledDecode | None:
     """A layer's; None where there is no code for its shape or this processor."""
     if spec.window is not None or spec.softcap is not None or head_dim > _LARGEST_HEAD:
@@ -181,7 +196,7 @@ def compiled_decode(
     kernel = decode_kernel(head_dim)
     if kernel is None:
         return None
-    return CompiledDecode(kernel, heads=heads, kv_heads=kv_heads, spec=spec, norms=norms)
+    return CompiledDecode(kernel, heads=heads, kv_heads=kv_heads, spec=spec, norms=norms, singly=singly)
 
 
 @lru_cache(maxsize=8)

@@ -131,14 +131,15 @@ class LayerProgram:
         rows = hidden.shape[0]
         if rows > self._most_rows:
             self._make(max(_LEAST_ROWS, 1 << (rows - 1).bit_length()))
-        if inputs.decode is None:
-            raise RuntimeError("the step has no decodes")
+        decodes = self._layers[0].attention.rows_of(inputs)
+        if decodes is None:
+            raise RuntimeError("the step is not of decodes alone")
         self._hidden[:rows].copy_(hidden)
         threads = torch.get_num_threads()
         steps = (ctypes.c_void_p * (len(self._rotaries) + 1))()
         for at, rotary in enumerate(self._rotaries):
             turned = None if rotary is None else tables[rotary]
-            steps[at] = step_of(inputs.decode, inputs.slots, turned, threads).address
+            steps[at] = step_of(decodes, inputs.slots, turned, threads).address
         made = self._plain
         if adapters is not None:
             steps[len(self._rotaries)] = adapters.address

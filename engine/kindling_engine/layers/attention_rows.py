@@ -168,12 +168,14 @@ class PrefillRows:
 class AttentionInputs:
     """A step's rows; ``slots [n]`` is where each token's K and V are stored.
 
-    ``paged`` are the same rows for an attention that reads nothing of the host, where there is one.
+    ``singly`` are all rows, those of prompts as well, as if each were decoded, for a mode that wants them so. ``paged``
+    are the same rows for an attention that reads nothing of the host, where there is one.
     """
 
     slots: Tensor
     decode: DecodeRows | None
     prefills: tuple[PrefillRows, ...]
+    singly: DecodeRows | None = None
     paged: PagedInputs | None = None
 
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_engine.layers.linear import Linear
-from kindling_engine.layers.mlp import ACTIVATIONS, Activation
+from kindling_engine.layers.mlp import ACTIVATIONS, Activation, activation_name
 from kindling_engine.layers.rotary import Rotary
+from kindling_engine.layers.row_kernels import row_kernels_for
 from kindling_engine.layers.row_tiles import RowFunction, RowTiles, aligned
 
 # Vectors and the scalars at an array's end part in a few values of a hundred.
@@ -35,6 +36,14 @@ def tiled_router(weight: Tensor) -> RowFunction:
 
 def tiled_activation(name: str) -> Activation:
     return RowTiles(ACTIVATIONS[name], ("activation", name), trial_rows=_ACTIVATION_TRIAL_ROWS)
+
+
+def steady_activation(name: str, inner: int) -> Activation:
+    """That of a gate of ``inner`` fp32 values on a CPU: as it is where compiled code has the gate, else in tiles."""
+    kernels, activation = row_kernels_for("cpu"), ACTIVATIONS[name]
+    if kernels is None or activation_name(activation) not in kernels.activations:
+        return tiled_activation(name)
+    return activation if kernels.fits(torch.empty((1, 2 * inner)), inner) else tiled_activation(name)
 
 
 class SingleRotary(Rotary):

@@ -9,9 +9,9 @@ from kindling_engine.jit.decode import compiled_decode
 from kindling_engine.layers.attention import AttentionSpec, attention_for
 from kindling_engine.layers.attention_paged import kernels_take, paged_attention_for
 from kindling_engine.layers.embedding import Table
-from kindling_engine.layers.invariant import tiled_activation, tiled_router
+from kindling_engine.layers.invariant import steady_activation, tiled_router
 from kindling_engine.layers.linear import Projection
-from kindling_engine.layers.mlp import ACTIVATIONS, GatedMlp
+from kindling_engine.layers.mlp import ACTIVATIONS, Activation, GatedMlp
 from kindling_engine.layers.moe import Experts, GroupedExperts, SeparateExperts, SparseMlp, in_groups
 from kindling_engine.layers.norm import CenteredRmsNorm, RmsNorm
 from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, ROUTER, site_index
@@ -39,8 +39,6 @@ class DecoderWeights:
         self._config = config
         self._batch_invariant = batch_invariant
         self._form = TILED if batch_invariant else form
-        make_activation = tiled_activation if batch_invariant else ACTIVATIONS.__getitem__
-        self._activation = make_activation(config.activation)
         self._checkpoint = checkpoint
         self._device = device
         prefixes = config.weight_prefixes
@@ -115,17 +113,14 @@ class DecoderWeights:
         if not self._batch_invariant and kernels_take(config.head_dim, group, self._checkpoint.dtype):
             paged = paged_attention_for(self._device, heads=config.num_heads, spec=spec, norms=norms)
         compiled = None
-        if (
-            not self._batch_invariant
-            and self._device.type == "cpu"
-            and self._checkpoint.dtype == torch.float32
-        ):
+        if self._device.type == "cpu" and self._checkpoint.dtype == torch.float32:
             compiled = compiled_decode(
                 heads=config.num_heads,
                 kv_heads=config.num_kv_heads,
                 head_dim=config.head_dim,
                 spec=spec,
                 norms=norms,
+                singly=self._batch_invariant,
             )
         return Attention(
             qkv=self._linear(prefix, rows, config.hidden_size, bias=config.qkv_bias),
@@ -143,6 +138,11 @@ class DecoderWeights:
             sites=(site_index(index, QKV), site_index(index, OUTPUT)),
         )
 
+    def _activation(self, inner: int) -> Activation:
+        """Of a gate of ``inner`` values."""
+        name = self._config.activation
+        return steady_activation(name, inner) if self._batch_invariant else ACTIVATIONS[name]
+
     def _mlp(self, index: int, prefix: str) -> Mlp:
         config = self._config
         if config.experts is not None and config.layers[index].sparse:
@@ -152,7 +152,7 @@ class DecoderWeights:
         return GatedMlp(
             self._linear(prefix, rows, hidden, bias=config.mlp_bias),
             self._linear(prefix, {"down_proj": hidden}, inner, bias=config.mlp_bias),
-            self._activation,
+            self._activation(inner),
             (site_index(index, GATE_UP), site_index(index, DOWN)),
         )
 
@@ -169,7 +169,7 @@ class DecoderWeights:
             made = SeparateExperts(
                 [self._form.linear(weight, None) for weight in gate_up],
                 [self._form.linear(weight, None) for weight in down],
-                self._activation,
+                self._activation(inner),
             )
         else:
             if hidden % 8 or inner % 8:
@@ -177,7 +177,9 @@ class DecoderWeights:
                     "unsupported_model",
                     f"Experts of {hidden} by {inner} cannot be multiplied in groups on a GPU; multiples of 8 can.",
                 )
-            made = GroupedExperts(torch.stack(list(gate_up)), torch.stack(list(down)), self._activation)
+            made = GroupedExperts(
+                torch.stack(list(gate_up)), torch.stack(list(down)), self._activation(inner)
+            )
         return SparseMlp(
             router,
             made,

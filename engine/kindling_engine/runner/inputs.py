@@ -30,14 +30,18 @@ class InputBuilder:
         adapter_lookup: AdapterLookup,
         rotary_lengths: bool = False,
         make_lora: MakeLora = LoraBatch,
+        singly: bool = False,
     ) -> None:
-        """``rotary_lengths``: the model's rotation depends on how long a sequence is."""
+        """``rotary_lengths``: the model's rotation depends on how long a sequence is. ``singly`` is for attention that
+        reads every row by itself.
+        """
         self._rows = rows
         self._dtype = dtype
         self._device = device
         self._adapter_lookup = adapter_lookup
         self._rotary_lengths = rotary_lengths
         self._lora_batch = make_lora
+        self._singly = singly
 
     def build(
         self,
@@ -86,6 +90,7 @@ class InputBuilder:
                 slots=self._ints(slots),
                 decode=self._decode_rows(decode_rows, decode_lengths) if decode_rows else None,
                 prefills=tuple(prefills),
+                singly=self._every_row(scheduled) if self._singly else None,
             ),
             logit_rows=None if every else self._ints(logit_rows + span_rows),
             lora=lora,
@@ -97,6 +102,13 @@ class InputBuilder:
         """Rows of one token each."""
         rows = [self._rows.row_for(item.request) for item in scheduled]
         return self._decode_rows(rows, [item.start + 1 for item in scheduled])
+
+    def _every_row(self, scheduled: Sequence[ScheduledRow]) -> DecodeRows:
+        rows = [self._rows.row_for(item.request) for item in scheduled for _ in range(item.count)]
+        lengths = [
+            length for item in scheduled for length in range(item.start + 1, item.start + item.count + 1)
+        ]
+        return self._decode_rows(rows, lengths)
 
     def _decode_rows(self, rows: list[int], lengths: list[int]) -> DecodeRows:
         width = -(-max(lengths) // PAGE_SIZE)

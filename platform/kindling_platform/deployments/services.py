@@ -41,7 +41,8 @@ def deployment_ensure(
 ) -> Deployment:
     """The deployment of this name, running this model; made if it is not there, a new generation if it changed.
 
-    `weights` is one of WEIGHT_FORMS; whether the device can have it, the engine finds out. Replicas of an organisation that is not the operator's are charged to it by the hour.
+    `weights` is one of WEIGHT_FORMS; whether the device can have it, the engine finds out. Replicas of an organisation
+    that is not the operator's are charged to it by the hour.
 
     Raises:
         KindlingError: name_invalid, replicas_invalid, weights_unknown, and those of `credit_check` where more than
