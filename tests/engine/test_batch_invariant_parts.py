@@ -159,7 +159,7 @@ def _plain_router(weight: Tensor) -> Any:
 
 
 def _decodes_alone(**options: Any) -> Any:
-    return compiled_decode(**{**options, "singly": False})
+    return compiled_decode(**{**options, "always": False})
 
 
 # What takes a part away: its place, and what ordinary steps have there; and a model in which it matters.
@@ -174,9 +174,15 @@ PARTS = {
 }
 
 
+def prompts_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as ordinary steps can tell, which read rows of shorter ones as the mode does."""
+    monkeypatch.setattr("kindling_engine.jit.decode._PROMPT_BYTES", 0)
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_every_part_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str):
     place, ordinary, name = PARTS[part]
+    prompts_are_long(monkeypatch)
     if part == "rows singly" and decode_kernel(16) is None:
         pytest.skip("no code is made for this processor")
     # Code compiled for the processor keeps bits by itself; tiles are for machines without it.
@@ -207,8 +213,9 @@ def test_every_part_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, p
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3-moe", "gemma2"])
-def test_ordinary_steps_depend_on_the_batch(tmp_path: Path, name: str):
+def test_ordinary_steps_depend_on_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     """Or the mode and its tests would be for nothing."""
+    prompts_are_long(monkeypatch)
     folder, prompts = model_make(name, tmp_path / "model"), prompts_make()
     alone = alone_logits(engine_parts(folder, tmp_path, kv_tokens=2048), prompts)
     assert differing(

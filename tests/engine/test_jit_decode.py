@@ -1,6 +1,7 @@
 """Attention of decodes, norms and gates by compiled code: torch's results, and each row's by itself."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,13 @@ from kindling_decodes import decodes_make
 from kindling_engine.jit.decode import compiled_decode, decode_kernel
 from kindling_engine.jit.rows import row_kernels
 from kindling_engine.kvcache.manager import PAGE_SIZE
-from kindling_engine.layers.attention import AttentionInputs, AttentionSpec, DecodeRows, LayerCache
+from kindling_engine.layers.attention import (
+    AttentionInputs,
+    AttentionSpec,
+    DecodeRows,
+    LayerCache,
+    PrefillRows,
+)
 from kindling_engine.layers.attention_cpu import paged_attention_cpu
 from kindling_engine.layers.norm import RmsNorm
 from kindling_engine.layers.rotary import RotaryTables, rotate
@@ -164,3 +171,19 @@ def test_the_ends_of_the_numbers_go_through_a_gate():
     found, wanted = ROWS.gate(both, "silu"), F.silu(both[:, :16]) * both[:, 16:]
     assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-30)
     assert ROWS.gate(torch.full((1, 32), float("nan")), "silu").isnan().all()
+
+
+def test_prompts_up_to_a_length_are_read_row_by_row_and_others_in_that_mode_alone():
+    shape: dict[str, Any] = {"heads": 2, "kv_heads": 1, "head_dim": 64, "spec": SPEC, "norms": None}
+    ordinary, always = compiled_decode(**shape), compiled_decode(**shape, always=True)
+    assert ordinary is not None and always is not None
+    cpu = torch.device("cpu")
+    for length, taken in ((1024, True), (1025, False)):
+        blocks = np.arange(1, length // PAGE_SIZE + 2)
+        prompt = PrefillRows(0, 2, length - 2, blocks, torch.float32, cpu)
+        lengths = np.array([length - 1, length])
+        rows = DecodeRows(np.tile(blocks, (2, 1)), lengths, torch.float32, cpu)
+        inputs = AttentionInputs(torch.tensor([0, 1]), None, (prompt,), singly=rows)
+        assert ordinary.takes(inputs, None) is taken
+        assert always.takes(inputs, None)
+        assert not always.takes(replace(inputs, singly=None), None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.models.base import StepInputs
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.models.registry import model_load
+from kindling_parity import engine_parts, forced_logits, prompt_make
 from kindling_tiny_models import model_make
 
 CPU = torch.device("cpu")
@@ -97,3 +99,27 @@ def test_families_with_other_parts_go_layer_by_layer(name: str, tmp_path: Path):
     model = model_load(model_make(name, tmp_path), device=CPU, dtype=torch.float32)
     assert isinstance(model, Decoder)
     assert any(layer.parts is None for layer in model._layers)
+
+
+def test_prompts_go_through_it_and_steps_too_large_layer_by_layer_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = model_make("llama", tmp_path / "model")
+    prompts = {f"p{length}": prompt_make(length, length) for length in (1, 2, 17, 40, 70)}
+    real, rows = LayerProgram.__call__, []
+
+    def counted(program: LayerProgram, hidden: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+        rows.append(hidden.shape[0])
+        return real(program, hidden, *rest)
+
+    def logits() -> dict[str, Tensor]:
+        rows.clear()
+        return forced_logits(engine_parts(folder, tmp_path, kv_tokens=512, step_tokens=24), prompts)
+
+    monkeypatch.setattr(LayerProgram, "__call__", counted)
+    whole = logits()
+    assert sum(rows) == sum(map(len, prompts.values()))
+    monkeypatch.setattr("kindling_engine.jit.program._MOST_BYTES", 0)
+    in_layers = logits()
+    assert not rows
+    assert all(torch.equal(in_layers[name], found) for name, found in whole.items())

@@ -1,4 +1,7 @@
-"""Attention of decodes on a CPU, from one projection to the other, by code compiled for this processor."""
+"""Attention on a CPU, from one projection to the other, by code compiled for this processor.
+
+Each row reads its keys for itself, as a decode does; so may those of prompts.
+"""
 
 import ctypes
 import logging
@@ -17,8 +20,10 @@ from kindling_engine.layers.rotary import RotaryTables
 _log = logging.getLogger(__name__)
 _ALONE_BELOW = 1 << 16
 """Products of queries and keys; fewer are done before a second thread has woken."""
-_SHARED_BYTES = 1 << 20
-"""Keys and values of one head that rows may share: up to here each reads them faster than one product of all does."""
+_SHARED_BYTES, _PROMPT_BYTES = 1 << 20, 1 << 19
+"""Keys and values of one head that decodes may share, and that a prompt may have: up to here each row reads them faster
+than one product of all does.
+"""
 _CODE_PAGE = 16
 _LARGEST_HEAD = 256
 
@@ -82,9 +87,9 @@ class DecodeStep:
 
 
 class CompiledDecode:
-    """One layer's attention for steps of decodes alone that share no very long prefix.
+    """One layer's attention for steps without a very long prompt whose decodes share no very long prefix.
 
-    ``singly``: for all steps, each row of which is read by itself, a prompt's as well; so its bits depend on no other.
+    A row's bits depend on its own keys alone; ``always``: for all steps, so that no row ever has others.
     """
 
     def __init__(
@@ -95,10 +100,10 @@ class CompiledDecode:
         kv_heads: int,
         spec: AttentionSpec,
         norms: tuple[RmsNorm, RmsNorm] | None,
-        singly: bool = False,
+        always: bool = False,
     ) -> None:
         self.kernel = kernel
-        self._singly = singly
+        self._always = always
         self._width = kernel.width
         self._head_dim = kernel.head_dim
         self._heads, self._kv_heads = heads, kv_heads
@@ -108,35 +113,32 @@ class CompiledDecode:
         self._cache: LayerCache | None = None
         self._address = 0
 
-    def rows_of(self, inputs: AttentionInputs) -> DecodeRows | None:
-        """The rows of a step, unless some of them are not of the kind that this is for."""
-        if self._singly:
-            return inputs.singly
-        return None if inputs.prefills else inputs.decode
-
     def takes(self, inputs: AttentionInputs, tables: RotaryTables | None) -> bool:
         """Whether a step is of that kind, and what is rotated divides into vectors."""
-        rows = self.rows_of(inputs)
+        rows = rows_of(inputs)
         if rows is None or rows.device.type != "cpu":
             return False
         if tables is not None and tables[0].shape[-1] % (2 * self._width):
             return False
-        if self._singly:
+        if self._always:
             return True
-        longest = _SHARED_BYTES // (2 * 4 * self._head_dim)
-        if rows.count == 1 or int(rows.lengths.max()) <= longest:
+        key_bytes = 2 * 4 * self._head_dim
+        if any(one.position + one.count > _PROMPT_BYTES // key_bytes for one in inputs.prefills):
+            return False
+        decodes, longest = inputs.decode, _SHARED_BYTES // key_bytes
+        if decodes is None or decodes.count == 1 or int(decodes.lengths.max()) <= longest:
             return True
         # What rows share, and no cache holds, is better read once for all of them.
-        return all(one.pages.numel() * PAGE_SIZE <= longest for one in rows.plan(None).shared)
+        return all(one.pages.numel() * PAGE_SIZE <= longest for one in decodes.plan(None).shared)
 
     def __call__(
         self, qkv: Tensor, tables: RotaryTables | None, cache: LayerCache, inputs: AttentionInputs
     ) -> Tensor:
         """``qkv [n, (heads + 2 · kv_heads) · d]``, which it changes, to ``[n, heads · d]``; K and V are stored."""
         layer = self.bind(cache)
-        rows = self.rows_of(inputs)
+        rows = rows_of(inputs)
         if rows is None:
-            raise RuntimeError("the step is not of decodes alone")
+            raise RuntimeError("the step's rows are not there one by one")
         threads = torch.get_num_threads()
         step = step_of(rows, inputs.slots, tables, threads)
         alone = step.products * self._heads * self._head_dim < _ALONE_BELOW
@@ -188,7 +190,7 @@ def compiled_decode(
     head_dim: int,
     spec: AttentionSpec,
     norms: tuple[RmsNorm, RmsNorm] | None,
-    singly: bool = False,
+    always: bool = False,
 ) -> CompiledDecode | None:
     """A layer's; None where there is no code for its shape or this processor."""
     if spec.window is not None or spec.softcap is not None or head_dim > _LARGEST_HEAD:
@@ -196,7 +198,7 @@ def compiled_decode(
     kernel = decode_kernel(head_dim)
     if kernel is None:
         return None
-    return CompiledDecode(kernel, heads=heads, kv_heads=kv_heads, spec=spec, norms=norms, singly=singly)
+    return CompiledDecode(kernel, heads=heads, kv_heads=kv_heads, spec=spec, norms=norms, always=always)
 
 
 @lru_cache(maxsize=8)
@@ -214,6 +216,11 @@ def decode_kernel(head_dim: int) -> DecodeKernel | None:
     except (ImportError, OSError, RuntimeError) as error:
         _log.info("attention goes through torch: %s", error)
         return None
+
+
+def rows_of(inputs: AttentionInputs) -> DecodeRows | None:
+    """All rows of a step one by one; None where it has prompts and nobody has made them so."""
+    return inputs.singly if inputs.prefills else inputs.decode
 
 
 def step_of(rows: DecodeRows, slots: Tensor, tables: RotaryTables | None, threads: int) -> DecodeStep:

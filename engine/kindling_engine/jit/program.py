@@ -1,4 +1,4 @@
-"""All layers of a decoder as one call, for steps of decodes alone: separate calls are a tenth of a step of one row."""
+"""All layers of a decoder as one call: separate calls are a tenth of a step of one row."""
 
 import ctypes
 import logging
@@ -17,7 +17,7 @@ from kindling_engine.jit.adapters import (
     adapter_kernel,
     site_struct,
 )
-from kindling_engine.jit.decode import CompiledDecode, step_of
+from kindling_engine.jit.decode import CompiledDecode, rows_of, step_of
 from kindling_engine.jit.linear import PackedLinear
 from kindling_engine.jit.operations import ADAPT, ATTEND, GATE, LINEAR, NORM, NORM_OF_SUM, PLACE
 from kindling_engine.jit.rows import RowKernels, row_kernels
@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 _ALONE_BELOW = 1 << 17
 """Products of an operation, in the mean; fewer are done before a second thread has woken."""
 _LEAST_ROWS = 8
+_MOST_BYTES = 64 << 20
+"""Of what operations leave for each other; larger steps go layer by layer, which leave it to nobody for long."""
 
 
 class _Operation(ctypes.Structure):
@@ -104,6 +106,7 @@ class LayerProgram:
         self._rotaries = tuple(dict.fromkeys(layer.rotary for layer in layers))
         self._attentions = {layer.rotary: layer.attention for layer in layers}
         self._most_rows = 0
+        self._row_bytes = 4 * sum(self._sizes())
         self._adapter_kernel = adapter_kernel()
 
     @property
@@ -112,7 +115,9 @@ class LayerProgram:
         return self._adapter_kernel is not None
 
     def takes(self, inputs: AttentionInputs, tables: Sequence[RotaryTables]) -> bool:
-        """Whether a step is of decodes alone that share no very long prefix."""
+        """Whether a step is one that its attentions take, and small enough."""
+        if inputs.slots.shape[0] * self._row_bytes > _MOST_BYTES:
+            return False
         return all(
             attention.takes(inputs, None if rotary is None else tables[rotary])
             for rotary, attention in self._attentions.items()
@@ -131,15 +136,15 @@ class LayerProgram:
         rows = hidden.shape[0]
         if rows > self._most_rows:
             self._make(max(_LEAST_ROWS, 1 << (rows - 1).bit_length()))
-        decodes = self._layers[0].attention.rows_of(inputs)
-        if decodes is None:
-            raise RuntimeError("the step is not of decodes alone")
+        single = rows_of(inputs)
+        if single is None:
+            raise RuntimeError("the step's rows are not there one by one")
         self._hidden[:rows].copy_(hidden)
         threads = torch.get_num_threads()
         steps = (ctypes.c_void_p * (len(self._rotaries) + 1))()
         for at, rotary in enumerate(self._rotaries):
             turned = None if rotary is None else tables[rotary]
-            steps[at] = step_of(decodes, inputs.slots, turned, threads).address
+            steps[at] = step_of(single, inputs.slots, turned, threads).address
         made = self._plain
         if adapters is not None:
             steps[len(self._rotaries)] = adapters.address
@@ -150,14 +155,17 @@ class LayerProgram:
 
     def _make(self, rows: int) -> None:
         """Operations, and what they leave for each other, for so many ``rows``."""
-        first = self._layers[0]
-        hidden, both = first.qkv.inputs, first.gate_up.outputs
-        sizes = (hidden, hidden, hidden, first.qkv.outputs, first.output.inputs, both, both // 2)
-        self._buffers = tuple(torch.empty((rows, size)) for size in sizes)
+        self._buffers = tuple(torch.empty((rows, size)) for size in self._sizes())
         self._hidden, self._added, *_ = self._buffers
         self._plain = _Made([one for index in range(len(self._layers)) for one in self._layer(index)])
         self._with_adapters: tuple[tuple[Site, ...], _Made] | None = None
         self._most_rows = rows
+
+    def _sizes(self) -> tuple[int, ...]:
+        """Floats that a row of each buffer has."""
+        first = self._layers[0]
+        hidden, both = first.qkv.inputs, first.gate_up.outputs
+        return hidden, hidden, hidden, first.qkv.outputs, first.output.inputs, both, both // 2
 
     def _adapted(self, sites: tuple[Site, ...]) -> "_Made":
         """The operations with those of adapters behind the products that they add to."""

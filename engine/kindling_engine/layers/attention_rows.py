@@ -168,8 +168,8 @@ class PrefillRows:
 class AttentionInputs:
     """A step's rows; ``slots [n]`` is where each token's K and V are stored.
 
-    ``singly`` are all rows, those of prompts as well, as if each were decoded, for a mode that wants them so. ``paged``
-    are the same rows for an attention that reads nothing of the host, where there is one.
+    ``singly`` are all rows of a step with prompts as if each were decoded, where something reads them so. ``paged`` are
+    the same rows for an attention that reads nothing of the host, where there is one.
     """
 
     slots: Tensor

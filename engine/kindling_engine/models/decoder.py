@@ -100,8 +100,10 @@ class Decoder:
         """``hidden [n, hidden]`` behind all layers but for what the last one adds, and that."""
         program = self._program
         if program is not None and program.takes(inputs.attention, tables):
-            lora = inputs.lora
-            adapters = lora.seated(hidden.shape[0]) if lora is not None and program.adapts else None
+            lora, adapters = inputs.lora, None
+            # Many rows of one adapter, as a prompt has, are better multiplied together.
+            if lora is not None and program.adapts and not inputs.attention.prefills:
+                adapters = lora.seated(hidden.shape[0])
             if lora is None or adapters is not None:
                 return program(hidden, inputs.attention, tables, adapters)
         added: Tensor | None = None

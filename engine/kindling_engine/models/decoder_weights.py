@@ -120,7 +120,7 @@ class DecoderWeights:
                 head_dim=config.head_dim,
                 spec=spec,
                 norms=norms,
-                singly=self._batch_invariant,
+                always=self._batch_invariant,
             )
         return Attention(
             qkv=self._linear(prefix, rows, config.hidden_size, bias=config.qkv_bias),

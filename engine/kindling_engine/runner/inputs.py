@@ -33,7 +33,7 @@ class InputBuilder:
         singly: bool = False,
     ) -> None:
         """``rotary_lengths``: the model's rotation depends on how long a sequence is. ``singly`` is for attention that
-        reads every row by itself.
+        may read a prompt's rows one by one.
         """
         self._rows = rows
         self._dtype = dtype
@@ -90,7 +90,7 @@ class InputBuilder:
                 slots=self._ints(slots),
                 decode=self._decode_rows(decode_rows, decode_lengths) if decode_rows else None,
                 prefills=tuple(prefills),
-                singly=self._every_row(scheduled) if self._singly else None,
+                singly=self._every_row(scheduled) if prefills and self._singly else None,
             ),
             logit_rows=None if every else self._ints(logit_rows + span_rows),
             lora=lora,

@@ -70,7 +70,7 @@ class ModelRunner:
             adapter_lookup=adapter_lookup,
             rotary_lengths=model.config.rotary_limit is not None,
             make_lora=TiledLoraBatch if batch_invariant else make_lora,
-            singly=batch_invariant,
+            singly=model.device.type == "cpu",
         )
         self._row_by_row = batch_invariant
         self._sampler = Sampler(
