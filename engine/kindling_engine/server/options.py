@@ -70,7 +70,7 @@ def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
     parser.add_argument(
         "--batch-invariant",
         action="store_true",
-        help="an answer does not depend on its neighbours, to the last bit (CPU); slower for long prompts and some models",
+        help="an answer does not depend on its neighbours, to the last bit (CPU); slower for long prompts",
     )
     parser.add_argument(
         "--tune",
