@@ -59,7 +59,7 @@ class CompactLinear:
     By code compiled for this processor; where there is none, a block of weights at a time is widened and multiplied.
     """
 
-    __slots__ = ("_bias", "_product", "compiled")
+    __slots__ = ("_product", "compiled")
 
     def __init__(self, rows: CompactRows, bias: Tensor | None = None) -> None:
         kernel = linear_kernel()
