@@ -183,7 +183,7 @@ def test_prompts_up_to_a_length_are_read_row_by_row_and_others_in_that_mode_alon
         prompt = PrefillRows(0, 2, length - 2, blocks, torch.float32, cpu)
         lengths = np.array([length - 1, length])
         rows = DecodeRows(np.tile(blocks, (2, 1)), lengths, torch.float32, cpu)
-        inputs = AttentionInputs(torch.tensor([0, 1]), None, (prompt,), singly=rows)
+        inputs = AttentionInputs(torch.tensor([0, 1]), None, (prompt,), singly=lambda rows=rows: rows)
         assert ordinary.takes(inputs, None) is taken
         assert always.takes(inputs, None)
         assert not always.takes(replace(inputs, singly=None), None)

@@ -115,8 +115,8 @@ class CompiledDecode:
 
     def takes(self, inputs: AttentionInputs, tables: RotaryTables | None) -> bool:
         """Whether a step is of that kind, and what is rotated divides into vectors."""
-        rows = rows_of(inputs)
-        if rows is None or rows.device.type != "cpu":
+        missing = inputs.singly is None if inputs.prefills else inputs.decode is None
+        if missing or inputs.slots.device.type != "cpu":
             return False
         if tables is not None and tables[0].shape[-1] % (2 * self._width):
             return False
@@ -219,8 +219,10 @@ def decode_kernel(head_dim: int) -> DecodeKernel | None:
 
 
 def rows_of(inputs: AttentionInputs) -> DecodeRows | None:
-    """All rows of a step one by one; None where it has prompts and nobody has made them so."""
-    return inputs.singly if inputs.prefills else inputs.decode
+    """All rows of a step one by one; None where it has prompts and nobody makes them so."""
+    if not inputs.prefills:
+        return inputs.decode
+    return None if inputs.singly is None else inputs.singly()
 
 
 def step_of(rows: DecodeRows, slots: Tensor, tables: RotaryTables | None, threads: int) -> DecodeStep:

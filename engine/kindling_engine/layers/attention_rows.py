@@ -4,6 +4,7 @@ Both depend on a layer's window, and layers share windows; so a view is made whe
 for it, and kept for the others.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -168,14 +169,15 @@ class PrefillRows:
 class AttentionInputs:
     """A step's rows; ``slots [n]`` is where each token's K and V are stored.
 
-    ``singly`` are all rows of a step with prompts as if each were decoded, where something reads them so. ``paged`` are
-    the same rows for an attention that reads nothing of the host, where there is one.
+    ``singly`` gives all rows of a step with prompts as if each were decoded, where something may read them so; made
+    when first asked for, as their block tables are large for long prompts. ``paged`` are the same rows for an attention
+    that reads nothing of the host, where there is one.
     """
 
     slots: Tensor
     decode: DecodeRows | None
     prefills: tuple[PrefillRows, ...]
-    singly: DecodeRows | None = None
+    singly: Callable[[], DecodeRows] | None = None
     paged: PagedInputs | None = None
 
 

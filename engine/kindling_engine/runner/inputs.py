@@ -1,6 +1,7 @@
 """Tensors of one step from its scheduled rows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ class InputBuilder:
                 slots=self._ints(slots),
                 decode=self._decode_rows(decode_rows, decode_lengths) if decode_rows else None,
                 prefills=tuple(prefills),
-                singly=self._every_row(scheduled) if prefills and self._singly else None,
+                singly=cache(partial(self._every_row, scheduled)) if prefills and self._singly else None,
             ),
             logit_rows=None if every else self._ints(logit_rows + span_rows),
             lora=lora,
