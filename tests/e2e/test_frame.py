@@ -14,25 +14,27 @@ PAGES = [
     "", "catalog/", "catalog/kindling/spark/", "playground/", "adapters/", "adapters/upload/", "deployments/", "keys/",
     "usage/", "usage/requests/", "billing/", "limits/", "team/", "settings/", "settings/activity/", "account/",
 ]  # fmt: skip
+GROUND = "getComputedStyle(document.body).backgroundColor"
+GROUNDS = {"light": "rgb(250, 249, 247)", "dark": "rgb(19, 18, 17)"}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_fit_a_narrow_screen_in_both_themes(visit: Callable[..., Visit], scheme: str):
-    me = visit(viewport={"width": 360, "height": 760}, color_scheme=scheme)
-    me.sign_up(f"narrow-{scheme}@example.com")
-    grounds = set()
+def test_pages_fit_a_narrow_screen_in_both_themes(visit: Callable[..., Visit]):
+    me = visit(viewport={"width": 360, "height": 760})
+    me.sign_up("narrow@example.com")
     for path in PAGES:
         me.page.goto(f"/console/{path}")
-        assert me.sideways_scroll_px() == 0, path
         expect(me.page.get_by_role("heading", level=1)).to_have_count(1)
-        grounds.add(me.page.evaluate("getComputedStyle(document.body).backgroundColor"))
-    # The system's theme is followed without a script's help, on every page alike.
-    assert grounds == {"rgb(250, 249, 247)" if scheme == "light" else "rgb(19, 18, 17)"}
+        # The system's theme is followed without a script's help, on every page alike.
+        for scheme, ground in GROUNDS.items():
+            me.page.emulate_media(color_scheme=scheme)
+            assert me.page.evaluate(GROUND) == ground, path
+            assert me.sideways_scroll_px() == 0, (path, scheme)
 
 
 def test_the_menu_opens_on_a_narrow_screen(visit: Callable[..., Visit]):
     me = visit(viewport={"width": 360, "height": 760})
     me.sign_up("menu@example.com")
+    me.page.goto("/console/")
     link = me.page.get_by_role("navigation", name="Console").get_by_role("link", name="API keys")
     expect(link).to_be_hidden()
     me.page.get_by_text("Menu", exact=True).click()
@@ -43,13 +45,13 @@ def test_the_menu_opens_on_a_narrow_screen(visit: Callable[..., Visit]):
 def test_the_theme_can_be_chosen_and_stays(visit: Callable[..., Visit]):
     me = visit(color_scheme="light")
     me.sign_up("theme@example.com")
+    me.page.goto("/console/")
     me.page.get_by_label("Theme").click()
     with me.page.expect_response("**/console/theme/"):
         me.page.get_by_role("button", name="Dark").click()
-    ground = "getComputedStyle(document.body).backgroundColor"
-    assert me.page.evaluate(ground) == "rgb(19, 18, 17)"
+    assert me.page.evaluate(GROUND) == GROUNDS["dark"]
     me.page.reload()
-    assert me.page.evaluate(ground) == "rgb(19, 18, 17)"
+    assert me.page.evaluate(GROUND) == GROUNDS["dark"]
 
 
 def test_the_keyboard_alone_reaches_the_content(visit: Callable[..., Visit]):
@@ -71,7 +73,7 @@ def test_the_keyboard_alone_reaches_the_content(visit: Callable[..., Visit]):
 
 def test_everything_works_without_scripts(visit: Callable[..., Visit], intent: Path):
     me = visit(java_script_enabled=False)
-    me.sign_up("plain@example.com")
+    me.sign_up_on_the_page("plain@example.com")
     page = me.page
     page.goto("/console/keys/")
     page.get_by_label("Name").fill("plain")
@@ -100,6 +102,7 @@ def test_signing_out_and_in_again(visit: Callable[..., Visit]):
     me = visit()
     me.sign_up("returner@example.com")
     page = me.page
+    page.goto("/console/")
     page.get_by_label("Your account").click()
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/accounts/login/")

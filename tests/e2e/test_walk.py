@@ -70,7 +70,7 @@ def ask(visit: Visit, text: str) -> int:
 def test_from_sign_up_to_a_paid_answer(visit: Callable[..., Visit], intent: Path):
     me = visit()
     page = me.page
-    me.sign_up("walker@example.com")
+    me.sign_up_on_the_page("walker@example.com")
     expect(page.get_by_text("0 of 4 done")).to_be_visible()
     start = me.balance_picousd()
     assert start == 10**12

@@ -25,6 +25,18 @@ def dtypes() -> list[torch.dtype]:
     return [torch.float32, torch.float16] if INTERPRETED else [torch.float32, torch.float16, torch.bfloat16]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With KERNELS_ENDS=1 only the first and the last case of each test: every kernel runs, not every configuration."""
+    if os.environ.get("KERNELS_ENDS") != "1":
+        return
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        cases.setdefault(item.nodeid.split("[")[0], []).append(item)
+    kept = {id(end) for all_cases in cases.values() for end in (all_cases[0], all_cases[-1])}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
+    items[:] = [item for item in items if id(item) in kept]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "dtype" in metafunc.fixturenames:
         metafunc.parametrize("dtype", dtypes(), ids=lambda dtype: str(dtype).removeprefix("torch."))

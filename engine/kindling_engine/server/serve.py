@@ -1,6 +1,7 @@
 """The life of an engine process: start the core, load the tokenizer, serve, drain, end."""
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -52,6 +53,8 @@ async def _serve(options: ServeOptions) -> int:
         book = UsageBook(options.usage_log, options.replica)
         if not await _until(core.wait_ready(), stopping):
             return EXIT_OK
+        # What is loaded stays; the collector would stop every stream while it looks through all of it.
+        gc.freeze()
         return await _serve_ready(_front(options, core, text, book), options, stopping)
     except CoreStartError as error:
         return _fail(error.code, error.message)
