@@ -19,6 +19,8 @@ PROCESSES = 4
 INPUT, OUTPUT = 100_000, 100_000_000
 WORTH_TOKENS = 100
 IDLE_S = 4.0
+REFUSALS = 50
+PATIENCE_S = 60.0
 
 
 @dataclass(slots=True)
@@ -47,11 +49,11 @@ class Admissions:
         The last refusal ends that time from below: whoever is refused has left nothing, and a crowd that a busy
         machine holds up afterwards may leave something.
         """
+        assert set(self.statuses) == {200, 429}
         burst, rate = burst_of(0, per_minute), per_minute / 60
         most = burst + rate * (max(self.ended) - min(self.began)) + 1
         least = 0.98 * (burst + rate * (max(self.refused) - min(self.ended))) - 1
         assert least <= self.statuses[200] <= most
-        assert set(self.statuses) == {200, 429}
 
 
 def assert_no_minute_above(admissions: Admissions, per_minute: int) -> None:
@@ -75,8 +77,12 @@ def urls(shared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]
 
 async def test_a_limit_is_one_limit_for_all(scene, urls: list[str]):
     key = scene.world.key(scene.customer, limits=[limit_row("key", requests_per_minute=600)])
-    seen = Admissions()
-    await keep_busy(urls, key, seen.list_models, each=2, going=for_seconds(2.5))
+    seen, soon, late = Admissions(), for_seconds(2.5), for_seconds(PATIENCE_S)
+    # On a machine that is busy otherwise the burst alone lasts longer.
+    await keep_busy(
+        urls, key, seen.list_models, each=2,
+        going=lambda: soon() or (len(seen.refused) < REFUSALS and late()),
+    )  # fmt: skip
     seen.assert_exact(600)
 
 
