@@ -20,7 +20,7 @@ def main() -> int:
     from kindling_engine.core.options import options_parse
 
     die_with_parent(_PARENT_PID)
-    # Hardly anything that is loaded from here on is ever garbage, and looking through it takes a fifth of the time.
+    # Of what libraries make hardly anything is ever garbage, and looking through it takes a fifth of the time.
     gc.disable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s core %(levelname)s %(message)s")
     options = options_parse(sys.argv[1:])
@@ -42,6 +42,8 @@ def _serve(link: "FrontLink", options: "CoreOptions") -> int:
     from kindling_engine.models.errors import ModelError
     from kindling_engine.protocol.ipc import CoreFailed
 
+    gc.freeze()
+    gc.enable()
     try:
         core = EngineCore(
             parts_build(options, link.wake, progress=LoadingNews(link.send)),
@@ -59,9 +61,9 @@ def _serve(link: "FrontLink", options: "CoreOptions") -> int:
             return 1
         link.send(CoreFailed("core_start_failed", f"The engine core cannot start: {type(error).__name__}."))
         return 1
-    # Nor is it looked through again: a tenth of a second, in which nobody would get a token.
+    # What is there now is never looked through again: a tenth of a second, in which nobody would get a token.
+    gc.collect()
     gc.freeze()
-    gc.enable()
     link.send(ready)
     core.run(link)
     return 0

@@ -54,6 +54,7 @@ async def _serve(options: ServeOptions) -> int:
         if not await _until(core.wait_ready(), stopping):
             return EXIT_OK
         # What is loaded stays; the collector would stop every stream while it looks through all of it.
+        gc.collect()
         gc.freeze()
         return await _serve_ready(_front(options, core, text, book), options, stopping)
     except CoreStartError as error:
