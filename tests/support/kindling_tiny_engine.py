@@ -47,7 +47,8 @@ def main() -> None:
 
     (model / "weights").write_text(options.weights)
     (model / "environ").write_text("\n".join(sorted(os.environ)))
-    core = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    # It does not notice that we end, so that whoever ends us has to end it; if nobody can, it goes by itself.
+    core = subprocess.Popen([sys.executable, "-c", "import signal; signal.alarm(300); signal.pause()"])
     (model / "core").write_text(str(core.pid))
     log = UsageLogWriter(Path(options.usage_log))
     life = sum(1 for _ in model.glob("life-*"))
