@@ -25,6 +25,8 @@ def dtypes() -> list[torch.dtype]:
     return [torch.float32, torch.float16] if INTERPRETED else [torch.float32, torch.float16, torch.bfloat16]
 
 
+# Last: what -k has left is what has ends.
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With KERNELS_ENDS=1 only the first and the last case of each test: every kernel runs, not every configuration."""
     if os.environ.get("KERNELS_ENDS") != "1":
