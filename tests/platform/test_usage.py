@@ -237,7 +237,7 @@ def test_a_refused_csv_is_json_whatever_is_accepted(ada: Customer):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error:StreamingHttpResponse must consume")
 async def test_csv_streams_on_the_event_loop_without_a_warning():
     from asgiref.sync import sync_to_async
 
