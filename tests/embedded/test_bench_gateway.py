@@ -37,6 +37,7 @@ def target() -> Iterator[Target]:
     serving.cancel()
     loop.call_soon_threadsafe(loop.stop)
     thread.join(60)
+    loop.close()
     hold.release()
 
 

@@ -93,7 +93,7 @@ class FakeEngine:
         self.records: list[dict[str, Any]] = []
         self.active: dict[str, Running] = {}
         self.log_id = str(uuid.uuid4())
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._runner: web.AppRunner | None = None
         self._thread: threading.Thread | None = None
 

@@ -45,6 +45,7 @@ class FaultProxy:
         self._do(self._hang_up())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
+        self._loop.close()
 
     def cut(self) -> None:
         """Be a server that has died."""
