@@ -25,6 +25,7 @@ WORDS = {
     "credit.withheld": "Starting credit withheld",
     "deployment.change": "Deployment changed",
     "deployment.create": "Deployment made",
+    "deployment.deleted": "Deployment deleted",
     "deployment.halted": "Deployment stopped, unpaid",
     "deployment.running": "Deployment started",
     "deployment.stopped": "Deployment stopped",

@@ -104,6 +104,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("organisation/", joining.organisation_change, name="organisation-change"),
     path("deployments/", deployments.deployments, name="deployments"),
     path("deployments/<str:deployment_id>/", deployments.deployment_page, name="deployment"),
+    path(
+        "deployments/<str:deployment_id>/delete/",
+        deployments.deployment_delete_page,
+        name="deployment-delete",
+    ),
     re_path(
         r"^deployments/(?P<deployment_id>[^/]+)/(?P<action>start|stop)/$",
         deployments.deployment_action,

@@ -47,6 +47,38 @@ def test_it_is_the_organisations_own(operator: Customer, ada: Customer, bob: Cus
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "organisation_unknown")
 
 
+def test_the_operator_changes_it_and_its_owner_deletes_it(
+    operator: Customer, ada: Customer, bob: Customer, rented: Deployment
+):
+    path = f"deployments/{rented.id}"
+    refused = ada.client().call("patch", path, {"replicas": 2})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "deployments_closed")
+    assert operator.browser().call("patch", path, {"replicas": 2}).status_code == 404
+    changed = operator.browser().call("patch", f"operator/{path}", {"replicas": 2, "weights": "fp16"}).json()
+    assert (changed["desired_replicas"], changed["weights"], changed["generation"]) == (2, "fp16", 2)
+    wrong = operator.browser().call("patch", f"operator/{path}", {"replicas": 65})
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "replicas_invalid")
+    for name, desired in (("stop", "stopped"), ("start", "running")):
+        row = operator.browser().call("post", f"operator/{path}/{name}").json()
+        assert (row["organisation"], row["desired_state"]) == (ada.org.slug, desired)
+    assert bob.client().call("delete", path).status_code == 404
+    assert ada.client().call("delete", path).status_code == 204
+    assert ada.client().call("get", "deployments").json()["data"] == []
+    assert ada.client().call("delete", path).status_code == 404
+    assert operator.browser().call("get", f"operator/{path}").status_code == 404
+    # What it cost stays, under its name.
+    (row,) = ada.client().call("get", f"usage/gpu-time?{SPAN}").json()["data"]
+    assert (row["deployment"], row["cost_picousd"]) == ("night-shift", str(COST))
+
+
+def test_more_replicas_want_credit_for_an_hour_of_them(operator: Customer, rented: Deployment):
+    gpu_price(rented.model_id, 1_000 * GPU_MS, since=now())
+    path = f"operator/deployments/{rented.id}"
+    refused = operator.browser().call("patch", path, {"replicas": 2})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (402, "insufficient_credit")
+    assert Deployment.objects.get().desired_replicas == 1
+
+
 def test_sums_by_deployment_and_step_are_what_the_ledger_says(ada: Customer, rented: Deployment):
     found = ada.client().call("get", f"usage/gpu-time?{SPAN}").json()
     assert (found["interval"], found["tz"]) == (None, "UTC")

@@ -17,6 +17,7 @@ from kindling_billing.selectors import drift_list, ledger_sum, price_current
 from kindling_examples import examples
 from kindling_people import ApiClient, Customer, make_customer, make_model, make_operator
 from kindling_platform.common.clock import now
+from kindling_platform.deployments.services import deployment_ensure
 from kindling_platform.keys.services import key_create
 
 pytestmark = pytest.mark.django_db
@@ -43,11 +44,13 @@ def ids(operator: Customer) -> dict[str, str]:
     price = price_current(sku=model.id)
     assert price
     run = Rerating.objects.create(sku=model.id, start=now(), end=now(), reason="A test")
+    deployment = deployment_ensure(org=operator.org, model=model, name="called", actor=operator.actor)
     letter = Notice.objects.create(kind="owner.resumed", key="called", owner_id=ada.org.id)
     return {
         "organisation_id": ada.org.id, "model_id": model.id, "price_id": price.id, "invoice_id": "inv_none",
         "movement_id": "ch_none", "kind": "usage", "record_id": "018f5a3e-0000-7000-8000-000000000001",
         "action": "release", "rerating_id": str(run.id), "letter_id": f"notice-{letter.id}",
+        "deployment_id": deployment.id,
     }  # fmt: skip
 
 

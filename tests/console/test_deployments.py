@@ -4,6 +4,7 @@ import pytest
 from django.urls import reverse
 
 from kindling_console_world import Member, World, make_world
+from kindling_platform.deployments.models import Deployment
 
 
 @pytest.fixture
@@ -49,6 +50,47 @@ def test_the_operator_stops_and_starts(world: World):
         world.deployment.refresh_from_db()
         assert world.deployment.desired_state == desired
     assert "asked for it to be running" in world.operator.client.get(page).content.decode()
+
+
+def test_the_operator_changes_one(world: World, member: Member):
+    page = reverse("console:deployment", args=[world.deployment.id])
+    assert 'name="replicas"' in world.operator.client.get(page).content.decode()
+    reply = world.operator.client.post(page, {"replicas": "3", "weights": "checkpoint"})
+    assert (reply.status_code, reply["Location"]) == (303, page)
+    world.deployment.refresh_from_db()
+    assert (world.deployment.desired_replicas, world.deployment.generation) == (3, 1)
+    wrong = world.operator.client.post(page, {"replicas": "0", "weights": "checkpoint"})
+    assert wrong.status_code == 422 and "greater than or equal to 1" in wrong.content.decode()
+    assert 'name="replicas"' not in member.client.get(page).content.decode()
+    assert member.client.post(page, {"replicas": "9", "weights": "checkpoint"}).status_code == 403
+    world.deployment.refresh_from_db()
+    assert world.deployment.desired_replicas == 3
+
+
+def test_a_duplicate_begins_as_the_first_is(world: World):
+    Deployment.objects.filter(id=world.deployment.id).update(desired_replicas=7, weights="fp16")
+    page = world.operator.client.get(reverse("console:deployment", args=[world.deployment.id]))
+    address = reverse("console:operator-deployments", args=[world.operator.org.id])
+    link = f"{address}?like={world.deployment.id}"
+    assert link in page.content.decode()
+    form = world.operator.client.get(link).content.decode()
+    assert f'value="{world.deployment.name}-2"' in form and 'value="7"' in form
+    assert '<option value="fp16" selected>' in form
+    assert 'value="7"' not in world.operator.client.get(f"{address}?like=dep_none").content.decode()
+
+
+def test_the_operator_deletes_one_by_its_name(world: World, member: Member):
+    page = reverse("console:deployment", args=[world.deployment.id])
+    delete = reverse("console:deployment-delete", args=[world.deployment.id])
+    assert delete in world.operator.client.get(page).content.decode()
+    assert member.client.post(delete, {"name": world.deployment.name}).status_code == 403
+    assert "confirm" in world.operator.client.get(delete).content.decode()
+    assert world.operator.client.post(delete, {"name": "another"}).status_code == 422
+    assert world.operator.client.get(page).status_code == 200
+    assert world.operator.client.post(delete, {"name": world.deployment.name}).status_code == 303
+    assert world.operator.client.get(page).status_code == 404
+    world.deployment.refresh_from_db()
+    assert world.deployment.desired_state == "deleted"
 
 
 def test_a_customer_cannot_stop_what_everybody_uses(world: World, member: Member):

@@ -35,8 +35,11 @@ from kindling_platform.adapters.services import (
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.catalog.services import model_import, model_price_publish
 from kindling_platform.common import leases
+from kindling_platform.deployments.models import Deployment
 from kindling_platform.deployments.services import (
+    deployment_change,
     deployment_create,
+    deployment_delete,
     deployment_ensure,
     deployment_halt,
     deployment_start,
@@ -106,6 +109,10 @@ def expired(owner: Customer, base: str) -> None:
     assert upload_list_expire(idle_s=0) == [adapter.id]
 
 
+def deployed(owner: Customer) -> Deployment:
+    return deployment_ensure(org=owner.org, model=make_model(owner), name="d", actor=owner.actor)
+
+
 def new_user() -> User:
     user = User(email="new@example.test")
     user.set_password(PASSWORD)
@@ -164,10 +171,16 @@ WORKS: dict[str, Callable[[Customer], object]] = {
     "deployments.deployment_create": lambda c: deployment_create(
         org=c.org, model_ref=make_model(c).ref, name="d", actor=c.actor
     ),
+    "deployments.deployment_change": lambda c: deployment_change(
+        org=c.org, deployment_id=deployed(c).id, replicas=2, actor=c.actor
+    ),
+    "deployments.deployment_delete": lambda c: deployment_delete(
+        org=c.org, deployment_id=deployed(c).id, actor=c.actor
+    ),
     "deployments.deployment_start": lambda c: start_and_stop(c),
     "deployments.deployment_stop": lambda c: start_and_stop(c),
     "deployments.deployment_halt": lambda c: deployment_halt(
-        deployment_id=deployment_ensure(org=c.org, model=make_model(c), name="d", actor=c.actor).id, reason="No credit."
+        deployment_id=deployed(c).id, reason="No credit."
     ),
 }  # fmt: skip
 
@@ -202,6 +215,8 @@ EXPECTED = {
     "deployments.deployment_create": "deployment.create",
     "deployments.deployment_start": "deployment.running",
     "deployments.deployment_stop": "deployment.stopped",
+    "deployments.deployment_change": "deployment.change",
+    "deployments.deployment_delete": "deployment.deleted",
     "deployments.deployment_halt": "deployment.halted",
 }
 

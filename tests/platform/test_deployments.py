@@ -2,7 +2,11 @@
 
 import pytest
 
+from kindling_gpu_time import gpu_price
 from kindling_people import Customer, make_model
+from kindling_platform.accounts.models import Organisation
+from kindling_platform.audit.models import AuditEvent
+from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.leases import lease_release
 from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
@@ -15,8 +19,11 @@ from kindling_platform.deployments.selectors import (
 )
 from kindling_platform.deployments.services import (
     deployment_apply,
+    deployment_change,
     deployment_create,
+    deployment_delete,
     deployment_ensure,
+    deployment_halt,
     deployment_lease,
     deployment_start,
     deployment_stop,
@@ -61,6 +68,59 @@ def test_another_form_of_weights_is_a_new_generation(operator: Customer, deploym
     assert event_list(deployment=deployment)[0].message.endswith("2 replica(s), weights as int8wo.")
     assert refusal(lambda: ensure("int3")) == "weights_unknown"
     assert ensure("checkpoint", replicas=2) == ("checkpoint", 3)
+
+
+def test_a_change_leaves_out_what_is_not_named(operator: Customer, deployment: Deployment):
+    def change(**what) -> tuple[int, str, int]:
+        found = deployment_change(org=operator.org, deployment_id=deployment.id, actor=operator.actor, **what)
+        return found.desired_replicas, found.weights, found.generation
+
+    assert change(replicas=3) == (3, "checkpoint", 1)
+    assert change(weights="int8wo") == (3, "int8wo", 2)
+    events = len(event_list(deployment=deployment))
+    assert change() == change(replicas=3, weights="int8wo") == (3, "int8wo", 2)
+    assert len(event_list(deployment=deployment)) == events
+    assert refusal(lambda: change(replicas=0)) == "replicas_invalid"
+    assert refusal(lambda: change(weights="int3")) == "weights_unknown"
+    # The next start of the platform ensures its own deployment, and keeps what was chosen here.
+    kept = deployment_ensure(org=operator.org, model=deployment.model, name="spark", actor=operator.actor)
+    assert kept.desired_replicas == 3
+
+
+def test_customers_change_nothing_of_theirs_or_of_others(
+    operator: Customer, ada: Customer, deployment: Deployment
+):
+    gpu_price(deployment.model_id, since=now())
+    mine = deployment_ensure(org=ada.org, model=deployment.model, name="mine", actor=ada.actor)
+
+    def change(org: Organisation | None, of: Deployment) -> int:
+        return deployment_change(
+            org=org, deployment_id=of.id, replicas=2, actor=operator.actor
+        ).desired_replicas
+
+    assert refusal(lambda: change(ada.org, mine)) == "deployments_closed"
+    assert refusal(lambda: change(ada.org, deployment)) == "not_found"
+    assert refusal(lambda: change(operator.org, mine)) == "not_found"
+    assert change(None, mine) == 2
+    event = AuditEvent.objects.get(action="deployment.change", target=mine.id)
+    assert event.organisation_id == ada.org.id
+
+
+def test_what_is_deleted_is_wound_down_and_in_no_list(operator: Customer, deployment: Deployment):
+    replica_observe(deployment=deployment, name="r", generation=1, rank=0, state="ready", pid=1)
+    deployment_delete(org=operator.org, deployment_id=deployment.id, actor=operator.actor)
+    assert deployment_list_unsettled() == [deployment.id]
+    assert not deployment_list().exists() and not deployment_list_visible(org=operator.org).exists()
+    for act in (deployment_get, deployment_start, deployment_stop, deployment_delete, deployment_change):
+        actor = {} if act is deployment_get else {"actor": operator.actor}
+        assert (
+            refusal(lambda act=act, actor=actor: act(org=None, deployment_id=deployment.id, **actor))
+            == "not_found"
+        )
+    assert not deployment_halt(deployment_id=deployment.id, reason="No credit.")
+    again = deployment_ensure(org=operator.org, model=deployment.model, name="spark", actor=operator.actor)
+    assert again.id != deployment.id
+    assert AuditEvent.objects.filter(action="deployment.deleted", target=deployment.id).count() == 1
 
 
 def test_changes_wake_the_reconciler_after_the_commit(

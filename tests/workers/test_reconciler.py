@@ -94,9 +94,10 @@ def test_an_engine_that_does_not_start_is_a_failure_with_its_reason(driver: Fake
     assert shop.deployment.reason == "The model folder is empty."
 
 
-def test_a_stopped_deployment_stops_and_its_rows_go_later(driver: FakeDriver, shop: Shop):
+@pytest.mark.parametrize("desired", ["stopped", "deleted"])
+def test_one_that_should_not_run_stops_and_its_rows_go_later(driver: FakeDriver, shop: Shop, desired: str):
     step(driver, shop, times=3)
-    Deployment.objects.filter(id=shop.deployment.id).update(desired_state="stopped")
+    Deployment.objects.filter(id=shop.deployment.id).update(desired_state=desired)
     assert step(driver, shop).state == "stopped"
     assert driver.replicas == {}
     assert Replica.objects.get(name=shop.replica).state == "stopped"

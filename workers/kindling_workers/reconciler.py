@@ -15,7 +15,7 @@ from kindling_engine.protocol.replica import ReplicaStatus
 from kindling_platform.common.clock import now
 from kindling_platform.common.leases import lease_release
 from kindling_platform.deployments.models import Deployment, Replica
-from kindling_platform.deployments.selectors import deployment_list
+from kindling_platform.deployments.selectors import deployment_rows
 from kindling_platform.deployments.services import (
     deployment_apply,
     deployment_lease,
@@ -45,7 +45,7 @@ def deployment_reconcile(driver: Driver, deployment_id: str) -> bool:
     if token is None:
         return False
     try:
-        deployment = deployment_list().filter(id=deployment_id).first()
+        deployment = deployment_rows().filter(id=deployment_id).first()
         if deployment is None:
             return False
         health = _Step(driver, deployment, token).take()

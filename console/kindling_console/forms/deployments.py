@@ -1,4 +1,4 @@
-"""What the operator types to make a deployment."""
+"""What the operator types to make a deployment, and to change one."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,14 +16,9 @@ WEIGHTS = (
 )
 
 
-class DeploymentForm(forms.Form):
-    """A model that should run for an organisation, under a name, on so many replicas, in one form of its weights."""
+class DeploymentChangeForm(forms.Form):
+    """How many replicas a deployment has, and the form of its weights."""
 
-    model = forms.ChoiceField(widget=forms.Select(attrs={"class": "form-select mono"}))
-    name = forms.CharField(
-        max_length=64, help_text="Lower-case letters, digits and dashes.",
-        widget=forms.TextInput(attrs={"class": "form-control mono", "autocomplete": "off"}),
-    )  # fmt: skip
     replicas = forms.IntegerField(
         min_value=1, max_value=MAX_REPLICAS, initial=1,
         widget=forms.NumberInput(attrs={"class": "form-control"}),
@@ -32,6 +27,17 @@ class DeploymentForm(forms.Form):
         choices=WEIGHTS, initial=CHECKPOINT,
         help_text="Fewer bytes answer faster; int8wo and fp8 change some answers a little.",
         widget=forms.Select(attrs={"class": "form-select"}),
+    )  # fmt: skip
+
+
+class DeploymentForm(DeploymentChangeForm):
+    """A model that should run for an organisation, under a name."""
+
+    field_order = ("model", "name", "replicas", "weights")
+    model = forms.ChoiceField(widget=forms.Select(attrs={"class": "form-select mono"}))
+    name = forms.CharField(
+        max_length=64, help_text="Lower-case letters, digits and dashes.",
+        widget=forms.TextInput(attrs={"class": "form-control mono", "autocomplete": "off"}),
     )  # fmt: skip
 
     def __init__(self, *args: Any, models: Iterable[str], **kwargs: Any) -> None:

@@ -1,5 +1,7 @@
 """An organisation's own deployments as the operator sees them: what they cost, and a form for another one."""
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
@@ -23,7 +25,8 @@ SHOWN = 100
 def organisation_deployments(request: HttpRequest, visitor: Visitor, organisation_id: str) -> HttpResponse:
     """What an organisation's machines cost this month; a post makes a deployment that it pays for."""
     org = organisation_get(organisation_id=organisation_id)
-    form = DeploymentForm(request.POST or None, models=model_ref_list(org=org))
+    initial = _alike(org, request.GET.get("like", ""))
+    form = DeploymentForm(request.POST or None, models=model_ref_list(org=org), initial=initial)
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
@@ -42,3 +45,14 @@ def organisation_deployments(request: HttpRequest, visitor: Visitor, organisatio
         "accrued": accrued_map(owner_ids=[org.id]).get(org.id, 0),
     }
     return show(request, "console/operator_deployments.html", context, status=422 if form.is_bound else 200)
+
+
+def _alike(org: Any, deployment_id: str) -> dict[str, Any]:
+    """What the form begins with: what one of the organisation's deployments is, under another name."""
+    found = deployment_list(org=org).filter(id=deployment_id).first() if deployment_id else None
+    if found is None:
+        return {}
+    return {
+        "model": found.model.ref, "name": f"{found.name}-2", "replicas": found.desired_replicas,
+        "weights": found.weights,
+    }  # fmt: skip

@@ -135,6 +135,15 @@ class DeploymentCreateShape(s.Serializer[object]):
     )
 
 
+class DeploymentChangeShape(s.Serializer[object]):
+    replicas = s.IntegerField(
+        required=False, help_text="More are started, those of the highest ranks drained."
+    )
+    weights = s.ChoiceField(
+        choices=WEIGHT_FORMS, required=False, help_text="Another form: every replica is started anew."
+    )
+
+
 class EventShape(s.Serializer[object]):
     id = s.CharField()
     kind = s.CharField()

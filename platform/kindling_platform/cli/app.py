@@ -2,7 +2,7 @@
 
 import typer
 
-from kindling_platform.cli import adapters, chat, keys, limits, login, models, usage
+from kindling_platform.cli import adapters, chat, deployments, keys, limits, login, models, usage
 
 EPILOG = (
     "Also: up, down, doctor, reset-operator, models import <hub id or folder> (this machine's stack), "
@@ -11,7 +11,7 @@ EPILOG = (
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG,
-    help="Models, adapters, keys and usage of your organisation, from the command line.",
+    help="Models, adapters, deployments, keys and usage of your organisation, from the command line.",
 )  # fmt: skip
 app.command("login")(login.login)
 app.command("models")(models.list_models)
@@ -20,3 +20,4 @@ app.command("chat")(chat.chat)
 app.command("usage")(usage.show_usage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
+app.add_typer(deployments.app, name="deployments")

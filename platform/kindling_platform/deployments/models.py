@@ -14,12 +14,14 @@ class Deployment(Created):
     """A model that should be served; the reconciler makes it so.
 
     `weights`, of WEIGHT_FORMS, is how they lie in memory. `stop_reason` says why it was stopped without anybody asking,
-    until it is started again.
+    until it is started again. The row of one that was deleted stays: it names the hours of machine time, and its
+    replicas are wound down like those of any other.
     """
 
     class Desired(models.TextChoices):
         RUNNING = "running"
         STOPPED = "stopped"
+        DELETED = "deleted"
 
     class State(models.TextChoices):
         PENDING = "pending"
@@ -46,7 +48,13 @@ class Deployment(Created):
     objects = OrgQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["organisation", "name"], name="one_deployment_name")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organisation", "name"],
+                condition=~models.Q(desired_state="deleted"),
+                name="one_deployment_name",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name

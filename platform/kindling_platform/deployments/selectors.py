@@ -10,11 +10,16 @@ from kindling_platform.deployments.models import Deployment, DeploymentEvent, Re
 
 def deployment_list(*, org: Organisation | None = None) -> OrgQuerySet:
     """An organisation's deployments, or everybody's for the operator."""
-    rows = Deployment.objects.select_related("model__organisation", "organisation").prefetch_related(
-        "replicas"
-    )
+    rows = deployment_rows().exclude(desired_state=Deployment.Desired.DELETED)
     rows = rows if org is None else rows.filter(organisation_id=org.id)
     return rows.order_by("-created_at", "-id")
+
+
+def deployment_rows() -> OrgQuerySet:
+    """Every deployment with what is read beside it, those among them that were deleted; for workers."""
+    return Deployment.objects.select_related("model__organisation", "organisation").prefetch_related(
+        "replicas"
+    )
 
 
 def deployment_list_live(*, model_id: str) -> QuerySet[Deployment]:
@@ -41,7 +46,7 @@ def deployment_get(*, org: Organisation | None, deployment_id: str) -> Deploymen
 
 def deployment_list_unsettled() -> list[str]:
     """Ids of deployments that are not as desired, or that run and so want watching."""
-    settled = Q(desired_state="stopped", state="stopped") & Q(replicas=None)
+    settled = ~Q(desired_state="running") & Q(state="stopped", replicas=None)
     return list(Deployment.objects.exclude(settled).values_list("id", flat=True).distinct())
 
 

@@ -18,6 +18,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.common.jobs import enqueue
 from kindling_platform.common.leases import lease_take
+from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.common.slugs import name_checked
 from kindling_platform.deployments.credit import credit_check
 from kindling_platform.deployments.intervals import interval_end, interval_heard
@@ -36,26 +37,24 @@ def deployment_ensure(
     model: Model,
     name: str,
     actor: Actor,
-    replicas: int = 1,
-    weights: str = CHECKPOINT,
+    replicas: int | None = None,
+    weights: str | None = None,
 ) -> Deployment:
     """The deployment of this name, running this model; made if it is not there, a new generation if it changed.
 
-    `weights` is one of WEIGHT_FORMS; whether the device can have it, the engine finds out. Replicas of an organisation
-    that is not the operator's are charged to it by the hour.
+    `replicas` and `weights` stay as they are when they are None; one that is made has one replica, and weights as the
+    checkpoint has them. `weights` is one of WEIGHT_FORMS; whether the device can have it, the engine finds out.
+    Replicas of an organisation that is not the operator's are charged to it by the hour.
 
     Raises:
         KindlingError: name_invalid, replicas_invalid, weights_unknown, and those of `credit_check` where more than
             before should run.
     """
     name_checked(name)
-    if not 1 <= replicas <= MAX_REPLICAS:
-        raise KindlingError("replicas_invalid", f"Replicas are 1 to {MAX_REPLICAS}.", param="replicas")
-    if weights not in WEIGHT_FORMS:
-        text = f"There is no form of weights {weights!r}; there are {', '.join(WEIGHT_FORMS)}."
-        raise KindlingError("weights_unknown", text, param="weights")
-    found: Deployment | None = Deployment.objects.for_org(org).select_for_update().filter(name=name).first()
+    _shape_check(replicas, weights)
+    found: Deployment | None = _kept(org).select_for_update().filter(name=name).first()
     if found is None:
+        replicas, weights = replicas or 1, weights or CHECKPOINT
         credit_check(org=org, model=model, replicas=replicas)
         try:
             with transaction.atomic():
@@ -73,16 +72,36 @@ def deployment_ensure(
             ) from error
         event_add(deployment=found, kind="created", message=f"Deployment of {_what_runs(found)}.")
         audit_record(actor=actor, action="deployment.create", target=found.id, organisation_id=org.id)
-    elif (found.model_id, found.desired_replicas, found.weights) != (model.id, replicas, weights):
-        if found.desired_state == Deployment.Desired.RUNNING:
-            more = replicas if found.model_id != model.id else replicas - found.desired_replicas
-            credit_check(org=org, model=model, replicas=max(0, more))
-        if (found.model_id, found.weights) != (model.id, weights):
-            found.generation += 1
-        found.model, found.desired_replicas, found.weights = model, replicas, weights
-        found.save(update_fields=["model", "desired_replicas", "weights", "generation"])
-        event_add(deployment=found, kind="changed", message=f"Now {_what_runs(found)}.")
-        audit_record(actor=actor, action="deployment.change", target=found.id, organisation_id=org.id)
+    else:
+        _change(found, model, replicas, weights, actor)
+    enqueue(RECONCILE_JOB, deployment_id=found.id)
+    return found
+
+
+@transaction.atomic
+def deployment_change(
+    *,
+    org: Organisation | None,
+    deployment_id: str,
+    actor: Actor,
+    replicas: int | None = None,
+    weights: str | None = None,
+) -> Deployment:
+    """Change how many replicas a deployment has, while the others go on, or the form of its weights, for which all of
+    them start anew; None leaves either as it is.
+
+    Machines are the operator's: only they change what runs on them, their own and, with `org` None, anybody's.
+
+    Raises:
+        KindlingError: not_found, deployments_closed, replicas_invalid, weights_unknown, and those of `credit_check`
+            where more than before should run.
+    """
+    _shape_check(replicas, weights)
+    found = _locked(org, deployment_id)
+    if org is not None and not org.is_operator:
+        text = "Only the operator of this installation changes deployments; you may stop and start yours."
+        raise KindlingError("deployments_closed", text, 403)
+    _change(found, found.model, replicas, weights, actor)
     enqueue(RECONCILE_JOB, deployment_id=found.id)
     return found
 
@@ -113,13 +132,13 @@ def deployment_create(
         raise KindlingError("deployments_closed", text, 403)
     org = _org_named(for_ref) if for_ref else org
     model = model_get(org=org, ref=model_ref)
-    if Deployment.objects.for_org(org).filter(name=name).exists():
+    if _kept(org).filter(name=name).exists():
         raise KindlingError("deployment_exists", f"There is a deployment {name!r}.", 409, param="name")
     return deployment_ensure(org=org, model=model, name=name, actor=actor, replicas=replicas, weights=weights)
 
 
-def deployment_start(*, org: Organisation, deployment_id: str, actor: Actor) -> Deployment:
-    """Ask for a deployment to run.
+def deployment_start(*, org: Organisation | None, deployment_id: str, actor: Actor) -> Deployment:
+    """Ask for a deployment to run; of any organisation when `org` is None, for the operator.
 
     Raises:
         KindlingError: not_found, and those of `credit_check` when it did not run.
@@ -127,8 +146,8 @@ def deployment_start(*, org: Organisation, deployment_id: str, actor: Actor) -> 
     return _desire(org, deployment_id, Deployment.Desired.RUNNING, actor)
 
 
-def deployment_stop(*, org: Organisation, deployment_id: str, actor: Actor) -> Deployment:
-    """Ask for a deployment to stop; its requests are drained.
+def deployment_stop(*, org: Organisation | None, deployment_id: str, actor: Actor) -> Deployment:
+    """Ask for a deployment to stop; its requests are drained. Of any organisation when `org` is None.
 
     Raises:
         KindlingError: not_found.
@@ -136,11 +155,22 @@ def deployment_stop(*, org: Organisation, deployment_id: str, actor: Actor) -> D
     return _desire(org, deployment_id, Deployment.Desired.STOPPED, actor)
 
 
+def deployment_delete(*, org: Organisation | None, deployment_id: str, actor: Actor) -> Deployment:
+    """Stop a deployment for good, its requests drained: it is in no list any more, and its name is free.
+
+    What it cost stays in the books. Of any organisation when `org` is None.
+
+    Raises:
+        KindlingError: not_found.
+    """
+    return _desire(org, deployment_id, Deployment.Desired.DELETED, actor)
+
+
 @transaction.atomic
 def deployment_halt(*, deployment_id: str, reason: str) -> bool:
     """Stop a deployment that its organisation cannot pay for, until somebody starts it; False when it was stopped."""
     found = Deployment.objects.select_for_update().filter(id=deployment_id).first()
-    if found is None or found.desired_state == Deployment.Desired.STOPPED:
+    if found is None or found.desired_state != Deployment.Desired.RUNNING:
         return False
     found.desired_state = Deployment.Desired.STOPPED
     found.stop_reason = found.reason = reason[:300]
@@ -250,6 +280,45 @@ def event_add(*, deployment: Deployment, kind: str, message: str, data: dict[str
     )
 
 
+def _kept(org: Organisation | None) -> OrgQuerySet:
+    """Those of an organisation, or everybody's, that were not deleted."""
+    rows = Deployment.objects.all() if org is None else Deployment.objects.for_org(org)
+    return rows.exclude(desired_state=Deployment.Desired.DELETED)
+
+
+def _locked(org: Organisation | None, deployment_id: str) -> Deployment:
+    found: Deployment | None = _kept(org).select_for_update().filter(id=deployment_id).first()
+    if found is None:
+        raise not_found("deployment")
+    return found
+
+
+def _shape_check(replicas: int | None, weights: str | None) -> None:
+    if replicas is not None and not 1 <= replicas <= MAX_REPLICAS:
+        raise KindlingError("replicas_invalid", f"Replicas are 1 to {MAX_REPLICAS}.", param="replicas")
+    if weights is not None and weights not in WEIGHT_FORMS:
+        text = f"There is no form of weights {weights!r}; there are {', '.join(WEIGHT_FORMS)}."
+        raise KindlingError("weights_unknown", text, param="weights")
+
+
+def _change(found: Deployment, model: Model, replicas: int | None, weights: str | None, actor: Actor) -> None:
+    """Make a locked deployment so, if it is not: other replicas come and go, other weights are a new generation."""
+    replicas, weights = replicas or found.desired_replicas, weights or found.weights
+    if (found.model_id, found.desired_replicas, found.weights) == (model.id, replicas, weights):
+        return
+    if found.desired_state == Deployment.Desired.RUNNING:
+        more = replicas if found.model_id != model.id else replicas - found.desired_replicas
+        credit_check(org=found.organisation, model=model, replicas=max(0, more))
+    if (found.model_id, found.weights) != (model.id, weights):
+        found.generation += 1
+    found.model, found.desired_replicas, found.weights = model, replicas, weights
+    found.save(update_fields=["model", "desired_replicas", "weights", "generation"])
+    event_add(deployment=found, kind="changed", message=f"Now {_what_runs(found)}.")
+    audit_record(
+        actor=actor, action="deployment.change", target=found.id, organisation_id=found.organisation_id
+    )
+
+
 def _what_runs(deployment: Deployment) -> str:
     form = "" if deployment.weights == CHECKPOINT else f", weights as {deployment.weights}"
     return f"{deployment.model.ref} with {deployment.desired_replicas} replica(s){form}"
@@ -265,18 +334,19 @@ def _org_named(ref: str) -> Organisation:
 
 
 @transaction.atomic
-def _desire(org: Organisation, deployment_id: str, desired: str, actor: Actor) -> Deployment:
-    found: Deployment | None = (
-        Deployment.objects.for_org(org).select_for_update().filter(id=deployment_id).first()
-    )
-    if found is None:
-        raise not_found("deployment")
+def _desire(org: Organisation | None, deployment_id: str, desired: str, actor: Actor) -> Deployment:
+    found = _locked(org, deployment_id)
     if found.desired_state != desired:
         if desired == Deployment.Desired.RUNNING:
             credit_check(org=found.organisation, model=found.model, replicas=found.desired_replicas)
         found.desired_state, found.stop_reason = desired, ""
         found.save(update_fields=["desired_state", "stop_reason"])
         event_add(deployment=found, kind="desired", message=f"{actor.label} asked for it to be {desired}.")
-        audit_record(actor=actor, action=f"deployment.{desired}", target=found.id, organisation_id=org.id)
+        audit_record(
+            actor=actor,
+            action=f"deployment.{desired}",
+            target=found.id,
+            organisation_id=found.organisation_id,
+        )
     enqueue(RECONCILE_JOB, deployment_id=found.id)
     return found

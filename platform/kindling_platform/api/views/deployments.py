@@ -8,9 +8,20 @@ from rest_framework.views import APIView
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.paging import PAGING, limit_of, page_response, page_shape
 from kindling_platform.api.rows import deployment_row, plain_row
-from kindling_platform.api.shapes import DeploymentCreateShape, DeploymentShape, EventsShape
+from kindling_platform.api.shapes import (
+    DeploymentChangeShape,
+    DeploymentCreateShape,
+    DeploymentShape,
+    EventsShape,
+)
 from kindling_platform.deployments.selectors import deployment_get, deployment_list, event_list
-from kindling_platform.deployments.services import deployment_create, deployment_start, deployment_stop
+from kindling_platform.deployments.services import (
+    deployment_change,
+    deployment_create,
+    deployment_delete,
+    deployment_start,
+    deployment_stop,
+)
 
 
 class Deployments(APIView):
@@ -49,12 +60,38 @@ class Deployments(APIView):
 
 
 class OneDeployment(APIView):
-    actions = {"GET": "deployments.read"}
+    actions = {"GET": "deployments.read", "PATCH": "deployments.write", "DELETE": "deployments.write"}
 
     @extend_schema(operation_id="deployments_get", summary="One deployment", responses=DeploymentShape)
     def get(self, request: Request, deployment_id: str) -> Response:
         found = deployment_get(org=caller_of(request).org, deployment_id=deployment_id)
         return Response(DeploymentShape(deployment_row(found)).data)
+
+    @extend_schema(
+        operation_id="deployments_change",
+        summary="Change its replicas or the form of its weights; what is left out stays",
+        request=DeploymentChangeShape,
+        responses=DeploymentShape,
+    )
+    def patch(self, request: Request, deployment_id: str) -> Response:
+        caller = caller_of(request)
+        deployment_get(org=caller.org, deployment_id=deployment_id)
+        asked = DeploymentChangeShape(data=request.data)
+        asked.is_valid(raise_exception=True)
+        changed = deployment_change(
+            org=caller.org, deployment_id=deployment_id, actor=caller.actor, **asked.validated_data
+        )
+        return Response(DeploymentShape(deployment_row(changed)).data)
+
+    @extend_schema(
+        operation_id="deployments_delete",
+        summary="Stop it for good; its requests are drained, and its name is free",
+        responses={204: None},
+    )
+    def delete(self, request: Request, deployment_id: str) -> Response:
+        caller = caller_of(request)
+        deployment_delete(org=caller.org, deployment_id=deployment_id, actor=caller.actor)
+        return Response(status=204)
 
 
 class DeploymentStart(APIView):

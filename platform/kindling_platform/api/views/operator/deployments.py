@@ -7,12 +7,21 @@ from rest_framework.views import APIView
 
 from kindling_platform.accounts.selectors import organisation_id_of
 from kindling_platform.api.asked import word_asked
+from kindling_platform.api.caller import caller_of
 from kindling_platform.api.operator_shapes.deployments import (
     OperatedDeploymentShape,
     operated_deployment_row,
 )
 from kindling_platform.api.paging import PAGING, page_response, page_shape
-from kindling_platform.deployments.selectors import deployment_list
+from kindling_platform.api.shapes import DeploymentChangeShape
+from kindling_platform.deployments.models import Deployment
+from kindling_platform.deployments.selectors import deployment_get, deployment_list
+from kindling_platform.deployments.services import (
+    deployment_change,
+    deployment_delete,
+    deployment_start,
+    deployment_stop,
+)
 
 ORGANISATION = OpenApiParameter("organisation", str, description="A slug or an id.")
 
@@ -31,3 +40,70 @@ class OperatedDeployments(APIView):
         if owner_id := organisation_id_of(word_asked(request, "organisation")):
             rows = rows.filter(organisation_id=owner_id)
         return page_response(request, rows, OperatedDeploymentShape, operated_deployment_row)
+
+
+class OneOperatedDeployment(APIView):
+    actions = {"GET": "operator.read", "PATCH": "operator.write", "DELETE": "operator.write"}
+
+    @extend_schema(
+        operation_id="operator_deployments_get",
+        summary="A deployment of any organisation",
+        responses=OperatedDeploymentShape,
+    )
+    def get(self, request: Request, deployment_id: str) -> Response:
+        return _told(deployment_get(org=None, deployment_id=deployment_id))
+
+    @extend_schema(
+        operation_id="operator_deployments_change",
+        summary="Change the replicas of anybody's deployment, or the form of its weights; what is left out stays",
+        request=DeploymentChangeShape,
+        responses=OperatedDeploymentShape,
+    )
+    def patch(self, request: Request, deployment_id: str) -> Response:
+        asked = DeploymentChangeShape(data=request.data)
+        asked.is_valid(raise_exception=True)
+        changed = deployment_change(
+            org=None, deployment_id=deployment_id, actor=caller_of(request).actor, **asked.validated_data
+        )
+        return _told(changed)
+
+    @extend_schema(
+        operation_id="operator_deployments_delete",
+        summary="Stop anybody's deployment for good; its requests are drained, and its name is free",
+        responses={204: None},
+    )
+    def delete(self, request: Request, deployment_id: str) -> Response:
+        deployment_delete(org=None, deployment_id=deployment_id, actor=caller_of(request).actor)
+        return Response(status=204)
+
+
+class OperatedDeploymentStart(APIView):
+    actions = {"POST": "operator.write"}
+
+    @extend_schema(
+        operation_id="operator_deployments_start",
+        summary="Start anybody's deployment",
+        request=None,
+        responses=OperatedDeploymentShape,
+    )
+    def post(self, request: Request, deployment_id: str) -> Response:
+        actor = caller_of(request).actor
+        return _told(deployment_start(org=None, deployment_id=deployment_id, actor=actor))
+
+
+class OperatedDeploymentStop(APIView):
+    actions = {"POST": "operator.write"}
+
+    @extend_schema(
+        operation_id="operator_deployments_stop",
+        summary="Stop anybody's deployment",
+        request=None,
+        responses=OperatedDeploymentShape,
+    )
+    def post(self, request: Request, deployment_id: str) -> Response:
+        actor = caller_of(request).actor
+        return _told(deployment_stop(org=None, deployment_id=deployment_id, actor=actor))
+
+
+def _told(deployment: Deployment) -> Response:
+    return Response(OperatedDeploymentShape(operated_deployment_row(deployment)).data)

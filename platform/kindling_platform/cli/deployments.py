@@ -1,0 +1,107 @@
+"""`kindling deployments list|create|change|start|stop|delete|events`: what runs; the operator makes and changes it."""
+
+from typing import Annotated, Any
+
+import typer
+
+from kindling_platform.cli.client import Client
+from kindling_platform.cli.errors import CliError
+from kindling_platform.cli.output import AsJson, print_rows, rows_of
+
+app = typer.Typer(no_args_is_help=True, help="Deployments of your organisation.")
+PATH = "/api/v1/deployments"
+Which = Annotated[str, typer.Argument(help="The name or the id, as `deployments list` shows them.")]
+Replicas = Annotated[int | None, typer.Option(help="How many engines run at once.")]
+Weights = Annotated[
+    str | None, typer.Option(help="How weights lie in memory: checkpoint, fp16, int8wo or fp8.")
+]
+
+
+@app.command("list")
+def list_deployments(as_json: AsJson = False) -> None:
+    """Every deployment with its state."""
+    columns = ["name", "id", "model", "state", "ready_replicas", "desired_replicas", "weights", "reason"]
+    print_rows(_rows(Client()), columns, as_json=as_json, empty="There is no deployment.")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and dashes.")],
+    model: Annotated[str, typer.Argument(help="The model, as `kindling models` shows it.")],
+    replicas: Replicas = None,
+    weights: Weights = None,
+    organisation: Annotated[
+        str | None, typer.Option(help="Whose it is, by slug or id; it pays for its hours.")
+    ] = None,
+) -> None:
+    """Make a deployment and start it."""
+    given = {"replicas": replicas, "weights": weights, "organisation": organisation}
+    _tell(Client().post(PATH, {"name": name, "model": model} | _without_none(given)))
+
+
+@app.command()
+def change(which: Which, replicas: Replicas = None, weights: Weights = None) -> None:
+    """Change how many replicas it has, while it runs, or the form of its weights, for which it starts anew."""
+    changes = _without_none({"replicas": replicas, "weights": weights})
+    if not changes:
+        raise CliError("Say what to change: --replicas, --weights or both.", "nothing_to_change")
+    client = Client()
+    _tell(client.call("PATCH", f"{PATH}/{_id(client, which)}", changes))
+
+
+@app.command()
+def start(which: Which) -> None:
+    """Ask for it to run."""
+    client = Client()
+    _tell(client.post(f"{PATH}/{_id(client, which)}/start"))
+
+
+@app.command()
+def stop(which: Which) -> None:
+    """Ask for it to stop; running requests finish first."""
+    client = Client()
+    _tell(client.post(f"{PATH}/{_id(client, which)}/stop"))
+
+
+@app.command()
+def delete(which: Which) -> None:
+    """Stop it for good; running requests finish first, and its name is free."""
+    client = Client()
+    client.call("DELETE", f"{PATH}/{_id(client, which)}")
+    print(f"{which} is deleted.")
+
+
+@app.command()
+def events(which: Which, as_json: AsJson = False) -> None:
+    """What happened to it, newest first."""
+    client = Client()
+    rows = rows_of(client.get(f"{PATH}/{_id(client, which)}/events"))
+    print_rows(rows, ["created_at", "kind", "message"], as_json=as_json, empty="Nothing happened yet.")
+
+
+def _rows(client: Client) -> list[dict[str, Any]]:
+    rows, cursor = [], None
+    while True:
+        page = client.get(PATH, cursor=cursor)
+        rows += rows_of(page)
+        cursor = page.get("next_cursor")
+        if not cursor:
+            return rows
+
+
+def _id(client: Client, which: str) -> str:
+    found = [row["id"] for row in _rows(client) if which in (row["id"], row["name"])]
+    if not found:
+        raise CliError(
+            f"There is no deployment {which!r}; `kindling deployments list` shows yours.", "not_found"
+        )
+    return str(found[0])
+
+
+def _tell(row: dict[str, Any]) -> None:
+    replicas = f"{row['ready_replicas']} of {row['desired_replicas']} replicas ready"
+    print(f"{row['name']} is {row['state']}, {replicas}, asked to be {row['desired_state']}.")
+
+
+def _without_none(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
