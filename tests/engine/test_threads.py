@@ -26,16 +26,21 @@ def one_thread_afterwards():
 
 
 class Machine:
-    """A step and a clock that it moves: ``cost_s`` by number of threads, and a first run that pays extra."""
+    """A step and a clock that it moves: ``cost_s`` by number of threads; the first run of each number pays ``first_s``
+    more, the very first ``once_s``, and those until ``busy_s`` take twice as long.
+    """
 
-    def __init__(self, cost_s: dict[int, float], *, first_s: float = 0.0) -> None:
-        self.cost_s, self.first_s = cost_s, first_s
+    def __init__(
+        self, cost_s: dict[int, float], *, first_s: float = 0.0, once_s: float = 0.0, busy_s: float = 0.0
+    ) -> None:
+        self.cost_s, self.first_s, self.once_s, self.busy_s = cost_s, first_s, once_s, busy_s
         self.now_s = 0.0
         self.ran: list[int] = []
 
     def step(self) -> None:
         threads = torch.get_num_threads()
-        self.now_s += self.cost_s[threads] + (0.0 if threads in self.ran else self.first_s)
+        self.now_s += self.cost_s[threads] * (2 if self.now_s < self.busy_s else 1)
+        self.now_s += (0.0 if threads in self.ran else self.first_s) + (0.0 if self.ran else self.once_s)
         self.ran.append(threads)
 
     def choose(self) -> int:
@@ -54,12 +59,18 @@ def test_of_near_equals_the_fewest_are_taken():
 
 def test_what_a_first_run_pays_does_not_count():
     assert Machine({1: 0.04, 2: 0.03}, first_s=0.3).choose() == 2
+    assert Machine({1: 0.7, 2: 0.5}, once_s=2.0).choose() == 2
 
 
-def test_a_long_step_is_run_once_each_and_hopeless_numbers_not_at_all():
+def test_a_neighbours_burst_does_not_decide():
+    # It is over when each has been timed once: the first of them alone would have looked slow.
+    assert Machine({1: 0.13, 2: 0.1, 4: 0.08}, busy_s=0.4).choose() == 4
+
+
+def test_of_a_long_step_hopeless_numbers_are_not_run_again_or_at_all():
     machine = Machine({1: 32.0, 2: 16.0, 4: 8.0, 8: 4.0, 16: 2.2})
     assert machine.choose() == 16
-    assert machine.ran == [16, 8]
+    assert machine.ran == [16, 16, 8]
 
 
 def test_candidates_are_powers_of_two_and_all_cores():

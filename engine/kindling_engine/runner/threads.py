@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
-_REPEATS = 5
-# Steps of a large model are long enough to tell after one or two.
-_ENOUGH_S = 0.5
+_ROUNDS = 5
+# Steps of a large model are long enough to tell after two.
+_LEAST_ROUNDS = 2
+_ENOUGH_S = 1.0
 # More threads must win by this much: each takes a core from whatever else runs here.
 _WORTH_IT = 1.05
 # With fewer threads than those that are slower than the best by this much, a step only gets slower still.
@@ -22,13 +23,28 @@ def threads_choose(
 ) -> int:
     """Set and return the number of threads with which ``step`` is fastest, the fewest among near equals.
 
-    The best of a few repeats counts, so that neither a neighbour's burst nor a first run decides.
+    They take turns, and the best of a few rounds counts, so that no neighbour's burst decides. The first run of all is
+    not timed: it pays for what is made once, and whoever paid would lose.
     """
-    took_s: dict[int, float] = {}
-    for threads in sorted(candidates, reverse=True):
-        torch.set_num_threads(threads)
-        took_s[threads] = _best_s(step, clock)
-        if took_s[threads] > min(took_s.values()) * _HOPELESS:
+    contenders = sorted(candidates, reverse=True)
+    torch.set_num_threads(contenders[0])
+    step()
+    took_s = dict.fromkeys(contenders, float("inf"))
+    spent_s = 0.0
+    for rounds in range(_ROUNDS):
+        if rounds >= _LEAST_ROUNDS and spent_s > _ENOUGH_S:
+            break
+        for threads in contenders:
+            torch.set_num_threads(threads)
+            began = clock()
+            step()
+            seconds = clock() - began
+            spent_s += seconds
+            took_s[threads] = min(took_s[threads], seconds)
+            if took_s[threads] > min(took_s.values()) * _HOPELESS:
+                contenders = [more for more in contenders if more > threads]
+                break
+        if len(contenders) == 1:
             break
     limit_s = min(took_s.values()) * _WORTH_IT
     chosen = min(threads for threads, seconds in took_s.items() if seconds <= limit_s)
@@ -47,15 +63,3 @@ def cores_allowed(environment: Mapping[str, str] = os.environ) -> int:
     # A list has a number per level of nesting.
     wish = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return min(cores, int(wish)) if wish.isdecimal() and int(wish) > 0 else cores
-
-
-def _best_s(step: Callable[[], object], clock: Clock) -> float:
-    best_s, spent_s = float("inf"), 0.0
-    for _ in range(_REPEATS):
-        began = clock()
-        step()
-        took_s = clock() - began
-        best_s, spent_s = min(best_s, took_s), spent_s + took_s
-        if spent_s > _ENOUGH_S:
-            break
-    return best_s
