@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kindling_decodes import decodes_make
+from kindling_engine.jit.patience import WATCH_CYCLES, Patience
 from kindling_engine.jit.program import LayerProgram, program_kernel
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.models.base import StepInputs
@@ -68,14 +69,15 @@ def one_by_one(model: Decoder, inputs: StepInputs) -> Tensor:
         model._program = program
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("threads", "watch"), [(1, 0), (2, 0), (2, WATCH_CYCLES), (5, 0), (5, 1_000)])
 @pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "smollm3"])
 @torch.inference_mode()
 def test_bits_are_those_of_the_layers(
-    name: str, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, threads: int, watch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    # As if there were enough to do for two.
+    # As if there were enough to do for so many, and they watched for each other so long before they sleep.
     monkeypatch.setattr("kindling_engine.jit.program._ALONE_BELOW", 0)
+    monkeypatch.setattr(Patience, "begin", lambda self: watch)
     torch.set_num_threads(threads)
     model = decoder_make(name, tmp_path)
     assert isinstance(model._program, LayerProgram)

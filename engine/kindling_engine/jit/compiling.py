@@ -16,7 +16,7 @@ from llvmlite import binding
 _log = logging.getLogger(__name__)
 _WANTED = ("avx2", "fma", "f16c")
 _RUNTIMES = ("libgomp", "libiomp5")
-_FROM_RUNTIME = ("GOMP_parallel", "GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads")
+_FROM_RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 _DIGEST_BYTES = 32
 
 
@@ -53,6 +53,7 @@ class Code:
         runtime = ctypes.CDLL(_runtime_path())
         for name in _FROM_RUNTIME:
             binding.add_symbol(name, ctypes.cast(getattr(runtime, name), ctypes.c_void_p).value)
+        binding.add_symbol("syscall", ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value)
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(processor))
         self._engine.add_object_file(binding.ObjectFileRef.from_data(content))
         self._engine.finalize_object()

@@ -20,6 +20,7 @@ from kindling_engine.jit.adapters import (
 from kindling_engine.jit.decode import CompiledDecode, rows_of, step_of
 from kindling_engine.jit.linear import PackedLinear
 from kindling_engine.jit.operations import ADAPT, ATTEND, GATE, LINEAR, NORM, NORM_OF_SUM, PLACE
+from kindling_engine.jit.patience import Patience
 from kindling_engine.jit.rows import RowKernels, row_kernels
 from kindling_engine.layers.attention_rows import AttentionInputs
 from kindling_engine.layers.attention_spec import LayerCache
@@ -108,6 +109,7 @@ class LayerProgram:
         self._most_rows = 0
         self._row_bytes = 4 * sum(self._sizes())
         self._adapter_kernel = adapter_kernel()
+        self._patience = Patience()
 
     @property
     def adapts(self) -> bool:
@@ -150,7 +152,11 @@ class LayerProgram:
             steps[len(self._rotaries)] = adapters.address
             made = self._adapted(adapters.sites)
         alone = rows * self._mean_products < _ALONE_BELOW
-        self._call(made.address, ctypes.addressof(steps), rows, 1 if alone else threads)
+        if alone or threads == 1:
+            self._call(made.address, ctypes.addressof(steps), rows, 0, 1)
+        else:
+            self._call(made.address, ctypes.addressof(steps), rows, self._patience.begin(), threads)
+            self._patience.end()
         return self._hidden[:rows], self._added[:rows]
 
     def _make(self, rows: int) -> None:
@@ -226,7 +232,7 @@ class ProgramKernel:
         from kindling_engine.jit.compiling import code_load, processor_here
 
         self._code = code_load("program", processor_here())
-        arguments = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32]
+        arguments = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int32]
         self.call = ctypes.CFUNCTYPE(None, *arguments)(self._code.address("program"))
 
 

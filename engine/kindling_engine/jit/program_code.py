@@ -10,16 +10,18 @@ from typing import Any
 from llvmlite import ir
 
 from kindling_engine.jit import adapters_code, decode_code, linear_code
+from kindling_engine.jit.meeting_code import MEETING, meet_function, meeting_open
 from kindling_engine.jit.operations import ADAPT, ATTEND, GATE, LINEAR, NORM_OF_SUM, PLACE
 from kindling_engine.jit.writing import (
     address,
     counted,
     f32,
     f32p,
+    field,
     fields,
     fill,
+    i32,
     i64,
-    intrinsic,
     number,
     team_entry,
     team_place,
@@ -33,25 +35,36 @@ ENTRY = "program"
 _OPERATION = ir.LiteralStructType([i64, address, address, f32p, f32p, f32p, i64, i64, f32])
 # Operations and their number.
 _PROGRAM = ir.LiteralStructType([_OPERATION.as_pointer(), i64])
-# A program, its steps, rows.
-_RUN = ir.LiteralStructType([_PROGRAM.as_pointer(), address.as_pointer(), i64])
+# A program, its steps, rows, for how many cycles threads watch for each other.
+_GIVEN = [_PROGRAM.as_pointer(), address.as_pointer(), i64, i64]
+_RUN = ir.LiteralStructType([*_GIVEN, MEETING])
 
 
 def program_module() -> Any:
-    """ENTRY takes what is in _RUN, and a number of threads as 32 bits."""
+    """ENTRY takes what is in _GIVEN, and a number of threads as 32 bits."""
     module = ir.Module("program")
-    team_entry(module, ENTRY, _RUN, _RUN.elements, _walk(module))
+    team_entry(module, ENTRY, _RUN, _GIVEN, _walk(module), prepare=_begin)
     return module
+
+
+def _begin(build: Any, run: Any) -> None:
+    meeting_open(build, _meeting(build, run))
+
+
+def _meeting(build: Any, run: Any) -> Any:
+    return field(build, run, len(_GIVEN))
 
 
 def _walk(module: Any) -> Any:
     """One thread's part of all operations."""
     function = ir.Function(module, ir.FunctionType(void, [address]), "walk")
     function.linkage = "internal"
-    barrier = intrinsic(module, "GOMP_barrier", void, [])
+    meet = meet_function(module)
     build = ir.IRBuilder(function.append_basic_block("start"))
     places = {LINEAR: build.alloca(linear_code.PRODUCT), ATTEND: build.alloca(decode_code.CALL)}
-    program, steps, rows = fields(build, build.bitcast(function.args[0], _RUN.as_pointer()))
+    run = build.bitcast(function.args[0], _RUN.as_pointer())
+    program, steps, rows, patience = fields(build, run, len(_GIVEN))
+    meeting = _meeting(build, run)
     operations, count = fields(build, program)
     thread, threads = team_place(build)
     first = build.sdiv(build.mul(rows, thread), threads)
@@ -68,7 +81,7 @@ def _walk(module: Any) -> Any:
             _operation(build, one, (code, *given), (step, rows, thread, first, end), places)
             build.branch(done)
         build.position_at_end(done)
-        build.call(barrier, [])
+        build.call(meet, [meeting, build.trunc(at, i32), build.trunc(threads, i32), patience])
     build.ret_void()
     return function
 

@@ -1,6 +1,6 @@
 """Types and loops in which kernels are written for LLVM."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,27 +50,41 @@ def counted(build: Any, start: Any, end: Any, step: Any) -> Iterator[Any]:
     build.position_at_end(after)
 
 
-def fields(build: Any, struct: Any) -> list[Any]:
-    """The values in what ``struct`` points at."""
-    count = len(struct.type.pointee.elements)
-    return [build.load(_field(build, struct, at)) for at in range(count)]
+def field(build: Any, struct: Any, at: int) -> Any:
+    """Where a field of what ``struct`` points at is."""
+    return build.gep(struct, [ir.Constant(i32, 0), ir.Constant(i32, at)])
+
+
+def fields(build: Any, struct: Any, count: int = 0) -> list[Any]:
+    """The values in what ``struct`` points at, or the first ``count`` of them."""
+    count = count or len(struct.type.pointee.elements)
+    return [build.load(field(build, struct, at)) for at in range(count)]
 
 
 def fill(build: Any, struct: Any, values: Any) -> None:
     """Put values into what ``struct`` points at, from its first field on."""
     for at, value in enumerate(values):
-        build.store(value, _field(build, struct, at))
+        build.store(value, field(build, struct, at))
 
 
-def team_entry(module: Any, name: str, struct: Any, given: Any, function: Any) -> None:
+def team_entry(
+    module: Any,
+    name: str,
+    struct: Any,
+    given: Any,
+    function: Any,
+    *,
+    prepare: Callable[[Any, Any], None] = lambda build, place: None,
+) -> None:
     """``name`` takes what is ``given``, the first fields of a ``struct``, and a number of threads as 32 bits; as many
-    threads call ``function`` with the address of such a struct.
+    threads call ``function`` with the address of such a struct, in which ``prepare`` has set the rest.
     """
     entry = ir.Function(module, ir.FunctionType(void, [*given, i32]), name)
     build = ir.IRBuilder(entry.append_basic_block("start"))
     place = build.alloca(struct)
     *values, threads = entry.args
     fill(build, place, values)
+    prepare(build, place)
     team_run(build, function, place, threads)
     build.ret_void()
 
@@ -179,7 +193,3 @@ def exponential(build: Any, x: Any) -> Any:
     exponent = build.add(build.fptosi(count, whole), ir.Constant(whole, [127] * width))
     power = build.bitcast(build.shl(exponent, ir.Constant(whole, [23] * width)), kind)
     return build.fmul(value, power)
-
-
-def _field(build: Any, struct: Any, at: int) -> Any:
-    return build.gep(struct, [ir.Constant(i32, 0), ir.Constant(i32, at)])
