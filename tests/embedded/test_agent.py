@@ -12,8 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
+from kindling_engine.protocol.control_groups import ControlGroups
+from kindling_engine.protocol.replica import ReplicaSpec
 from kindling_nursery import Forked
 from kindling_platform.embedded.ports import hold_port, is_answering
+from kindling_workers.agent.engine import engine_env
 
 ENGINE = Path(__file__).parents[1] / "support" / "kindling_tiny_engine.py"
 TOKEN = "a-token-of-this-test"
@@ -202,7 +205,7 @@ def test_engine_sees_no_setting_of_the_platform(agent: Agent, model: Path):
     agent.put(model)
     agent.wait_state("ready")
     names = (model / "environ").read_text().splitlines()
-    assert "PATH" in names and "OMP_NUM_THREADS" in names
+    assert "PATH" in names
     assert [name for name in names if name.startswith(("KINDLING_", "DJANGO_"))] == []
 
 
@@ -231,3 +234,19 @@ def agent_spec(name: str, model: Path) -> dict[str, Any]:
     return {
         "name": name, "deployment_id": "d", "generation": 1, "model_path": str(model), "model_ref": "a/b"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cores", "given", "threads", "seen"),
+    [
+        (2, {}, 0, None), (8, {}, 0, "7"), (8, {"OMP_NUM_THREADS": "3"}, 0, "3"), (8, {}, 4, "4"),
+        (2, {"OMP_NUM_THREADS": "1"}, 0, "1"),
+    ],
+)  # fmt: skip
+def test_an_engine_measures_its_threads_and_leaves_a_core_to_the_platform(
+    monkeypatch: pytest.MonkeyPatch, cores: int, given: dict[str, str], threads: int, seen: str | None
+):
+    monkeypatch.setattr(ControlGroups, "cores", lambda self: cores)
+    spec = ReplicaSpec("r", "d", 1, "/m", "m", threads=threads)
+    assert engine_env(spec, {"PATH": "/bin", **given}).get("OMP_NUM_THREADS") == seen
+    assert ReplicaSpec("r", "d", 1, "/m", "m").threads == 0

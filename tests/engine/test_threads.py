@@ -1,6 +1,5 @@
 """How many threads: measured when nothing else is said, an explicit number otherwise."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 
 from kindling_engine.core.options import options_parse
 from kindling_engine.core.threads import threads_settle
+from kindling_engine.protocol.control_groups import ControlGroups
 from kindling_engine.runner.threads import cores_allowed, thread_candidates, threads_choose
 from kindling_engine.server.core_process import core_start
 from kindling_engine.server.options import core_arguments, serve_options_parse
@@ -79,7 +79,7 @@ def test_candidates_are_powers_of_two_and_all_cores():
 
 
 def test_cores_are_those_of_the_process_and_fewer_if_the_user_says_so(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2, 5, 7})
+    monkeypatch.setattr(ControlGroups, "cores", lambda self: 4)
     assert cores_allowed({}) == 4
     assert cores_allowed({"OMP_NUM_THREADS": "3"}) == 3
     assert cores_allowed({"OMP_NUM_THREADS": "2,1"}) == 2

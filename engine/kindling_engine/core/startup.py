@@ -26,6 +26,7 @@ from kindling_engine.models.invariance import invariance_allow
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.weight_forms import weight_form
 from kindling_engine.models.weights import LoadProgress
+from kindling_engine.protocol.control_groups import ControlGroups
 from kindling_engine.protocol.embedding_folder import ENCODERS
 from kindling_engine.runner.runner import ModelRunner
 from kindling_engine.runner.tuning import Tuning
@@ -187,7 +188,9 @@ def _block_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
+    granted = ControlGroups().memory_bytes()
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return _CPU_KV_BYTES
+            free = int(line.split()[1]) * 1024
+            return free if granted is None else min(free, granted)
+    return _CPU_KV_BYTES if granted is None else granted

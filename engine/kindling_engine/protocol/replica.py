@@ -8,7 +8,7 @@ from kindling_engine.protocol.weight_forms import CHECKPOINT
 class ReplicaSpec(msgspec.Struct, frozen=True):
     """One engine process as it should be; `device` is auto, cpu or cuda.
 
-    `threads` 0 lets the engine measure; one leaves the other cores to its neighbours. `weights` is one of WEIGHT_FORMS.
+    `threads` 0 lets the engine measure how many are worth it. `weights` is one of WEIGHT_FORMS.
     """
 
     name: str
@@ -18,7 +18,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
     model_ref: str
     device: str = "auto"
     max_batch: int = 64
-    threads: int = 1
+    threads: int = 0
     weights: str = CHECKPOINT
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 
+from kindling_engine.protocol.control_groups import ControlGroups
+
 _ROUNDS = 5
 # Steps of a large model are long enough to tell after two.
 _LEAST_ROUNDS = 2
@@ -58,8 +60,8 @@ def thread_candidates(cores: int) -> list[int]:
 
 
 def cores_allowed(environment: Mapping[str, str] = os.environ) -> int:
-    """The cores that this process may run on, or OMP_NUM_THREADS of them where that says fewer."""
-    cores = len(os.sched_getaffinity(0))
+    """The cores that this process may keep busy, or OMP_NUM_THREADS of them where that says fewer."""
+    cores = ControlGroups().cores()
     # A list has a number per level of nesting.
     wish = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return min(cores, int(wish)) if wish.isdecimal() and int(wish) > 0 else cores

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from kindling_engine.protocol.control_groups import ControlGroups
+
 EXIT_PASSED, EXIT_FAILED, EXIT_NOT_COMPARED = 0, 1, 2
 
 
@@ -54,7 +56,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--by", default="kindling verify", help="who verified it, in the printed row")
     parser.add_argument("--tokens", type=int, default=24, help="greedy tokens for each prompt")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=ControlGroups().cores())
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     return parser.parse_args(arguments)
 

@@ -19,18 +19,29 @@ NOT_INHERITED = {
 
 
 def child_env() -> dict[str, str]:
+    """What children of the platform's own see: they leave the cores to the engines."""
+    return {**engine_env(), "OMP_NUM_THREADS": "1"}
+
+
+def engine_env() -> dict[str, str]:
+    """What the one sees that starts engines: how many threads these may have is for the user to say."""
     kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-    return {**kept, "DJANGO_SETTINGS_MODULE": SETTINGS, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return {**kept, "DJANGO_SETTINGS_MODULE": SETTINGS, "PYTHONUNBUFFERED": "1"}
 
 
 def python_child(
-    home: Home, name: str, *arguments: str, stop_timeout_s: float = 10, start_with: Start = spawn
+    home: Home,
+    name: str,
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    stop_timeout_s: float = 10,
+    start_with: Start = spawn,
 ) -> Child:
     return Child(
         Command(
             name=name,
             argv=(sys.executable, *arguments),
-            env=child_env(),
+            env=env or child_env(),
             log_path=home.log(name),
             cwd=home.path,
             stop_signal=signal.SIGTERM,
@@ -79,6 +90,7 @@ def agent_child(home: Home, port: int) -> Child:
         home,
         "agent",
         *("-m", "kindling_workers.agent", "--home", str(home.path), "--port", str(port)),
+        env=engine_env(),
         stop_timeout_s=20,
     )
 

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kindling_engine.protocol.control_groups import ControlGroups
 from kindling_engine.protocol.replica import ReplicaSpec
 from kindling_workers.agent.places import Places
 
 DEFAULT_ENGINE = (sys.executable, "-m", "kindling_engine")
 HOST = "127.0.0.1"
 MAX_LOG_BYTES = 16 * 2**20
+LEAST_CORES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,11 @@ def engine_argv(engine: tuple[str, ...], spec: ReplicaSpec, port: int, places: P
 
 
 def engine_env(spec: ReplicaSpec, source: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without the platform's settings: an engine needs no secret of ours."""
+    """Our environment without the platform's settings: an engine needs no secret of ours.
+
+    One that measures how many threads are worth it leaves a core to the platform where there are more than two: a step
+    takes as long as its slowest thread, and that would be the one that shares a core.
+    """
     kept = {
         name: value
         for name, value in (os.environ if source is None else source).items()
@@ -44,6 +50,8 @@ def engine_env(spec: ReplicaSpec, source: Mapping[str, str] | None = None) -> di
     }
     if spec.threads:
         kept["OMP_NUM_THREADS"] = str(spec.threads)
+    elif (cores := ControlGroups().cores()) > LEAST_CORES:
+        kept.setdefault("OMP_NUM_THREADS", str(cores - 1))
     return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
