@@ -25,6 +25,8 @@ _SHARED_BYTES, _PROMPT_BYTES = 1 << 20, 1 << 19
 than one product of all does.
 """
 _CODE_PAGE = 16
+_TOGETHER = 4
+"""Query heads that the code takes at once."""
 _LARGEST_HEAD = 256
 
 _pointer, _integer = ctypes.c_void_p, ctypes.c_int64
@@ -67,7 +69,7 @@ class DecodeStep:
     def __init__(self, rows: DecodeRows, slots: Tensor, tables: RotaryTables | None, threads: int) -> None:
         blocks, lengths = np.ascontiguousarray(rows.blocks), np.ascontiguousarray(rows.lengths)
         longest = -(-int(lengths.max()) // PAGE_SIZE) * PAGE_SIZE
-        scratch = torch.empty((threads, longest))
+        scratch = torch.empty((threads, _TOGETHER * longest))
         cosines, sines = (None, None) if tables is None else (one.contiguous() for one in tables)
         self.struct = _Step(
             None if cosines is None else cosines.data_ptr(),
@@ -79,7 +81,7 @@ class DecodeStep:
             lengths.ctypes.data,
             len(lengths),
             scratch.data_ptr(),
-            longest,
+            scratch.shape[1],
         )
         self._kept = (blocks, lengths, scratch, cosines, sines, slots)
         self.address = ctypes.addressof(self.struct)

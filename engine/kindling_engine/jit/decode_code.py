@@ -1,8 +1,9 @@
 """Attention of rows that have one token each, between the two projections, written for LLVM.
 
-Queries and keys are normed where the family does so, rotated in place, and keys and values go to their slots. Then each
-query head reads the pages of its row: scores, their softmax, and the weighted sum of the values, all in fp32. A head's
-result depends on its own row alone. Heads of all rows are shared among the threads of torch's OpenMP runtime.
+Queries and keys are normed where the family does so, rotated in place, and keys and values go to their slots. Then
+query heads of the same keys read the pages of their row together, up to four at once: scores, their softmax, and
+the weighted sum of the values, all in fp32. A head's result depends on its own row alone. Heads of all rows are shared
+among the threads of torch's OpenMP runtime.
 """
 
 from typing import Any
@@ -35,9 +36,13 @@ from kindling_engine.jit.writing import (
 
 ENTRY, PLACE, SHARE = "decode", "decode_place", "decode_share"
 PAGE = 16
-_KEYS_AT_ONCE = 4
-_SUMS = 8
-"""Vectors of a head that are summed up side by side."""
+_TOGETHER = 4
+_FEW = 2
+_KEYS_AT_ONCE = {1: 4, 2: 2, 3: 4, 4: 2}
+_VECTORS_AT_ONCE = {1: 8, 2: 4, 3: 4, 4: 3}
+"""Keys whose scores, and vectors of a head that are summed up side by side, by how many queries: with what they are
+made of they have to fit into 16 registers.
+"""
 _i64p = i64.as_pointer()
 
 # Keys and values of the layer, floats from one KV head to the next, heads, KV heads, norms of queries and keys (or
@@ -58,7 +63,8 @@ def decode_module(width: int, head_dim: int) -> Any:
     """
     module = ir.Module("decode")
     place = _place(module, width, head_dim, _norm(module, width, head_dim), _rotate(module, width))
-    share = _share(module, head_dim, _head(module, width, head_dim))
+    heads = {count: _heads(module, width, head_dim, count) for count in _KEYS_AT_ONCE}
+    share = _share(module, head_dim, heads)
     _entry(module, place, share)
     return module
 
@@ -135,80 +141,125 @@ def _place(module: Any, width: int, head_dim: int, norm: Any, rotate: Any) -> An
     return function
 
 
-def _head(module: Any, width: int, head_dim: int) -> Any:
-    """``(query, keys, values, blocks, length, scale, scratch, output)``: one query head over its row's pages."""
+def _heads(module: Any, width: int, head_dim: int, count: int) -> Any:
+    """``(query, keys, values, blocks, length, scale, scratch, output)``: ``count`` query heads, one behind the other,
+    over their row's pages.
+    """
     kind = ir.FunctionType(void, [f32p, f32p, f32p, _i64p, i64, f32, f32p, f32p])
-    function = ir.Function(module, kind, "head")
+    function = ir.Function(module, kind, f"heads_{count}")
     function.linkage = "internal"
     query, keys, values, blocks, length, scale, scratch, output = function.args
-    vector = ir.VectorType(f32, width)
-    places = [number(at) for at in range(0, head_dim, width)]
     build = ir.IRBuilder(function.append_basic_block("start"))
-    held = build.alloca(vector)
-    sums = [build.alloca(vector) for _ in range(min(_SUMS, len(places)))]
-    factors = [vector_load(build, build.gep(query, [at]), width) for at in places]
+    held = build.alloca(ir.VectorType(f32, width))
+    sums = [[build.alloca(held.type.pointee) for _ in range(head_dim // width)] for _ in range(count)]
     pages = build.sdiv(build.add(length, number(PAGE - 1)), number(PAGE))
     padded = build.mul(pages, number(PAGE))
-
-    with counted(build, number(0), pages, number(1)) as page:
-        block = build.mul(build.load(build.gep(blocks, [page])), number(PAGE * head_dim))
-        start = build.mul(page, number(PAGE))
-        with counted(build, number(0), number(PAGE), number(_KEYS_AT_ONCE)) as some:
-            for more in range(_KEYS_AT_ONCE):
-                key = build.add(some, number(more))
-                line = build.gep(keys, [build.add(block, build.mul(key, number(head_dim)))])
-                products = floats(0.0, width)
-                for at, factor in zip(places, factors, strict=True):
-                    own = vector_load(build, build.gep(line, [at]), width)
-                    products = multiply_add(build, factor, own, products)
-                score = build.fmul(total(build, products), scale)
-                build.store(score, build.gep(scratch, [build.add(start, key)]))
-    with counted(build, length, padded, number(1)) as behind:
-        build.store(ir.Constant(f32, float("-inf")), build.gep(scratch, [behind]))
-
-    build.store(floats(float("-inf"), width), held)
-    with counted(build, number(0), padded, number(width)) as at:
-        scores, most = vector_load(build, build.gep(scratch, [at]), width), build.load(held)
-        build.store(build.select(build.fcmp_ordered(">", scores, most), scores, most), held)
-    greatest = spread(build, total(build, build.load(held), greatest=True), width)
-    build.store(floats(0.0, width), held)
-    with counted(build, number(0), padded, number(width)) as at:
-        place = build.gep(scratch, [at])
-        weights = exponential(build, build.fsub(vector_load(build, place, width), greatest))
-        vector_store(build, weights, place)
-        build.store(build.fadd(build.load(held), weights), held)
-    whole = spread(build, total(build, build.load(held)), width)
-
-    _weigh(build, places, sums, (values, blocks, pages, length, scratch, whole, output), head_dim)
+    lines = [build.gep(scratch, [build.mul(padded, number(one))]) for one in range(count)]
+    queries, outputs = (
+        [build.gep(base, [number(one * head_dim)]) for one in range(count)] for base in (query, output)
+    )
+    _score(build, queries, lines, (keys, blocks, pages, scale), (width, head_dim))
+    wholes = [_soften(build, line, length, padded, held) for line in lines]
+    _weigh(build, sums, (lines, wholes, outputs), (values, blocks, pages, length), head_dim)
     build.ret_void()
     return function
 
 
-def _weigh(build: Any, places: list[Any], sums: list[Any], given: tuple[Any, ...], head_dim: int) -> None:
-    """The values of all keys by their weights, over the weights' sum, as many vectors of a head at once as there are
-    ``sums``.
+def _score(
+    build: Any, queries: list[Any], lines: list[Any], given: tuple[Any, ...], sizes: tuple[int, int]
+) -> None:
+    """The scaled products of queries and keys of all pages, to a line for each query: keys are read once for all."""
+    keys, blocks, pages, scale = given
+    width, head_dim = sizes
+    at_once = _KEYS_AT_ONCE[len(queries)]
+    factors = []
+    if len(queries) <= _FEW:
+        places = range(0, head_dim, width)
+        factors = [
+            [vector_load(build, build.gep(query, [number(at)]), width) for at in places] for query in queries
+        ]
+    with counted(build, number(0), pages, number(1)) as page:
+        block = build.mul(build.load(build.gep(blocks, [page])), number(PAGE * head_dim))
+        start = build.mul(page, number(PAGE))
+        with counted(build, number(0), number(PAGE), number(at_once)) as some:
+            first = build.gep(keys, [build.add(block, build.mul(some, number(head_dim)))])
+            products = [[floats(0.0, width)] * at_once for _ in queries]
+            # Few queries leave registers for what they are multiplied by, and read key after key, as memory likes it.
+            spans = [(at_once, at) for at in range(0, head_dim, width)]
+            if factors:
+                spans = [(1, at) for at in range(0, at_once * head_dim, width)]
+            for number_of_keys, offset in spans:
+                at, shift = offset % head_dim, offset // head_dim
+                column = [
+                    vector_load(build, build.gep(first, [number(key * head_dim + offset)]), width)
+                    for key in range(number_of_keys)
+                ]
+                for index, (query, own) in enumerate(zip(queries, products, strict=True)):
+                    factor = (
+                        factors[index][at // width]
+                        if factors
+                        else vector_load(build, build.gep(query, [number(at)]), width)
+                    )
+                    for key, values in enumerate(column):
+                        own[shift + key] = multiply_add(build, factor, values, own[shift + key])
+            for line, own in zip(lines, products, strict=True):
+                for key in range(at_once):
+                    place = build.gep(line, [build.add(start, build.add(some, number(key)))])
+                    build.store(build.fmul(total(build, own[key]), scale), place)
+
+
+def _soften(build: Any, line: Any, length: Any, padded: Any, held: Any) -> Any:
+    """Scores to their exponentials over the greatest, in place, 0 behind ``length``; gives a vector of their sum."""
+    width = held.type.pointee.count
+    with counted(build, length, padded, number(1)) as behind:
+        build.store(ir.Constant(f32, float("-inf")), build.gep(line, [behind]))
+    build.store(floats(float("-inf"), width), held)
+    with counted(build, number(0), padded, number(width)) as at:
+        scores, most = vector_load(build, build.gep(line, [at]), width), build.load(held)
+        build.store(build.select(build.fcmp_ordered(">", scores, most), scores, most), held)
+    greatest = spread(build, total(build, build.load(held), greatest=True), width)
+    build.store(floats(0.0, width), held)
+    with counted(build, number(0), padded, number(width)) as at:
+        place = build.gep(line, [at])
+        weights = exponential(build, build.fsub(vector_load(build, place, width), greatest))
+        vector_store(build, weights, place)
+        build.store(build.fadd(build.load(held), weights), held)
+    return spread(build, total(build, build.load(held)), width)
+
+
+def _weigh(
+    build: Any, sums: list[list[Any]], heads: tuple[list[Any], ...], given: tuple[Any, ...], head_dim: int
+) -> None:
+    """The values of all keys by each head's weights, over the weights' sum: page by page, of which as many vectors of
+    each head at once as fit into registers, so that values are read once for all heads.
     """
-    values, blocks, pages, length, scratch, whole, output = given
-    width = whole.type.count
-    for first in range(0, len(places), len(sums)):
-        part = places[first : first + len(sums)]
-        for one in sums:
-            build.store(floats(0.0, width), one)
-        with counted(build, number(0), pages, number(1)) as page:
-            block = build.mul(build.load(build.gep(blocks, [page])), number(PAGE * head_dim))
-            start = build.mul(page, number(PAGE))
-            count = smaller(build, build.sub(length, start), number(PAGE))
+    lines, wholes, outputs = heads
+    values, blocks, pages, length = given
+    width = wholes[0].type.count
+    at_once = _VECTORS_AT_ONCE[len(lines)]
+    places = [number(at) for at in range(0, head_dim, width)]
+    for one in (one for row in sums for one in row):
+        build.store(floats(0.0, width), one)
+    with counted(build, number(0), pages, number(1)) as page:
+        block = build.mul(build.load(build.gep(blocks, [page])), number(PAGE * head_dim))
+        start = build.mul(page, number(PAGE))
+        count = smaller(build, build.sub(length, start), number(PAGE))
+        for first in range(0, len(places), at_once):
+            part = range(first, min(first + at_once, len(places)))
             with counted(build, number(0), count, number(1)) as key:
-                weight = spread(build, build.load(build.gep(scratch, [build.add(start, key)])), width)
-                line = build.gep(values, [build.add(block, build.mul(key, number(head_dim)))])
-                for at, one in zip(part, sums, strict=False):
-                    own = vector_load(build, build.gep(line, [at]), width)
-                    build.store(multiply_add(build, weight, own, build.load(one)), one)
-        for at, one in zip(part, sums, strict=False):
+                behind = build.add(start, key)
+                weights = [spread(build, build.load(build.gep(line, [behind])), width) for line in lines]
+                value = build.gep(values, [build.add(block, build.mul(key, number(head_dim)))])
+                for at in part:
+                    own = vector_load(build, build.gep(value, [places[at]]), width)
+                    for weight, row in zip(weights, sums, strict=True):
+                        build.store(multiply_add(build, weight, own, build.load(row[at])), row[at])
+    for output, whole, row in zip(outputs, wholes, sums, strict=True):
+        for at, one in zip(places, row, strict=True):
             vector_store(build, build.fdiv(build.load(one), whole), build.gep(output, [at]))
 
 
-def _share(module: Any, head_dim: int, head: Any) -> Any:
+def _share(module: Any, head_dim: int, heads_of: dict[int, Any]) -> Any:
     """One thread's part of all rows' heads."""
     function = ir.Function(module, ir.FunctionType(void, [address]), SHARE)
     build = ir.IRBuilder(function.append_basic_block("start"))
@@ -216,29 +267,41 @@ def _share(module: Any, head_dim: int, head: Any) -> Any:
     keys, values, stride, heads, kv_heads, _, _, _, scale = fields(build, layer)
     _, _, _, _, blocks, blocks_width, lengths, rows, scratch, scratch_size = fields(build, step)
     thread, threads = team_place(build)
-    items = build.mul(rows, heads)
+    # Heads of the same keys, in parts of about the same size, whatever the step: so a head's bits never change.
+    group = build.sdiv(heads, kv_heads)
+    parts = build.sdiv(build.add(group, number(_TOGETHER - 1)), number(_TOGETHER))
+    items = build.mul(rows, build.mul(kv_heads, parts))
     first = build.sdiv(build.mul(items, thread), threads)
     end = build.sdiv(build.mul(items, build.add(thread, number(1))), threads)
-    group = build.sdiv(heads, kv_heads)
     row_heads = build.add(heads, build.mul(kv_heads, number(2)))
     with counted(build, first, end, number(1)) as item:
         # Head by head: rows that share a prefix find its keys in the cache.
-        at, row = build.sdiv(item, rows), build.srem(item, rows)
-        offset = build.mul(build.sdiv(at, group), stride)
+        unit, row = build.sdiv(item, rows), build.srem(item, rows)
+        kv_head, part = build.sdiv(unit, parts), build.srem(unit, parts)
+        above = build.sdiv(build.mul(group, part), parts)
+        below = build.sdiv(build.mul(group, build.add(part, number(1))), parts)
+        at = build.add(build.mul(kv_head, group), above)
+        offset = build.mul(kv_head, stride)
         query = build.mul(build.add(build.mul(row, row_heads), at), number(head_dim))
-        build.call(
-            head,
-            [
-                build.gep(qkv, [query]),
-                build.gep(keys, [offset]),
-                build.gep(values, [offset]),
-                build.gep(blocks, [build.mul(row, blocks_width)]),
-                build.load(build.gep(lengths, [row])),
-                scale,
-                build.gep(scratch, [build.mul(thread, scratch_size)]),
-                build.gep(output, [build.mul(build.add(build.mul(row, heads), at), number(head_dim))]),
-            ],
-        )
+        given = [
+            build.gep(qkv, [query]),
+            build.gep(keys, [offset]),
+            build.gep(values, [offset]),
+            build.gep(blocks, [build.mul(row, blocks_width)]),
+            build.load(build.gep(lengths, [row])),
+            scale,
+            build.gep(scratch, [build.mul(thread, scratch_size)]),
+            build.gep(output, [build.mul(build.add(build.mul(row, heads), at), number(head_dim))]),
+        ]
+        done = function.append_basic_block("done")
+        choice = build.switch(build.sub(below, above), done)
+        for count, code in heads_of.items():
+            case = function.append_basic_block(f"heads_{count}")
+            choice.add_case(number(count), case)
+            build.position_at_end(case)
+            build.call(code, given)
+            build.branch(done)
+        build.position_at_end(done)
     build.ret_void()
     return function
 
