@@ -107,7 +107,8 @@ class LayerProgram:
         self._rotaries = tuple(dict.fromkeys(layer.rotary for layer in layers))
         self._attentions = {layer.rotary: layer.attention for layer in layers}
         self._most_rows = 0
-        self._row_bytes = 4 * sum(self._sizes())
+        hidden, shared, gated = self._sizes()
+        self._row_bytes = 4 * (3 * hidden + shared + gated)
         self._adapter_kernel = adapter_kernel()
         self._patience = Patience()
 
@@ -161,17 +162,20 @@ class LayerProgram:
 
     def _make(self, rows: int) -> None:
         """Operations, and what they leave for each other, for so many ``rows``."""
-        self._buffers = tuple(torch.empty((rows, size)) for size in self._sizes())
-        self._hidden, self._added, *_ = self._buffers
+        hidden, shared, gated = self._sizes()
+        self._hidden, self._added, self._normed = (torch.empty((rows, hidden)) for _ in range(3))
+        self._shared, self._gated = torch.empty(rows * shared), torch.empty((rows, gated))
+        self._most_rows = rows
         self._plain = _Made([one for index in range(len(self._layers)) for one in self._layer(index)])
         self._with_adapters: tuple[tuple[Site, ...], _Made] | None = None
-        self._most_rows = rows
 
-    def _sizes(self) -> tuple[int, ...]:
-        """Floats that a row of each buffer has."""
+    def _sizes(self) -> tuple[int, int, int]:
+        """Floats that a row has: of hidden states; of what attention goes from and to, whose memory the MLP's products
+        have afterwards; of what these make.
+        """
         first = self._layers[0]
-        hidden, both = first.qkv.inputs, first.gate_up.outputs
-        return hidden, hidden, hidden, first.qkv.outputs, first.output.inputs, both, both // 2
+        both = first.gate_up.outputs
+        return first.qkv.inputs, max(first.qkv.outputs + first.output.inputs, both), both // 2
 
     def _adapted(self, sites: tuple[Site, ...]) -> "_Made":
         """The operations with those of adapters behind the products that they add to."""
@@ -201,7 +205,10 @@ class LayerProgram:
 
     def _layer(self, index: int) -> list[_Operation]:
         layer = self._layers[index]
-        hidden, added, normed, qkv, attended, both, gated = (one.data_ptr() for one in self._buffers)
+        hidden, added, normed, qkv, gated = (
+            one.data_ptr() for one in (self._hidden, self._added, self._normed, self._shared, self._gated)
+        )
+        attended, both = self._shared[self._most_rows * layer.qkv.outputs :].data_ptr(), qkv
         attention, kernel = layer.attention.bind(self._caches[index]), layer.attention.kernel
         step = self._rotaries.index(layer.rotary)
         return [
