@@ -1,6 +1,9 @@
 """How many threads: measured when nothing else is said, an explicit number otherwise."""
 
+import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,12 @@ import torch
 from kindling_engine.core.options import options_parse
 from kindling_engine.core.threads import threads_settle
 from kindling_engine.protocol.control_groups import ControlGroups
-from kindling_engine.runner.threads import cores_allowed, thread_candidates, threads_choose
+from kindling_engine.runner.threads import (
+    cores_allowed,
+    thread_candidates,
+    threads_choose,
+    undisturbed_s,
+)
 from kindling_engine.server.core_process import core_start
 from kindling_engine.server.options import core_arguments, serve_options_parse
 from kindling_parity import engine_parts
@@ -44,7 +52,12 @@ class Machine:
         self.ran.append(threads)
 
     def choose(self) -> int:
-        return threads_choose(self.step, self.cost_s, clock=lambda: self.now_s)
+        return threads_choose(self.step, self.cost_s, timed=self.timed)
+
+    def timed(self, step) -> float:
+        began_s = self.now_s
+        step()
+        return self.now_s - began_s
 
 
 def test_the_fastest_number_is_taken_and_set():
@@ -92,14 +105,12 @@ def test_cores_are_those_of_the_process_and_fewer_if_the_user_says_so(monkeypatc
 )
 def test_a_model_is_timed_with_short_requests_and_left_idle(tmp_path, make):
     parts = engine_parts(make(tmp_path), tmp_path, kv_tokens=512)
-    now_s = 0.0
 
-    def clock() -> float:
-        nonlocal now_s
-        now_s += 1.0 / torch.get_num_threads()
-        return now_s
+    def timed(step) -> float:
+        step()
+        return 1.0 / torch.get_num_threads()
 
-    chosen = threads_settle(parts.scheduler, parts.runner, parts.config, parts.device, cores=2, clock=clock)
+    chosen = threads_settle(parts.scheduler, parts.runner, parts.config, parts.device, cores=2, timed=timed)
     assert chosen == 2 == torch.get_num_threads()
     assert not parts.scheduler.has_work
     assert parts.kv.pool.free_count == parts.kv.pool.capacity
@@ -153,3 +164,33 @@ async def test_a_core_starts_with_room_to_choose(tmp_path, monkeypatch, threads,
     await core.process.wait()
     await core.end()
     assert note.read_text() == seen
+
+
+def test_what_a_step_waits_for_a_core_does_not_count():
+    """On one core beside a process that wants it, a step's time is that of its own work."""
+    cores = os.sched_getaffinity(0)
+    torch.set_num_threads(1)
+
+    def step() -> None:
+        until_s = time.thread_time() + 0.1
+        while time.thread_time() < until_s:
+            pass
+
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        try:
+            one = {min(cores)}
+            os.sched_setaffinity(0, one)
+            os.sched_setaffinity(busy.pid, one)
+            time.sleep(0.1)
+            began_s = time.perf_counter()
+            step()
+            by_the_clock_s = time.perf_counter() - began_s
+            undisturbed = undisturbed_s(step)
+        finally:
+            os.sched_setaffinity(0, cores)
+            busy.kill()
+    assert 0.09 < undisturbed < by_the_clock_s
+
+
+def test_a_step_that_sleeps_takes_its_time():
+    assert undisturbed_s(lambda: time.sleep(0.05)) >= 0.049

@@ -9,7 +9,13 @@ import torch
 from kindling_engine.core.steps import Runner, StepLoop
 from kindling_engine.core.warmup import warm_up_request, warm_up_text, warmed_up
 from kindling_engine.models.base import ModelConfig
-from kindling_engine.runner.threads import Clock, cores_allowed, thread_candidates, threads_choose
+from kindling_engine.runner.threads import (
+    Timed,
+    cores_allowed,
+    thread_candidates,
+    threads_choose,
+    undisturbed_s,
+)
 from kindling_engine.scheduler.scheduler import Scheduler
 
 logger = logging.getLogger(__name__)
@@ -26,7 +32,7 @@ def threads_settle(
     device: torch.device,
     *,
     cores: int | None = None,
-    clock: Clock = time.perf_counter,
+    timed: Timed = undisturbed_s,
 ) -> int:
     """Set and return the number of threads, at most ``cores``, by default those that this process may use.
 
@@ -38,7 +44,7 @@ def threads_settle(
         torch.set_num_threads(1)
         return 1
     indices = count(_FIRST_INDEX)
-    chosen = threads_choose(lambda: _run(scheduler, runner, config, next(indices)), candidates, clock=clock)
+    chosen = threads_choose(lambda: _run(scheduler, runner, config, next(indices)), candidates, timed=timed)
     logger.info("%d threads for a step, measured against up to %d", chosen, candidates[-1])
     return chosen
 

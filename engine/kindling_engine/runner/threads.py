@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import torch
 
@@ -17,12 +18,38 @@ _WORTH_IT = 1.05
 # With fewer threads than those that are slower than the best by this much, a step only gets slower still.
 _HOPELESS = 1.5
 
-Clock = Callable[[], float]
+Step = Callable[[], object]
+Timed = Callable[[Step], float]
+_TASKS = Path("/proc/self/task")
 
 
-def threads_choose(
-    step: Callable[[], object], candidates: Iterable[int], *, clock: Clock = time.perf_counter
-) -> int:
+def undisturbed_s(step: Step) -> float:
+    """Seconds that ``step`` takes, without those for which its threads waited for a core.
+
+    An engine starts when its neighbours do; what it chooses holds for as long as it lives. The system counts how long
+    each thread waited (schedstat); where it does not, the clock alone speaks.
+    """
+    before, cpu_s, began = _waited_ns(), time.process_time(), time.perf_counter()
+    step()
+    took_s = time.perf_counter() - began
+    cpu_s = time.process_time() - cpu_s
+    waited_s = sum(max(0, count - before.get(task, 0)) for task, count in _waited_ns().items()) / 1e9
+    # Threads may have waited at the same time; no faster than if they had shared the work.
+    return max(took_s - waited_s, min(took_s, cpu_s / torch.get_num_threads()))
+
+
+def _waited_ns() -> dict[str, int]:
+    """Nanoseconds for which each thread was ready to run and had no core."""
+    found = {}
+    for task in _TASKS.iterdir():
+        try:
+            found[task.name] = int((task / "schedstat").read_text().split()[1])
+        except (OSError, ValueError, IndexError):
+            continue
+    return found
+
+
+def threads_choose(step: Step, candidates: Iterable[int], *, timed: Timed = undisturbed_s) -> int:
     """Set and return the number of threads with which ``step`` is fastest, the fewest among near equals.
 
     They take turns, and the best of a few rounds counts, so that no neighbour's burst decides. The first run of all is
@@ -38,9 +65,7 @@ def threads_choose(
             break
         for threads in contenders:
             torch.set_num_threads(threads)
-            began = clock()
-            step()
-            seconds = clock() - began
+            seconds = timed(step)
             spent_s += seconds
             took_s[threads] = min(took_s[threads], seconds)
             if took_s[threads] > min(took_s.values()) * _HOPELESS:

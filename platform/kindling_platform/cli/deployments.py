@@ -10,7 +10,7 @@ from kindling_platform.cli.output import AsJson, print_rows, rows_of
 
 app = typer.Typer(no_args_is_help=True, help="Deployments of your organisation.")
 PATH = "/api/v1/deployments"
-Which = Annotated[str, typer.Argument(help="The name or the id, as `deployments list` shows them.")]
+Which = Annotated[str, typer.Argument(help="Its name, or its id.")]
 Replicas = Annotated[int | None, typer.Option(help="How many engines run at once.")]
 Weights = Annotated[
     str | None, typer.Option(help="How weights lie in memory: checkpoint, fp16, int8wo or fp8.")
@@ -20,7 +20,7 @@ Weights = Annotated[
 @app.command("list")
 def list_deployments(as_json: AsJson = False) -> None:
     """Every deployment with its state."""
-    columns = ["name", "id", "model", "state", "ready_replicas", "desired_replicas", "weights", "reason"]
+    columns = ["name", "model", "state", "ready_replicas", "desired_replicas", "weights", "reason"]
     print_rows(_rows(Client()), columns, as_json=as_json, empty="There is no deployment.")
 
 
