@@ -29,11 +29,13 @@ def undisturbed_s(step: Step) -> float:
     An engine starts when its neighbours do; what it chooses holds for as long as it lives. The system counts how long
     each thread waited (schedstat); where it does not, the clock alone speaks.
     """
-    before, cpu_s, began = _waited_ns(), time.process_time(), time.perf_counter()
+    # Outside of what is counted, so that nothing is taken off that was not in it.
+    began_s, cpu_s = time.perf_counter(), time.process_time()
+    before = _waited_ns()
     step()
-    took_s = time.perf_counter() - began
-    cpu_s = time.process_time() - cpu_s
-    waited_s = sum(max(0, count - before.get(task, 0)) for task, count in _waited_ns().items()) / 1e9
+    after = _waited_ns()
+    took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
+    waited_s = sum(max(0, count - before.get(task, 0)) for task, count in after.items()) / 1e9
     # Threads may have waited at the same time; no faster than if they had shared the work.
     return max(took_s - waited_s, min(took_s, cpu_s / torch.get_num_threads()))
 
