@@ -34,6 +34,7 @@ from kindling_engine.offline.embedding import texts_embed, texts_encode
 from kindling_engine.offline.params import Completion, LocalSubmission, SamplingParams, Timing
 from kindling_engine.offline.progress import Progress
 from kindling_engine.protocol.adapter_memory import LORA_BORROW, LORA_MIB
+from kindling_engine.protocol.speculation_modes import AUTO
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_engine.sampling.sampler import Draw
 from kindling_engine.scheduler.plan import Outcome, StepPlan
@@ -53,8 +54,9 @@ class LLM:
 
     ``model`` is a folder as transformers saves it. ``device`` is auto, cpu or cuda; ``threads`` 0 chooses by measuring;
     ``kv_tokens`` 0 sizes the KV cache by the memory at hand; ``weights`` is checkpoint, fp16, int8wo or fp8;
-    ``batch_invariant`` makes an answer the same to the last bit whatever runs beside it, at a price. Raises ModelError
-    when the model cannot be served.
+    ``batch_invariant`` makes an answer the same to the last bit whatever runs beside it, at a price;
+    ``speculation`` auto or off is whether tokens are guessed ahead where that is faster. Raises ModelError when the
+    model cannot be served.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class LLM:
         lora_borrow: int = LORA_BORROW,
         weights: str = CHECKPOINT,
         batch_invariant: bool = False,
+        speculation: str = AUTO,
     ) -> None:
         folder = Path(model)
         options = CoreOptions(
@@ -86,6 +89,7 @@ class LLM:
             lora_borrow=lora_borrow,
             weights=weights,
             batch_invariant=batch_invariant,
+            speculation=speculation,
         )
         self._pin = AdapterPin()
         self._parts = parts_build(options, self._pin.wake)
@@ -206,6 +210,7 @@ class LLM:
             adapter=adapter,
             constraint=params.constraint,
             thinking=params.thinking,
+            prediction_ids=self._predicted(params.prediction),
         )
         try:
             request = request_make(submission, self._parts.config, time.monotonic())
@@ -265,6 +270,11 @@ class LLM:
             self._parts.scheduler.cancel(outcome.request.id)
         if answer.finish:
             del self._open[outcome.request.id]
+
+    def _predicted(self, prediction: str | Sequence[int]) -> list[int]:
+        if isinstance(prediction, str):
+            return self._tokenize([prediction], add_special_tokens=False)[0] if prediction else []
+        return list(prediction)
 
     def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         texts = [prompt for prompt in prompts if isinstance(prompt, str)]

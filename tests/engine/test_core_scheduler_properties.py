@@ -1,5 +1,5 @@
-"""Over random schedules, booked at once or one step late: every request ends, no block is leaked, none is shared
-wrongly, and none goes to somebody else while a step writes to it."""
+"""Over random schedules, booked at once, one step late or with guesses: every request ends, no block is leaked, none
+is shared wrongly, and none goes to somebody else while a step writes to it."""
 
 import logging
 
@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kindling_engine.scheduler.plan import StepPlan
 from kindling_engine.scheduler.request import Request
 from kindling_late_runner import Late
-from kindling_schedules import Pretended, token_of
+from kindling_schedules import Pretended, RandomDrafter, token_of
 
 # Few distinct prompts of few distinct tokens, so that prefixes meet often.
 prompts = st.one_of(
@@ -48,7 +49,21 @@ actions = st.lists(
 schedules = given(actions, st.integers(7, 14), st.integers(2, 5), st.sampled_from([5, 16, 33, 200]))
 
 
-WORLDS = pytest.mark.parametrize("world", [Pretended, Late], ids=["at once", "one late"])
+class Guessing(Pretended):
+    """Steps try what may come next; where a step is broken, one in three is so behind the first guesses alone."""
+
+    def __post_init__(self) -> None:
+        self.drafter = RandomDrafter(self.num_blocks)
+        super().__post_init__()
+
+    def step(self, bad: frozenset[str] = frozenset()) -> StepPlan | None:
+        self.finite = len(self.plans) % 3
+        return super().step(bad)
+
+
+WORLDS = pytest.mark.parametrize(
+    "world", [Pretended, Late, Guessing], ids=["at once", "one late", "guessing"]
+)
 
 
 @WORLDS
@@ -74,16 +89,16 @@ def test_ten_thousand_random_schedules_end_clean(world, steps, num_blocks, max_b
     st.integers(2, 5),
     st.sampled_from([16, 33]),
 )
-def test_steps_booked_late_make_the_same_tokens(values, num_blocks, max_batch, step_tokens):
+def test_steps_booked_late_or_with_guesses_make_the_same_tokens(values, num_blocks, max_batch, step_tokens):
     made, finishes = [], []
-    for kind in (Pretended, Late):
+    for kind in (Pretended, Late, Guessing):
         world = kind(num_blocks=num_blocks, max_batch=max_batch, step_tokens=step_tokens)
         for index, one in enumerate(values):
             world.add(_request(index, one))
         world.drain()
         made.append(world.made)
         finishes.append({name: outcome.finish for name, outcome in world.ended.items()})
-    assert made[0] == made[1] and finishes[0] == finishes[1]
+    assert made[0] == made[1] == made[2] and finishes[0] == finishes[1] == finishes[2]
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +153,7 @@ def _request(index: int, value: dict) -> Request:
         priority=value["priority"],
         stop_ids=frozenset(range(10, 14)) if value["stop"] else frozenset(),
         waits_for_token=value["waits_for_token"],
+        drafting=None if value["embeds"] or value["waits_for_token"] else "wanted",
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,7 @@ async def test_there_is_one_tier(bench: Bench, tier: str):
         ({"type": "draft", "content": "one"}, "prediction.type"),
         ({"type": "content"}, "prediction.content"),
         ({"type": "content", "content": 3}, "prediction.content"),
+        ({"type": "content", "content": [{"type": "image_url"}]}, "prediction.content"),
         (3, "prediction"),
     ],
 )
@@ -157,3 +159,32 @@ async def test_a_prediction_changes_nothing_and_has_a_shape(bench: Bench, predic
             assert (reply.status, reply.headers["x-kindling-ignored"]) == (200, "prediction")
         else:
             assert (reply.status, (await reply.json())["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize(
+    "prediction", ["one two", {"type": "content", "content": [{"type": "text", "text": "one two"}]}]
+)
+async def test_a_prediction_goes_to_an_engine_that_guesses(bench: Bench, prediction: Any):
+    bench.front.facts = replace(bench.front.facts, speculates=True)
+    bench.core.times = {"drafted": 5, "guessed": 4}
+    async with bench.post(
+        "/v1/chat/completions", ASK | {"prediction": prediction, "perf_metrics_in_response": True}
+    ) as reply:
+        whole = await reply.json()
+        assert "x-kindling-ignored" not in reply.headers
+    assert (
+        bench.core.submitted[-1].prediction_ids
+        == bench.text.tokenizer.encode("one two", add_special_tokens=False).ids
+    )
+    details = whole["usage"]["completion_tokens_details"]
+    assert (details["accepted_prediction_tokens"], details["rejected_prediction_tokens"]) == (4, 0)
+    assert whole["perf_metrics"]["speculation_acceptance"] == 0.8
+    # Guesses of the engine's own are nobody's prediction.
+    details = (await answer(bench))["usage"]["completion_tokens_details"]
+    assert details["accepted_prediction_tokens"] == 0
+
+
+async def test_a_prediction_longer_than_any_answer_is_of_no_use(bench: Bench):
+    bench.front.facts = replace(bench.front.facts, speculates=True)
+    await answer(bench, prediction="word " * 50_000)
+    assert bench.core.submitted[-1].prediction_ids == []

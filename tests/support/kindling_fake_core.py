@@ -58,7 +58,7 @@ class FakeCore:
         self.gate: asyncio.Semaphore | None = None  # when set, each token takes one permit
         self.park_s = 0.05
         self.cached_tokens = 0
-        self.times: dict[str, float] = {}  # told with every item
+        self.times: dict[str, float] = {}  # told with every item, as figures of any kind may be
         self.fail_code = ""  # end every request with this error
         self.fail_after = 0  # so many tokens in
         self.submitted: list[Submit] = []

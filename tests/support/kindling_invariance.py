@@ -49,11 +49,11 @@ def invariant_rig(folder: Path, tmp_path: Path, **options: Any) -> Rig:
     return rig_make(folder, tmp_path, **{"batch_invariant": True, "kv_tokens": 2048, **options})
 
 
-def told(rig: Rig, request_id: str) -> list[tuple[list[int], Any]]:
+def told(rig: Rig, request_id: str) -> list[tuple[int, Any]]:
     """What a request was told: its tokens, and the log-probabilities as they are, to the last bit."""
     items: list[StepItem] = [item for item in rig.items() if item.id == request_id and item.token_ids]
     assert items and all(item.logprobs is not None for item in items)
-    return [(item.token_ids, item.logprobs) for item in items]
+    return [pair for item in items for pair in zip(item.token_ids, item.logprobs or [], strict=True)]
 
 
 def adapter_pin(parts: Parts, name: str, folder: Path) -> None:

@@ -1,9 +1,11 @@
 """A scheduler with a pretended model: blocks hold labels instead of numbers, so that a wrong share is seen."""
 
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
-from kindling_engine.scheduler.plan import Outcome, StepPlan
+from kindling_engine.scheduler.plan import Outcome, ScheduledRow, StepPlan
 from kindling_engine.scheduler.request import Request
 from kindling_engine.scheduler.scheduler import Scheduler
 
@@ -16,6 +18,8 @@ class Pretended:
     context_length: int = 96
     max_batch: int = 4
     step_tokens: int = 24
+    drafter: "RandomDrafter | None" = None
+    finite: int = 0
     now_s: float = 0.0
     slots: dict[int, tuple] = field(default_factory=dict)
     ended: dict[str, Outcome] = field(default_factory=dict)
@@ -29,6 +33,7 @@ class Pretended:
             context_length=self.context_length,
             max_batch=self.max_batch,
             step_tokens=self.step_tokens,
+            drafter=self.drafter,
         )
 
     def add(self, request: Request) -> Request:
@@ -49,7 +54,7 @@ class Pretended:
             self.ended[outcome.request.id] = outcome
 
     def step(self, bad: frozenset[str] = frozenset()) -> StepPlan | None:
-        """One step; requests in ``bad`` get no finite logits."""
+        """One step; requests in ``bad`` get no finite logits, but for the first ``finite`` of a draft."""
         self.now_s += 0.01
         plan = self.scheduler.plan(self.now_s)
         if plan is None:
@@ -66,13 +71,15 @@ class Pretended:
                 slot = self._slot(row.request, position)
                 assert slot not in written, "two requests write to one slot"
                 written.add(slot)
-                self.slots[slot] = _label(row.request, position)
+                self.slots[slot] = _label(row, position)
         for row in plan.rows:
             for position in range(row.start + row.count):
                 slot = self._slot(row.request, position)
-                assert self.slots.get(slot) == _label(row.request, position), "a block holds something else"
+                assert self.slots.get(slot) == _label(row, position), "a block holds something else"
         tokens = [
-            None if row.request.id in bad else token_of(row.request) for row in plan.rows if row.samples
+            None if row.request.id in bad and place >= self.finite else _draw(row, place)
+            for row in plan.rows
+            for place in range(row.draws)
         ]
         for outcome in self.scheduler.commit(plan, tokens, self.now_s):
             self.note(outcome)
@@ -112,5 +119,40 @@ def token_next(tokens: list[int]) -> int:
     return 10 + (sum(tokens) * 31 + len(tokens)) % 50
 
 
-def _label(request: Request, position: int) -> tuple:
-    return (request.adapter, request.salt, tuple(request.tokens[: position + 1]))
+def _label(row: ScheduledRow, position: int) -> tuple:
+    request = row.request
+    return (request.adapter, request.salt, (*request.tokens, *row.draft)[: position + 1])
+
+
+def _draw(row: ScheduledRow, place: int) -> int:
+    return token_next([*row.request.tokens, *row.draft[:place]])
+
+
+class RandomDrafter:
+    """Guesses of any length, some right from end to end, some at first and some not at all."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self.drafted = self.right = 0
+
+    def draft(
+        self, requests: Sequence[Request], room: Mapping[str, int], spare: int
+    ) -> dict[str, tuple[int, ...]]:
+        drafts = {}
+        for request in requests:
+            size = min(self._random.randrange(5), room[request.id], spare)
+            if request.drafting is None or not size:
+                continue
+            spare -= size
+            right, text = self._random.randrange(size + 1), list(request.tokens)
+            for place in range(size):
+                text.append(token_next(text) + (place >= right))
+            drafts[request.id] = tuple(text[-size:])
+        return drafts
+
+    def learn(self, request: Request, draft: Sequence[int], right: int) -> None:
+        self.drafted += len(draft)
+        self.right += right
+
+    def timed(self, rows: int, seconds: float) -> None:
+        pass

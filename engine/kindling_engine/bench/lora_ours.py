@@ -15,6 +15,7 @@ from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
 from kindling_engine.protocol.ipc import AdapterLoaded, LoadAdapter, Step, StepItem, Submit, ToCore, ToFront
 from kindling_engine.protocol.sampling import Sampling
+from kindling_engine.protocol.speculation_modes import OFF
 
 _GREEDY = Sampling(temperature=0.0, ignore_eos=True)
 _LOAD_WITHIN_S = 60.0
@@ -38,6 +39,8 @@ class LoraSubject:
             step_tokens=settings["step_tokens"],
             lora_mib=settings["lora_mib"],
             lora_borrow=settings.get("lora_borrow", 0),
+            # Random weights repeat themselves, and guesses would make what is no speed of adapters.
+            speculation=OFF,
         )
         self._sent: list[ToFront] = []
         self._woken = threading.Event()

@@ -9,7 +9,7 @@ from kindling_engine.core.constraints import ConstraintDesk
 from kindling_engine.core.intake import IntakeError, request_make
 from kindling_engine.core.link import FrontLink
 from kindling_engine.core.loops import loop_make
-from kindling_engine.core.replies import step_item
+from kindling_engine.core.replies import step_item, step_items_join
 from kindling_engine.core.startup import Parts
 from kindling_engine.core.tickets import RequestTicket
 from kindling_engine.core.warmup import step_tokens_for, warm_up_request, warm_up_text, warmed_up
@@ -93,6 +93,7 @@ class EngineCore:
             kv_blocks=self._parts.kv.pool.capacity,
             hidden_size=config.hidden_size,
             task=config.task,
+            speculates=self._parts.speculator is not None,
         )
 
     def run(self, link: FrontLink) -> None:
@@ -226,7 +227,11 @@ class EngineCore:
         if ticket.on_outcome is not None:
             ticket.on_outcome(outcome)
         else:
-            self._items.append(step_item(outcome, None if draw is None else draw.logprobs))
+            item = step_item(outcome, None if draw is None else draw.logprobs)
+            if self._items and self._items[-1].id == item.id and not self._items[-1].finish:
+                self._items[-1] = step_items_join(self._items[-1], item)
+            else:
+                self._items.append(item)
 
     def _current_stats(self) -> Stats:
         return Stats(
@@ -247,6 +252,8 @@ class EngineCore:
             lent_blocks=self._parts.kv.loans.lent,
             blocks_borrowed=self._parts.kv.loans.borrowed,
             blocks_recalled=self._parts.kv.loans.recalled,
+            drafted_tokens=0 if self._parts.speculator is None else self._parts.speculator.drafted,
+            guessed_tokens=0 if self._parts.speculator is None else self._parts.speculator.guessed,
         )
 
     def _stats(self, now_s: float) -> None:

@@ -10,6 +10,7 @@ from kindling_engine.protocol.sampling import Sampling
 from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.sampling.prompt_scores import PromptScores
 from kindling_engine.scheduler.request import Request
+from kindling_engine.speculation.speculator import RequestDrafting
 
 MAX_LOGPROBS = 20
 MIN_WEIGHT, MAX_WEIGHT = 0.01, 100.0
@@ -27,6 +28,7 @@ def request_make(message: Submission, config: ModelConfig, now_s: float) -> Requ
     if not all(-1 <= count <= MAX_LOGPROBS for count in (message.logprobs, message.prompt_logprobs)):
         raise IntakeError(f"logprobs and prompt_logprobs must be at most {MAX_LOGPROBS}.")
     sampling = message.sampling
+    params = _params(sampling, message.logprobs, config)
     return Request(
         id=message.id,
         tokens=list(message.prompt_ids),
@@ -41,10 +43,16 @@ def request_make(message: Submission, config: ModelConfig, now_s: float) -> Requ
         min_tokens=sampling.min_tokens,
         uncached=message.prompt_logprobs >= 0,
         arrived_s=now_s,
-        payload=RequestTicket(
-            params=_params(sampling, message.logprobs, config), prompt_scores=_prompt_scores(message, config)
-        ),
+        payload=RequestTicket(params=params, prompt_scores=_prompt_scores(message, config)),
+        drafting=_drafting(message, params, config),
     )
+
+
+def _drafting(message: Submission, params: SamplingParams, config: ModelConfig) -> RequestDrafting | None:
+    """None where what may be drawn at a place depends on the tokens before it by more than the model."""
+    if params.has_penalties or message.constraint is not None or message.thinking is not None:
+        return None
+    return RequestDrafting([token for token in message.prediction_ids if 0 <= token < config.vocab_size])
 
 
 def _prompt_scores(message: Submission, config: ModelConfig) -> PromptScores | None:

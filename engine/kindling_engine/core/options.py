@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kindling_engine.protocol.adapter_memory import LORA_BORROW, LORA_MIB
+from kindling_engine.protocol.speculation_modes import AUTO, SPECULATION_MODES
 from kindling_engine.protocol.tune_modes import FULL, TUNE_LIMIT_S, TUNE_MODES
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 
@@ -16,7 +17,8 @@ class CoreOptions:
     the adapters' own memory, ``lora_borrow`` the percentage of the KV cache's blocks that they may borrow while those
     are idle; ``weights`` is the form that weights take in memory.
 
-    ``batch_invariant``: a request's bits do not depend on what else runs. ``tune`` and what follows: how, where and how
+    ``batch_invariant``: a request's bits do not depend on what else runs. ``speculation`` auto tries guessed tokens
+    where a CPU steps and it makes answers faster. ``tune`` and what follows: how, where and how
     long configurations of a GPU's kernels are chosen (``runner.tuning``).
     """
 
@@ -33,6 +35,7 @@ class CoreOptions:
     lora_borrow: int = LORA_BORROW
     weights: str = CHECKPOINT
     batch_invariant: bool = False
+    speculation: str = AUTO
     tune: str = FULL
     tuned: Path | None = None
     tune_limit_s: float = TUNE_LIMIT_S
@@ -53,6 +56,7 @@ def options_parse(arguments: Sequence[str]) -> CoreOptions:
     parser.add_argument("--lora-borrow", type=_percentage, default=LORA_BORROW)
     parser.add_argument("--weights", choices=WEIGHT_FORMS, default=CHECKPOINT)
     parser.add_argument("--batch-invariant", action="store_true")
+    parser.add_argument("--speculation", choices=SPECULATION_MODES, default=AUTO)
     parser.add_argument("--tune", choices=TUNE_MODES, default=FULL)
     parser.add_argument("--tuned", type=Path)
     parser.add_argument("--tune-limit-s", type=float, default=TUNE_LIMIT_S)

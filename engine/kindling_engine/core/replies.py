@@ -26,7 +26,18 @@ def step_item(outcome: Outcome, logprobs: Logprobs | None = None) -> StepItem:
         adapter_ms=-1.0 if request.adapter_wait_s is None else request.adapter_wait_s * 1000,
         parked=outcome.parked,
         prompt_logprobs=_prompt_logprobs(outcome),
+        drafted=request.drafted,
+        guessed=request.guessed,
     )
+
+
+def step_items_join(first: StepItem, more: StepItem) -> StepItem:
+    """Several tokens that one step made for a request, as one part."""
+    more.token_ids = first.token_ids + more.token_ids
+    if first.logprobs is not None:
+        more.logprobs = first.logprobs + (more.logprobs or [])
+    more.prompt_logprobs = first.prompt_logprobs or more.prompt_logprobs
+    return more
 
 
 def _prompt_logprobs(outcome: Outcome) -> list[TokenLogprobs | None] | None:

@@ -28,9 +28,11 @@ from kindling_engine.models.weight_forms import weight_form
 from kindling_engine.models.weights import LoadProgress
 from kindling_engine.protocol.control_groups import ControlGroups
 from kindling_engine.protocol.embedding_folder import ENCODERS
+from kindling_engine.protocol.speculation_modes import OFF
 from kindling_engine.runner.runner import ModelRunner
 from kindling_engine.runner.tuning import Tuning
 from kindling_engine.scheduler.scheduler import Scheduler
+from kindling_engine.speculation.speculator import Speculator
 
 _MIB = 1 << 20
 _CPU_KV_BYTES = 2048 * _MIB
@@ -49,6 +51,7 @@ class Parts:
     kv: KvManager
     device: torch.device
     dtype: torch.dtype
+    speculator: Speculator | None = None
 
 
 def parts_build(
@@ -104,11 +107,14 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         device=device,
         memory=adapters.kv_memory,
     )
+    guesses = device.type == "cpu" and config.task == "generate" and options.speculation != OFF
+    speculator = Speculator() if guesses else None
     scheduler = Scheduler(
         kv=kv,
         context_length=config.context_length,
         max_batch=options.max_batch,
         step_tokens=options.step_tokens,
+        drafter=speculator,
     )
     runner = runner_make(
         model,
@@ -122,7 +128,7 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         tuning=Tuning(options.tune, options.tuned, options.tune_limit_s),
     )
     grammars = _grammars(config, options, wake)
-    return Parts(config, scheduler, runner, adapters.cache, grammars, kv, device, dtype)
+    return Parts(config, scheduler, runner, adapters.cache, grammars, kv, device, dtype, speculator)
 
 
 def _encoder_parts(model: Encoder, options: CoreOptions, wake: Callable[[], None]) -> Parts:

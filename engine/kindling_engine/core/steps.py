@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from typing import Protocol
 
 from kindling_engine.core.constrained import constraint_advance, failed_draws_end
@@ -24,7 +25,7 @@ class Runner(Protocol):
     """What executes a plan."""
 
     def execute(self, plan: StepPlan) -> list[Draw]:
-        """One draw per sampling row, in the plan's order."""
+        """As many draws as a row has, rows in the plan's order."""
 
     def recover(self, plan: StepPlan) -> None:
         """After a failure: make every row of the plan fit to run again, alone or with others."""
@@ -50,23 +51,31 @@ class StepLoop:
         plan = self.scheduler.plan(now_s)
         if plan is None:
             return None
+        began_s = time.perf_counter()
         try:
             draws = self._runner.execute(plan)
         except Exception:
             logger.exception("a step of %d rows failed", len(plan.rows))
             self._run_apart(plan, plan.rows)
         else:
+            drafter = self.scheduler.drafter
+            if drafter is not None and all(row.decodes for row in plan.rows):
+                drafter.timed(plan.num_tokens, time.perf_counter() - began_s)
             self._commit(plan, draws)
         return plan
 
     def _commit(self, plan: StepPlan, draws: list[Draw]) -> None:
         self.failures = 0
-        sampled = (row for row in plan.rows if row.samples)
-        draw_of = {row.request.id: draw for row, draw in zip(sampled, draws, strict=True)}
-        for outcome in failed_draws_end(self.scheduler, draw_of):
+        drawn = iter(draws)
+        draws_of = {row.request.id: list(islice(drawn, row.draws)) for row in plan.rows if row.samples}
+        for outcome in failed_draws_end(
+            self.scheduler, {one: first for one, (first, *_) in draws_of.items()}
+        ):
             self._emit(outcome, None)
+        waiting = {one: iter(its) for one, its in draws_of.items()}
         for outcome in self.scheduler.commit(plan, [draw.token for draw in draws], self._clock()):
-            self._emit(constraint_advance(self.scheduler, outcome), draw_of.get(outcome.request.id))
+            draw = next(waiting.get(outcome.request.id, iter(())), None)
+            self._emit(constraint_advance(self.scheduler, outcome), draw)
 
     def _run_apart(self, plan: StepPlan, rows: tuple[ScheduledRow, ...]) -> None:
         """Run ``rows`` of a failed step one by one. What a row writes, it writes again, to the same places."""

@@ -22,3 +22,4 @@ class Submission(Protocol):
     prompt_logprobs: int
     constraint: Constraint | None
     thinking: Thinking | None
+    prediction_ids: list[int]

@@ -11,7 +11,8 @@ class SamplingParams(Sampling):
     """``Sampling``, and when to stop and what to tell.
 
     ``stop`` strings are cut off unless ``include_stop``. ``logprobs`` is how many alternatives to report beside each
-    token, −1 for nothing at all. Without a ``seed`` every run draws anew.
+    token, −1 for nothing at all. Without a ``seed`` every run draws anew. ``prediction``, a text or its token ids, is
+    what the answer may become in good part: the more of it comes true, the sooner the answer is there.
     """
 
     max_tokens: int = 256
@@ -20,6 +21,7 @@ class SamplingParams(Sampling):
     logprobs: int = -1
     constraint: Constraint | None = None
     thinking: Thinking | None = None
+    prediction: str | Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,4 @@ class LocalSubmission:
     prompt_logprobs: int = -1
     constraint: Constraint | None = None
     thinking: Thinking | None = None
+    prediction_ids: list[int] = field(default_factory=list)

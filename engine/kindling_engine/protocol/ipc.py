@@ -18,7 +18,8 @@ LENGTH = struct.Struct("<I")
 class Submit(msgspec.Struct, tag=True):
     """Start a request. It may make min(max_tokens, grant) tokens; logprobs −1 means none.
 
-    `prompt_logprobs` asks the same of the prompt's own tokens, all but the first.
+    `prompt_logprobs` asks the same of the prompt's own tokens, all but the first. `prediction_ids` are what the answer
+    may become in good part; they change how soon it comes, and nothing else.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Submit(msgspec.Struct, tag=True):
     prompt_logprobs: int = -1
     constraint: Constraint | None = None
     thinking: Thinking | None = None
+    prediction_ids: list[int] = []
 
 
 class Embed(msgspec.Struct, tag=True):
@@ -110,6 +112,7 @@ class CoreReady(msgspec.Struct, tag=True):
     kv_blocks: int
     hidden_size: int = 0
     task: str = "generate"
+    speculates: bool = False
 
 
 class CoreFailed(msgspec.Struct, tag=True):
@@ -124,6 +127,7 @@ class StepItem(msgspec.Struct):
 
     finish: stop | length | cancelled | grant_refused | error. An end-of-sequence token is in token_ids and counts.
     `adapter_ms` is how long of `queue_ms` it waited for its adapter: 0 where that was in memory, −1 without one.
+    So far `drafted` of its tokens were guessed before they were drawn, and `guessed` of those right.
     """
 
     id: str
@@ -138,6 +142,8 @@ class StepItem(msgspec.Struct):
     adapter_ms: float = -1.0
     parked: bool = False
     prompt_logprobs: list[TokenLogprobs | None] | None = None
+    drafted: int = 0
+    guessed: int = 0
 
 
 class Embedded(msgspec.Struct, tag=True):
@@ -209,7 +215,8 @@ class Stats(msgspec.Struct, tag=True):
 
     No request holds ``free_blocks``, and adapters lie in ``lent_blocks`` of them. From ``steps`` on, totals since the
     start: steps, their seconds, rows and tokens; prompt tokens of started requests and those of them that came out of
-    the cache; of blocks, those that adapters borrowed and that requests called back.
+    the cache; of blocks, those that adapters borrowed and that requests called back; of tokens, those that
+    were guessed before they were drawn, and those of them that were right.
     """
 
     active: int
@@ -229,6 +236,8 @@ class Stats(msgspec.Struct, tag=True):
     adapter_steps_back: int = 0
     blocks_borrowed: int = 0
     blocks_recalled: int = 0
+    drafted_tokens: int = 0
+    guessed_tokens: int = 0
 
 
 ToCore = Submit | Embed | SetGrant | Cancel | LoadAdapter | PinAdapter | UnloadAdapter | ListAdapters

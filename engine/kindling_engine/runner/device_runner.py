@@ -226,7 +226,7 @@ class DeviceRunner(ModelRunner):
     def _draw(self, rows: list[ScheduledRow], logits: Tensor, tokens: Tensor) -> MixedDraws:
         """Keep the tokens that the device's sampler drew where it could, and draw the others from their logits."""
         self._keep_logits(rows, logits)
-        sampled = [self._sampled(item) for item in rows]
+        sampled = [one for item in rows for one in self._sampled(item)]
         places = [index for index, row in enumerate(sampled) if not self._device_sampler.takes(row)]
         others = self._draw_others(logits, sampled, places) if places else None
         return MixedDraws(download(tokens), places, others)

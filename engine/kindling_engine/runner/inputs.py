@@ -71,14 +71,17 @@ class InputBuilder:
                 decode_rows.append(row)
                 decode_lengths.append(stop)
             else:
-                first = len(tokens)
-                tokens.extend(item.request.tokens[start:stop])
                 where = np.arange(start, stop)
-                positions.extend(range(start, stop))
-                slots.extend((blocks[where // PAGE_SIZE] * PAGE_SIZE + where % PAGE_SIZE).tolist())
-                prefills.append(self._prefill_rows(first, start, stop, row))
-            if item.samples:
-                logit_rows.append(len(tokens) - 1)
+                positions += range(start, stop)
+                slots += (blocks[where // PAGE_SIZE] * PAGE_SIZE + where % PAGE_SIZE).tolist()
+                if item.draft:
+                    tokens += (item.request.tokens[start], *item.draft)
+                    decode_rows += [row] * item.count
+                    decode_lengths += range(start + 1, stop + 1)
+                else:
+                    prefills.append(self._prefill_rows(len(tokens), start, stop, row))
+                    tokens += item.request.tokens[start:stop]
+            logit_rows += range(len(tokens) - item.draws, len(tokens))
             if spans and (span := spans.get(item.request.id)):
                 shift = len(tokens) - stop
                 span_rows.extend(range(span.start + shift, span.stop + shift))

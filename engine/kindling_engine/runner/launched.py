@@ -1,6 +1,7 @@
 """A step that was launched and may still be running."""
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -15,7 +16,7 @@ class Drawn(Protocol):
     """Draws on their way to the host."""
 
     def draws(self) -> list[Draw]:
-        """Once they have arrived: one per row they were launched for."""
+        """Once they have arrived: those of the rows they were launched for, in order."""
 
 
 class LaunchedStep:
@@ -40,13 +41,13 @@ class LaunchedStep:
         self._arrival = Arrival(device)
 
     def draws(self) -> list[Draw]:
-        """Wait for the step; one draw per sampling row, in the plan's order."""
+        """Wait for the step; a row's draws together, rows in the plan's order."""
         self._arrival.wait()
         self._holds = None
         for scores in self._scores:
             scores.settle()
         if self._drawn is None:
             return []
-        draws = self._drawn.draws()
-        found = {row.request.id: draw for row, draw in zip(self._rows, draws, strict=True)}
-        return [found[row.request.id] for row in self._plan.rows if row.samples]
+        draws = iter(self._drawn.draws())
+        found = {row.request.id: list(islice(draws, row.draws)) for row in self._rows}
+        return [draw for row in self._plan.rows if row.samples for draw in found[row.request.id]]

@@ -93,10 +93,11 @@ class ModelRunner:
         inputs = self._builder.build(ordered, spans=spans)
         hidden = self._model.hidden(inputs)
         sampling = [row for row in ordered if row.samples]
-        scores = self._score_prompts(ordered, spans, hidden[len(sampling) :])
+        draws = sum(row.draws for row in sampling)
+        scores = self._score_prompts(ordered, spans, hidden[draws:])
         drawn = None
         if sampling:
-            drawn = self._sample(sampling, self._model.logits(hidden[: len(sampling)], inputs.lora_head))
+            drawn = self._sample(sampling, self._model.logits(hidden[:draws], inputs.lora_head))
         return LaunchedStep(plan, sampling, drawn, scores, device=self._model.device, holds=inputs.lora)
 
     @torch.inference_mode()
@@ -137,22 +138,27 @@ class ModelRunner:
         """What is kept for a row is void."""
         self._sampler.release(row)
 
-    def _sampled(self, scheduled: ScheduledRow) -> SampledRow:
+    def _sampled(self, scheduled: ScheduledRow) -> list[SampledRow]:
+        """A row's draws: behind its last token, and behind each of its draft."""
         request = scheduled.request
-        return SampledRow(
-            row=self._rows.row_for(request),
-            request_id=request.id,
-            params=payload_of(request).params,
-            tokens=request.tokens,
-            prompt_len=request.prompt_len,
-            made=scheduled.start + scheduled.count - request.prompt_len,
-            stop_ids=request.stop_ids,
-            constraint=payload_of(request).constraint,
-        )
+        made = scheduled.start + scheduled.count - len(scheduled.draft) - request.prompt_len
+        return [
+            SampledRow(
+                row=self._rows.row_for(request),
+                request_id=request.id,
+                params=payload_of(request).params,
+                tokens=request.tokens,
+                prompt_len=request.prompt_len,
+                made=made + place,
+                stop_ids=request.stop_ids,
+                constraint=payload_of(request).constraint,
+            )
+            for place in range(scheduled.draws)
+        ]
 
     def _sample(self, rows: list[ScheduledRow], logits: Tensor) -> LaunchedDraws:
         self._keep_logits(rows, logits)
-        return self._sampler.launch(logits, [self._sampled(row) for row in rows])
+        return self._sampler.launch(logits, [one for row in rows for one in self._sampled(row)])
 
     def _score_prompts(
         self, rows: tuple[ScheduledRow, ...], spans: dict[str, range], hidden: Tensor
@@ -173,17 +179,19 @@ class ModelRunner:
         return self._model.logits(hidden, self._builder.lora_head_of(adapter, hidden.shape[0]))
 
     def _keep_logits(self, rows: list[ScheduledRow], logits: Tensor) -> None:
-        for index, row in enumerate(rows):
+        index = 0
+        for row in rows:
             payload = payload_of(row.request)
             if payload.keep_logits and payload.first_logits is None:
                 payload.first_logits = logits[index].clone()
+            index += row.draws
 
 
 def by_adapter(rows: tuple[ScheduledRow, ...]) -> tuple[ScheduledRow, ...]:
     """Decodes, then prefills, each with equal adapters side by side; base rows first."""
     if not any(row.request.adapter for row in rows):
         return rows
-    return tuple(sorted(rows, key=lambda row: (row.count > 1, row.request.adapter)))
+    return tuple(sorted(rows, key=lambda row: (not row.decodes, row.request.adapter)))
 
 
 def prompt_spans(rows: tuple[ScheduledRow, ...]) -> dict[str, range]:

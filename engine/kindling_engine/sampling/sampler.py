@@ -64,7 +64,7 @@ class Sampler:
 
     Order: penalties, biases, stop tokens held back, constraints, temperature, top-k, top-p, min-p, typical-p, noise.
     A row that is drawn in consecutive calls with an unchanged batch is taken to have one more token each time; any
-    change of the batch reads the rows anew.
+    change of the batch reads the rows anew, and so does every batch that draws for several places of a row.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Sampler:
 
     def _batch_for(self, rows: Sequence[SampledRow]) -> SamplingBatch:
         key = tuple([row.request_id for row in rows])
-        if self._batch is None or key != self._key:
+        if self._batch is None or key != self._key or len(set(key)) < len(key):
             self._batch, self._key = SamplingBatch(rows, self._device), key
             for row in rows:
                 if row.params.has_penalties:

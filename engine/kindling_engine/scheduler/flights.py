@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from kindling_engine.kvcache.manager import BlockTable, KvManager
 from kindling_engine.scheduler.plan import ScheduledRow, StepPlan
-from kindling_engine.scheduler.request import Request
+from kindling_engine.scheduler.request import Request, RequestState
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +40,15 @@ class Flights:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def launch(self, plan: StepPlan, live: set[str]) -> None:
+    def launch(self, plan: StepPlan) -> None:
+        """Its requests count as computed so far from now on, and what they draw as on its way."""
+        live = set()
+        for row in plan.rows:
+            request = row.request
+            if request.state is RequestState.RUNNING:
+                request.computed = row.start + row.count
+                request.ahead += row.samples
+                live.add(request.id)
         self._flights.append(Flight(plan, live))
 
     def has(self, plan: StepPlan) -> bool:
@@ -57,12 +65,16 @@ class Flights:
             raise RuntimeError("steps were booked in another order than they were launched in")
         return flight
 
-    def withdraw(self, plan: StepPlan) -> Flight:
-        """Take out the newest step, whose results never came."""
+    def withdraw(self, plan: StepPlan) -> None:
+        """Take out the newest step, whose results never came, as if it had not been launched."""
         flight = self._flights.pop()
         if flight.plan is not plan:
             raise RuntimeError("only the step launched last can be withdrawn")
-        return flight
+        for row in plan.rows:
+            if row.request.id in flight.live:
+                row.request.computed = row.start
+                row.request.ahead -= row.samples
+            self.let_go(flight, row, suspect=True)
 
     def leave(self, request: Request, table: BlockTable, *, suspect: bool) -> bool:
         """Keep the blocks of a request that some step still computes; False if none does."""

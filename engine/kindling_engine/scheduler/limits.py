@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from kindling_engine.scheduler.plan import Outcome, ScheduledRow
+from kindling_engine.scheduler.plan import Finish, Outcome, ScheduledRow
 from kindling_engine.scheduler.request import Request, RequestState
 
 
@@ -32,6 +32,13 @@ def step_decides(request: Request, max_length: int) -> bool:
         or request.made + request.ahead >= min(request.max_tokens, request.grant)
         or len(request.tokens) + request.ahead >= max_length
     )
+
+
+def finish_of(request: Request, token: int, max_length: int) -> Finish:
+    """Whether the token that it made last ends a request, and how."""
+    if token in request.stop_ids and request.made >= request.min_tokens:
+        return "stop"
+    return "length" if request.made >= request.max_tokens or len(request.tokens) >= max_length else ""
 
 
 def partial_count(running: Sequence[Request], rows: Mapping[str, ScheduledRow], max_length: int) -> int:

@@ -13,13 +13,25 @@ class ScheduledRow:
     """Compute ``count`` tokens of a request, from position ``start`` on.
 
     ``samples`` is true when the last of them is the last there is, so that the next one can be drawn. A step that is
-    planned ahead may start at a token which the step before it is still drawing.
+    planned ahead may start at a token which the step before it is still drawing. ``draft`` are the last of the
+    ``count`` where they are guesses; a token is drawn behind each of them too.
     """
 
     request: Request
     start: int
     count: int
     samples: bool
+    draft: tuple[int, ...] = ()
+
+    @property
+    def draws(self) -> int:
+        """Tokens that are drawn."""
+        return len(self.draft) + 1 if self.samples else 0
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it goes on by single tokens, known or guessed; else it is a chunk of a prompt."""
+        return self.count == 1 or bool(self.draft)
 
 
 @dataclass(frozen=True, slots=True)

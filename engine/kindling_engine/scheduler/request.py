@@ -44,6 +44,8 @@ class Request:
     """Its next step needs the last token on the host, so it is never planned ahead of it."""
     arrived_s: float = 0.0
     payload: object = None
+    drafting: object = None
+    """What its drafts are made from, in the hands of whoever makes them; None where none may be tried."""
 
     prompt_len: int = field(init=False)
     state: RequestState = field(default=RequestState.NEW, init=False)
@@ -59,6 +61,9 @@ class Request:
     """Takes part in no step until it is resumed: it has given its adapter's room to another."""
     claim: bytes | None = field(default=None, init=False)
     """Hash of the first block it computes that others may wait to share."""
+    drafted: int = field(default=0, init=False)
+    """Tokens that were guessed before they were drawn; ``guessed`` of them right."""
+    guessed: int = field(default=0, init=False)
     suspect: bool = field(default=False, init=False)
     """Its blocks may hold NaN: an adapter's output that no finite sample has vouched for yet."""
 

@@ -11,9 +11,10 @@ A step may be planned while the one before it runs: ``launched`` says so, and ``
 from collections.abc import Sequence
 
 from kindling_engine.kvcache.manager import PAGE_SIZE, BlockTable, KvManager
+from kindling_engine.scheduler.drafts import Drafter, draft_count, drafts_add, verify
 from kindling_engine.scheduler.fairness import FairQueue
 from kindling_engine.scheduler.flights import Flights
-from kindling_engine.scheduler.limits import partial_count, refusal_find, step_decides, tokens_of
+from kindling_engine.scheduler.limits import finish_of, partial_count, refusal_find, step_decides, tokens_of
 from kindling_engine.scheduler.parked import Parked
 from kindling_engine.scheduler.plan import Finish, Outcome, ScheduledRow, StepPlan
 from kindling_engine.scheduler.request import Request, RequestState
@@ -34,15 +35,17 @@ class Scheduler:
         step_tokens: int = 2048,
         grant_wait_s: float = GRANT_WAIT_S,
         whole: bool = False,
+        drafter: Drafter | None = None,
     ) -> None:
         """``whole``: a prompt is computed in one step or not yet, for models whose tokens see those behind
-        them.
+        them. ``drafter``: steps are booked before the next is planned.
         """
         self.max_length = min(context_length, kv.pool.capacity * PAGE_SIZE)
         self._kv = kv
         self._max_batch = max_batch
         self.step_tokens = max(step_tokens, max_batch)
         self._whole = whole
+        self.drafter = drafter
         self._requests: dict[str, Request] = {}
         self._queue = FairQueue()
         self._running: list[Request] = []
@@ -169,34 +172,23 @@ class Scheduler:
         self._admit(rows, now_s)
         if not rows:
             return None
-        ordered = tuple(sorted(rows.values(), key=lambda row: row.count > 1))
+        if self.drafter is not None:
+            spare = self.step_tokens - tokens_of(rows)
+            drafts_add(self.drafter, rows, self._kv, max_length=self.max_length, spare=spare)
+        ordered = tuple(sorted(rows.values(), key=lambda row: not row.decodes))
         released, self._released = tuple(self._released), []
-        return StepPlan(
-            rows=ordered, released=released, scrub=self._kv.scrub_take(), num_tokens=tokens_of(rows)
-        )
+        return StepPlan(ordered, released, self._kv.scrub_take(), tokens_of(rows))
 
     def launched(self, plan: StepPlan) -> None:
         """A step is under way: count what it will have computed, so that the next one can be planned meanwhile."""
-        live = set()
-        for row in plan.rows:
-            request = row.request
-            if request.state is RequestState.RUNNING:
-                request.computed = row.start + row.count
-                request.ahead += row.samples
-                live.add(request.id)
-        self._flights.launch(plan, live)
+        self._flights.launch(plan)
 
     def withdraw(self, plan: StepPlan) -> None:
         """Undo ``launched`` for the step launched last, which failed: its rows can be planned again."""
-        flight = self._flights.withdraw(plan)
-        for row in plan.rows:
-            if row.request.id in flight.live:
-                row.request.computed = row.start
-                row.request.ahead -= row.samples
-            self._flights.let_go(flight, row, suspect=True)
+        self._flights.withdraw(plan)
 
     def commit(self, plan: StepPlan, tokens: Sequence[int | None], now_s: float) -> list[Outcome]:
-        """Book a step's results: one token per sampling row, in order; None where logits were not finite.
+        """Book a step's results: a row's ``draws`` tokens each, in order; None where logits were not finite.
 
         Steps are booked in the order they were launched in. One that was not is taken to begin and end here.
         """
@@ -206,37 +198,46 @@ class Scheduler:
         sampled = iter(tokens)
         outcomes = []
         for row in plan.rows:
-            request = row.request
-            token = next(sampled) if row.samples else None
-            broken = row.samples and token is None
+            request, drawn = row.request, [next(sampled) for _ in range(row.draws)]
             unvouched = bool(request.adapter) and not row.samples
-            self._flights.let_go(flight, row, suspect=broken or unvouched)
+            self._flights.let_go(flight, row, suspect=unvouched or None in drawn)
             # A request may have ended or lost its blocks while the step ran; what was drawn for it then is void.
             if request.id not in flight.live or request.table is None:
                 continue
             request.ahead -= row.samples
-            if broken:
-                request.suspect = True
-                outcomes.append(
-                    self._end(
-                        request, None, "error", "non_finite_logits", "The model produced no finite logits."
-                    )
-                )
+            if row.samples and drawn[0] is None:
+                failed = self.fail(request.id, "non_finite_logits", "The model produced no finite logits.")
+                outcomes += [failed] if failed else []
                 continue
-            # Prompt chunks of an adapter stay suspect until a finite sample; only a base model is trusted
-            # blindly.
+            # Prompt chunks of an adapter stay suspect until a finite sample; only a base model is trusted blindly.
             request.suspect = unvouched
             if row.samples:
                 self._unclaim(request)
-            if not request.suspect:
-                self._kv.publish(request.table, request.tokens, row.start + row.count)
-            if token is not None and request.embeds:
-                outcomes.append(self._end(request, None, "stop"))
-            elif token is not None:
-                outcomes.append(self._accept(request, token, now_s))
+            outcomes += self._book(row, drawn, now_s)
         return outcomes
 
-    # Helpers, in call order.
+    def _book(self, row: ScheduledRow, drawn: Sequence[int | None], now_s: float) -> list[Outcome]:
+        """Publish what a row computed, and take in what was drawn as far as it stands."""
+        request, found = row.request, verify(row.draft, drawn)
+        request.computed -= (void := len(row.draft) - found.right)
+        # Masked places are multiplied by zero, and what is not finite would show: it is all computed anew.
+        request.suspect |= found.spoilt
+        if not request.suspect and request.table is not None:
+            known = [*request.tokens, *row.draft[: found.right]] if row.draft else request.tokens
+            self._kv.publish(request.table, known, row.start + row.count - void)
+        if row.draft and self.drafter is not None:
+            draft_count(self.drafter, row, found.right)
+        if request.embeds and row.samples:
+            return [self._end(request, None, "stop")]
+        outcomes = []
+        for token in found.tokens:
+            outcomes.append(self._accept(request, token, now_s))
+            if request.state is not RequestState.RUNNING:
+                break
+        if found.spoilt and request.state is not RequestState.ENDED:
+            request.drafting = None
+            self._preempt(request, {})
+        return outcomes
 
     def _place(self, request: Request, count: int, rows: dict[str, ScheduledRow]) -> bool:
         """Schedule ``count`` tokens of a running request, taking blocks from less urgent ones if need be."""
@@ -343,10 +344,9 @@ class Scheduler:
     def _accept(self, request: Request, token: int, now_s: float) -> Outcome:
         request.tokens.append(token)
         self._queue.charge(request, output_tokens=1)
-        if token in request.stop_ids and request.made >= request.min_tokens:
-            return self._end(request, token, "stop")
-        if request.made >= request.max_tokens or len(request.tokens) >= self.max_length:
-            return self._end(request, token, "length")
+        finish = finish_of(request, token, self.max_length)
+        if finish:
+            return self._end(request, token, finish)
         if request.made >= request.grant:
             self._running.remove(request)
             self._parked.put(request, now_s)

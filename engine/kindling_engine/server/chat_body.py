@@ -13,6 +13,7 @@ from kindling_engine.server.errors import ApiError, invalid_value, unsupported_f
 from kindling_engine.server.fields import Fields
 from kindling_engine.server.messages import messages_read
 from kindling_engine.server.model_text import ModelText
+from kindling_engine.server.prediction_fields import prediction_encode, prediction_read
 from kindling_engine.server.prompt_fit import chat_fit
 from kindling_engine.server.reasoning import ReasoningFamily
 from kindling_engine.server.reasoning_fields import ReasoningAsk, reasoning_fields_read
@@ -48,7 +49,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     reasoning = reasoning_fields_read(fields)
     variables = template_variables_read(fields)
     safe = fields.take("safe_tokenization") is None or fields.boolean("safe_tokenization")
-    predicted = _prediction(fields)
+    predicted = prediction_read(fields)
     fields.only("modalities", ["text"])
     fields.only("echo", False)
     fields.end()
@@ -85,7 +86,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         logprobs=logprobs,
         ignored=(
             *common.ignored,
-            *predicted,
+            *(("prediction",) if predicted is not None and not facts.speculates else ()),
             *(f"chat_template_kwargs.{name}" for name in variables if name not in names),
         ),
         n=common.n,
@@ -98,6 +99,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         shape=_shape(asked, family, prompt.text),
         isolation=common.isolation,
         perf=common.perf,
+        prediction=await prediction_encode(predicted, text, facts),
     )
 
 
@@ -183,25 +185,6 @@ def _shape(asked: ToolAsk, family: ChatFamily, prompt: str) -> ChatShape | None:
 def _shows_special(asked: ToolAsk, family: ChatFamily) -> bool:
     tools = asked.active and family.tools is not None and family.tools.shows_special
     return tools or (family.reasoning is not None and family.reasoning.shows_special)
-
-
-def _prediction(fields: Fields) -> tuple[str, ...]:
-    """A guess at the answer speeds up what speculates, which nothing here does; it never changes the answer."""
-    given = fields.take("prediction")
-    if given is None:
-        return ()
-    if not isinstance(given, str):
-        inner = Fields(fields.object("prediction") or {}, "prediction.")
-        if (kind := inner.need("type")) != "content":
-            raise unsupported_field(
-                "prediction.type", f"prediction.type must be content, not {str(kind)[:40]!r}."
-            )
-        if not isinstance(inner.need("content"), str | list):
-            raise invalid_value(
-                "prediction.content", "prediction.content must be a string or a list of parts."
-            )
-        inner.end()
-    return ("prediction",)
 
 
 def _logprobs(fields: Fields) -> int:

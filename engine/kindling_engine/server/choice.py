@@ -53,6 +53,7 @@ class Choice:
         end_ids: frozenset[int],
         echo: bool,
         scoring: bool,
+        predicted: bool = False,
     ) -> None:
         self.id = id
         self.index = index
@@ -64,12 +65,15 @@ class Choice:
         self.first_token_ms: int | None = None
         self.queue_ms = 0.0
         self.adapter_ms: float | None = None
+        self.drafted = 0
+        self.guessed = 0
         self.finish = ""
         self.reasoning: ReasoningCount | None = None
         self._output = output
         self._end_ids = end_ids
         self._echo = echo
         self._scoring = scoring
+        self._predicted = predicted
         self._token_ids: list[int] = []
         self._token_s: float | None = None
 
@@ -77,6 +81,11 @@ class Choice:
     def reasoning_tokens(self) -> int:
         """Of the tokens made, those between the marks of reasoning."""
         return self.reasoning.tokens if self.reasoning else 0
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Of the tokens made, those guessed ahead, where the client sent a prediction along."""
+        return self.guessed if self._predicted else 0
 
     @property
     def mean_logprob(self) -> float:
@@ -112,6 +121,7 @@ class Choice:
         self.prompt_tokens = item.prompt_tokens or self.prompt_tokens
         self.cached_tokens = max(self.cached_tokens, item.cached_tokens)
         self.queue_ms = item.queue_ms or self.queue_ms
+        self.drafted, self.guessed = max(self.drafted, item.drafted), max(self.guessed, item.guessed)
         if item.adapter_ms >= 0:
             self.adapter_ms = item.adapter_ms
         if tokens and not self._scoring:

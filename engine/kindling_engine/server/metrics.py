@@ -105,6 +105,8 @@ class EngineMetrics:
             ),
             ("kv_blocks_borrowed", "Blocks lent to adapters.", stats.blocks_borrowed),
             ("kv_blocks_recalled", "Lent blocks that requests called back.", stats.blocks_recalled),
+            ("drafted_tokens", "Tokens guessed before they were drawn.", stats.drafted_tokens),
+            ("guessed_tokens", "Guessed tokens that were right.", stats.guessed_tokens),
             ("output_tokens", "Tokens made for requests that have ended.", self._output_tokens),
         ):
             yield CounterMetricFamily(f"{_PREFIX}_{name}", text, value=count)

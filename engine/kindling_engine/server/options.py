@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kindling_engine.protocol.adapter_memory import LORA_BORROW, LORA_MIB
+from kindling_engine.protocol.speculation_modes import AUTO, SPECULATION_MODES
 from kindling_engine.protocol.tune_modes import FULL, TUNE_LIMIT_S, TUNE_MODES
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 
@@ -32,6 +33,7 @@ class ServeOptions:
     lora_borrow: int = LORA_BORROW
     weights: str = CHECKPOINT
     batch_invariant: bool = False
+    speculation: str = AUTO
     tune: str = FULL
     tuned: Path | None = None
     tune_limit_s: float = TUNE_LIMIT_S
@@ -73,6 +75,13 @@ def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
         help="an answer does not depend on its neighbours, to the last bit (CPU); slower for long prompts",
     )
     parser.add_argument(
+        "--speculation",
+        choices=SPECULATION_MODES,
+        default=AUTO,
+        help="auto guesses tokens that stood in the text before, or in the prediction, where that is faster (CPU); "
+        "answers stay the same",
+    )
+    parser.add_argument(
         "--tune",
         choices=TUNE_MODES,
         default=FULL,
@@ -99,6 +108,7 @@ def core_arguments(options: ServeOptions, socket: Path) -> list[str]:
         *("--lora-mib", str(options.lora_mib), "--lora-borrow", str(options.lora_borrow)),
         *("--weights", options.weights),
         *(("--batch-invariant",) if options.batch_invariant else ()),
+        *("--speculation", options.speculation),
         *("--tune", options.tune, "--tune-limit-s", str(options.tune_limit_s)),
         *(("--tuned", str(options.tuned)) if options.tuned else ()),
     ]

@@ -11,10 +11,11 @@ def perf_block(generation: Generation) -> dict[str, Any]:
     """Milliseconds of waiting, of loading the adapter, of reading the prompt and of writing, with the tokens of each.
 
     Counted on this host. Of several choices, all but the writing are those of the one that began first. A request
-    without an adapter has no ``adapter_hit``, and since nothing is speculated there is no acceptance to tell.
+    without an adapter has no ``adapter_hit``, and one of whose tokens none was guessed ahead no acceptance.
     """
     firsts = [one for one in generation.choices if one.first_token_ms is not None]
     first = min(firsts, key=lambda one: one.first_token_ms or 0, default=None)
+    drafted = sum(one.drafted for one in generation.choices)
     ended_ms = now_ms()
     first_ms = ended_ms if first is None or first.first_token_ms is None else first.first_token_ms
     to_first_ms = max(0, first_ms - generation.started_ms)
@@ -29,7 +30,9 @@ def perf_block(generation: Generation) -> dict[str, Any]:
         "time_to_first_token_ms": to_first_ms,
         "decode_ms": max(0, ended_ms - first_ms),
         "total_ms": max(0, ended_ms - generation.started_ms),
-        "speculation_acceptance": None,
+        "speculation_acceptance": round(sum(one.guessed for one in generation.choices) / drafted, 3)
+        if drafted
+        else None,
         "prompt_tokens": generation.prompt_tokens,
         "cached_tokens": generation.cached_tokens,
         "completion_tokens": generation.completion_tokens,

@@ -42,7 +42,7 @@ def reply_head(object_name: str, prefix: str, generation: Generation, model: str
 
 
 def usage_block(generation: Generation) -> dict[str, Any]:
-    """What was used. No predictions are taken, so none are accepted or rejected."""
+    """What was used. Tokens of a prediction that do not come true are not made, so they are nowhere counted."""
     return {
         "prompt_tokens": generation.prompt_tokens,
         "completion_tokens": generation.completion_tokens,
@@ -50,7 +50,7 @@ def usage_block(generation: Generation) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": generation.cached_tokens},
         "completion_tokens_details": {
             "reasoning_tokens": generation.reasoning_tokens,
-            "accepted_prediction_tokens": 0,
+            "accepted_prediction_tokens": sum(one.accepted_tokens for one in generation.choices),
             "rejected_prediction_tokens": 0,
         },
     }

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kindling_engine.protocol.sampling import Constraint, Sampling, Thinking
@@ -24,6 +24,8 @@ class ModelFacts:
     context_length: int
     vocab_size: int
     eos_ids: frozenset[int]
+    speculates: bool = False
+    """Whether guesses at an answer can speed it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class GenerationRequest:
     Each prompt gets ``best_of`` answers, of which the ``n`` likeliest are returned. ``scoring`` asks for the prompt's
     own log-probabilities and no answer; ``show_special`` writes special tokens into the text. ``shape`` tells what
     a chat's answer is made of, None for content alone; ``perf`` asks for the times of its parts.
+    ``prediction`` is what an answer may become in good part.
     """
 
     chat: bool
@@ -68,6 +71,7 @@ class GenerationRequest:
     shape: ChatShape | None = None
     isolation: str = ""
     perf: bool = False
+    prediction: list[int] = field(default_factory=list)
 
 
 async def body_object(raw: bytes) -> dict[str, Any]:

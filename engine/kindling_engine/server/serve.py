@@ -77,6 +77,7 @@ def _front(options: ServeOptions, core: CoreProcess, text: ModelText, book: Usag
         context_length=ready.context_length,
         vocab_size=ready.vocab_size,
         eos_ids=frozenset(ready.eos_ids),
+        speculates=ready.speculates,
     )
     embedding = None
     if ready.task == "embed":

@@ -67,6 +67,7 @@ def _choice(
         end_ids=end_ids,
         echo=request.echo,
         scoring=request.scoring,
+        predicted=bool(request.prediction),
     )
 
 
@@ -96,6 +97,7 @@ def _submit(
         prompt_logprobs=request.logprobs if request.echo else -1,
         constraint=request.constraint,
         thinking=request.thinking,
+        prediction_ids=request.prediction,
     )
 
 

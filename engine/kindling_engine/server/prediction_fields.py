@@ -1,0 +1,41 @@
+"""What a client expects an answer to become: a guess that speeds it up and never changes it."""
+
+from kindling_engine.server.errors import invalid_value, unsupported_field
+from kindling_engine.server.fields import Fields
+from kindling_engine.server.model_text import ModelText, TextTooLongError
+from kindling_engine.server.request_common import ModelFacts
+
+
+def prediction_read(fields: Fields) -> str | None:
+    """The text of ``prediction``; None without one. Errors: 400 ones."""
+    given = fields.take("prediction")
+    if given is None or isinstance(given, str):
+        return given
+    inner = Fields(fields.object("prediction") or {}, "prediction.")
+    if (kind := inner.need("type")) != "content":
+        raise unsupported_field(
+            "prediction.type", f"prediction.type must be content, not {str(kind)[:40]!r}."
+        )
+    content = inner.need("content")
+    inner.end()
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not all(_is_text(part) for part in content):
+        raise invalid_value(
+            "prediction.content", "prediction.content must be a string or a list of text parts."
+        )
+    return "".join(part["text"] for part in content)
+
+
+async def prediction_encode(predicted: str | None, text: ModelText, facts: ModelFacts) -> list[int]:
+    """Its tokens, where they are of use; one longer than any answer may be is of none."""
+    if not predicted or not facts.speculates:
+        return []
+    try:
+        return await text.encode(predicted, add_special_tokens=False, context_length=facts.context_length)
+    except TextTooLongError:
+        return []
+
+
+def _is_text(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)

@@ -1,0 +1,1 @@
+"""Several tokens from one step: guesses at what comes next, and what they are worth."""

@@ -1,0 +1,144 @@
+"""How much is guessed: what steps cost, how often guesses are right, and what that comes to."""
+
+from itertools import pairwise
+
+import pytest
+
+from kindling_engine.scheduler.request import Request
+from kindling_engine.speculation.costs import StepCosts
+from kindling_engine.speculation.rates import Rates, Tallies
+from kindling_engine.speculation.speculator import MOST_GUESSED, RequestDrafting, Speculator
+
+
+def _request(name: str = "a", tokens: tuple[int, ...] = (1, 2, 3, 4, 5, 1, 2, 3)) -> Request:
+    return Request(id=name, tokens=list(tokens), max_tokens=99, grant=99, drafting=RequestDrafting())
+
+
+def _speculator(seconds) -> Speculator:
+    """One that has seen steps of all sizes, ``seconds`` by rows."""
+    made = Speculator()
+    for _ in range(2):
+        for rows in range(1, 129):
+            made.timed(rows, seconds(rows))
+    return made
+
+
+def _draft(made: Speculator, requests: list[Request], *, room: int = 50, spare: int = 500) -> dict:
+    return made.draft(requests, {one.id: room for one in requests}, spare)
+
+
+def _memory_bound(rows: int) -> float:
+    return 0.02 + 0.0002 * rows
+
+
+def _compute_bound(rows: int) -> float:
+    return 0.001 * rows
+
+
+def test_costs_are_learnt_and_drawn_between():
+    costs = StepCosts()
+    assert costs.seconds(3) is None
+    costs.learn(1, 0.1)
+    costs.learn(8, 0.8)
+    assert (costs.seconds(1), costs.seconds(8)) == (0.1, 0.8)
+    assert costs.seconds(4) == pytest.approx(0.4)
+    assert 0.8 < costs.seconds(16) < 1.6
+
+
+def test_a_larger_step_never_costs_less():
+    costs = StepCosts()
+    for rows, seconds in ((8, 0.8), (1, 0.1), (4, 2.0), (2, 0.05), (16, 0.2), (1, 0.9)):
+        costs.learn(rows, seconds)
+        found = [costs.seconds(one) for one in range(1, 20)]
+        assert all(less <= more for less, more in pairwise(found))
+
+
+def test_one_step_that_was_held_up_says_little():
+    costs = StepCosts()
+    costs.learn(1, 0.1)
+    costs.learn(1, 100.0)
+    assert costs.seconds(1) < 0.15
+
+
+def test_what_once_was_dear_is_tried_again_some_day():
+    costs = StepCosts()
+    costs.learn(1, 0.1)
+    costs.learn(2, 10.0)
+    for _ in range(20_000):
+        costs.learn(1, 0.1)
+    assert costs.seconds(2) < 0.11
+
+
+def test_rates_follow_what_happens():
+    rates, own = Rates(), Tallies()
+    first = rates.rate(own, firm=True)
+    for _ in range(20):
+        rates.learn(own, 4, firm=True, missed=False)
+    assert rates.rate(own, firm=True) > 0.9 > first
+    assert rates.rate(Tallies(), firm=True) > first  # another request's is thought better of, too
+    assert rates.rate(own, firm=False) == first
+    for _ in range(60):
+        rates.learn(own, 0, firm=True, missed=True)
+    assert rates.rate(own, firm=True) < 0.1
+    for _ in range(5_000):
+        rates.pass_over(own, firm=True)
+    assert rates.rate(own, firm=True) > 0.4
+
+
+def test_nothing_is_tried_before_a_plain_step_was_seen():
+    assert _draft(Speculator(), [_request()]) == {}
+
+
+def test_guesses_are_tried_where_rows_are_cheap():
+    made = _speculator(_memory_bound)
+    found = _draft(made, [_request()])["a"]
+    assert found == (4, 5, 1, 2, 3, 4, 5)[: len(found)]
+    for _ in range(30):
+        made.learn(_request(), (1,) * 8, 8)
+    request = _request()
+    for _ in range(30):
+        request.drafting.tallies.loose.add(8, missed=False, kept=0.9)
+    assert len(_draft(made, [request])["a"]) == MOST_GUESSED
+
+
+def test_none_are_tried_where_each_row_costs_its_own():
+    made = _speculator(_compute_bound)
+    assert _draft(made, [_request()]) == {}
+
+
+def test_wrong_guesses_are_soon_given_up():
+    made, request, tried = _speculator(_memory_bound), _request(), 0
+    for _ in range(200):
+        draft = _draft(made, [request]).get("a", ())
+        tried += len(draft)
+        if draft:
+            made.learn(request, draft, 0)
+    assert 0 < tried < 60
+
+
+def test_room_and_what_a_step_spares_are_kept():
+    made = _speculator(_memory_bound)
+    requests = [_request(name, (7,) * 12) for name in "abc"]
+    for request in requests:
+        for _ in range(30):
+            request.drafting.tallies.firm.add(9, missed=False, kept=0.9)
+    assert sum(map(len, _draft(made, requests, spare=5).values())) == 5
+    assert all(len(one) <= 2 for one in _draft(made, requests, room=2).values())
+    assert _draft(made, requests, room=0) == {} and _draft(made, requests, spare=0) == {}
+
+
+def test_the_likelier_guess_gets_the_rows():
+    made = _speculator(_memory_bound)
+    good, bad = _request("good", (7,) * 12), _request("bad", (8,) * 12)
+    for _ in range(20):
+        good.drafting.tallies.firm.add(9, missed=False, kept=0.9)
+        bad.drafting.tallies.firm.add(0, missed=True, kept=0.9)
+    found = _draft(made, [bad, good], spare=6)
+    assert len(found["good"]) >= 5 and len(found.get("bad", ())) <= 1
+
+
+def test_a_request_that_takes_no_part_gets_none():
+    made = _speculator(_memory_bound)
+    plain = _request("plain")
+    plain.drafting = None
+    assert set(_draft(made, [plain, _request()])) == {"a"}

@@ -1,0 +1,131 @@
+"""Guessed tokens in a real engine: the same answers to the last bit, in fewer steps."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kindling_backend_models import backend_model_make
+from kindling_core_rig import Rig, rig_make
+from kindling_engine.protocol.ipc import SetGrant
+from kindling_engine.protocol.sampling import Constraint, Sampling
+from kindling_invariance import SAMPLED, adapter_pin, told
+from kindling_parity import prompt_make
+from kindling_tiny_models import adapter_make, model_make
+
+LENGTH = 60
+KINDS = {"greedy": Sampling(temperature=0.0, ignore_eos=True), **SAMPLED}
+# A sliding window and a softcap, experts, and modules of transformers' own.
+MODELS = ("llama", "gemma2", "qwen3-moe", "Olmo2ForCausalLM")
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    make = backend_model_make if request.param.endswith("LM") else model_make
+    return Path(make(request.param, tmp_path_factory.mktemp(request.param)))
+
+
+def _rig(folder: Path, blobs: Path, **options: Any) -> Rig:
+    return rig_make(folder, blobs, kv_tokens=4096, **options)
+
+
+def _ask(rig: Rig, name: str, kind: str, **fields: Any) -> None:
+    rig.submit(name, prompt_make(40, 7), max_tokens=LENGTH, sampling=KINDS[kind], logprobs=2, **fields)
+
+
+def _with_edits(tokens: list[int]) -> list[int]:
+    """A prediction that is wrong here and there: other tokens, one too many and one too few."""
+    edited = [1 if place % 13 == 9 else token for place, token in enumerate(tokens)]
+    return [*edited[:20], 3, *edited[20:40], *edited[41:]]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
+def test_answers_have_the_same_bits_with_guesses_and_without(folder: Path, tmp_path: Path, together: bool):
+    invariant = not folder.name.startswith("Olmo2")
+    plain = _rig(folder, tmp_path, batch_invariant=invariant, speculation="off")
+    for kind in KINDS:
+        _ask(plain, kind, kind)
+        plain.run_until(kind)
+    guessing = _rig(folder, tmp_path, batch_invariant=invariant)
+    for kind in KINDS:
+        _ask(guessing, kind, kind, prediction_ids=_with_edits(plain.tokens(kind)))
+        if not together:
+            guessing.run_until(kind)
+    guessing.run_until(*KINDS)
+    for kind in KINDS:
+        assert guessing.tokens(kind) == plain.tokens(kind), kind
+        assert not invariant or told(guessing, kind) == told(plain, kind), kind
+        end = guessing.end(kind)
+        # What a penalty does to a token depends on those before it.
+        assert end is not None and (end.guessed > 5) == (kind != "penalised"), kind
+        assert end.guessed <= end.drafted
+    stats = guessing.core._current_stats()
+    assert (
+        stats.drafted_tokens == sum(guessing.end(kind).drafted for kind in KINDS) >= stats.guessed_tokens > 0
+    )
+    assert guessing.core._steps < plain.core._steps
+    assert plain.core._parts.speculator is None and all(one.drafted == 0 for one in plain.items())
+
+
+@pytest.mark.parametrize("invariant", [False, True])
+def test_adapters_in_company_are_guessed_for_too(tmp_path: Path, invariant: bool):
+    folder = model_make("llama", tmp_path / "model")
+    adapters = {
+        name: adapter_make(folder, tmp_path / name, seed=rank, r=rank, target_modules="all-linear")
+        for name, rank in (("a", 4), ("b", 8))
+    }
+    made: dict[str, list[int]] = {}
+    for speculation in ("off", "auto"):
+        rig = _rig(folder, tmp_path, batch_invariant=invariant, speculation=speculation)
+        for name, path in adapters.items():
+            adapter_pin(rig.core._parts, name, path)
+        for name in ("", "a", "b"):
+            _ask(
+                rig,
+                f"of {name}",
+                "greedy",
+                adapter=name,
+                prediction_ids=_with_edits(made.get(f"of {name}", [])),
+            )
+        rig.run_until("of ", "of a", "of b")
+        found = {f"of {name}": rig.tokens(f"of {name}") for name in ("", "a", "b")}
+        assert not made or found == made
+        made = found
+    assert len({tuple(tokens) for tokens in made.values()}) == 3
+    assert all(rig.end(name).guessed > 5 for name in made)
+
+
+def test_a_request_never_makes_more_than_its_grant(tmp_path: Path):
+    folder = model_make("llama", tmp_path / "model")
+    plain = _rig(folder, tmp_path, speculation="off")
+    _ask(plain, "a", "greedy")
+    plain.run_until("a")
+    whole = plain.tokens("a")
+    rig = _rig(folder, tmp_path)
+    _ask(rig, "a", "greedy", grant=7, prediction_ids=whole)
+    rig.wait(lambda: len(rig.tokens("a")) >= 7)
+    rig.turn()
+    assert rig.tokens("a") == whole[:7]
+    rig.turn(SetGrant("a", 30))
+    rig.wait(lambda: len(rig.tokens("a")) >= 30)
+    rig.turn()
+    assert rig.tokens("a") == whole[:30]
+    rig.turn(SetGrant("a", 99))
+    rig.run_until("a")
+    assert rig.tokens("a") == whole and rig.end("a").finish == "length"
+
+
+def test_what_a_grammar_binds_is_not_guessed(tmp_path: Path):
+    from kindling_engine.starter import SPARK_PATH
+
+    rig = _rig(SPARK_PATH, tmp_path)
+    rig.submit(
+        "a",
+        prompt_make(20, 1),
+        max_tokens=30,
+        constraint=Constraint(kind="regex", text="(ab)+"),
+        prediction_ids=[5] * 30,
+    )
+    rig.run_until("a")
+    end = rig.end("a")
+    assert end.finish in {"stop", "length"} and end.drafted == 0
