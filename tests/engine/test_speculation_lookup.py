@@ -77,20 +77,30 @@ def test_nothing_is_read_across_the_end_of_a_prediction():
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 5))
-def test_a_text_that_grows_is_guessed_as_a_plain_search_would(text, count, step):
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 9))
+def test_a_text_is_guessed_as_a_plain_search_would(text, count):
+    places = [at for at in range(len(text) - 3) if text[at : at + 3] == text[-3:]]
+    found = _guess(text, count)
+    if not places or len(text) < 4:
+        assert found is None
+        return
+    longer = list(text)
+    for _ in range(count):
+        longer.append(longer[len(longer) - len(text) + places[-1] + 3])
+    assert list(found.tokens) == longer[len(text) :]
+
+
+def test_a_place_is_followed_past_one_other_token():
+    source = list(range(100, 130))
     lookup = TextLookup()
-    for size in range(1, len(text) + 1, step):
-        seen = text[:size]
-        places = [at for at in range(size - 3) if seen[at : at + 3] == seen[-3:]]
-        found = lookup.guess(seen, 0, count)
-        if not places or size < 4:
-            assert found is None
-            continue
-        longer = list(seen)
-        for _ in range(count):
-            longer.append(longer[len(longer) - size + places[-1] + 3])
-        assert list(found.tokens) == longer[size:]
+    text = [*source, 7, *source[:9]]
+    assert lookup.guess(text, 31, 2).tokens == (109, 110)
+    text += [109, 50]
+    found = lookup.guess(text, 31, 2)
+    assert found.tokens == (111, 112) and not found.firm
+    text.append(111)
+    assert lookup.guess(text, 31, 2) == type(found)((112, 113), True)
+    assert lookup.guess([*text, 51, 52], 31, 2) is None
 
 
 @settings(max_examples=200, deadline=None)

@@ -37,6 +37,12 @@ def _serve(options: BenchOptions) -> Figures:
     return serving_measure(options)
 
 
+def _spec(options: BenchOptions) -> Figures:
+    from kindling_engine.bench.spec import spec_measure
+
+    return spec_measure(options)
+
+
 def _structured(options: BenchOptions) -> Figures:
     from kindling_engine.bench.structured import structured_measure
 
@@ -48,6 +54,7 @@ BENCHES: dict[str, Callable[[BenchOptions], Figures]] = {
     "kernels": _kernels,
     "lora": _lora,
     "serve": _serve,
+    "spec": _spec,
     "structured": _structured,
 }
 

@@ -26,64 +26,61 @@ class Guess:
 
 
 class TextLookup:
-    """One request's text, prompt and answer, behind what it is predicted to become."""
+    """One request's text, prompt and answer, behind what it is predicted to become.
 
-    __slots__ = ("_answer", "_at", "_left", "_predicted", "_sure", "_text")
+    A place that was found is followed for as long as the answer goes along with it, but for a token here and there.
+    """
+
+    __slots__ = ("_at", "_left", "_predicted", "_seen", "_sure", "_text")
 
     def __init__(self, prediction: Sequence[int] = ()) -> None:
-        self._text = bytearray(_packed([*prediction, _NOTHING] if prediction else ()))
         self._predicted = len(prediction)
-        # Where in the prediction the answer has arrived; None where it has left it, which was at the other place.
+        self._text = bytearray(_packed([*prediction, _NOTHING] if prediction else ()))
+        self._seen = 0
+        # The place whose token may come next, None where none is known, and how far of the prediction has come.
         self._at: int | None = 0 if prediction else None
         self._left = 0
         self._sure = True
-        self._answer = 0
 
     def guess(self, tokens: Sequence[int], prompt_len: int, count: int) -> Guess | None:
         """Up to ``count`` tokens that may follow ``tokens``, which have only grown since the last call."""
-        begun = len(self._text) // _BYTES - self._shift
-        self._text += _packed(tokens[begun:])
-        if self._predicted:
-            self._follow(tokens, prompt_len)
-            if self._at is not None and self._at < self._predicted:
-                return Guess(self._read(self._at, min(count, self._predicted - self._at)), firm=self._sure)
-        return self._look(count)
+        self._text += _packed(tokens[self._seen :])
+        self._follow(tokens[max(self._seen, prompt_len) :])
+        self._seen = len(tokens)
+        found = self._read(self._at, count) if self._at is not None else ()
+        if not found:
+            self._look()
+            found = self._read(self._at, count) if self._at is not None else ()
+        return Guess(found, self._sure) if found else None
 
-    @property
-    def _shift(self) -> int:
-        """Where the text begins."""
-        return self._predicted + (self._predicted > 0)
-
-    def _follow(self, tokens: Sequence[int], prompt_len: int) -> None:
-        """Go along in the prediction by the tokens made since. Where one differs it may have taken the other's place;
-        where the next one differs too, look for where it goes on.
+    def _follow(self, made: Sequence[int]) -> None:
+        """Go along by the tokens made since. Where one differs it may have taken the other's place; where the next one
+        differs too, the place is lost.
         """
-        made = tokens[prompt_len + self._answer :]
-        self._answer += len(made)
         for token in made:
             if self._at is None:
-                break
-            if self._at < self._predicted and self._read(self._at, 1)[0] == token:
+                return
+            if self._read(self._at, 1) == (token,):
                 self._at, self._sure = self._at + 1, True
+                if self._at <= self._predicted:
+                    self._left = self._at
             elif self._sure:
-                self._at, self._left, self._sure = self._at + 1, self._at, False
+                self._at, self._sure = self._at + 1, False
             else:
                 self._at = None
-        if self._at is None and self._answer >= _END_TOKENS:
-            found = self._next(self._text[-_END_TOKENS * _BYTES :], self._left, self._predicted)
-            if found is not None:
-                self._at, self._sure = found + _END_TOKENS, True
 
-    def _look(self, count: int) -> Guess | None:
-        """What followed the text's last tokens where they stood before."""
-        size = len(self._text) // _BYTES
-        if size - self._shift <= _END_TOKENS:
-            return None
-        found = self._last(self._text[-_END_TOKENS * _BYTES :], size - 1)
+    def _look(self) -> None:
+        """Find where the last tokens stood before: in the rest of the prediction, else wherever they did last."""
+        self._at, size = None, len(self._text) // _BYTES
+        if self._seen <= _END_TOKENS:
+            return
+        wanted = self._text[-_END_TOKENS * _BYTES :]
+        found = self._next(wanted, self._left, max(0, self._predicted - 1))
         if found is None:
-            return None
-        guess = self._read(found + _END_TOKENS, count)
-        return Guess(guess, firm=self._in_common(found + _END_TOKENS, size)) if guess else None
+            found = self._last(wanted, size - 1)
+        if found is not None:
+            self._at = found + _END_TOKENS
+            self._sure = self._at <= self._predicted or self._in_common(self._at, size)
 
     def _next(self, wanted: bytearray, begin: int, end: int) -> int | None:
         """The first place from ``begin`` on where ``wanted`` stands before ``end``, all in tokens."""
