@@ -72,6 +72,33 @@ def test_a_stream_says_the_same_as_a_single_reply(client: openai.OpenAI):
     assert all(chunk.usage is None for chunk in chunks)
 
 
+def test_a_prediction_that_comes_true_changes_neither_the_answer_nor_its_bill(client: openai.OpenAI):
+    ask = {
+        "model": BASE,
+        "messages": [{"role": "user", "content": "Tell me a story about a fox."}],
+        "max_tokens": 60,
+        "temperature": 0,
+        "extra_body": {"include_cost": True},
+    }
+    plain = client.chat.completions.create(**ask)
+    prediction = {"type": "content", "content": plain.choices[0].message.content or ""}
+    accepted = []
+    # Whether a guess is worth its try is a matter of what steps took lately.
+    for _ in range(20):
+        raw = client.chat.completions.with_raw_response.create(**ask, prediction=prediction)
+        again = raw.parse()
+        assert "x-kindling-ignored" not in raw.headers
+        assert again.choices[0].message.content == plain.choices[0].message.content
+        assert again.usage and plain.usage
+        assert again.usage.completion_tokens == plain.usage.completion_tokens
+        assert again.usage.completion_tokens_details
+        accepted.append(again.usage.completion_tokens_details.accepted_prediction_tokens)
+        assert again.usage.completion_tokens_details.rejected_prediction_tokens == 0
+        if accepted[-1]:
+            break
+    assert 0 < accepted[-1] < plain.usage.completion_tokens
+
+
 def test_a_stream_reports_usage_only_when_asked(client: openai.OpenAI):
     chunks = list(
         client.chat.completions.create(

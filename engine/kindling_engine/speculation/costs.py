@@ -4,7 +4,7 @@ from bisect import bisect_left
 
 _NEW_SHARE = 0.2
 _MOST_GROWTH = 2.0
-"""Of a cost by one step: a step that something else held up says little."""
+"""Of what is known by one step: a step that something else held up says little."""
 _UNSEEN_SLOPE = 0.3
 """How a step grows with its rows where none has shown it: rows that read the same weights cost little."""
 _DOUBTED = 0.001
@@ -21,10 +21,12 @@ class StepCosts:
     def learn(self, rows: int, seconds: float) -> None:
         """A step of ``rows`` took ``seconds``."""
         rows = _rounded(rows)
+        known = self.seconds(rows)
+        if known is not None:
+            seconds = min(seconds, known * _MOST_GROWTH)
         at = bisect_left(self._rows, rows)
         if at < len(self._rows) and self._rows[at] == rows:
-            known = self._seconds[at]
-            self._seconds[at] += _NEW_SHARE * (min(seconds, known * _MOST_GROWTH) - known)
+            self._seconds[at] += _NEW_SHARE * (seconds - self._seconds[at])
         else:
             self._rows.insert(at, rows)
             self._seconds.insert(at, seconds)
