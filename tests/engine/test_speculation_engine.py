@@ -8,7 +8,8 @@ import pytest
 from kindling_backend_models import backend_model_make
 from kindling_core_rig import Rig, rig_make
 from kindling_engine.protocol.ipc import SetGrant
-from kindling_engine.protocol.sampling import Constraint, Sampling
+from kindling_engine.protocol.sampling import Constraint, Sampling, Thinking
+from kindling_engine.starter import SPARK_PATH
 from kindling_invariance import SAMPLED, adapter_pin, told
 from kindling_parity import prompt_make
 from kindling_tiny_models import adapter_make, model_make
@@ -122,17 +123,43 @@ def test_a_request_never_makes_more_than_its_grant(tmp_path: Path):
     assert rig.tokens("a") == whole and rig.end("a").finish == "length"
 
 
-def test_what_a_grammar_binds_is_not_guessed(tmp_path: Path):
-    from kindling_engine.starter import SPARK_PATH
+# Without white space, of which a model of this size makes plenty where it may.
+RECORD = (
+    r'\{"intent": "(refund|shipping)", "confidence": [1-3], '
+    r'"customer": \{"identifier": "(first|second)", "nickname": "[a-z]{1,5}"\}\}'
+)
 
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("predicted", [False, True])
+def test_what_a_grammar_leaves_open_is_drawn_as_without_guesses(
+    tmp_path: Path, temperature: float, predicted: bool
+):
+    made: dict[str, list[Any]] = {}
+    for speculation in ("off", "auto"):
+        rig = _rig(SPARK_PATH, tmp_path, batch_invariant=True, speculation=speculation)
+        for seed in range(3):
+            rig.submit(
+                f"{seed}",
+                prompt_make(20, seed),
+                max_tokens=90,
+                sampling=Sampling(temperature=temperature, seed=seed),
+                logprobs=1,
+                constraint=Constraint(kind="regex", text=RECORD),
+                prediction_ids=[token for token, _ in made.get(f"{seed}", [])] if predicted else [],
+            )
+        rig.wait(lambda rig=rig: all(rig.end(f"{seed}") for seed in range(3)))
+        found = {f"{seed}": told(rig, f"{seed}") for seed in range(3)}
+        assert not made or found == made
+        made, ends = found, [rig.end(f"{seed}") for seed in range(3)]
+    # Names of keys have to come, most of them of several tokens.
+    assert all(end.guessed >= 10 and end.guessed >= 0.8 * end.drafted for end in ends)
+    assert {end.finish for end in ends} == {"stop"}
+
+
+def test_reasoning_with_a_bound_is_not_guessed(tmp_path: Path):
     rig = _rig(SPARK_PATH, tmp_path)
-    rig.submit(
-        "a",
-        prompt_make(20, 1),
-        max_tokens=30,
-        constraint=Constraint(kind="regex", text="(ab)+"),
-        prediction_ids=[5] * 30,
-    )
+    thinking = Thinking(start_ids=[], end_ids=[7, 8], budget=5, open=True)
+    rig.submit("a", prompt_make(20, 1), max_tokens=30, thinking=thinking, prediction_ids=[5] * 30)
     rig.run_until("a")
-    end = rig.end("a")
-    assert end.finish in {"stop", "length"} and end.drafted == 0
+    assert rig.end("a").drafted == 0 and rig.tokens("a")[5:7] == [7, 8]

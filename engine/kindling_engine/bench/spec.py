@@ -8,7 +8,7 @@ assistant that edits it.
 import random
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -26,8 +26,8 @@ _EDITED = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """``length`` is of an answer, ``pairs`` how often each load runs with guesses and without, in turns; new texts are
-    written ``new_rows`` at a time.
+    """``length`` is of an answer, half of that of a new text. Each load runs ``pairs`` times with guesses and without,
+    in turns; new texts are written ``new_rows`` at a time.
     """
 
     shape: LlamaShape
@@ -79,7 +79,7 @@ def _measure(setup: Setup, folder: Path) -> dict[str, Value]:
     ratios = []
     for rows in setup.new_rows:
         loads = [[_new(ours, 1000 * pair + row) for row in range(rows)] for pair in range(setup.pairs)]
-        new = _pairs(ours, loads, setup, f"new text, {rows} at once")
+        new = _pairs(ours, loads, replace(setup, length=setup.length // 2), f"new text, {rows} at once")
         values[f"new_text_b{rows}_tok_s"], values[f"new_text_b{rows}_ratio"] = new.tok_s, new.ratio
         ratios.append(new.ratio)
     return {**values, "slowdown_worst_load": 1.0 / min(ratios)}

@@ -1,7 +1,7 @@
 """The face that sampler and core see of a constraint, whatever stands behind it."""
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,39 @@ class TokenConstraint(Protocol):
 
     def accept(self, token: int) -> None:
         """Move on by a committed token. Raises ConstraintError when the constraint does not allow it."""
+
+
+@runtime_checkable
+class ForeseeableConstraint(TokenConstraint, Protocol):
+    """One that can tell of places behind tokens that are not accepted yet; none of it moves it on."""
+
+    def forced(self) -> tuple[int, ...]:
+        """Tokens, as a text is usually cut, of what has to come next whatever is drawn; none where that is open."""
+
+    def allowed(self, tokens: Sequence[int]) -> int:
+        """How many of ``tokens`` may come one after another without ending the text."""
+
+    def fill_behind(self, tokens: Sequence[int], mask: Mask) -> bool:
+        """As ``fill``, for the place behind ``tokens``, which are allowed."""
+
+
+class Behind:
+    """A constraint at the place behind tokens that are not accepted yet; the sampler asks for its mask alone."""
+
+    __slots__ = ("_constraint", "_tokens")
+
+    finished = False
+
+    def __init__(self, constraint: ForeseeableConstraint, tokens: Sequence[int]) -> None:
+        self._constraint, self._tokens = constraint, tokens
+
+    def fill(self, mask: Mask) -> bool:
+        """See TokenConstraint."""
+        return self._constraint.fill_behind(self._tokens, mask)
+
+    def accept(self, token: int) -> None:
+        """Raises RuntimeError: the constraint itself is what moves on."""
+        raise RuntimeError(f"token {token} was given to a place that is not reached yet")
 
 
 def mask_words(vocab_size: int) -> int:

@@ -110,6 +110,34 @@ class GrammarConstraint:
             )
         self._finished = token in self._eos_ids or self._matcher.is_stopped()
 
+    def forced(self) -> tuple[int, ...]:
+        """See ForeseeableConstraint."""
+        return () if self._finished else tuple(self._matcher.compute_ff_tokens())
+
+    def allowed(self, tokens: Sequence[int]) -> int:
+        """See ForeseeableConstraint."""
+        passed = 0
+        for token in tokens:
+            if token in self._eos_ids or not self._matcher.try_consume_tokens([token]):
+                break
+            passed += 1
+            if self._matcher.is_stopped():
+                self._matcher.rollback(1)
+                passed -= 1
+                break
+        self._matcher.rollback(passed)
+        return passed
+
+    def fill_behind(self, tokens: Sequence[int], mask: Mask) -> bool:
+        """See ForeseeableConstraint."""
+        passed = self._matcher.try_consume_tokens(list(tokens))
+        try:
+            if passed < len(tokens):
+                raise ConstraintError(DEAD_END, "The grammar does not allow a token that was guessed.")
+            return self.fill(mask)
+        finally:
+            self._matcher.rollback(passed)
+
     def _fill(self, mask: Mask, among: Mask) -> bool:
         """Whether any of those tokens is left."""
         raw = mask if self._words == mask.size else np.zeros(self._words, dtype=np.int32)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from kindling_engine.constraints.base import ConstraintError, TokenConstraint
+from kindling_engine.constraints.base import ConstraintError, ForeseeableConstraint, TokenConstraint
 from kindling_engine.constraints.cache import GrammarCache
 from kindling_engine.constraints.grammar import CompiledGrammar
 from kindling_engine.constraints.thinking import ThinkingConstraint
@@ -12,6 +12,7 @@ from kindling_engine.models.base import ModelConfig
 from kindling_engine.runner.runner import RunnerPayload
 from kindling_engine.scheduler.plan import Outcome
 from kindling_engine.scheduler.request import Request, RequestState
+from kindling_engine.speculation.speculator import RequestDrafting
 
 Enter = Callable[[Request, float], Outcome | None]
 
@@ -78,8 +79,7 @@ class ConstraintDesk:
     ) -> Outcome | None:
         payload = request.payload
         if isinstance(payload, RunnerPayload):
-            payload.constraint = constraint_make(message, self._config, grammar)
-            request.waits_for_token = payload.constraint is not None
+            _bind(request, payload, constraint_make(message, self._config, grammar))
         return self._enter(request, now_s)
 
 
@@ -90,8 +90,7 @@ def constraint_attach(
     wanted = message.constraint
     grammar = None if wanted is None else grammars.compile(wanted.kind, wanted.text)
     if isinstance(request.payload, RunnerPayload):
-        request.payload.constraint = constraint_make(message, config, grammar)
-        request.waits_for_token = request.payload.constraint is not None
+        _bind(request, request.payload, constraint_make(message, config, grammar))
 
 
 def constraint_make(
@@ -114,6 +113,13 @@ def constraint_make(
         )
     except ValueError as error:
         raise IntakeError(str(error)) from None
+
+
+def _bind(request: Request, payload: RunnerPayload, constraint: TokenConstraint | None) -> None:
+    payload.constraint = constraint
+    request.waits_for_token = constraint is not None
+    if isinstance(request.drafting, RequestDrafting) and isinstance(constraint, ForeseeableConstraint):
+        request.drafting.constraint = constraint
 
 
 def _ended(request: Request, finish: str, code: str = "", message: str = "") -> Outcome:

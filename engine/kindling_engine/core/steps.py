@@ -73,9 +73,17 @@ class StepLoop:
         ):
             self._emit(outcome, None)
         waiting = {one: iter(its) for one, its in draws_of.items()}
-        for outcome in self.scheduler.commit(plan, [draw.token for draw in draws], self._clock()):
+        ended: set[str] = set()
+        for outcome in self.scheduler.commit(
+            plan, [None if draw.error else draw.token for draw in draws], self._clock()
+        ):
             draw = next(waiting.get(outcome.request.id, iter(())), None)
-            self._emit(constraint_advance(self.scheduler, outcome), draw)
+            # A constraint may end a request at a token that others were booked behind.
+            if outcome.request.id not in ended:
+                told = constraint_advance(self.scheduler, outcome)
+                if told.finish:
+                    ended.add(told.request.id)
+                self._emit(told, draw)
 
     def _run_apart(self, plan: StepPlan, rows: tuple[ScheduledRow, ...]) -> None:
         """Run ``rows`` of a failed step one by one. What a row writes, it writes again, to the same places."""

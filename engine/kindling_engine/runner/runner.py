@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kindling_engine.constraints.base import TokenConstraint
+from kindling_engine.constraints.base import Behind, ForeseeableConstraint, TokenConstraint
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.lora.batch import LoraBatch
@@ -140,18 +140,18 @@ class ModelRunner:
 
     def _sampled(self, scheduled: ScheduledRow) -> list[SampledRow]:
         """A row's draws: behind its last token, and behind each of its draft."""
-        request = scheduled.request
+        request, payload = scheduled.request, payload_of(scheduled.request)
         made = scheduled.start + scheduled.count - len(scheduled.draft) - request.prompt_len
         return [
             SampledRow(
                 row=self._rows.row_for(request),
                 request_id=request.id,
-                params=payload_of(request).params,
+                params=payload.params,
                 tokens=request.tokens,
                 prompt_len=request.prompt_len,
                 made=made + place,
                 stop_ids=request.stop_ids,
-                constraint=payload_of(request).constraint,
+                constraint=_constraint_at(payload.constraint, scheduled.draft[:place]),
             )
             for place in range(scheduled.draws)
         ]
@@ -204,6 +204,13 @@ def prompt_spans(rows: tuple[ScheduledRow, ...]) -> dict[str, range]:
             if span:
                 spans[row.request.id] = span
     return spans
+
+
+def _constraint_at(constraint: TokenConstraint | None, draft: tuple[int, ...]) -> TokenConstraint | None:
+    """A request's constraint behind so much of its draft; only such as can tell have drafts."""
+    return (
+        Behind(constraint, draft) if draft and isinstance(constraint, ForeseeableConstraint) else constraint
+    )
 
 
 def payload_of(request: Request) -> RunnerPayload:

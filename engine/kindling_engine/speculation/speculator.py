@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 
+from kindling_engine.constraints.base import ForeseeableConstraint
 from kindling_engine.scheduler.request import Request
 from kindling_engine.speculation.costs import StepCosts
 from kindling_engine.speculation.lookup import Guess, TextLookup
@@ -22,13 +23,26 @@ _LEAST_CHANCE = 0.05
 class RequestDrafting:
     """What the guesses of one request are made from, and how they fared; it hangs on ``Request.drafting``."""
 
-    __slots__ = ("firm", "lookup", "tallies")
+    __slots__ = ("_lookup", "constraint", "firm", "tallies")
 
     def __init__(self, prediction: Sequence[int] = ()) -> None:
-        self.lookup = TextLookup(prediction)
+        self._lookup = TextLookup(prediction)
+        self.constraint: ForeseeableConstraint | None = None
+        """What the answer is bound by, if by anything."""
         self.tallies = Tallies()
         self.firm = False
         """Of the guess that is being tried."""
+
+    def guess(self, request: Request, count: int) -> Guess | None:
+        """Up to ``count`` tokens that may come next: such as have to, else as the text has had them before."""
+        if self.constraint is not None and (forced := self.constraint.forced()):
+            found: Guess | None = Guess(forced[:count], firm=True)
+        else:
+            found = self._lookup.guess(request.tokens, request.prompt_len, count)
+        if found is None or self.constraint is None:
+            return found
+        allowed = self.constraint.allowed(found.tokens)
+        return Guess(found.tokens[:allowed], found.firm) if allowed else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +99,7 @@ class Speculator:
         owner = request.drafting
         if not isinstance(owner, RequestDrafting) or room < 1:
             return None
-        guess = owner.lookup.guess(request.tokens, request.prompt_len, min(MOST_GUESSED, room))
+        guess = owner.guess(request, min(MOST_GUESSED, room))
         if guess is None:
             return None
         return _Try(owner, guess, self._rates.rate(owner.tallies, firm=guess.firm))
