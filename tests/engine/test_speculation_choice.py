@@ -141,6 +141,20 @@ def test_the_likelier_guess_gets_the_rows():
     assert len(found["good"]) >= 5 and len(found.get("bad", ())) <= 1
 
 
+def test_nobody_waits_much_longer_for_anothers_guesses():
+    def seconds(rows: int) -> float:
+        return 0.02 + 0.001 * rows
+
+    made = _speculator(seconds)
+    good = _request("good", (7,) * 12)
+    for _ in range(30):
+        good.drafting.tallies.firm.add(9, missed=False, kept=0.9)
+    assert len(_draft(made, [good])["good"]) == MOST_GUESSED  # 1.7 times the time for 13 tokens
+    others = [_request(name, (1, 2, 3, 4)) for name in "abc"]
+    beside = len(_draft(made, [good, *others])["good"])
+    assert beside >= 1 and seconds(4 + beside) <= 1.1 * seconds(4)
+
+
 def test_a_request_that_takes_no_part_gets_none():
     made = _speculator(_memory_bound)
     plain = _request("plain")

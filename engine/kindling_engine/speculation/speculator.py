@@ -16,6 +16,8 @@ _MOST_ROWS = 128
 """Of a step with guesses."""
 _WORTH_IT = 1.03
 """How much faster tokens have to come, by what is known of costs and rates."""
+_PATIENCE = 1.1
+"""How much later tokens may come to a request because of the guesses of others."""
 _LEAST_CHANCE = 0.05
 """That a guess is right, for a row to be spent on it."""
 
@@ -105,25 +107,31 @@ class Speculator:
         return _Try(owner, guess, self._rates.rate(owner.tallies, firm=guess.firm))
 
     def _lengths(self, rows: int, tries: Mapping[str, _Try], spare: int) -> dict[str, int]:
-        """How much of each guess to try, the likeliest tokens first: so that there are the most tokens a second."""
-        taken = dict[str, int]()
+        """How much of each guess to try, the likeliest tokens first: so that there are the most tokens a second, and
+        nobody's come much later for another's guesses.
+        """
+        taken, expected = dict[str, int](), dict.fromkeys(tries, 1.0)
         heap = [(-one.chance, request_id) for request_id, one in tries.items()]
         heapify(heap)
         tokens, best = float(rows), dict[str, int]()
-        fastest = _WORTH_IT * self._speed(tokens, rows)
+        plain_s = self._seconds(rows)
+        fastest = _WORTH_IT * tokens / plain_s
         for more in range(1, min(spare, _MOST_ROWS - rows) + 1):
             chance, request_id = -heap[0][0], heap[0][1]
             if chance < _LEAST_CHANCE:
                 break
             one = tries[request_id]
             taken[request_id] = taken.get(request_id, 0) + 1
+            expected[request_id] += chance
             left = taken[request_id] < len(one.guess.tokens)
             heapreplace(heap, (-chance * one.chance if left else 0.0, request_id))
             tokens += chance
-            speed = self._speed(tokens, rows + more)
-            if speed > fastest:
-                fastest, best = speed, dict(taken)
+            seconds = self._seconds(rows + more)
+            if tokens / seconds > fastest:
+                least = min(expected.values()) if len(tries) == rows else 1.0
+                if seconds <= plain_s * least * _PATIENCE:
+                    fastest, best = tokens / seconds, dict(taken)
         return best
 
-    def _speed(self, tokens: float, rows: int) -> float:
-        return tokens / max(self._costs.seconds(rows) or 0.0, 1e-9)
+    def _seconds(self, rows: int) -> float:
+        return max(self._costs.seconds(rows) or 0.0, 1e-9)
