@@ -33,11 +33,12 @@ a stream with 32 requests under way, on adapters drawn by Zipf's law, beside the
 adapters where memory holds 8, beside memory for all. PEFT: generate with an adapter name for each row. warm_swap: an
 adapter that was in memory before, back from scratch; cold_load: the first time, checks and all.""",
     "spec": """One engine, random weights of the small shape, each load with guesses and without in turns; decode tokens
-per second, medians over the pairs. Answers are the same with both. ngram: a request whose prompt holds
-ngram_quoted_share of its answer, none of it predicted by the client. edits: a prediction that is the answer but for one
-token in ten, each replaced by another. new_text: answers in which nothing repeats, as many at once as the row says;
+per second, medians over the pairs. ngram: a request whose prompt holds ngram_quoted_share of its answer, none of it
+predicted by the client. edits: a prediction that is the answer but for one token in ten, each replaced by another.
+new_text: answers in which nothing repeats, as many at once as the row says, with the mean ratio and its 95 % interval;
 slowdown_worst_load is how much longer the worst of them took with guesses switched on. acceptance: the share of guessed
-tokens that were right.""",
+tokens that were right. same_answers: the share of answers that were the same with guesses and without; sums of other
+shapes round otherwise, but in the batch-invariant mode.""",
     "structured": """487 real JSON schemas (a sample of JSONSchemaBench), each either enforced or refused by keyword.
 The rows named llguidance are the grammar library's own bindings in a bare loop over the same schemas and instances. A
 mask is one token's; a compilation includes the first mask, and with us the walk over the schema and the check that the

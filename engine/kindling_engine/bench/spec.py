@@ -14,20 +14,22 @@ from statistics import median
 
 from kindling_engine.bench.contest import say
 from kindling_engine.bench.figures import BenchOptions, DeviceMissingError, Figures, Value, circumstances
+from kindling_engine.bench.paired import ratio_interval
 from kindling_engine.bench.shapes import SMALL, LlamaShape, checkpoint_write
 from kindling_engine.bench.spec_ours import Ask, Guesser
 from kindling_engine.sampling.params import SamplingParams
 
 _PROMPT = 64
 _HOT = 4.0
+_OFTEN = 4
 _EDITED = 0.1
 """Of the tokens of a prediction those that the answer does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """``length`` is of an answer, half of that of a new text. Each load runs ``pairs`` times with guesses and without,
-    in turns; new texts are written ``new_rows`` at a time.
+    """``length`` is of an answer, a quarter of that of a new text. Each load runs ``pairs`` times with guesses and
+    without, in turns, those with few new texts more often; these are written ``new_rows`` at a time.
     """
 
     shape: LlamaShape
@@ -38,12 +40,13 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Medians over the pairs."""
+    """Medians over the pairs, and the ratio of each; ``same`` of its answers are the same with guesses and without."""
 
     tok_s: float
     plain_tok_s: float
-    ratio: float
+    ratios: list[float]
     acceptance: float | None
+    same: list[bool]
 
 
 def spec_measure(options: BenchOptions) -> Figures:
@@ -67,37 +70,43 @@ def _measure(setup: Setup, folder: Path) -> dict[str, Value]:
     quotes = _pairs(ours, [[quoting]] * setup.pairs, setup, "quotes")
     edits = _pairs(ours, [[_edit(ours, setup, seed)] for seed in range(setup.pairs)], setup, "edits")
     values: dict[str, Value] = {
-        "ngram_speedup_b1": quotes.ratio,
+        "ngram_speedup_b1": median(quotes.ratios),
         "ngram_quoted_share": quoted,
         "ngram_tok_s_b1": quotes.tok_s,
         "acceptance": quotes.acceptance,
         "edits_tok_s_b1": edits.tok_s,
-        "edits_speedup_b1": edits.ratio,
+        "edits_speedup_b1": median(edits.ratios),
         "edits_acceptance": edits.acceptance,
         "plain_tok_s_b1": edits.plain_tok_s,
     }
-    ratios = []
+    worst, same = 1.0, [*quotes.same, *edits.same]
     for rows in setup.new_rows:
-        loads = [[_new(ours, 1000 * pair + row) for row in range(rows)] for pair in range(setup.pairs)]
-        new = _pairs(ours, loads, replace(setup, length=setup.length // 2), f"new text, {rows} at once")
-        values[f"new_text_b{rows}_tok_s"], values[f"new_text_b{rows}_ratio"] = new.tok_s, new.ratio
-        ratios.append(new.ratio)
-    return {**values, "slowdown_worst_load": 1.0 / min(ratios)}
+        count = setup.pairs * max(1, _OFTEN // rows)
+        loads = [[_new(ours, 1000 * pair + row) for row in range(rows)] for pair in range(count)]
+        new = _pairs(ours, loads, replace(setup, length=setup.length // 4), f"new text, {rows} at once")
+        ratio, low, high = ratio_interval(new.ratios)
+        name = f"new_text_b{rows}"
+        values |= {f"{name}_tok_s": new.tok_s, f"{name}_ratio": ratio}
+        values |= {f"{name}_ratio_low": low, f"{name}_ratio_high": high}
+        worst, same = min(worst, ratio), [*same, *new.same]
+    return {**values, "slowdown_worst_load": 1.0 / worst, "same_answers": sum(same) / len(same)}
 
 
 def _pairs(ours: Guesser, loads: Sequence[Sequence[Ask]], setup: Setup, name: str) -> Outcome:
     """Each load with guesses and without; who begins takes turns."""
     runs: dict[bool, list[float]] = {True: [], False: []}
-    drafted = guessed = 0
+    drafted, guessed, same = 0, 0, list[bool]()
     for index, load in enumerate(loads):
         made = {}
         for guesses in (index % 2 == 0, index % 2 == 1):
             made[guesses] = ours.answer(load, setup.length, guesses=guesses)
             runs[guesses].append(made[guesses].tok_s)
         drafted, guessed = drafted + made[True].drafted, guessed + made[True].guessed
+        same += [one == other for one, other in zip(made[True].tokens, made[False].tokens, strict=True)]
         say(f"{name}: {made[True].tok_s:,.0f} tok/s with guesses, {made[False].tok_s:,.0f} without")
-    ratio = median(on / off for on, off in zip(runs[True], runs[False], strict=True))
-    return Outcome(median(runs[True]), median(runs[False]), ratio, guessed / drafted if drafted else None)
+    ratios = [on / off for on, off in zip(runs[True], runs[False], strict=True)]
+    acceptance = guessed / drafted if drafted else None
+    return Outcome(median(runs[True]), median(runs[False]), ratios, acceptance, same)
 
 
 def _new(ours: Guesser, seed: int) -> Ask:
