@@ -9,7 +9,7 @@ from kindling_browser import Visit, started_browser
 from kindling_stack import Stack
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with started_browser() as running:
         yield running
