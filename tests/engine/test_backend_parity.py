@@ -8,11 +8,10 @@ import torch
 
 from kindling_backend_models import ARCHITECTURES, backend_model_make
 from kindling_core_rig import rig_make
-from kindling_engine.core.options import CoreOptions
-from kindling_engine.core.startup import parts_build
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.models.transformers_backend import TransformersModel
 from kindling_engine.scheduler.request import Request
+from kindling_parity import engine_parts
 from kindling_tiny_models import VOCAB, reference_load
 
 TOLERANCE = 1e-4
@@ -85,18 +84,15 @@ def _prompt(length: int, seed: int) -> list[int]:
     return torch.randint(3, VOCAB, (length,), generator=generator).tolist()
 
 
-def _parts(tiny: Tiny, folder: Path, **options: Any):
-    parts = parts_build(
-        CoreOptions(folder / "unused", tiny.folder, "t", tiny.blobs, device="cpu", threads=1, **options),
-        wake=lambda: None,
-    )
+def _parts(tiny: Tiny, **options: Any):
+    parts = engine_parts(tiny.folder, tiny.blobs, **{"max_batch": 64, **options})
     assert isinstance(parts.runner._model, TransformersModel)
     return parts
 
 
-def test_logits_of_base_and_adapter_in_one_batch(tiny: Tiny, tmp_path: Path):
+def test_logits_of_base_and_adapter_in_one_batch(tiny: Tiny):
     """Prompts of different lengths, with and without an adapter, in chunks that mix; past the window, too."""
-    parts = _parts(tiny, tmp_path, step_tokens=48, max_batch=8)
+    parts = _parts(tiny, step_tokens=48, max_batch=8)
     assert not parts.adapters.acquire("style", tiny.blobs / "style", "style", 0.0)
     while not (settled := parts.adapters.poll(0.0)):
         pass

@@ -32,7 +32,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
 
 @pytest.fixture(scope="module")
 def tokens_only(tmp_path_factory: pytest.TempPathFactory) -> LLM:
-    return LLM(model_make("llama", tmp_path_factory.mktemp("tiny")), threads=1, kv_tokens=2048, max_batch=8)
+    folder = model_make("llama", tmp_path_factory.mktemp("tiny"))
+    return LLM(folder, threads=1, kv_tokens=2048, max_batch=8, speculation="off")
 
 
 def complete(engine: EngineProcess, prompt: str, **fields) -> dict:
@@ -102,6 +103,19 @@ def test_the_time_of_a_run_is_told_by_prefill_and_decode(tokens_only: LLM):
     assert timing.prefill_tokens == sum(41 - one.cached_tokens for one in done)
     assert 0 < timing.prefill_s + timing.decode_s <= timing.wall_s
     assert len(timing.first_token_s) == 4 and max(timing.first_token_s) < timing.wall_s
+
+
+def test_a_prediction_changes_nothing_but_the_steps(llm: LLM):
+    (plain,) = llm.generate([PROMPTS[1]], SamplingParams(temperature=0, max_tokens=60, ignore_eos=True))
+    steps = []
+    for prediction in (plain.text, plain.token_ids, "nothing of the kind", ""):
+        params = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True, prediction=prediction)
+        for _ in range(5):
+            (again,) = llm.generate([PROMPTS[1]], params)
+            assert again.token_ids == plain.token_ids
+            steps.append(llm.timing.steps)
+    # Whether a guess is worth its try is a matter of what steps took lately.
+    assert min(steps[:10]) < 60
 
 
 def test_a_prompt_that_does_not_fit_ends_alone(tokens_only: LLM):

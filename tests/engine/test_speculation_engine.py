@@ -9,6 +9,7 @@ from kindling_backend_models import backend_model_make
 from kindling_core_rig import Rig, rig_make
 from kindling_engine.protocol.ipc import SetGrant
 from kindling_engine.protocol.sampling import Constraint, Sampling, Thinking
+from kindling_engine.protocol.speculation_modes import AUTO
 from kindling_engine.starter import SPARK_PATH
 from kindling_invariance import SAMPLED, adapter_pin, told
 from kindling_parity import prompt_make
@@ -28,7 +29,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def _rig(folder: Path, blobs: Path, **options: Any) -> Rig:
     """A core whose guesses do not depend on how fast this machine is just now: rows cost little."""
-    rig = rig_make(folder, blobs, kv_tokens=4096, **options)
+    rig = rig_make(folder, blobs, kv_tokens=4096, **{"speculation": AUTO, **options})
     speculator = rig.core._parts.speculator
     if speculator is not None:
         for rows in (1, 128):

@@ -10,6 +10,7 @@ from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
 from kindling_engine.protocol.ipc import Step, StepItem, Submit, ToCore, ToFront
 from kindling_engine.protocol.sampling import Sampling
+from kindling_engine.protocol.speculation_modes import OFF
 
 GREEDY = Sampling(temperature=0.0, ignore_eos=True)
 
@@ -62,6 +63,8 @@ class Rig:
 def rig_make(model: Path, blobs: Path, *, device: str = "cpu", **options) -> Rig:
     options.setdefault("threads", 1)
     options.setdefault("tune", "off")
+    # Steps that do not depend on how fast the last ones were.
+    options.setdefault("speculation", OFF)
     sent: list[ToFront] = []
     parts = parts_build(
         CoreOptions(

@@ -7,6 +7,7 @@ import torch
 
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import Parts, parts_build
+from kindling_engine.protocol.speculation_modes import OFF
 from kindling_engine.scheduler.request import Request
 from kindling_tiny_models import VOCAB, reference_logits
 
@@ -19,8 +20,8 @@ def prompt_make(length: int, seed: int) -> list[int]:
 
 
 def engine_parts(model: Path, blobs: Path, **options: Any) -> Parts:
-    """The engine's parts around a checkpoint, without a step loop."""
-    options = {"device": "cpu", "threads": 1, "max_batch": 8, **options}
+    """The engine's parts around a checkpoint, without a step loop; no step depends on how fast others were."""
+    options = {"device": "cpu", "threads": 1, "max_batch": 8, "speculation": OFF, **options}
     return parts_build(CoreOptions(blobs / "unused", model, "tiny", blobs, **options), wake=lambda: None)
 
 
