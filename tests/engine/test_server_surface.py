@@ -122,7 +122,7 @@ async def test_times_are_told_in_headers_too(bench: Bench, stream: bool):
 
 @pytest.mark.parametrize(("waited_ms", "hit"), [(0.0, True), (12.5, False)])
 async def test_the_load_of_an_adapter_is_told_apart_from_waiting(bench: Bench, waited_ms: float, hit: bool):
-    bench.core.times = {"adapter_ms": waited_ms, "queue_ms": waited_ms + 1}
+    bench.core.told = {"adapter_ms": waited_ms, "queue_ms": waited_ms + 1}
     ask = ASK | {"perf_metrics_in_response": True}
     async with bench.post("/v1/chat/completions", ask, adapter="a" * 64) as reply:
         perf = (await reply.json())["perf_metrics"]
@@ -166,7 +166,7 @@ async def test_a_prediction_changes_nothing_and_has_a_shape(bench: Bench, predic
 )
 async def test_a_prediction_goes_to_an_engine_that_guesses(bench: Bench, prediction: Any):
     bench.front.facts = replace(bench.front.facts, speculates=True)
-    bench.core.times = {"drafted": 5, "guessed": 4}
+    bench.core.told = {"drafted": 5, "guessed": 4}
     async with bench.post(
         "/v1/chat/completions", ASK | {"prediction": prediction, "perf_metrics_in_response": True}
     ) as reply:
@@ -182,6 +182,32 @@ async def test_a_prediction_goes_to_an_engine_that_guesses(bench: Bench, predict
     # Guesses of the engine's own are nobody's prediction.
     details = (await answer(bench))["usage"]["completion_tokens_details"]
     assert details["accepted_prediction_tokens"] == 0
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"stop": ["two"]}, {"logprobs": True, "top_logprobs": 1}, {"max_tokens": 4}]
+)
+async def test_tokens_that_come_together_read_and_count_as_they_do_one_by_one(
+    bench: Bench, fields: dict[str, Any]
+):
+    bench.front.facts = replace(bench.front.facts, speculates=True)
+    fields = {"prediction": "one two three", **fields}
+    found = []
+    for together in (1, 3, 50):
+        bench.core.together = together
+        bench.core.told = {"drafted": 49, "guessed": 49}
+        whole = await answer(bench, **fields)
+        _, chunks = await chunks_of(bench, **fields, stream_options={"include_usage": True})
+        text = "".join(one["choices"][0]["delta"].get("content") or "" for one in chunks if one["choices"])
+        assert text == whole["choices"][0]["message"]["content"]
+        assert chunks[-1]["usage"] == whole["usage"]
+        details = whole["usage"]["completion_tokens_details"]
+        # What was guessed on behind a stop string is nobody's.
+        assert details["accepted_prediction_tokens"] == whole["usage"]["completion_tokens"]
+        found.append((whole["choices"], whole["usage"]))
+    assert found[0] == found[1] == found[2]
+    records = await bench.records()
+    assert {one.completion_tokens for one in records} == {found[0][1]["completion_tokens"]}
 
 
 async def test_a_prediction_longer_than_any_answer_is_of_no_use(bench: Bench):

@@ -58,7 +58,8 @@ class FakeCore:
         self.gate: asyncio.Semaphore | None = None  # when set, each token takes one permit
         self.park_s = 0.05
         self.cached_tokens = 0
-        self.times: dict[str, float] = {}  # told with every item, as figures of any kind may be
+        self.together = 1  # so many tokens at a time
+        self.told: dict[str, float] = {}  # figures told with every item
         self.fail_code = ""  # end every request with this error
         self.fail_after = 0  # so many tokens in
         self.submitted: list[Submit] = []
@@ -137,6 +138,8 @@ class FakeCore:
             return
         turn = next(place for place, one in enumerate(self.submitted) if one is request)
         answer = self.answers[turn % len(self.answers)] if self.answers else self.answer
+        tokens: list[int] = []
+        scored: list[TokenLogprobs] = []
         for token in answer[:limit]:
             if self._made[request.id] >= self._grants[request.id] and not await self._granted(request.id):
                 self._item(request.id, finish="grant_refused")
@@ -151,16 +154,20 @@ class FakeCore:
                 break
             stops = token == EOS and not request.sampling.ignore_eos
             finish = "stop" if stops else "length" if made == min(limit, len(answer)) else ""
-            logprobs = [TokenLogprobs(-0.5, [(token, -0.5), (7, -2.0)])] if request.logprobs >= 0 else None
+            tokens.append(token)
+            scored += [TokenLogprobs(-0.5, [(token, -0.5), (7, -2.0)])] if request.logprobs >= 0 else []
+            if not finish and len(tokens) < self.together:
+                continue
             scores = [None, *([TokenLogprobs(-1.5, [(9, -0.25)])] * (len(request.prompt_ids) - 1))]
-            first = made == 1 and request.prompt_logprobs >= 0
+            first = made == len(tokens) and request.prompt_logprobs >= 0
             self._item(
                 request.id,
-                token_ids=[token],
-                logprobs=logprobs,
+                token_ids=tokens,
+                logprobs=scored or None,
                 finish=finish,
                 prompt_logprobs=scores if first else None,
             )
+            tokens, scored = [], []
             if finish:
                 break
         self._tasks.pop(request.id, None)
@@ -175,7 +182,7 @@ class FakeCore:
 
     def _item(self, request_id: str, **fields: Any) -> None:
         prompt = next(one for one in self.submitted if one.id == request_id).prompt_ids
-        told = {"prompt_tokens": len(prompt), "cached_tokens": self.cached_tokens, **self.times}
+        told = {"prompt_tokens": len(prompt), "cached_tokens": self.cached_tokens, **self.told}
         item = StepItem(request_id, **told, **fields)
         self.send(Step([item]))
 

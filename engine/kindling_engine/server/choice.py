@@ -85,7 +85,8 @@ class Choice:
     @property
     def accepted_tokens(self) -> int:
         """Of the tokens made, those guessed ahead, where the client sent a prediction along."""
-        return self.guessed if self._predicted else 0
+        # The core may have guessed on behind a stop string.
+        return min(self.guessed, self.completion_tokens) if self._predicted else 0
 
     @property
     def mean_logprob(self) -> float:

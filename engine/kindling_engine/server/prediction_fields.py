@@ -32,9 +32,10 @@ async def prediction_encode(predicted: str | None, text: ModelText, facts: Model
     if not predicted or not facts.speculates:
         return []
     try:
-        return await text.encode(predicted, add_special_tokens=False, context_length=facts.context_length)
+        ids = await text.encode(predicted, add_special_tokens=False, context_length=facts.context_length)
     except TextTooLongError:
         return []
+    return ids[: facts.context_length]
 
 
 def _is_text(part: object) -> bool:
