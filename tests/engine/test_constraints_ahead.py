@@ -9,6 +9,7 @@ from kindling_grammars import EOS, VOCAB, allowed, compiler, encode
 from kindling_schema_bench import LAYOUTS, Case, cases_load
 
 AHEAD = 6
+THOUGHT_END = [7, 8, 7, 9]
 CASES = [case for case in cases_load()[::16] if any(valid for _, valid in case.instances)]
 
 
@@ -63,6 +64,61 @@ def test_what_has_to_come_is_known():
         Behind(constraint, forced).accept(5)
 
 
-def test_a_bound_on_reasoning_cannot_tell():
-    thinking = ThinkingConstraint(start_ids=[], end_ids=[7], budget=3, is_open=True, vocab_size=VOCAB)
-    assert not isinstance(thinking, ForeseeableConstraint)
+def _thinking(budget: int, *, bound: bool, is_open: bool = True) -> ThinkingConstraint:
+    answer = compiler().compile("regex", "yes|no").start() if bound else None
+    return ThinkingConstraint(
+        start_ids=[5, 6],
+        end_ids=THOUGHT_END,
+        budget=budget,
+        is_open=is_open,
+        vocab_size=VOCAB,
+        eos_ids=[EOS],
+        answer=answer,
+    )
+
+
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("budget", [-1, 0, 1, 4, 9])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_reasoning_tells_of_places_ahead_too(budget: int, bound: bool, is_open: bool):
+    dice = np.random.default_rng(budget + 20)
+    for _ in range(30):
+        constraint, walk = (_thinking(budget, bound=bound, is_open=is_open) for _ in range(2))
+        assert isinstance(constraint, ForeseeableConstraint)
+        for _ in range(16):
+            may = sorted(allowed(walk))
+            # Mostly tokens of the end and the start, so that they are begun, met and missed.
+            wishes = [int(one) for one in dice.choice([*THOUGHT_END, 5, 6, 20, EOS, *encode("yes")], size=5)]
+            passed = constraint.allowed(wishes)
+            for length in range(1, passed + 1):
+                ahead, steps = _copy_of(walk, budget, bound=bound, is_open=is_open), wishes[:length]
+                for token in steps:
+                    assert token in allowed(ahead)
+                    ahead.accept(token)
+                assert allowed(Behind(constraint, steps)) == allowed(ahead)
+            forced = constraint.forced()
+            assert not forced or forced[0] in may
+            assert set(may) == allowed(constraint), "looking ahead moved it on"
+            token = next((one for one in wishes if one in may), may[0])
+            constraint.accept(token)
+            walk.accept(token)
+            walk.way = [*getattr(walk, "way", []), token]
+            if walk.finished:
+                break
+
+
+def _copy_of(walk: ThinkingConstraint, budget: int, *, bound: bool, is_open: bool) -> ThinkingConstraint:
+    made = _thinking(budget, bound=bound, is_open=is_open)
+    for token in getattr(walk, "way", []):
+        made.accept(token)
+    return made
+
+
+def test_a_budget_that_is_used_up_forces_the_end():
+    constraint = _thinking(2, bound=False)
+    assert constraint.forced() == () and constraint.allowed([20, 21, 22]) == 2
+    constraint.accept(20)
+    constraint.accept(21)
+    assert constraint.forced() == tuple(THOUGHT_END) and constraint.allowed([*THOUGHT_END, 9]) == len(
+        THOUGHT_END
+    )

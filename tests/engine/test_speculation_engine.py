@@ -158,9 +158,21 @@ def test_what_a_grammar_leaves_open_is_drawn_as_without_guesses(
     assert {end.finish for end in ends} == {"stop"}
 
 
-def test_reasoning_with_a_bound_is_not_guessed(tmp_path: Path):
-    rig = _rig(SPARK_PATH, tmp_path)
-    thinking = Thinking(start_ids=[], end_ids=[7, 8], budget=5, open=True)
-    rig.submit("a", prompt_make(20, 1), max_tokens=30, thinking=thinking, prediction_ids=[5] * 30)
-    rig.run_until("a")
-    assert rig.end("a").drafted == 0 and rig.tokens("a")[5:7] == [7, 8]
+def test_reasoning_and_what_is_bound_behind_it_stay_the_same(tmp_path: Path):
+    made: list[Any] = []
+    for speculation in ("off", "auto"):
+        rig = _rig(SPARK_PATH, tmp_path, batch_invariant=True, speculation=speculation)
+        rig.submit(
+            "a",
+            prompt_make(20, 1),
+            max_tokens=90,
+            sampling=Sampling(temperature=1.0, seed=5),
+            logprobs=1,
+            thinking=Thinking(start_ids=[], end_ids=[7, 8, 9], budget=12, open=True),
+            constraint=Constraint(kind="regex", text=RECORD),
+            prediction_ids=[token for token, _ in made],
+        )
+        rig.run_until("a")
+        assert not made or told(rig, "a") == made
+        made = told(rig, "a")
+    assert rig.end("a").guessed > 20 and [token for token, _ in made[12:15]] == [7, 8, 9]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kindling_engine.constraints.base import Mask, TokenConstraint, mask_add, mask_make
+from kindling_engine.constraints.base import ForeseeableConstraint, Mask, TokenConstraint, mask_add, mask_make
 
 UNBOUNDED = -1
 
@@ -37,6 +37,7 @@ class ThinkingConstraint:
         self._fallback = _borders(self._end)
         self._budget = budget
         self._answer = answer
+        self._barred = frozenset[int]() if answer is None else frozenset(eos_ids)
         self._all = mask_make(vocab_size, without=() if answer is None else eos_ids)
         self._made = 0
         """Tokens since the start sequence, those of a begun end sequence among them."""
@@ -59,7 +60,7 @@ class ThinkingConstraint:
             return self._answer is not None and self._answer.fill(mask)
         if self._phase == "start":
             return self._fill_start(mask)
-        if self._budget != UNBOUNDED and self._made >= self._budget:
+        if self._spent:
             _only(mask, self._end[self._matched])
             return True
         if self._answer is None:
@@ -79,6 +80,46 @@ class ThinkingConstraint:
             self._matched = self._advance(token)
             if self._matched == len(self._end):
                 self._phase = "answer"
+
+    def forced(self) -> tuple[int, ...]:
+        """See ForeseeableConstraint: what closes reasoning that has used up its budget, too."""
+        if self._phase == "answer":
+            return self._answer.forced() if isinstance(self._answer, ForeseeableConstraint) else ()
+        return self._end[self._matched :] if self._phase == "reasoning" and self._spent else ()
+
+    def allowed(self, tokens: Sequence[int]) -> int:
+        """See ForeseeableConstraint: up to the end of the reasoning, or of the answer, at once."""
+        if self._phase == "answer" and self._answer is not None:
+            return self._answer.allowed(tokens) if isinstance(self._answer, ForeseeableConstraint) else 0
+        if self._phase != "reasoning":
+            return len(tokens) if self._phase == "answer" else 0
+        before, passed = (self._made, self._matched), 0
+        for token in tokens:
+            closes = token == self._end[self._matched]
+            if token in self._barred or (self._spent and not closes):
+                break
+            self.accept(token)
+            passed += 1
+            if self._phase == "answer":
+                break
+        (self._made, self._matched), self._phase = before, "reasoning"
+        return passed
+
+    def fill_behind(self, tokens: Sequence[int], mask: Mask) -> bool:
+        """See ForeseeableConstraint."""
+        if self._phase == "answer":
+            return isinstance(self._answer, ForeseeableConstraint) and self._answer.fill_behind(tokens, mask)
+        before = self._phase, self._made, self._matched
+        for token in tokens:
+            self.accept(token)
+        try:
+            return self.fill(mask)
+        finally:
+            self._phase, self._made, self._matched = before
+
+    @property
+    def _spent(self) -> bool:
+        return self._budget != UNBOUNDED and self._made >= self._budget
 
     def _fill_start(self, mask: Mask) -> bool:
         if self._answer is None:

@@ -49,8 +49,8 @@ def request_make(message: Submission, config: ModelConfig, now_s: float) -> Requ
 
 
 def _drafting(message: Submission, params: SamplingParams, config: ModelConfig) -> RequestDrafting | None:
-    """None where what may be drawn at a place depends on the tokens before it by more than model and grammar."""
-    if params.has_penalties or message.thinking is not None:
+    """None where what may be drawn at a place depends on the tokens before it by more than model and constraint."""
+    if params.has_penalties:
         return None
     return RequestDrafting([token for token in message.prediction_ids if 0 <= token < config.vocab_size])
 
