@@ -82,7 +82,7 @@ def _thinking(budget: int, *, bound: bool, is_open: bool = True) -> ThinkingCons
 @pytest.mark.parametrize("is_open", [False, True])
 def test_reasoning_tells_of_places_ahead_too(budget: int, bound: bool, is_open: bool):
     dice = np.random.default_rng(budget + 20)
-    for _ in range(30):
+    for _ in range(5):
         constraint, walk = (_thinking(budget, bound=bound, is_open=is_open) for _ in range(2))
         assert isinstance(constraint, ForeseeableConstraint)
         for _ in range(16):
