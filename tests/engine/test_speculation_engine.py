@@ -16,7 +16,13 @@ from kindling_parity import prompt_make
 from kindling_tiny_models import adapter_make, model_make
 
 LENGTH = 60
-KINDS = {"greedy": Sampling(temperature=0.0, ignore_eos=True), **SAMPLED}
+KINDS = {
+    "greedy": Sampling(temperature=0.0, ignore_eos=True),
+    "held": Sampling(
+        temperature=1.0, seed=9, min_tokens=30, stop_token_ids=[*range(3, 90)], logit_bias={5: 4.0, 9: -3.0}
+    ),
+    **SAMPLED,
+}
 # A sliding window and a softcap, experts, and modules of transformers' own.
 MODELS = ("llama", "gemma2", "qwen3-moe", "Olmo2ForCausalLM")
 
