@@ -55,6 +55,7 @@ def _load(rig: Rig, *names: str) -> None:
 def test_a_new_version_takes_over_while_requests_on_the_old_one_finish(world):
     model, blobs = world
     rig = rig_make(model, blobs)
+    _load(rig, "v2")  # else the old one's tokens race the loader's thread
     rig.submit("old", PROMPT, adapter="a0", max_tokens=30)
     rig.wait(lambda: len(rig.tokens("old")) > 3)
     rig.submit("new", PROMPT, adapter="v2", max_tokens=8)
