@@ -10,9 +10,10 @@ import httpx
 import pytest
 
 from kindling_gateway import GatewayServer, Org, chat, eventually, gateway_env
+from kindling_platform.common.org_seal import SealBrokenError
 from kindling_platform.gateway.app import create_app
 from kindling_platform.gateway.request_log.copy import ANSWER_BYTES, PROMPT_BYTES, Copy
-from kindling_platform.requestlog.seal import Said, Seal, SealBrokenError
+from kindling_platform.requestlog.seal import Said, Seal
 
 SECRET = "a prompt that is kept for its own people alone"
 MESSAGES = [{"role": "user", "content": SECRET}]

@@ -7,6 +7,8 @@ import openai
 import pytest
 
 from kindling_gateway import GatewayServer, eventually, held_nano
+from kindling_platform.gateway.surface.body import INLINE_BODY_BYTES
+from kindling_platform.responses.seal import SEALED
 
 ASK = {"model": "kindling/words", "max_output_tokens": 3}
 
@@ -150,6 +152,54 @@ def test_a_text_with_any_character_is_kept(client: openai.OpenAI):
     made = client.responses.create(**ASK, input="a\x00b\u2028✈")
     (item,) = client.responses.input_items.list(made.id).data
     assert item.content[0].text == "a\x00b\u2028✈"
+
+
+def test_a_copy_of_the_database_says_nothing(client: openai.OpenAI, scene):
+    secret = "the harvest of the northern field"
+    made = client.responses.create(**ASK, input=secret)
+    row = scene.world.rows("SELECT body, input FROM responses_storedresponse WHERE id = %s", made.id)[0]
+    for stored in map(bytes, row):
+        assert stored.startswith(SEALED) and made.id.encode() not in stored and secret.encode() not in stored
+    assert client.responses.input_items.list(made.id).data[0].content[0].text == secret
+
+
+@pytest.mark.parametrize("column", ["body", "input"])
+def test_what_was_not_sealed_for_its_row_is_no_response(client: openai.OpenAI, scene, column: str):
+    one, other = (client.responses.create(**ASK, input=text) for text in ("one", "other"))
+    scene.world.execute(
+        f"UPDATE responses_storedresponse SET {column} = (SELECT {column} FROM responses_storedresponse"
+        " WHERE id = %s) WHERE id = %s",
+        other.id,
+        one.id,
+    )
+    with pytest.raises(openai.NotFoundError) as gone:
+        client.responses.retrieve(one.id)
+    assert gone.value.code == "response_not_found"
+    with pytest.raises(openai.NotFoundError) as gone:
+        client.responses.create(**ASK, input="and then", previous_response_id=one.id)
+    assert gone.value.code == "previous_response_not_found"
+
+
+def test_rows_from_before_the_seal_are_read(client: openai.OpenAI, scene):
+    made = client.responses.create(**ASK, input="Hello!")
+    scene.world.execute(
+        "UPDATE responses_storedresponse SET body = %s, input = %s WHERE id = %s",
+        made.to_json().encode(),
+        b'[{"type":"message","role":"user","content":[{"type":"input_text","text":"from before"}]}]',
+        made.id,
+    )
+    assert client.responses.retrieve(made.id).to_dict() == made.to_dict()
+    again = client.responses.create(**ASK, input="and then", previous_response_id=made.id)
+    assert scene.engine.received[-1].body["messages"][0]["content"] == "from before"
+    assert client.responses.retrieve(again.id).output_text == again.output_text
+
+
+def test_long_conversations_are_sealed_and_opened_beside_the_loop(client: openai.OpenAI, scene):
+    text = "x" * (INLINE_BODY_BYTES + 1)
+    made = client.responses.create(**ASK, input=text)
+    assert client.responses.input_items.list(made.id).data[0].content[0].text == text
+    client.responses.create(**ASK, input="and then", previous_response_id=made.id)
+    assert scene.engine.received[-1].body["messages"][0]["content"] == text
 
 
 def test_a_client_token_keeps_and_reads_nothing(

@@ -74,7 +74,7 @@ class Gateway:
         self._database = Database(env.database_url)
         self._kept = Database(env.database_url, writes=True)
         self._shipped = Scribe(env.database_url)
-        self._responses = ResponseStore(self._kept)
+        self._responses = ResponseStore(self._kept, env.secret_key)
         self._background = Background(self._responses, self._log, ended=self._job_ended)
         self._valkey = Valkey(env.redis_url, SCRIPTS)
         self._engines = Engines(self._log)

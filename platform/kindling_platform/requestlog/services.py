@@ -10,8 +10,9 @@ from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.org_seal import SealBrokenError
 from kindling_platform.requestlog.models import LoggedRequest, LogSetting
-from kindling_platform.requestlog.seal import Said, Seal, SealBrokenError
+from kindling_platform.requestlog.seal import Said, Seal
 from kindling_platform.requestlog.selectors import logged_request_get
 
 MAX_DAYS = 90

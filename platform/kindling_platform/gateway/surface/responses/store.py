@@ -2,11 +2,13 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
+from kindling_platform.common.org_seal import SealBrokenError
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.database import Database, DatabaseUnavailableError
 from kindling_platform.gateway.errors import GatewayError, books_unavailable
@@ -14,7 +16,9 @@ from kindling_platform.gateway.surface.body import INLINE_BODY_BYTES
 from kindling_platform.gateway.surface.fields import invalid_value, unsupported
 from kindling_platform.gateway.surface.responses.items import Item
 from kindling_platform.gateway.surface.responses.output import Response, response_fail
+from kindling_platform.responses.seal import Seal
 
+T = TypeVar("T")
 DEFAULT_DAYS = 30
 RESPONSE_ID = re.compile(r"resp_[0-9a-f]{32}")
 MAX_TURNS = 1000
@@ -54,7 +58,7 @@ TURNS = (
     " UNION ALL SELECT one.id, one.previous_id, one.body, one.input, one.status, turn.depth + 1"
     " FROM responses_storedresponse one JOIN turn ON one.id = turn.previous_id"
     " WHERE one.organisation_id = %(org)s AND one.expires_at > now() AND turn.depth < %(turns)s)"
-    " SELECT previous_id, body, input, status = 'running' AS runs FROM turn ORDER BY depth DESC"
+    " SELECT id, previous_id, body, input, status = 'running' AS runs FROM turn ORDER BY depth DESC"
 )
 
 
@@ -67,14 +71,15 @@ class Stored:
 
 
 class ResponseStore:
-    """Rows of Postgres; every query names the caller's organisation.
+    """Rows of Postgres, sealed; every query names the caller's organisation.
 
     A client token is in a stranger's hands, and the organisation's conversations are none of theirs: it can keep, read
     and continue nothing (403 `key_required`).
     """
 
-    def __init__(self, database: Database, *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, database: Database, secret: str, *, lease_s: float = LEASE_S) -> None:
         self._database = database
+        self._seal = Seal(secret)
         self.lease_s = lease_s
 
     async def put(self, caller: Caller, response: Response, items: list[Item]) -> bool:
@@ -82,7 +87,7 @@ class ResponseStore:
         if caller.token is not None:
             return False
         try:
-            return bool(await self._database.rows(INSERT, _values(caller, response, items)))
+            return bool(await self._database.rows(INSERT, await self._values(caller, response, items)))
         except DatabaseUnavailableError:
             return False
 
@@ -91,10 +96,14 @@ class ResponseStore:
         rows = await self._rows(READ, [response_id, caller.org_id], caller, response_id)
         if not rows:
             raise response_not_found(response_id)
-        body = orjson.loads(rows[0]["body"])
-        if rows[0]["died"]:
-            body = response_fail(body, code="server_error", message=DIED)
-        return Stored(body, orjson.loads(rows[0]["input"]))
+        row = rows[0] | {"id": response_id}
+        try:
+            stored = await _beside(_size(row), lambda: self._stored(caller.org_id, row))
+        except SealBrokenError as error:
+            raise response_not_found(response_id) from error
+        if row["died"]:
+            return Stored(response_fail(stored.body, code="server_error", message=DIED), stored.items)
+        return stored
 
     async def open(self, caller: Caller, response: Response, items: list[Item]) -> None:
         """Keep a response that is still to be made.
@@ -102,7 +111,7 @@ class ResponseStore:
         Raises:
             GatewayError: 400 `unsupported_field` where the organisation keeps none, 403 `key_required`, 503.
         """
-        values = _values(caller, response, items) | {"lease_s": self.lease_s}
+        values = await self._values(caller, response, items) | {"lease_s": self.lease_s}
         if not await self._rows(OPEN, values, caller, response["id"]):
             message = "A response with background true has to be kept, and this organisation keeps none."
             raise unsupported("background", message)
@@ -112,7 +121,7 @@ class ResponseStore:
         values = {
             "id": response["id"],
             "org": caller.org_id,
-            "body": orjson.dumps(response),
+            "body": await self._sealed(caller.org_id, response["id"], "body", response),
             "status": "ended" if ends else "running",
         }
         return bool(await self._rows(MOVE, values, caller, response["id"]))
@@ -136,8 +145,10 @@ class ResponseStore:
             raise previous_not_found(response_id)
         if any(row["runs"] for row in rows):
             raise invalid_value("previous_response_id", "The response before this one has not ended yet.")
-        size = sum(len(row["body"]) + len(row["input"]) for row in rows)
-        return _items_of(rows) if size < INLINE_BODY_BYTES else await asyncio.to_thread(_items_of, rows)
+        try:
+            return await _beside(sum(map(_size, rows)), lambda: self._items(caller.org_id, rows))
+        except SealBrokenError as error:
+            raise previous_not_found(response_id) from error
 
     async def _rows(self, query: str, values: Any, caller: Caller, response_id: str) -> list[dict[str, Any]]:
         if caller.token is not None:
@@ -152,25 +163,48 @@ class ResponseStore:
         except DatabaseUnavailableError as error:
             raise books_unavailable() from error
 
+    async def _values(self, caller: Caller, response: Response, items: list[Item]) -> dict[str, Any]:
+        return {
+            "id": response["id"],
+            "org": caller.org_id,
+            "key": caller.key_id,
+            "previous": response["previous_response_id"] or "",
+            "body": await self._sealed(caller.org_id, response["id"], "body", response),
+            "input": await self._sealed(caller.org_id, response["id"], "input", items),
+            "days": DEFAULT_DAYS,
+        }
 
-def _values(caller: Caller, response: Response, items: list[Item]) -> dict[str, Any]:
-    return {
-        "id": response["id"],
-        "org": caller.org_id,
-        "key": caller.key_id,
-        "previous": response["previous_response_id"] or "",
-        "body": orjson.dumps(response),
-        "input": orjson.dumps(items),
-        "days": DEFAULT_DAYS,
-    }
+    async def _sealed(self, org_id: str, response_id: str, column: str, said: Any) -> bytes:
+        text = orjson.dumps(said)
+        return await _beside(
+            len(text),
+            lambda: self._seal.close(text, org_id=org_id, response_id=response_id, column=column),
+        )
+
+    def _stored(self, org_id: str, row: dict[str, Any]) -> Stored:
+        def read(column: str) -> Any:
+            return orjson.loads(
+                self._seal.open(bytes(row[column]), org_id=org_id, response_id=row["id"], column=column)
+            )
+
+        return Stored(read("body"), read("input"))
+
+    def _items(self, org_id: str, rows: list[dict[str, Any]]) -> list[Item]:
+        items: list[Item] = []
+        for row in rows:
+            stored = self._stored(org_id, row)
+            items += stored.items
+            items += stored.body["output"]
+        return items
 
 
-def _items_of(rows: list[dict[str, Any]]) -> list[Item]:
-    items: list[Item] = []
-    for row in rows:
-        items += orjson.loads(row["input"])
-        items += orjson.loads(row["body"])["output"]
-    return items
+async def _beside(size: int, work: Callable[[], T]) -> T:
+    """Do it at once, or beside the loop where there is much of it."""
+    return work() if size < INLINE_BODY_BYTES else await asyncio.to_thread(work)
+
+
+def _size(row: dict[str, Any]) -> int:
+    return len(row["body"]) + len(row["input"])
 
 
 def response_not_found(response_id: str) -> GatewayError:
