@@ -8,7 +8,11 @@ from django import forms
 SCOPES = [
     ("inference", "Inference", "call models and adapters under /v1"),
     ("read", "Read", "see adapters, deployments, usage and balance over the API"),
-    ("manage", "Manage", "upload and delete adapters, make and revoke keys over the API"),
+    (
+        "manage",
+        "Manage",
+        "change what you may change yourself over the API, adapters, keys and deployments among it",
+    ),
 ]
 OPERATOR_SCOPE = (
     "operator", "Operator", "with Read and Manage: see and change the whole installation, money included"

@@ -53,7 +53,7 @@ def invitation_create(
         email=email,
         role=role,
         digest=_digest(text),
-        invited_by=User.objects.filter(id=actor.id).first(),
+        invited_by=User.objects.filter(id=actor.user_id).first(),
         created_at=moment,
         expires_at=moment + VALID_FOR,
     )

@@ -51,8 +51,11 @@ class MembershipLike(Protocol):
 
 def can(membership: MembershipLike | None, action: str) -> bool:
     """Whether a member may do something; `operator` is for owners and admins of the operator's organisation."""
-    if membership is None:
-        return False
+    return membership is not None and role_can(membership.role, membership.organisation, action)
+
+
+def role_can(role: str, org: OrganisationLike, action: str) -> bool:
+    """As `can`, for a role alone."""
     if action == OPERATOR:
-        return membership.organisation.is_operator and membership.role in {"owner", "admin"}
-    return action in ROLE_ACTIONS.get(membership.role, frozenset())
+        return org.is_operator and role in {"owner", "admin"}
+    return action in ROLE_ACTIONS.get(role, frozenset())

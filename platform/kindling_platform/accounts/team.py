@@ -6,7 +6,7 @@ In the operator's organisation the same goes for admins, since they run the inst
 from django.db import transaction
 
 from kindling_platform.accounts.models import Membership, Organisation
-from kindling_platform.accounts.roles import ROLE_ACTIONS
+from kindling_platform.accounts.roles import OPERATOR, ROLE_ACTIONS, can
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.errors import KindlingError, not_found
@@ -43,6 +43,7 @@ def member_role_set(
     owner_check(member, may_own=may_own)
     before, member.role = member.role, role
     member.save(update_fields=["role"])
+    powers_end(member)
     audit_record(
         actor=actor, action="member.role_changed", target=user_id, organisation_id=org.id,
         before={"role": before}, after={"role": role},
@@ -85,6 +86,14 @@ def owner_check(member: Membership, *, may_own: bool) -> None:
     if member.role == OWNER and not others.exists():
         text = f"{member.user.email} is the only owner. Make somebody else an owner first."
         raise KindlingError("last_owner", text, 409)
+
+
+def powers_end(member: Membership) -> None:
+    """Who runs the installation no more is let into its administration no more."""
+    user = member.user
+    if member.organisation.is_operator and not can(member, OPERATOR) and (user.is_staff or user.is_superuser):
+        user.is_staff = user.is_superuser = False
+        user.save(update_fields=["is_staff", "is_superuser"])
 
 
 def roles_given(*, org: Organisation, may_own: bool) -> list[str]:

@@ -72,7 +72,7 @@ def adapter_create(
                 base=base,
                 name=name,
                 size_bytes=sum(kept.values()),
-                created_by=User.objects.filter(id=actor.id).first() if actor.id else None,
+                created_by=User.objects.filter(id=actor.user_id).first() if actor.id else None,
             )
             AdapterFile.objects.bulk_create(
                 AdapterFile(adapter=adapter, name=file, size_bytes=size) for file, size in kept.items()

@@ -15,6 +15,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.origin import origin_actor_set
 from kindling_platform.common.requests import client_ip
+from kindling_platform.keys.rights import key_role
 from kindling_platform.keys.selectors import key_find
 from kindling_platform.keys.services import key_touch
 
@@ -37,9 +38,17 @@ class KeyAuthentication(BaseAuthentication):
             raise _refused("key_expired", "This API key has expired. Make a new one.")
         if key.last_used_at is None or now() - key.last_used_at > TOUCH_EVERY:
             key_touch(used_at={key.id: now()})
-        actor = Actor(id=key.id, label=f"key {key.name}", ip=client_ip(request._request))
+        actor = Actor(
+            id=key.id,
+            label=f"key {key.name}",
+            ip=client_ip(request._request),
+            maker_id=key.created_by_id or "",
+        )
         origin_actor_set(actor)
-        return None, Caller(org=key.organisation, actor=actor, key=key, scopes=frozenset(key.scopes))
+        role = key_role(key, maker_role=key.maker_role)
+        return None, Caller(
+            org=key.organisation, actor=actor, key=key, scopes=frozenset(key.scopes), role=role
+        )
 
     def authenticate_header(self, request: Request) -> str:
         return "Bearer"
@@ -57,7 +66,7 @@ class MemberAuthentication(SessionAuthentication):
         org, membership = organisation_get_for_user(user=user, chosen=chosen)
         actor = Actor(id=user.id, label=user.email, ip=client_ip(request._request))
         origin_actor_set(actor)
-        return user, Caller(org=org, actor=actor, membership=membership)
+        return user, Caller(org=org, actor=actor, membership=membership, role=membership.role)
 
 
 def _refused(code: str, message: str) -> KindlingError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from rest_framework.request import Request
 
 from kindling_platform.accounts.models import Membership, Organisation
-from kindling_platform.accounts.roles import OPERATOR, can
+from kindling_platform.accounts.roles import OPERATOR, role_can
 from kindling_platform.accounts.team import OWNER
 from kindling_platform.common.actors import Actor
 from kindling_platform.keys.models import OPERATOR_SCOPE, ApiKey
@@ -17,19 +17,23 @@ OPERATOR_ACTIONS = f"{OPERATOR}."
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A signed-in member, or a key with its scopes; exactly one of `membership` and `key` is there."""
+    """A signed-in member, or a key with its scopes; exactly one of `membership` and `key` is there.
+
+    `role` is the member's, or bounds the key (`keys.rights`).
+    """
 
     org: Organisation
     actor: Actor
+    role: str
     membership: Membership | None = None
     key: ApiKey | None = None
     scopes: frozenset[str] = field(default_factory=frozenset)
 
     def may(self, action: str) -> bool:
-        """Whether the role of a member, or the scopes of a key, allow an action such as `keys.write`."""
-        if self.key is None:
-            return self.may_operate if action.startswith(OPERATOR_ACTIONS) else can(self.membership, action)
-        return not self.lacks(action)
+        """Whether the role, and for a key its scopes as well, allow an action such as `keys.write`."""
+        if action.startswith(OPERATOR_ACTIONS):
+            return self.may_operate and not self.lacks(action)
+        return role_can(self.role, self.org, action) and not self.lacks(action)
 
     @property
     def is_owner(self) -> bool:
@@ -39,13 +43,13 @@ class Caller:
     @property
     def may_operate(self) -> bool:
         """Whether the caller acts for whoever runs this installation."""
-        if self.key is None:
-            return can(self.membership, OPERATOR)
-        return self.org.is_operator and OPERATOR_SCOPE in self.scopes
+        return role_can(self.role, self.org, OPERATOR) and (self.key is None or OPERATOR_SCOPE in self.scopes)
 
     def lacks(self, action: str) -> str:
-        """The scope that a key needs for an action and has not, "" when it has all."""
-        if action.startswith(OPERATOR_ACTIONS) and not self.may_operate:
+        """The scope that a key needs for an action and has not, "" when it has all; members need none."""
+        if self.key is None:
+            return ""
+        if action.startswith(OPERATOR_ACTIONS) and OPERATOR_SCOPE not in self.scopes:
             return OPERATOR_SCOPE
         if action.endswith(".read"):
             return "" if self.scopes & READ_SCOPES else "read"

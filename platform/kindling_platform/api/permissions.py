@@ -39,7 +39,9 @@ class MayAct(BasePermission):
             raise KindlingError("account_suspended", text, 412)
         if action == ANY_CALLER or caller.may(action):
             return True
+        if scope := caller.lacks(action):
+            raise KindlingError("scope_missing", f"This API key lacks the scope {scope!r}.", 403)
         if caller.key is not None:
-            text = f"This API key lacks the scope {caller.lacks(action)!r}."
-            raise KindlingError("scope_missing", text, 403)
+            text = f"This API key may do what its maker may, and the role {caller.role} does not allow this."
+            raise KindlingError("role_insufficient", text, 403)
         raise KindlingError("role_insufficient", "Your role in this organisation does not allow this.", 403)

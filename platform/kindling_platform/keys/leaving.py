@@ -5,7 +5,7 @@ from django.db import transaction
 from kindling_platform.accounts.invitations import invitations_end
 from kindling_platform.accounts.models import Membership, Organisation
 from kindling_platform.accounts.services import organisation_create
-from kindling_platform.accounts.team import member_lock, owner_check
+from kindling_platform.accounts.team import member_lock, owner_check, powers_end
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import SYSTEM, Actor
 from kindling_platform.common.models import OrgQuerySet
@@ -40,7 +40,9 @@ def member_remove(
     LimitSet.objects.for_org(org).filter(member_id=user_id).delete()
     invitations_end(org=org, user_id=user_id)
     member.delete()
-    data = {"email": member.user.email, "role": member.role, "keys": "kept" if keep_keys else "revoked"}
+    role, member.role = member.role, ""
+    powers_end(member)
+    data = {"email": member.user.email, "role": role, "keys": "kept" if keep_keys else "revoked"}
     audit_record(actor=actor, action="member.removed", target=user_id, organisation_id=org.id, data=data)
     if not Membership.objects.filter(user_id=user_id).exists():
         name = member.user.name or member.user.email.split("@")[0]

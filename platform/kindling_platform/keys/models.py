@@ -38,6 +38,8 @@ class ApiKey(Created):
     epoch = models.BigIntegerField(default=1)
     # A key that was rotated keeps the limits and the budget of the first one.
     family = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    # The role that its maker has at the moment; known where `selectors.key_find` has found it.
+    maker_role: str | None = None
 
     objects = OrgQuerySet.as_manager()
 

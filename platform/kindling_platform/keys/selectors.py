@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 
-from kindling_platform.accounts.models import Organisation
+from kindling_platform.accounts.models import Membership, Organisation
 from kindling_platform.common.errors import not_found
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.common.tenancy import HasId
@@ -51,8 +51,16 @@ def key_ids_of(*, org: HasId, member_ids: Sequence[str]) -> list[str]:
 
 
 def key_find(*, text: str) -> ApiKey | None:
-    """The key of a text that a client sent, whatever its state; None when it was never issued."""
+    """The key of a text that a client sent, whatever its state; None when it was never issued.
+
+    Its `maker_role` is the role that its maker has in its organisation at this moment, None without one.
+    """
     if not secret.is_wellformed(text):
         return None
     digest = secret.digest(text, settings.KINDLING_ENV.key_pepper)
-    return ApiKey.objects.filter(digest=digest).select_related("organisation").first()
+    maker = Membership.objects.filter(
+        organisation_id=OuterRef("organisation_id"), user_id=OuterRef("created_by_id")
+    )
+    rows = ApiKey.objects.filter(digest=digest).select_related("organisation")
+    key: ApiKey | None = rows.annotate(maker_role=Subquery(maker.values("role")[:1])).first()
+    return key

@@ -87,7 +87,7 @@ def key_create(
         expires_at=expires_at,
         model_refs=None if models is None else sorted(set(models)),
         family=family,
-        created_by=family.created_by if family else User.objects.filter(id=actor.id).first(),
+        created_by=User.objects.filter(id=actor.user_id).first(),
     )
     data = {"name": name, "scopes": wanted, "kind": str(kind)}
     audit_record(actor=actor, action="key.created", target=key.id, organisation_id=org.id, data=data)
@@ -119,7 +119,9 @@ def key_revoke(*, org: Organisation, key_id: str, actor: Actor) -> ApiKey:
 def key_rotate(
     *, org: Organisation, key_id: str, overlap: timedelta, actor: Actor, may_operate: bool = False
 ) -> tuple[ApiKey, str]:
-    """Make a successor with the same rights, limits and budget; the old key goes on for `overlap` and then expires.
+    """Make a successor with the same scopes, limits and budget; the old key goes on for `overlap` and then expires.
+
+    The successor is of whoever rotates, who has its text: it may do no more than they may, and leaves with them.
 
     Raises:
         KindlingError: `not_found`, `key_revoked` for a key that is revoked or has expired, `overlap_invalid`, and what
