@@ -37,12 +37,21 @@ INVOICE_PAUSE = timedelta(days=3)
 MOST_INVOICE_TRIES = 4
 
 
+@transaction.atomic
 def customer_call(*, owner_id: str, email: str, name: str) -> OutboxCall | None:
-    """The request that makes an owner known at the provider; None when they are."""
+    """The request that makes an owner known at the provider; None when they are.
+
+    After one that was refused there is another, without an address, since that is what a provider may not take.
+    """
     StripeCustomer.objects.bulk_create([StripeCustomer(owner_id=owner_id)], ignore_conflicts=True)
-    row = StripeCustomer.objects.get(owner_id=owner_id)
+    row = StripeCustomer.objects.select_for_update().get(owner_id=owner_id)
     if row.customer_id:
         return None
+    made = OutboxCall.objects.filter(kind=OutboxCall.Kind.CUSTOMER, subject=f"{owner_id}:{row.generation}")
+    if made.filter(state__in=[OutboxCall.State.REFUSED, OutboxCall.State.CLOSED]).exists():
+        row.generation += 1
+        row.save(update_fields=["generation"])
+        email = ""
     params = {"email": email, "name": name, "metadata": {OWNER: owner_id}}
     return call_add(
         kind=OutboxCall.Kind.CUSTOMER,

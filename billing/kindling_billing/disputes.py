@@ -13,11 +13,13 @@ from kindling_billing.ledger import Posting
 from kindling_billing.models import Dispute, Payment, utc_now
 from kindling_billing.money import cents_to_pico
 from kindling_billing.payments import CLEARING, bought_with, payment_lock, tax_part
+from kindling_billing.terms import auto_topup_pause
 from kindling_billing.trail import trail_note
 from kindling_billing.wallet import WALLET, wallet_post
 
 OPENED = "dispute"
 CLOSED = "dispute_closed"
+CONTESTED = "A payment is contested at the bank."
 
 
 @transaction.atomic
@@ -25,7 +27,7 @@ def dispute_opened(*, dispute_id: str, intent_id: str, amount_cents: int) -> boo
     """Freeze a contested amount, tax included; False when this dispute was opened before.
 
     The credit that was bought with the payment is frozen first; the wallet may fall below zero. A contested invoice
-    payment is owed again until the dispute is won.
+    payment is owed again until the dispute is won. Nothing is charged by itself any more until the owner says so again.
 
     Raises:
         BillingError: `amount_invalid`, `id_invalid`, `payment_unknown` while the payment is not booked,
@@ -60,6 +62,7 @@ def dispute_opened(*, dispute_id: str, intent_id: str, amount_cents: int) -> boo
     )  # fmt: skip
     if payment.invoice_id:
         invoice_settle(invoice_id=payment.invoice_id)
+    auto_topup_pause(owner_id=owner, reason=CONTESTED)
     return posted
 
 

@@ -12,12 +12,14 @@ from kindling_billing.errors import BillingError
 from kindling_billing.ledger import Posting
 from kindling_billing.models import CreditGrant, Invoice, LedgerTransaction, Payment, utc_now
 from kindling_billing.money import cents_to_pico, round_half_even
+from kindling_billing.topup import auto_topup_hold
 from kindling_billing.trail import trail_note
 from kindling_billing.wallet import WALLET, wallet_post
 
 PAYMENT = "payment"
 REFUND = "refund"
 CLEARING = "stripe_clearing"
+GIVEN_BACK = "Credit was given back to you."
 
 
 def payment_open(
@@ -162,6 +164,7 @@ def payment_refunded(
 
     It leaves the wallet, from the credit that it had bought before any other; the wallet may fall below zero, since
     the money is gone. A refunded invoice payment is our loss: the invoice stays paid. Tax goes back in proportion.
+    Nobody is charged by itself for what was just given back.
 
     Raises:
         BillingError: `amount_invalid`, `currency_unsupported`, `id_invalid`, `payment_unknown` while the payment itself
@@ -192,7 +195,10 @@ def payment_refunded(
         action="refund.booked", owner_id=payment.owner_id, target=refund_id,
         before=before, after=payment_shown(payment),
     )  # fmt: skip
-    return wallet_post(posting, spend_first=bought_with(payment))
+    posted = wallet_post(posting, spend_first=bought_with(payment))
+    if source[0] == WALLET:
+        auto_topup_hold(owner_id=payment.owner_id, reason=GIVEN_BACK)
+    return posted
 
 
 def payment_shown(payment: Payment) -> dict[str, str]:

@@ -126,7 +126,7 @@ def auto_topup_set(
 
 @transaction.atomic
 def auto_topup_pause(*, owner_id: str, reason: str) -> bool:
-    """Stop charging an owner until they enable it again, because a charge was refused; False when nothing is on."""
+    """Stop charging an owner until they enable it again; False when nothing is on."""
     rows, now = AutoTopUp.objects.filter(owner_id=owner_id, enabled=True, paused_reason=""), utc_now()
     if not rows.update(paused_reason=reason[:200], updated_at=now):
         return False

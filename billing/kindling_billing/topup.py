@@ -6,9 +6,10 @@ from datetime import datetime
 
 from django.db.models import F, Sum
 
-from kindling_billing.models import AutoTopUp, Payment, utc_now
+from kindling_billing.models import AutoTopUp, Payment, Terms, utc_now
 from kindling_billing.money import cents_to_pico
 from kindling_billing.selectors import balance_map
+from kindling_billing.terms import auto_topup_pause
 from kindling_billing.totals import month_of
 
 
@@ -24,6 +25,7 @@ class TopUpFacts:
     balance_picousd: int
     charged_this_month_cents: int
     attempt_open: bool
+    pays_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ def auto_topup_decide(facts: TopUpFacts) -> TopUpDecision:
         return TopUpDecision(0, "off")
     if facts.paused_reason:
         return TopUpDecision(0, "paused")
+    if facts.pays_later:
+        return TopUpDecision(0, "pays_later")
     if facts.balance_picousd >= cents_to_pico(facts.threshold_cents):
         return TopUpDecision(0, "enough")
     if facts.attempt_open:
@@ -64,6 +68,9 @@ def auto_topup_list_due(*, now: datetime | None = None) -> dict[str, TopUpDecisi
         if owner in balances and balances[owner].picousd < cents_to_pico(wish.threshold_cents)
     }
     charged, attempts = charged_this_month(owner_ids=list(low), now=now), _attempts_open(list(low))
+    later = set(
+        Terms.objects.filter(owner_id__in=low, mode=Terms.Mode.POSTPAID).values_list("owner_id", flat=True)
+    )
     return {
         owner: auto_topup_decide(
             TopUpFacts(
@@ -75,10 +82,20 @@ def auto_topup_list_due(*, now: datetime | None = None) -> dict[str, TopUpDecisi
                 balance_picousd=balances[owner].picousd,
                 charged_this_month_cents=charged.get(owner, 0),
                 attempt_open=owner in attempts,
+                pays_later=owner in later,
             )
         )
         for owner, wish in low.items()
     }
+
+
+def auto_topup_hold(*, owner_id: str, reason: str) -> bool:
+    """Pause an owner's wish if they are below their threshold now, so that what was given back is not charged again."""
+    wish = AutoTopUp.objects.filter(owner_id=owner_id, enabled=True, paused_reason="").first()
+    balance = balance_map(owner_ids=[owner_id]).get(owner_id)
+    if wish is None or balance is None or balance.picousd >= cents_to_pico(wish.threshold_cents):
+        return False
+    return auto_topup_pause(owner_id=owner_id, reason=reason)
 
 
 def charged_this_month(*, owner_ids: Sequence[str], now: datetime | None = None) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from kindling_billing.charging import auto_topup_start, checkout_start, customer_call
+from kindling_billing.charging import auto_topup_start, checkout_start, customer_call, customer_id_get
 from kindling_billing.errors import BillingError
 from kindling_billing.models import AutoTopUp, OutboxCall, Payment, SavedCard, StripeCustomer
 from kindling_billing.outbox.sending import KEY_IS_GOOD, LEASE, call_list_due, call_send
@@ -329,3 +329,16 @@ def test_two_workers_charge_once(till: Till):
         thread.join(60)
     till.send()
     assert (len(charges(till, owner)), till.wallet(owner)) == (1, 2500)
+
+
+def test_a_customer_that_was_refused_is_asked_for_again_without_the_address(till: Till):
+    asked = {"owner_id": "org_refused", "email": "ada@nowhere", "name": "Ada"}
+    first = customer_call(**asked)
+    assert first is not None and customer_call(**asked) == first
+    OutboxCall.objects.filter(id=first.id).update(state=OutboxCall.State.REFUSED)
+    again = customer_call(**asked)
+    assert again is not None and again.id != first.id
+    assert (first.params["email"], again.params["email"]) == ("ada@nowhere", "")
+    assert customer_call(**asked) == again
+    call_send(till.api, call_id=again.id, now=till.now())
+    assert customer_id_get(owner_id="org_refused") and customer_call(**asked) is None

@@ -63,6 +63,19 @@ def test_a_page_that_closed_unheard_is_looked_at(till: Till):
     assert Payment.objects.get(id=call.subject).failure_code == "checkout_expired"
 
 
+def test_a_payment_of_another_account_does_not_hold_up_the_rest(till: Till):
+    lost, other = till.checkout(till.stranger()), till.checkout(till.stranger())
+    till.pay(other)
+    till.fake.webhooks()
+    OutboxCall.objects.filter(id=lost.id).update(result_id="cs_test_elsewhere")
+    till.advance(hours=26)
+    row, _ = reconcile(till.api, now=till.now())
+    assert [finding.split(" is open")[0] for finding in row.findings] == [f"Payment {lost.subject}"]
+    assert (row.figures["clearing_cents"], till.wallet(other.owner_id)) == ("0", 2000)
+    assert Payment.objects.get(id=lost.subject).failure_code == "resource_missing"
+    assert reconcile(till.api, now=till.now())[0].findings == []
+
+
 def test_refunds_disputes_and_payouts_leave_clearing_at_zero(till: Till):
     owner, other = till.owner(cents=5000), till.owner(cents=3000)
     intents = {row.owner_id: row.intent_id for row in Payment.objects.all()}

@@ -27,6 +27,7 @@ WISH = TopUpFacts(
         ({"enabled": False}, 0, "off"),
         ({"paused_reason": "Declined"}, 0, "paused"),
         ({"attempt_open": True}, 0, "under_way"),
+        ({"pays_later": True}, 0, "pays_later"),
         ({"charged_this_month_cents": 3001}, 0, "cap_reached"),
     ],
 )
@@ -56,6 +57,18 @@ def test_a_month_of_top_ups_stops_at_the_cap_and_at_a_refused_card():
     assert auto_topup_pause(owner_id=OWNER, reason="The card was declined.")
     assert not auto_topup_pause(owner_id=OWNER, reason="Again.")
     assert auto_topup_list_due() == {}
+
+
+@pytest.mark.django_db
+def test_who_pays_later_is_not_charged_in_advance():
+    auto_topup_set(
+        owner_id=OWNER, enabled=True, threshold_cents=500, amount_cents=2000, monthly_cap_cents=5000
+    )
+    credit_grant(owner_id=OWNER, amount_picousd=USD, source_id="gift", memo="", actor_id="")
+    terms_set(owner_id=OWNER, mode="postpaid", credit_limit_picousd=100 * USD)
+    assert auto_topup_list_due()[OWNER].reason == "pays_later"
+    terms_set(owner_id=OWNER, mode="prepaid")
+    assert auto_topup_list_due()[OWNER].amount_cents == 2000
 
 
 @pytest.mark.django_db

@@ -131,6 +131,44 @@ def test_an_open_dispute_freezes_its_amount(till: Till):
     assert account_sum("disputed") > 0
 
 
+def test_an_inquiry_freezes_when_it_becomes_a_dispute(till: Till):
+    owner = till.owner()
+    till.wish(owner, threshold=500)
+    intent = Payment.objects.get(owner_id=owner).intent_id
+    dispute = till.fake.switch("dispute", payment_intent=intent, inquiry=True)
+    till.deliver()
+    assert till.wallet(owner) == 2000
+    assert AutoTopUp.objects.get(owner_id=owner).paused_reason == ""
+    till.fake.switch("dispute_escalate", dispute=dispute["id"])
+    till.deliver(copies=2)
+    assert till.wallet(owner) == 0
+    assert Dispute.objects.get(id=dispute["id"]).state == "open"
+
+
+@pytest.mark.parametrize("cents", [700, None])
+def test_a_contested_card_is_not_charged_again_by_itself(till: Till, cents: int | None):
+    owner = till.owner()
+    till.wish(owner, threshold=500)
+    intent = Payment.objects.get(owner_id=owner).intent_id
+    till.fake.switch("dispute", payment_intent=intent, amount=cents)
+    till.deliver()
+    assert "contested" in AutoTopUp.objects.get(owner_id=owner).paused_reason
+    assert till.auto(owner) is None
+    assert any(notice.kind == "topup.paused" for notice in notice_list_waiting())
+
+
+@pytest.mark.parametrize(("cents", "paused"), [(1500, False), (1501, True), (2000, True)])
+def test_what_is_given_back_is_not_charged_again_by_itself(till: Till, cents: int, paused: bool):
+    owner = till.owner()
+    till.wish(owner, threshold=500)
+    intent = Payment.objects.get(owner_id=owner).intent_id
+    till.fake.http.post("/v1/refunds", data={"payment_intent": intent, "amount": str(cents)})
+    till.deliver(copies=2)
+    assert till.wallet(owner) == 2000 - cents
+    assert bool(AutoTopUp.objects.get(owner_id=owner).paused_reason) == paused
+    assert till.auto(owner) is None
+
+
 def test_another_currency_is_parked_where_the_operator_sees_it(till: Till):
     owner = till.stranger()
     payment = Payment.objects.create(owner_id=owner, purpose="topup", amount_cents=500)

@@ -6,13 +6,14 @@ from datetime import timedelta
 import pytest
 
 from kindling_billing import clocks, holds
-from kindling_billing.models import Invoice, OutboxCall, Payment, StripeCustomer, utc_now
+from kindling_billing.models import AutoTopUp, Invoice, OutboxCall, Payment, StripeCustomer, utc_now
 from kindling_billing.payments import payment_received
 from kindling_billing.selectors import balance_get, spendable_map
 from kindling_billing.settlements import account_sum
 from kindling_billing.stripe_api.outcomes import ProviderAway
 from kindling_billing.terms import terms_set
 from kindling_fake_stripe import FakeStripe, fake_stripe
+from kindling_platform.accounts.models import Organisation
 from kindling_till import CENT, Till
 from kindling_workers import payments
 from kindling_workers.tasks import payments as tasks
@@ -74,6 +75,27 @@ def test_a_tax_that_cannot_be_asked_for_charges_nobody(till: Till, settings):
     till.fake.calm()
     assert payments.topups_make(till.api) == 1
     assert till.wallet(owner) == 3000
+
+
+def test_one_whose_tax_cannot_be_told_does_not_hold_up_the_others(till: Till, settings):
+    settings.KINDLING_ENV = replace(settings.KINDLING_ENV, stripe_tax=True)
+    owners = [till.owner() for _ in range(3)]
+    for owner in owners:
+        till.wish(owner, amount=1000, cap=1000)
+    StripeCustomer.objects.filter(owner_id=owners[0]).update(customer_id="cus_elsewhere")
+    assert payments.topups_make(till.api) == 2
+    assert [till.wallet(owner) for owner in owners] == [2000, 3000, 3000]
+    assert "cus_elsewhere" in AutoTopUp.objects.get(owner_id=owners[0]).paused_reason
+
+
+def test_who_is_suspended_is_not_charged_by_itself(till: Till):
+    owner = till.owner()
+    till.wish(owner, amount=1000, cap=1000)
+    org = Organisation.objects.create(id=owner, name="Ada", slug="ada", suspended_at=utc_now())
+    assert payments.topups_make(till.api) == 0
+    org.suspended_at = None
+    org.save()
+    assert payments.topups_make(till.api) == 1
 
 
 def test_a_clock_that_is_wrong_charges_nobody(till: Till, monkeypatch: pytest.MonkeyPatch):

@@ -9,15 +9,18 @@ from kindling_billing.charging import (
     invoice_charge_start,
     invoice_list_chargeable,
 )
+from kindling_billing.errors import BillingError
 from kindling_billing.models import OutboxCall
 from kindling_billing.money import round_half_even
 from kindling_billing.outbox.sending import call_list_due, call_send
 from kindling_billing.selectors import spendable_map
 from kindling_billing.stripe_api import reading
 from kindling_billing.stripe_api.client import StripeApi
-from kindling_billing.terms import terms_get
+from kindling_billing.stripe_api.outcomes import ProviderRefused
+from kindling_billing.terms import auto_topup_pause, terms_get
 from kindling_billing.topup import auto_topup_list_due
 from kindling_billing.webhooks.reconciling import events_catch_up
+from kindling_platform.accounts.models import Organisation
 from kindling_platform.accounts.treasury import wallets_tell
 from kindling_workers.complaints import complaints
 from kindling_workers.valkey import valkey_client
@@ -44,10 +47,14 @@ def outbox_send(api: StripeApi) -> int:
 def topups_make(api: StripeApi) -> int:
     """Charge every owner who wants to be topped up and is below their threshold; gives how many were."""
     made = 0
-    for owner_id, decision in auto_topup_list_due().items():
-        if not decision.amount_cents:
+    due = {owner_id: one.amount_cents for owner_id, one in auto_topup_list_due().items() if one.amount_cents}
+    stopped = Organisation.objects.filter(id__in=due).exclude(suspended_at=None)
+    for owner_id in due.keys() - set(stopped.values_list("id", flat=True)):
+        try:
+            tax_cents = _tax_cents(api, owner_id, due[owner_id])
+        except ProviderRefused as error:  # an address that no tax can be told for, say: theirs to mend
+            auto_topup_pause(owner_id=owner_id, reason=error.message)
             continue
-        tax_cents = _tax_cents(api, owner_id, decision.amount_cents)
         call = auto_topup_start(owner_id=owner_id, tax_cents=tax_cents)
         if call is not None:
             call_send(api, call_id=call.id)
@@ -60,7 +67,11 @@ def invoices_charge(api: StripeApi) -> int:
     """Charge the saved cards of those who have an open invoice; gives how many were."""
     made = 0
     for invoice_id in invoice_list_chargeable():
-        call = invoice_charge_start(invoice_id=invoice_id)
+        try:
+            call = invoice_charge_start(invoice_id=invoice_id)
+        except BillingError as error:
+            complaints.complain(f"invoice {invoice_id}", f"{error.code}: {error.message}")
+            continue
         if call is not None:
             call_send(api, call_id=call.id)
             wallets_tell([call.owner_id])

@@ -82,21 +82,33 @@ def dispute_list(world: World, params: Body) -> Body:
     return page_of(world, "dispute", params, "/v1/disputes", payment_intent=intent)
 
 
-def dispute_open(world: World, intent_id: str, cents: int | None = None) -> Body:
-    """What a cardholder's bank does: contest a payment, and take the money at once."""
+def dispute_open(world: World, intent_id: str, cents: int | None = None, *, inquiry: bool = False) -> Body:
+    """What a cardholder's bank does: contest a payment, and take the money at once; an ``inquiry`` takes none yet."""
     intent = world.get("payment_intent", intent_id, param="payment_intent")
     charge = world.get("charge", intent["latest_charge"])
     dispute = world.make(
         "du", "dispute", amount=cents or charge["amount"] - charge["amount_refunded"],
-        currency=charge["currency"], charge=charge["id"], payment_intent=intent_id, status="needs_response",
-        reason="fraudulent", metadata={},
+        currency=charge["currency"], charge=charge["id"], payment_intent=intent_id,
+        status="warning_needs_response" if inquiry else "needs_response", reason="fraudulent", metadata={},
+        balance_transactions=[],
     )  # fmt: skip
-    taken = movement_add(
-        world, "adjustment", -dispute["amount"], DISPUTE_FEE_CENTS, charge["currency"], source=dispute["id"]
-    )
-    dispute = world.store.put(dispute | {"balance_transactions": [taken]})
     world.store.put(charge | {"disputed": True})
     world.emit("charge.dispute.created", dispute)
+    return dispute if inquiry else _withdraw(world, dispute)
+
+
+def dispute_escalate(world: World, dispute_id: str) -> Body:
+    """What a bank does that was not content with the answer to its inquiry."""
+    dispute = world.store.put(world.get("dispute", dispute_id) | {"status": "needs_response"})
+    world.emit("charge.dispute.updated", dispute)
+    return _withdraw(world, dispute)
+
+
+def _withdraw(world: World, dispute: Body) -> Body:
+    taken = movement_add(
+        world, "adjustment", -dispute["amount"], DISPUTE_FEE_CENTS, dispute["currency"], source=dispute["id"]
+    )
+    dispute = world.store.put(dispute | {"balance_transactions": [taken]})
     world.emit("charge.dispute.funds_withdrawn", dispute)
     return dispute
 

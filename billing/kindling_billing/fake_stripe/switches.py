@@ -6,7 +6,7 @@ from kindling_billing.fake_stripe.balance import movement_add
 from kindling_billing.fake_stripe.deliveries import payload_of, signature
 from kindling_billing.fake_stripe.errors import invalid
 from kindling_billing.fake_stripe.hosted import checkout_pay
-from kindling_billing.fake_stripe.refunds import dispute_close, dispute_open, refund_fail
+from kindling_billing.fake_stripe.refunds import dispute_close, dispute_escalate, dispute_open, refund_fail
 from kindling_billing.fake_stripe.world import Body, World
 
 
@@ -25,7 +25,10 @@ def switch(world: World, name: str, given: Body, *, secret: str) -> Any:
         case "pay":
             return checkout_pay(world, given["session"], number=given.get("number", "4242424242424242"))
         case "dispute":
-            return dispute_open(world, given["payment_intent"], given.get("amount"))
+            inquiry = bool(given.get("inquiry"))
+            return dispute_open(world, given["payment_intent"], given.get("amount"), inquiry=inquiry)
+        case "dispute_escalate":
+            return dispute_escalate(world, given["dispute"])
         case "dispute_close":
             return dispute_close(world, given["dispute"], won=bool(given["won"]))
         case "refund_fail":

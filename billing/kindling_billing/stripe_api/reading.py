@@ -10,7 +10,7 @@ EVENT_TYPES = (
     "payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled",
     "checkout.session.completed", "checkout.session.expired",
     "refund.created", "refund.updated", "refund.failed", "charge.refunded",
-    "charge.dispute.created", "charge.dispute.closed",
+    "charge.dispute.created", "charge.dispute.updated", "charge.dispute.funds_withdrawn", "charge.dispute.closed",
     "payment_method.attached", "payment_method.detached", "payment_method.automatically_updated",
     "customer.deleted",
 )  # fmt: skip

@@ -56,7 +56,13 @@ def facts_read(api: StripeApi, event: Thing) -> Facts:
             _payment_first(api, facts, thing)
             if facts.intents or effects.payment_booked(str(thing.get("payment_intent") or "")):
                 facts.refunds += reading.refund_list(api, thing["payment_intent"])
-        case "charge.dispute.created" | "charge.dispute.closed":
+        # An inquiry becomes a dispute by an update, and then the money is gone.
+        case (
+            "charge.dispute.created"
+            | "charge.dispute.updated"
+            | "charge.dispute.funds_withdrawn"
+            | "charge.dispute.closed"
+        ):
             _payment_first(api, facts, thing)
             facts.disputes.append(reading.dispute_read(api, thing["id"]))
         case "payment_method.attached" | "payment_method.detached" | "payment_method.automatically_updated":

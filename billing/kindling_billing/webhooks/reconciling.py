@@ -15,6 +15,7 @@ from kindling_billing.errors import BillingError
 from kindling_billing.models import OutboxCall, Payment, ProviderMark, Reconciliation, StripeEvent, utc_now
 from kindling_billing.money import PICO_PER_CENT
 from kindling_billing.notices import notice_add
+from kindling_billing.payments import payment_failed
 from kindling_billing.settlements import account_sum, payout_received, settlement_received
 from kindling_billing.steps import step
 from kindling_billing.stripe_api import reading
@@ -31,6 +32,8 @@ EVER = datetime.fromtimestamp(0, UTC)
 LATE = timedelta(hours=20)
 PAGE_LIFE = timedelta(hours=25)
 FINDING = "provider.books_differ"
+# What the provider says of an id that it does not have.
+GONE = "resource_missing"
 # Types of balance transactions that are costs of the account itself.
 FEES = {"stripe_fee", "stripe_fx_fee", "network_cost", "tax_fee"}
 
@@ -83,7 +86,7 @@ def reconcile(api: StripeApi, *, now: datetime | None = None) -> tuple[Reconcili
     heard = events_catch_up(api)
     intents = reading.intent_list(api, since=_mark(INTENTS))
     findings = [finding for intent in intents for finding in _intent_compare(api, intent, heard)]
-    _open_payments_read(api, now, heard)
+    findings += _open_payments_read(api, now, heard)
     heard.movements = movements_book(api)
     _mark_move(INTENTS, intents)
     findings += _open_things(now)
@@ -142,24 +145,37 @@ def _intent_compare(api: StripeApi, intent: dict[str, Any], heard: Heard) -> lis
     return [] if row.id == intent["metadata"][PAYMENT] else [f"Payment {id_} is booked as {row.id}."]
 
 
-def _open_payments_read(api: StripeApi, now: datetime, heard: Heard) -> None:
-    """Look at the end of payments whose end nobody told, such as pages that closed during an outage."""
+def _open_payments_read(api: StripeApi, now: datetime, heard: Heard) -> list[str]:
+    """Look at the end of payments whose end nobody told, such as pages that closed during an outage; what is wrong
+    with any of them.
+    """
+    findings = []
     opened = Payment.objects.filter(state=Payment.State.OPEN, created_at__lt=now - PAGE_LIFE)
     calls = OutboxCall.objects.filter(kind__in=CALLS_OF_PAYMENTS, state=OutboxCall.State.DONE)
     for call in calls.filter(subject__in=opened.values("id")):
-        facts = Facts()
-        if call.kind == OutboxCall.Kind.CHARGE:
-            facts.intents.append(intent_with_tax(api, reading.intent_read(api, call.result_id)))
-        else:
-            session = reading.session_read(api, call.result_id)
-            if session["status"] == "expired":
-                facts.sessions.append(session)
-            elif session.get("payment_intent"):
-                facts.intents.append(
-                    intent_with_tax(api, reading.intent_read(api, session["payment_intent"]))
-                )
-        with transaction.atomic():
-            heard.owner_ids |= facts_apply(facts)
+        try:
+            facts = _outcome_read(api, call)
+            with transaction.atomic():
+                heard.owner_ids |= facts_apply(facts)
+        except (BillingError, ProviderRefused) as error:
+            findings.append(f"Payment {call.subject} is open, and its end cannot be booked: {error.args[0]}")
+            if isinstance(error, ProviderRefused) and error.code == GONE:
+                # Of another account or of test mode: nobody can pay it any more.
+                payment_failed(payment_id=call.subject, code=error.code, message=error.message)
+    return findings
+
+
+def _outcome_read(api: StripeApi, call: OutboxCall) -> Facts:
+    facts = Facts()
+    if call.kind == OutboxCall.Kind.CHARGE:
+        facts.intents.append(intent_with_tax(api, reading.intent_read(api, call.result_id)))
+        return facts
+    session = reading.session_read(api, call.result_id)
+    if session["status"] == "expired":
+        facts.sessions.append(session)
+    elif session.get("payment_intent"):
+        facts.intents.append(intent_with_tax(api, reading.intent_read(api, session["payment_intent"])))
+    return facts
 
 
 def _open_things(now: datetime) -> list[str]:
