@@ -19,7 +19,9 @@ async def application(scope, receive, send) -> None:
         size += len(message.get("body", b""))
         if not message.get("more_body"):
             break
-    body = scope["client"][0].encode() if scope["path"] == "/client" else str(size).encode()
+    body = str(size).encode()
+    if scope["path"] == "/client":
+        body = b"%s %d" % (scope["client"][0].encode(), len(scope["headers"]))
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]}
     )
@@ -89,7 +91,7 @@ def test_a_proxy_on_this_machine_says_who_its_client_is(port: int):
             ({"X-Forwarded-Proto": "https"}, "127.0.0.1"),
             ({}, "127.0.0.1"),
         ):
-            assert http.get("/client", headers=headers).text == client
+            assert http.get("/client", headers=headers).text.split()[0] == client
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,44 @@ def test_headers_that_never_end_are_refused_before_they_fill_the_memory(port: in
         except (ConnectionResetError, BrokenPipeError):
             pass
         assert sent < 50 * MAX_HEAD_BYTES
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_trailers_say_nothing(port: int, parts: int):
+    asked = (
+        b"POST /client HTTP/1.1\r\nhost: x\r\nx-forwarded-for: 203.0.113.7\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"2\r\nab\r\n0\r\n",
+        b"x-forwarded-for: 198.51.100.1\r\nauthorization: Bearer none\r\n\r\n",
+    )
+    with connect(port) as connection:
+        for part in asked if parts == 3 else (b"".join(asked),):
+            connection.sendall(part)
+        told = b""
+        while not told.endswith(b"3"):
+            told += connection.recv(65536)
+        assert told.endswith(b"203.0.113.7 3")
+
+
+@pytest.mark.parametrize("trailer", [b"x: " + b"y" * 2000 + b"\r\n", b"y" * 2000])
+def test_trailers_that_never_end_are_refused_before_they_fill_the_memory(port: int, trailer: bytes):
+    with connect(port) as connection:
+        connection.sendall(
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-endless: "
+        )
+        sent = 0
+        try:
+            while sent < 50 * MAX_HEAD_BYTES:
+                sent += connection.send(trailer * 4)
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        assert sent < 50 * MAX_HEAD_BYTES
+
+
+def test_a_body_in_small_chunks_passes(port: int):
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        assert http.post("/", content=(b"x" for _ in range(MAX_HEAD_BYTES // 8))).text == str(
+            MAX_HEAD_BYTES // 8
+        )
 
 
 def test_a_client_that_sends_nothing_is_let_go(hasty_port: int):

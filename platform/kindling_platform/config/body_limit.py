@@ -1,5 +1,9 @@
-"""Bounds what a request may send before Django sees it, which would write any body to the disk first."""
+"""Bounds what a request may send before Django sees it, which would write any body to the disk first.
 
+By how much, from whom, and how slowly: a body may take two minutes, and longer only while it goes on arriving.
+"""
+
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -15,7 +19,13 @@ MEGABYTE = 1024 * 1024
 DEFAULT_BYTES = 4 * MEGABYTE
 # An adapter's two files, and what a form or a zip puts around them.
 UPLOAD_BYTES = 2048 * MEGABYTE + 4 * MEGABYTE
-UPLOAD_PATH = re.compile(r"/(api/v1|console)/adapters/.+")
+# What a view reads while it arrives, and so refuses before the first byte is kept (`body_stream`).
+STREAMED = re.compile(r"/api/v1/adapters/[^/]+/(files/[^/]+|zip)")
+# The form of browsers without scripts: spooled whole, so it is for those who are signed in, a few at a time.
+FORM = "/console/adapters/upload/"
+MOST_FORMS = 4
+BODY_S = 120.0
+LEAST_BYTES_PER_S = 32 * 1024
 
 
 class _TooLarge(Exception):
@@ -23,49 +33,80 @@ class _TooLarge(Exception):
 
 
 class BodyLimit:
-    """An ASGI app around another one; a larger body is answered with 413, whatever its headers claim."""
+    """An ASGI app around another one; a larger body is answered with 413, whatever its headers claim.
 
-    def __init__(self, app: App) -> None:
+    ``signed_in`` tells whether a request comes with the session of somebody.
+    """
+
+    def __init__(
+        self, app: App, signed_in: Callable[[Scope], Awaitable[bool]], *, body_s: float = BODY_S
+    ) -> None:
         self._app = app
+        self._signed_in = signed_in
+        self._body_s = body_s
+        self._forms = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = UPLOAD_BYTES if UPLOAD_PATH.fullmatch(scope["path"]) else DEFAULT_BYTES
+        streamed = scope["method"] == "PUT" and STREAMED.fullmatch(scope["path"])
+        form = scope["method"] == "POST" and scope["path"] == FORM and await self._signed_in(scope)
+        limit = UPLOAD_BYTES if streamed or form else DEFAULT_BYTES
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limit:
-            await _refuse(send, limit)
-            return
-        seen = 0
+            await _refuse_size(send, limit)
+        elif not form:
+            await self._bounded(scope, receive, send, limit)
+        elif self._forms >= MOST_FORMS:
+            await _refuse(send, 503, "uploads_busy", "Several uploads are arriving. Try again in a minute.")
+        else:
+            self._forms += 1
+            try:
+                await self._bounded(scope, receive, send, limit)
+            finally:
+                self._forms -= 1
+
+    async def _bounded(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+        loop = asyncio.get_running_loop()
+        began, seen, complete = loop.time(), 0, False
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, complete
+            if complete:
+                return await receive()
+            async with asyncio.timeout_at(began + self._body_s + seen / LEAST_BYTES_PER_S):
+                message = await receive()
             seen += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if seen > limit:
                 raise _TooLarge
             return message
 
         try:
             await self._app(scope, counted, send)
+        # Django reads a body to its end before it answers, so nothing was sent yet.
         except _TooLarge:
-            # Django reads a body to its end before it answers, so nothing was sent yet.
-            await _refuse(send, limit)
+            await _refuse_size(send, limit)
+        except TimeoutError:
+            if complete:
+                raise
+            await _refuse(send, 408, "request_timeout", "The body of this request did not arrive in time.")
 
 
-async def _refuse(send: Send, limit_bytes: int) -> None:
-    error = {
-        "message": f"A request to this address may send at most {limit_bytes:,} bytes.",
-        "type": "invalid_request_error",
-        "param": None,
-        "code": "request_too_large",
-    }
+async def _refuse_size(send: Send, limit_bytes: int) -> None:
+    text = f"A request to this address may send at most {limit_bytes:,} bytes."
+    await _refuse(send, 413, "request_too_large", text)
+
+
+async def _refuse(send: Send, status: int, code: str, message: str) -> None:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    error = {"message": message, "type": kind, "param": None, "code": code}
     body = json.dumps({"error": error}).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

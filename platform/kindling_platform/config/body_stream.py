@@ -5,13 +5,11 @@ For uploads this app shows Django an empty body and leaves the real one in the s
 """
 
 import asyncio
-import re
 
 from kindling_platform.common.bodies import SCOPE_KEY
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.config.body_limit import App, Message, Receive, Scope, Send
+from kindling_platform.config.body_limit import STREAMED, App, Message, Receive, Scope, Send
 
-UPLOAD = re.compile(r"/api/v1/adapters/[^/]+/(files/[^/]+|zip)")
 STALL_S = 30.0
 
 
@@ -61,7 +59,7 @@ class StreamUploads:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "PUT" or not UPLOAD.fullmatch(scope["path"]):
+        if scope["type"] != "http" or scope["method"] != "PUT" or not STREAMED.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         body = StreamedBody(receive)

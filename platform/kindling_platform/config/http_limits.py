@@ -1,9 +1,10 @@
 """The server's HTTP protocol with bounds on the head of a request: its size, and how long it may take to arrive.
 
-uvicorn has neither, so that a client could fill the memory with headers, or hold connections by sending none. Between
-requests a connection stays open for longer than uvicorn keeps it. It also
-offers what spares the gateway work (`gateway.request.Server`): the body at once where it has come with its head, and a
-call when a client goes, where uvicorn has a task wait for that.
+uvicorn has neither, so that a client could fill the memory with headers, or hold connections by sending none. It also
+takes trailers behind a body for headers: here they say nothing, and neither they nor the sizes of chunks fill the
+memory. Between requests a connection stays open for longer than uvicorn keeps it. It also offers what spares the
+gateway work (`gateway.request.Server`): the body at once where it has come with its head, and a call when a client
+goes, where uvicorn has a task wait for that.
 """
 
 import asyncio
@@ -45,6 +46,7 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
         self.timeout_keep_alive = max(self.timeout_keep_alive, self.keep_alive_s)
         self._in_head = True
         self._head_bytes = 0
+        self._beside_body = 0
         self._timer: asyncio.TimerHandle | None = None
         self._gone: Callable[[], None] | None = None
         self._whole_app = self.app
@@ -62,18 +64,31 @@ class BoundedHttp(HttpToolsProtocol):  # type: ignore[misc]  # uvicorn types htt
         self.cycle = self.scope = None
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes before the end of the headers; a body in the same part does not count."""
+        """Count what comes before the end of the headers, and behind it what is no body; what shares a part is free."""
+        self._beside_body += len(data)
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, b"The headers of this request are too large.")
             elif self._timer is None:
                 self._wait_for_head()
+        elif self._beside_body > MAX_HEAD_BYTES:
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._beside_body = True, 0, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._beside_body = 0
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         self._in_head = False

@@ -141,8 +141,9 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
 STATIC_ROOT = folder_ensure(ENV.home / "static")
-# Bodies are spooled where uploads end up, and not into a small /tmp.
+# What forms bring; `config.asgi` spools whole bodies there, too. A slow body holds no more memory than this.
 FILE_UPLOAD_TEMP_DIR = folder_ensure(ENV.home / "tmp")
+FILE_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
 # Serves straight from the packages: no collect step that a user could forget. Files are hashed in production images.
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = False
