@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
@@ -21,6 +22,7 @@ from kindling_console import playground_keys
 from kindling_console_world import Member, World, make_world
 from kindling_fake_engine import Behaviour, FakeEngine
 from kindling_gateway import GatewayServer, eventually, gateway_env
+from kindling_platform.common.clock import now
 from kindling_platform.deployments.models import Replica
 from kindling_platform.gateway.app import create_app
 from kindling_platform.keys.models import ApiKey
@@ -155,6 +157,38 @@ async def test_a_browser_that_leaves_a_real_server_stops_the_engine(scene: Scene
             assert scene.engine.active
         await asyncio.to_thread(eventually, lambda: not scene.engine.active)
     assert 0 < scene.engine.records[-1]["completion_tokens"] < 400
+
+
+async def test_an_answer_on_its_way_leaves_the_database_to_others(scene: Scene, monkeypatch):
+    scene.engine.behaviour = Behaviour(tokens=2000, delay_s=0.02)
+    await sync_to_async(scene.client.cookies.load)(f"csrftoken={'a' * 32}")
+    cookies = {name: morsel.value for name, morsel in scene.client.cookies.items()}
+    client = httpx.AsyncClient(cookies=cookies, headers={"X-CSRFToken": "a" * 32}, timeout=60)
+    with monkeypatch.context() as patch:
+        pool = {"min_size": 0, "max_size": 1, "timeout": 3}
+        patch.setitem(connections.settings["default"]["OPTIONS"], "pool", pool)
+        patch.setitem(connections.settings["default"], "CONN_MAX_AGE", 0)
+        with DjangoServer() as url:
+            async with client, client.stream("POST", url + RUN, json=ASK | {"max_tokens": 400}) as reply:
+                pieces = reply.aiter_bytes()
+                await anext(pieces)
+                assert (await client.get(url + "/console/keys/")).status_code == 200
+                assert scene.engine.active
+            await asyncio.to_thread(eventually, lambda: not scene.engine.active)
+        await asyncio.to_thread(lambda: connection.close_pool())
+
+
+async def test_keys_that_are_over_are_used_again(scene: Scene):
+    keys = ApiKey.objects.filter(organisation=scene.member.org)
+    await chunks(await scene.run())
+    first = await keys.aget()
+    for age in (timedelta(minutes=1), timedelta(minutes=6)):
+        playground_keys._kept.clear()
+        await keys.aupdate(expires_at=now() - age)
+        assert (await chunks(await scene.run()))[-1]["usage"]
+    assert await keys.acount() == 2
+    again = await keys.aget(expires_at__gt=now())
+    assert again.epoch > 1 and bytes(again.digest) != bytes(first.digest)
 
 
 async def test_refusals_of_the_gateway_arrive_as_they_are(scene: Scene):

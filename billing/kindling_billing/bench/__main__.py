@@ -19,7 +19,7 @@ Figures = dict[str, int | float | bool]
 
 def main() -> int:
     """Run it and print its figures; the exit status says whether every sum was exact."""
-    parser = argparse.ArgumentParser(prog="kindling bench rating", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./kindling bench rating", description=__doc__)
     parser.add_argument(
         "--json", action="store_true", help="the last line on standard output is one JSON object"
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kindling_billing.pooled import connection_lend
 from kindling_billing.stripe_api.outcomes import ProviderAway, ProviderRefused
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ class StripeApi:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Stripe's errors as the two that matter here."""
+    """Stripe's errors as the two that matter here; others may have the database's connection meanwhile."""
     import stripe
 
+    connection_lend()
     try:
         yield
     except stripe.CardError as error:

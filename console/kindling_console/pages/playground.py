@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from kindling_billing.money import pico_to_usd_text
+from kindling_billing.pooled import connection_lend
 from kindling_billing.selectors import balance_get
 from kindling_console.access import Visitor, page, visitor_of
 from kindling_console.answers import show
@@ -111,14 +112,19 @@ def receipt(request: HttpRequest, visitor: Visitor, request_id: str) -> HttpResp
 
 
 async def _open(visitor: Visitor, body: dict[str, Any]) -> Upstream:
-    key = await sync_to_async(playground_key)(visitor)
-    upstream = await chat_open(body, key=key)
+    upstream = await chat_open(body, key=await sync_to_async(_key)(visitor))
     if upstream.status == 401:
         # The kept key was revoked or has just expired: once more with a new one.
         await upstream.close()
         playground_key_forget(visitor)
-        upstream = await chat_open(body, key=await sync_to_async(playground_key)(visitor))
+        upstream = await chat_open(body, key=await sync_to_async(_key)(visitor))
     return upstream
+
+
+def _key(visitor: Visitor) -> str:
+    key = playground_key(visitor)
+    connection_lend()  # an answer may take minutes
+    return key
 
 
 async def _relay(upstream: Upstream) -> AsyncIterator[bytes]:

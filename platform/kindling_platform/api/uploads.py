@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from django.db import connection
 from rest_framework.request import Request
 
+from kindling_billing.pooled import connection_lend
 from kindling_platform.common.bodies import SCOPE_KEY, Body
 from kindling_platform.common.errors import KindlingError
 
@@ -55,7 +55,5 @@ def blocks_of(request: Request) -> Iterator[bytes]:
 
 
 def _read(stream: Body) -> bytes:
-    # A client may take an hour; the connection to the database serves others in the meantime.
-    if not connection.in_atomic_block:
-        connection.close()
+    connection_lend()  # a client may take an hour
     return stream.read(BLOCK_BYTES)
