@@ -14,11 +14,13 @@ from kindling_billing.money import usd_to_pico
 from kindling_billing.selectors import balance_get, price_list
 from kindling_billing.services import UsageCharge, usage_post
 from kindling_engine.starter import SPARK_PATH
+from kindling_platform.accounts.actor import SYSTEM
 from kindling_platform.accounts.models import User
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.catalog.models import Model
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.models import Deployment
+from kindling_platform.deployments.services import deployment_ensure
 from kindling_platform.embedded.bootstrap import OPERATOR_EMAIL, Bootstrap, bootstrap_run, model_name_from
 from kindling_platform.keys import secret
 from kindling_platform.keys.models import ApiKey
@@ -27,8 +29,9 @@ pytestmark = pytest.mark.django_db
 KEY = secret.generate()
 
 
-def run(model: str = "kindling/spark") -> Bootstrap:
-    return bootstrap_run(dataclasses.replace(settings.KINDLING_ENV, bootstrap_api_key=KEY, model=model))
+def run(model: str = "kindling/spark", **changed: str | None) -> Bootstrap:
+    changed |= {"bootstrap_api_key": KEY, "model": model}
+    return bootstrap_run(dataclasses.replace(settings.KINDLING_ENV, **changed))
 
 
 def test_first_run_makes_everything_a_start_needs():
@@ -74,6 +77,18 @@ def test_spent_credit_is_given_again_once():
     run()
     run()
     assert balance_get(owner_id=org_id).picousd == usd_to_pico("10.5")
+
+
+def test_the_form_of_the_weights_stays_unless_one_is_named():
+    made = run()
+    assert made.weights == "checkpoint"
+    deployment_ensure(
+        org=Deployment.objects.get().organisation, model=Model.objects.get(), name="spark", actor=SYSTEM,
+        weights="int8wo",
+    )  # fmt: skip
+    assert run().weights == "int8wo"
+    assert run(weights="checkpoint").weights == "checkpoint"
+    assert Deployment.objects.get().generation == 3
 
 
 def test_other_model_is_served_instead_of_the_starter(tmp_path: Path):

@@ -39,8 +39,10 @@ def agent() -> Iterator[tuple[str, list[dict[str, str]]]]:
     server.server_close()
 
 
-def _wait(url: str, heard: list[str]) -> str:
-    return engine_wait(agent_url=url, token="t", deployment_id="dep_1", tend=lambda: None, say=heard.append)
+def _wait(url: str, heard: list[str], hint: str = "") -> str:
+    return engine_wait(
+        agent_url=url, token="t", deployment_id="dep_1", tend=lambda: None, say=heard.append, hint=hint
+    )
 
 
 def test_news_are_passed_on_once_each(agent):
@@ -71,8 +73,8 @@ def test_a_failure_says_the_engines_reason(agent):
     url, states = agent
     states += [{"state": "failed", "reason": "The checkpoint has no tensor x."}]
     with pytest.raises(EmbeddedError) as caught:
-        _wait(url, [])
-    assert caught.value.code == "engine_failed" and "no tensor x" in caught.value.message
+        _wait(url, [], hint=" Try another.")
+    assert caught.value.code == "engine_failed" and "no tensor x. Try another." in caught.value.message
 
 
 def test_news_are_lines_where_there_is_no_terminal():

@@ -8,6 +8,7 @@ from kindling_platform.config.env import Env, load_env
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.public_bind import check_bind, is_loopback
 
+PUBLIC = "https://ai.example.org"
 OWN = dict.fromkeys(("KINDLING_SECRET_KEY", "KINDLING_KEY_PEPPER", "KINDLING_AGENT_TOKEN"), "x" * 48)
 
 
@@ -27,7 +28,7 @@ def test_other_addresses_are_public(host: str):
 
 
 def test_public_address_names_everything_that_is_missing(monkeypatch: pytest.MonkeyPatch):
-    for name in (*OWN, "KINDLING_PUBLIC_URL"):
+    for name in OWN:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(EmbeddedError) as refused:
         check_bind(settings(host="0.0.0.0"))
@@ -37,20 +38,44 @@ def test_public_address_names_everything_that_is_missing(monkeypatch: pytest.Mon
 
 
 def test_public_address_is_accepted_when_all_is_set(monkeypatch: pytest.MonkeyPatch):
-    for name, value in {**OWN, "KINDLING_PUBLIC_URL": "https://ai.example.org"}.items():
+    for name, value in OWN.items():
         monkeypatch.setenv(name, value)
-    check_bind(settings(host="0.0.0.0", smtp_url="smtp://mail.example.org"))
+    check_bind(settings(host="0.0.0.0", public_url=PUBLIC, smtp_url="smtp://mail.example.org"))
 
 
 def test_public_address_is_refused_while_payments_go_to_the_stand_in(monkeypatch: pytest.MonkeyPatch):
-    for name, value in {**OWN, "KINDLING_PUBLIC_URL": "https://ai.example.org"}.items():
+    for name, value in OWN.items():
         monkeypatch.setenv(name, value)
+    asked = {"public_url": PUBLIC, "smtp_url": "smtp://mail", "stripe_api_base": "http://127.0.0.1:1"}
     with pytest.raises(EmbeddedError, match="KINDLING_STRIPE_SECRET_KEY"):
-        check_bind(settings(host="0.0.0.0", smtp_url="smtp://mail", stripe_api_base="http://127.0.0.1:1"))
+        check_bind(settings(host="0.0.0.0", **asked))
 
 
 def test_public_address_without_https_is_refused(monkeypatch: pytest.MonkeyPatch):
-    for name, value in {**OWN, "KINDLING_PUBLIC_URL": "http://ai.example.org"}.items():
+    for name, value in OWN.items():
         monkeypatch.setenv(name, value)
+    public_url = "http://ai.example.org"
     with pytest.raises(EmbeddedError, match="KINDLING_PUBLIC_URL"):
-        check_bind(settings(host="0.0.0.0", smtp_url="smtp://mail.example.org"))
+        check_bind(settings(host="0.0.0.0", public_url=public_url, smtp_url="smtp://mail.example.org"))
+
+
+def test_behind_a_proxy_mail_and_payments_have_to_be_real(monkeypatch: pytest.MonkeyPatch):
+    for name in OWN:
+        monkeypatch.delenv(name, raising=False)
+    stand_in = {"public_url": PUBLIC, "stripe_api_base": "http://127.0.0.1:1"}
+    with pytest.raises(EmbeddedError) as refused:
+        check_bind(settings(**stand_in))
+    assert refused.value.code == "public_bind_refused"
+    for name in ("KINDLING_SMTP_URL", "KINDLING_STRIPE_SECRET_KEY", f"KINDLING_PUBLIC_URL={PUBLIC}"):
+        assert name in refused.value.message
+    assert "KINDLING_SECRET_KEY" not in refused.value.message, (
+        "those made at the first start are as good as any"
+    )
+    with pytest.raises(EmbeddedError, match="https://"):
+        check_bind(settings(public_url="http://10.0.0.7:8000", smtp_url="smtp://mail"))
+    check_bind(settings(public_url=PUBLIC, smtp_url="smtp://mail"))
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8000", "http://127.0.0.1:9", "http://[::1]:8000"])
+def test_an_address_of_this_machine_is_not_public(url: str):
+    check_bind(settings(public_url=url, stripe_api_base="http://127.0.0.1:1"))

@@ -46,7 +46,7 @@ def test_defaults_are_for_ones_own_machine(tmp_path: Path):
     )
     assert env.signup_credit_usd == "1.00"
     assert env.smtp_url is None and env.debug is False
-    assert env.weights == "checkpoint"
+    assert env.weights is None
     assert load_env(GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_WEIGHTS": "fp16"}).weights == "fp16"
     with pytest.raises(EnvError, match="KINDLING_WEIGHTS must be checkpoint or fp16 or int8wo or fp8"):
         load_env(GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_WEIGHTS": "int3"})

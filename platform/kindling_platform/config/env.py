@@ -40,7 +40,7 @@ class Env:
     redis_url: str
     smtp_url: str | None
     model: str
-    weights: str
+    weights: str | None
     stripe_secret_key: str | None
     stripe_webhook_secret: str | None
     stripe_api_base: str | None
@@ -91,7 +91,7 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
         redis_url=reader.required("REDIS_URL"),
         smtp_url=reader.optional("SMTP_URL"),
         model=reader.text("MODEL", "kindling/spark"),
-        weights=reader.choice("WEIGHTS", WEIGHT_FORMS, CHECKPOINT),
+        weights=reader.choice("WEIGHTS", WEIGHT_FORMS, CHECKPOINT) if reader.optional("WEIGHTS") else None,
         stripe_secret_key=reader.optional("STRIPE_SECRET_KEY"),
         stripe_webhook_secret=reader.optional("STRIPE_WEBHOOK_SECRET"),
         stripe_api_base=reader.optional("STRIPE_API_BASE"),

@@ -46,6 +46,7 @@ class Bootstrap:
     organisation_id: str
     model: str
     deployment_id: str
+    weights: str
 
 
 def bootstrap_run(env: Env) -> Bootstrap:
@@ -67,6 +68,7 @@ def bootstrap_run(env: Env) -> Bootstrap:
         organisation_id=org.id,
         model=model.ref,
         deployment_id=deployment.id,
+        weights=deployment.weights,
     )
 
 

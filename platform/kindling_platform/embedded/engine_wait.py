@@ -10,10 +10,16 @@ TIMEOUT_S = 600.0
 
 
 def engine_wait(
-    *, agent_url: str, token: str, deployment_id: str, tend: Callable[[], None], say: Callable[[str], None]
+    *,
+    agent_url: str,
+    token: str,
+    deployment_id: str,
+    tend: Callable[[], None],
+    say: Callable[[str], None],
+    hint: str = "",
 ) -> str:
     """The name of the first ready replica of the deployment. `tend` is called between looks; `say` hears how far a
-    long start is, and the wait goes on as long as it gets further.
+    long start is, and the wait goes on as long as it gets further. `hint` is said behind the reason of one that fails.
 
     Errors: `engine_failed` with the engine's own reason, `engine_late`.
     """
@@ -32,6 +38,6 @@ def engine_wait(
                 say(heard)
                 deadline = time.monotonic() + TIMEOUT_S
             if replica["state"] == "failed":
-                raise EmbeddedError("engine_failed", f"The engine does not start: {replica['reason']}")
+                raise EmbeddedError("engine_failed", f"The engine does not start: {replica['reason']}{hint}")
         time.sleep(0.05)
     raise EmbeddedError("engine_late", f"No engine was ready within {TIMEOUT_S:.0f} s.")

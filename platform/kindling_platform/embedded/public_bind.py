@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+from urllib.parse import urlsplit
 
 from kindling_platform.config.env import Env
 from kindling_platform.embedded.errors import EmbeddedError
@@ -19,23 +20,32 @@ def is_loopback(host: str) -> bool:
 
 
 def check_bind(env: Env) -> None:
-    """Errors: `public_bind_refused`, naming every setting that is missing."""
-    if is_loopback(env.host):
+    """Whether others reach the platform by its own address, or by a proxy on this machine, which only the address that
+    customers use tells.
+
+    Errors: `public_bind_refused`, naming every setting that is missing.
+    """
+    is_bound = not is_loopback(env.host)
+    if not is_bound and is_loopback(urlsplit(env.public_url).hostname or ""):
         return
     wanted = []
     if not env.smtp_url:
         wanted.append("KINDLING_SMTP_URL (mail is only written to a folder)")
     if env.stripe_api_base:
         wanted.append("KINDLING_STRIPE_SECRET_KEY (payments go to a stand-in; 'off' takes none)")
-    wanted += [
-        f"{name} (the one in use was made up here)" for name in OWN_SECRETS if not os.environ.get(name)
-    ]
-    if not os.environ.get("KINDLING_PUBLIC_URL", "").startswith("https://"):
+    if is_bound:
+        wanted += [
+            f"{name} (the one in use was made up here)" for name in OWN_SECRETS if not os.environ.get(name)
+        ]
+    if not env.public_url.startswith("https://"):
         wanted.append("KINDLING_PUBLIC_URL (the https:// address that your customers use)")
     if wanted:
         listed = "\n".join(f"  - {item}" for item in wanted)
+        where, back = ("HOST", env.host), "KINDLING_HOST at 127.0.0.1"
+        if not is_bound:
+            where, back = ("PUBLIC_URL", env.public_url), "KINDLING_PUBLIC_URL unset"
         raise EmbeddedError(
             "public_bind_refused",
-            f"KINDLING_HOST={env.host} would be reachable from outside while these are not set:\n{listed}\n"
-            "Set them, or leave KINDLING_HOST at 127.0.0.1.",
+            f"KINDLING_{where[0]}={where[1]} would be reachable from outside while these are not set:\n{listed}\n"
+            f"Set them, or leave {back}.",
         )

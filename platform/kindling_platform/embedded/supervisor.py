@@ -6,6 +6,7 @@ import signal
 import time
 from types import FrameType
 
+from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_platform.config.env import Env, EnvError, load_env
 from kindling_platform.embedded.backups.restore import restore_check
 from kindling_platform.embedded.children import (
@@ -36,6 +37,7 @@ from kindling_platform.embedded.state import State
 
 TEND_EVERY_S = 0.1
 WEB_TIMEOUT_S = 60.0
+AS_THEY_COME = f" `./kindling up --weights {CHECKPOINT}` takes the weights as they come."
 FIRST_TOKEN_TIMEOUT_S = 60.0
 BILL_TIMEOUT_S = 30.0
 
@@ -114,6 +116,7 @@ class Supervisor:
                 deployment_id=facts["deployment_id"],
                 tend=self._tend,
                 say=self.progress.news,
+                hint="" if facts["weights"] == CHECKPOINT else AS_THEY_COME,
             )
         with self.progress.step("first token") as notes:
             token = first_token_get(
