@@ -9,6 +9,8 @@ import pytest
 
 from kindling_gateway import GatewayServer, chat, eventually, held_nano
 from kindling_platform.gateway import request as request_module
+from kindling_platform.gateway.bodies import MOST_NODES, Bodies
+from kindling_platform.gateway.errors import GatewayError
 from kindling_platform.gateway.routes import POST_PATHS, Action
 
 PATHS = sorted(path for path, action in POST_PATHS.items() if action is not Action.CLIENT_TOKENS)
@@ -24,6 +26,8 @@ BODIES = {
     "deep list": b"[" * 100_000,
     "two values": b'{"model": "a"} {"model": "b"}',
     "half a pair": b'{"model": "\\ud83d"}',
+    "many objects": b'{"model": "kindling/words", "x": [' + b"{}," * MOST_NODES + b"{}]}",
+    "many fields": b'{"model": "a"' + b"".join(b',"%x":0' % number for number in range(MOST_NODES)) + b"}",
 }
 
 
@@ -157,3 +161,22 @@ def test_a_tool_that_is_only_repeated_has_to_be_writable(http: httpx.Client):
     body = b'{"model":"kindling/words","input":"x","tools":[' + tools + b'],"tool_choice":' + choice + b"}"
     reply = http.post("/v1/responses", content=body)
     assert (reply.status_code, code_of(reply)) == (400, "invalid_json")
+
+
+def test_more_than_there_is_room_for_is_put_off(http: httpx.Client, server: GatewayServer, monkeypatch):
+    bodies = Bodies(most_bytes=300_000)
+    monkeypatch.setattr(server.gateway, "_bodies", bodies)
+    large = chat(model="kindling/none", unknown="x" * 200_000)
+    for _ in range(3):
+        assert http.post("/v1/chat/completions", json=large).status_code == 404
+    eventually(lambda: bodies.held_bytes == 0)
+    bodies.take(200_000)  # of somebody else's request
+    with pytest.raises(GatewayError):
+        bodies.take(200_000)
+    reply = http.post("/v1/chat/completions", json=large)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "overloaded")
+    assert reply.headers["retry-after"]
+    assert http.post("/v1/chat/completions", json=chat(model="kindling/none")).status_code == 404
+    bodies.give(200_000)
+    assert http.post("/v1/chat/completions", json=large).status_code == 404
+    eventually(lambda: bodies.held_bytes == 0)

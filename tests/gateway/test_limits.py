@@ -72,6 +72,14 @@ def test_a_refusal_tells_when_to_come_back(limited):
     assert "this API key" in error["message"]
 
 
+def test_what_is_refused_counts_as_well(limited):
+    http = limited(requests_per_minute=3)
+    for content, status in ((b"{", 400), (b'{"model": "kindling/none"}', 404), (b'{"model": 5}', 400)):
+        assert http.post("/v1/chat/completions", content=content).status_code == status
+    reply = http.post("/v1/chat/completions", content=b"{")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
 @pytest.mark.parametrize("action", sorted(set(Action) - {Action.ROOT, Action.UNKNOWN}))
 def test_every_route_counts_as_a_request(limited, action: Action):
     http = limited(requests_per_minute=1)

@@ -9,6 +9,7 @@ from kindling_billing import admission_scripts, budgets, holds
 from kindling_platform.config.env import Env
 from kindling_platform.gateway.access_log import AccessLog, make_log
 from kindling_platform.gateway.auth import Caller, Keys
+from kindling_platform.gateway.bodies import Bodies, nodes_check
 from kindling_platform.gateway.books import READ as READ_BOOKS
 from kindling_platform.gateway.books import books_metrics, books_read
 from kindling_platform.gateway.catalog import Catalog, Model
@@ -85,6 +86,7 @@ class Gateway:
         self._metering = Metering(env.home, self._shipped, self._log, cap_bytes=env.spool_max_bytes)
         self._idempotency = Idempotency(ReplyStore(self._kept), env.secret_key, self._metering, self._log)
         self._request_log = RequestLog(self._kept, env.secret_key, self._log)
+        self._bodies = Bodies()
         self._watches = Watches(grace_s=grace_s)
         self._metrics = GatewayMetrics()
         self._metrics_token = env.metrics_token
@@ -125,6 +127,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
         request = request_open(scope, receive, send)
+        request.bodies = self._bodies
         self._cors.mark(request)
         self._metrics.begin()
         if self._traces:
@@ -143,6 +146,7 @@ class Gateway:
             message = "Something went wrong on our side. Please report the request id of this answer."
             await self._fail(request, GatewayError(500, "internal_error", message))
         finally:
+            request.forget()
             if request.trace:
                 request.trace.end(request)
             if request.copy:
@@ -202,15 +206,23 @@ class Gateway:
                 await feedback_post(request, caller, self._kept)
 
     async def _infer(self, request: ShapedRequest, caller: Caller, action: Action) -> None:
-        raw = await request.body()
-        if self._request_log.wanted:
-            self._request_log.begin(request, caller, route=action.value, body=raw)
-        asked = await asked_read(action, raw, request=request, caller=caller, store=self._responses)
-        name = parse_model_name(asked.model)
-        if name is None:
-            raise model_not_found(asked.model)
-        model = await self._catalog.find(caller, name, asked.model)
-        call = await asked.call(model)
+        try:
+            raw = await request.body()
+            nodes_check(raw)
+            if self._request_log.wanted:
+                self._request_log.begin(request, caller, route=action.value, body=raw)
+            asked = await asked_read(action, raw, request=request, caller=caller, store=self._responses)
+            name = parse_model_name(asked.model)
+            if name is None:
+                raise model_not_found(asked.model)
+            model = await self._catalog.find(caller, name, asked.model)
+            call = await asked.call(model)
+        except GatewayError as error:
+            if (
+                error.status < 500
+            ):  # what is refused counts as what is answered does, or nothing would bound it
+                await check_in(request, caller, keys=self._keys, wallets=self._wallets)
+            raise
         request.facts |= {"model": model.ref, "stream": call.ask.stream}
         if action is not Action.COUNT_TOKENS and HEADER in request.headers:
             if not call.ask.stream:

@@ -6,6 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kindling_platform.common.ids import uuid7_text
+from kindling_platform.gateway.bodies import SMALL_BYTES, Bodies, BodyUnreadError
 from kindling_platform.gateway.errors import ClientGoneError, GatewayError
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ class Server(Protocol):
         """Send a whole answer at once; False when it has to go the way of ASGI."""
 
 
-class BodyTooLargeError(GatewayError):
-    """413; the rest of the body still has to be thrown away."""
+class BodyTooLargeError(BodyUnreadError):
+    """413."""
 
     def __init__(self) -> None:
         limit = BODY_CAP_BYTES // (1024 * 1024)
@@ -54,14 +55,17 @@ class Request:
 
     `before_reply` is awaited with a whole answer before the client gets any of it, `on_new_id` when the request goes on
     under another id. `writing_since` is when a write began that the client has not made room for; 0 without one.
+    `bodies` counts what is held of the body until `forget`.
     """
 
     __slots__ = (
+        "_held",
         "_receive",
         "_send",
         "_server",
         "_tapped",
         "before_reply",
+        "bodies",
         "copy",
         "extra_headers",
         "facts",
@@ -92,6 +96,8 @@ class Request:
         self.writing_since = 0.0
         self.trace: Trace | None = None
         self.copy: Copy | None = None
+        self.bodies: Bodies | None = None
+        self._held = 0
 
     @property
     def method(self) -> str:
@@ -107,11 +113,12 @@ class Request:
         return self.status != 0
 
     async def body(self) -> bytes:
-        """The whole body; raises BodyTooLargeError as soon as it is known to exceed the cap."""
+        """The whole body; raises BodyTooLargeError as soon as it is known to exceed the cap, and 503 `overloaded`."""
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > BODY_CAP_BYTES:
             raise BodyTooLargeError
         if self._server and (body := self._server.body_of(self.scope)) is not None:
+            self._hold(len(body))
             return body
         try:
             async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -174,7 +181,7 @@ class Request:
     async def refuse(self, error: GatewayError) -> None:
         """Answer with an error; when a body is too large, hear the client out first so that it sees why."""
         headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
-        if not isinstance(error, BodyTooLargeError):
+        if not isinstance(error, BodyUnreadError):
             await self.reply(error.status, error.body(), headers)
             return
         body = self.error_body(error.status, error.body())
@@ -214,9 +221,21 @@ class Request:
             size += len(part)
             if size > BODY_CAP_BYTES:
                 raise BodyTooLargeError
+            self._hold(size)
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _hold(self, size: int) -> None:
+        if self.bodies and size > SMALL_BYTES:
+            self.bodies.take(size - self._held)
+            self._held = size
+
+    def forget(self) -> None:
+        """The body is not needed any more."""
+        if self.bodies:
+            self.bodies.give(self._held)
+            self._held = 0
 
     async def _discard(self) -> None:
         left = DISCARD_CAP_BYTES

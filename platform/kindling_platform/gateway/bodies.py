@@ -1,0 +1,39 @@
+"""Bounds on what bodies cost this process before anything is known of their requests: memory, and time to parse."""
+
+from kindling_platform.gateway.errors import GatewayError
+
+MOST_BYTES = 512 * 1024 * 1024
+# Smaller ones are as many as there may be connections.
+SMALL_BYTES = 64 * 1024
+# Each takes a parser up to 250 ns, in which nothing else of the process runs.
+MOST_NODES = 500_000
+
+
+class BodyUnreadError(GatewayError):
+    """A refusal in the midst of a body; the rest of it still has to be thrown away."""
+
+
+class Bodies:
+    """Counts the bytes of the larger bodies that a process holds, up to a bound."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self.held_bytes = 0
+        self._most_bytes = most_bytes
+
+    def take(self, size: int) -> None:
+        """Make room for bytes; raises 503 `overloaded` where there is none."""
+        if self.held_bytes + size > self._most_bytes:
+            message = "Many large requests are being worked on. Try again in a few seconds."
+            raise BodyUnreadError(503, "overloaded", message, headers={"retry-after": "2"})
+        self.held_bytes += size
+
+    def give(self, size: int) -> None:
+        """Bytes that are no longer held."""
+        self.held_bytes -= size
+
+
+def nodes_check(raw: bytes) -> None:
+    """Refuse what takes long to parse for what it says: 400 `invalid_json`."""
+    if len(raw) > MOST_NODES and sum(raw.count(mark) for mark in (b"{", b"[", b":")) > MOST_NODES:
+        message = f"The request body has more than {MOST_NODES:,} objects, lists and fields."
+        raise GatewayError(400, "invalid_json", message)
