@@ -66,8 +66,8 @@ def invoice_draft(*, owner_id: str, month: date) -> Invoice:
 def invoice_finalise(*, owner_id: str, month: date, now: datetime | None = None) -> Invoice:
     """Number a month's invoice and move what it demands from the wallet to the receivables; a repeat finds it done.
 
-    A prepaid owner owes nothing: their wallet has paid. For a post-paid one the wallet's debt of this month is what is
-    due; the cents that rounding adds are posted to the rounding account.
+    A prepaid owner owes nothing: their wallet has paid. For one who was post-paid in that month or later, the wallet's
+    debt of this month is what is due; the cents that rounding adds are posted to the rounding account.
 
     Raises:
         BillingError: `month_invalid`, `month_open` until the month and its grace are over, `month_closed` when a later
@@ -134,7 +134,7 @@ def _fill(invoice: Invoice, totals: list[UsageTotal], terms: Terms) -> Figures:
     later = int(later_rows.aggregate(total=Sum("amount_picousd"))["total"] or 0)
     wallet = balance_get(owner_id=invoice.owner_id).picousd
     covered = covered_of(exact_picousd=exact, later_picousd=later, wallet_picousd=wallet)
-    if terms.mode == Terms.Mode.PREPAID:
+    if not _pays_later(terms, invoice.month):
         covered = exact
     figures = figures_of(
         [int(total.amount_picousd) for total in totals],
@@ -161,6 +161,13 @@ def _fill(invoice: Invoice, totals: list[UsageTotal], terms: Terms) -> Figures:
         setattr(invoice, name, getattr(figures, name))
     invoice.bill_to, invoice.tax_id = terms.bill_to, terms.tax_id
     return figures
+
+
+def _pays_later(terms: Terms, month: date) -> bool:
+    until = terms.postpaid_until
+    return terms.mode == Terms.Mode.POSTPAID or (
+        until is not None and until > datetime.combine(month, time(), UTC)
+    )
 
 
 def _post(invoice: Invoice, figures: Figures) -> None:

@@ -54,8 +54,11 @@ def terms_set(*, owner_id: str, **changes: Any) -> Terms:
     if len(changes.get("bill_to", "")) > 1000 or len(changes.get("tax_id", "")) > 40:
         raise BillingError("terms_invalid", "The address or the tax id is too long.")
     terms = _locked(owner_id)
+    was_postpaid = terms.mode == Terms.Mode.POSTPAID
     for name, value in changes.items():
         setattr(terms, name, value)
+    if was_postpaid and terms.mode != Terms.Mode.POSTPAID:
+        terms.postpaid_until = utc_now()
     return _saved(terms)
 
 

@@ -75,4 +75,6 @@ def test_a_ledger_that_is_one_unit_off_is_noticed(monkeypatch: pytest.MonkeyPatc
 
 def test_the_command_brings_a_database_of_its_own():
     argv = forward_argv(["bench", "rating", "--quick", "--json"])
-    assert argv == [sys.executable, "-m", "kindling_platform.embedded", "bench-rating", "--quick", "--json"]
+    assert argv == [
+        sys.executable, "-m", "kindling_platform.embedded", "bench", "rating", "--quick", "--json",
+    ]  # fmt: skip

@@ -11,7 +11,7 @@ from kindling_billing.collecting import STAGES, dunning_run, invoice_write_off
 from kindling_billing.disputes import dispute_closed, dispute_opened
 from kindling_billing.figures import covered_of, figures_of
 from kindling_billing.invoicing import invoice_draft, invoice_finalise, month_list_due
-from kindling_billing.models import Invoice, InvoiceLine, Notice, UsageTotal
+from kindling_billing.models import Invoice, InvoiceLine, Notice, Terms, UsageTotal
 from kindling_billing.money import cents_to_pico
 from kindling_billing.payments import payment_received, payment_refunded
 from kindling_billing.rating import Price
@@ -71,6 +71,22 @@ def test_credit_pays_first_and_only_the_rest_is_due(postpaid: None):
     invoice = finalise()
     assert (int(invoice.covered_picousd), invoice.due_cents, invoice.subtotal_cents) == (3 * USD, 200, 500)
     assert wallet() == -2 * USD
+
+
+def test_a_debt_outlives_the_change_to_paying_before_use(postpaid: None):
+    usage_post(
+        [charge("r1", prompt=20_000_000, made=0), charge("r2", at=moment(4, 2), prompt=10_000_000, made=0)]
+    )
+    terms_set(owner_id=OWNER, mode="prepaid")
+    invoice = finalise()
+    assert (invoice.state, invoice.due_cents, invoice.tax_cents) == ("final", 200, 38)
+    assert wallet() == -USD
+    invoice = finalise(month=APRIL, now=moment(5, 10))
+    assert (invoice.due_cents, wallet()) == (100, 0)
+    Terms.objects.update(postpaid_until=moment(4, 30))
+    usage_post([charge("r3", at=moment(5, 2), prompt=10_000_000, made=0)])
+    invoice = finalise(month=MAY, now=moment(6, 10))
+    assert (invoice.state, invoice.due_cents, wallet()) == ("paid", 0, -USD)
 
 
 def test_numbers_have_no_gaps_and_a_repeat_makes_nothing():

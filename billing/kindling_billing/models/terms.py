@@ -15,6 +15,8 @@ class Terms(models.Model):
 
     owner_id = models.CharField(primary_key=True, max_length=32)
     mode = models.CharField(max_length=16, choices=Mode.choices, default=Mode.PREPAID)
+    # When paying after use ended last: what was used before is still invoiced.
+    postpaid_until = models.DateTimeField(null=True, blank=True)
     credit_limit_picousd = models.BigIntegerField(default=0)
     net_days = models.PositiveSmallIntegerField(default=14)
     tax_basis_points = models.PositiveSmallIntegerField(default=0)
