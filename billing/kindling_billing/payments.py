@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from kindling_billing.amounts import cents_check, currency_check, id_check, tax_check
 from kindling_billing.collecting import invoice_settle
 from kindling_billing.errors import BillingError
-from kindling_billing.ledger import Posting
+from kindling_billing.ledger import Posting, accounts_lock
 from kindling_billing.models import CreditGrant, Invoice, LedgerTransaction, Payment, utc_now
 from kindling_billing.money import cents_to_pico, round_half_even
 from kindling_billing.topup import auto_topup_hold
@@ -101,6 +101,8 @@ def payment_received(
     payment.ended_at = utc_now()
     payment.save()
     net, tax = cents_to_pico(amount_cents), cents_to_pico(tax_cents)
+    if payment.invoice_id:  # it may be given up in this moment: whoever does holds the same accounts
+        accounts_lock({("receivable", owner_id), ("bad_debt", ""), (CLEARING, ""), ("tax", "")})
     target = target_account(payment)
     if target[0] != WALLET:  # an invoice has booked its tax
         net, tax = net + tax, 0

@@ -239,7 +239,14 @@ def endless_list() -> bytes:
     return bytes(packed)
 
 
+def unknown_list() -> bytes:
+    packed = bytearray(zip_of({CONFIG: b"{}"}))
+    struct.pack_into("<I", packed, packed.rfind(b"PK\x05\x06") + 12, 0xFFFFFFFF)
+    return bytes(packed)
+
+
 HOSTILE = {
+    "unknown": (unknown_list, "zip_refused"),
     "bomb": (lambda: zip_of({CONFIG: b"{}", WEIGHTS: bytes(50_000_000)}), "zip_refused"),
     "lies": (lying_zip, "zip_refused"),
     "endless": (endless_list, "zip_refused"),

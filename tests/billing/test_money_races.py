@@ -1,12 +1,14 @@
 """Two at the same moment: one invoice, one credit, one expiry, and no usage between two months."""
 
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from django.db import connections
+from django.db import connection, connections, transaction
 
+from kindling_billing.collecting import invoice_write_off
 from kindling_billing.credits import grants_expire
 from kindling_billing.invoicing import invoice_finalise
 from kindling_billing.models import CreditGrant, Invoice, LedgerTransaction, Payment, utc_now
@@ -14,6 +16,7 @@ from kindling_billing.payments import payment_open, payment_received, payment_re
 from kindling_billing.proofs import books_prove
 from kindling_billing.selectors import balance_get
 from kindling_billing.services import credit_grant, usage_post
+from kindling_billing.settlements import account_sum
 from kindling_billing.terms import terms_set
 from kindling_books_rig import CENT, MARCH, OWNER, USD, charge, moment
 
@@ -94,6 +97,38 @@ def test_an_intent_that_is_reported_by_four_at_once_credits_once():
     assert together(*[unasked] * 4) == []
     assert (sum(booked), Payment.objects.count()) == (2, 2)
     assert balance_get(owner_id=OWNER).picousd == 1000 * CENT
+    assert books_prove().sound
+
+
+def test_a_payment_that_comes_while_its_invoice_is_given_up_wins_the_loss_back():
+    terms_set(owner_id=OWNER, mode="postpaid")
+    usage_post([charge("r1", prompt=10_000_000, made=0)])
+    invoice = finalise()
+    payment = payment_open(owner_id=OWNER, purpose="invoice", amount_cents=100, invoice_id=invoice.id)
+
+    def pay() -> None:
+        payment_received(intent_id="pi_1", owner_id=OWNER, amount_cents=100, payment_id=payment.id)
+
+    def waits() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return bool(cursor.fetchone()[0])
+
+    troubles: list[BaseException] = []
+    payer = threading.Thread(target=lambda: troubles.extend(together(pay)))
+    with transaction.atomic():
+        invoice_write_off(invoice_id=invoice.id, reason="Gone")
+        payer.start()
+        until = time.monotonic() + 60
+        while not waits():
+            assert time.monotonic() < until, "it did not wait"
+    payer.join(60)
+    assert troubles == []
+    assert (account_sum("receivable"), account_sum("bad_debt")) == (0, 0)
     assert books_prove().sound
 
 

@@ -101,11 +101,16 @@ def test_the_operator_is_neither_named_nor_quoted(world: World, member: Member):
         actor=operator, action="difference.accepted", target="ch_1", organisation_id=member.org.id,
         data={"note": "their books are a mess"},
     )  # fmt: skip
+    audit_record(
+        actor=operator, action="refund.given", target=member.org.id, organisation_id=member.org.id,
+        data={"payment": "pay_1", "cents": "500", "reason": "They whine"},
+    )  # fmt: skip
     html, rows = html_of(member), csv_of(member)
-    for hidden in (world.operator.user.email, "203.0.113.9", "Stolen", "difference", "a mess"):
+    for hidden in (world.operator.user.email, "203.0.113.9", "Stolen", "difference", "a mess", "whine"):
         assert hidden not in html + str(rows), hidden
     told = {row["action"]: row for row in rows if row["who"] == "Operator"}
-    assert set(told) == {"credit.granted", "organisation.suspended"}
+    assert set(told) == {"credit.granted", "organisation.suspended", "refund.given"}
+    assert told["refund.given"]["details"] == "cents: 500; payment: pay_1"
     assert "usd: 3" in told["credit.granted"]["details"]
     assert told["organisation.suspended"]["details"] == ""
 

@@ -71,9 +71,9 @@ def test_a_response_is_written_read_walked_and_deleted(ada: Customer):
     put(ada.org.id, second, previous=first)
     assert bytes(run(READ, [first, ada.org.id])[0]["body"]) == b"{}"
     assert run(READ, [first, "org_other"]) == []
-    walked = run(TURNS, {"id": second, "org": ada.org.id, "turns": 10})
+    walked = run(TURNS, {"id": second, "org": ada.org.id, "turns": 10, "bytes": 1000})
     assert [row["previous_id"] for row in walked] == ["", first]
-    assert run(TURNS, {"id": second, "org": "org_other", "turns": 10}) == []
+    assert run(TURNS, {"id": second, "org": "org_other", "turns": 10, "bytes": 1000}) == []
     assert run(DELETE, [second, "org_other"]) == []
     assert run(DELETE, [second, ada.org.id]) == [{"id": second}]
 

@@ -8,6 +8,7 @@ import pytest
 
 from kindling_gateway import GatewayServer, eventually, held_nano
 from kindling_platform.gateway.surface.body import INLINE_BODY_BYTES
+from kindling_platform.gateway.surface.responses import store
 from kindling_platform.responses.seal import SEALED
 
 ASK = {"model": "kindling/words", "max_output_tokens": 3}
@@ -47,6 +48,15 @@ def test_a_response_goes_on_behind_another(client: openai.OpenAI, scene):
         ("assistant", "w1 w2 w3 "),
         ("user", "Three?"),
     ]
+
+
+def test_a_conversation_beyond_all_bounds_does_not_go_on(client: openai.OpenAI, scene, monkeypatch):
+    first = client.responses.create(**ASK, input="One?")
+    second = client.responses.create(**ASK, input="Two?", previous_response_id=first.id)
+    monkeypatch.setattr(store, "MAX_BYTES", 700)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(**ASK, input="Three?", previous_response_id=second.id)
+    assert refused.value.code == "context_length_exceeded"
 
 
 def test_a_conversation_with_a_hole_does_not_go_on(client: openai.OpenAI, scene):

@@ -176,6 +176,21 @@ def test_starting_credit_waits_for_a_confirmed_address(ada: Customer, settings):
     assert balance_get(owner_id=late.org.id).picousd == 10**12
 
 
+@pytest.mark.parametrize("needs", ["mail", "card"])
+def test_those_who_never_show_it_hold_up_nobodys_starting_credit(
+    ada: Customer, payments_on: FakeStripe, settings, needs: str
+):
+    settings.KINDLING_ENV = replace(settings.KINDLING_ENV, signup_credit_needs=needs)
+    shown = make_customer("shown")
+    for number in range(3):
+        make_customer(f"silent{number}")
+    if needs == "mail":
+        EmailAddress.objects.create(user=shown.user, email=shown.user.email, verified=True, primary=True)
+    else:
+        paid(shown, payments_on)
+    assert signup_credit_claims(limit=1) == 1
+
+
 def test_starting_credit_comes_once_per_card(ada: Customer, payments_on: FakeStripe, settings):
     settings.KINDLING_ENV = replace(settings.KINDLING_ENV, signup_credit_needs="card")
     first, second = make_customer("first"), make_customer("second")

@@ -1,5 +1,6 @@
 """Rating anew: by reversal, once per run, wherever it stops; and parked records that are let go."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -20,9 +21,10 @@ from kindling_people import (
     make_operator,
     make_record,
 )
+from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.proofs import platform_prove
-from kindling_platform.usage.models import ParkedUsage, UsageEvent, UsageHour
+from kindling_platform.usage.models import ParkedUsage, SpooledUsage, UsageEvent, UsageHour
 from kindling_platform.usage.parked import parked_release
 from kindling_platform.usage.rerating import rerating_list_open, rerating_start, rerating_step
 from kindling_platform.usage.services import usage_ingest
@@ -156,6 +158,20 @@ def test_a_parked_record_is_let_go_at_the_price_of_its_time(world):
     assert (world.balance(), ParkedUsage.objects.count()) == (CREDIT - COST, 0)
     with pytest.raises(KindlingError):
         parked_release(request_id=request_id, actor=world.operator.actor)
+    assert_sound()
+
+
+def test_a_parked_record_of_a_request_that_failed_is_let_go_for_nothing(world):
+    world.price.id = "prc_gone"
+    request_id = uuid4()
+    world.ingest(1, request_id=str(request_id))
+    parked = ParkedUsage.objects.get()
+    SpooledUsage.objects.create(
+        request_id=request_id, source="gateway-1", verdict="void", record=json.dumps(parked.record),
+        shipped_at=now(), booked_at=now(),
+    )  # fmt: skip
+    parked_release(request_id=request_id, actor=world.operator.actor)
+    assert (world.balance(), ParkedUsage.objects.count()) == (CREDIT, 0)
     assert_sound()
 
 

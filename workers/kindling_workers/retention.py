@@ -1,5 +1,6 @@
 """Deletes what has been kept long enough, in bounded steps: each may be cut off anywhere, and the next run goes on."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -14,8 +15,8 @@ from kindling_platform.common.clock import now
 from kindling_platform.usage.retention import usage_retire
 
 log = structlog.get_logger("kindling.workers")
-# Of one kind in one run; the rest is due in the next.
-MAX_STEPS = 10
+# For one kind in one run; the rest is due in the next.
+MOST_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Swept:
 def retention_sweep() -> Swept:
     """Delete what is older than the settings keep it."""
     done = Swept(
-        requests=usage_retire().requests,
+        requests=_stepwise(lambda: usage_retire().requests),
         audit=_stepwise(audit_purge),
         events=_stepwise(_events),
         invitations=_stepwise(invitations_forget),
@@ -48,10 +49,9 @@ def _events() -> int:
 
 
 def _stepwise(step: Callable[[], int]) -> int:
-    done = 0
-    for _ in range(MAX_STEPS):
-        deleted = step()
+    done, until = 0, time.monotonic() + MOST_S
+    while deleted := step():
         done += deleted
-        if not deleted:
+        if time.monotonic() > until:
             break
     return done

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from kindling_billing.errors import BillingError
+from kindling_billing.models import SavedCard
 from kindling_billing.money import PICO_PER_USD, pico_to_usd_text, usd_to_pico
 from kindling_billing.saved_cards import card_default, card_is_shared
 from kindling_billing.selectors import balance_get
@@ -98,9 +99,19 @@ def credit_give(
 
 
 def signup_credit_claims(*, limit: int = 50) -> int:
-    """Give their starting credit to organisations that have shown by now what they were asked for; how many."""
-    waiting = Organisation.objects.filter(signup_credit_note__in=WAITS.values()).order_by("-created_at")
-    return sum(_claim(org) for org in waiting[:limit])
+    """Give their starting credit to organisations that have shown by now what they were asked for; how many.
+
+    Those that never will are left out, and of those with cards, which may be others' cards, nobody comes first.
+    """
+    waiting = Organisation.objects.filter(signup_credit_note__in=WAITS.values())
+    needs = settings.KINDLING_ENV.signup_credit_needs
+    if needs == "mail":
+        confirmed = EmailAddress.objects.filter(verified=True)
+        owners = Membership.objects.filter(role="owner", user__in=confirmed.values("user"))
+        waiting = waiting.filter(id__in=owners.values("organisation"))
+    elif needs == "card":
+        waiting = waiting.filter(id__in=SavedCard.objects.filter(removed_at=None).values("owner_id"))
+    return sum(_claim(org) for org in waiting.order_by("?")[:limit])
 
 
 @transaction.atomic

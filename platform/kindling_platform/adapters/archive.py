@@ -83,9 +83,10 @@ def _check_directory(path: Path) -> None:
         at = tail.rfind(mark)
         if at >= 0 and len(tail) >= at + field.size:
             claims.append(field.unpack_from(tail, at)[0])
-    if not claims:
+    known = [claim for claim in claims if claim != UNKNOWN]
+    if not known:
         raise _refused("it is not a readable zip file")
-    if max(claim for claim in claims if claim != UNKNOWN) > MAX_DIRECTORY_BYTES:
+    if max(known) > MAX_DIRECTORY_BYTES:
         raise _refused("its list of contents is too long")
 
 

@@ -28,7 +28,8 @@ KINDS = {
     "deployments": ("deployment",),
     "prompts": ("request_log", "responses"),
 }  # fmt: skip
-# Of what the operator did, these say what holds for the organisation now; the rest may hold reasons and notes.
+# Of what the operator did, these say what holds for the organisation now; the rest may hold reasons and notes, as one
+# of a refund does.
 TOLD_OF_OPERATOR = frozenset(
     {"credit.granted", "limits.set", "plan.assigned", "refund.given", "terms.changed"}
 )
@@ -90,5 +91,11 @@ def _told(event: AuditEvent, ours: set[str], operators: set[str]) -> Activity:
         ip=(event.ip or "") if is_own else "",
         action=event.action,
         target=event.target,
-        data=event.data if is_told else {},
+        data=_data(event, is_own=is_own) if is_told else {},
     )
+
+
+def _data(event: AuditEvent, *, is_own: bool) -> dict[str, Any]:
+    if is_own or event.action != "refund.given":
+        return dict(event.data)
+    return {name: value for name, value in event.data.items() if name != "reason"}

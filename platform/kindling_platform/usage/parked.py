@@ -11,6 +11,7 @@ from kindling_platform.common.actors import Actor
 from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.usage.models import ParkedUsage
 from kindling_platform.usage.services import records_book
+from kindling_platform.usage.witnesses import records_judge, usage_lock
 
 
 @transaction.atomic
@@ -27,7 +28,8 @@ def parked_release(*, request_id: UUID, actor: Actor) -> None:
         record = msgspec.convert(parked.record, UsageRecord)
     except msgspec.ValidationError as error:
         raise KindlingError("still_unbillable", f"The record cannot be read: {error}", 409) from error
-    booked = records_book([record], source=parked.source, price_by_time=True)
+    usage_lock()  # a gateway's word that the request failed comes before this, or is heard of by it
+    booked = records_book(records_judge([record]), source=parked.source, price_by_time=True)
     if booked.parked:
         reason = booked.parked[0][1]
         ParkedUsage.objects.filter(request_id=request_id).update(reason=reason[:200])

@@ -31,6 +31,7 @@ BATCH = 500
 # An engine that lives logs within a second; after this its log is not waited for any more.
 LOG_WAIT = timedelta(seconds=60)
 PURGE_ROWS = 5000
+PURGE_BATCHES = 20
 
 
 @dataclass(slots=True)
@@ -63,8 +64,13 @@ def spool_purge() -> int:
     if not days:
         return 0
     old = SpooledUsage.objects.filter(shipped_at__lt=now() - timedelta(days=days)).exclude(booked_at=None)
-    ids = list(old.values_list("request_id", flat=True)[:PURGE_ROWS])
-    return int(SpooledUsage.objects.filter(request_id__in=ids).delete()[0])
+    purged = 0
+    for _ in range(PURGE_BATCHES):
+        ids = list(old.values_list("request_id", flat=True)[:PURGE_ROWS])
+        purged += int(SpooledUsage.objects.filter(request_id__in=ids).delete()[0])
+        if len(ids) < PURGE_ROWS:
+            break
+    return purged
 
 
 def _due(limit: int) -> list[SpooledUsage]:

@@ -22,6 +22,8 @@ T = TypeVar("T")
 DEFAULT_DAYS = 30
 RESPONSE_ID = re.compile(r"resp_[0-9a-f]{32}")
 MAX_TURNS = 1000
+# Of a conversation as it is stored; beyond it no model could read it.
+MAX_BYTES = 16 * 1024 * 1024
 LEASE_S = 20.0
 DIED = "The process that made this response has died. Ask again; what was made of it is settled like any request."
 INSERT = (
@@ -53,11 +55,14 @@ DELETE = "DELETE FROM responses_storedresponse WHERE id = %s AND organisation_id
 # From the newest turn back to the first. A turn that is gone ends the walk early, which the caller sees.
 TURNS = (
     "WITH RECURSIVE turn AS ("
-    " SELECT id, previous_id, body, input, status, 1 AS depth FROM responses_storedresponse"
+    " SELECT id, previous_id, body, input, status, 1 AS depth, octet_length(body) + octet_length(input) AS size"
+    " FROM responses_storedresponse"
     " WHERE id = %(id)s AND organisation_id = %(org)s AND expires_at > now()"
-    " UNION ALL SELECT one.id, one.previous_id, one.body, one.input, one.status, turn.depth + 1"
+    " UNION ALL SELECT one.id, one.previous_id, one.body, one.input, one.status, turn.depth + 1,"
+    " turn.size + octet_length(one.body) + octet_length(one.input)"
     " FROM responses_storedresponse one JOIN turn ON one.id = turn.previous_id"
-    " WHERE one.organisation_id = %(org)s AND one.expires_at > now() AND turn.depth < %(turns)s)"
+    " WHERE one.organisation_id = %(org)s AND one.expires_at > now()"
+    " AND turn.depth < %(turns)s AND turn.size < %(bytes)s)"
     " SELECT id, previous_id, body, input, status = 'running' AS runs FROM turn ORDER BY depth DESC"
 )
 
@@ -136,11 +141,19 @@ class ResponseStore:
             raise response_not_found(response_id)
 
     async def conversation(self, caller: Caller, response_id: str) -> list[Item]:
-        """All items up to the end of a response, oldest first. Errors: 404 where it or one before it is gone."""
+        """All items up to the end of a response, oldest first.
+
+        Errors: 404 where it or one before it is gone, 400 for more than `MAX_BYTES`.
+        """
         if not response_id:
             return []
-        values = {"id": response_id, "org": caller.org_id, "turns": MAX_TURNS}
+        values = {"id": response_id, "org": caller.org_id, "turns": MAX_TURNS, "bytes": MAX_BYTES}
         rows = await self._rows(TURNS, values, caller, response_id)
+        if sum(map(_size, rows)) >= MAX_BYTES:
+            message = (
+                "The conversation before this turn is too long. Send the part of it that matters as input."
+            )
+            raise GatewayError(400, "context_length_exceeded", message, param="previous_response_id")
         if not rows or rows[0]["previous_id"]:
             raise previous_not_found(response_id)
         if any(row["runs"] for row in rows):
