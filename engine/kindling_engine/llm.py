@@ -54,7 +54,8 @@ class LLM:
 
     ``model`` is a folder as transformers saves it. ``device`` is auto, cpu or cuda; ``threads`` 0 chooses by measuring;
     ``kv_tokens`` 0 sizes the KV cache by the memory at hand; ``weights`` is checkpoint, fp16, int8wo or fp8;
-    ``batch_invariant`` makes an answer the same to the last bit whatever runs beside it, at a price;
+    ``batch_invariant`` makes an answer the same to the last bit whatever runs beside it (CPU), at a price only for
+    prompts beyond some 1,000 tokens and for models whose layers are not compiled;
     ``speculation`` auto or off is whether tokens are guessed ahead where that is faster. Raises ModelError when the
     model cannot be served.
     """

@@ -137,4 +137,4 @@ def test_a_process_is_known_by_what_it_has_used():
 def test_the_command_goes_to_the_embedded_start():
     argv = forward_argv(["bench", "gateway", "--quick"])
     assert argv is not None
-    assert argv[1:] == ["-m", "kindling_platform.embedded", "bench-gateway", "--quick"]
+    assert argv[1:] == ["-m", "kindling_platform.embedded", "bench", "gateway", "--quick"]

@@ -62,5 +62,5 @@ def test_a_page_that_is_refused_is_no_figure():
 
 def test_the_command_leads_to_it():
     assert forward_argv(["bench", "usage", "--quick"])[1:] == [
-        "-m", "kindling_platform.embedded", "bench-usage", "--quick",
+        "-m", "kindling_platform.embedded", "bench", "usage", "--quick",
     ]  # fmt: skip

@@ -71,7 +71,7 @@ def test_a_folder_is_used_where_it_lies(tmp_path: Path):
     ("arguments", "module"),
     [
         (["verify", "folder", "--json"], ["kindling_engine", "verify", "folder", "--json"]),
-        (["models", "import", "a/b"], ["kindling_platform.embedded", "models-import", "a/b"]),
+        (["models", "import", "a/b"], ["kindling_platform.embedded", "models", "import", "a/b"]),
     ],
 )
 def test_commands_that_run_elsewhere_are_forwarded(arguments: list[str], module: list[str]):

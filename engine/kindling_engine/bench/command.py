@@ -61,7 +61,10 @@ BENCHES: dict[str, Callable[[BenchOptions], Figures]] = {
 
 def bench(arguments: Sequence[str]) -> int:
     """Run one bench; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m kindling_engine bench")
+    parser = argparse.ArgumentParser(
+        prog="./kindling bench",
+        description="Measure the engine. Those of the platform have options of their own: ./kindling bench lists all.",
+    )
     parser.add_argument("name", choices=sorted(BENCHES))
     parser.add_argument(
         "--model", type=Path, default=SPARK_PATH, help="folder of the model, the starter by default"

@@ -1,4 +1,4 @@
-"""`kindling adapters push|import|list|check`; `convert` is the engine's."""
+"""`kindling adapters push|import|list|check|convert`; the last is the engine's."""
 
 import re
 from pathlib import Path
@@ -12,6 +12,7 @@ from kindling_engine.protocol.adapter_extras import check_extras
 from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder
 from kindling_platform.cli.client import Client
 from kindling_platform.cli.errors import CliError
+from kindling_platform.cli.forward import forward, forward_argv
 from kindling_platform.cli.moving_in import (
     Found,
     Outcome,
@@ -20,11 +21,12 @@ from kindling_platform.cli.moving_in import (
     hub_adapters_fetch,
 )
 from kindling_platform.cli.output import AsJson, console, print_rows, rows_of
+from kindling_platform.cli.program import PROGRAM
 from kindling_platform.cli.upload import adapter_upload
 
 app = typer.Typer(no_args_is_help=True, help="LoRA adapters of your organisation.")
 Folder = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A PEFT folder.")]
-Base = Annotated[str, typer.Option(help="The base model, as `kindling models` names it.")]
+Base = Annotated[str, typer.Option(help=f"The base model, as `{PROGRAM} models` names it.")]
 MARKS = {"pass": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
 
 
@@ -32,8 +34,7 @@ MARKS = {"pass": "[green]✓[/]", "warn": "[yellow]![/]", "fail": "[red]✗[/]"}
 def list_adapters(as_json: AsJson = False) -> None:
     """Every adapter and its state."""
     columns = ["id", "name", "base_model", "state", "rank", "size_bytes", "error"]
-    rows = rows_of(Client().get("/api/v1/adapters"))
-    print_rows(rows, columns, as_json=as_json, empty="There is no adapter.")
+    print_rows(Client().rows("/api/v1/adapters"), columns, as_json=as_json, empty="There is no adapter.")
 
 
 @app.command()
@@ -57,7 +58,7 @@ def push(
             adapter.get("error") or "The adapter was rejected.", adapter.get("error_code") or "rejected"
         )
     slug = client.get("/api/v1/me")["organisation"]["slug"]
-    print(f"\n{slug}/{name} is ready.  Try: kindling chat -m {slug}/{name}")
+    print(f"\n{slug}/{name} is ready.  Try: {PROGRAM} chat -m {slug}/{name}")
 
 
 @app.command("import")
@@ -114,6 +115,14 @@ def check(folder: Folder, base: Base = "") -> None:
     if failed:
         raise CliError(f"An upload would be rejected: {failed.message}", failed.check)
     print(f"\nRank {report.rank}, {report.parameters:,} parameters, {report.dtype}: fits {ref}.")
+
+
+@app.command()
+def convert(
+    folders: Annotated[list[Path], typer.Argument(help="Folders with an adapter_model.bin.")],
+) -> None:
+    """Make safetensors of pickled weights, in a process that reads weights and nothing else."""
+    forward(forward_argv(["adapters", "convert", *map(str, folders)]) or [])
 
 
 def print_findings(findings: list[dict[str, Any]]) -> None:

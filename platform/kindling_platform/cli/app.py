@@ -2,11 +2,12 @@
 
 import typer
 
-from kindling_platform.cli import adapters, chat, deployments, keys, limits, login, models, usage
+from kindling_platform.cli import adapters, bench, chat, deployments, keys, limits, login, models, usage
 
 EPILOG = (
-    "Also: up, down, doctor, reset-operator, models import <hub id or folder> (this machine's stack), "
-    "verify <folder> (a checkpoint against transformers), bench <name> (figures)."
+    "Also, for the stack on this machine: up, down, doctor, reset-operator, backup, restore <file>, "
+    "models import <hub id or folder>. Elsewhere as well: verify <folder> (a checkpoint against transformers), "
+    "adapters convert <folder> (pickled weights to safetensors). Each has a --help."
 )
 
 app = typer.Typer(
@@ -21,3 +22,4 @@ app.command("usage")(usage.show_usage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
 app.add_typer(deployments.app, name="deployments")
+app.add_typer(bench.app, name="bench")

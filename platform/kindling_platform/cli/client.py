@@ -9,8 +9,10 @@ from typing import Any
 
 from kindling_platform.cli.credentials import Credentials, credentials_find
 from kindling_platform.cli.errors import CliError
+from kindling_platform.cli.output import rows_of
 
 TIMEOUT_S = 60.0
+PAGE_ROWS = 200
 
 
 class Client:
@@ -24,6 +26,17 @@ class Client:
     def get(self, path: str, **query: str | None) -> Any:
         asked = {name: value for name, value in query.items() if value}
         return self.call("GET", f"{path}?{urllib.parse.urlencode(asked)}" if asked else path)
+
+    def rows(self, path: str) -> list[dict[str, Any]]:
+        """Every row of a list, however many pages it has."""
+        found: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            page = self.get(path, limit=str(PAGE_ROWS), cursor=cursor)
+            found += rows_of(page)
+            cursor = page.get("next_cursor")
+            if not cursor:
+                return found
 
     def lines(self, path: str, **query: str | None) -> Iterator[str]:
         """GET a text and give its lines, with their ends, while they come."""

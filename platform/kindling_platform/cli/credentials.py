@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kindling_platform.cli.errors import CliError
+from kindling_platform.cli.program import PROGRAM
 
 DEFAULT_URL = "http://localhost:8000"
 
@@ -48,7 +49,7 @@ def credentials_find() -> Credentials:
     if local.get("api_key"):
         return Credentials(local["url"], local["api_key"])
     raise CliError(
-        "No API key is known here: run `kindling login`, or set KINDLING_API_KEY.", "not_logged_in"
+        f"No API key is known here: run `{PROGRAM} login`, or set KINDLING_API_KEY.", "not_logged_in"
     )
 
 

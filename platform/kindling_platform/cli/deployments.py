@@ -7,6 +7,7 @@ import typer
 from kindling_platform.cli.client import Client
 from kindling_platform.cli.errors import CliError
 from kindling_platform.cli.output import AsJson, print_rows, rows_of
+from kindling_platform.cli.program import PROGRAM
 
 app = typer.Typer(no_args_is_help=True, help="Deployments of your organisation.")
 PATH = "/api/v1/deployments"
@@ -21,27 +22,30 @@ Weights = Annotated[
 def list_deployments(as_json: AsJson = False) -> None:
     """Every deployment with its state."""
     columns = ["name", "model", "state", "ready_replicas", "desired_replicas", "weights", "reason"]
-    print_rows(_rows(Client()), columns, as_json=as_json, empty="There is no deployment.")
+    print_rows(Client().rows(PATH), columns, as_json=as_json, empty="There is no deployment.")
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="Lower-case letters, digits and dashes.")],
-    model: Annotated[str, typer.Argument(help="The model, as `kindling models` shows it.")],
+    model: Annotated[str, typer.Argument(help=f"The model, as `{PROGRAM} models` shows it.")],
     replicas: Replicas = None,
     weights: Weights = None,
     organisation: Annotated[
         str | None, typer.Option(help="Whose it is, by slug or id; it pays for its hours.")
     ] = None,
 ) -> None:
-    """Make a deployment and start it."""
+    """Make a deployment and start it; for the operator alone."""
     given = {"replicas": replicas, "weights": weights, "organisation": organisation}
     _tell(Client().post(PATH, {"name": name, "model": model} | _without_none(given)))
 
 
 @app.command()
 def change(which: Which, replicas: Replicas = None, weights: Weights = None) -> None:
-    """Change how many replicas it has, while it runs, or the form of its weights, for which it starts anew."""
+    """Change how many replicas it has, while it runs, or the form of its weights, for which it starts anew.
+
+    For the operator alone, as is making one; what is yours you start, stop and delete.
+    """
     changes = _without_none({"replicas": replicas, "weights": weights})
     if not changes:
         raise CliError("Say what to change: --replicas, --weights or both.", "nothing_to_change")
@@ -79,21 +83,11 @@ def events(which: Which, as_json: AsJson = False) -> None:
     print_rows(rows, ["created_at", "kind", "message"], as_json=as_json, empty="Nothing happened yet.")
 
 
-def _rows(client: Client) -> list[dict[str, Any]]:
-    rows, cursor = [], None
-    while True:
-        page = client.get(PATH, cursor=cursor)
-        rows += rows_of(page)
-        cursor = page.get("next_cursor")
-        if not cursor:
-            return rows
-
-
 def _id(client: Client, which: str) -> str:
-    found = [row["id"] for row in _rows(client) if which in (row["id"], row["name"])]
+    found = [row["id"] for row in client.rows(PATH) if which in (row["id"], row["name"])]
     if not found:
         raise CliError(
-            f"There is no deployment {which!r}; `kindling deployments list` shows yours.", "not_found"
+            f"There is no deployment {which!r}; `{PROGRAM} deployments list` shows yours.", "not_found"
         )
     return str(found[0])
 

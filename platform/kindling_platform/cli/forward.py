@@ -7,33 +7,30 @@ import os
 import sys
 
 EMBEDDED = {"up", "down", "doctor", "reset-operator", "backup", "restore"}
+PLATFORM_BENCHES = {"gateway", "rating", "reliability", "upload", "usage"}
+ENGINE_BENCHES = {"engine", "kernels", "lora", "serve", "spec", "structured"}
+ENGINE, PLATFORM = "kindling_engine", "kindling_platform.embedded"
 
 
 def forward_argv(arguments: list[str]) -> list[str] | None:
     """The command line to become, or None when the command is one of ours."""
-    if not arguments:
+    module = _module(arguments[0], arguments[1:2]) if arguments else None
+    if module is None:
         return None
-    command, *rest = arguments
-    if command in EMBEDDED:
-        return [sys.executable, "-m", "kindling_platform.embedded", command, *rest]
-    if command == "bench" and rest[:1] == ["upload"]:
-        return [sys.executable, "-m", "kindling_platform.embedded", "bench-upload", *rest[1:]]
-    if command == "bench" and rest[:1] == ["gateway"]:
-        return [sys.executable, "-m", "kindling_platform.embedded", "bench-gateway", *rest[1:]]
-    if command == "bench" and rest[:1] == ["reliability"]:
-        return [sys.executable, "-m", "kindling_platform.embedded", "bench-reliability", *rest[1:]]
-    if command == "bench" and rest[:1] == ["rating"]:
-        return [sys.executable, "-m", "kindling_platform.embedded", "bench-rating", *rest[1:]]
-    if command == "bench" and rest[:1] == ["usage"]:
-        return [sys.executable, "-m", "kindling_platform.embedded", "bench-usage", *rest[1:]]
-    if command == "models" and rest[:1] == ["import"]:
-        return [sys.executable, "-m", "kindling_platform.embedded", "models-import", *rest[1:]]
-    if command == "adapters" and rest[:1] == ["convert"]:
-        return [sys.executable, "-m", "kindling_engine", "convert", *rest[1:]]
-    if command == "verify":
-        return [sys.executable, "-m", "kindling_engine", "verify", *rest]
-    if command == "bench":
-        return [sys.executable, "-m", "kindling_engine", "bench", *rest]
+    rest = arguments[1:] if arguments[0] == "adapters" else arguments
+    return [sys.executable, "-m", module, *rest]
+
+
+def _module(command: str, verb: list[str]) -> str | None:
+    """Where a command runs; `verb` is the word behind it, if there is one."""
+    if command in EMBEDDED or (command, verb) == ("models", ["import"]):
+        return PLATFORM
+    if command == "verify" or (command, verb) == ("adapters", ["convert"]):
+        return ENGINE
+    if command == "bench" and PLATFORM_BENCHES.intersection(verb):
+        return PLATFORM
+    if command == "bench" and ENGINE_BENCHES.intersection(verb):
+        return ENGINE
     return None
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from kindling_platform.cli.client import Client
-from kindling_platform.cli.output import AsJson, print_rows, rows_of
+from kindling_platform.cli.output import AsJson, print_rows
 
 app = typer.Typer(no_args_is_help=True, help="API keys of your organisation.")
 
@@ -14,14 +14,18 @@ app = typer.Typer(no_args_is_help=True, help="API keys of your organisation.")
 def list_keys(as_json: AsJson = False) -> None:
     """Every key, without its secret."""
     columns = ["id", "name", "prefix", "last4", "scopes", "last_used_at", "revoked_at"]
-    print_rows(rows_of(Client().get("/api/v1/keys")), columns, as_json=as_json, empty="There is no key.")
+    print_rows(Client().rows("/api/v1/keys"), columns, as_json=as_json, empty="There is no key.")
 
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     scope: Annotated[
-        list[str] | None, typer.Option(help="inference, read or manage; repeat for several.")
+        list[str] | None,
+        typer.Option(
+            help="inference (if none is given), read, manage, or operator, which only keys that have it can give; "
+            "repeat for several. A key may do what its maker's role allows, whatever its scopes."
+        ),
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="A model that it may call; repeat for several.")

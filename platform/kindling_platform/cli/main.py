@@ -12,9 +12,10 @@ def main() -> None:
         forward(other)
     from kindling_platform.cli.app import app
     from kindling_platform.cli.errors import CliError
+    from kindling_platform.cli.program import PROGRAM
 
     try:
-        app(prog_name="kindling")
+        app(prog_name=PROGRAM)
     except CliError as error:
         print(f"{error.message}" + (f"  [{error.code}]" if error.code else ""), file=sys.stderr)
         sys.exit(1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from kindling_platform.cli.client import Client
 from kindling_platform.cli.errors import CliError
-from kindling_platform.cli.output import rows_of
+from kindling_platform.cli.program import PROGRAM
 from kindling_platform.cli.upload import FILES, adapter_upload
 from kindling_platform.common.slugs import NAME
 
@@ -96,7 +96,7 @@ def adapters_import(
     ``alias`` is a name with ``{name}`` in it for what each was called, or empty; ``say`` hears the adapter, bytes sent
     and bytes in all. What is ready under its name stays, so that an import which was cut can be run again.
     """
-    ready = {row["name"] for row in _adapters(client) if row["state"] == "ready"}
+    ready = {row["name"] for row in client.rows("/api/v1/adapters") if row["state"] == "ready"}
     for one in found:
         try:
             outcome = Outcome(one.called, one.name, "there")
@@ -113,7 +113,7 @@ def adapters_import(
 def _bring(client: Client, one: Found, base: str, say: Any) -> Outcome:
     if not (one.folder / FILES[1]).is_file() and (one.folder / PICKLE).is_file():
         reason = (
-            f"It is a pickle, which is never uploaded. Convert it: kindling adapters convert {one.folder}"
+            f"It is a pickle, which is never uploaded. Convert it: {PROGRAM} adapters convert {one.folder}"
         )
         return Outcome(one.called, one.name, "failed", reason)
     adapter = adapter_upload(
@@ -122,14 +122,3 @@ def _bring(client: Client, one: Found, base: str, say: Any) -> Outcome:
     if adapter["state"] == "rejected":
         return Outcome(one.called, one.name, "rejected", str(adapter.get("error") or ""))
     return Outcome(one.called, one.name, "ready")
-
-
-def _adapters(client: Client) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        answer = client.get("/api/v1/adapters", limit="100", cursor=cursor)
-        rows += rows_of(answer)
-        cursor = answer.get("next_cursor")
-        if not cursor:
-            return rows

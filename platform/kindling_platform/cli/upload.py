@@ -7,6 +7,7 @@ from typing import Any
 
 from kindling_platform.cli.client import Client
 from kindling_platform.cli.errors import CliError
+from kindling_platform.common.slugs import NAME
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 COME_ALONG = ("README.md", "tokenizer.json")
@@ -61,12 +62,17 @@ def adapter_wait(client: Client, adapter_id: str) -> dict[str, Any]:
 
 def _unfinished(client: Client, name: str, base: str) -> dict[str, Any] | None:
     """An upload of the same name and base that was begun and not finished."""
-    answer = client.get("/api/v1/adapters")
-    rows = answer.get("data", []) if isinstance(answer, dict) else answer
-    for row in rows:
-        if row["name"] == name and row["state"] in OPEN_STATES and row.get("base_model") == base:
-            return dict(row)
-    return None
+    if not NAME.fullmatch(name):
+        # No adapter is called so; what is wrong with it, the platform says.
+        return None
+    try:
+        row = client.get(f"/api/v1/adapters/{name}")
+    except CliError as error:
+        if error.code == "not_found":
+            return None
+        raise
+    same = row["name"] == name and row.get("base_model") == base
+    return dict(row) if same and row["state"] in OPEN_STATES else None
 
 
 def _send(client: Client, adapter_id: str, path: Path) -> Any:

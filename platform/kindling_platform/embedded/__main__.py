@@ -16,6 +16,10 @@ from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.progress import Progress
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+models = typer.Typer(no_args_is_help=True, help="Models of this machine.")
+bench = typer.Typer(no_args_is_help=True, help="Measure the platform on this machine.")
+app.add_typer(models, name="models")
+app.add_typer(bench, name="bench")
 AsJson = Annotated[bool, typer.Option("--json", help="The last line on standard output is one JSON object.")]
 
 PassphraseFile = Annotated[
@@ -27,10 +31,17 @@ PassphraseFile = Annotated[
 def up(
     model: Annotated[str, typer.Option(help="Serve this first: a hub id or a folder.")] = "",
     weights: Annotated[
-        str, typer.Option(help="How its weights lie in memory: fp16 or int8wo on a CPU, fp8 on a Hopper GPU.")
+        str,
+        typer.Option(
+            help="How its weights lie in memory: checkpoint, as they come; fp16 or int8wo on a CPU; fp8 on a Hopper "
+            "GPU. Left out, a deployment keeps its form."
+        ),
     ] = "",
     check: Annotated[bool, typer.Option("--check", help="Start a throw-away stack twice; time it.")] = False,
-    as_json: AsJson = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="With --check: the last line on standard output is one JSON object."),
+    ] = False,
 ) -> None:
     """Start everything in the foreground; Ctrl-C stops it."""
     from kindling_platform.embedded.check import check_run
@@ -117,7 +128,7 @@ def restore(
     print(f"Restored into {home.path}; {len(proof['checks'])} checks of the books found nothing.")
 
 
-@app.command("models-import")
+@models.command("import")
 def models_import(
     model: Annotated[
         str, typer.Argument(help="A hub id, such as HuggingFaceTB/SmolLM2-135M-Instruct, or a folder.")
@@ -145,7 +156,7 @@ def models_import(
     )
 
 
-@app.command("bench-upload")
+@bench.command("upload")
 def bench_upload(
     quick: Annotated[bool, typer.Option("--quick", help="Three uploads of a megabyte alone.")] = False,
     as_json: AsJson = False,
@@ -156,7 +167,7 @@ def bench_upload(
     print_figures("upload", upload_bench(Home.from_environ(), quick=quick), as_json=as_json)
 
 
-@app.command("bench-gateway")
+@bench.command("gateway")
 def bench_gateway(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer requests; a minute instead of many.")] = False,
     peers: Annotated[bool, typer.Option("--peers", help="Install the peers that are missing.")] = False,
@@ -170,7 +181,7 @@ def bench_gateway(
     print_figures("gateway", figures, as_json=as_json)
 
 
-@app.command("bench-reliability")
+@bench.command("reliability")
 def bench_reliability(
     quick: Annotated[bool, typer.Option("--quick", help="Less of everything.")] = False,
     part: Annotated[
@@ -185,7 +196,7 @@ def bench_reliability(
     print_figures("reliability", figures_flat(found), as_json=as_json, whole=found)
 
 
-@app.command("bench-rating")
+@bench.command("rating")
 def bench_rating(
     quick: Annotated[bool, typer.Option("--quick", help="A tenth of the million events.")] = False,
     device: Annotated[str, typer.Option("--device", help="There is only cpu.")] = "cpu",
@@ -199,7 +210,7 @@ def bench_rating(
     sys.exit(rating_bench(quick=quick, as_json=as_json))
 
 
-@app.command("bench-usage")
+@bench.command("usage")
 def bench_usage(
     quick: Annotated[bool, typer.Option("--quick", help="200,000 requests instead of ten million.")] = False,
     as_json: AsJson = False,
@@ -239,7 +250,7 @@ def print_figures(
 
 def main() -> None:
     try:
-        app()
+        app(prog_name="./kindling")
     except EmbeddedError as error:
         print(f"{error.message}  [{error.code}]", file=sys.stderr)
         sys.exit(1)

@@ -60,9 +60,8 @@ def traces_open(endpoint: str | None) -> "Traces | None":
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
-        message = (
-            "KINDLING_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: pip install 'kindling[otel]'"
-        )
+        install = ".venv/bin/pip install --require-hashes -r deploy/lock/otel.txt"
+        message = f"KINDLING_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: {install}"
         raise EnvError(message) from error
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_TIMEOUT_S)
     return Traces(BatchSpanProcessor(exporter))
