@@ -83,18 +83,18 @@ class FixedWorker:
 
     kind = "fixed"
 
-    def __init__(self, tok_s: float, *, fails: bool = False) -> None:
-        self.tok_s, self.fails, self.ran = tok_s, fails, []
+    def __init__(self, tok_s: float, *, good_for: int = 99) -> None:
+        self.tok_s, self.good_for, self.ran = tok_s, good_for, []
 
     def run(self, load, *, vocab_size, seed, threads, mode) -> Run:
-        if self.fails:
+        if len(self.ran) == self.good_for:
             raise WorkerError("no such kernel")
         self.ran.append((load.output, seed))
         return Run(load.tokens_out / self.tok_s, load.tokens_out)
 
 
 def test_the_hopeless_lose_in_a_trial_and_the_others_take_turns():
-    ours, near, far, broken = FixedWorker(30), FixedWorker(10), FixedWorker(5), FixedWorker(1, fails=True)
+    ours, near, far, broken = FixedWorker(30), FixedWorker(10), FixedWorker(5), FixedWorker(1, good_for=0)
     us = Entrant(ours, "ours", 1)
     peers = [Entrant(near, "near", 1), Entrant(far, "far", 2), Entrant(broken, "broken", 1)]
     result = contest(W1, us, peers, vocab_size=99, repeats=3, seeds=count(1))
@@ -105,6 +105,17 @@ def test_the_hopeless_lose_in_a_trial_and_the_others_take_turns():
     assert [seed for _, seed in ours.ran] == [seed for _, seed in near.ran[1:]]
     assert result.trial_tok_s == {"fixed far, 2 threads": pytest.approx(5)}
     assert result.failed == {"fixed broken, 1 thread": "no such kernel"}
+
+
+def test_a_peer_that_fails_at_full_length_is_out_and_the_others_go_on():
+    ours, near, weak = FixedWorker(30), FixedWorker(10), FixedWorker(20, good_for=2)
+    us, peers = Entrant(ours, "ours", 1), [Entrant(weak, "weak", 1), Entrant(near, "near", 1)]
+    result = contest(W1, us, peers, vocab_size=99, repeats=3, seeds=count(1), hopeless=3.0)
+    assert {name: len(runs) for name, runs in result.runs.items()} == {us.name: 3, peers[1].name: 3}
+    assert result.failed == {peers[0].name: "no such kernel"}
+    assert len(weak.ran) == 2, "its trial and a round"
+    with pytest.raises(WorkerError):
+        contest(W1, Entrant(weak, "ours", 1), [], vocab_size=99, repeats=1, seeds=count(1))
 
 
 def test_where_time_is_short_the_best_of_the_trial_alone_goes_on():

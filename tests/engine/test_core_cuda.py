@@ -2,7 +2,7 @@
 prompt in the cache: each token it chose is nearly the best of an fp32 reference on the CPU. Then graphs, rows on the
 device and overlapped steps.
 
-    python -m pytest tests/engine/test_core_cuda.py tests/kernels
+How to run them where nothing is installed: docs/benchmarks/README.md.
 """
 
 import random

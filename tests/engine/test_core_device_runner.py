@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from kindling_core_rig import Rig, rig_make
-from kindling_engine.core import loops
+from kindling_engine.core import engine, loops
 from kindling_engine.core.overlapped import OverlappedLoop
 from kindling_engine.models import decoder_weights
 from kindling_engine.protocol.sampling import Sampling, Thinking
 from kindling_engine.runner import device_runner, slab_lora
+from kindling_engine.runner import runner as runner_base
 from kindling_engine.runner.device_runner import DeviceRunner
 from kindling_engine.runner.graphs import DecodeGraphs, bucket_for, bucket_sizes
 from kindling_engine.runner.runner import RunnerPayload
 from kindling_engine.sampling.params import SamplingParams
+from kindling_engine.scheduler.plan import StepPlan
 from kindling_engine.scheduler.request import Request
 from kindling_tiny_models import VOCAB, adapter_make, model_make
 from kindling_torch_forms import kernel_sampler_in_torch, paged_attention_in_torch, slab_lora_in_torch
@@ -207,6 +209,57 @@ def test_slots_are_used_where_slabs_hold_an_adapter_and_change_hands(ahead, tmp_
         assert set(families) == {bool(adapter)}, "a base-only step has a family of its own"
     monkeypatch.undo()
     assert made == served(_rig(model, tmp_path))
+
+
+@pytest.mark.parametrize("ahead", ["pages"], indirect=True)
+def test_a_prompts_step_is_launched_for_the_adapters_that_are_in_it(ahead, tmp_path, monkeypatch):
+    """A pool has thousands of slots; only a captured step, which runs with any of them, must reckon with all."""
+    model = model_make("llama", tmp_path / "model")
+    for name in ("one", "two"):
+        adapter_make(model, tmp_path / name, r=4, target_modules=["q_proj"])
+    asked = []
+
+    def watched(slabs):
+        make = slab_lora_in_torch(slabs)
+        return lambda slots, *others: (asked.append((len(slots), others[1])), make(slots, *others))[1]
+
+    monkeypatch.setattr(slab_lora, "slab_lora_for", watched)
+    rig = _rig(model, tmp_path)
+    for name in ("one", "two"):
+        rig.submit(f"r-{name}", _prompts(4)[3], adapter=name, max_tokens=4)
+    rig.run_until("r-one", "r-two")
+    prompts = [adapters for tokens, adapters in asked if tokens > 6]
+    assert prompts and set(prompts) <= {1, 2}
+    assert {adapters for tokens, adapters in asked if tokens == 1 or adapters is None} >= {None}
+
+
+@BOTH
+def test_what_a_step_zeroes_is_sent_without_a_wait(ahead, tmp_path, monkeypatch):
+    rig = _rig(model_make("qwen3", tmp_path / "model"), tmp_path)
+    sent = []
+    upload = runner_base.upload_one
+    monkeypatch.setattr(runner_base, "upload_one", lambda *one: (sent.append(one[0]), upload(*one))[1])
+    runner = rig.core._parts.runner
+    blocks = runner._storage._blocks.fill_(1.0)
+    runner._prepare(StepPlan((), (), scrub=(2, 5), num_tokens=0))
+    assert sent == [(2, 5)]
+    assert (blocks == 0).all(dim=1).nonzero().flatten().tolist() == [2, 5]
+
+
+@BOTH
+def test_a_warm_up_reads_prompts_of_all_lengths_beside_decodes(ahead, tmp_path, monkeypatch):
+    rig = _rig(model_make("qwen3", tmp_path / "model"), tmp_path)
+    plans = _plans_watched(rig, monkeypatch)
+    rig.core._scheduler.step_tokens = 48
+    monkeypatch.setattr(engine, "step_tokens_for", lambda *measured: 48)
+    rig.core.ready()
+    mixed = [
+        max(row.count for row in plan.rows)
+        for plan in plans
+        if {row.count == 1 for row in plan.rows} == {True, False}
+    ]
+    assert [count for count in mixed if count in {4, 8, 16, 32}] == [4, 8, 16, 32] and max(mixed) > 40
+    assert not rig.core._scheduler.has_work and rig.core._parts.kv.pool.free_count > 0
 
 
 @BOTH

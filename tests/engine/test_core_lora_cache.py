@@ -13,6 +13,8 @@ from kindling_engine.lora.batch import AdapterWeights
 from kindling_engine.lora.cache import AdapterCache, Settled
 from kindling_engine.lora.errors import AdapterError
 from kindling_engine.lora.loader import LoadedAdapter
+from kindling_engine.lora.shelf import HostShelf
+from kindling_engine.lora.slab_layout import PackedAdapter
 
 
 class Shelf:
@@ -211,3 +213,16 @@ def test_over_random_use_nothing_pinned_is_lost_and_everybody_is_served(actions,
         check()
     assert not open_tickets and not held
     assert sum(pins for *_rest, pins in shelf.cache.states()) == 0
+
+
+@pytest.mark.parametrize(("pinned", "kept"), [(False, ["a", "b", "c"]), (True, ["b", "c"])])
+def test_the_tier_in_host_memory_counts_what_slabs_take(pinned, kept):
+    """In pinned memory that is a power of two."""
+    shelf = HostShelf(2 << 20, pinned=pinned)
+    for name in "abc":
+        packed = PackedAdapter(torch.empty(0, dtype=torch.uint8), 1)
+        shelf.put(name, LoadedAdapter(AdapterWeights((), 600 << 10, 1), (), packed))
+    assert shelf.names() == kept
+    for name in kept:
+        shelf.drop(name)
+    assert shelf._used_bytes == 0

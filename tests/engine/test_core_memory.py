@@ -25,7 +25,13 @@ def test_other_errors_are_none_of_memory():
 
 @pytest.mark.parametrize(
     ("head_dim", "group", "dtype"),
-    [(320, 4, torch.bfloat16), (36, 4, torch.bfloat16), (128, 32, torch.bfloat16), (128, 4, torch.float64)],
+    [
+        (320, 4, torch.bfloat16),
+        (36, 4, torch.bfloat16),
+        (8, 4, torch.bfloat16),
+        (128, 32, torch.bfloat16),
+        (128, 4, torch.float64),
+    ],
 )
 def test_a_shape_without_a_kernel_is_named_once(caplog, head_dim, group, dtype):
     kernels_take.cache_clear()

@@ -4,8 +4,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from kindling_core_rig import Rig, rig_make
+from kindling_engine.core import adapter_memory
+from kindling_engine.core.options import CoreOptions
+from kindling_engine.kvcache.arena import Arena
+from kindling_engine.kvcache.manager import KvManager
 from kindling_engine.protocol.ipc import (
     AdapterChanged,
     AdapterList,
@@ -135,3 +140,27 @@ def test_a_pinned_one_in_borrowed_blocks_goes_when_requests_need_them(world):
         rig.submit(f"r{index}", [9 + index] * 240, max_tokens=8)
     rig.run_until(*(f"r{index}" for index in range(4)))
     assert {name for name, state in _states(rig).items() if state.pinned} == {"a0", "a1"}
+
+
+@pytest.mark.parametrize(
+    ("device", "gib", "unfit", "lends"),
+    [("cuda", 100, 0, True), ("cpu", 40, 0, True), ("cpu", 64, 0, False), ("cuda", 100, 8, False)],
+)
+def test_how_much_a_cache_may_have_to_lend(device, gib, unfit, lends, monkeypatch, caplog):
+    """All there is, but for what a CPU's sums cannot tell apart; and nothing is withheld without a word."""
+
+    def arena(*, own_bytes: int, block_bytes: int, num_blocks: int, device: torch.device) -> Arena:
+        size = own_bytes + block_bytes * num_blocks
+        return Arena(torch.empty(size, dtype=torch.uint8, device="meta"), own_bytes, block_bytes)
+
+    monkeypatch.setattr(adapter_memory, "arena_make", arena)
+    nowhere = Path()
+    lender = adapter_memory._Lender(
+        KvManager(num_blocks=1024, revision="", kv_dtype=""),
+        CoreOptions(socket=nowhere, model=nowhere, model_ref="", blobs=nowhere),
+        (gib << 20) + unfit,
+        torch.device(device),
+    )
+    lending = lender()
+    assert (lending is not None) == lends == (lender.kv_memory is not None)
+    assert ("borrow nothing of the KV cache" in caplog.text) != lends

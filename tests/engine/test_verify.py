@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from kindling_backend_models import backend_model_make
+from kindling_engine.core import loops
 from kindling_engine.starter import SPARK_PATH
 from kindling_engine.verify import run, text
 from kindling_engine.verify.command import verify
@@ -56,6 +57,14 @@ def test_a_model_of_transformers_is_verified_too(tmp_path: Path, capsys: pytest.
     assert found["row"].startswith("| GPTNeoXForCausalLM | through transformers, at each start | acme/neo@")
     assert "by Acme," in found["row"]
     assert "secret-place" not in json.dumps(found) and str(tmp_path) not in json.dumps(found)
+
+
+def test_steps_as_a_gpu_runs_them_are_verified_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(loops, "WORKING_APART", {"cpu"})
+    status, found = answer(capsys, SPARK_PATH)
+    assert status == 0 and found["passed"], found
 
 
 def test_a_difference_in_the_logits_fails(

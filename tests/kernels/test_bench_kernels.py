@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kindling_engine.bench.kernel.ceilings import Ceilings
 from kindling_engine.bench.kernel.decode_problems import decode_problems
@@ -42,6 +43,8 @@ class _OneLaunch(EagerClock):
 def _problems(device):
     """Two sets of inputs at most, whatever the caches hold, and one configuration."""
     dtype, heads = torch.float32, Shape(2, 1, 32)
+    # Of fp32, flash attention is the CPU's alone.
+    wanted = {"torch"} if device.type == "cuda" else {"torch", "sdpa flash"}
     for problems in (
         norm_problems(device, dtype, rows=(2,), hidden=(64,)),
         gate_problems(device, dtype, rows=(2,), inner=(48,)),
@@ -53,7 +56,7 @@ def _problems(device):
         lora_problems(device, dtype, sites={"qkv": SiteShape(32, 0, (32, 16, 16))}, loads=((4, 2),), rank=4),
     ):
         for problem in problems:
-            peers = {name: make for name, make in problem.peers.items() if name in {"torch", "sdpa flash"}}
+            peers = {name: make for name, make in problem.peers.items() if name in wanted}
             yield replace(problem, configs=problem.configs[:1], bytes_read=float(ROTATED_BYTES), peers=peers)
 
 
@@ -89,6 +92,24 @@ def test_a_peer_that_fails_or_errs_is_named_and_not_timed(device):
     assert row["best_peer"] is None and row["peer_us"] is None and row["peers"] == {}
     assert row["why_not"]["absent"] == "ImportError: no such wheel"
     assert "off by" in row["why_not"]["wrong"]
+
+
+def test_peers_in_torch_wait_for_nothing(device):
+    """A result whose size its numbers decide is waited for, and cannot be captured."""
+    waiting = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
+    launched = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            launched.append((str(func), not waiting.isdisjoint(func.tags)))
+            return func(*args, **(kwargs or {}))
+
+    for problem in _problems(device):
+        launches = [make(problem.inputs(0)) for name, make in problem.peers.items() if name == "torch"]
+        with Watch():
+            for launch in launches:
+                launch()
+    assert launched and [name for name, waits in launched if waits] == []
 
 
 def test_the_ceiling_is_that_of_memory_or_of_arithmetic():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from kindling_engine.kernels import fp8_linear
 from kindling_engine.kernels.tuning import error_of
@@ -23,6 +24,22 @@ def test_rows_are_quantised(device, dtype, width, config):
     # Half a step of three digits behind the first, relative to the number; near zero, half of 2⁻⁹ of the scale.
     error = (ours.float() * scale - x.float()).abs()
     assert (error <= (x.float().abs() / 16).maximum(scale * 2**-10) * 1.0001).all()
+
+
+def test_the_reference_divides_by_tensors(device):
+    """By a number a GPU multiplies with its reciprocal, whose bits are others."""
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func in {torch.ops.aten.div.Tensor, torch.ops.aten.div.Scalar}:
+                divided.append(args[1].shape)
+            return func(*args, **(kwargs or {}))
+
+    divided: list[torch.Size] = []
+    x = _randn(device, torch.float32, 3, 64)
+    with Watch():
+        fp8_linear.quantise_rows_reference(x)
+    assert divided == [(3, 1), (3, 1)]
 
 
 def test_rows_may_lie_apart(device, dtype):

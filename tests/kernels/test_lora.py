@@ -8,6 +8,7 @@ from kindling_engine.kernels.lora_segment import segments_make, segments_referen
 from kindling_engine.kernels.tuning import error_of
 from kindling_engine.lora.device import device_lora_batch
 from kindling_engine.lora.slab_layout import SiteShape
+from kindling_engine.lora.slabs import DeviceSlabs
 from kindling_slabs import Shelf, shelf_make
 
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 3e-3, torch.bfloat16: 2e-2}
@@ -76,6 +77,17 @@ def test_segments(device, slots, block, config):
     used = int((expected.tiles[:, 0] >= 0).sum())
     assert torch.equal(found.tiles[:used, :3], expected.tiles[:used, :3])
     assert found.tiles.shape == expected.tiles.shape and (found.tiles[used:, 0] == -1).all()
+
+
+def test_tiles_are_no_more_than_the_adapters_that_are_there_can_need(device):
+    slabs = DeviceSlabs(
+        SHAPES, budget_bytes=1 << 20, num_slots=4096, dtype=torch.float32, device=torch.device(device)
+    )
+    slots = _slots(device, (7,) * 300 + (4000,) * 100 + (-1,) * 112)
+    known, unknown = device_lora_batch(slots, slabs, (), 2).segments, device_lora_batch(slots, slabs).segments
+    used = int((unknown.tiles[:, 0] >= 0).sum())
+    assert used == 7 and torch.equal(known.tiles[:used, :3], unknown.tiles[:used, :3])
+    assert known.tiles.shape[0] == 9 and unknown.tiles.shape[0] == 512
 
 
 @_met(lora_shrink)

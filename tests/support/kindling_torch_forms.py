@@ -47,10 +47,12 @@ def slab_lora_in_torch(slabs: DeviceSlabs):
     return partial(_slab_lora, slabs)
 
 
-def _slab_lora(slabs: DeviceSlabs, slots: Tensor, groups: tuple[LoraGroup, ...] = ()) -> LoraBatch:
+def _slab_lora(
+    slabs: DeviceSlabs, slots: Tensor, groups: tuple[LoraGroup, ...], num_adapters: int | None
+) -> LoraBatch:
     from kindling_engine.kernels.lora_segment import block_for, segments_reference
 
-    segments = segments_reference(slots, block_for(len(slots)), num_slots=slabs.num_slots)
+    segments = segments_reference(slots, block_for(len(slots)), num_slots=num_adapters or slabs.num_slots)
     return TorchSlabBatch(groups, slabs, segments)
 
 

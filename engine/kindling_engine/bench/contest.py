@@ -31,7 +31,7 @@ class Entrant:
 
 @dataclass(slots=True)
 class Result:
-    """Runs of one load by entrant; ``trial_tok_s`` of those that a short trial ruled out; ``failed`` says why."""
+    """Runs of one load by entrant; ``trial_tok_s`` of those that a short trial ruled out; ``failed``: who did, why."""
 
     load: Load
     runs: dict[str, list[Run]] = field(default_factory=dict)
@@ -67,7 +67,8 @@ def contest(
 ) -> Result:
     """Rule out the hopeless in a short trial, then run the others and ours in turn, ``repeats`` times.
 
-    ``hopeless`` 1 lets nobody but the best of the trial go on.
+    ``hopeless`` 1 lets nobody but the best of the trial go on. A peer that fails is out, with what it ran before.
+    Raises WorkerError where ours fails.
     """
     result = Result(load)
     finalists = _trial(load, peers, result, vocab_size, seeds, hopeless)
@@ -75,9 +76,16 @@ def contest(
         # One seed a round: everybody gets the same prompts, and nobody has seen them before.
         seed = next(seeds)
         for entrant in (ours, *finalists):
-            run = entrant.worker.run(
-                load, vocab_size=vocab_size, seed=seed, threads=entrant.threads, mode=entrant.mode
-            )
+            try:
+                run = entrant.worker.run(
+                    load, vocab_size=vocab_size, seed=seed, threads=entrant.threads, mode=entrant.mode
+                )
+            except WorkerError as error:
+                if entrant is ours:
+                    raise
+                finalists.remove(entrant)
+                _drop(result, entrant, error)
+                continue
             result.runs.setdefault(entrant.name, []).append(run)
             say(f"{load.name} {entrant.name}: {run.tok_s:,.1f} tok/s in {run.wall_s:.1f} s")
     return result
@@ -103,8 +111,7 @@ def _trial(  # noqa: PLR0917, what `contest` was given
                 short, vocab_size=vocab_size, seed=seed, threads=entrant.threads, mode=entrant.mode
             )
         except WorkerError as error:
-            result.failed[entrant.name] = str(error)
-            say(f"{load.name} {entrant.name}: {error}")
+            _drop(result, entrant, error)
             continue
         speeds[entrant.name] = run.tok_s
         say(f"{load.name} trial {entrant.name}: {run.tok_s:,.1f} tok/s")
@@ -112,6 +119,12 @@ def _trial(  # noqa: PLR0917, what `contest` was given
     result.trial_best_tok_s = best
     result.trial_tok_s = {name: speed for name, speed in speeds.items() if speed * hopeless < best}
     return [peer for peer in peers if peer.name in speeds and peer.name not in result.trial_tok_s]
+
+
+def _drop(result: Result, entrant: Entrant, error: WorkerError) -> None:
+    result.runs.pop(entrant.name, None)
+    result.failed[entrant.name] = str(error)
+    say(f"{result.load.name} {entrant.name}: {error}")
 
 
 def say(text: str) -> None:

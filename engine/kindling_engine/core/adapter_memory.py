@@ -1,5 +1,6 @@
 """Where a model's adapters lie, by its device and the way its steps run, and what they may borrow of the KV cache."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from kindling_engine.core.options import CoreOptions
 from kindling_engine.embeddings.adapters import adapter_refuse
 from kindling_engine.kvcache.arena import Arena, arena_make
 from kindling_engine.kvcache.manager import KvManager
+from kindling_engine.lora.bags import LANES
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.cache import AdapterCache
 from kindling_engine.lora.loader import adapter_load
@@ -31,12 +33,14 @@ from kindling_engine.models.base import Model
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.runner.inputs import MakeLora
 
+logger = logging.getLogger(__name__)
+
 _MIB = 1 << 20
 _HOST_TIMES = 4
 _SCRATCH_TIMES = 8
 """The tiers beneath a device's pool, and on disk, in multiples of the memory for adapters."""
-_MOST_TABLE_ROWS = 1 << 31
-"""Of 8 numbers each, that a CPU's sums over rows of the pool can tell apart."""
+_MOST_HOST_BYTES = (1 << 31) * LANES * torch.float32.itemsize
+"""Of a CPU's pool with all that it may borrow: sums over its rows of LANES numbers tell rows apart by 31 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +116,19 @@ class _Lender:
         return None if self._arena is None else self._arena.blocks
 
     def __call__(self) -> Lending | None:
-        """None where nothing is to be lent, or blocks are of a size that no slab can lie in."""
+        """None where nothing is to be lent, or no slab can lie in blocks, which is said."""
         pool, own_bytes = self._kv.pool, self._options.lora_mib * _MIB
         most_blocks = pool.capacity * self._options.lora_borrow // 100
+        if not most_blocks:
+            return None
         size = own_bytes + (pool.capacity + 1) * self._block_bytes
-        if not most_blocks or self._block_bytes % ALIGNMENT or size >= _MOST_TABLE_ROWS * 8:
+        reason = ""
+        if self._block_bytes % ALIGNMENT:
+            reason = f"its blocks of {self._block_bytes} bytes are no multiples of {ALIGNMENT}"
+        elif self._device.type == "cpu" and size >= _MOST_HOST_BYTES:
+            reason = f"{size >> 30} GiB are more than a CPU's sums reach"
+        if reason:
+            logger.warning("adapters borrow nothing of the KV cache: %s", reason)
             return None
         self._arena = arena_make(
             own_bytes=own_bytes,

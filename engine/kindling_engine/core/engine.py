@@ -9,10 +9,17 @@ from kindling_engine.core.constraints import ConstraintDesk
 from kindling_engine.core.intake import IntakeError, request_make
 from kindling_engine.core.link import FrontLink
 from kindling_engine.core.loops import loop_make
+from kindling_engine.core.overlapped import OverlappedLoop
 from kindling_engine.core.replies import step_item, step_items_join
 from kindling_engine.core.startup import Parts
 from kindling_engine.core.tickets import RequestTicket
-from kindling_engine.core.warmup import step_tokens_for, warm_up_request, warm_up_text, warmed_up
+from kindling_engine.core.warmup import (
+    step_tokens_for,
+    warm_up_mixture,
+    warm_up_request,
+    warm_up_text,
+    warmed_up,
+)
 from kindling_engine.embeddings.desk import EmbeddingDesk
 from kindling_engine.protocol.ipc import (
     Cancel,
@@ -83,6 +90,8 @@ class EngineCore:
             self._scheduler.step_tokens = step_tokens_for(
                 prefill_s, request.prompt_len, self._scheduler.step_tokens
             )
+        if isinstance(self._loop, OverlappedLoop):
+            self._warm_up_mixture()
         config = self._parts.config
         return CoreReady(
             context_length=self._scheduler.max_length,
@@ -95,6 +104,20 @@ class EngineCore:
             task=config.task,
             speculates=self._parts.speculator is not None,
         )
+
+    def _warm_up_mixture(self) -> None:
+        requests = warm_up_mixture(
+            vocab_size=self._parts.config.vocab_size,
+            max_length=self._scheduler.max_length,
+            step_tokens=self._scheduler.step_tokens,
+        )
+        for request in requests:
+            self._admit(request, time.monotonic())
+            self._step(time.monotonic())
+        while self._scheduler.has_work:
+            self._step(time.monotonic())
+        if not all(map(warmed_up, requests)):
+            raise RuntimeError("the model made no warm-up token beside others")
 
     def run(self, link: FrontLink) -> None:
         """Serve until the front closes the socket."""

@@ -11,6 +11,8 @@ PROMPT_TOKENS = 64
 # A step should not hold decoding neighbours up for longer than a reader notices.
 _STEP_TARGET_S = 0.25
 _MIN_STEP_TOKENS = 64
+_MIXED_PROMPTS = (2, 4, 8, 16, 32, 64, 128, 256)
+_FIRST_OF_MIXTURE = 2
 # One greedy and one filtered draw, so that neither path is met first by a customer.
 _PARAMS = (SamplingParams(temperature=0.0), SamplingParams(temperature=0.8, top_p=0.9, seed=1))
 
@@ -29,6 +31,26 @@ def warm_up_request(
         arrived_s=time.monotonic(),
         payload=RequestTicket(_PARAMS[index % len(_PARAMS)], on_outcome=lambda outcome: None),
     )
+
+
+def warm_up_mixture(*, vocab_size: int, max_length: int, step_tokens: int) -> list[Request]:
+    """Requests that are to come one a step, so that each prompt is read beside the decodes of those before it.
+
+    A GPU's kernels are compiled for tiles by the longest prompt of a step, and for classes of a step's size. A lone
+    prompt meets one of each; the others would be compiled in the midst of serving, predicted at a second or more each,
+    which Triton keeps for the next start. Left for then are steps of more than 32 prompts, and prompts with adapters.
+    """
+    lengths = [length for length in _MIXED_PROMPTS if length < step_tokens]
+    return [
+        warm_up_request(
+            _FIRST_OF_MIXTURE + index,
+            vocab_size=vocab_size,
+            max_length=max_length,
+            prompt_tokens=length,
+            new_tokens=len(lengths) + 2,
+        )
+        for index, length in enumerate([*lengths, step_tokens])
+    ]
 
 
 def warm_up_text(index: int, *, vocab_size: int, max_length: int) -> Request:

@@ -6,6 +6,7 @@ Run in a process of its own: the stand-in for a driver stays active, and nothing
 import re
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,26 @@ def compile_ahead(case: Case) -> Compiled:
     kernel = case.kernel.warmup(*arguments, **case.constants, **case.config.arguments(), grid=(1,))
     registers, spilled = _resources(kernel.asm["cubin"])
     return Compiled(kernel.metadata.shared, registers, spilled, "wgmma" in kernel.asm["ptx"])
+
+
+def variants(launch: Callable[[], object]) -> set[str]:
+    """What ``launch`` would have compiled, by kernel and what it is compiled for, on tensors of any device.
+
+    Nothing is compiled, and nothing runs: outputs stay as they were.
+    """
+    driver.set_active(_HOPPER)
+    found: set[str] = set()
+
+    def note(*, key: object, fn: Any, **_: object) -> bool:
+        found.add(f"{fn.name} {key}")
+        return True
+
+    before, triton.knobs.runtime.jit_cache_hook = triton.knobs.runtime.jit_cache_hook, note
+    try:
+        launch()
+    finally:
+        triton.knobs.runtime.jit_cache_hook = before
+    return found
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import torch
 
+from kindling_engine.kernels.capture import Capture
+
 # More than the L2 of any device: a launch finds nothing that the round before left there.
 ROTATED_BYTES = 256 << 20
 _MOST_COPIES = 64
@@ -26,16 +28,7 @@ class GraphClock:
     """Replays a CUDA graph of one launch on each of the inputs, so that small kernels are not timed as launches."""
 
     def us(self, launches: Sequence[Launch]) -> float:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            # What is compiled or allocated on first use must not happen while a graph is captured.
-            for launch in launches[:2]:
-                launch()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            kept = [launch() for launch in launches]
+        graph, kept = Capture().graph(lambda: [launch() for launch in launches])
         graph.replay()
         times = [_elapsed_ms(graph.replay) for _ in range(_REPEATS)]
         del kept

@@ -27,7 +27,9 @@ _LEAST = 1e-12
 def quantise_rows_reference(x: Tensor) -> tuple[Tensor, Tensor]:
     """``x [n, k]`` as e4m3 of its shape and a scale fp32 ``[n, 1]`` for each row: x ≈ q · s."""
     wide = x.float()
-    scale = wide.abs().amax(dim=-1, keepdim=True).clamp(min=_LEAST) / _MAX
+    peak = wide.abs().amax(dim=-1, keepdim=True).clamp(min=_LEAST)
+    # By a tensor: on a GPU torch multiplies with the reciprocal of a number, which rounds otherwise.
+    scale = peak / torch.full_like(peak, _MAX)
     return (wide / scale).clamp(-_MAX, _MAX).to(torch.float8_e4m3fn), scale
 
 

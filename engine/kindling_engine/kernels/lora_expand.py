@@ -117,7 +117,7 @@ def expand_key(rows: int, shape: SiteShape, dtype: torch.dtype) -> Key:
     return ("lora_expand", configs_for(rows)[0], shape, dtype)
 
 
-@triton.jit(do_not_specialize=["sites", "site"])
+@triton.jit(do_not_specialize=["sites", "site", "rows"])
 def _expand_kernel(
     shrunk,
     pool,

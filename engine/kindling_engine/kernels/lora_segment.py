@@ -4,10 +4,10 @@ Tokens are sorted by the slot of their adapter, and cut into tiles of at most BL
 
     place(i) = #{j : s_j < s_i} + #{j < i : s_j = s_i},    tile = (slot, first place, count)
 
-with s the slots and a token without an adapter behind all others. The number of tiles is the most there can be for the
-number of tokens; programs of those that are not needed end at once, so that a graph replays whatever the adapters of
-its rows, and a token without an adapter is in none. Sorting counts pairs, which is stable, needs no atomics and takes
-some microseconds for the tokens of a step.
+with s the slots and a token without an adapter behind all others. The number of tiles is the most there can be for so
+many tokens and slots; programs of those that are not needed end at once, so that a graph replays whatever the adapters
+of its rows, and a token without an adapter is in none. Sorting counts pairs, which is stable, needs no atomics and
+takes some microseconds for the tokens of a step.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ class Segments:
 
 
 def segments_reference(slots: Tensor, block: int, *, num_slots: int) -> Segments:
-    """For ``slots`` int32 ``[n]``: the adapter slot of each token, below ``num_slots``, −1 for none."""
+    """For ``slots`` int32 ``[n]``: each token's adapter slot, at most ``num_slots`` different ones, and −1 for none."""
     listed = slots.tolist()
     with_adapter = sorted((slot, token) for token, slot in enumerate(listed) if slot >= 0)
     order = [token for _, token in with_adapter] + [token for token, slot in enumerate(listed) if slot < 0]
@@ -77,7 +77,7 @@ def segments_make(slots: Tensor, block: int, *, num_slots: int, config: Config |
 
 
 def tiles_most(rows: int, block: int, num_slots: int) -> int:
-    """The most tiles that ``rows`` tokens can need: all adapters but for one token of each in full tiles."""
+    """The most tiles that ``rows`` tokens of ``num_slots`` adapters can need: each one's last may hold one."""
     return max(1, (rows + min(rows, num_slots) * (block - 1)) // block)
 
 

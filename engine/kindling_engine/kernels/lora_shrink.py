@@ -112,7 +112,7 @@ def shrink_key(rows: int, shape: SiteShape, dtype: torch.dtype) -> Key:
     return ("lora_shrink", configs_for(rows)[0], shape.in_features, dtype)
 
 
-@triton.jit(do_not_specialize=["sites", "site"])
+@triton.jit(do_not_specialize=["sites", "site", "rows"])
 def _shrink_kernel(
     x,
     pool,

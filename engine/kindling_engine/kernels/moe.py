@@ -255,7 +255,8 @@ def _route_kernel(
     tl.atomic_add(counts + best_experts, 1, mask=place < TOP_K)
 
 
-@triton.jit
+# The number of tokens changes from step to step, and must not have a kernel compiled anew.
+@triton.jit(do_not_specialize=["total", "most"])
 def _sort_kernel(
     chosen,
     counts,
@@ -293,7 +294,7 @@ def _sort_kernel(
     tl.store(place + padding, total + tl.zeros_like(padding), mask=padding < (last - first) * BLOCK_M)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["total"])
 def _grouped_kernel(
     x,
     weights,

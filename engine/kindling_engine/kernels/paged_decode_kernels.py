@@ -27,7 +27,8 @@ def _cut(seen, total, wanted, most, BLOCK_N: tl.constexpr):
     return size, tl.maximum(tl.cdiv(seen, size), 1)
 
 
-@triton.jit(do_not_specialize=["requests", "wanted", "most"])
+# As in prefill: neither where a step's numbers begin nor how many there are may be compiled for.
+@triton.jit(do_not_specialize=["block_tables", "rows", "lengths", "requests", "wanted", "most"])
 def paged_decode_kernel(
     query,
     key_pages,

@@ -18,7 +18,9 @@ _LN_2 = tl.constexpr(LN_2)
 _LOG2_E = tl.constexpr(LOG2_E)
 
 
-@triton.jit(do_not_specialize=["requests"])
+# Numbers that are read one by one, wherever in a step's input they begin: told apart by where that is, and by how many
+# there are, they would have the kernel compiled anew in the midst of serving.
+@triton.jit(do_not_specialize=["block_tables", "rows", "query_starts", "lengths", "requests"])
 def paged_prefill_kernel(
     query,
     key_pages,

@@ -58,17 +58,25 @@ def rope_kv_reference(
     ``tables`` are cosines and signed sines ``[n, 1, dim]``, as ``layers.rotary`` makes them; dimensions behind
     ``dim`` stay as they are. All in fp32, rounded once.
     """
-    kv_heads, head_dim = target.key_pages.shape[0], target.key_pages.shape[3]
-    wide = qkv.float().view(qkv.shape[0], heads + 2 * kv_heads, head_dim)
-    query, key, value = wide.split((heads, kv_heads, kv_heads), dim=1)
+    query, key, value = rope_reference(qkv, tables, norm, heads=heads, kv_heads=target.key_pages.shape[0])
+    _put(target.key_pages, key, target.slots, target.key_scale)
+    _put(target.value_pages, value, target.slots, target.value_scale)
+    return query.to(qkv.dtype).contiguous()
+
+
+def rope_reference(
+    qkv: Tensor, tables: RotaryTables | None, norm: QkNorm | None, *, heads: int, kv_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of ``rope_kv_reference``, fp32 ``[n, heads or kv_heads, d]``, put nowhere."""
+    query, key, value = (
+        qkv.float().unflatten(1, (heads + 2 * kv_heads, -1)).split((heads, kv_heads, kv_heads), 1)
+    )
     if norm is not None:
         query, key = _normed(query, norm.query, norm), _normed(key, norm.key, norm)
     if tables is not None:
         wide_tables = tables[0].float(), tables[1].float()
         query, key = rotate(query, wide_tables), rotate(key, wide_tables)
-    _put(target.key_pages, key, target.slots, target.key_scale)
-    _put(target.value_pages, value, target.slots, target.value_scale)
-    return query.to(qkv.dtype).contiguous()
+    return query, key, value
 
 
 def _normed(x: Tensor, weight: Tensor, norm: QkNorm) -> Tensor:

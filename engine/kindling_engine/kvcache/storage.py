@@ -45,9 +45,9 @@ class KvStorage:
             self.layers.append((keys, values))
             self.slots.append((keys.flatten(1, 2), values.flatten(1, 2)))
 
-    def scrub(self, blocks: tuple[int, ...]) -> None:
-        """Zero whole blocks in every layer."""
-        self._blocks.index_fill_(0, torch.tensor(blocks, dtype=torch.int64, device=self._blocks.device), 0)
+    def scrub(self, blocks: Tensor) -> None:
+        """Zero whole blocks, int64 ``[n]`` on the storage's device, in every layer."""
+        self._blocks.index_fill_(0, blocks, 0)
 
     @staticmethod
     def block_bytes(*, num_layers: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype) -> int:

@@ -21,6 +21,7 @@ HeadNorms = tuple[RmsNorm, RmsNorm]
 """Of queries and keys."""
 
 # What the kernels are compiled and tested for.
+_SMALLEST_HEAD = 16  # what matrix units sum over at least
 _LARGEST_HEAD = 256
 _LARGEST_GROUP = 16
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -104,7 +105,7 @@ def kernels_take(head_dim: int, group: int, dtype: torch.dtype) -> bool:
     ``group`` query heads share a KV head.
     """
     reason = ""
-    if head_dim > _LARGEST_HEAD or head_dim % 8:
+    if not _SMALLEST_HEAD <= head_dim <= _LARGEST_HEAD or head_dim % 8:
         reason = f"heads of {head_dim}"
     elif group > _LARGEST_GROUP:
         reason = f"{group} query heads to a KV head"

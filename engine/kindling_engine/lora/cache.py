@@ -78,7 +78,7 @@ class AdapterCache:
         """
         self.budget_bytes = budget_bytes
         self._store: AdapterStore = LooseStore() if store is None else store
-        self._shelf = HostShelf(host_bytes)
+        self._shelf = HostShelf(host_bytes, pinned=self._store.pinned)
         self._room = AdapterRoom(budget_bytes, self._store)
         self._waiting: list[_Waiting] = []
         self._staged: OrderedDict[str, LoadedAdapter] = OrderedDict()

@@ -16,8 +16,8 @@ from kindling_engine.lora.slabs import DeviceSlabs, SlabTables
 class DeviceLoraBatch(LoraBatch):
     """``segments`` of the step's tokens over the slabs that ``tables`` tell of, beside groups that slabs cannot hold.
 
-    Two launches a site, whose sizes depend on nothing but the number of tokens; groups are known to the host, so a
-    captured step has none.
+    Two launches a site, whose sizes depend on the number of tokens and on how many adapters they can have at most;
+    groups are known to the host, so a captured step has none.
     """
 
     segments: Segments
@@ -37,16 +37,20 @@ class DeviceLoraBatch(LoraBatch):
 
 
 def device_lora_batch(
-    slot_of_token: Tensor, slabs: DeviceSlabs, groups: tuple[LoraGroup, ...] = ()
+    slot_of_token: Tensor,
+    slabs: DeviceSlabs,
+    groups: tuple[LoraGroup, ...] = (),
+    num_adapters: int | None = None,
 ) -> DeviceLoraBatch:
     """For ``slot_of_token`` int32 ``[n]`` on the device: each token's slot in ``slabs``, −1 where none is its own.
 
-    ``groups`` are the tokens of adapters that ``adapter_pack`` refuses; their slots are −1.
+    ``groups`` are the tokens of adapters that ``adapter_pack`` refuses; their slots are −1. ``num_adapters``: how many
+    different slots there are, where the host knows; else as many as the slabs have are launched for.
 
     May be called while a graph is captured: what is launched reads ``slot_of_token`` and the slabs' tables when the
     graph is replayed, so both may have changed by then. A step of base rows alone is right, too, but better run
     without any adapters' launches.
     """
     block = block_for(slot_of_token.shape[0])
-    segments = segments_make(slot_of_token, block, num_slots=slabs.num_slots)
+    segments = segments_make(slot_of_token, block, num_slots=num_adapters or slabs.num_slots)
     return DeviceLoraBatch(groups, segments, slabs.tables, slabs.shapes)

@@ -96,8 +96,9 @@ class DeviceInputBuilder(InputBuilder):
         tokens, positions, slots, rows, lengths, starts, logit_rows, sampled, longest, adapter_slots = sent[
             2:
         ]
-        if self.slab_adapters is not None and any(slot != NO_ADAPTER for slot in slots_of_tokens):
-            lora = self.slab_adapters.make(adapter_slots, () if lora is None else lora.groups)
+        num_adapters = len({*slots_of_tokens} - {NO_ADAPTER})
+        if self.slab_adapters is not None and num_adapters:
+            lora = self.slab_adapters.make(adapter_slots, () if lora is None else lora.groups, num_adapters)
         if decodes:
             tokens[:decodes] = state.last_token.index_select(0, rows[:decodes])
         attention = AttentionInputs(

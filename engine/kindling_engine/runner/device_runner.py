@@ -111,7 +111,7 @@ class DeviceRunner(ModelRunner):
                 self._device_sampler,
                 max_splits=self._max_splits,
                 workspace=self._workspace,
-                lora=lambda slots: adapters.make(slots, ()),
+                lora=lambda slots: adapters.make(slots, (), None),
             )
             self._lora_graphs = DecodeGraphs(self._lora_step, max_batch=max_batch, device=model.device)
 
@@ -119,17 +119,12 @@ class DeviceRunner(ModelRunner):
         """Capture decode steps, where that is possible; it takes a few seconds, and must come before any step."""
         if self._model.device.type != "cuda" or self._host_rows:
             return
-        self._graphs = self._captured(self._graphs, self._step)
-        if self._slab_adapters is not None:
-            self._lora_graphs = self._captured(self._lora_graphs, self._lora_step)
-
-    def _captured(self, graphs: DecodeGraphs, step: DecodeStep) -> DecodeGraphs:
         try:
-            graphs.capture()
-        except RuntimeError:
+            self._graphs.capture()
+            if self._slab_adapters is not None:
+                self._lora_graphs.capture()
+        except Exception:  # a compiler's refusal has no common class
             logger.exception("decode steps cannot be captured; they are launched operation by operation")
-            return DecodeGraphs(step, max_batch=self._state.pad, device=self._model.device)
-        return graphs
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> LaunchedStep:

@@ -1,10 +1,13 @@
 """Decode steps as CUDA graphs: one launch in place of some hundred, for batches of a few fixed sizes."""
 
 import logging
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from kindling_engine.kernels.capture import Capture
 from kindling_engine.runner.decode_step import DecodeOutput, DecodeStep
 
 logger = logging.getLogger(__name__)
@@ -35,24 +38,22 @@ class DecodeGraphs:
 
     @torch.inference_mode()
     def capture(self) -> None:
-        """Capture every size while ``order`` holds nothing but padding. Raises what a step raises.
+        """Capture every size, or none, while ``order`` holds nothing but padding. Raises what ``Capture.graph`` raises.
 
-        The largest comes first, so that the others find all the memory they need in the pool it leaves.
+        The largest comes first, so that the others find all the memory they need in the pool it leaves. Logits are
+        copied to where those of all sizes lie: kept as they are made, those of each size would be its own for good,
+        thousands of rows in all.
         """
-        pool = torch.cuda.graph_pool_handle()
-        streams: Any = torch.cuda.Stream  # untyped in torch
-        stream = streams(self._device)
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        for size in reversed(self.sizes):
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.stream(stream):
-                # Compiles kernels and makes libraries take their workspace, neither of which may be captured.
-                self._step(size)
-            torch.cuda.synchronize(self._device)
-            with torch.cuda.graph(graph, pool=pool, stream=stream):
-                output = self._step(size)
-            self._captured[size] = (graph, output)
-        torch.cuda.current_stream(self._device).wait_stream(stream)
+        shared: list[Tensor] = []
+
+        def step(size: int) -> DecodeOutput:
+            output = self._step(size)
+            if not shared:
+                shared.append(torch.empty_like(output.logits))
+            return DecodeOutput(output.tokens, shared[0][:size].copy_(output.logits))
+
+        capture = Capture(self._device)
+        self._captured = {size: capture.graph(partial(step, size)) for size in reversed(self.sizes)}
         logger.info("captured decode steps of %d sizes up to %d", len(self.sizes), self.sizes[-1])
 
     def run(self, size: int) -> DecodeOutput | None:

@@ -15,6 +15,7 @@ from kindling_engine.models.base import Model, StepInputs
 from kindling_engine.runner.inputs import AdapterLookup, InputBuilder, MakeLora
 from kindling_engine.runner.launched import LaunchedStep
 from kindling_engine.runner.rows import RowTable
+from kindling_engine.runner.transfer import upload_one
 from kindling_engine.sampling.batch import SampledRow
 from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.sampling.prompt_scores import PromptScores
@@ -132,7 +133,7 @@ class ModelRunner:
             if row is not None:
                 self._released(row)
         if plan.scrub:
-            self._storage.scrub(plan.scrub)
+            self._storage.scrub(upload_one(plan.scrub, torch.int64, self._model.device))
 
     def _released(self, row: int) -> None:
         """What is kept for a row is void."""

@@ -9,16 +9,16 @@ from kindling_engine.lora.slabs import DeviceSlabs
 from kindling_engine.runner.device_rows import NO_ADAPTER
 from kindling_engine.scheduler.plan import ScheduledRow
 
-MakeSlabLora = Callable[[Tensor, tuple[LoraGroup, ...]], LoraBatch]
-"""From each token's slot, int32 ``[n]`` on the device, and the groups that no slab holds."""
+MakeSlabLora = Callable[[Tensor, tuple[LoraGroup, ...], int | None], LoraBatch]
+"""From each token's slot, int32 ``[n]`` on the device, the groups that no slab holds, and how many slots there are."""
 
 
 def slab_lora_for(slabs: DeviceSlabs) -> MakeSlabLora:
     """The kernels' way; imported when it is wanted, since it needs Triton."""
     from kindling_engine.lora.device import device_lora_batch
 
-    def make(slots: Tensor, groups: tuple[LoraGroup, ...] = ()) -> LoraBatch:
-        return device_lora_batch(slots, slabs, groups)
+    def make(slots: Tensor, groups: tuple[LoraGroup, ...], num_adapters: int | None) -> LoraBatch:
+        return device_lora_batch(slots, slabs, groups, num_adapters)
 
     return make
 

@@ -14,7 +14,8 @@ from kindling_engine.core.startup import Parts, parts_build
 from kindling_engine.models.errors import ModelError
 from kindling_engine.protocol.ipc import Submit
 from kindling_engine.protocol.sampling import Sampling
-from kindling_engine.runner.runner import ModelRunner
+from kindling_engine.runner.runner import ModelRunner, RunnerPayload
+from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.sampling.sampler import Draw
 from kindling_engine.scheduler.plan import Outcome
 from kindling_engine.scheduler.request import Request
@@ -92,7 +93,9 @@ class Engine:
         seen: dict[str, list[Tensor]] = {f"logits/{index}": [] for index in range(len(answered))}
         for name, one in zip(seen, answered, strict=True):
             tokens = one.prompt + one.answer
-            scheduler.add(Request(name, tokens, max_tokens=1, grant=1, salt="logits"), time.monotonic())
+            payload = RunnerPayload(SamplingParams(temperature=0.0))
+            request = Request(name, tokens, max_tokens=1, grant=1, salt="logits", payload=payload)
+            scheduler.add(request, time.monotonic())
         while scheduler.has_work:
             plan = scheduler.plan(time.monotonic())
             if plan is None:

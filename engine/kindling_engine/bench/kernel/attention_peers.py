@@ -6,6 +6,7 @@ Whoever knows no pages gets keys and values laid out densely beforehand, which c
 import math
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from kindling_engine.kernels.paged_inputs import PagedInputs
 from kindling_engine.kvcache.manager import PAGE_SIZE
 
 _WORKSPACE_BYTES = 256 << 20
+_MOST_SHAPES = 64
 
 
 def attention_peers() -> Mapping[str, Make]:
@@ -81,7 +83,9 @@ def _flashinfer(one: PagedInputs) -> Callable[[], Tensor]:
 
 
 def _fa3(one: PagedInputs) -> Callable[[], Tensor]:
-    module: Any = import_module("flash_attn_interface")
+    # The wheel with forward kernels alone has a name of its own.
+    found = next(filter(find_spec, ("fa3_fwd_interface", "flash_attn_interface")), "flash_attn_interface")
+    module: Any = import_module(found)
     keys, values = (part.transpose(1, 2).contiguous() for part in one.dense)
     query = one.query.unflatten(0, (one.requests, one.q_len))
     scale = 1 / math.sqrt(query.shape[-1])
@@ -103,7 +107,10 @@ _COMPILED: dict[Any, Any] = {}
 
 
 def _compiled(function: Any) -> Any:
-    """Compiled once a process, not once a problem."""
+    """Compiled once a process, for each shape anew; of more than a few, dynamo would run the rest uncompiled."""
+    from torch._dynamo import config
+
+    config.recompile_limit = max(config.recompile_limit, _MOST_SHAPES)
     if function not in _COMPILED:
         _COMPILED[function] = torch.compile(function, dynamic=False)
     return _COMPILED[function]

@@ -106,9 +106,15 @@ def _rope(device: torch.device, dtype: torch.dtype, rows: int, heads: int, kv_he
         tolerance=1e-5 if dtype == torch.float32 else 1.6e-2,
         bytes_read=read + 2 * rows * dim * dtype.itemsize,
         bytes_written=read,
-        peers={
-            "torch": lambda one: (
-                lambda: rope_kv.rope_kv_reference(one.qkv, one.tables, one.norm, one.target, heads=heads)
-            )
-        },
+        peers={"torch": lambda one: lambda: _rope_torch(one, heads)},
     )
+
+
+def _rope_torch(one: _RopeInputs, heads: int) -> Tensor:
+    """Every row has a slot here: to look for those that have none is to wait for the device."""
+    target = one.target
+    kv_heads = target.key_pages.shape[0]
+    query, *states = rope_kv.rope_reference(one.qkv, one.tables, one.norm, heads=heads, kv_heads=kv_heads)
+    for pages, state in zip((target.key_pages, target.value_pages), states, strict=True):
+        pages.flatten(1, 2).index_copy_(1, target.slots, state.transpose(0, 1).to(pages.dtype))
+    return query.to(one.qkv.dtype).contiguous()
