@@ -154,3 +154,21 @@ async def test_it_keeps_no_more_than_its_size():
     for key in "abcde":
         await cache.get(key)
     assert [key for key in "abcde" if cache.fresh(key)] == ["c", "d", "e"]
+
+
+async def test_what_is_not_there_pushes_nothing_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(caches, "MISSING", 2)
+    source = Source()
+    cache = TtlCache(source.load, size=3)
+    for key in "abc":
+        await cache.get(key)
+    source.value = None
+    for number in range(10):
+        assert await cache.get(f"made up {number}") is None
+    assert source.loads == 13
+    for key in ("a", "b", "c", "made up 9", "made up 8"):
+        assert cache.fresh(key) is not None
+    assert cache.fresh("made up 7") is None
+    source.value = "there now"
+    assert (await cache.entry("made up 9", max_age_s=0)).value == "there now"
+    assert await cache.get("made up 9") == "there now"

@@ -18,6 +18,7 @@ PATIENCE_S = 0.15
 FAILING_S = 5.0
 STALE_S = 3600.0
 LOAD_TIMEOUT_S = 2.5
+MISSING = 1_000
 
 
 class LoadFailedError(Exception):
@@ -39,8 +40,8 @@ class TtlCache(Generic[K, V]):
 
     One that is in use is loaded anew in the background shortly before its time is over.
 
-    A missing thing is a value like any other (usually ``None``), except that an old ``None`` is never
-    served instead of an error.
+    A missing thing is ``None``. An old one is never served instead of an error, and only `MISSING` of them are kept:
+    whoever makes up names does not push out what there is.
     """
 
     def __init__(
@@ -56,12 +57,13 @@ class TtlCache(Generic[K, V]):
         self._stale_s = stale_s
         self._size = size
         self._entries: dict[K, Entry[V]] = {}
+        self._missing: dict[K, Entry[V]] = {}
         self._loads: dict[K, asyncio.Task[V]] = {}
         self._failing_until = 0.0
 
     def fresh(self, key: K) -> Entry[V] | None:
         """The cached entry when it is young enough to be used without asking."""
-        entry = self._entries.get(key)
+        entry = self._entries.get(key) or self._missing.get(key)
         if entry is None:
             return None
         now = monotonic()
@@ -80,7 +82,7 @@ class TtlCache(Generic[K, V]):
         if max_age_s is None and (young := self.fresh(key)):
             return young
         now = monotonic()
-        entry = self._entries.get(key)
+        entry = self._entries.get(key) or self._missing.get(key)
         if entry and max_age_s is not None and now - entry.loaded_at < max_age_s:
             return entry
         usable = entry if entry and entry.value is not None else None
@@ -112,10 +114,12 @@ class TtlCache(Generic[K, V]):
         started = monotonic()
         value = await self._load(key)
         self._entries.pop(key, None)
+        self._missing.pop(key, None)
+        entries, most = (self._missing, MISSING) if value is None else (self._entries, self._size)
         ripe_at = started + self._ttl_s * random.uniform(*RIPE)  # noqa: S311
-        self._entries[key] = Entry(value, started, ripe_at)
-        if len(self._entries) > self._size:
-            del self._entries[next(iter(self._entries))]
+        entries[key] = Entry(value, started, ripe_at)
+        if len(entries) > most:
+            del entries[next(iter(entries))]
         return value
 
     def _ended(self, key: K, load: asyncio.Task[V]) -> None:
