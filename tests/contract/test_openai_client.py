@@ -82,21 +82,17 @@ def test_a_prediction_that_comes_true_changes_neither_the_answer_nor_its_bill(cl
     }
     plain = client.chat.completions.create(**ask)
     prediction = {"type": "content", "content": plain.choices[0].message.content or ""}
-    accepted = []
-    # Whether a guess is worth its try is a matter of what steps took lately.
-    for _ in range(20):
-        raw = client.chat.completions.with_raw_response.create(**ask, prediction=prediction)
-        again = raw.parse()
-        assert "x-kindling-ignored" not in raw.headers
-        assert again.choices[0].message.content == plain.choices[0].message.content
-        assert again.usage and plain.usage
-        assert again.usage.completion_tokens == plain.usage.completion_tokens
-        assert again.usage.completion_tokens_details
-        accepted.append(again.usage.completion_tokens_details.accepted_prediction_tokens)
-        assert again.usage.completion_tokens_details.rejected_prediction_tokens == 0
-        if accepted[-1]:
-            break
-    assert 0 < accepted[-1] < plain.usage.completion_tokens
+    raw = client.chat.completions.with_raw_response.create(**ask, prediction=prediction)
+    again = raw.parse()
+    assert "x-kindling-ignored" not in raw.headers
+    assert again.choices[0].message.content == plain.choices[0].message.content
+    assert again.usage and plain.usage
+    assert again.usage.completion_tokens == plain.usage.completion_tokens
+    details = again.usage.completion_tokens_details
+    # Written anew, its end may be cut into other tokens.
+    assert details and plain.usage.completion_tokens / 2 < details.accepted_prediction_tokens
+    assert details.accepted_prediction_tokens <= plain.usage.completion_tokens
+    assert details.rejected_prediction_tokens == 0
 
 
 def test_a_stream_reports_usage_only_when_asked(client: openai.OpenAI):

@@ -64,6 +64,54 @@ def test_what_has_to_come_is_known():
         Behind(constraint, forced).accept(5)
 
 
+AHEAD_OF_NOTHING = {
+    "a bound on tokens": 'start: "say " t "."\nt[max_tokens=5]: /[a-z ]*/',
+    "a stop": 'start: "say " t "."\nt[stop="!"]: /[a-z ]{1,9}/',
+    "a token of the text": 'start: <[5]> "ab" <[6]> /[a-z]*/',
+    "tokens of the text": 'start: "ab" <[3,5-7]> "cd"',
+    "any other token": 'start: "ab" <[^3]> "cd"',
+}
+LOOKED_AHEAD_IN = {
+    "a suffix": 'start: "say " t "."\nt[suffix="!"]: /[a-z ]*/',
+    "a lazy part": 'start: t " done"\nt[lazy]: /[a-z ]*!/',
+    "special tokens": 'start: <[3]> "ab" <[4,3]> /[a-z]*/',
+}
+
+
+@pytest.mark.parametrize("text", AHEAD_OF_NOTHING.values(), ids=AHEAD_OF_NOTHING)
+def test_what_the_library_cannot_take_back_is_not_looked_ahead_in(text: str):
+    grammar = compiler().compile("lark", text)
+    constraint, walk = grammar.start(), grammar.start()
+    for _ in range(2):
+        may = sorted(allowed(walk))
+        assert constraint.forced() == () and constraint.allowed(may[:1]) == 0
+        assert sorted(allowed(constraint)) == may, "looking ahead moved it on"
+        for one in (constraint, walk):
+            one.accept(may[0])
+
+
+@pytest.mark.parametrize("text", LOOKED_AHEAD_IN.values(), ids=LOOKED_AHEAD_IN)
+def test_what_it_takes_back_is(text: str):
+    constraint = compiler().compile("lark", text).start()
+    before = allowed(constraint)
+    token = min(before)
+    assert constraint.allowed([token]) == 1
+    behind = allowed(Behind(constraint, [token]))
+    assert allowed(constraint) == before
+    constraint.accept(token)
+    assert allowed(constraint) == behind
+
+
+def test_a_way_back_that_fails_is_told_and_ends_the_text():
+    constraint = compiler().compile("lark", AHEAD_OF_NOTHING["a bound on tokens"]).start()
+    # As if the library had taken it back when it was tried.
+    constraint._foreseeable = True
+    with pytest.raises(ConstraintError, match="cannot go back"):
+        constraint.allowed(sorted(allowed(constraint))[:1])
+    with pytest.raises(ConstraintError):
+        allowed(constraint)
+
+
 def _thinking(budget: int, *, bound: bool, is_open: bool = True) -> ThinkingConstraint:
     answer = compiler().compile("regex", "yes|no").start() if bound else None
     return ThinkingConstraint(

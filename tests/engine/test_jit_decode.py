@@ -141,13 +141,27 @@ def test_rows_that_share_a_long_prefix_are_left_to_one_product():
     inputs = inputs_make([20, 20])
     assert compiled.takes(inputs, None)
     for pages, taken in ((70, True), (150, False)):
-        # All rows share all but the last page.
-        lengths = np.array([PAGE_SIZE * pages - 3] * 4)
-        rows = DecodeRows(
-            np.tile(np.arange(1, pages + 1), (4, 1)), lengths, torch.float32, torch.device("cpu")
-        )
-        assert compiled.takes(AttentionInputs(inputs.slots, rows, ()), None) is taken
+        # All requests share all but the last page, whether or not one of them has guesses.
+        for guesses in (0, 3):
+            requests = np.repeat(np.arange(4), [1 + guesses, 1, 1, 1])
+            blocks = np.tile(np.arange(1, pages + 1), (len(requests), 1))
+            blocks[:, -1] += requests
+            lengths = np.array([PAGE_SIZE * pages - 9] * len(requests))
+            lengths[: 1 + guesses] += np.arange(1 + guesses)
+            rows = DecodeRows(blocks, lengths, torch.float32, torch.device("cpu"))
+            assert compiled.takes(AttentionInputs(inputs.slots, rows, ()), None) is taken
     assert not compiled.takes(inputs, tables_make(2, 8))
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_what_the_rows_of_one_request_share_is_left_to_nobody_else(others: int):
+    compiled = compiled_decode(heads=2, kv_heads=1, head_dim=64, spec=SPEC, norms=None)
+    assert compiled is not None
+    pages = 150
+    tables = [np.arange(1, pages + 1) + pages * request for request in [0, 0, 0, *range(1, others + 1)]]
+    lengths = np.array([PAGE_SIZE * pages - 9 + place for place in range(3)] + [PAGE_SIZE * pages] * others)
+    rows = DecodeRows(np.stack(tables), lengths, torch.float32, torch.device("cpu"))
+    assert compiled.takes(AttentionInputs(inputs_make([20]).slots, rows, ()), None) is True
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 40])

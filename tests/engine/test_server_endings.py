@@ -7,9 +7,11 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from kindling_engine.protocol.ipc import Cancel
 from kindling_engine.protocol.usage_log import UsageLogError, read_usage
 from kindling_fake_core import Bench, events, fake_bench, text_of
 
@@ -97,6 +99,30 @@ async def test_a_client_that_leaves_is_cancelled_and_pays_for_what_was_made(benc
 async def _read(bench: Bench, stream: bool) -> None:
     async with bench.chat(stream=stream) as reply:
         await reply.read()
+
+
+async def test_what_lies_behind_a_stop_string_is_not_counted_for_a_client_that_left_either(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    tokens = bench.say("one two three four five")
+    counted = (await bench.chat_whole(stop=" three"))["usage"]["completion_tokens"]
+    assert 0 < counted < len(tokens)
+    # All of them come in one item, on their way when the client left.
+    handle = bench.core._handle
+
+    def late(message: Any) -> None:
+        if isinstance(message, Cancel):
+            bench.core._item(message.id, token_ids=tokens)
+        handle(message)
+
+    monkeypatch.setattr(bench.core, "_handle", late)
+    bench.core.gate = asyncio.Semaphore(0)
+    asking = asyncio.ensure_future(bench.chat_whole(stop=" three"))
+    await until(lambda: len(bench.core.submitted) == 2)
+    asking.cancel()
+    record = await bench.record_when_there(2)
+    assert (record.finish, record.completion_tokens) == ("cancelled", counted)
+    assert bench.front.active == 0
 
 
 async def test_a_client_that_leaves_before_the_first_token(bench: Bench):

@@ -91,6 +91,13 @@ async def test_what_is_not_one_json_object_is_invalid_json(bench: Bench, raw: by
         ({"messages": [{"role": "user"}]}, "missing_field", "messages[0].content"),
         ({"messages": [{"role": "user", "content": 5}]}, "invalid_value", "messages[0].content"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "invalid_value", "messages[0].content"),
+        ({"prediction": "\ud800"}, "invalid_value", "prediction"),
+        ({"prediction": {"type": "content", "content": "\ud800"}}, "invalid_value", "prediction.content"),
+        (
+            {"prediction": {"type": "content", "content": [{"type": "text", "text": "\ud800"}]}},
+            "invalid_value",
+            "prediction.content[0].text",
+        ),
         ({"messages": [{"role": "user", "content": "a", "mood": "b"}]}, "unsupported_field", "messages[0].mood"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
          "unsupported_field", "messages[0].content[0].type"),

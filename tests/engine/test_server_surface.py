@@ -177,11 +177,23 @@ async def test_a_prediction_goes_to_an_engine_that_guesses(bench: Bench, predict
         == bench.text.tokenizer.encode("one two", add_special_tokens=False).ids
     )
     details = whole["usage"]["completion_tokens_details"]
-    assert (details["accepted_prediction_tokens"], details["rejected_prediction_tokens"]) == (4, 0)
+    predicted = len(bench.core.submitted[-1].prediction_ids)
+    assert (details["accepted_prediction_tokens"], details["rejected_prediction_tokens"]) == (predicted, 0)
     assert whole["perf_metrics"]["speculation_acceptance"] == 0.8
-    # Guesses of the engine's own are nobody's prediction.
-    details = (await answer(bench))["usage"]["completion_tokens_details"]
-    assert details["accepted_prediction_tokens"] == 0
+    # Guesses of the engine's own are nobody's prediction, and of a prediction only what came counts.
+    for fields in ({}, {"prediction": "Nothing of this"}):
+        details = (await answer(bench, **fields))["usage"]["completion_tokens_details"]
+        assert details["accepted_prediction_tokens"] == 0
+
+
+@pytest.mark.parametrize("field", ["frequency_penalty", "presence_penalty", "repetition_penalty"])
+async def test_a_prediction_has_no_effect_beside_a_penalty(bench: Bench, field: str):
+    bench.front.facts = replace(bench.front.facts, speculates=True)
+    for value, header, sent in ((0.5, "prediction", False), (float(field[0] == "r"), None, True)):
+        ask = ASK | {"prediction": "one two", field: value}
+        async with bench.post("/v1/chat/completions", ask) as reply:
+            assert (reply.status, reply.headers.get("x-kindling-ignored")) == (200, header)
+        assert bool(bench.core.submitted[-1].prediction_ids) is sent
 
 
 @pytest.mark.parametrize(
@@ -202,8 +214,9 @@ async def test_tokens_that_come_together_read_and_count_as_they_do_one_by_one(
         assert text == whole["choices"][0]["message"]["content"]
         assert chunks[-1]["usage"] == whole["usage"]
         details = whole["usage"]["completion_tokens_details"]
-        # What was guessed on behind a stop string is nobody's.
-        assert details["accepted_prediction_tokens"] == whole["usage"]["completion_tokens"]
+        # What was made behind a stop string is nobody's; no prediction has an end token.
+        predicted = len(bench.core.submitted[-1].prediction_ids)
+        assert details["accepted_prediction_tokens"] == min(predicted, whole["usage"]["completion_tokens"])
         found.append((whole["choices"], whole["usage"]))
     assert found[0] == found[1] == found[2]
     records = await bench.records()

@@ -92,16 +92,74 @@ def test_a_stop_token_among_the_guessed_ends_the_request_there():
     world.drain()
     first = whole.made["a"].index(stop)
     assert world.ended["a"].finish == "stop" and world.made["a"] == whole.made["a"][: first + 1]
+    # The first came with the prompt; what was tried behind the end was neither right nor wrong.
+    request = world.ended["a"].request
+    assert request.guessed == request.drafted == world.drafter.drafted == first
     world.assert_nothing_is_held()
 
 
-def test_what_is_not_finite_behind_a_wrong_guess_is_computed_anew_and_no_longer_guessed():
-    world = Pretended(drafter=Foreseeing(0), finite=2)
+@pytest.mark.parametrize("finite", [0, 2])
+def test_what_is_not_finite_beside_a_wrong_guess_is_computed_anew_and_no_longer_guessed(finite: int):
+    # Products of masked places are zero, or none at all: then nothing in front of the guess is finite either.
+    world = Pretended(drafter=Foreseeing(0), finite=finite)
     request = world.add(_request("a", 8, max_tokens=12))
     world.step()
     world.step(bad=frozenset({"a"}))
-    assert request.drafting is None and request.state is RequestState.WAITING and request.made == 3
+    assert request.drafting is None and request.state is RequestState.WAITING
+    assert request.made == 1 + finite
     world.drain()
     assert world.ended["a"].finish == "length" and len(world.made["a"]) == 12
     assert all(not row.draft for plan in world.plans[2:] for row in plan.rows)
+    world.assert_nothing_is_held()
+
+
+def test_what_is_not_finite_without_a_guess_still_fails_its_request():
+    world = Pretended(drafter=Foreseeing(0))
+    world.add(_request("a", 8, max_tokens=1))
+    world.step(bad=frozenset({"a"}))
+    assert world.ended["a"].error_code == "non_finite_logits"
+
+
+class Broken(RandomDrafter):
+    """Fails whenever it is asked."""
+
+    asked = 0
+
+    def draft(self, requests, room, spare):
+        self.asked += 1
+        raise ValueError("no guess")
+
+
+def test_guesses_that_fail_cost_no_request_anything_but_guesses(caplog: pytest.LogCaptureFixture):
+    world = Pretended(drafter=Broken(0))
+    for name in "ab":
+        world.add(_request(name, 4, max_tokens=6))
+    world.drain()
+    assert {len(made) for made in world.made.values()} == {6}
+    # Once for both.
+    assert world.drafter.asked == len(caplog.records) == 1
+
+
+class Borrower:
+    """Has blocks in use, which are on their way as soon as they are asked for."""
+
+    def recall(self, count: int) -> int:
+        return count
+
+
+def test_there_are_none_while_somebody_waits_for_blocks_that_are_lent():
+    world = Pretended(drafter=Foreseeing(0), num_blocks=12, context_length=160, step_tokens=64)
+    world.add(_request("a", 14, max_tokens=30))
+    world.step()
+    waiting = world.add(_request("b", 100, max_tokens=2))
+    world.step()
+    assert waiting.remaining > 1
+    world.kv.loans.limit, world.kv.loans.borrower = 12, Borrower()
+    lent = world.kv.lend(world.kv.loans.room())
+    plan = world.step()
+    # The block that a guess would have taken is one of those that are awaited.
+    assert [(row.request.id, row.draft) for row in plan.rows] == [("a", ())]
+    world.kv.take_back(lent)
+    world.drain()
+    assert len(world.made["a"]) == 30 and len(world.made["b"]) == 2
     world.assert_nothing_is_held()

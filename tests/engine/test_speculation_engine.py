@@ -164,6 +164,62 @@ def test_what_a_grammar_leaves_open_is_drawn_as_without_guesses(
     assert {end.finish for end in ends} == {"stop"}
 
 
+# Those that the library cannot take back, and one that it can.
+GRAMMARS = {
+    "max_tokens": 'start: "say " t "."\nt[max_tokens=12]: /[a-z ]*/',
+    "token": 'start: <[5]> "ab" <[6]> /[a-z]{1,20}/',
+    "tokens": 'start: "ab" <[5-7]> "cd" <[8]> /[a-z]{1,20}/',
+    "suffix": 'start: "say " t "."\nt[suffix="!"]: /[a-z ]{1,30}/',
+}
+
+
+def test_grammars_that_cannot_be_taken_back_bind_as_without_guesses(tmp_path: Path):
+    made: dict[str, list[Any]] = {}
+    for speculation in ("off", "auto"):
+        rig = _rig(SPARK_PATH, tmp_path, batch_invariant=True, speculation=speculation)
+        for name, text in GRAMMARS.items():
+            rig.submit(
+                name,
+                prompt_make(20, 1),
+                max_tokens=60,
+                sampling=Sampling(temperature=1.0, seed=1),
+                logprobs=1,
+                constraint=Constraint(kind="lark", text=text),
+                prediction_ids=[token for token, _ in made.get(name, [])],
+            )
+            rig.run_until(name)
+            assert rig.end(name).finish == "stop", rig.end(name).error
+        found = {name: told(rig, name) for name in GRAMMARS}
+        assert not made or found == made
+        made = found
+    assert {name for name in GRAMMARS if rig.end(name).drafted} == {"suffix"}
+
+
+@pytest.mark.parametrize("requests", ["a", "ab"])
+def test_a_step_that_fails_for_its_guesses_is_run_without(tmp_path: Path, requests: str):
+    folder = model_make("llama", tmp_path / "model")
+    plain = _rig(folder, tmp_path, speculation="off")
+    _ask(plain, "a", "greedy")
+    plain.run_until("a")
+    rig = _rig(folder, tmp_path)
+    execute, failed = rig.core._parts.runner.execute, []
+
+    def small(plan):
+        if any(row.draft for row in plan.rows):
+            failed.append(plan)
+            raise MemoryError("a step with guesses needs more")
+        return execute(plan)
+
+    rig.core._parts.runner.execute = small
+    for name in requests:
+        _ask(rig, name, "greedy", prediction_ids=plain.tokens("a"))
+    rig.run_until(*requests)
+    assert all(rig.tokens(name) == plain.tokens("a") for name in requests)
+    assert all(rig.end(name).finish == "length" for name in requests)
+    # Whoever was in such a step is not guessed for any longer.
+    assert 1 <= len(failed) <= len(requests)
+
+
 def test_reasoning_and_what_is_bound_behind_it_stay_the_same(tmp_path: Path):
     made: list[Any] = []
     for speculation in ("off", "auto"):

@@ -1,9 +1,11 @@
 """Guesses from the text itself and from what it is predicted to become."""
 
+import sys
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindling_engine.speculation.lookup import TextLookup
+from kindling_engine.speculation.lookup import Guess, TextLookup
 
 
 def _guess(tokens: list[int], count: int = 8, *, prompt: int = 0, prediction: tuple[int, ...] = ()):
@@ -29,16 +31,28 @@ def test_a_new_end_gives_none():
     assert _guess([1, 2]) is None
 
 
-def test_a_match_across_the_bytes_of_tokens_is_none():
-    # Packed as little-endian words, the second half of these reads as the first, shifted by a byte.
-    first = [0x01000001, 0x01000001, 0x01000001, 5]
-    assert _guess([*first, 0x00000101, 0x00000101, 0x00000101]) is None
+def test_a_match_across_the_bytes_of_tokens_is_none_and_takes_no_search_of_its_own():
+    # As little-endian words one of these reads as the other, a byte further on.
+    lookup, calls = TextLookup([256] * 5_000), []
+    lookup.guess([9, 9, 9, 9], 4, 8)
+    sys.setprofile(lambda frame, event, called: calls.append(called) if event == "c_call" else None)
+    try:
+        found = lookup.guess([9, 9, 9, 9, 1, 1, 1], 4, 8)
+    finally:
+        sys.setprofile(None)
+    assert found is None and len(calls) < 60
+
+
+def test_any_token_can_be_looked_up():
+    # Half a surrogate pair, and what some take for a mark of the order of bytes.
+    odd = [0xD800, 0xDFFF, 0xFEFF, 0xFFFE, 0xFFFF, 0x10FFFE]
+    assert _guess([*odd, 7, *odd], 3).tokens == (7, 0xD800, 0xDFFF)
 
 
 def test_much_in_common_makes_it_firm():
     long = [*range(20, 30), 5, 6, *range(20, 30)]
-    assert _guess(long, 2).firm
-    assert not _guess([1, 2, 3, 4, 8, 1, 2, 3], 2).firm
+    assert _guess(long, 2).kind == "firm"
+    assert _guess([1, 2, 3, 4, 8, 1, 2, 3], 2).kind == "loose"
 
 
 def test_a_prediction_is_followed_from_the_start():
@@ -50,8 +64,8 @@ def test_a_prediction_is_followed_from_the_start():
 def test_behind_one_other_token_the_prediction_goes_on_less_surely():
     lookup = TextLookup((11, 12, 13, 14, 15))
     found = lookup.guess([1, 11, 99], 1, 8)
-    assert found.tokens == (13, 14, 15) and not found.firm
-    assert lookup.guess([1, 11, 99, 13], 1, 8).firm
+    assert found == Guess((13, 14, 15), "loose")
+    assert lookup.guess([1, 11, 99, 13], 1, 8).kind == "firm"
 
 
 def test_behind_several_other_tokens_it_is_found_again():
@@ -76,6 +90,34 @@ def test_nothing_is_read_across_the_end_of_a_prediction():
     assert lookup.guess([8, 9, 9, 1, 2, 3], 3, 8) is None
 
 
+def test_behind_the_end_of_a_prediction_the_prompt_does_not_begin_anew():
+    for known in ([], [1, 2, 3, 4]):
+        lookup = TextLookup((5, 6))
+        if known:
+            lookup.guess(known, 4, 4)
+        assert lookup.guess([1, 2, 3, 4, 5, 6], 4, 4) is None
+        assert lookup.guess([1, 2, 3, 4, 5, 6, 9], 4, 4) is None
+    # Nor where its last token was another one.
+    lookup = TextLookup((5, 6))
+    assert lookup.guess([1, 2, 3, 4, 5, 8, 1], 4, 4) is None
+
+
+def test_what_a_prediction_had_is_counted_once():
+    lookup = TextLookup((11, 12, 13, 14, 15, 16, 17))
+    text = [1]
+    for token, came in zip(
+        (11, 12, 99, 14, 80, 81, 14, 15, 16, 17, 11), (1, 2, 2, 3, 3, 3, 3, 3, 3, 4, 4), strict=True
+    ):
+        text.append(token)
+        lookup.guess(text, 1, 8)
+        assert lookup.came == came, text
+    # What the text repeats of itself is nobody's prediction.
+    lookup = TextLookup((50, 51))
+    for size in range(1, 13):
+        lookup.guess([1, 2, 3, 4, 5, 6] * 2 if size == 12 else ([1, 2, 3, 4, 5, 6] * 2)[:size], 0, 8)
+    assert lookup.came == 0
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 9))
 def test_a_text_is_guessed_as_a_plain_search_would(text, count):
@@ -97,9 +139,9 @@ def test_a_place_is_followed_past_one_other_token():
     assert lookup.guess(text, 31, 2).tokens == (109, 110)
     text += [109, 50]
     found = lookup.guess(text, 31, 2)
-    assert found.tokens == (111, 112) and not found.firm
+    assert found == Guess((111, 112), "loose")
     text.append(111)
-    assert lookup.guess(text, 31, 2) == type(found)((112, 113), True)
+    assert lookup.guess(text, 31, 2) == Guess((112, 113), "firm")
     assert lookup.guess([*text, 51, 52], 31, 2) is None
 
 
@@ -116,3 +158,4 @@ def test_any_prediction_gives_tokens_of_its_own_or_of_the_text(prediction, text,
         if found is not None:
             assert 1 <= len(found.tokens) <= 6
             assert set(found.tokens) <= {*prediction, *text[:size]}
+    assert lookup.came <= min(len(prediction), len(text))

@@ -1,5 +1,6 @@
 """Grammars over tokens, by llguidance: compiled once per text, followed by each request on its own."""
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ DEAD_END = "constraint_dead_end"
 # Observed sizes of compiled grammars lie around it, whatever their text.
 _BASE_BYTES = 100_000
 _BYTES_PER_CHAR = 100
+_TOKENS_BY_ID = re.compile(r"<\[([^<>\s]*)\]>")
 
 
 class GrammarCompiler:
@@ -55,12 +57,15 @@ class CompiledGrammar:
         self._eos_ids = frozenset(eos_ids)
         self.size_bytes = _BASE_BYTES + _BYTES_PER_CHAR * text_chars
         # Builds what the first mask needs here rather than in a step, and finds a grammar that cannot begin.
+        first = np.zeros(mask_words(vocab_size), dtype=np.int32)
+        self._foreseeable = False
         try:
-            self.start().fill(np.zeros(mask_words(vocab_size), dtype=np.int32))
+            self.start().fill(first)
         except ConstraintError as error:
             raise ConstraintError(
                 "invalid_schema", f"No text can match the grammar. {error.message}"
             ) from None
+        self._foreseeable = _knows_way_back(built, tokenizer) and self._goes_back(first)
 
     def start(self, *, ends: bool = True) -> "GrammarConstraint":
         """A fresh text of this grammar. Without ``ends`` no end token is offered while anything else is."""
@@ -70,17 +75,37 @@ class CompiledGrammar:
             words=self._words,
             eos_ids=self._eos_ids,
             ends=ends,
+            foreseeable=self._foreseeable,
         )
+
+    def _goes_back(self, first: Mask) -> bool:
+        """Whether the library takes a token of the ``first`` mask back: it refuses where lexemes have ``max_tokens`` or
+        ``stop``, and is of no use any more once it was asked.
+        """
+        tokens = np.flatnonzero(np.unpackbits(first.view(np.uint8), bitorder="little"))
+        token = next((one for one in tokens.tolist() if one not in self._eos_ids), None)
+        matcher = self._matcher.deep_copy()
+        return token is not None and bool(matcher.consume_token(token) and matcher.rollback(1))
 
 
 class GrammarConstraint:
     """One request's way through a grammar."""
 
     def __init__(
-        self, matcher: Any, *, vocab_size: int, words: int, eos_ids: frozenset[int], ends: bool
+        self,
+        matcher: Any,
+        *,
+        vocab_size: int,
+        words: int,
+        eos_ids: frozenset[int],
+        ends: bool,
+        foreseeable: bool,
     ) -> None:
-        """``words`` is the length of a mask in the library, which may know more tokens than the model."""
+        """``words`` is the length of a mask in the library, which may know more tokens than the model. ``foreseeable``:
+        places ahead can be looked at by going there and back; without it nothing is told of them.
+        """
         self._matcher = matcher
+        self._foreseeable = foreseeable
         self._words = words
         self._eos_ids = eos_ids
         self._known = mask_make(vocab_size)
@@ -112,20 +137,22 @@ class GrammarConstraint:
 
     def forced(self) -> tuple[int, ...]:
         """See ForeseeableConstraint."""
-        return () if self._finished else tuple(self._matcher.compute_ff_tokens())
+        return tuple(self._matcher.compute_ff_tokens()) if self._foreseeable and not self._finished else ()
 
     def allowed(self, tokens: Sequence[int]) -> int:
-        """See ForeseeableConstraint."""
+        """See ForeseeableConstraint. Raises ConstraintError where it cannot go back."""
+        if not self._foreseeable:
+            return 0
         passed = 0
         for token in tokens:
             if token in self._eos_ids or not self._matcher.try_consume_tokens([token]):
                 break
             passed += 1
             if self._matcher.is_stopped():
-                self._matcher.rollback(1)
+                self._back(1)
                 passed -= 1
                 break
-        self._matcher.rollback(passed)
+        self._back(passed)
         return passed
 
     def fill_behind(self, tokens: Sequence[int], mask: Mask) -> bool:
@@ -136,7 +163,12 @@ class GrammarConstraint:
                 raise ConstraintError(DEAD_END, "The grammar does not allow a token that was guessed.")
             return self.fill(mask)
         finally:
-            self._matcher.rollback(passed)
+            self._back(passed)
+
+    def _back(self, tokens: int) -> None:
+        """Raises ConstraintError where the library does not go back; it gives no masks any more then."""
+        if not self._matcher.rollback(tokens):
+            raise ConstraintError(DEAD_END, f"The grammar cannot go back: {_first_line(self._matcher)}")
 
     def _fill(self, mask: Mask, among: Mask) -> bool:
         """Whether any of those tokens is left."""
@@ -146,6 +178,19 @@ class GrammarConstraint:
             raise ConstraintError(DEAD_END, f"The grammar cannot go on: {_first_line(self._matcher)}")
         np.bitwise_and(raw[: mask.size], among, out=mask)
         return bool(mask.any())
+
+
+def _knows_way_back(built: str, tokenizer: Any) -> bool:
+    """Whether every token that a Lark text names by its id is a special one. The library takes back as many bytes as a
+    token has, but a token of the text that was named has as many as its name.
+    """
+    ids = [one for found in _TOKENS_BY_ID.findall(built) for one in found.split(",") if one]
+    return all(
+        re.fullmatch("[0-9]{1,9}", one)
+        and int(one) < tokenizer.vocab_size
+        and tokenizer.is_special_token(int(one))
+        for one in ids
+    )
 
 
 def _first_line(matcher: Any) -> str:

@@ -86,12 +86,15 @@ class StepLoop:
                 self._emit(told, draw)
 
     def _run_apart(self, plan: StepPlan, rows: tuple[ScheduledRow, ...]) -> None:
-        """Run ``rows`` of a failed step one by one. What a row writes, it writes again, to the same places."""
+        """Run ``rows`` of a failed step one by one, and without guesses. What a row writes, it writes again, to the
+        same places.
+        """
         self.failures += 1
-        if not self._recover(plan) or len(plan.rows) == 1:
+        known = tuple(map(_guessless, rows))
+        if not self._recover(plan) or (len(plan.rows) == 1 and known == rows):
             self._fail(rows)
             return
-        for row in rows:
+        for row in known:
             alone = replace(plan, rows=(row,), released=(), scrub=(), num_tokens=row.count)
             try:
                 draws = self._runner.execute(alone)
@@ -115,3 +118,11 @@ class StepLoop:
             outcome = self.scheduler.fail(row.request.id, FAILED_CODE, _FAILED)
             if outcome is not None:
                 self._emit(outcome, None)
+
+
+def _guessless(row: ScheduledRow) -> ScheduledRow:
+    """The row by itself, of a request that is not guessed for any longer: a step may have failed for its guesses."""
+    if not row.draft:
+        return row
+    row.request.drafting = None
+    return replace(row, count=1, draft=())

@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 _ALONE_BELOW = 1 << 16
 """Products of queries and keys; fewer are done before a second thread has woken."""
 _SHARED_BYTES, _PROMPT_BYTES = 1 << 20, 1 << 19
-"""Keys and values of one head that decodes may share, and that a prompt may have: up to here each row reads them faster
+"""Keys and values of one head that requests may share, and a prompt may have: up to here each row reads them faster
 than one product of all does.
 """
 _CODE_PAGE = 16
@@ -89,7 +89,7 @@ class DecodeStep:
 
 
 class CompiledDecode:
-    """One layer's attention for steps without a very long prompt whose decodes share no very long prefix.
+    """One layer's attention for steps without a very long prompt whose requests share no very long prefix.
 
     A row's bits depend on its own keys alone; ``always``: for all steps, so that no row ever has others.
     """
@@ -130,8 +130,17 @@ class CompiledDecode:
         decodes, longest = inputs.decode, _SHARED_BYTES // key_bytes
         if decodes is None or decodes.count == 1 or int(decodes.lengths.max()) <= longest:
             return True
-        # What rows share, and no cache holds, is better read once for all of them.
-        return all(one.pages.numel() * PAGE_SIZE <= longest for one in decodes.plan(None).shared)
+        # What requests share, and no cache holds, is better read once for all of them. The rows of one request's draft
+        # are few, and have one table: each reads it faster than torch gathers it.
+        first = np.ones(decodes.count, dtype=np.bool_)
+        first[1:] = (decodes.blocks[1:] != decodes.blocks[:-1]).any(axis=1)
+        if first.sum() == 1:
+            return True
+        return all(
+            one.pages.numel() * PAGE_SIZE <= longest
+            or (first if one.rows is None else first[one.rows.numpy()]).sum() == 1
+            for one in decodes.plan(None).shared
+        )
 
     def __call__(
         self, qkv: Tensor, tables: RotaryTables | None, cache: LayerCache, inputs: AttentionInputs

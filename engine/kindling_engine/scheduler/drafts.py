@@ -5,13 +5,16 @@ row each. Whatever is drawn at each place is what would have been drawn there on
 stands, and so does the first token that was not guessed. What was computed behind it is void.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
 from kindling_engine.scheduler.plan import ScheduledRow
-from kindling_engine.scheduler.request import Request
+from kindling_engine.scheduler.request import Request, RequestState
+
+logger = logging.getLogger(__name__)
 
 
 class Drafter(Protocol):
@@ -50,7 +53,15 @@ def drafts_add(
     if all(request.drafting is None for request in requests):
         return
     room = {request.id: _room(request, max_length) for request in requests}
-    for request_id, draft in drafter.draft(requests, room, spare).items():
+    try:
+        drafts = drafter.draft(requests, room, spare)
+    except Exception:
+        # No answer depends on a guess: whatever was wrong with one, these requests end without.
+        logger.exception("%d requests are not guessed for any longer", len(requests))
+        for request in requests:
+            request.drafting = None
+        return
+    for request_id, draft in drafts.items():
         row = rows[request_id]
         table = row.request.table
         if table is None:
@@ -69,11 +80,15 @@ def verify(draft: Sequence[int], drawn: Sequence[int | None]) -> Verified:
     return Verified(tokens, right, None in drawn)
 
 
-def draft_count(drafter: Drafter, row: ScheduledRow, right: int) -> None:
-    """Remember how a row's draft fared."""
-    row.request.drafted += len(row.draft)
-    row.request.guessed += right
-    drafter.learn(row.request, row.draft, right)
+def draft_count(drafter: Drafter, row: ScheduledRow, right: int, stood: int) -> None:
+    """Remember how a row's draft fared, of whose tokens ``stood`` were taken in: what was tried behind a request's end
+    was neither right nor wrong.
+    """
+    request, right = row.request, min(right, stood)
+    draft = row.draft[:stood] if request.state is RequestState.ENDED else row.draft
+    request.drafted += len(draft)
+    request.guessed += right
+    drafter.learn(request, draft, right)
 
 
 def _room(request: Request, max_length: int) -> int:

@@ -172,7 +172,7 @@ class Scheduler:
         self._admit(rows, now_s)
         if not rows:
             return None
-        if self.drafter is not None:
+        if self.drafter is not None and not self._blocks_awaited:
             spare = self.step_tokens - tokens_of(rows)
             drafts_add(self.drafter, rows, self._kv, max_length=self.max_length, spare=spare)
         ordered = tuple(sorted(rows.values(), key=lambda row: not row.decodes))
@@ -205,7 +205,7 @@ class Scheduler:
             if request.id not in flight.live or request.table is None:
                 continue
             request.ahead -= row.samples
-            if row.samples and drawn[0] is None:
+            if row.samples and not row.draft and drawn[0] is None:
                 failed = self.fail(request.id, "non_finite_logits", "The model produced no finite logits.")
                 outcomes += [failed] if failed else []
                 continue
@@ -225,8 +225,6 @@ class Scheduler:
         if not request.suspect and request.table is not None:
             known = [*request.tokens, *row.draft[: found.right]] if row.draft else request.tokens
             self._kv.publish(request.table, known, row.start + row.count - void)
-        if row.draft and self.drafter is not None:
-            draft_count(self.drafter, row, found.right)
         if request.embeds and row.samples:
             return [self._end(request, None, "stop")]
         outcomes = []
@@ -234,6 +232,8 @@ class Scheduler:
             outcomes.append(self._accept(request, token, now_s))
             if request.state is not RequestState.RUNNING:
                 break
+        if row.draft and self.drafter is not None:
+            draft_count(self.drafter, row, found.right, len(outcomes))
         if found.spoilt and request.state is not RequestState.ENDED:
             request.drafting = None
             self._preempt(request, {})

@@ -13,7 +13,11 @@ from kindling_engine.server.errors import ApiError, invalid_value, unsupported_f
 from kindling_engine.server.fields import Fields
 from kindling_engine.server.messages import messages_read
 from kindling_engine.server.model_text import ModelText
-from kindling_engine.server.prediction_fields import prediction_encode, prediction_read
+from kindling_engine.server.prediction_fields import (
+    prediction_encode,
+    prediction_helps,
+    prediction_read,
+)
 from kindling_engine.server.prompt_fit import chat_fit
 from kindling_engine.server.reasoning import ReasoningFamily
 from kindling_engine.server.reasoning_fields import ReasoningAsk, reasoning_fields_read
@@ -50,6 +54,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     variables = template_variables_read(fields)
     safe = fields.take("safe_tokenization") is None or fields.boolean("safe_tokenization")
     predicted = prediction_read(fields)
+    helps = prediction_helps(common.sampling, facts)
     fields.only("modalities", ["text"])
     fields.only("echo", False)
     fields.end()
@@ -86,7 +91,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         logprobs=logprobs,
         ignored=(
             *common.ignored,
-            *(("prediction",) if predicted is not None and not facts.speculates else ()),
+            *(("prediction",) if predicted is not None and not helps else ()),
             *(f"chat_template_kwargs.{name}" for name in variables if name not in names),
         ),
         n=common.n,
@@ -99,7 +104,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         shape=_shape(asked, family, prompt.text),
         isolation=common.isolation,
         perf=common.perf,
-        prediction=await prediction_encode(predicted, text, facts),
+        prediction=await prediction_encode(predicted, text, facts) if predicted and helps else [],
     )
 
 

@@ -7,6 +7,7 @@ from kindling_engine.protocol.ipc import StepItem
 from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.server.errors import ApiError, core_error
 from kindling_engine.server.output_text import OutputText, TokenEntry
+from kindling_engine.server.prediction_count import PredictionCount
 from kindling_engine.server.reasoning import ReasoningCount
 from kindling_engine.server.request_common import Prompt
 from kindling_engine.server.usage import now_ms
@@ -53,7 +54,6 @@ class Choice:
         end_ids: frozenset[int],
         echo: bool,
         scoring: bool,
-        predicted: bool = False,
     ) -> None:
         self.id = id
         self.index = index
@@ -69,11 +69,11 @@ class Choice:
         self.guessed = 0
         self.finish = ""
         self.reasoning: ReasoningCount | None = None
+        self.prediction: PredictionCount | None = None
         self._output = output
         self._end_ids = end_ids
         self._echo = echo
         self._scoring = scoring
-        self._predicted = predicted
         self._token_ids: list[int] = []
         self._token_s: float | None = None
 
@@ -84,9 +84,8 @@ class Choice:
 
     @property
     def accepted_tokens(self) -> int:
-        """Of the tokens made, those guessed ahead, where the client sent a prediction along."""
-        # The core may have guessed on behind a stop string.
-        return min(self.guessed, self.completion_tokens) if self._predicted else 0
+        """Of the tokens made, those that the client's prediction had."""
+        return self.prediction.tokens if self.prediction else 0
 
     @property
     def mean_logprob(self) -> float:
@@ -97,10 +96,20 @@ class Choice:
 
         Errors: whatever ended the request in the core.
         """
+        if self.count(item):
+            return not item.finish
+        if item.finish:
+            self._end(item)
+        return False
+
+    def count(self, item: StepItem) -> bool:
+        """Take in an item's tokens and figures, but not how it ends; True when a stop string is complete, behind which
+        no token counts.
+        """
         if self._echo and (item.token_ids or item.finish):
             self._echo = False
             self._output.begin(self.prompt.text, self._prompt_entries(item.prompt_logprobs))
-        self.count(item, tokens=False)
+        self._count_figures(item)
         for index, token_id in enumerate(item.token_ids):
             if self._scoring:  # the token comes with the step that reads the prompt; nobody asked for it
                 break
@@ -112,22 +121,8 @@ class Choice:
                 continue
             if self._output.accept(token_id, logprobs):
                 self.finish = "stop"
-                return not item.finish
-        if item.finish:
-            self._end(item)
+                return True
         return False
-
-    def count(self, item: StepItem, *, tokens: bool = True) -> None:
-        """Take only the figures of an item."""
-        self.prompt_tokens = item.prompt_tokens or self.prompt_tokens
-        self.cached_tokens = max(self.cached_tokens, item.cached_tokens)
-        self.queue_ms = item.queue_ms or self.queue_ms
-        self.drafted, self.guessed = max(self.drafted, item.drafted), max(self.guessed, item.guessed)
-        if item.adapter_ms >= 0:
-            self.adapter_ms = item.adapter_ms
-        if tokens and not self._scoring:
-            for token_id in item.token_ids:
-                self._count_token(token_id, None)
 
     def since_last_s(self, now_s: float) -> float | None:
         """How long ago this was last asked, that is the time between tokens; None at the first ones."""
@@ -150,11 +145,21 @@ class Choice:
         stopped = self._output.end() or item.finish == "stop"
         self.finish = "stop" if stopped and not self._scoring else "length" if stopped else item.finish
 
+    def _count_figures(self, item: StepItem) -> None:
+        self.prompt_tokens = item.prompt_tokens or self.prompt_tokens
+        self.cached_tokens = max(self.cached_tokens, item.cached_tokens)
+        self.queue_ms = item.queue_ms or self.queue_ms
+        self.drafted, self.guessed = max(self.drafted, item.drafted), max(self.guessed, item.guessed)
+        if item.adapter_ms >= 0:
+            self.adapter_ms = item.adapter_ms
+
     def _count_token(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
         self.completion_tokens += 1
         self._token_ids.append(token_id)
         if self.reasoning is not None:
             self.reasoning.feed((token_id,))
+        if self.prediction is not None:
+            self.prediction.feed(token_id)
         if logprobs is not None:
             self.logprob_sum += logprobs.logprob
         if self.first_token_ms is None:

@@ -204,10 +204,10 @@ class Generation:
                 choice = self._open.get(item.id)
                 if choice is None:
                     continue
-                choice.count(item)
-                if item.finish:
-                    finish = "error" if item.finish == "error" else finish
-                    del self._open[item.id]
+                stopped = choice.count(item)
+                if stopped or item.finish:
+                    finish = "error" if item.finish == "error" and not stopped else finish
+                    self._finish(choice, tell_core=not item.finish)
         self._record(finish)
 
     def _by_prompt(self) -> list[list[Choice]]:

@@ -11,6 +11,7 @@ from kindling_engine.server.choice import Choice
 from kindling_engine.server.detokenizer import Decoder
 from kindling_engine.server.generation import Start
 from kindling_engine.server.output_text import OutputText
+from kindling_engine.server.prediction_count import PredictionCount
 from kindling_engine.server.reasoning import ReasoningCount
 from kindling_engine.server.request_common import GenerationRequest, Prompt
 
@@ -32,6 +33,7 @@ def starts_make(
         core_id = headers.request if len(prompts) == 1 else f"{headers.request}/{index}"
         choice = _choice(request, prompt, index, core_id=core_id, decoder=decoder, end_ids=end_ids)
         choice.reasoning = _reasoning(request, is_blank)
+        choice.prediction = PredictionCount(request.prediction) if request.prediction else None
         starts.append(Start(choice, _submit(request, prompt, index, headers, core_id)))
     return starts
 
@@ -67,7 +69,6 @@ def _choice(
         end_ids=end_ids,
         echo=request.echo,
         scoring=request.scoring,
-        predicted=bool(request.prediction),
     )
 
 

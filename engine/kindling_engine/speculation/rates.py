@@ -1,6 +1,10 @@
 """How often guesses turn out right."""
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["forced", "firm", "loose"]
+"""Guesses at what a grammar leaves no choice of, those with much in common before them, and others."""
 
 _FIRST = 0.5
 _WEIGHT = 2.0
@@ -36,13 +40,14 @@ class Tally:
 
 @dataclass(slots=True)
 class Tallies:
-    """Of firm guesses and of the others, which are right far less often."""
+    """One for each kind of guess: some are right far more often than others."""
 
+    forced: Tally = field(default_factory=Tally)
     firm: Tally = field(default_factory=Tally)
     loose: Tally = field(default_factory=Tally)
 
-    def of(self, *, firm: bool) -> Tally:
-        return self.firm if firm else self.loose
+    def of(self, kind: Kind) -> Tally:
+        return {"forced": self.forced, "firm": self.firm, "loose": self.loose}[kind]
 
 
 class Rates:
@@ -51,17 +56,20 @@ class Rates:
     def __init__(self) -> None:
         self._all = Tallies()
 
-    def rate(self, own: Tallies, *, firm: bool) -> float:
+    def rate(self, own: Tallies, kind: Kind) -> float:
         """The chance that the next token of a guess is right, if those before it were."""
-        prior = self._all.of(firm=firm).rate(_FIRST, _WEIGHT)
-        return own.of(firm=firm).rate(prior, _WEIGHT)
+        prior = self._all.of(kind).rate(_FIRST, _WEIGHT)
+        if kind != "loose":
+            # Whose guesses have good grounds gets a trial, however badly those of others fared.
+            prior = max(prior, _FIRST)
+        return own.of(kind).rate(prior, _WEIGHT)
 
-    def learn(self, own: Tallies, right: int, *, firm: bool, missed: bool) -> None:
+    def learn(self, own: Tallies, kind: Kind, right: int, *, missed: bool) -> None:
         """Of a guess ``right`` tokens came, and then another one if ``missed``."""
-        own.of(firm=firm).add(right, missed=missed, kept=_KEPT)
-        self._all.of(firm=firm).add(right, missed=missed, kept=_KEPT_OF_ALL)
+        own.of(kind).add(right, missed=missed, kept=_KEPT)
+        self._all.of(kind).add(right, missed=missed, kept=_KEPT_OF_ALL)
 
-    def pass_over(self, own: Tallies, *, firm: bool) -> None:
+    def pass_over(self, own: Tallies, kind: Kind) -> None:
         """A guess was not worth a trial."""
-        own.of(firm=firm).fade(_FORGOTTEN)
-        self._all.of(firm=firm).fade(_FORGOTTEN_OF_ALL)
+        own.of(kind).fade(_FORGOTTEN)
+        self._all.of(kind).fade(_FORGOTTEN_OF_ALL)

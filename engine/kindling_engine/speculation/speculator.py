@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
+from itertools import takewhile
 
 from kindling_engine.constraints.base import ForeseeableConstraint
 from kindling_engine.scheduler.request import Request
 from kindling_engine.speculation.costs import StepCosts
 from kindling_engine.speculation.lookup import Guess, TextLookup
-from kindling_engine.speculation.rates import Rates, Tallies
+from kindling_engine.speculation.rates import Kind, Rates, Tallies
 
 MOST_GUESSED = 15
 """Of one request in one step."""
@@ -25,26 +26,30 @@ _LEAST_CHANCE = 0.05
 class RequestDrafting:
     """What the guesses of one request are made from, and how they fared; it hangs on ``Request.drafting``."""
 
-    __slots__ = ("_lookup", "constraint", "firm", "tallies")
+    __slots__ = ("_lookup", "constraint", "kind", "tallies")
 
     def __init__(self, prediction: Sequence[int] = ()) -> None:
         self._lookup = TextLookup(prediction)
         self.constraint: ForeseeableConstraint | None = None
         """What the answer is bound by, if by anything."""
         self.tallies = Tallies()
-        self.firm = False
+        self.kind: Kind = "loose"
         """Of the guess that is being tried."""
 
     def guess(self, request: Request, count: int) -> Guess | None:
-        """Up to ``count`` tokens that may come next: such as have to, else as the text has had them before."""
+        """Up to ``count`` tokens that may come next: such as have to, else as the text has had them before. None would
+        end the answer, as nothing comes behind that.
+        """
         if self.constraint is not None and (forced := self.constraint.forced()):
-            found: Guess | None = Guess(forced[:count], firm=True)
+            found: Guess | None = Guess(forced[:count], "forced")
         else:
             found = self._lookup.guess(request.tokens, request.prompt_len, count)
-        if found is None or self.constraint is None:
-            return found
-        allowed = self.constraint.allowed(found.tokens)
-        return Guess(found.tokens[:allowed], found.firm) if allowed else None
+        if found is None:
+            return None
+        tokens = tuple(takewhile(lambda token: token not in request.stop_ids, found.tokens))
+        if self.constraint is not None:
+            tokens = tokens[: self.constraint.allowed(tokens)]
+        return Guess(tokens, found.kind) if tokens else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +85,9 @@ class Speculator:
         lengths = self._lengths(len(requests), tries, spare) if tries else {}
         for request_id, one in tries.items():
             if request_id in lengths:
-                one.owner.firm = one.guess.firm
+                one.owner.kind = one.guess.kind
             else:
-                self._rates.pass_over(one.owner.tallies, firm=one.guess.firm)
+                self._rates.pass_over(one.owner.tallies, one.guess.kind)
         return {request_id: tries[request_id].guess.tokens[:length] for request_id, length in lengths.items()}
 
     def learn(self, request: Request, draft: Sequence[int], right: int) -> None:
@@ -91,7 +96,7 @@ class Speculator:
         self.guessed += right
         owner = request.drafting
         if isinstance(owner, RequestDrafting):
-            self._rates.learn(owner.tallies, right, firm=owner.firm, missed=right < len(draft))
+            self._rates.learn(owner.tallies, owner.kind, right, missed=right < len(draft))
 
     def timed(self, rows: int, seconds: float) -> None:
         """A step of ``rows`` tokens, none of them a prompt's, took so long."""
@@ -104,7 +109,7 @@ class Speculator:
         guess = owner.guess(request, min(MOST_GUESSED, room))
         if guess is None:
             return None
-        return _Try(owner, guess, self._rates.rate(owner.tallies, firm=guess.firm))
+        return _Try(owner, guess, self._rates.rate(owner.tallies, guess.kind))
 
     def _lengths(self, rows: int, tries: Mapping[str, _Try], spare: int) -> dict[str, int]:
         """How much of each guess to try, the likeliest tokens first: so that there are the most tokens a second, and
