@@ -192,10 +192,6 @@ async def test_keys_that_are_over_are_used_again(scene: Scene):
 
 
 async def test_refusals_of_the_gateway_arrive_as_they_are(scene: Scene):
-    unknown = await scene.run(model="kindling/none")
-    assert unknown.status_code == 404
-    assert json.loads(unknown.content)["error"]["code"] == "model_not_found"
-
     def spend() -> None:
         balance = balance_get(owner_id=scene.member.org.id).picousd
         scene.world.use(scene.member, prompt_tokens=balance // 100_000 - 5)
@@ -207,6 +203,9 @@ async def test_refusals_of_the_gateway_arrive_as_they_are(scene: Scene):
     broke = await scene.run()
     assert broke.status_code == 402
     assert json.loads(broke.content)["error"]["code"] == "insufficient_credit"
+    unknown = await scene.run(model="kindling/none")
+    assert unknown.status_code == 404
+    assert json.loads(unknown.content)["error"]["code"] == "model_not_found"
 
 
 async def test_a_gateway_that_is_gone_is_a_sentence(scene: Scene, settings):

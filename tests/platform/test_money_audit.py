@@ -243,6 +243,7 @@ TRACES = {
     "proofs.books_prove": "an observation",
     "settlements.settlement_received": "the provider's own books; its trace is the ledger and the comparison",
     "settlements.payout_received": "the provider's own books; its trace is the ledger",
+    "topup.auto_topup_hold": "the pause that follows tells",
     "totals.totals_add": "follows from the ledger",
     "usage.usage_post": "its trace is the usage event and the ledger",
     "usage.usage_correct": "rerating_start tells; its trace is the ledger",
