@@ -66,7 +66,6 @@ def test_what_has_to_come_is_known():
 
 AHEAD_OF_NOTHING = {
     "a bound on tokens": 'start: "say " t "."\nt[max_tokens=5]: /[a-z ]*/',
-    "a stop": 'start: "say " t "."\nt[stop="!"]: /[a-z ]{1,9}/',
     "a token of the text": 'start: <[5]> "ab" <[6]> /[a-z]*/',
     "tokens of the text": 'start: "ab" <[3,5-7]> "cd"',
     "any other token": 'start: "ab" <[^3]> "cd"',

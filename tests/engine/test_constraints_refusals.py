@@ -171,3 +171,24 @@ def test_a_grammar_in_gbnf_is_told_apart_from_a_bad_one():
     assert refused.value.code == "invalid_schema"
     assert "GBNF" in refused.value.message
     assert grammar_text("lark", 'start: "::="')
+
+
+@pytest.mark.parametrize(
+    "attributes", ['stop="!"', 'max_tokens=5, stop="!"', 'suffix="]", stop = /a/', "lazy,\n stop=/\\//"]
+)
+def test_a_part_that_ends_by_taking_back_is_refused_by_name(attributes: str):
+    with pytest.raises(ConstraintError, match="stop= is not supported") as refused:
+        compiler().compile("lark", f'start: "say " t\nt[{attributes}]: /[a-z]{{1,9}}/')
+    assert refused.value.code == "unsupported_schema"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'start: "a[stop=" t\nt: /[a-z]{1,9}/',
+        'start: "x" t\nt[suffix="stop="]: /[a-z]*/',
+        'stop: "a"\nstart: stop',
+    ],
+)
+def test_what_only_looks_like_it_is_kept(text: str):
+    assert compiler().compile("lark", text)

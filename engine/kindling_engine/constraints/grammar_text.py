@@ -18,6 +18,10 @@ MAX_TEXT_BYTES = 256 * 1024
 WHITESPACE = r"[ ]|\n(?:[ ]{0,64}|\t{0,16})"
 _WITHOUT_TOKENIZER = "no tokenizer - can't validate <["
 _LARK_START = re.compile(r"^\s*start\s*:", re.MULTILINE)
+# Among the attributes between a rule's name and its colon, whose values may be texts and expressions.
+_LARK_STOP = re.compile(
+    r'^\s*[\w.-]+\s*\[(?:[^\]"/]|"(?:[^"\\\n]|\\.)*"|/(?:[^/\\\n]|\\.)*/)*?\bstop\s*=', re.MULTILINE
+)
 _FROM_SCHEMA = ("json_object", "json_schema")
 _ONE_OF = "oneOf constraints"
 JSON_OBJECT = '{"type":"object"}'
@@ -36,6 +40,11 @@ def grammar_text(kind: str, text: str) -> str:
     if kind == "lark" and "::=" in text and not _LARK_START.search(text):
         raise ConstraintError(
             "invalid_schema", "The grammar is written in GBNF; write it in Lark, with a rule named start."
+        )
+    if kind == "lark" and _LARK_STOP.search(text):
+        # Where such a part ends the library takes bytes back, which a text that has been sent cannot.
+        raise ConstraintError(
+            "unsupported_schema", "The grammar cannot be kept in full: stop= is not supported; suffix= is."
         )
     make = matcher().grammar_from_regex if kind == "regex" else matcher().grammar_from_lark
     built = str(make(text))
