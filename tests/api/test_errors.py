@@ -1,9 +1,13 @@
 """One error shape, whatever goes wrong."""
 
+from datetime import date
+
 import pytest
 from django.db import OperationalError
+from django.test import Client
 from rest_framework import exceptions
 
+from kindling_billing.models import Invoice
 from kindling_people import Customer
 from kindling_platform.api.errors import error_body, refusal_of
 
@@ -61,3 +65,23 @@ def test_a_database_that_is_away_is_503():
 def test_every_drf_refusal_has_a_code():
     for kind in (exceptions.Throttled, exceptions.NotAcceptable, exceptions.ParseError):
         assert_shape(error_body(refusal_of(kind())))
+
+
+@pytest.mark.parametrize("path", ["key", "keys/", "keys/a/b/c"])
+@pytest.mark.parametrize("method", ["get", "post", "delete"])
+def test_an_address_that_leads_nowhere_says_so_to_every_method(client, method: str, path: str):
+    reply = getattr(Client(enforce_csrf_checks=True), method)(f"/api/v1/{path}")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
+
+
+def test_invoices_have_pages(ada: Customer):
+    for month in range(1, 6):
+        Invoice.objects.create(owner_id=ada.org.id, month=date(2026, month, 1))
+    seen, cursor = [], ""
+    while True:
+        page = ada.client().get("/api/v1/invoices", {"limit": 2, "cursor": cursor}).json()
+        seen += [row["month"] for row in page["data"]]
+        cursor = page["next_cursor"]
+        if not cursor:
+            break
+    assert seen == [f"2026-0{month}-01" for month in range(5, 0, -1)]

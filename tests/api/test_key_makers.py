@@ -16,7 +16,7 @@ FORBIDDEN = (403, "role_insufficient")
 GOVERNING = [
     ("patch", "request-log", {"days": 7}),
     ("post", "invitations", {"email": "x@example.test", "role": "admin"}),
-    ("post", "payments", {"amount_usd": "10"}),
+    ("post", "payments", {"amount_cents": 1000}),
     ("patch", "limits", {"requests_per_minute": None}),
 ]
 

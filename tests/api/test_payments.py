@@ -53,7 +53,7 @@ def test_automatic_top_up_is_set_and_ended(ada: Customer, payments_on: FakeStrip
 
 def test_cards_are_listed_and_removed_by_their_owner(ada: Customer, bob: Customer, payments_on: FakeStripe):
     paid(ada, payments_on)
-    (card,) = ada.client().call("GET", "cards").json()
+    (card,) = ada.client().call("GET", "cards").json()["data"]
     assert (card["brand"], card["last4"], card["is_default"]) == ("visa", "4242", True)
     assert bob.client().call("DELETE", f"cards/{card['id']}").status_code == 404
     assert ada.client().call("DELETE", f"cards/{card['id']}").status_code == 204
@@ -64,7 +64,7 @@ def test_a_key_that_may_only_read_begins_nothing(ada: Customer, payments_on: Fak
     client = ada.client("read")
     assert client.call("GET", "payments").status_code == 200
     assert client.call("POST", "payments", {"amount_cents": 2000}).status_code == 403
-    assert client.call("GET", "invoices").json() == []
+    assert client.call("GET", "invoices").json() == {"data": [], "next_cursor": None}
 
 
 def test_without_payments_it_is_said(ada: Customer):

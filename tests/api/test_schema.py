@@ -36,6 +36,14 @@ def test_every_operation_has_a_summary_and_an_id(schema: dict):
     assert len(ids) == len(set(ids))
 
 
+def test_every_operation_says_how_it_refuses(schema: dict):
+    assert {"message", "type", "param", "code"} <= set(
+        schema["components"]["schemas"]["Error"]["properties"]["error"]["properties"]
+    )
+    operations = [op for path in schema["paths"].values() for op in path.values()]
+    assert all("4XX" in op["responses"] for op in operations)
+
+
 @pytest.mark.django_db
 def test_anybody_may_read_it(client):
     reply = client.get("/api/schema/")

@@ -6,6 +6,7 @@ import structlog
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, DataError
 from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -80,6 +81,7 @@ def refusal_of(error: Exception) -> KindlingError:
     return KindlingError("internal_error", "Something failed on our side. Try again.", 500)
 
 
+@csrf_exempt  # else a slip in an address is answered with a page about forms
 def not_found_view(request: HttpRequest, *_: Any, **__: Any) -> JsonResponse:
     """404 for addresses under `/api` that lead nowhere."""
     return JsonResponse(error_body(refusal_of(Http404())), status=404)

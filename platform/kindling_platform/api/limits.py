@@ -6,6 +6,7 @@ from rest_framework import serializers as s
 
 from kindling_billing.money import usd_to_pico
 from kindling_platform.api.money import usd
+from kindling_platform.api.strict import StrictShape
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.keys.limits import BUDGETS, RATES
 from kindling_platform.keys.models import LimitSet
@@ -20,7 +21,7 @@ COUNTED = (
 )
 
 
-class LimitsSetShape(s.Serializer[object]):
+class LimitsSetShape(StrictShape):
     requests_per_minute = s.IntegerField(required=False, allow_null=True)
     prompt_tokens_per_minute = s.IntegerField(required=False, allow_null=True)
     uncached_tokens_per_minute = s.IntegerField(required=False, allow_null=True)

@@ -8,6 +8,7 @@ from kindling_billing.budgets import Spent
 from kindling_platform.accounts.models import Invitation, Membership
 from kindling_platform.api.money import money
 from kindling_platform.api.rows import plain_row
+from kindling_platform.api.strict import StrictShape
 from kindling_platform.usage.bounds import NOTHING
 
 
@@ -25,7 +26,7 @@ class MemberShape(s.Serializer[object]):
     spent_total_usd = s.CharField()
 
 
-class RoleShape(s.Serializer[object]):
+class RoleShape(StrictShape):
     role = s.CharField(max_length=16, help_text="owner, admin, developer, viewer or billing.")
 
 

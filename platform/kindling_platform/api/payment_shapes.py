@@ -5,11 +5,12 @@ from typing import Any
 from rest_framework import serializers as s
 
 from kindling_platform.api.rows import plain_row
+from kindling_platform.api.strict import StrictShape
 
 MOST_CENTS = 100_000_000
 
 
-class TopUpShape(s.Serializer[object]):
+class TopUpShape(StrictShape):
     amount_cents = s.IntegerField(min_value=1, max_value=MOST_CENTS, help_text="Without tax: 500 is $5.")
 
 
@@ -35,7 +36,7 @@ class PortalShape(s.Serializer[object]):
     url = s.CharField()
 
 
-class AutoTopUpShape(s.Serializer[object]):
+class AutoTopUpShape(StrictShape):
     enabled = s.BooleanField(read_only=True)
     paused_reason = s.CharField(read_only=True)
     threshold_cents = s.IntegerField(min_value=1, max_value=MOST_CENTS)

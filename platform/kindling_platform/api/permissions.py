@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
@@ -24,6 +25,8 @@ class MayAct(BasePermission):
             text = "Send an API key as 'Authorization: Bearer <key>', or sign in."
             raise KindlingError("not_authenticated", text, 401)
         actions: dict[str, str] = getattr(view, "actions", {})
+        if request.method == "OPTIONS":
+            raise MethodNotAllowed("OPTIONS")
         action = actions.get("GET" if request.method == "HEAD" else str(request.method))
         if action is None:
             # An unknown method is answered with 405 behind this; anything known must be listed.

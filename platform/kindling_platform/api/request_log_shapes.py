@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers as s
 
+from kindling_platform.api.strict import StrictShape
 from kindling_platform.requestlog.models import LoggedRequest
 from kindling_platform.requestlog.seal import Said
 from kindling_platform.requestlog.services import MAX_DAYS
@@ -14,7 +15,7 @@ class RequestLogShape(s.Serializer[object]):
     kept = s.IntegerField()
 
 
-class RequestLogChangeShape(s.Serializer[object]):
+class RequestLogChangeShape(StrictShape):
     days = s.IntegerField(
         min_value=0, max_value=MAX_DAYS, help_text="0 switches the log off and deletes what it has kept."
     )

@@ -3,17 +3,7 @@
 from rest_framework import serializers as s
 
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
-
-
-class ErrorDetail(s.Serializer[object]):
-    message = s.CharField()
-    type = s.CharField()
-    param = s.CharField(allow_null=True)
-    code = s.CharField()
-
-
-class Error(s.Serializer[object]):
-    error = ErrorDetail()
+from kindling_platform.api.strict import StrictShape
 
 
 class PriceShape(s.Serializer[object]):
@@ -78,17 +68,17 @@ class AliasShape(s.Serializer[object]):
     created_at = s.DateTimeField()
 
 
-class AliasSetShape(s.Serializer[object]):
+class AliasSetShape(StrictShape):
     alias = s.CharField(max_length=200)
     target = s.CharField(max_length=200)
 
 
-class FileClaimShape(s.Serializer[object]):
+class FileClaimShape(StrictShape):
     name = s.CharField(max_length=200)
     size_bytes = s.IntegerField()
 
 
-class AdapterCreateShape(s.Serializer[object]):
+class AdapterCreateShape(StrictShape):
     name = s.CharField(max_length=200)
     base_model = s.CharField(max_length=200)
     files = s.ListField(child=FileClaimShape(), required=False, max_length=64)
@@ -117,7 +107,7 @@ class DeploymentShape(s.Serializer[object]):
     created_at = s.DateTimeField()
 
 
-class DeploymentCreateShape(s.Serializer[object]):
+class DeploymentCreateShape(StrictShape):
     name = s.CharField(max_length=200)
     model = s.CharField(max_length=200)
     replicas = s.IntegerField(required=False, default=1)
@@ -135,7 +125,7 @@ class DeploymentCreateShape(s.Serializer[object]):
     )
 
 
-class DeploymentChangeShape(s.Serializer[object]):
+class DeploymentChangeShape(StrictShape):
     replicas = s.IntegerField(
         required=False, help_text="More are started, those of the highest ranks drained."
     )
@@ -173,7 +163,7 @@ class KeyMadeShape(KeyShape):
     key = s.CharField(help_text="The key itself; it is not shown again.")
 
 
-class KeyCreateShape(s.Serializer[object]):
+class KeyCreateShape(StrictShape):
     name = s.CharField(max_length=200)
     scopes = s.ListField(child=s.CharField(max_length=32), default=["inference"])
     expires_at = s.DateTimeField(required=False, allow_null=True, default=None)
@@ -183,7 +173,7 @@ class KeyCreateShape(s.Serializer[object]):
     )  # fmt: skip
 
 
-class KeyRotateShape(s.Serializer[object]):
+class KeyRotateShape(StrictShape):
     overlap_s = s.IntegerField(
         default=86_400, min_value=0, max_value=30 * 86_400, help_text="How long the old key goes on."
     )
@@ -194,7 +184,7 @@ class KeepingShape(s.Serializer[object]):
     stored = s.IntegerField()
 
 
-class KeepingChangeShape(s.Serializer[object]):
+class KeepingChangeShape(StrictShape):
     retention_days = s.IntegerField(min_value=0, max_value=365)
 
 

@@ -10,6 +10,7 @@ from kindling_billing.risk import Age
 from kindling_platform.api.money import money
 from kindling_platform.api.payment_shapes import InvoiceShape, invoice_row
 from kindling_platform.api.rows import plain_row
+from kindling_platform.api.strict import StrictShape
 from kindling_platform.usage.risk import Risk, RiskRow
 
 
@@ -32,7 +33,7 @@ class UnpaidShape(s.Serializer[object]):
     data = OperatedInvoiceShape(many=True, help_text="The longest due first.")  # type: ignore[assignment]
 
 
-class NoteShape(s.Serializer[object]):
+class NoteShape(StrictShape):
     note = s.CharField(max_length=300, help_text="Whoever closes the books will read it.")
 
 

@@ -10,6 +10,7 @@ from kindling_billing.margins import Margin, Quote
 from kindling_billing.models import HostedPrice, HourCost
 from kindling_platform.api.money import MOST_DIGITS, money, usd
 from kindling_platform.api.rows import MILLION, plain_row
+from kindling_platform.api.strict import StrictShape
 
 SUMS = (
     "prompt_tokens",
@@ -85,7 +86,7 @@ class CostShape(s.Serializer[object]):
     created_by = s.CharField(allow_blank=True)
 
 
-class CostEnterShape(s.Serializer[object]):
+class CostEnterShape(StrictShape):
     model = s.CharField(
         required=False,
         allow_blank=True,
@@ -115,7 +116,7 @@ class HostedPriceShape(s.Serializer[object]):
     created_by = s.CharField(allow_blank=True)
 
 
-class HostedPriceEnterShape(s.Serializer[object]):
+class HostedPriceEnterShape(StrictShape):
     model = s.CharField(max_length=160, help_text="A reference or an id.")
     input_usd_per_million = s.CharField(max_length=MOST_DIGITS)
     cached_input_usd_per_million = s.CharField(

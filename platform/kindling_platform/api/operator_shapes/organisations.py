@@ -12,6 +12,7 @@ from kindling_platform.accounts.stops import Suspension
 from kindling_platform.api.money import MOST_DIGITS, money
 from kindling_platform.api.operator_shapes.revenue import UsedShape
 from kindling_platform.api.rows import plain_row
+from kindling_platform.api.strict import StrictShape
 from kindling_platform.usage.reports import UsageSum
 
 NOTHING = Balance(0, 0)
@@ -49,7 +50,7 @@ class OneOperatedOrganisationShape(OperatedOrganisationShape):
     month = PeriodUsageShape(help_text="What it has used this month (UTC).")
 
 
-class ReasonShape(s.Serializer[object]):
+class ReasonShape(StrictShape):
     reason = s.CharField(max_length=LONGEST_REASON, help_text="The audit log keeps it.")
 
 
@@ -66,7 +67,7 @@ class GrantShape(s.Serializer[object]):
     created_at = s.DateTimeField()
 
 
-class GrantGiveShape(s.Serializer[object]):
+class GrantGiveShape(StrictShape):
     amount_usd = s.CharField(max_length=MOST_DIGITS, help_text="Dollars as text, such as 25 or 0.50.")
     memo = s.CharField(
         max_length=120, help_text="What it is for; stands in the customer's ledger and the audit log."

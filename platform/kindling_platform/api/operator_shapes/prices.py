@@ -13,6 +13,7 @@ from kindling_billing.rating import Price
 from kindling_billing.timeline import Entry
 from kindling_platform.api.money import MOST_DIGITS, money, per_million_asked, usd
 from kindling_platform.api.rows import MILLION, plain_row
+from kindling_platform.api.strict import StrictShape
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.price_effects import Row, SpanEffect
 
@@ -43,7 +44,7 @@ class PriceVersionShape(s.Serializer[object]):
     created_by = s.CharField(allow_blank=True)
 
 
-class PriceDraftShape(s.Serializer[object]):
+class PriceDraftShape(StrictShape):
     model = s.CharField(max_length=160, help_text="Its reference or id.")
     plan_id = s.CharField(
         required=False, allow_blank=True, max_length=32, default="", help_text="Empty: for everybody."
@@ -68,7 +69,7 @@ class PriceDraftShape(s.Serializer[object]):
     )
 
 
-class PricesDraftShape(s.Serializer[object]):
+class PricesDraftShape(StrictShape):
     prices = s.ListField(child=PriceDraftShape(), min_length=1, max_length=MOST_DRAFTS)
     corrects = s.BooleanField(
         required=False, default=False,

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers as s
 
 from kindling_platform.api.rows import plain_row
+from kindling_platform.api.strict import StrictShape
 from kindling_platform.records.kinds import Kind
 from kindling_platform.records.remedies import remedy_of
 
@@ -31,7 +32,7 @@ class RecordShape(s.Serializer[object]):
     details = s.DictField(help_text="What else is known, by the kind of record.")
 
 
-class RecordActShape(s.Serializer[object]):
+class RecordActShape(StrictShape):
     note = s.CharField(
         required=False, allow_blank=True, max_length=300, default="",
         help_text="Needed where nobody is billed or something is closed by hand; the audit log keeps it.",

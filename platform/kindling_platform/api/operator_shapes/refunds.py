@@ -8,6 +8,7 @@ from kindling_billing.models import Payment
 from kindling_billing.refunding import Asked
 from kindling_platform.api.payment_shapes import MOST_CENTS, PaymentShape, payment_row
 from kindling_platform.api.rows import plain_row
+from kindling_platform.api.strict import StrictShape
 
 LONGEST_REASON = 300
 
@@ -18,7 +19,7 @@ class OperatedPaymentShape(PaymentShape):
     refunded_tax_cents = s.IntegerField(help_text="The tax within `refunded_cents`.")
 
 
-class RefundGiveShape(s.Serializer[object]):
+class RefundGiveShape(StrictShape):
     payment_id = s.CharField(max_length=32)
     amount_cents = s.IntegerField(min_value=1, max_value=2 * MOST_CENTS, help_text="Tax included: 500 is $5.")
     reason = s.CharField(max_length=LONGEST_REASON, help_text="The audit log and the provider keep it.")

@@ -9,6 +9,7 @@ from kindling_billing.models.prices import Rerating
 from kindling_platform.accounts.selectors import organisation_id_of, organisation_map
 from kindling_platform.api.money import money
 from kindling_platform.api.rows import plain_row
+from kindling_platform.api.strict import StrictShape
 from kindling_platform.catalog.selectors import model_id_of, model_name_map
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.usage.rerating_effect import OwnersEffect
@@ -17,7 +18,7 @@ MOST_EFFECTS = 50
 SUMS = ("requests", "changed", "gaps", "before_picousd", "after_picousd", "difference_picousd")
 
 
-class RerateSpanShape(s.Serializer[object]):
+class RerateSpanShape(StrictShape):
     model = s.CharField(max_length=160, help_text="A reference or an id.")
     organisation = s.CharField(
         required=False, allow_blank=True, max_length=48, default="", help_text="A slug or an id; empty: all."

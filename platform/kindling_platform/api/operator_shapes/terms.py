@@ -7,6 +7,7 @@ from rest_framework import serializers as s
 from kindling_billing.models import PlanTerm, PricePlan, Terms
 from kindling_platform.api.money import MOST_DIGITS, money
 from kindling_platform.api.rows import plain_row
+from kindling_platform.api.strict import StrictShape
 
 
 class PlanShape(s.Serializer[object]):
@@ -17,7 +18,7 @@ class PlanShape(s.Serializer[object]):
     created_by = s.CharField(allow_blank=True)
 
 
-class PlanMakeShape(s.Serializer[object]):
+class PlanMakeShape(StrictShape):
     name = s.CharField(max_length=80)
 
 
@@ -28,7 +29,7 @@ class PlanTermShape(s.Serializer[object]):
     created_by = s.CharField(allow_blank=True)
 
 
-class PlanAssignShape(s.Serializer[object]):
+class PlanAssignShape(StrictShape):
     plan_id = s.CharField(max_length=32, allow_blank=True, help_text="Empty: what everybody pays.")
     valid_from = s.DateTimeField(
         required=False,
@@ -38,7 +39,7 @@ class PlanAssignShape(s.Serializer[object]):
     )
 
 
-class TermsChangeShape(s.Serializer[object]):
+class TermsChangeShape(StrictShape):
     mode = s.CharField(
         required=False, max_length=16, help_text="prepaid: from credit; postpaid: by monthly invoice."
     )

@@ -7,6 +7,7 @@ from rest_framework.views import APIView
 
 from kindling_billing.selectors import price_map_current
 from kindling_platform.api.caller import caller_of
+from kindling_platform.api.paging import page_shape
 from kindling_platform.api.rows import model_row
 from kindling_platform.api.shapes import ModelShape
 from kindling_platform.catalog.selectors import model_get, model_list
@@ -16,7 +17,7 @@ class Models(APIView):
     actions = {"GET": "models.read"}
 
     @extend_schema(
-        operation_id="models_list", summary="Every model you may use", responses=ModelShape(many=True)
+        operation_id="models_list", summary="Every model you may use", responses=page_shape(ModelShape)
     )
     def get(self, request: Request) -> Response:
         org = caller_of(request).org

@@ -123,10 +123,14 @@ class AutoTopUpView(APIView):
 class Cards(APIView):
     actions = {"GET": "billing.read"}
 
-    @extend_schema(operation_id="cards_list", summary="Your saved cards", responses=CardShape(many=True))
+    @extend_schema(
+        operation_id="cards_list",
+        summary="Your saved cards; the one with `is_default` is charged",
+        parameters=PAGING,
+        responses=page_shape(CardShape),
+    )
     def get(self, request: Request) -> Response:
-        rows = [card_row(card) for card in card_list(owner_id=caller_of(request).org.id)]
-        return Response(CardShape(rows, many=True).data)
+        return page_response(request, card_list(owner_id=caller_of(request).org.id), CardShape, card_row)
 
 
 class OneCard(APIView):
@@ -147,11 +151,12 @@ class Invoices(APIView):
     @extend_schema(
         operation_id="invoices_list",
         summary="Your invoices, newest month first; drafts have no number",
-        responses=InvoiceShape(many=True),
+        parameters=PAGING,
+        responses=page_shape(InvoiceShape),
     )
     def get(self, request: Request) -> Response:
-        rows = [invoice_row(invoice) for invoice in invoice_list(owner_id=caller_of(request).org.id)[:120]]
-        return Response(InvoiceShape(rows, many=True).data)
+        rows = invoice_list(owner_id=caller_of(request).org.id)
+        return page_response(request, rows, InvoiceShape, invoice_row, order=("month", "id"))
 
 
 class InvoicePay(APIView):
