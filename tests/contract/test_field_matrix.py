@@ -48,10 +48,13 @@ CHAT_SURFACE = [
     "function_call", "response_format", "reasoning_effort", "thinking", "reasoning_history",
     "prompt_cache_key", "prompt_cache_isolation_key", "context_length_exceeded_behavior",
     "prompt_truncate_len", "prediction", "service_tier", "perf_metrics_in_response", "safe_tokenization",
-    "guided_json", "guided_regex", "guided_grammar", "chat_template_kwargs",
+    "guided_json", "guided_regex", "guided_grammar", "chat_template_kwargs", "prompt_cache_retention",
+    "prompt_cache_options", "verbosity",
 ]  # fmt: skip
 # A value that asks for something, by field; where routes differ, by route.
 VALUES: dict[str, Any] = {
+    "context_management": {"edits": []},
+    "client_metadata": {"a": "b"},
     "stream": True, "stream_options": {"include_usage": True}, "max_tokens": 5, "max_completion_tokens": 5,
     "min_tokens": 2, "prompt_truncate_len": 40, "context_length_exceeded_behavior": "truncate",
     "truncate_prompt_tokens": 1, "n": 2, "best_of": 2, "stop": ["zzz"], "stop_token_ids": [7],
@@ -70,7 +73,8 @@ VALUES: dict[str, Any] = {
     "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}, "cache_control": {"type": "ephemeral"},
     "speed": "fast", "instructions": "Be kind.", "max_output_tokens": 5, "include": ["message.output_text.logprobs"],
     "text": {"format": {"type": "json_object"}}, "reasoning": {"effort": "none"}, "truncation": "auto",
-    "prompt_cache_retention": "24h", "max_tool_calls": 3, "background": True, "top_n": 1, "return_documents": True,
+    "prompt_cache_retention": "24h", "prompt_cache_options": {"ttl": "24h"}, "verbosity": "low",
+    "max_tool_calls": 3, "background": True, "top_n": 1, "return_documents": True,
     "include_cost": True, "request_id": uuid7_text(), "score": 1, "label": "good", "models": ["kindling/spark"],
     "origins": ["https://app.example.com"], "budget": "0.5", "expires_in": 60,
 }  # fmt: skip

@@ -15,7 +15,8 @@ from kindling_platform.responses import selectors
 from kindling_platform.responses.models import Retention, StoredResponse
 from kindling_platform.responses.services import responses_delete, responses_purge, retention_set
 from kindling_platform.usage.feedback import feedback_get, feedback_purge
-from kindling_platform.usage.models import Feedback, UsageEvent
+from kindling_platform.usage.models import Feedback, IdempotentReply, UsageEvent
+from kindling_platform.usage.replies import replies_purge
 
 pytestmark = pytest.mark.django_db
 TABLES = (
@@ -90,6 +91,23 @@ def test_responses_live_as_long_as_their_organisation_says(ada: Customer):
     assert put(ada.org.id, "resp_" + "2" * 32) == []
     assert responses_purge() == 1
     assert Retention.objects.get().days == 0
+
+
+@pytest.mark.parametrize(("batches", "left"), [(1, 3), (20, 0)])
+def test_what_is_over_is_deleted_in_bounded_batches(ada: Customer, batches: int, left: int):
+    for number in range(5):
+        put(ada.org.id, f"resp_{number:032x}")
+        IdempotentReply.objects.create(
+            digest=bytes([number]) * 32, organisation_id=ada.org.id, fingerprint=b"f" * 32,
+            request_id=uuid.uuid4(), leased_until=now(), expires_at=now(),
+        )  # fmt: skip
+        opinion(ada.org.id, uuid.uuid4(), recent=True)
+    StoredResponse.objects.update(expires_at=now())
+    Feedback.objects.update(created_at=now() - timedelta(days=2))
+    for purge in (responses_purge, replies_purge, feedback_purge):
+        assert purge(limit=2, batches=batches) == 5 - left
+    kept = [rows.objects.count() for rows in (StoredResponse, IdempotentReply, Feedback)]
+    assert kept == [left] * 3
 
 
 def test_all_responses_of_an_organisation_are_deleted_at_once(ada: Customer):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 import torch
+from pydantic import BaseModel
 
 from kindling_engine.starter import ADAPTER_PATHS
 from kindling_reference import Reference
@@ -14,6 +15,10 @@ from kindling_tenant import Tenant
 
 pytestmark = pytest.mark.stack
 BASE = "kindling/spark"
+
+
+class Greeting(BaseModel):
+    kind: bool
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +250,35 @@ def test_a_bad_request_names_what_is_wrong(client: openai.OpenAI, change: dict, 
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(**ask)
     assert refused.value.code == code
+
+
+def test_what_the_client_parsed_can_be_sent_back(client: openai.OpenAI):
+    """As its helpers leave it: with the parsed object, and null for all that was not there."""
+    ask = {"role": "user", "content": "Hello!"}
+    reply = client.chat.completions.parse(
+        model=BASE, messages=[ask], response_format=Greeting, max_tokens=64, temperature=0
+    )
+    message = reply.choices[0].message
+    assert isinstance(message.parsed, Greeting)
+    raw = client.chat.completions.with_raw_response.create(
+        model=BASE, messages=[ask, message.model_dump(), ask], max_tokens=4
+    )
+    assert raw.headers["x-kindling-ignored"] == "messages.parsed"
+    assert raw.parse().choices[0].message.content is not None
+
+
+def test_a_call_that_was_cut_off_can_be_sent_back(client: openai.OpenAI):
+    call = {"id": "call00001", "type": "function", "function": {"name": "look", "arguments": '{"at": "a'}}
+    reply = client.chat.completions.create(
+        model=BASE,
+        messages=[
+            {"role": "user", "content": "Hello!"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call00001", "content": "not JSON"},
+        ],
+        max_tokens=4,
+    )
+    assert reply.choices[0].message.content is not None
 
 
 def test_an_unknown_key_is_401(stack: Stack):

@@ -13,6 +13,7 @@ from kindling_fake_core import Bench, fake_bench
 from kindling_reasoner import family_text
 
 CALL = '<tool_call>{"name": "get_weather", "arguments": {"city": "Bern", "days": [1]}}</tool_call>'
+FUNCTIONS = [tool["function"] for tool in TOOLS]
 TIME = '<tool_call>{"name": "get_time", "arguments": {}}</tool_call>'
 ARGUMENTS = '{"city": "Bern", "days": [1]}'
 
@@ -156,6 +157,103 @@ async def test_the_old_form_is_answered_in_the_old_form(bench: Bench):
     assert "<|im_start|>tool\nsunny" in prompt(bench)
 
 
+def allowed(mode: str, *names: str) -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
+async def test_of_allowed_tools_the_model_sees_those_alone(bench: Bench):
+    bench.say(TIME)
+    body = await bench.chat_whole(tools=TOOLS, tool_choice=allowed("auto", "get_time"))
+    assert body["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_time"
+    assert "get_time" in prompt(bench)
+    assert "get_weather" not in prompt(bench)
+    assert bench.core.submitted[-1].constraint is None
+    await bench.chat_whole(tools=TOOLS, tool_choice=allowed("required", "get_time"))
+    bound = bench.core.submitted[-1].constraint
+    assert bound
+    assert "start: LEAD calls" in bound.text
+    assert "get_weather" not in bound.text
+    # A call to one of the others is nobody's call.
+    bench.say(CALL)
+    body = await bench.chat_whole(tools=TOOLS, tool_choice=allowed("auto", "get_time"))
+    assert body["choices"][0]["message"]["content"] == CALL
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_to_a_tool_that_was_not_offered_is_text(bench: Bench, stream: bool):
+    text = '<tool_call>{"name": "rm", "arguments": {}}</tool_call>'
+    bench.say(text)
+    if stream:
+        told = deltas(await bench.chat_events(tools=TOOLS))
+        assert "".join(delta.get("content", "") for delta in told) == text
+        assert not any("tool_calls" in delta for delta in told)
+        return
+    choice = (await bench.chat_whole(tools=TOOLS))["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == (text, "stop")
+    assert "tool_calls" not in choice["message"]
+
+
+async def test_a_call_that_was_cut_in_its_mark_is_not_shown(bench: Bench):
+    bench.say("Look. <tool_call")
+    bench.core.answer = bench.core.answer[:-1]  # no end token: the length ends it
+    for limit in (len(bench.core.answer), None):
+        body = await bench.chat_whole(tools=TOOLS, max_tokens=limit)
+        choice = body["choices"][0]
+        cut = limit is not None
+        assert choice["finish_reason"] == ("length" if cut else "stop")
+        assert choice["message"]["content"] == ("Look." if cut else "Look. <tool_call")
+        told = deltas(await bench.chat_events(tools=TOOLS, max_tokens=limit))
+        assert "".join(delta.get("content", "") for delta in told) == choice["message"]["content"]
+        bench.say("Look. <tool_call")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": TOOLS, "tool_choice": "none"},
+        {"tools": TOOLS, "function_call": "none"},
+        {"functions": FUNCTIONS, "function_call": "none"},
+        {"functions": FUNCTIONS, "tool_choice": "none"},
+        {"functions": FUNCTIONS, "function_call": {"name": "get_time"}, "tool_choice": "none"},
+    ],
+)
+async def test_nothing_is_called_when_nothing_may_be(bench: Bench, fields: dict[str, Any]):
+    choice = (await bench.chat_whole(**fields))["choices"][0]
+    assert choice["message"] == {"role": "assistant", "content": CALL, "refusal": None}
+    assert choice["finish_reason"] == "stop"
+    assert "get_weather" not in prompt(bench)
+    assert bench.core.submitted[-1].constraint is None
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named", "held"),
+    [
+        ({"properties": {"x": {"type": "array", "uniqueItems": True, "maxItems": 77}}}, "uniqueItems", "77"),
+        ({"properties": {"x": {"type": "string", "pattern": "^(?=a)", "maxLength": 77}}}, "pattern", "77"),
+        (
+            {"propertyNames": {"pattern": "^a"}, "minProperties": 1, "required": ["y77"]},
+            "propertyNames",
+            "77",
+        ),
+        ({"properties": {"x": {"oneOf": [{"pattern": "a"}, {"pattern": "b"}]}}}, "", '"type": "object"'),
+        ({"not": {"uniqueItems": True}}, "", '"type": "object"'),
+        ({"properties": {"x77": {"propertyNames": {"type": "string"}}}}, None, "77"),
+    ],
+)
+async def test_what_of_a_demanded_call_s_schema_cannot_be_kept_is_named(
+    bench: Bench, parameters: dict[str, Any], named: str | None, held: str
+):
+    field = "tools.function.parameters"
+    async with bench.chat(tools=changed(parameters=parameters), tool_choice="required") as reply:
+        assert reply.status == 200, await reply.text()
+        expected = None if named is None else f"{field}.{named}".removesuffix(".")
+        assert reply.headers.get("x-kindling-ignored") == expected
+    bound = bench.core.submitted[-1].constraint
+    assert bound
+    assert held in bound.text
+
+
 def changed(**function: Any) -> list[dict[str, Any]]:
     return [{"type": "function", "function": {"name": "f", **function}}]
 
@@ -186,7 +284,16 @@ def changed(**function: Any) -> list[dict[str, Any]]:
         ({"tool_choice": "required"}, "invalid_value", "tool_choice"),
         ({"functions": [{"name": "f"}], "function_call": {"name": "g"}}, "invalid_value", "function_call"),
         ({"functions": [{"name": "f"}], "function_call": "required"}, "invalid_value", "function_call"),
-        ({"tools": changed(parameters={"properties": {"x": {"type": "array", "uniqueItems": True}}}), "tool_choice": "required"}, "unsupported_schema", "tools"),
+        ({"tools": changed(parameters={"properties": {"x": {"type": "array", "uniqueItems": True}}}, strict=True), "tool_choice": "required"}, "unsupported_schema", "tools"),
+        ({"tools": changed(parameters={"type": "x"}), "tool_choice": "required"}, "invalid_schema", "tools"),
+        ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools"}}, "missing_field", "tool_choice.allowed_tools.mode"),
+        ({"tools": TOOLS, "tool_choice": allowed("none", "get_time")}, "invalid_value", "tool_choice.allowed_tools.mode"),
+        ({"tools": TOOLS, "tool_choice": allowed("auto", "g")}, "invalid_value", "tool_choice.allowed_tools.tools"),
+        ({"tools": TOOLS, "tool_choice": allowed("required")}, "invalid_value", "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": ["x"]}}},
+         "invalid_value", "tool_choice.allowed_tools.tools[0]"),
+        ({"tools": TOOLS, "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": 5}}},
+         "invalid_value", "tool_choice.allowed_tools.tools"),
         ({"tools": changed(parameters={"type": "x"}, strict=True)}, "invalid_schema", "tools"),
         ({"tools": TOOLS, "response_format": {"type": "grammar", "grammar": "start: /a/"}}, "unsupported_field",
          "response_format"),

@@ -1,9 +1,12 @@
 """Compiled grammars: shared, bounded, and made off the caller's thread."""
 
+import random
 import threading
 
 import pytest
+from llguidance import LLParserLimits
 
+from kindling_engine.constraints import grammar
 from kindling_engine.constraints.base import ConstraintError
 from kindling_engine.constraints.cache import GrammarCache
 from kindling_engine.constraints.grammar import CompiledGrammar, GrammarCompiler
@@ -118,3 +121,27 @@ def test_a_token_that_the_grammar_does_not_allow_is_an_error():
     assert caught.value.code == "constraint_dead_end"
     with pytest.raises(ConstraintError):
         allowed(constraint)
+
+
+def test_a_grammar_that_its_texts_have_worn_out_is_compiled_anew(monkeypatch: pytest.MonkeyPatch):
+    few = LLParserLimits(max_lexer_states=120)
+    monkeypatch.setattr(grammar, "limits", lambda: few)
+    cache = GrammarCache(compiler(), wake=lambda: None)
+    text = "[ab]*a[ab]{12}x"
+    first = cache.compile("regex", text)
+    rng = random.Random(1)
+
+    def walk() -> None:
+        constraint = first.start()
+        while may := sorted(allowed(constraint) - {EOS}):
+            constraint.accept(rng.choice(may))
+            if constraint.finished:
+                break
+
+    with pytest.raises(ConstraintError) as caught:
+        for _ in range(20):
+            walk()
+    assert caught.value.code == "constraint_dead_end"
+    again = cache.compile("regex", text)
+    assert again is not first and again.begins() and len(cache) == 1
+    assert cache.compile("regex", text) is again

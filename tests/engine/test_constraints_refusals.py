@@ -9,6 +9,8 @@ import pytest
 from kindling_engine.constraints.base import ConstraintError
 from kindling_engine.constraints.grammar import CompiledGrammar
 from kindling_engine.constraints.grammar_text import grammar_text
+from kindling_engine.constraints.schema import schema_loosen
+from kindling_engine.constraints.schema_logic import MOST_STEPS, SchemaLogic
 from kindling_grammars import accepts, compiler
 
 
@@ -98,6 +100,34 @@ def test_a_keyword_is_refused_by_name_and_place(schema: dict, code: str, names: 
     assert error.code == code, error.message
     assert names in error.message
     assert f"(at {place})" in error.message
+
+
+def test_what_is_not_kept_can_be_left_out():
+    schema = {
+        "properties": {"a": {"contains": {}, "maxItems": 3}, "b": {"$ref": "#/$defs/b"}},
+        "$defs": {"b": {"pattern": "(?=a)b", "type": "string"}, "unused": {"contains": {}}},
+    }
+    loosened, names = schema_loosen(json.dumps(schema))
+    assert names == ["contains", "pattern"]
+    assert loosened == {
+        "properties": {"a": {"maxItems": 3}, "b": {"$ref": "#/$defs/b"}},
+        "$defs": {"b": {"type": "string"}, "unused": {"contains": {}}},
+    }
+    assert accepts(grammar(loosened), '{"a":[1],"b":"x"}')
+
+
+@pytest.mark.parametrize(
+    ("schema", "code"),
+    [
+        ({"not": {"required": ["a"], "uniqueItems": True}}, "unsupported_schema"),
+        ({"patternProperties": {"(?=a)": {}}, "additionalProperties": False}, "unsupported_schema"),
+        ({"contains": {}, "type": "any"}, "invalid_schema"),
+    ],
+)
+def test_nothing_is_left_out_where_that_could_forbid_more(schema: dict, code: str):
+    with pytest.raises(ConstraintError) as refused:
+        schema_loosen(json.dumps(schema))
+    assert refused.value.code == code
 
 
 def test_a_definition_that_nobody_uses_may_hold_anything():
@@ -192,3 +222,54 @@ def test_a_part_that_ends_by_taking_back_is_refused_by_name(attributes: str):
 )
 def test_what_only_looks_like_it_is_kept(text: str):
     assert compiler().compile("lark", text)
+
+
+def _recursive(names: int) -> dict:
+    each = [f"p{number}" for number in range(names)]
+    return {
+        kind: {
+            "type": "object",
+            "properties": {name: {"$ref": f"#/$defs/{kind}"} for name in each},
+            "required": each,
+        }
+        for kind in ("R", "S")
+    }
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"oneOf": [{"$ref": "#/$defs/R"}, {"$ref": "#/$defs/S"}]},
+        {"not": {"$ref": "#/$defs/R"}},
+        {"if": {"$ref": "#/$defs/R"}, "then": {"type": "object"}},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+def test_proofs_that_branch_without_end_are_given_up(asked: dict, monkeypatch: pytest.MonkeyPatch):
+    steps = 0
+    spend = SchemaLogic._spend
+
+    def counted(logic: SchemaLogic) -> None:
+        nonlocal steps
+        steps += 1
+        spend(logic)
+
+    monkeypatch.setattr(SchemaLogic, "_spend", counted)
+    error = refusal({"$defs": _recursive(24), **asked})
+    assert error.code == "unsupported_schema" and next(iter(asked)) in error.message
+    assert 0 < steps <= 3 * MOST_STEPS
+
+
+@pytest.mark.parametrize(
+    ("schema", "what"),
+    [
+        ({"properties": {f"p{number}": {"type": "null"} for number in range(2001)}}, "2,001 properties"),
+        (
+            {"properties": {f"p{number}": {"type": "string", "pattern": "a"} for number in range(501)}},
+            "501 patterns",
+        ),
+    ],
+)
+def test_schemas_that_take_seconds_to_build_are_refused(schema: dict, what: str):
+    error = refusal(schema)
+    assert error.code == "unsupported_schema" and what in error.message

@@ -28,6 +28,11 @@ KEPT = [
     ({**NAMED, "not": {"required": ["a"]}}, ["{}", '{"b":1}'], ['{"a":1}', '{"a":1,"b":1}']),
     ({"type": "integer", "not": {"minimum": 5}}, ["4", "-70"], ["5", "60"]),
     (
+        {"type": "object", "propertyNames": {"type": "string"}, "additionalProperties": {"type": "integer"}},
+        ["{}", '{"a":1,"b":2}'],
+        ['{"a":"x"}'],
+    ),
+    (
         {**NAMED, "if": {"required": ["a"]}, "then": {"required": ["b"]}},
         ["{}", '{"b":1}', '{"a":1,"b":2}'],
         ['{"a":1}'],

@@ -103,8 +103,15 @@ async def test_what_is_not_one_json_object_is_invalid_json(bench: Bench, raw: by
          "unsupported_field", "messages[0].content[0].type"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "invalid_value",
          "messages[0].content[0].text"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "["}}]}]},
+        ({"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}]},
          "invalid_value", "messages[0].tool_calls[0].function.arguments"),
+        ({"messages": [{"role": "assistant", "content": "a", "tool_calls": {}}]}, "invalid_value",
+         "messages[0].tool_calls"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "missing_field", "messages[0].content"),
+        ({"messages": [{"role": "user", "content": None, "refusal": "No."}]}, "missing_field",
+         "messages[0].content"),
+        ({"messages": [{"role": "assistant", "content": None, "refusal": "\ud800"}]}, "invalid_value",
+         "messages[0].refusal"),
         ({"max_tokens": 0}, "invalid_value", "max_tokens"),
         ({"max_tokens": -1}, "invalid_value", "max_tokens"),
         ({"max_tokens": 1.5}, "invalid_value", "max_tokens"),
@@ -162,7 +169,9 @@ async def test_what_is_not_one_json_object_is_invalid_json(bench: Bench, raw: by
         ({"guided_json": {"contains": {}}}, "unsupported_schema", "guided_json"),
         ({"guided_regex": "("}, "invalid_schema", "guided_regex"),
         ({"guided_regex": "a", "guided_grammar": "start: /a/"}, "invalid_value", "guided_grammar"),
-        ({"no_such_field": None}, "unsupported_field", "no_such_field"),
+        ({"stream": True, "stream_options": {"include_obfuscation": 1}}, "invalid_value",
+         "stream_options.include_obfuscation"),
+        ({"no_such_field": False}, "unsupported_field", "no_such_field"),
         ({"prompt": "Hi"}, "unsupported_field", "prompt"),
     ],
 )  # fmt: skip
@@ -262,9 +271,12 @@ async def test_fields_of_others_may_ask_for_nothing(bench: Bench):
 
 async def test_fields_that_are_null_count_as_absent(bench: Bench):
     names = ("max_tokens", "temperature", "top_p", "stop", "seed", "n", "logit_bias", "tools", "logprobs", "stream",
-             "stream_options", "response_format", "user")  # fmt: skip
+             "stream_options", "response_format", "user", "verbosity", "no_such_field")  # fmt: skip
     body = await bench.chat_whole(**dict.fromkeys(names))
     assert body["choices"][0]["message"]["content"] == "x"
+    nulls = dict.fromkeys(("name", "tool_calls", "function_call", "audio", "refusal", "mood"))
+    await bench.chat_whole(messages=[{**MESSAGES[0], **nulls}])
+    assert bench.core.submitted[1].prompt_ids == bench.core.submitted[0].prompt_ids
 
 
 async def test_an_earlier_reply_may_be_sent_back(bench: Bench):

@@ -132,6 +132,28 @@ async def test_the_load_of_an_adapter_is_told_apart_from_waiting(bench: Bench, w
     assert perf["queue_ms"] + perf["adapter_load_ms"] <= waited_ms + 1
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"verbosity": "loud", "prompt_cache_retention": "24h"}, {"verbosity", "prompt_cache_retention"}),
+        ({"prompt_cache_options": {"ttl": 5}}, {"prompt_cache_options"}),
+        (
+            {"stream": True, "stream_options": {"include_obfuscation": True}},
+            {"stream_options.include_obfuscation"},
+        ),
+        ({"stream": True, "stream_options": {"include_obfuscation": False}}, set()),
+        ({"logprobs": False, "top_logprobs": 0}, set()),
+        ({"top_logprobs": 0}, set()),
+    ],
+)
+async def test_what_asks_for_nothing_that_is_here_is_taken(
+    bench: Bench, fields: dict[str, Any], named: set[str]
+):
+    async with bench.post("/v1/chat/completions", ASK | fields) as reply:
+        assert reply.status == 200, await reply.text()
+        assert set(filter(None, reply.headers.get("x-kindling-ignored", "").split(","))) == named
+
+
 @pytest.mark.parametrize("tier", ["flex", "priority"])
 async def test_there_is_one_tier(bench: Bench, tier: str):
     async with bench.post("/v1/chat/completions", ASK | {"service_tier": tier}) as reply:

@@ -17,9 +17,9 @@ from kindling_engine.server.tools.parser import ToolParser, call_id_make, short_
 
 NAMES = ("find", "get_time")
 PARSERS: dict[str, Callable[[], ToolParser]] = {
-    "hermes": HermesParser,
+    "hermes": lambda: HermesParser(NAMES),
     "llama": lambda: LlamaParser(NAMES),
-    "mistral": MistralParser,
+    "mistral": lambda: MistralParser(NAMES),
 }
 Told = tuple[str, list[tuple[str, str]]]
 
@@ -86,6 +86,8 @@ CASES: list[tuple[str, str, Told]] = [
         '<tool_call>{"name": "find", "arguments": "x"}</tool_call>',
         '<tool_call>{"name": "fi', "<tool_call>{'name': 'find'}</tool_call>", '<tool_call>{"name": "\\ud800"}</tool_call>',
         "<tool_call>\n<function=find>\n</function>\n</tool_call> ", "</tool_call>", "<tool_cal",
+        '<tool_call>{"name": "other", "arguments": {}}</tool_call>',
+        '<tool_call>{"arguments": {"a": 1}, "name": "other"}</tool_call>',
     )],
     ("hermes", f"<tool_call>{H_TIME}", ("<tool_call>", [TIMED])),
     ("hermes", f"<tool_call>oops</tool_call> {H_TIME}", ("<tool_call>oops</tool_call>", [TIMED])),
@@ -119,9 +121,11 @@ CASES: list[tuple[str, str, Told]] = [
     ("mistral", '[TOOL_CALLS]find[ARGS]{"a": oops}[TOOL_CALLS]get_time[ARGS]{}', ("", [("find", '{"a": oops}'), TIMED])),
     ("mistral", '[TOOL_CALLS][{"name": "find", "arguments": {"a": oops}}]', ("", [("find", '{"a": oops}}]')])),
     ("mistral", "[TOOL_CALLS]find[ARGS]{} then", (" then", [("find", "{}")])),
+    ("mistral", "[TOOL_CALLS]other[ARGS]{}[TOOL_CALLS]get_time[ARGS]{}", ("[TOOL_CALLS]other[ARGS]{}", [TIMED])),
     *[("mistral", text, (text, [])) for text in (
         "", "[1] [TOOL", "[TOOL_CALLS]", "[TOOL_CALLS] []", "[TOOL_CALLS] [5]", "[TOOL_CALLS]find", "[TOOL_CALLS]find[ARGS]",
         "[TOOL_CALLS]find[ARGS] x", "[TOOL_CALLS]find now", '[TOOL_CALLS] [{"name": 5}]', "[TOOL_CALLS]" + "n" * 129 + "{}",
+        '[TOOL_CALLS] [{"name": "other", "arguments": {}}]', "[TOOL_CALLS]other[ARGS]{}", "[TOOL_CALLS]fin{}",
     )],
 ]  # fmt: skip
 
@@ -189,7 +193,7 @@ def test_arguments_come_out_letter_by_letter(arguments: dict[str, Any], plain: b
 
 
 def test_a_call_streams_while_it_arrives():
-    parser = HermesParser()
+    parser = HermesParser(NAMES)
     assert parser.feed('On it. <tool_call>{"name": "find", "argu') == [Content("On it.")]
     (start, first) = parser.feed('ments": {"q": "a')
     assert isinstance(start, ToolCallStart)
@@ -201,12 +205,43 @@ def test_a_call_streams_while_it_arrives():
 
 
 def test_no_mark_is_ever_shown_by_half():
-    parser = HermesParser()
+    parser = HermesParser(NAMES)
     shown = "".join(
         delta.text for char in "a <tool_cal" for delta in parser.feed(char) if isinstance(delta, Content)
     )
     assert shown == "a"
     assert parser.feed("m", final=True) == [Content(" <tool_calm", 1)]
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "shown"),
+    [
+        ("hermes", "So <tool_call", "So"),
+        ("hermes", "So\n<tool_call>", "So"),
+        ("hermes", '<tool_call>\n{"name": "fin', ""),
+        ("hermes", "1 <", "1 <"),
+        ("hermes", "<tool_call>oops", "<tool_call>oops"),
+        ("mistral", "So [TOOL_", "So"),
+        ("mistral", "[TOOL_CALLS]", ""),
+        ("mistral", "[TOOL_CALLS]fi", ""),
+        ("mistral", '[TOOL_CALLS] [{"na', ""),
+        ("mistral", "a[", "a["),
+        ("llama", "<|python", ""),
+        ("llama", '<|python_tag|>{"name": "fi', ""),
+        ("llama", "<", "<"),
+        ("llama", '{"name": "fi', '{"name": "fi'),
+    ],
+)
+def test_what_a_cut_answer_had_begun_to_call_is_not_shown(family: str, text: str, shown: str):
+    for cut in range(len(text) + 1):
+        parser = PARSERS[family]()
+        deltas = parser.feed(text[:cut]) + parser.feed(text[cut:]) + parser.feed("", final=True, cut=True)
+        assert told(deltas) == (shown, [])
+
+
+def test_a_list_of_calls_that_was_cut_shows_no_comma():
+    parser = MistralParser(NAMES)
+    assert told(parser.feed(f"[TOOL_CALLS] [{TIME}, ", final=True, cut=True)) == ("", [TIMED])
 
 
 def test_content_says_where_it_stood():

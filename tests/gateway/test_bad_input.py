@@ -56,6 +56,16 @@ def test_bodies_that_are_none(http: httpx.Client, path: str):
         assert code_of(reply) in ("invalid_json", "invalid_request_error", "missing_field"), name
 
 
+@pytest.mark.parametrize("path", [*PATHS, "client_tokens"])
+def test_compressed_bodies_are_not_read(http: httpx.Client, path: str):
+    reply = http.post(f"/v1/{path}", content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
+    assert reply.status_code == 415
+    assert code_of(reply) in ("unsupported_media_type", "invalid_request_error")
+    assert "content-encoding" in reply.json()["error"]["message"]
+    plain = http.post(f"/v1/{path}", content=b"{", headers={"content-encoding": "Identity"})
+    assert plain.status_code == 400
+
+
 TRANSLATED = {
     "messages": b'"max_tokens": 5, "messages": [{"role": "user", "content": "x"}]',
     "responses": b'"input": "x"',

@@ -43,6 +43,15 @@ def test_replies_and_errors_can_be_read_by_the_page(http: httpx.Client):
         reply = http.post("/v1/chat/completions", json=chat(model), headers=headers)
         assert reply.status_code == status
         assert reply.headers["access-control-allow-origin"] == ALLOWED
-        assert "x-request-id" in reply.headers["access-control-expose-headers"]
+        exposed = set(reply.headers["access-control-expose-headers"].split(", "))
+        # Those that a client of ours reads, and all of ours that an answer can have.
+        assert {
+            *("x-request-id", "request-id", "retry-after", "idempotent-replayed", "server-timing"),
+            *("x-kindling-ignored", "x-kindling-limited-by", "x-kindling-max-tokens"),
+            *("x-kindling-prompt-tokens", "x-kindling-cached-tokens", "x-kindling-adapter-hit"),
+            *("x-ratelimit-remaining-tokens", "x-should-retry"),
+        } <= exposed
+        own = [name for name in reply.headers if name.startswith(("x-kindling-", "x-ratelimit-"))]
+        assert set(own) <= exposed
     reply = http.post("/v1/chat/completions", json=chat(), headers={"Origin": FOREIGN})
     assert "access-control-allow-origin" not in reply.headers

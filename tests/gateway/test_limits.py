@@ -192,6 +192,7 @@ def test_a_deadline_before_there_is_an_engine_is_free(http: httpx.Client, scene)
     model = scene.new_model()  # nothing serves it
     reply = http.post("/v1/chat/completions", json=chat(model, deadline_ms=50))
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert reply.headers["x-should-retry"] == "false"  # to clients that try again by themselves
     assert held_nano(scene.valkey, scene.customer) == {}
 
 

@@ -110,6 +110,44 @@ def test_errors_have_their_classes(server: GatewayServer, client: anthropic.Anth
     assert (unpaid.value.status_code, unpaid.value.body["error"]["type"]) == (402, "billing_error")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_that_does_not_reason_answers_without(http: httpx.Client, scene, stream: bool):
+    scene.engine.behaviour.refused_field = "reasoning_effort"
+    asked = ASK | {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}, "stream": stream}
+    reply = http.post("/v1/messages", json=asked | {"max_cost": "0.1"})
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["x-kindling-ignored"] == "thinking,output_config.effort"
+    assert [("reasoning_effort" in got.body) for got in scene.engine.received] == [True, False]
+    assert not {"thinking", "max_cost"} & set(scene.engine.received[-1].body)
+    (record,) = scene.engine.records
+    cost = 7 * INPUT + 5 * OUTPUT
+    eventually(lambda: held_nano(scene.valkey, scene.customer) == {record["request_id"]: cost // 1000})
+
+
+def test_its_tokens_are_counted_without(http: httpx.Client, scene):
+    scene.engine.behaviour.refused_field = "thinking"
+    asked = {name: ASK[name] for name in ("model", "messages")} | {"thinking": {"type": "adaptive"}}
+    reply = http.post("/v1/messages/count_tokens", json=asked)
+    assert (reply.status_code, reply.json()) == (200, {"input_tokens": 7})
+    assert reply.headers["x-kindling-ignored"] == "thinking"
+
+
+def test_what_else_an_engine_refuses_is_refused(http: httpx.Client, scene):
+    scene.engine.behaviour.refused_field = "stop"
+    reply = http.post("/v1/messages", json=ASK | {"thinking": {"type": "adaptive"}, "stop_sequences": ["x"]})
+    assert reply.status_code == 400
+    assert "x-kindling-ignored" not in reply.headers
+    assert len(scene.engine.received) == 1
+    eventually(lambda: held_nano(scene.valkey, scene.customer) == {})
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/batches", "/inference/v1/messages/batches/one/results"])
+def test_paths_that_are_none_answer_in_the_same_shape(http: httpx.Client, path: str):
+    reply = http.post(path, json={})
+    assert (reply.status_code, reply.json()["error"]["type"]) == (404, "not_found_error")
+    assert reply.json()["request_id"] == reply.headers["request-id"]
+
+
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
 def test_every_refusal_has_the_shape(http: httpx.Client, path: str):
     for reply in (

@@ -28,7 +28,12 @@ def refused(raw: bytes) -> tuple[str, str | None]:
 
 
 def test_the_smallest_body():
-    assert read() == {"model": "kindling/spark", "max_tokens": 9, "messages": HELLO}
+    assert read() == {
+        "model": "kindling/spark",
+        "max_tokens": 9,
+        "messages": HELLO,
+        "context_length_exceeded_behavior": "truncate",
+    }
 
 
 def test_sampling_stops_and_streaming():
@@ -117,8 +122,85 @@ def test_what_has_no_effect_is_named():
     cached = [
         {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]}
     ]
-    translated = message_body_read(json.dumps(body(messages=cached, metadata={"user_id": "u"})).encode())
-    assert set(translated.ignored) == {"cache_control", "metadata"}
+    edits = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+    asked = body(messages=cached, metadata={"user_id": "u"}, context_management=edits)
+    translated = message_body_read(json.dumps(asked).encode())
+    assert set(translated.ignored) == {"cache_control", "metadata", "context_management"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "spare"),
+    [
+        ({}, {}),
+        ({"thinking": {"type": "adaptive"}}, {"thinking": ("thinking",)}),
+        ({"output_config": {"effort": "high"}}, {"reasoning_effort": ("output_config.effort",)}),
+        (
+            {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}},
+            {"reasoning_effort": ("thinking", "output_config.effort")},
+        ),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 9}, "output_config": {"effort": "high"}},
+            {},
+        ),
+    ],
+)
+def test_reasoning_is_spared_a_model_that_cannot(asked: dict[str, Any], spare: dict[str, Any]):
+    translated = message_body_read(json.dumps(body(**asked)).encode())
+    assert translated.spare == spare
+
+
+SAID = {
+    "role": "user",
+    "content": [{"type": "tool_result", "tool_use_id": "t"}, {"type": "text", "text": "So?"}],
+}
+CUT = (
+    "The prompt has 10 tokens and max_tokens asks for 9 more. Ask for at most 3, shorten the prompt, or set"
+    " context_length_exceeded_behavior to truncate."
+)
+
+
+@pytest.mark.parametrize(
+    ("param", "message", "named", "said"),
+    [
+        ("max_tokens", CUT, "max_tokens", "asks for 9 more. Ask for at most 3 or shorten the prompt."),
+        (
+            "reasoning_effort",
+            "Leave reasoning_effort out.",
+            "output_config.effort",
+            "Leave output_config.effort out.",
+        ),
+        ("stop", "stop has a fault.", "stop_sequences", "stop_sequences has a fault."),
+        ("stop", "A stop string is long.", "stop_sequences", "A stop string is long."),
+        ("messages[0].content", "messages[0].content is bad.", "system", "system is bad."),
+        ("messages[3].content", "messages[3].content is bad.", "messages[1]", "messages[1] is bad."),
+        (
+            "tools[0].function.name",
+            "tools[0].function.name is bad.",
+            "tools[0].name",
+            "tools[0].name is bad.",
+        ),
+        (
+            "tools",
+            "tools[0].function.parameters: no pattern.",
+            "tools",
+            "tools[0].input_schema: no pattern.",
+        ),
+        (
+            "response_format.json_schema.schema",
+            "response_format.json_schema.schema is deep.",
+            "output_config.format.schema",
+            "output_config.format.schema is deep.",
+        ),
+    ],
+)
+def test_an_engines_refusal_is_told_in_the_clients_names(param: str, message: str, named: str, said: str):
+    asked = body(system="Be kind.", messages=[*HELLO, SAID], tools=[WEATHER])
+    naming = message_body_read(json.dumps(asked).encode()).naming
+    assert naming is not None
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": "invalid_value"}
+    renamed = json.loads(naming.rename(json.dumps({"error": error}).encode()))["error"]
+    assert (renamed["param"], renamed["code"]) == (named, "invalid_value")
+    assert renamed["message"].endswith(said)
 
 
 def test_counting_takes_what_makes_a_prompt_and_nothing_else():

@@ -4,6 +4,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +68,22 @@ def test_an_error_in_a_stream_ends_it():
     assert "message_stop" not in [event["type"] for event in events]
 
 
+@pytest.mark.parametrize(
+    ("code", "kind", "expected"),
+    [
+        ("overloaded", "api_error", "overloaded_error"),
+        ("server_shutdown", "api_error", "overloaded_error"),
+        ("rate_limit_exceeded", "rate_limit_error", "rate_limit_error"),
+        ("deadline_exceeded", "api_error", "timeout_error"),
+        ("constraint_dead_end", "invalid_request_error", "invalid_request_error"),
+        ("internal_error", "server_error", "api_error"),
+    ],
+)
+def test_an_error_in_a_stream_has_the_type_of_its_status(code: str, kind: str, expected: str):
+    failure = {"error": {"message": "Gone.", "type": kind, "param": None, "code": code}}
+    assert streamed(stream_of([*CHUNKS[:2], failure], done=False))[-1]["error"]["type"] == expected
+
+
 def whole(message: dict[str, Any], finish: str, **more: Any) -> dict[str, Any]:
     form = MessageForm()
     form.begin(ID, {})
@@ -118,6 +135,8 @@ def test_errors_have_anthropics_types():
     types = {400: "invalid_request_error", 401: "authentication_error", 402: "billing_error",
              403: "permission_error", 404: "not_found_error", 413: "request_too_large",
              429: "rate_limit_error", 502: "api_error", 503: "overloaded_error"}  # fmt: skip
+    named = json.dumps({"error": {"message": "It is long.", "param": "stop_sequences"}}).encode()
+    assert json.loads(form.refusal(400, named))["error"]["message"] == "stop_sequences: It is long."
     for status, kind in types.items():
         assert json.loads(form.refusal(status, body)) == {
             "type": "error",

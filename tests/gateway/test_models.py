@@ -101,6 +101,36 @@ def test_an_alias_is_called_under_its_own_name(http: httpx.Client, scene):
     assert http.post("/v1/chat/completions", json=chat("gpt-4o#main")).status_code == 200
 
 
+def test_aliases_are_listed_where_they_stand_for_something(http: httpx.Client, server: GatewayServer, scene):
+    scene.world.adapter(scene.customer, "voice", model_id=scene.model_id, base_ref="kindling/words")
+    other = scene.world.org("somebody")
+    scene.world.base(other, "hidden", is_public=False)
+    for text, ref in (
+        ("gpt-4o", "kindling/words"),
+        ("accounts/fireworks/models/voice", f"{scene.customer.slug}/voice"),
+        ("gone", "kindling/nothing"),
+        ("peek", "somebody/hidden"),
+        ("voice", "kindling/words"),  # the name of a model goes before it
+        ("kindling/words", f"{scene.customer.slug}/voice"),
+    ):
+        alias(scene, text, ref)
+    listed = http.get("/v1/models").json()["data"]
+    assert {model["id"]: model["alias_of"] for model in listed if model["alias_of"]} == {
+        "gpt-4o": "kindling/words",
+        "accounts/fireworks/models/voice": f"{scene.customer.slug}/voice",
+    }
+    assert len({model["id"] for model in listed}) == len(listed)
+    shaped = http.get("/v1/models", headers={"anthropic-version": "2023-06-01"}).json()["data"]
+    assert [model["id"] for model in shaped] == [model["id"] for model in listed]
+    with server.client(scene.world.key(scene.customer, models=["kindling/words"])) as bound:
+        assert [model["id"] for model in bound.get("/v1/models").json()["data"]] == [
+            "kindling/words",
+            "gpt-4o",
+        ]
+    with server.client(scene.world.key(scene.world.org("outsider"))) as stranger:
+        assert "gpt-4o" not in stranger.get("/v1/models").text
+
+
 def test_an_alias_is_its_organisations_alone_and_hides_nothing(
     http: httpx.Client, server: GatewayServer, scene
 ):

@@ -226,8 +226,45 @@ def test_a_client_token_keeps_and_reads_nothing(
         guest.responses.create(**ASK, input="?", previous_response_id=made.id)
 
 
+def test_tokens_of_a_prompt_are_counted_and_cost_nothing(client: openai.OpenAI, scene):
+    first = client.responses.create(**ASK, input="One?")
+    asked = {"model": "kindling/words", "input": "Two?", "previous_response_id": first.id}
+    counted = client.responses.input_tokens.count(**asked, instructions="Be kind.")
+    assert (counted.object, counted.input_tokens) == ("response.input_tokens", 7)
+    got = scene.engine.received[-1]
+    assert got.path == "/v1/chat/tokens"
+    assert [one["role"] for one in got.body["messages"]] == ["system", "user", "assistant", "user"]
+    assert len(scene.engine.records) == 1
+    scene.engine.behaviour.refused_field = "reasoning_effort"
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.input_tokens.count(**asked, reasoning={"effort": "low"})
+    assert refused.value.param == "reasoning.effort"
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_what_an_engine_refuses_is_told_in_the_clients_names(client: openai.OpenAI, scene, background: bool):
+    scene.engine.behaviour.refused_field = "reasoning_effort"
+    asked = ASK | {"input": "Hello!", "reasoning": {"effort": "low"}}
+    if background:
+        made = client.responses.create(**asked, background=True)
+        eventually(lambda: client.responses.retrieve(made.id).status == "failed")
+        assert client.responses.retrieve(made.id).error.message == "No reasoning.effort here."
+        return
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(**asked)
+    assert (refused.value.param, refused.value.code) == ("reasoning.effort", "unsupported_field")
+
+
 @pytest.mark.parametrize(
-    "path", ["/v1/responses/", "/v1/responses/resp_1/nothing", "/v1/responses/resp_1/cancel/"]
+    ("method", "path"),
+    [
+        ("GET", "/v1/responses/"),
+        ("GET", "/v1/responses/resp_1/nothing"),
+        ("GET", "/v1/responses/resp_1/cancel/"),
+        ("POST", "/v1/responses/compact"),
+        ("GET", "/v1/responses/compact"),
+        ("POST", "/v1/responses/input_tokens/cancel"),
+    ],
 )
-def test_paths_that_are_none(http: httpx.Client, path: str):
-    assert http.get(path).json()["error"]["code"] == "unknown_url"
+def test_paths_that_are_none(http: httpx.Client, method: str, path: str):
+    assert http.request(method, path).json()["error"]["code"] == "unknown_url"

@@ -100,6 +100,13 @@ def test_truncation_leaves_room_for_the_answer():
     assert chat(truncation="auto", max_output_tokens=100)["prompt_truncate_len"] == 900
     assert chat(truncation="auto")["prompt_truncate_len"] == 750
     assert "prompt_truncate_len" not in chat(truncation="disabled")
+    assert "context_length_exceeded_behavior" not in chat()
+
+
+def test_truncation_leaves_room_for_a_prompt_whatever_the_answer_wants():
+    fields = chat(truncation="auto", max_output_tokens=128_000)
+    assert (fields["prompt_truncate_len"], fields["max_completion_tokens"]) == (500, 128_000)
+    assert fields["context_length_exceeded_behavior"] == "truncate"
 
 
 def test_tools_and_the_choice_among_them():
@@ -111,6 +118,79 @@ def test_tools_and_the_choice_among_them():
     allowed = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "look"}]}
     other = {**LOOK, "name": "other"}
     assert chat(tools=[LOOK, other], tool_choice=allowed)["tools"] == [ASK_LOOK]
+
+
+OTHERS = [
+    {"type": "web_search", "external_web_access": False},
+    {"type": "custom", "name": "apply_patch", "format": {"type": "grammar", "syntax": "lark"}},
+    {"type": "namespace", "name": "files", "tools": [LOOK]},
+    {"type": "something_new"},
+]
+
+
+@pytest.mark.parametrize(
+    "choice", [None, "auto", "none", {"type": "function", "name": "look"},
+               {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "look"}]}]
+)  # fmt: skip
+def test_tools_that_are_no_functions_are_left_out_and_named(choice: Any):
+    asked = read(tools=[*OTHERS, LOOK], tool_choice=choice, client_metadata={"a": "b"})
+    assert asked.chat["tools"] == [ASK_LOOK]
+    assert asked.echo["tools"] == [{**LOOK, "description": None}]
+    assert set(asked.ignored) == {"client_metadata", *(f"tools[{index}]" for index in range(4))}
+    assert asked.naming.name("tools[0].function.parameters") == "tools[4].parameters"
+
+
+def test_nothing_but_other_tools_is_a_plain_answer():
+    fields = chat(tools=OTHERS, tool_choice="auto", parallel_tool_calls=False)
+    assert not {"tools", "parallel_tool_calls"} & set(fields)
+
+
+@pytest.mark.parametrize(
+    ("param", "message", "named", "said"),
+    [
+        (
+            "max_tokens",
+            "max_tokens asks for more. Ask for at most 3, shorten the prompt, or set"
+            " context_length_exceeded_behavior to truncate.",
+            "max_output_tokens",
+            "max_output_tokens asks for more. Ask for at most 3 or shorten the prompt.",
+        ),
+        (
+            "reasoning_effort",
+            "Leave reasoning_effort out.",
+            "reasoning.effort",
+            "Leave reasoning.effort out.",
+        ),
+        (
+            "response_format",
+            "response_format: no such keyword.",
+            "text.format",
+            "text.format: no such keyword.",
+        ),
+        ("response_format.json_schema.name", "It is long.", "text.format.name", "It is long."),
+        ("messages", "messages holds no text.", "input", "input holds no text."),
+        ("messages[3].content", "messages[3].content is bad.", "input", "input is bad."),
+        ("tool_choice.function.name", "It is empty.", "tool_choice.name", "It is empty."),
+        ("temperature", "temperature is high.", "temperature", "temperature is high."),
+        (None, "Too many.", None, "Too many."),
+    ],
+)
+def test_an_engines_refusal_is_told_in_the_clients_names(
+    param: str | None, message: str, named: str | None, said: str
+):
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": "invalid_value"}
+    renamed = json.loads(read().naming.rename(json.dumps({"error": error}).encode()))
+    assert renamed == {"error": error | {"message": said, "param": named}}
+
+
+def test_counting_takes_what_makes_a_prompt_and_nothing_else():
+    asked = {"model": "m", "input": "Hi", "instructions": "i", "tools": [LOOK], "truncation": "auto"}
+    counted = response_body_read(json.dumps(asked).encode(), counting=True)
+    assert (counted.store, counted.background) == (False, False)
+    for name, value in (("stream", True), ("max_output_tokens", 3), ("store", True)):
+        with pytest.raises(GatewayError) as found:
+            response_body_read(json.dumps(asked | {name: value}).encode(), counting=True)
+        assert found.value.param == name
 
 
 def test_formats_reasoning_and_logprobs():
@@ -166,7 +246,8 @@ def part(kind: str, **fields: Any) -> list[dict[str, Any]]:
         ({"input": None}, "missing_field", "input"),
         ({"input": 3}, "invalid_value", "input"),
         ({"input": [3]}, "invalid_value", "input[0]"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "unsupported_field", "input[0].type"),
+        ({"input": [{"type": "item_reference"}]}, "missing_field", "input[0].id"),
+        ({"input": [{"type": "item_reference", "id": "x", "role": "user"}]}, "unsupported_field", "input[0].role"),
         ({"input": part("input_image", image_url="file:///etc/passwd")}, "unsupported_field", PART),
         ({"input": part("input_image", image_url="http://10.0.0.1/")}, "unsupported_field", PART),
         ({"input": part("input_file", file_id="f")}, "unsupported_field", PART),
@@ -180,7 +261,11 @@ def part(kind: str, **fields: Any) -> list[dict[str, Any]]:
         ({"conversation": "conv_1"}, "unsupported_field", "conversation"),
         ({"prompt": {"id": "p"}}, "unsupported_field", "prompt"),
         ({"include": ["file_search_call.results"]}, "unsupported_field", "include[0]"),
-        ({"tools": [{"type": "web_search"}]}, "unsupported_field", "tools[0].type"),
+        ({"tools": [LOOK, {"type": "web_search"}], "tool_choice": "required"}, "unsupported_field", "tools[1].type"),
+        ({"tools": [{"type": "x"}], "tool_choice": {"type": "x"}}, "unsupported_field", "tool_choice.type"),
+        ({"tools": [{"name": "look"}]}, "missing_field", "tools[0].type"),
+        ({"tools": [{"type": 3}]}, "invalid_value", "tools[0].type"),
+        ({"tools": [{"type": "web_search"}] * 129}, "invalid_value", "tools"),
         ({"tool_choice": "any"}, "invalid_value", "tool_choice"),
         ({"tool_choice": {"type": "mcp"}}, "unsupported_field", "tool_choice.type"),
         ({"tool_choice": {"type": "allowed_tools", "tools": [{"name": "x"}]}}, "invalid_value", "tool_choice.tools"),

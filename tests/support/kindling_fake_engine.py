@@ -16,7 +16,18 @@ from typing import Any
 
 from aiohttp import web
 
-from kindling_fake_wire import CONTEXT_LENGTH, error_body, event, failure, hang_up, limit_of, reason, whole
+from kindling_fake_wire import (
+    CONTEXT_LENGTH,
+    error_body,
+    event,
+    failure,
+    hang_up,
+    limit_of,
+    reason,
+    refused,
+    usage_block,
+    whole,
+)
 
 GRANT_AHEAD_TOKENS = 64
 PARK_S = 30.0
@@ -37,6 +48,7 @@ class Behaviour:
     held_at: int | None = None  # makes so many tokens and, while this stands here, no more
     fail_status: int = 0  # answer with this error instead
     fail_code: str = "internal_error"
+    refused_field: str = ""  # refuse bodies that have it
     deaf: bool = False  # knows nothing of its requests when it is asked whether their grants end
     cut_before_first: int = 0  # so many requests lose their connection before the first byte
     record_before_cut: bool = False  # which it has answered, recorded and not sent
@@ -164,8 +176,8 @@ class FakeEngine:
             if how.record_before_cut:
                 self._record(Running(received, self.records, grant=0, made=how.tokens), how, "stop")
             return hang_up(request)
-        if how.fail_status:
-            return failure(how.fail_status, how.fail_code)
+        if refusal := refused(how, received.body):
+            return refusal
         running = Running(received, self.records, grant=int(received.headers["x-kindling-grant"]))
         self.active[received.id] = running
         try:
@@ -222,7 +234,7 @@ class FakeEngine:
         self._record(running, how, finish)
         last = self._chunk(running, [{"index": 0, **({"delta": {}} if chat else {"text": ""}),
                                       "finish_reason": reason(finish)}])  # fmt: skip
-        usage = self._chunk(running, []) | {"usage": usage_block(running, how)}
+        usage = self._chunk(running, []) | {"usage": usage_block(running.made, how)}
         await reply.write(event(last) + event(usage) + b"data: [DONE]\n\n")
         return reply
 
@@ -277,9 +289,9 @@ class FakeEngine:
         )
 
     async def _count(self, request: web.Request) -> web.Response:
-        await self._receive(request)
-        if self.behaviour.fail_status:
-            return failure(self.behaviour.fail_status, self.behaviour.fail_code)
+        received = await self._receive(request)
+        if refusal := refused(self.behaviour, received.body):
+            return refusal
         return web.json_response({"tokens": self.behaviour.prompt_tokens})
 
     async def _grant(self, request: web.Request) -> web.Response:
@@ -348,7 +360,7 @@ class FakeEngine:
         chat = running.received.path.endswith("chat/completions")
         said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": reason(finish)}
-        return self._chunk(running, [choice], "") | {"usage": usage_block(running, how)}
+        return self._chunk(running, [choice], "") | {"usage": usage_block(running.made, how)}
 
     def _chunk(self, running: Running, choices: list[dict[str, Any]], kind: str = ".chunk") -> dict[str, Any]:
         chat = running.received.path.endswith("chat/completions")
@@ -359,16 +371,6 @@ class FakeEngine:
             "model": running.received.body["model"],
             "choices": choices,
         }
-
-
-def usage_block(running: Running, how: Behaviour) -> dict[str, Any]:
-    return {
-        "prompt_tokens": how.prompt_tokens,
-        "completion_tokens": running.made,
-        "total_tokens": how.prompt_tokens + running.made,
-        "prompt_tokens_details": {"cached_tokens": how.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": min(how.reasoning_tokens, running.made)},
-    }
 
 
 def main() -> None:

@@ -25,6 +25,27 @@ def failure(status: int, code: str) -> web.Response:
     return web.json_response(error_body(code), status=status)
 
 
+def refused(how: Any, body: dict[str, Any]) -> web.Response | None:
+    """The refusal of every body, or of one with a field that this engine does not take; None where it is taken."""
+    if how.fail_status:
+        return failure(how.fail_status, how.fail_code)
+    field = how.refused_field
+    if not field or field not in body:
+        return None
+    error = {"message": f"No {field} here.", "type": "invalid_request_error", "param": field}
+    return web.json_response({"error": error | {"code": "unsupported_field"}}, status=400)
+
+
+def usage_block(made: int, how: Any) -> dict[str, Any]:
+    return {
+        "prompt_tokens": how.prompt_tokens,
+        "completion_tokens": made,
+        "total_tokens": how.prompt_tokens + made,
+        "prompt_tokens_details": {"cached_tokens": how.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": min(how.reasoning_tokens, made)},
+    }
+
+
 def hang_up(request: web.Request) -> web.StreamResponse:
     """Drop the connection the way a killed process does."""
     if request.transport:

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class CompiledGrammar:
     def __init__(
         self, built: str, tokenizer: Any, *, vocab_size: int, eos_ids: Sequence[int], text_chars: int = 0
     ) -> None:
+        self.worn = False
         self._matcher = matcher()(tokenizer, built, log_level=0, limits=limits())
         if self._matcher.is_error():
             raise ConstraintError("invalid_schema", f"The grammar is not valid: {_first_line(self._matcher)}")
@@ -67,16 +68,31 @@ class CompiledGrammar:
             ) from None
         self._foreseeable = _knows_way_back(built, tokenizer) and self._goes_back(first)
 
+    def begins(self) -> bool:
+        """Whether a text can still begin. What texts have met adds up in the library, whose copies share it, up to a
+        bound; behind that all fail, and the grammar has to be compiled anew.
+        """
+        if not self.worn:
+            try:
+                self.start().fill(np.zeros(mask_words(self._vocab_size), dtype=np.int32))
+            except ConstraintError:
+                self.worn = True
+        return not self.worn
+
     def start(self, *, ends: bool = True) -> "GrammarConstraint":
         """A fresh text of this grammar. Without ``ends`` no end token is offered while anything else is."""
         return GrammarConstraint(
             self._matcher.deep_copy(),
+            wear=self._wear,
             vocab_size=self._vocab_size,
             words=self._words,
             eos_ids=self._eos_ids,
             ends=ends,
             foreseeable=self._foreseeable,
         )
+
+    def _wear(self) -> None:
+        self.worn = True
 
     def _goes_back(self, first: Mask) -> bool:
         """Whether the library takes a token of the ``first`` mask back: it refuses where lexemes have ``max_tokens`` or
@@ -95,6 +111,7 @@ class GrammarConstraint:
         self,
         matcher: Any,
         *,
+        wear: Callable[[], None],
         vocab_size: int,
         words: int,
         eos_ids: frozenset[int],
@@ -102,9 +119,11 @@ class GrammarConstraint:
         foreseeable: bool,
     ) -> None:
         """``words`` is the length of a mask in the library, which may know more tokens than the model. ``foreseeable``:
-        places ahead can be looked at by going there and back; without it nothing is told of them.
+        places ahead can be looked at by going there and back; without it nothing is told of them. ``wear`` is called
+        when the library gives no mask any more.
         """
         self._matcher = matcher
+        self._wear = wear
         self._foreseeable = foreseeable
         self._words = words
         self._eos_ids = eos_ids
@@ -175,6 +194,7 @@ class GrammarConstraint:
         raw = mask if self._words == mask.size else np.zeros(self._words, dtype=np.int32)
         self._matcher.unsafe_compute_mask_ptr(raw.ctypes.data, raw.nbytes)
         if self._matcher.is_error():
+            self._wear()
             raise ConstraintError(DEAD_END, f"The grammar cannot go on: {_first_line(self._matcher)}")
         np.bitwise_and(raw[: mask.size], among, out=mask)
         return bool(mask.any())

@@ -8,10 +8,12 @@ from kindling_engine.constraints.base import ConstraintError
 from kindling_engine.constraints.library import byte_tokenizer, limits, matcher
 from kindling_engine.constraints.schema import schema_prepare
 from kindling_engine.constraints.schema_blame import schema_blame
-from kindling_engine.constraints.schema_oneof import exclusive_rewrite
+from kindling_engine.constraints.schema_oneof import exclusive_rewrite, nodes_list
 
 KINDS = ("json_object", "json_schema", "regex", "lark")
 MAX_TEXT_BYTES = 256 * 1024
+MOST_PROPERTIES = 2_000
+MOST_PATTERNS = 500
 
 # Between the parts of a JSON text: nothing, a space, or a line break with an indentation. Without a bound a
 # model may write white space for ever.
@@ -67,6 +69,7 @@ _NAMES = {"json_object": "schema", "json_schema": "schema", "regex": "expression
 
 def _schema_text(text: str) -> str:
     schema = schema_prepare(text)
+    _size_check(schema)
     message = _schema_message(schema)
     if message.startswith(_ONE_OF):
         exclusive_rewrite(schema)
@@ -81,6 +84,23 @@ def _schema_text(text: str) -> str:
             "unsupported_schema", "The schema is too complex: its numbers or expressions take too long."
         )
     return built
+
+
+def _size_check(schema: dict[str, Any]) -> None:
+    """What takes the library seconds to build; the optional properties of one object do with their square."""
+    sizes = {
+        "properties": sum(
+            len(node["properties"])
+            for _, node in nodes_list(schema, "properties")
+            if isinstance(node["properties"], dict)
+        ),
+        "patterns": sum(1 for _, node in nodes_list(schema, "pattern", leaves=True)),
+    }
+    for name, most in (("properties", MOST_PROPERTIES), ("patterns", MOST_PATTERNS)):
+        if sizes[name] > most:
+            raise ConstraintError(
+                "unsupported_schema", f"The schema has {sizes[name]:,} {name}; {most:,} are supported."
+            )
 
 
 def _schema_built(schema: dict[str, Any]) -> str:

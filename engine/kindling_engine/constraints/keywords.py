@@ -12,7 +12,7 @@ REFUSED = {
 
 # A value with which a refused keyword restricts nothing.
 HARMLESS: dict[str, tuple[object, ...]] = {
-    "propertyNames": (True, {}),
+    "propertyNames": (True, {}, {"type": "string"}),  # all names are strings
     "unevaluatedItems": (True, {}),
     "unevaluatedProperties": (True, {}),
     "uniqueItems": (False,),

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from kindling_engine.constraints.base import ConstraintError
-from kindling_engine.constraints.schema_walk import SchemaWalk
+from kindling_engine.constraints.schema_walk import KeywordError, SchemaWalk
 
 MAX_SCHEMA_BYTES = 256 * 1024
 # Levels of JSON; a level of the schema takes two.
@@ -17,10 +17,28 @@ def schema_prepare(text: str) -> dict[str, Any]:
     """
     walk = SchemaWalk(_parsed(text))
     prepared = walk.run()
-    for place in walk.reachable():
-        for fault in walk.faults.get(place, ()):
-            raise fault
+    for fault in walk.found():
+        raise fault
     return {"allOf": [prepared]} if isinstance(prepared, bool) else prepared
+
+
+def schema_loosen(text: str) -> tuple[dict[str, Any], list[str]]:
+    """A schema, which must be an object, without the keywords that are not kept, and their names.
+
+    Raises ConstraintError ``invalid_schema``, and ``unsupported_schema`` where leaving them out could forbid what the
+    schema allows.
+    """
+    schema: dict[str, Any] = _parsed(text)
+    walk = SchemaWalk(schema)
+    walk.run()
+    names = set()
+    for fault in list(walk.found()):
+        # Without its expressions, a schema that is closed to other names would be closed to theirs.
+        if not isinstance(fault, KeywordError) or walk.negates or fault.keyword == "patternProperties":
+            raise fault
+        fault.holder.pop(fault.keyword, None)
+        names.add(fault.keyword)
+    return schema, sorted(names)
 
 
 def _parsed(text: str) -> Any:

@@ -15,17 +15,45 @@ Schema = Mapping[str, Any] | bool
 ALL_TYPES = frozenset(("array", "boolean", "null", "number", "object", "string"))
 _MAX_DEPTH = 12
 _MAX_OPTIONS = 64
+MOST_STEPS = 10_000
+"""Of all proofs for one document: schemas that refer to themselves branch at each of the levels."""
 _NAMES = frozenset(("$anchor", "$defs", "$id", "$schema", "definitions", "id"))
 
 
+class _SpentError(Exception):
+    """A proof would take longer than a document may have."""
+
+
 class SchemaLogic:
-    """Proofs inside one document, whose local references it follows."""
+    """Proofs inside one document, whose local references it follows, for as long as its steps last."""
 
     def __init__(self, document: Schema) -> None:
         self._document = document
+        self._steps = MOST_STEPS
 
-    def disjoint(self, one: Schema, other: Schema, types: frozenset[str] = ALL_TYPES, depth: int = 0) -> bool:
+    def disjoint(self, one: Schema, other: Schema, types: frozenset[str] = ALL_TYPES) -> bool:
         """Whether no value of the given types can match both."""
+        try:
+            return self._disjoint(one, other, types)
+        except _SpentError:
+            return False
+
+    def negation(self, schema: Schema) -> list[Schema] | None:
+        """Schemas of which a value matches at least one just when it does not match this one; None if unknown."""
+        try:
+            return self._negation(schema)
+        except _SpentError:
+            return None
+
+    def target(self, reference: str) -> Schema | None:
+        """What a local reference points to."""
+        found = place_find(self._document, reference)
+        return found if isinstance(found, Mapping | bool) else None
+
+    def _disjoint(
+        self, one: Schema, other: Schema, types: frozenset[str] = ALL_TYPES, depth: int = 0
+    ) -> bool:
+        self._spend()
         if depth > _MAX_DEPTH:
             return False
         first, second = self._parts(one), self._parts(other)
@@ -38,7 +66,9 @@ class SchemaLogic:
             for part in parts:
                 for keyword in ("anyOf", "oneOf"):
                     options = part.get(keyword)
-                    if options and all(self.disjoint(option, whole, common, depth + 1) for option in options):
+                    if options and all(
+                        self._disjoint(option, whole, common, depth + 1) for option in options
+                    ):
                         return True
         if common != {"object"}:
             return False
@@ -47,8 +77,8 @@ class SchemaLogic:
             for name in _required(first) | _required(second)
         )
 
-    def negation(self, schema: Schema, depth: int = 0) -> list[Schema] | None:
-        """Schemas of which a value matches at least one just when it does not match this one; None if unknown."""
+    def _negation(self, schema: Schema, depth: int = 0) -> list[Schema] | None:
+        self._spend()
         if depth > _MAX_DEPTH:
             return None
         if isinstance(schema, bool):
@@ -63,10 +93,10 @@ class SchemaLogic:
             found.extend(part)
         return found if len(found) <= _MAX_OPTIONS else None
 
-    def target(self, reference: str) -> Schema | None:
-        """What a local reference points to."""
-        found = place_find(self._document, reference)
-        return found if isinstance(found, Mapping | bool) else None
+    def _spend(self) -> None:
+        if self._steps <= 0:
+            raise _SpentError
+        self._steps -= 1
 
     def _keyword_negation(
         self, keyword: str, value: Any, schema: Mapping[str, Any], depth: int
@@ -80,7 +110,7 @@ class SchemaLogic:
             low = isinstance(change, int) and value + change < 0
             return [] if low else [{"type": kind, opposite: value if change is None else value + change}]
         if keyword == "properties":
-            negated = {name: self.negation(one, depth + 1) for name, one in value.items()}
+            negated = {name: self._negation(one, depth + 1) for name, one in value.items()}
             return (
                 None
                 if None in negated.values()
@@ -91,21 +121,22 @@ class SchemaLogic:
                 ]
             )
         if keyword == "allOf":
-            parts = [self.negation(one, depth + 1) for one in value]
+            parts = [self._negation(one, depth + 1) for one in value]
             return None if None in parts else [one for part in parts for one in part or ()]
         if keyword == "anyOf":
-            parts = [self.negation(one, depth + 1) for one in value]
+            parts = [self._negation(one, depth + 1) for one in value]
             if None in parts:
                 return None
             combined = list(islice(product(*(part or () for part in parts)), _MAX_OPTIONS + 1))
             return [{"allOf": list(one)} for one in combined] if len(combined) <= _MAX_OPTIONS else None
         if keyword == "$ref":
             found = self.target(value)
-            return None if found is None else self.negation(found, depth + 1)
+            return None if found is None else self._negation(found, depth + 1)
         return None
 
     def _parts(self, schema: Schema, depth: int = 0) -> list[Mapping[str, Any]] | None:
         """A schema and what it includes by reference or allOf, all of which hold; None where nothing can match."""
+        self._spend()
         if isinstance(schema, bool):
             return [{}] if schema else None
         found: list[Mapping[str, Any]] = [schema]
@@ -124,7 +155,7 @@ class SchemaLogic:
         self, name: str, first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], depth: int
     ) -> bool:
         return any(
-            self.disjoint(_property(a, name), _property(b, name), depth=depth + 1)
+            self._disjoint(_property(a, name), _property(b, name), depth=depth + 1)
             for a in first
             for b in second
         )

@@ -24,17 +24,19 @@ def exclusive_rewrite(document: dict[str, Any]) -> None:
             _replace(node, options)
 
 
-def nodes_list(node: Any, keyword: str, place: str = "#") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every schema with a keyword, and its place."""
+def nodes_list(
+    node: Any, keyword: str, place: str = "#", *, leaves: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema with a keyword, and its place; with ``leaves`` one whose value is a text."""
     if isinstance(node, dict):
-        if keyword in node and isinstance(node[keyword], list | int | dict):
+        if keyword in node and isinstance(node[keyword], str if leaves else list | int | dict):
             yield place, node
         for name, inner in list(node.items()):
             if name not in _VALUES:
-                yield from nodes_list(inner, keyword, place_join(place, name))
+                yield from nodes_list(inner, keyword, place_join(place, name), leaves=leaves)
     elif isinstance(node, list):
         for index, inner in enumerate(node):
-            yield from nodes_list(inner, keyword, f"{place}/{index}")
+            yield from nodes_list(inner, keyword, f"{place}/{index}", leaves=leaves)
 
 
 def _replace(node: dict[str, Any], options: list[Any]) -> None:

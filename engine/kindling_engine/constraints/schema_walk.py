@@ -25,6 +25,15 @@ _ANYWHERE = "*"
 Schema = dict[str, Any]
 
 
+class KeywordError(ConstraintError):
+    """A keyword of a schema that is not kept, and the object that holds it."""
+
+    def __init__(self, message: str, holder: Schema, keyword: str) -> None:
+        super().__init__("unsupported_schema", message)
+        self.holder = holder
+        self.keyword = keyword
+
+
 class SchemaWalk:
     """One walk. Places are JSON pointers; ``faults`` hangs each fault on the place of its schema."""
 
@@ -66,6 +75,16 @@ class SchemaWalk:
             else:
                 node.require({"anyOf": options} if options else False)
         return prepared
+
+    @property
+    def negates(self) -> bool:
+        """Whether leaving something out of a part may forbid what the whole allowed."""
+        return bool(self._negations)
+
+    def found(self) -> Iterator[ConstraintError]:
+        """The faults that an instance can meet."""
+        for place in self.reachable():
+            yield from self.faults.get(place, ())
 
     def reachable(self) -> Iterator[str]:
         """Places of schemas that an instance can meet, which definitions that nobody refers to are not."""
@@ -263,7 +282,8 @@ class SchemaWalk:
         self._fault(node, ConstraintError("invalid_schema", f"{message} (at {place})."))
 
     def _unsupported(self, node: "_Node", place: str, what: str) -> None:
-        self._fault(node, ConstraintError("unsupported_schema", f"{what} is not supported (at {place})."))
+        keyword = place[len(node.place) + 1 :].split("/", maxsplit=1)[0]
+        self._fault(node, KeywordError(f"{what} is not supported (at {place}).", node.given, keyword))
 
     def _fault(self, node: "_Node", fault: ConstraintError) -> None:
         self.faults.setdefault(node.place, []).append(fault)

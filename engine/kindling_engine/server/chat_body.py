@@ -11,7 +11,7 @@ from kindling_engine.server.chat_output import ChatShape
 from kindling_engine.server.chat_prompt import ChatPrompt, chat_prompt_make
 from kindling_engine.server.errors import ApiError, invalid_value, unsupported_field
 from kindling_engine.server.fields import Fields
-from kindling_engine.server.messages import messages_read
+from kindling_engine.server.messages import messages_ignored, messages_read
 from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.prediction_fields import (
     prediction_encode,
@@ -34,11 +34,11 @@ from kindling_engine.server.sampling_fields import common_fields_read
 from kindling_engine.server.template_files import no_template
 from kindling_engine.server.template_variables import template_variables_read
 from kindling_engine.server.tool_fields import ToolAsk, tool_fields_read
-from kindling_engine.server.tools.grammar import AnswerFormatError, BoundTool, tool_grammar
+from kindling_engine.server.tools.binding import tools_bind
+from kindling_engine.server.tools.grammar import AnswerFormatError, tool_grammar
 
 MAX_TOP_LOGPROBS = 20
 MAX_LOGPROBS_OLD_FORM = 5
-ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
 async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> GenerationRequest:
@@ -55,6 +55,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     safe = fields.take("safe_tokenization") is None or fields.boolean("safe_tokenization")
     predicted = prediction_read(fields)
     helps = prediction_helps(common.sampling, facts)
+    unused = (*fields.present("verbosity"), *messages_ignored(given))
     fields.only("modalities", ["text"])
     fields.only("echo", False)
     fields.end()
@@ -63,7 +64,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         raise no_template()
     family = text.chat.pick(tools=asked.active)
     reasoning.check(reasons=family.reasoning is not None)
-    constraint = await _tool_constraint(asked, family, answer) if asked.active else answer
+    constraint, unkept = await _tool_constraint(asked, family, answer) if asked.active else (answer, ())
     names = family.template.names
 
     async def prompt_make(kept: list[dict[str, Any]]) -> ChatPrompt:
@@ -91,6 +92,8 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         logprobs=logprobs,
         ignored=(
             *common.ignored,
+            *unused,
+            *unkept,
             *(("prediction",) if predicted is not None and not helps else ()),
             *(f"chat_template_kwargs.{name}" for name in variables if name not in names),
         ),
@@ -110,8 +113,11 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
 
 async def _tool_constraint(
     asked: ToolAsk, family: ChatFamily, answer: Constraint | None
-) -> Constraint | None:
-    """What binds the answer when tools are offered. Errors: `unsupported_field`, and those of schemas."""
+) -> tuple[Constraint | None, tuple[str, ...]]:
+    """What binds the answer when tools are offered, and which parts of their schemas have no effect.
+
+    Errors: `unsupported_field`, and those of schemas.
+    """
     if family.tools is None or not family.shows_tools:
         raise unsupported_field(
             asked.field,
@@ -120,14 +126,9 @@ async def _tool_constraint(
     required = asked.choice == "required"
     strict = any(tool.strict for tool in asked.tools)
     if not (required or strict or answer) and asked.parallel:
-        return None
-    # Arguments are bound where the tool wants it, and where a call is demanded.
-    bound = [
-        BoundTool(tool.name, tool.parameters if required or tool.strict else ANY_OBJECT, asked.place(index))
-        for index, tool in enumerate(asked.tools)
-        if asked.only in ("", tool.name)
-    ]
+        return None, ()
     try:
+        bound, unkept = await asyncio.to_thread(tools_bind, asked)
         constraint = tool_grammar(
             family.tools,
             bound,
@@ -143,7 +144,7 @@ async def _tool_constraint(
         ) from None
     except ConstraintError as error:
         raise ApiError(400, error.code, error.message, param=asked.field) from None
-    return constraint
+    return constraint, unkept
 
 
 def _derived(asked: ToolAsk, reasoning: ReasoningAsk, family: ChatFamily) -> dict[str, Any]:
@@ -201,6 +202,6 @@ def _logprobs(fields: Fields) -> int:
         return (wanted_top or 0) if top is None else top
     if fields.boolean("logprobs"):
         return top or 0
-    if top is not None:
+    if top:
         raise invalid_value("top_logprobs", "top_logprobs needs logprobs to be true.")
     return -1

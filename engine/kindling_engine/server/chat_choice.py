@@ -26,13 +26,13 @@ class ChatChoice:
         return self._output.calls
 
     def feed(
-        self, text: str, entries: Sequence[TokenEntry], *, final: bool
+        self, text: str, entries: Sequence[TokenEntry], *, final: bool, cut: bool = False
     ) -> list[tuple[Delta, list[TokenEntry]]]:
         """The deltas of one piece, each content with the tokens that begin in it."""
         self._waiting += entries
         return [
             (delta, self._entries(delta) if isinstance(delta, Content) else [])
-            for delta in self._output.feed(text, final=final)
+            for delta in self._output.feed(text, final=final, cut=cut)
         ]
 
     def _entries(self, content: Content) -> list[TokenEntry]:

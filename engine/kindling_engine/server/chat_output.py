@@ -36,8 +36,8 @@ class ChatOutput:
         """How many calls have begun."""
         return self._parser.calls if self._parser else 0
 
-    def feed(self, text: str, *, final: bool = False) -> list[Delta]:
-        """Take the next piece in; ``final`` says that no more follows."""
+    def feed(self, text: str, *, final: bool = False, cut: bool = False) -> list[Delta]:
+        """Take the next piece in; ``final`` says that no more follows, ``cut`` that it would have."""
         deltas = self._split(text, final=final)
         if self._parser is None:
             return deltas
@@ -50,7 +50,7 @@ class ChatOutput:
             self._shift = delta.start if self._shift is None else self._shift
             out += self._parser.feed(delta.text)
         if final:
-            out += self._parser.feed("", final=True)
+            out += self._parser.feed("", final=True, cut=cut)
         return deltas_join(self._shifted(delta) for delta in out)
 
     def _split(self, text: str, *, final: bool) -> list[Delta]:

@@ -82,7 +82,8 @@ class ChatReply:
         parts, calls = MessageParts(answer.text, entries=answer.entries), 0
         if choice := self._choice(answer.index):
             parts = MessageParts()
-            for delta, entries in choice.feed(answer.text, answer.entries, final=True):
+            cut = REASON[answer.finish] == "length"
+            for delta, entries in choice.feed(answer.text, answer.entries, final=True, cut=cut):
                 parts.add(delta, entries)
             calls = choice.calls
         return {
@@ -103,7 +104,8 @@ class ChatReply:
         return self._before_text + encode(piece.text) + self._after_text
 
     def _delta_events(self, choice: ChatChoice, piece: Piece) -> bytes:
-        told = choice.feed(piece.text, piece.entries, final=bool(piece.finish))
+        cut = REASON.get(piece.finish) == "length"
+        told = choice.feed(piece.text, piece.entries, final=bool(piece.finish), cut=cut)
         ids: Sequence[int] = piece.token_ids
         if not told:
             if not (self._request.return_token_ids and ids):

@@ -41,8 +41,17 @@ class Answer:
     stop: str = ""
 
 
+# What ends an answer where it is, once it has begun: the client's own grammar, or their own adapter, allows no more. As
+# an error it would be free, and a way to have every answer for nothing.
+CUT_BY_GRAMMAR = frozenset({"constraint_dead_end"})
+CUT_BY_ADAPTER = CUT_BY_GRAMMAR | {"non_finite_logits"}
+
+
 class Choice:
-    """Turns the core's items into text. ``finish`` is set once no more will come."""
+    """Turns the core's items into text. ``finish`` is set once no more will come.
+
+    ``admitted``: the core has begun with it. ``cut_by``: codes of errors that cut an answer instead of failing it.
+    """
 
     def __init__(
         self,
@@ -59,6 +68,7 @@ class Choice:
         self.index = index
         self.prompt = prompt
         self.prompt_tokens = len(prompt.ids)
+        self.admitted = False
         self.cached_tokens = 0
         self.completion_tokens = 0
         self.logprob_sum = 0.0
@@ -68,6 +78,7 @@ class Choice:
         self.drafted = 0
         self.guessed = 0
         self.finish = ""
+        self.cut_by = CUT_BY_GRAMMAR
         self.reasoning: ReasoningCount | None = None
         self.prediction: PredictionCount | None = None
         self._output = output
@@ -138,7 +149,11 @@ class Choice:
 
     def _end(self, item: StepItem) -> None:
         if item.finish == "error":
-            raise core_error(item.error_code, item.error)
+            if item.error_code not in self.cut_by or not self.completion_tokens:
+                raise core_error(item.error_code, item.error)
+            self._output.end()
+            self.finish = "length"
+            return
         if item.finish == "cancelled":
             # Nobody but us cancels, and a reader is still here: the server is going down.
             raise ApiError(503, "engine_unavailable", "The engine is shutting down.", retry_after_s=2)
@@ -146,6 +161,7 @@ class Choice:
         self.finish = "stop" if stopped and not self._scoring else "length" if stopped else item.finish
 
     def _count_figures(self, item: StepItem) -> None:
+        self.admitted |= item.prompt_tokens > 0
         self.prompt_tokens = item.prompt_tokens or self.prompt_tokens
         self.cached_tokens = max(self.cached_tokens, item.cached_tokens)
         self.queue_ms = item.queue_ms or self.queue_ms

@@ -78,9 +78,9 @@ class Fields:
         return tuple(name for name in names if self._values.get(name) is not None)
 
     def end(self) -> None:
-        """Refuse what was not read."""
-        for name in self._values:
-            if name not in self._read:
+        """Refuse what was given and not read."""
+        for name, value in self._values.items():
+            if value is not None and name not in self._read:
                 raise unsupported_field(self.path(name[:80]))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from kindling_engine.protocol.headers import EngineHeaders
 from kindling_engine.protocol.ipc import StepItem, Submit
 from kindling_engine.protocol.usage_log import UsageLogError, UsageRecord
-from kindling_engine.server.choice import Choice, Piece
+from kindling_engine.server.choice import CUT_BY_ADAPTER, Choice, Piece
 from kindling_engine.server.core_link import CoreLink, CoreTicket
 from kindling_engine.server.errors import ApiError
 from kindling_engine.server.grants import GrantShares
@@ -46,6 +46,9 @@ class Generation:
         self.started_ms = now_ms()
         self.choices = [start.choice for start in starts]
         self._open = {choice.id: choice for choice in self.choices}
+        if headers.adapter:
+            for choice in self.choices:
+                choice.cut_by = CUT_BY_ADAPTER
         limits = [start.submit.max_tokens for start in starts]
         self._grants = GrantShares(limits, sum(limits) if headers.grant is None else headers.grant)
         self._ended = False
@@ -71,6 +74,13 @@ class Generation:
     def prompt_tokens(self) -> int:
         """Tokens of every distinct prompt, once each."""
         return sum(choices[0].prompt_tokens for choices in self._by_prompt())
+
+    @property
+    def _begun_tokens(self) -> int:
+        """Of the prompt tokens, those of prompts that the core has begun with."""
+        return sum(
+            choices[0].prompt_tokens for choices in self._by_prompt() if any(one.admitted for one in choices)
+        )
 
     @property
     def cached_tokens(self) -> int:
@@ -206,7 +216,8 @@ class Generation:
                     continue
                 stopped = choice.count(item)
                 if stopped or item.finish:
-                    finish = "error" if item.finish == "error" and not stopped else finish
+                    failed = item.finish == "error" and item.error_code not in choice.cut_by and not stopped
+                    finish = "error" if failed else finish
                     self._finish(choice, tell_core=not item.finish)
         self._record(finish)
 
@@ -234,7 +245,7 @@ class Generation:
             context=self._headers.context,
             tenant=self._headers.tenant,
             adapter=self._headers.adapter,
-            prompt_tokens=self.prompt_tokens,
+            prompt_tokens=self._begun_tokens if finish == "cancelled" else self.prompt_tokens,
             cached_tokens=self.cached_tokens,
             completion_tokens=self.completion_tokens,
             finish=finish,

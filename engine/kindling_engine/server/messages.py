@@ -8,6 +8,10 @@ from kindling_engine.server.fields import Fields, text_check
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAX_MESSAGES = 10_000
+# What clients and proxies leave in an earlier reply that they send back; nothing of it reaches the model.
+WITHOUT_EFFECT = ("annotations", "audio", "parsed", "provider_specific_fields", "refusal", "thinking_blocks")
+# The argument under which a call shows what its arguments were, where they are not those of a call.
+BROKEN_ARGUMENTS = "INVALID_JSON"
 
 
 def messages_read(value: Any) -> list[dict[str, Any]]:
@@ -20,6 +24,21 @@ def messages_read(value: Any) -> list[dict[str, Any]]:
     return _modern(messages)
 
 
+def messages_ignored(value: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The fields of earlier replies that say something and have no effect. The messages have been read."""
+    return tuple(f"messages.{name}" for name in WITHOUT_EFFECT if any(_unused(one, name) for one in value))
+
+
+def _unused(message: dict[str, Any], name: str) -> bool:
+    return bool(message.get(name)) and not (name == "refusal" and _is_refusal(message))
+
+
+def _is_refusal(message: dict[str, Any]) -> bool:
+    """Whether it is an earlier reply that said nothing but that it refuses."""
+    said = message.get("content")
+    return message["role"] == "assistant" and not said and isinstance(message.get("refusal"), str)
+
+
 def _message(value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise invalid_value(path, f"{path} must be an object.")
@@ -28,16 +47,19 @@ def _message(value: Any, path: str) -> dict[str, Any]:
     if role not in ROLES:
         raise invalid_value(f"{path}.role", f"{path}.role must be one of {', '.join(ROLES)}.")
     message: dict[str, Any] = {"role": role}
-    content = fields.take("content")
+    source = "refusal" if _is_refusal(value) else "content"
+    content = fields.take(source)
+    fields.take("content")
     calls = fields.take("tool_calls") if role == "assistant" else None
     old_call = fields.take("function_call") if role == "assistant" else None
     if content is not None:
-        message["content"] = _content(content, f"{path}.content")
-    elif not (calls or old_call):
+        message["content"] = _content(content, f"{path}.{source}")
+    elif calls is None and not old_call:
         raise ApiError(400, "missing_field", f"{path}.content is required.", param=f"{path}.content")
-    if calls:
-        message["tool_calls"] = _tool_calls(calls, f"{path}.tool_calls")
+    if calls is not None:
         message.setdefault("content", "")
+        if read := _tool_calls(calls, f"{path}.tool_calls"):
+            message["tool_calls"] = read
     if old_call:
         call = _tool_call({"function": old_call}, path, function_path=f"{path}.function_call")
         message["function_call"] = call["function"]
@@ -48,7 +70,7 @@ def _message(value: Any, path: str) -> dict[str, Any]:
             message[name] = text_check(text, f"{path}.{name}")
     if "reasoning" in message:  # the name under which some servers tell it
         message.setdefault("reasoning_content", message.pop("reasoning"))
-    fields.present("refusal", "audio", "annotations")  # clients send an earlier reply back as it came
+    fields.present(*WITHOUT_EFFECT)
     fields.end()
     return message
 
@@ -99,15 +121,25 @@ def _tool_call(value: Any, path: str, *, function_path: str = "") -> dict[str, A
     if not isinstance(function, dict):
         raise invalid_value(function_path or path, f"{function_path or path} must hold a function.")
     name = text_check(function.get("name"), f"{place}.name", empty_ok=False)
-    given = text_check(function.get("arguments", "{}"), f"{place}.arguments")
-    try:
-        # Templates print arguments as JSON; a string would be quoted once more.
-        arguments = json.loads(given or "{}")
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise invalid_value(f"{place}.arguments", f"{place}.arguments must be a JSON object.")
+    given = function.get("arguments")
+    arguments = _arguments("" if given is None else text_check(given, f"{place}.arguments"))
     call: dict[str, Any] = {"type": "function", "function": {"name": name, "arguments": arguments}}
     if isinstance(value.get("id"), str):
         call["id"] = text_check(value["id"], f"{path}.id")
     return call
+
+
+def _arguments(given: str) -> dict[str, Any]:
+    """A call's arguments as an object: templates print or iterate it, and would quote a string once more.
+
+    A model's own call may be cut off or broken. It is shown as what it was, so that the conversation can go on.
+    """
+    try:
+        arguments = json.loads(given.strip() or "null")
+        # Half a surrogate pair, escaped, is JSON that no prompt can hold.
+        json.dumps(arguments, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return {BROKEN_ARGUMENTS: given}
+    if arguments is None:
+        return {}
+    return arguments if isinstance(arguments, dict) else {BROKEN_ARGUMENTS: given}

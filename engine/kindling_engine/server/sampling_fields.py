@@ -16,7 +16,8 @@ MAX_ISOLATION_CHARS = 256
 TIERS = ("auto", "default")
 OTHER_TIERS = ("flex", "priority")
 # A cache key is a hint about what to keep together; here every known prefix is found without one.
-IGNORED = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key")
+_CACHE_HINTS = ("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options")
+IGNORED = ("user", "metadata", "store", "safety_identifier", *_CACHE_HINTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def common_fields_read(fields: Fields, *, vocab_size: int, least_tokens: int = 1
             "max_completion_tokens", "Give either max_tokens or max_completion_tokens, not both."
         )
     stream = fields.boolean("stream")
-    _check_stream_options(fields, stream)
+    unused_options = _stream_options(fields, stream)
     _check_harmless(fields)
     return CommonFields(
         model=model,
@@ -61,7 +62,7 @@ def common_fields_read(fields: Fields, *, vocab_size: int, least_tokens: int = 1
         stops=_stops(fields),
         stream=stream,
         shorten=_shorten(fields),
-        ignored=(*fields.present(*IGNORED), *_service_tier(fields)),
+        ignored=(*fields.present(*IGNORED), *_service_tier(fields), *unused_options),
         n=fields.integer("n", low=1, high=MAX_CHOICES) or 1,
         include_stop=fields.boolean("include_stop_str_in_output"),
         return_token_ids=fields.boolean("return_token_ids"),
@@ -157,17 +158,19 @@ def _service_tier(fields: Fields) -> tuple[str, ...]:
     return ("service_tier",) if tier in OTHER_TIERS else ()
 
 
-def _check_stream_options(fields: Fields, stream: bool) -> None:
+def _stream_options(fields: Fields, stream: bool) -> tuple[str, ...]:
+    """Those that were asked for and have no effect."""
     given = fields.object("stream_options")
     if given is None:
-        return
+        return ()
     if not stream:
         raise invalid_value("stream_options", "stream_options needs stream to be true.")
     inner = Fields(given, "stream_options.")
     # The final usage chunk is always sent; whoever stands between us and the client drops it if unwanted.
     inner.boolean("include_usage")
-    inner.only("include_obfuscation", False)
+    padded = inner.boolean("include_obfuscation")
     inner.end()
+    return (inner.path("include_obfuscation"),) if padded else ()
 
 
 def _check_harmless(fields: Fields) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kindling_engine.server.errors import ApiError, invalid_value, unsupported_field
@@ -16,11 +16,15 @@ _NO_PARAMETERS = {"type": "object", "properties": {}}
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One offered function; ``strict`` asks for arguments that match the schema even when nothing must be called."""
+    """One offered function; ``strict`` asks for arguments that match the schema even when nothing must be called.
+
+    ``place`` says where the body has the schema.
+    """
 
     name: str
     function: dict[str, Any]
     strict: bool
+    place: str
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -57,9 +61,10 @@ class ToolAsk:
     def field(self) -> str:
         return "functions" if self.functions else "tools"
 
-    def place(self, index: int) -> str:
-        """Where the body has a tool's schema."""
-        return f"functions[{index}].parameters" if self.functions else f"tools[{index}].function.parameters"
+    @property
+    def schemas(self) -> str:
+        """The field of the functions' schemas."""
+        return "functions.parameters" if self.functions else "tools.function.parameters"
 
 
 def tool_fields_read(fields: Fields) -> ToolAsk:
@@ -73,17 +78,18 @@ def tool_fields_read(fields: Fields) -> ToolAsk:
     if tools and functions:
         raise invalid_value("functions", "Give either tools or the older functions, not both.")
     if functions:
-        fields.only("tool_choice", "none", "auto")
         offered = tuple(_function(one, f"functions[{index}]") for index, one in enumerate(functions))
         choice, only = _old_choice(fields)
         given = fields.take("function_call")
         ask = ToolAsk(offered, choice, only, parallel=False, functions=True, given=given)
+        other = "tool_choice"
     else:
-        fields.only("function_call", "none", "auto")
         offered = tuple(_tool(one, f"tools[{index}]") for index, one in enumerate(tools))
-        choice, only = _choice(fields)
-        given = fields.take("tool_choice")
-        ask = ToolAsk(offered, choice, only, parallel=parallel, given=given)
+        ask = _ask(fields.take("tool_choice"), offered, parallel=parallel)
+        other = "function_call"
+    fields.only(other, "none", "auto")
+    if fields.take(other) == "none":  # in the other form's words, and as clear
+        ask = replace(ask, choice="none", only="", given="none")
     _check_names(ask)
     return ask
 
@@ -107,7 +113,7 @@ def _tool(value: Any, path: str) -> Tool:
         raise unsupported_field(f"{path}.type", f"{path}.type must be function, not {str(kind)[:40]!r}.")
     tool = _function(fields.need("function"), f"{path}.function")
     if fields.boolean("strict") and not tool.strict:  # some clients put it here
-        tool = Tool(tool.name, tool.function, strict=True)
+        tool = replace(tool, strict=True)
     fields.end()
     return tool
 
@@ -130,7 +136,7 @@ def _function(value: Any, path: str) -> Tool:
     function = {key: one for key, one in value.items() if key != "strict" and one is not None}
     function.setdefault("parameters", _NO_PARAMETERS)
     _check_json(function, path)
-    return Tool(name, function, strict)
+    return Tool(name, function, strict, f"{path}.parameters")
 
 
 def _check_json(value: dict[str, Any], path: str) -> None:
@@ -144,29 +150,60 @@ def _check_json(value: dict[str, Any], path: str) -> None:
         raise invalid_value(path, f"{path} may have at most {MAX_TOOL_CHARS // 1024} KiB as JSON.")
 
 
-def _choice(fields: Fields) -> tuple[str, str]:
-    value = fields.take("tool_choice")
+def _ask(value: Any, offered: tuple[Tool, ...], *, parallel: bool) -> ToolAsk:
+    """What ``tool_choice`` makes of the tools."""
+    ask = ToolAsk(offered, parallel=parallel, given=value)
     if value is None or value in ("auto", "none"):
-        return value or "auto", ""
+        return replace(ask, choice=value or "auto")
     if value in ("required", "any"):
-        return "required", ""
+        return replace(ask, choice="required")
     if not isinstance(value, dict):
         raise invalid_value(
             "tool_choice", "tool_choice must be none, auto, required, any or an object that names a function."
         )
-    inner = Fields(value, "tool_choice.")
-    if (kind := inner.need("type")) != "function":
-        raise unsupported_field(
-            "tool_choice.type", f"tool_choice.type must be function, not {str(kind)[:40]!r}."
+    if value.get("type") == "allowed_tools":
+        return _allowed(value, ask)
+    return replace(ask, choice="required", only=_named(value, "tool_choice"))
+
+
+def _allowed(value: dict[str, Any], ask: ToolAsk) -> ToolAsk:
+    """Some of the tools: the model is shown those alone."""
+    outer = Fields(value, "tool_choice.")
+    outer.need("type")
+    place = outer.path("allowed_tools")
+    inner = Fields(outer.object("allowed_tools") or {}, f"{place}.")
+    outer.end()
+    mode, named = inner.need("mode"), inner.need("tools")
+    inner.end()
+    if mode not in ("auto", "required"):
+        raise invalid_value(inner.path("mode"), f"{inner.path('mode')} must be auto or required.")
+    if not isinstance(named, list):
+        raise invalid_value(inner.path("tools"), f"{inner.path('tools')} must be a list.")
+    names = {_named(one, f"{inner.path('tools')}[{index}]") for index, one in enumerate(named)}
+    if unknown := names - {tool.name for tool in ask.tools}:
+        raise invalid_value(
+            inner.path("tools"),
+            f"{inner.path('tools')} names {min(unknown)[:64]!r}, which is not among the tools.",
         )
+    return replace(
+        ask, tools=tuple(tool for tool in ask.tools if tool.name in names), choice=mode, given=mode
+    )
+
+
+def _named(value: Any, path: str) -> str:
+    """The name in an object that names a function."""
+    if not isinstance(value, dict):
+        raise invalid_value(path, f"{path} must be an object that names a function.")
+    inner = Fields(value, f"{path}.")
+    if (kind := inner.need("type")) != "function":
+        raise unsupported_field(f"{path}.type", f"{path}.type must be function, not {str(kind)[:40]!r}.")
     function = inner.object("function")
-    name = inner.take("name") if function is None else Fields(function, "tool_choice.function.").need("name")
+    place = f"{path}.function.name"
+    name = inner.take("name") if function is None else Fields(function, f"{path}.function.").need("name")
     inner.end()
     if name is None:
-        raise ApiError(
-            400, "missing_field", "tool_choice.function.name is required.", param="tool_choice.function.name"
-        )
-    return "required", text_check(name, "tool_choice.function.name", empty_ok=False)
+        raise ApiError(400, "missing_field", f"{place} is required.", param=place)
+    return text_check(name, place, empty_ok=False)
 
 
 def _old_choice(fields: Fields) -> tuple[str, str]:

@@ -36,9 +36,9 @@ from kindling_platform.gateway.routes import METHODS, POST_PATHS, Action, Route,
 from kindling_platform.gateway.routing import Router
 from kindling_platform.gateway.scribe import Scribe
 from kindling_platform.gateway.spool.metering import Metering
-from kindling_platform.gateway.surface.calls import ENGINE_PATHS, WITHOUT_OUTPUT, Call, asked_read
+from kindling_platform.gateway.surface.calls import COUNTS, ENGINE_PATHS, WITHOUT_OUTPUT, Call, asked_read
+from kindling_platform.gateway.surface.count import tokens_count
 from kindling_platform.gateway.surface.feedback import feedback_post
-from kindling_platform.gateway.surface.messages.count import tokens_count
 from kindling_platform.gateway.surface.open import authorization_of, request_open
 from kindling_platform.gateway.surface.responses.background import Background
 from kindling_platform.gateway.surface.responses.routes import (
@@ -224,7 +224,7 @@ class Gateway:
                 await check_in(request, caller, keys=self._keys, wallets=self._wallets)
             raise
         request.facts |= {"model": model.ref, "stream": call.ask.stream}
-        if action is not Action.COUNT_TOKENS and HEADER in request.headers:
+        if action not in COUNTS and HEADER in request.headers:
             if not call.ask.stream:
                 async with self._idempotency.guard(request, caller, model, raw) as due:
                     if due:
@@ -256,10 +256,17 @@ class Gateway:
             return
         # With an Idempotency-Key an answer is made and kept although its client has left: it will ask again.
         with Watch(request, self._watches, heeds_client=heeds_client) as watch:
-            if action is Action.COUNT_TOKENS:
+            if action in COUNTS:
                 await check_in(request, caller, keys=self._keys, wallets=self._wallets)
                 await tokens_count(
-                    request, caller, model, name, call.body, router=self._router, engines=self._engines
+                    request,
+                    caller,
+                    model,
+                    name,
+                    call.body,
+                    router=self._router,
+                    engines=self._engines,
+                    spare=call.spare,
                 )
                 return
             inference = Inference(
@@ -275,6 +282,7 @@ class Gateway:
                 wallets=self._wallets,
                 metering=self._metering,
                 generates=action not in WITHOUT_OUTPUT,
+                spare=call.spare,
             )
             try:
                 await inference.run(ENGINE_PATHS[action], watch)

@@ -1,5 +1,6 @@
 """What the gateway needs to know of a request's body; the engine checks the rest."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ MESSAGE_TOKENS = 16
 COMPLETION_TOKENS = 16
 # More answers than any engine gives; whoever asks for them is refused there.
 MAX_ANSWERS = 128
+# Gives, for the status and body of an engine's refusal and what was sent, what to send instead; None: nothing.
+Spare = Callable[[int, bytes, bytes], bytes | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from kindling_billing.rating import Price
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
 from kindling_platform.gateway.database import (
+    ALIASES_OF_ORG,
     MODEL_BY_ALIAS,
     MODEL_BY_NAME,
     MODELS_OF_ORG,
@@ -14,12 +15,15 @@ from kindling_platform.gateway.database import (
     Database,
 )
 from kindling_platform.gateway.errors import GatewayError, books_unavailable, model_not_found
-from kindling_platform.gateway.names import ModelName
+from kindling_platform.gateway.names import ModelName, parse_model_name
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A callable base or adapter; `model_id` and `base_ref` are the base's, without `price` no service."""
+    """A callable base or adapter; `model_id` and `base_ref` are the base's, without `price` no service.
+
+    `alias` is its organisation's other name for it, in a list that has it under that name.
+    """
 
     org_id: str
     org_slug: str
@@ -34,6 +38,7 @@ class Model:
     price_version_id: str
     price: Price | None
     created_s: int
+    alias: str = ""
 
     @property
     def ref(self) -> str:
@@ -75,7 +80,7 @@ class Catalog:
         return await self._priced(caller, model)
 
     async def visible(self, caller: Caller) -> list[Model]:
-        """Public models and the caller's own, by name, as far as the key may call them."""
+        """Public models and the caller's own, by name, then by alias, as far as the key may call them."""
         try:
             models = await self._by_org.get(caller.org_id)
         except LoadFailedError as error:
@@ -103,11 +108,27 @@ class Catalog:
         return model_from_row(row) if row else None
 
     async def _load_all(self, org_id: str) -> list[Model]:
-        return [model_from_row(row) for row in await self._database.rows(MODELS_OF_ORG, [org_id])]
+        models = [model_from_row(row) for row in await self._database.rows(MODELS_OF_ORG, [org_id])]
+        aliases = await self._database.rows(ALIASES_OF_ORG, [org_id])
+        return models + aliased(models, aliases, org_id=org_id) if aliases else models
 
     async def _load_plan_prices(self, org_id: str) -> dict[str, tuple[str, Price]]:
         rows = await self._database.rows(PLAN_PRICES_OF_ORG, [org_id])
         return {row["model_id"]: (row["price_version_id"], _price(row)) for row in rows}
+
+
+def aliased(models: list[Model], aliases: list[dict[str, Any]], *, org_id: str) -> list[Model]:
+    """The models that aliases stand for; one that a model is called like stands for nothing."""
+    known = {(model.org_slug, model.name): model for model in models}
+    own = {model.name for model in models if model.org_id == org_id}
+    found = []
+    for row in aliases:
+        model, name = known.get((row["target_slug"], row["target_name"])), parse_model_name(row["alias"])
+        if model is None or name is None:
+            continue
+        if name.name not in own if not name.org_slug else (name.org_slug, name.name) not in known:
+            found.append(replace(model, alias=row["alias"]))
+    return found
 
 
 def may_see(caller: Caller, model: Model) -> bool:

@@ -1,6 +1,7 @@
 """Cross-origin calls from browsers: for the origins that the operator has named, and for those of a client token."""
 
 from kindling_platform.gateway.client_tokens import ClientToken
+from kindling_platform.gateway.engine_replies import RELAYED_HEADERS
 from kindling_platform.gateway.limits.headers import NAMES
 from kindling_platform.gateway.request import Headers, Request
 
@@ -9,13 +10,9 @@ RATES = [
 ]
 EXPOSED = ", ".join(
     [
-        *(
-            "x-request-id",
-            "retry-after",
-            "x-kindling-ignored",
-            "x-kindling-limited-by",
-            "x-kindling-max-tokens",
-        ),
+        *("x-request-id", "request-id", "x-should-retry", "idempotent-replayed"),
+        *("x-kindling-limited-by", "x-kindling-max-tokens"),
+        *(name.decode() for name in RELAYED_HEADERS),
         *RATES,
     ]
 ).encode()

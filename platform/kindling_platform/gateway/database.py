@@ -38,6 +38,9 @@ MODEL_BY_ALIAS = (
     + " WHERE a.org_id = %s AND a.alias = %s ORDER BY kind = 'adapter' LIMIT 1"
 )
 MODELS_OF_ORG = _MODEL + " WHERE is_public OR m.org_id = %s ORDER BY org_slug, name LIMIT 10000"
+ALIASES_OF_ORG = (
+    "SELECT alias, target_slug, target_name FROM gateway_alias WHERE org_id = %s ORDER BY alias LIMIT 10000"
+)
 PLAN_PRICES_OF_ORG = (
     "SELECT model_id, price_version_id, input_picousd, cached_input_picousd, output_picousd, reasoning_picousd"
     " FROM gateway_plan_price WHERE org_id = %s"

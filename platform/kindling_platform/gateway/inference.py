@@ -8,7 +8,7 @@ from kindling_platform.common.crash_points import crash_point
 from kindling_platform.common.ids import uuid7_text
 from kindling_platform.gateway.admission import GRANT_TOKENS, SHORTAGES, Admission, Usage
 from kindling_platform.gateway.affinity import affinity_key
-from kindling_platform.gateway.ask import Ask
+from kindling_platform.gateway.ask import Ask, Spare
 from kindling_platform.gateway.auth import Caller, Keys
 from kindling_platform.gateway.catalog import Model, price_of
 from kindling_platform.gateway.engine_replies import (
@@ -68,6 +68,7 @@ class Inference:
         wallets: Wallets,
         metering: Metering,
         generates: bool = True,
+        spare: Spare | None = None,
     ) -> None:
         self._request = request
         self._caller = caller
@@ -75,6 +76,7 @@ class Inference:
         self._name = name
         self._ask = ask
         self._caps, self._body = caps_take(request.headers, body)
+        self._spare = spare
         self._keys = keys
         self._router = router
         self._engines = engines
@@ -160,6 +162,10 @@ class Inference:
         with part(self._request.trace, "admission"):
             await self._admission.admit(first_tokens=GRANT_TOKENS)
         first = await self._dispatch(path, replica, until)
+        if self._spare and self._reply and (body := self._spare(self._reply.status, first, self._body)):
+            self._recorder.drop()
+            self._free, self._body = True, body
+            first = await self._dispatch(path, self._replica or replica, until)
         if self._reply is None:
             raise upstream_failed()
         if self._reply.status != 200:

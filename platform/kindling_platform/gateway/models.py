@@ -15,7 +15,7 @@ ANTHROPIC = b"anthropic-version"
 
 
 async def models_list(request: Request, caller: Caller, catalog: Catalog) -> None:
-    """Answer with every model that the caller can name."""
+    """Answer with every model that the caller can name, and under every name that their organisation has given it."""
     models = await catalog.visible(caller)
     if ANTHROPIC in request.headers:
         answer = anthropic_list([anthropic_object(model) for model in models])
@@ -35,12 +35,13 @@ def model_object(model: Model) -> dict[str, Any]:
     """OpenAI's model object with what a caller here wants to know besides; money as text, in pico-dollars."""
     price = model.price
     return {
-        "id": model.ref,
+        "id": model.alias or model.ref,
         "object": "model",
         "created": model.created_s,
         "owned_by": model.org_slug,
         "kind": model.kind,
         "base_model": model.base_ref if model.kind == "adapter" else None,
+        "alias_of": model.ref if model.alias else None,
         "context_length": model.context_length,
         "price_per_token_picousd": {
             "input": str(price.input),
@@ -56,8 +57,8 @@ def anthropic_object(model: Model) -> dict[str, Any]:
     """A model as Anthropic's clients read it."""
     return {
         "type": "model",
-        "id": model.ref,
-        "display_name": model.ref,
+        "id": model.alias or model.ref,
+        "display_name": model.alias or model.ref,
         "created_at": datetime.fromtimestamp(model.created_s, UTC).isoformat(),
         "max_input_tokens": model.context_length,
         "lifecycle": "active",

@@ -113,7 +113,15 @@ class Request:
         return self.status != 0
 
     async def body(self) -> bytes:
-        """The whole body; raises BodyTooLargeError as soon as it is known to exceed the cap, and 503 `overloaded`."""
+        """The whole body.
+
+        Raises:
+            GatewayError: 413 as soon as it is known to exceed the cap, 415 for a compressed one, 408, 503 `overloaded`.
+        """
+        encoding = self.headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in (b"", b"identity"):
+            message = f"A body with content-encoding {encoding[:40].decode('latin-1')!r} is not read; send it as it is."
+            raise BodyUnreadError(415, "unsupported_media_type", message)
         declared = self.headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > BODY_CAP_BYTES:
             raise BodyTooLargeError

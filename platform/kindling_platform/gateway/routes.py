@@ -22,6 +22,7 @@ class Action(StrEnum):
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
     RESPONSES = "responses"
+    RESPONSE_TOKENS = "response_tokens"
     RESPONSE = "response"
     RESPONSE_ITEMS = "response_items"
     RESPONSE_CANCEL = "response_cancel"
@@ -41,10 +42,13 @@ POST_PATHS = {
     "messages": Action.MESSAGES,
     "messages/count_tokens": Action.COUNT_TOKENS,
     "responses": Action.RESPONSES,
+    "responses/input_tokens": Action.RESPONSE_TOKENS,
     "rerank": Action.RERANK,
     "feedback": Action.FEEDBACK,
     "client_tokens": Action.CLIENT_TOKENS,
 }
+# What others serve where the id of a response stands.
+OTHER_RESPONSE_PATHS = frozenset({"compact", "input_tokens"})
 # What may follow the id of a kept response.
 RESPONSE_PATHS = {
     "": Action.RESPONSE,
@@ -58,6 +62,7 @@ METHODS = {
     Action.MESSAGES: ("POST",),
     Action.COUNT_TOKENS: ("POST",),
     Action.RESPONSES: ("POST",),
+    Action.RESPONSE_TOKENS: ("POST",),
     Action.RESPONSE: ("GET", "HEAD", "DELETE"),
     Action.RESPONSE_ITEMS: ("GET", "HEAD"),
     Action.RESPONSE_CANCEL: ("POST",),
@@ -122,5 +127,6 @@ def route_find(path: str) -> Route | None:
 
 def _response_find(rest: str, org_slug: str | None) -> Route:
     response_id, _, what = rest.partition("/")
-    action = RESPONSE_PATHS.get(what) if response_id else None
+    is_id = response_id and response_id not in OTHER_RESPONSE_PATHS
+    action = RESPONSE_PATHS.get(what) if is_id else None
     return Route(action, org_slug, response_id) if action else Route(Action.UNKNOWN, org_slug)

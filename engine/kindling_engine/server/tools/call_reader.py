@@ -27,10 +27,10 @@ class CallReader:
 
     ``name`` is set once the call has proved to be one, and ``fresh`` collects the text of its arguments from then on.
     When the object goes wrong behind complete arguments, the call counts as done and ``rest`` holds what was read too
-    much. ``names`` are the only ones that count, where given.
+    much. ``names`` are the only ones that count.
     """
 
-    def __init__(self, names: Collection[str] | None = None) -> None:
+    def __init__(self, names: Collection[str]) -> None:
         self.state = Reading.GOING
         self.name = ""
         self.fresh = ""
@@ -97,7 +97,7 @@ class CallReader:
     def _is_name(self, value: Any) -> bool:
         if not isinstance(value, str) or not value or not _is_text(value):
             return False
-        return self._names is None or value in self._names
+        return value in self._names
 
     def _finish(self) -> None:
         if self._walk_closed_value():

@@ -37,10 +37,10 @@ class ToolFamily:
         """A new parser for one answer; ``names`` are those of the tools that were offered."""
         match self.name:
             case "hermes":
-                return HermesParser()
+                return HermesParser(names)
             case "llama":
                 return LlamaParser(names)
-        return MistralParser()
+        return MistralParser(names)
 
 
 def tool_family_find(source: str, tokenizer: Tokenizer) -> ToolFamily | None:

@@ -12,7 +12,7 @@ class HermesParser(MarkedParser):
     opening = OPEN
 
     def _behind_mark(self) -> bool:
-        self._reader = CallReader()
+        self._reader = CallReader(self._names)
         self._step = self._in_call
         return True
 

@@ -15,14 +15,14 @@ class LlamaParser(ToolParser):
     """Finds calls at the beginning of an answer and behind one another."""
 
     def __init__(self, names: Collection[str], make_id: Callable[[], str] = call_id_make) -> None:
-        super().__init__(make_id)
-        self._names = names
+        super().__init__(names, make_id)
         self._step = self._at_start
 
     def _at_start(self) -> bool:
         rest = self._pending.lstrip()
         tagged = rest.startswith(TAG)
-        if not self._final and (not rest or (TAG.startswith(rest) and rest != TAG)):
+        unsure = TAG.startswith(rest) and not tagged
+        if unsure and (not self._final or (self._cut and len(rest) > 1)):
             return False
         if not (tagged or rest.startswith("{")):
             self._step = self._in_text
@@ -37,6 +37,10 @@ class LlamaParser(ToolParser):
 
     def _in_call(self) -> bool:
         return self._read_call(done=self._behind_call, broken=self._in_broken)
+
+    def _half_call(self) -> bool:
+        tagged = self._pending.lstrip().startswith(TAG)
+        return False if self._cut and tagged else self._not_a_call()
 
     def _behind_call(self) -> bool:
         rest = self._pending.lstrip()

@@ -1,7 +1,7 @@
 """Calls as Mistral models write them: `[TOOL_CALLS]` and a list, or the newer `[TOOL_CALLS]name[ARGS]{…}` for each."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from kindling_engine.server.tools.call_reader import CallReader
 from kindling_engine.server.tools.json_walk import JsonWalk
@@ -19,8 +19,8 @@ class MistralParser(MarkedParser):
 
     opening = OPEN
 
-    def __init__(self, make_id: Callable[[], str] = short_call_id_make) -> None:
-        super().__init__(make_id)
+    def __init__(self, names: Collection[str], make_id: Callable[[], str] = short_call_id_make) -> None:
+        super().__init__(names, make_id)
         self._walk = JsonWalk()
 
     def _behind_mark(self) -> bool:
@@ -31,15 +31,15 @@ class MistralParser(MarkedParser):
             self._begin_element()
             return True
         head = _HEAD.match(rest)
-        if head:
+        if head and head[1] in self._names:
             self._cursor = behind + head.end()
             self._start_call(head[1])
             self._walk = JsonWalk()
             self._step = self._in_arguments
             return True
-        if self._final or not _PART_OF_HEAD.fullmatch(rest):
+        if head or not _PART_OF_HEAD.fullmatch(rest):
             return self._not_a_call()
-        return False
+        return self._half_call() if self._final else False
 
     def _in_arguments(self) -> bool:
         for index, char in enumerate(self._pending):
@@ -61,7 +61,7 @@ class MistralParser(MarkedParser):
     # The list.
 
     def _begin_element(self) -> None:
-        self._reader = CallReader()
+        self._reader = CallReader(self._names)
         self._step = self._in_element
 
     def _in_element(self) -> bool:
@@ -73,7 +73,7 @@ class MistralParser(MarkedParser):
             return False
         if rest[0] == ",":
             inner = rest[1:].lstrip()
-            if not inner and not self._final:
+            if not inner and (self._cut or not self._final):
                 return False
             if inner[:1] == "{":
                 self._cursor = self._head = len(self._pending) - len(inner)

@@ -3,7 +3,7 @@
 import secrets
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import ClassVar
 
 from kindling_engine.server.tools.call_reader import CallReader, Reading
@@ -31,26 +31,30 @@ class ToolParser(ABC):
     """Cuts an answer into content and calls, as it arrives; the joined result does not depend on where it was cut.
 
     A call starts to flow as soon as its name and the first brace of its arguments are there. What turns out not to be
-    a call before that is content, letter by letter. What goes wrong inside the arguments stays in the arguments, as
-    the model wrote it. White space around calls belongs to nobody and is dropped.
+    a call before that is content, letter by letter, and so is a call to anything but the offered ``names``. What goes
+    wrong inside the arguments stays in the arguments, as the model wrote it. White space around calls belongs to nobody
+    and is dropped. Where an answer was ``cut`` by its length, what had begun to be a marked call is dropped, too.
     """
 
-    def __init__(self, make_id: Callable[[], str] = call_id_make) -> None:
+    def __init__(self, names: Collection[str], make_id: Callable[[], str] = call_id_make) -> None:
         self.calls = 0
+        self._names = names
         self._make_id = make_id
         self._pending = ""  # what has not been given out
         self._base = 0  # where it begins in the source
         self._cursor = 0  # how far into it we have looked
         self._head = 0  # how much of it is text for certain, should no call come of the rest
         self._final = False
-        self._reader = CallReader()
+        self._cut = False
+        self._reader = CallReader(names)
         self._out: list[Delta] = []
         self._step = self._in_text
 
-    def feed(self, text: str, *, final: bool = False) -> list[Delta]:
-        """Take the next piece of the answer in; gives what can be told now."""
+    def feed(self, text: str, *, final: bool = False, cut: bool = False) -> list[Delta]:
+        """Take the next piece of the answer in; gives what can be told now. ``cut``: it would have gone on."""
         self._pending += text
         self._final = final
+        self._cut = cut
         while self._step():
             pass
         out, self._out = self._out, []
@@ -114,8 +118,12 @@ class ToolParser(ABC):
         if started:
             self._drop(self._cursor - len(reader.rest))
         elif self._final:
-            return self._not_a_call()
+            return self._half_call()
         return False
+
+    def _half_call(self) -> bool:
+        """The answer has ended before it was clear whether this is a call."""
+        return self._not_a_call()
 
     def _not_a_call(self) -> bool:
         self._content(self._head)
@@ -137,11 +145,15 @@ class MarkedParser(ToolParser):
             self._cursor = self._head = found - said + len(self.opening)
             self._step = self._behind_mark
             return True
-        if self._final:
+        half = partial_end(self._pending, self.opening)
+        if self._final and not (self._cut and half > 1):  # a single sign is more likely text
             return self._rest_of_text()
-        sure = len(self._pending) - partial_end(self._pending, self.opening)
+        sure = len(self._pending) - half
         self._content(len(self._pending[:sure].rstrip()))
         return False
+
+    def _half_call(self) -> bool:
+        return False if self._cut else self._not_a_call()
 
     @abstractmethod
     def _behind_mark(self) -> bool:

@@ -32,6 +32,6 @@ class Deadline:
 
 
 def deadline_exceeded() -> GatewayError:
-    """504 when nothing was made within the request's own deadline."""
+    """504 when nothing was made within the request's own deadline, which is over for a second try as well."""
     message = "The request's deadline_ms was over before there was an answer."
-    return GatewayError(504, DEADLINE_EXCEEDED, message)
+    return GatewayError(504, DEADLINE_EXCEEDED, message, headers={"x-should-retry": "false"})

@@ -1,12 +1,14 @@
 """JSON of a body whose route is translated: read strictly, written again for the engine."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import orjson
 
 from kindling_platform.gateway.errors import GatewayError
+from kindling_platform.gateway.surface.naming import Naming
 
 # Bodies above this are read in a thread.
 INLINE_BODY_BYTES = 256 * 1024
@@ -14,10 +16,16 @@ INLINE_BODY_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """A body for the engine, and the names of what was accepted and has no effect."""
+    """A body for the engine, and the names of what was accepted and has no effect.
+
+    `spare` are fields that go without where the model cannot do them, with the client's names for them; `naming` tells
+    of the engine's errors.
+    """
 
     fields: dict[str, Any]
     ignored: tuple[str, ...] = ()
+    spare: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    naming: Naming | None = None
 
 
 def object_read(raw: bytes) -> dict[str, Any]:
@@ -59,8 +67,8 @@ def invalid_json(message: str) -> GatewayError:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f"the field {twice[:80]!r} occurs twice")
     return found
 

@@ -5,20 +5,24 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from kindling_platform.gateway.ask import Ask, ask_of, parse_ask
+from kindling_platform.gateway.ask import Ask, Spare, ask_of, parse_ask
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.catalog import Model, price_of
 from kindling_platform.gateway.routes import Action
 from kindling_platform.gateway.surface.body import INLINE_BODY_BYTES, Translated, body_write
 from kindling_platform.gateway.surface.cost import CostForm, cost_body_read
+from kindling_platform.gateway.surface.messages.reply import MessageForm
 from kindling_platform.gateway.surface.messages.request import message_body_read
 from kindling_platform.gateway.surface.rerank.reply import RerankForm
 from kindling_platform.gateway.surface.rerank.request import rerank_body_read
+from kindling_platform.gateway.surface.responses.count import InputTokensForm
 from kindling_platform.gateway.surface.responses.keep import Keeper
+from kindling_platform.gateway.surface.responses.references import references_resolve
 from kindling_platform.gateway.surface.responses.reply import ResponseForm
-from kindling_platform.gateway.surface.responses.request import response_body_read
+from kindling_platform.gateway.surface.responses.request import ResponseAsk, response_body_read
 from kindling_platform.gateway.surface.responses.store import ResponseStore
 from kindling_platform.gateway.surface.shaped import ShapedRequest
+from kindling_platform.gateway.surface.spare import spare_make
 
 ENGINE_PATHS = {
     Action.CHAT: "/v1/chat/completions",
@@ -27,10 +31,13 @@ ENGINE_PATHS = {
     Action.MESSAGES: "/v1/chat/completions",
     Action.COUNT_TOKENS: "/v1/chat/tokens",
     Action.RESPONSES: "/v1/chat/completions",
+    Action.RESPONSE_TOKENS: "/v1/chat/tokens",
     Action.RERANK: "/v1/embeddings",
 }
 # Routes without an answer that grows.
 WITHOUT_OUTPUT = frozenset({Action.EMBEDDING, Action.RERANK})
+# Routes that count a prompt's tokens, and make and charge nothing.
+COUNTS = frozenset({Action.COUNT_TOKENS, Action.RESPONSE_TOKENS})
 T = TypeVar("T")
 
 
@@ -38,11 +45,12 @@ T = TypeVar("T")
 class Call:
     """What the engine is asked: the body, and what admission and relay have to know of it.
 
-    `background` is the form of a response that nobody waits for.
+    `spare` takes out what the model cannot do; `background` is the form of a response that nobody waits for.
     """
 
     body: bytes
     ask: Ask
+    spare: Spare | None = None
     background: ResponseForm | None = None
 
 
@@ -68,7 +76,9 @@ async def asked_read(
             request.form = RerankForm(ranking)
             return _translated(request, ranking.translated)
         case Action.RESPONSES:
-            return await _response(request, caller, store, raw)
+            return _response(request, caller, store, await _read(response_body_read, raw))
+        case Action.RESPONSE_TOKENS:
+            return _response_tokens(request, caller, store, await _read(_response_counted_read, raw))
         case _:
             return await _plain(request, raw)
 
@@ -91,22 +101,48 @@ async def _plain(request: ShapedRequest, raw: bytes) -> Asked:
 def _translated(request: ShapedRequest, translated: Translated) -> Asked:
     request.ignored = translated.ignored
     call = _call(translated)
+    if translated.spare:
+        call = replace(call, spare=spare_make(request, translated.spare))
+    if isinstance(request.form, MessageForm):
+        request.form.naming = translated.naming
     return Asked(call.ask.model, _given(call))
 
 
-async def _response(request: ShapedRequest, caller: Caller, store: ResponseStore, raw: bytes) -> Asked:
-    asked = await _read(response_body_read, raw)
+def _response(request: ShapedRequest, caller: Caller, store: ResponseStore, asked: ResponseAsk) -> Asked:
     body_write(asked.echo)  # what the answer repeats has to be writable before there is one
 
     async def continued(model: Model) -> Call:
-        earlier = await store.conversation(caller, asked.previous_id)
-        translated = asked.translate(earlier, context_length=model.context_length)
-        form = ResponseForm(asked.echo, asked.items, model=asked.chat["model"])
+        full, translated = await _continue(asked, caller, store, model)
+        form = ResponseForm(full.echo, full.items, model=full.chat["model"], naming=full.naming)
         request.form, request.ignored = form, translated.ignored
-        request.keep = Keeper(store, caller, form, asked.items) if asked.store else None
-        return replace(_call(translated), background=form if asked.background else None)
+        request.keep = Keeper(store, caller, form, full.items) if full.store else None
+        return replace(_call(translated), background=form if full.background else None)
 
     return Asked(asked.chat["model"], continued)
+
+
+def _response_tokens(
+    request: ShapedRequest, caller: Caller, store: ResponseStore, asked: ResponseAsk
+) -> Asked:
+    async def continued(model: Model) -> Call:
+        _, translated = await _continue(asked, caller, store, model)
+        request.form, request.ignored = InputTokensForm(asked.naming), translated.ignored
+        return _call(translated)
+
+    return Asked(asked.chat["model"], continued)
+
+
+async def _continue(
+    asked: ResponseAsk, caller: Caller, store: ResponseStore, model: Model
+) -> tuple[ResponseAsk, Translated]:
+    """The same with what its items refer to, and the body for the engine behind the conversation before it."""
+    full = replace(asked, items=await references_resolve(asked.items, caller, store))
+    earlier = await store.conversation(caller, full.previous_id)
+    return full, full.translate(earlier, context_length=model.context_length)
+
+
+def _response_counted_read(raw: bytes) -> ResponseAsk:
+    return response_body_read(raw, counting=True)
 
 
 def _counted_read(raw: bytes) -> Translated:

@@ -1,7 +1,7 @@
 """The request object for a path: who has an error to tell can do it before anything was read."""
 
 from kindling_platform.gateway.request import Receive, Scope, Send
-from kindling_platform.gateway.routes import Action, route_find
+from kindling_platform.gateway.routes import Action, route_find, split_prefix
 from kindling_platform.gateway.surface.form import Form
 from kindling_platform.gateway.surface.messages.count import CountForm
 from kindling_platform.gateway.surface.messages.reply import MessageForm
@@ -28,6 +28,7 @@ def _form(path: str) -> Form | None:
     if "/messages" not in path:
         return None
     route = route_find(path)
-    if route and route.action is Action.MESSAGES:
-        return MessageForm()
-    return CountForm() if route and route.action is Action.COUNT_TOKENS else None
+    if route and route.action is Action.COUNT_TOKENS:
+        return CountForm()
+    found = split_prefix(path)
+    return MessageForm() if found and found[1].partition("/")[0] == "messages" else None

@@ -17,11 +17,12 @@ def system_translate(value: Any, ignored: list[str]) -> list[dict[str, Any]]:
     return [{"role": "system", "content": text}] if text else []
 
 
-def messages_translate(value: Any, ignored: list[str]) -> list[dict[str, Any]]:
-    """Every turn as one message or several. Errors name the block by its place."""
+def messages_translate(value: Any, ignored: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Every turn as one message or several, and the place of each one's turn. Errors name the block by its place."""
     if not isinstance(value, list) or not value:
         raise invalid_value("messages", "messages has to be a list of at least one message.")
     messages: list[dict[str, Any]] = []
+    places: list[str] = []
     for index, one in enumerate(value):
         turn = Fields(one, f"messages[{index}]", ignored)
         turn.need("role")
@@ -37,10 +38,11 @@ def messages_translate(value: Any, ignored: list[str]) -> list[dict[str, Any]]:
             messages.append({"role": role, "content": "\n\n".join(_texts(content, path, ignored))})
         else:
             messages += _user(content, path, ignored)
+        places += [f"messages[{index}]"] * (len(messages) - len(places))
     if messages[-1]["role"] == "assistant":
-        path = f"messages[{len(value) - 1}]"
-        raise unsupported(path, "The last message is the assistant's: answers cannot be begun by the caller.")
-    return messages
+        message = "The last message is the assistant's: answers cannot be begun by the caller."
+        raise unsupported(places[-1], message)
+    return messages, places
 
 
 def _user(content: Any, path: str, ignored: list[str]) -> list[dict[str, Any]]:

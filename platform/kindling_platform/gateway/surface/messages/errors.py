@@ -4,6 +4,8 @@ from typing import Any
 
 import orjson
 
+from kindling_platform.gateway.errors import TYPE_BY_STATUS
+from kindling_platform.gateway.limits.deadline import DEADLINE_EXCEEDED
 from kindling_platform.gateway.surface.form import error_of
 
 TYPES = {
@@ -17,6 +19,12 @@ TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+STATUS_BY_TYPE = {kind: status for status, kind in TYPE_BY_STATUS.items()} | {"invalid_request_error": 400}
+STATUS_BY_CODE = {
+    DEADLINE_EXCEEDED: 504,
+    **dict.fromkeys(("overloaded", "no_replica", "engine_unavailable", "server_shutdown"), 503),
+    **dict.fromkeys(("database_unavailable", "limits_unavailable", "spool_full"), 503),
+}
 
 
 def error_object(status: int, message: str, request_id: str) -> dict[str, Any]:
@@ -25,7 +33,16 @@ def error_object(status: int, message: str, request_id: str) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
 
 
+def status_of(error: dict[str, Any]) -> int:
+    """The status that an error inside a stream would have had in front of it."""
+    known = STATUS_BY_CODE.get(str(error.get("code")))
+    return known or STATUS_BY_TYPE.get(str(error.get("type")), 500)
+
+
 def error_body(status: int, body: bytes, request_id: str) -> bytes:
-    """An OpenAI-shaped error body in Anthropic's shape; the sentence stays."""
-    message = str(error_of(body).get("message") or "The request failed.")
+    """An OpenAI-shaped error body in Anthropic's shape, which has no place for a field's name but the sentence."""
+    error = error_of(body)
+    message, param = str(error.get("message") or "The request failed."), error.get("param")
+    if param and param not in message:
+        message = f"{param}: {message}"
     return orjson.dumps(error_object(status, message, request_id))

@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 
 from kindling_platform.gateway.surface.form import Chunks, event
-from kindling_platform.gateway.surface.messages.errors import error_body, error_object
+from kindling_platform.gateway.surface.messages.errors import error_body, error_object, status_of
 from kindling_platform.gateway.surface.messages.stream import MessageStream
 from kindling_platform.gateway.surface.messages.usage import stop_of, usage_block
+from kindling_platform.gateway.surface.naming import Naming
 
 # Anthropic's clients look for the request's id under this name.
 ID_HEADER = b"request-id"
@@ -16,9 +17,10 @@ PROMPT_HEADER, CACHED_HEADER = b"x-kindling-prompt-tokens", b"x-kindling-cached-
 
 
 class MessageForm:
-    """One answer in Anthropic's shape."""
+    """One answer in Anthropic's shape; `naming` is there once the body is translated."""
 
     def __init__(self) -> None:
+        self.naming: Naming | None = None
         self._id = ""
         self._answer: bytes | None = None
         self._chunks = Chunks()
@@ -47,12 +49,12 @@ class MessageForm:
         return self._stream.end() if self._stream and self._chunks.done and not self._failed else b""
 
     def refusal(self, status: int, body: bytes) -> bytes:
-        return error_body(status, body, self._id)
+        return error_body(status, self.naming.rename(body) if self.naming else body, self._id)
 
     def _pass(self, chunk: dict[str, Any]) -> bytes:
         if error := chunk.get("error"):
             self._failed = True
-            return event("error", error_object(500, str(error.get("message", "")), self._id))
+            return event("error", error_object(status_of(error), str(error.get("message", "")), self._id))
         if self._stream is None:
             self._stream = MessageStream(self._id, chunk, self._known)
             return self._stream.begin() + self._stream.feed(chunk)

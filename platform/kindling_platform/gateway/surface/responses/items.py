@@ -8,6 +8,7 @@ from kindling_platform.gateway.surface.fields import Fields, invalid_value, unsu
 ROLES = ("user", "system", "developer", "assistant")
 MAX_ITEMS = 10_000
 STATUSES = ("in_progress", "completed", "incomplete")
+REFERENCE = "item_reference"
 Item = dict[str, Any]
 
 
@@ -61,6 +62,8 @@ def _item(fields: Fields) -> Item:
             }
         case "reasoning":
             item = _reasoning(fields, given_id)
+        case "item_reference":  # whoever resolves it tells the place of one that is gone
+            item = {"id": fields.need_text("id"), "type": REFERENCE, "place": fields.path("id")}
         case _:
             raise unsupported(
                 fields.path("type"),

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from kindling_platform.gateway.surface.form import Chunks
+from kindling_platform.gateway.surface.naming import Naming
 from kindling_platform.gateway.surface.responses.items import Item
 from kindling_platform.gateway.surface.responses.output import Response, response_end, response_object
 from kindling_platform.gateway.surface.responses.stream import ResponseStream
@@ -18,8 +19,16 @@ class ResponseForm:
     `store` tells whether it is kept; whoever fails to keep it says so before `end`, and the answer then says it too.
     """
 
-    def __init__(self, echo: dict[str, Any], items: list[Item] | None = None, *, model: str = "") -> None:
+    def __init__(
+        self,
+        echo: dict[str, Any],
+        items: list[Item] | None = None,
+        *,
+        model: str = "",
+        naming: Naming | None = None,
+    ) -> None:
         self._echo = echo
+        self._naming = naming
         self._model = model
         self._hex_id = ""
         self._is_fixed = False
@@ -70,7 +79,7 @@ class ResponseForm:
         return self._stream.last(result) if self._streams else orjson.dumps(result)
 
     def refusal(self, status: int, body: bytes) -> bytes:
-        return body
+        return self._naming.rename(body) if self._naming else body
 
     def _pass(self, chunk: dict[str, Any]) -> bytes:
         out = b""

@@ -7,6 +7,7 @@ from typing import Any
 from kindling_platform.gateway.errors import GatewayError
 from kindling_platform.gateway.surface.body import Translated, object_read
 from kindling_platform.gateway.surface.fields import Fields, invalid_value, unsupported
+from kindling_platform.gateway.surface.naming import Naming
 from kindling_platform.gateway.surface.responses.conversation import messages_of
 from kindling_platform.gateway.surface.responses.items import Item, items_read
 from kindling_platform.gateway.surface.responses.tools import tools_translate
@@ -14,13 +15,26 @@ from kindling_platform.gateway.surface.responses.tools import tools_translate
 LOGPROBS = "message.output_text.logprobs"
 ENCRYPTED = "reasoning.encrypted_content"
 MAX_METADATA = 16
-# Room for the answer that `truncation` leaves where the body names none: a part of the context.
-ANSWER_SHARE = 4
+# Room for the answer that `truncation` leaves where the body names none, and the most where it does: of the context.
+ANSWER_SHARE, MOST_ANSWER_SHARE = 4, 2
+NAMES = {
+    "messages": "input",
+    "max_completion_tokens": "max_output_tokens",
+    "max_tokens": "max_output_tokens",
+    "prompt_truncate_len": "truncation",
+    "reasoning_effort": "reasoning.effort",
+    "response_format.json_schema": "text.format",
+    "response_format": "text.format",
+    "tool_choice.function": "tool_choice",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseAsk:
-    """A body that was read: `chat` lacks its messages alone, `items` are this turn's, `echo` goes into the answer."""
+    """A body that was read: `chat` lacks its messages alone, `items` are this turn's, `echo` goes into the answer.
+
+    `tools` are the places of the chat's tools.
+    """
 
     chat: dict[str, Any]
     instructions: str
@@ -31,6 +45,12 @@ class ResponseAsk:
     shortens: bool
     echo: dict[str, Any]
     ignored: tuple[str, ...]
+    tools: list[str]
+
+    @property
+    def naming(self) -> Naming:
+        """The client's names for what the engine gets."""
+        return Naming(NAMES, tools=self.tools)
 
     def translate(self, earlier: Sequence[Item], *, context_length: int) -> Translated:
         """The body for the engine, behind the items of the responses before it."""
@@ -41,55 +61,62 @@ class ResponseAsk:
             messages.insert(0, {"role": "system", "content": self.instructions})
         chat = self.chat | {"messages": messages}
         if self.shortens:
-            room = self.chat.get("max_completion_tokens") or context_length // ANSWER_SHARE
+            asked = self.chat.get("max_completion_tokens") or context_length // ANSWER_SHARE
+            room = min(asked, context_length // MOST_ANSWER_SHARE)
             chat["prompt_truncate_len"] = max(1, context_length - room)
+            chat["context_length_exceeded_behavior"] = "truncate"
         return Translated(chat, self.ignored)
 
 
-def response_body_read(raw: bytes) -> ResponseAsk:
-    """Read a body. Errors: 400 ones that name the field."""
+def response_body_read(raw: bytes, *, counting: bool = False) -> ResponseAsk:
+    """Read a body; `counting` reads that of ``input_tokens``, which asks for no answer. Errors: 400 ones."""
     fields = Fields(object_read(raw))
     chat: dict[str, Any] = {"model": fields.need_text("model")}
     echo: dict[str, Any] = {}
     items = items_read(fields.need("input"), fields.ignored)
     instructions = fields.text("instructions")
-    stream = bool(fields.boolean("stream"))
-    if stream:
-        chat |= {"stream": True, "stream_options": {"include_usage": True}}
-    _sampling(fields, chat, echo)
-    _logprobs(fields, chat, echo)
     _text_format(fields, chat, echo)
     _reasoning(fields, chat, echo)
-    echo["tools"], echo["tool_choice"] = tools_translate(fields, chat)
+    echo["tools"], echo["tool_choice"], tools = tools_translate(fields, chat)
     parallel = fields.boolean("parallel_tool_calls")
     if parallel is False and "tools" in chat:
         chat["parallel_tool_calls"] = False
     shortens = fields.choice("truncation", "auto", "disabled") == "auto"
-    store = fields.boolean("store") is not False
-    background = _background(fields, stream=stream, store=store)
     previous_id = fields.text("previous_response_id", chars=128)
     echo |= {
         "instructions": instructions,
         "parallel_tool_calls": parallel is not False,
         "previous_response_id": previous_id,
-        "store": store,
-        "background": background,
         "truncation": "auto" if shortens else "disabled",
-        "metadata": _metadata(fields),
     }
-    _harmless(fields, echo)
+    if not counting:
+        _answer(fields, chat, echo)
     fields.end()
     return ResponseAsk(
         chat=chat,
         instructions=instructions or "",
         items=items,
         previous_id=previous_id or "",
-        store=store,
-        background=background,
+        store=echo.get("store", False),
+        background=echo.get("background", False),
         shortens=shortens,
         echo=echo,
         ignored=tuple(fields.ignored),
+        tools=tools,
     )
+
+
+def _answer(fields: Fields, chat: dict[str, Any], echo: dict[str, Any]) -> None:
+    """How the answer is made, sent and kept."""
+    stream = bool(fields.boolean("stream"))
+    if stream:
+        chat |= {"stream": True, "stream_options": {"include_usage": True}}
+    _sampling(fields, chat, echo)
+    _logprobs(fields, chat, echo)
+    store = fields.boolean("store") is not False
+    background = _background(fields, stream=stream, store=store)
+    echo |= {"store": store, "background": background, "metadata": _metadata(fields)}
+    _harmless(fields, echo)
 
 
 def _background(fields: Fields, *, stream: bool, store: bool) -> bool:
@@ -194,3 +221,4 @@ def _harmless(fields: Fields, echo: dict[str, Any]) -> None:
     for name in ("user", "safety_identifier", "prompt_cache_key"):
         echo[name] = fields.text(name, chars=512)
     fields.ignore("user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "max_tool_calls")
+    fields.ignore("client_metadata")

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -50,6 +51,12 @@ RENEW = (
 READ = (
     "SELECT body, input, status = 'running' AND leased_until < now() AS died FROM responses_storedresponse"
     " WHERE id = %s AND organisation_id = %s AND expires_at > now()"
+)
+# No body where all of them are too much to be read.
+SAID = (
+    "SELECT id, CASE WHEN sum(octet_length(body)) OVER () < %(bytes)s THEN body END AS body"
+    " FROM responses_storedresponse"
+    " WHERE id = ANY(%(ids)s) AND organisation_id = %(org)s AND expires_at > now() AND status <> 'running'"
 )
 DELETE = "DELETE FROM responses_storedresponse WHERE id = %s AND organisation_id = %s RETURNING id"
 # From the newest turn back to the first. A turn that is gone ends the walk early, which the caller sees.
@@ -163,6 +170,25 @@ class ResponseStore:
         except SealBrokenError as error:
             raise previous_not_found(response_id) from error
 
+    async def said(self, caller: Caller, response_ids: list[str]) -> list[Item]:
+        """All output of those of these responses that are kept. Errors: 400 for more than `MAX_BYTES`."""
+        if not response_ids:
+            return []
+        values = {"ids": response_ids, "org": caller.org_id, "bytes": MAX_BYTES}
+        rows = await self._rows(SAID, values, caller, response_ids[0])
+        if any(row["body"] is None for row in rows):
+            message = "The items that input refers to are too long. Send those that matter."
+            raise GatewayError(400, "context_length_exceeded", message, param="input")
+
+        def read() -> list[Item]:
+            items: list[Item] = []
+            for row in rows:
+                with suppress(SealBrokenError):
+                    items += self._read(caller.org_id, row, "body")["output"]
+            return items
+
+        return await _beside(sum(len(row["body"]) for row in rows), read)
+
     async def _rows(self, query: str, values: Any, caller: Caller, response_id: str) -> list[dict[str, Any]]:
         if caller.token is not None:
             message = (
@@ -195,12 +221,12 @@ class ResponseStore:
         )
 
     def _stored(self, org_id: str, row: dict[str, Any]) -> Stored:
-        def read(column: str) -> Any:
-            return orjson.loads(
-                self._seal.open(bytes(row[column]), org_id=org_id, response_id=row["id"], column=column)
-            )
+        return Stored(self._read(org_id, row, "body"), self._read(org_id, row, "input"))
 
-        return Stored(read("body"), read("input"))
+    def _read(self, org_id: str, row: dict[str, Any], column: str) -> Any:
+        return orjson.loads(
+            self._seal.open(bytes(row[column]), org_id=org_id, response_id=row["id"], column=column)
+        )
 
     def _items(self, org_id: str, rows: list[dict[str, Any]]) -> list[Item]:
         items: list[Item] = []

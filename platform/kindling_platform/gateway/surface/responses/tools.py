@@ -4,28 +4,40 @@ from typing import Any
 
 from kindling_platform.gateway.surface.fields import Fields, invalid_value, unsupported
 
+MAX_OTHERS = 128
+Tool = dict[str, Any]
 
-def tools_translate(fields: Fields, chat: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:
-    """Put the tools into a chat's body; gives tools and choice as the answer repeats them.
 
-    Errors: tools that the vendor's servers run, by their place.
+def tools_translate(fields: Fields, chat: dict[str, Any]) -> tuple[list[Tool], Any, list[str]]:
+    """Put the tools into a chat's body; gives tools and choice as the answer repeats them, and places of the chat's.
+
+    Tools that are no functions are left out, since clients offer them everywhere. Errors: a call is demanded and such a
+    tool might be meant.
     """
-    shown = [
-        _tool(Fields(one, f"tools[{index}]", fields.ignored))
-        for index, one in enumerate(fields.items("tools"))
-    ]
-    chosen, choice = _choice(fields, chat, [tool["name"] for tool in shown])
-    if chosen:
-        chat["tools"] = [_chat_tool(tool) for tool in shown if tool["name"] in chosen]
-    return shown, choice
+    functions: dict[str, Tool] = {}
+    others: list[Fields] = []
+    for index, one in enumerate(fields.items("tools")):
+        place = f"tools[{index}]"
+        tool = Fields(one, place, fields.ignored)
+        if tool.need_text("type") == "function":
+            functions[place] = _tool(tool)
+        else:
+            others.append(tool)
+            fields.ignored.append(place)
+    chosen, choice = _choice(fields, chat, [tool["name"] for tool in functions.values()])
+    if len(others) > MAX_OTHERS:  # each is a name in a header
+        raise invalid_value("tools", f"tools may hold at most {MAX_OTHERS} tools that are no functions.")
+    if others and choice == "required":
+        path = others[0].path("type")
+        kind = str(others[0].take("type"))[:40]
+        raise unsupported(path, f"{path} is {kind!r}; a call can be demanded of functions only.")
+    places = [place for place, tool in functions.items() if tool["name"] in chosen]
+    if places:
+        chat["tools"] = [_chat_tool(functions[place]) for place in places]
+    return list(functions.values()), choice, places
 
 
-def _tool(tool: Fields) -> dict[str, Any]:
-    kind = tool.need("type")
-    if kind != "function":
-        raise unsupported(
-            tool.path("type"), f"{tool.path('type')} is {str(kind)[:40]!r}; only functions are supported."
-        )
+def _tool(tool: Fields) -> Tool:
     shown = {
         "type": "function",
         "name": tool.need_text("name"),

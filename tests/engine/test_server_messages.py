@@ -1,0 +1,112 @@
+"""Messages that clients and proxies send back as they got them: taken as what they say, never a dead end."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kindling_chat_templates import FAMILIES, RAW_ARGUMENTS, TOOLS
+from kindling_engine.server.chat_template import ChatTemplate
+from kindling_engine.server.messages import messages_ignored, messages_read
+from kindling_fake_core import Bench, fake_bench
+
+ASKED = {"role": "user", "content": "Hi"}
+TEMPLATES = {**FAMILIES, "raw": RAW_ARGUMENTS}
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with fake_bench(tmp_path) as made:
+        made.say("x")
+        yield made
+
+
+def replied(**fields: Any) -> dict[str, Any]:
+    (message,) = messages_read([{"role": "assistant", **fields}])
+    return message
+
+
+def called(**function: Any) -> dict[str, Any]:
+    call = {"id": "call00001", "type": "function", "function": {"name": "get_time", **function}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ('{"a": 1}', {"a": 1}),
+        ("", {}),
+        (" \n", {}),
+        ("null", {}),
+        (None, {}),
+        ('{"city": "Be', {"INVALID_JSON": '{"city": "Be'}),
+        ('"x"', {"INVALID_JSON": '"x"'}),
+        ("[1]", {"INVALID_JSON": "[1]"}),
+        ("7", {"INVALID_JSON": "7"}),
+        ('{"a": "\\ud800"}', {"INVALID_JSON": '{"a": "\\ud800"}'}),
+        ("[" * 100_000, {"INVALID_JSON": "[" * 100_000}),
+    ],
+)
+def test_arguments_are_an_object_whatever_a_model_made_of_them(given: str | None, read: dict[str, Any]):
+    (message,) = messages_read([called(arguments=given)])
+    assert message["tool_calls"][0]["function"]["arguments"] == read
+    (message,) = messages_read([{"role": "assistant", "function_call": {"name": "f", "arguments": given}}])
+    assert message["tool_calls"][0]["function"]["arguments"] == read
+
+
+def test_a_call_without_arguments_has_none():
+    (message,) = messages_read([called()])
+    assert message["tool_calls"][0]["function"]["arguments"] == {}
+
+
+@pytest.mark.parametrize("family", sorted(TEMPLATES))
+def test_every_family_s_template_shows_a_broken_call(family: str):
+    result = {"role": "tool", "name": "get_time", "tool_call_id": "call00001", "content": "no such city"}
+    messages = messages_read([ASKED, called(arguments='{"city": "Be'), result])
+    template = ChatTemplate(TEMPLATES[family], {"bos_token": "", "eos_token": ""})
+    shown = template.render(messages, TOOLS)
+    assert "INVALID_JSON" in shown
+    assert json.dumps('{"city": "Be') in shown
+
+
+async def test_a_loop_of_tools_goes_on_behind_a_call_that_was_cut_off(bench: Bench):
+    result = {"role": "tool", "tool_call_id": "call00001", "content": "no such city"}
+    broken = [called(arguments=text) for text in ('{"city": "Be', '{"city": "\\ud800"}')]
+    await bench.chat_whole(messages=[ASKED, broken[0], result, broken[1], result], tools=TOOLS)
+    assert len(bench.core.submitted) == 1
+
+
+def test_a_refusal_is_what_a_reply_said():
+    assert replied(content=None, refusal="No.")["content"] == "No."
+    assert replied(refusal="No.")["content"] == "No."
+    assert replied(content=[{"type": "refusal", "refusal": "No."}])["content"] == "No."
+    assert replied(content="Yes.", refusal="No.")["content"] == "Yes."
+
+
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}])
+def test_a_reply_with_no_calls_and_no_content_says_nothing(content: dict[str, Any]):
+    assert replied(tool_calls=[], **content) == {"role": "assistant", "content": ""}
+
+
+def test_what_says_nothing_is_not_named():
+    said = {"role": "assistant", "content": None, "refusal": "No.", "annotations": [], "audio": None}
+    assert messages_ignored([ASKED, said]) == ()
+
+
+async def test_what_others_add_to_a_reply_is_taken_and_named(bench: Bench):
+    added = {
+        "parsed": {"a": 1},
+        "provider_specific_fields": {"x": 1},
+        "annotations": [{"type": "url_citation"}],
+        "refusal": "No.",
+    }
+    reply = {"role": "assistant", "content": "x", **added}
+    async with bench.chat(messages=[ASKED, reply, ASKED, reply, ASKED]) as answer:
+        assert answer.status == 200, await answer.text()
+        ignored = answer.headers["x-kindling-ignored"].split(",")
+    assert sorted(ignored) == sorted(f"messages.{name}" for name in added)
+    plain = {"role": "assistant", "content": "x"}
+    await bench.chat_whole(messages=[ASKED, plain, ASKED, plain, ASKED])
+    assert bench.core.submitted[1].prompt_ids == bench.core.submitted[0].prompt_ids
