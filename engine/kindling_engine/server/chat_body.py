@@ -129,7 +129,8 @@ async def _tool_constraint(
         return None, ()
     try:
         bound, unkept = await asyncio.to_thread(tools_bind, asked)
-        constraint = tool_grammar(
+        constraint = await asyncio.to_thread(
+            tool_grammar,
             family.tools,
             bound,
             required=required,

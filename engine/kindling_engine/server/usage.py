@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kindling_engine.protocol.usage_log import UsageLogWriter, UsageRecord
@@ -30,6 +31,8 @@ class UsageBook:
         self.metrics = EngineMetrics()
         self._writer = UsageLogWriter(path)
         self._sync: asyncio.TimerHandle | None = None
+        # Of its own: whatever keeps the other threads busy, a record does not wait for them.
+        self._syncing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="usage")
 
     def check_room(self) -> None:
         """Errors: `engine_unavailable` when the disk is so full that a record might not find room."""
@@ -48,8 +51,9 @@ class UsageBook:
     def close(self) -> None:
         if self._sync:
             self._sync.cancel()
+        self._syncing.shutdown()
         self._writer.close()
 
     def _start_sync(self) -> None:
         self._sync = None
-        asyncio.get_running_loop().run_in_executor(None, self._writer.sync)
+        asyncio.get_running_loop().run_in_executor(self._syncing, self._writer.sync)
