@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kindling_engine.server.chat_family import ChatFamily
 from kindling_engine.server.errors import invalid_value, unsupported_field
-from kindling_engine.server.model_text import ModelText
+from kindling_engine.server.model_text import ModelText, TextTooLongError
+from kindling_engine.server.nesting import MAX_DEPTH, nested_too_deeply
 from kindling_engine.server.reasoning_fields import ReasoningAsk
-from kindling_engine.server.request_common import ModelFacts, parts_encode
+from kindling_engine.server.request_common import ModelFacts, parts_encode, prompt_too_long
 from kindling_engine.server.safe_text import SafeText, mark_pick
 from kindling_engine.server.template_process import template_process
 
@@ -20,6 +21,15 @@ class ChatPrompt:
 
     text: str
     ids: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """All that a template is given from a request."""
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]] | None
+    variables: Mapping[str, Any]
 
 
 async def chat_prompt_make(
@@ -34,32 +44,75 @@ async def chat_prompt_make(
     safe: bool,
     large: bool,
 ) -> ChatPrompt:
-    """Render and encode. ``safe`` reads control tokens inside messages as letters; ``large`` messages are made ready in
-    a thread, so that the event loop goes on streaming to the others.
+    """Render and encode. ``safe`` reads control tokens in what the request holds as letters; ``large`` requests are
+    made ready in a thread, so that the event loop goes on streaming to the others.
 
-    Errors: `invalid_value` when the template refuses, `context_length_exceeded`, `unsupported_field` where the template
-    drops reasoning that was to be kept.
+    Errors: `invalid_value` when the template refuses or something is nested too deeply, `context_length_exceeded`,
+    `unsupported_field` where the template drops reasoning that was to be kept.
     """
+    _check_length(text, facts, family, messages)
+    given = _Given(list(_with_history(messages, reasoning.history)), tools, variables)
     if large:
-        fitted, guard = await asyncio.to_thread(_prepare, text, family, messages, reasoning.history, safe)
+        given, guard = await asyncio.to_thread(_prepare, text, family, given, safe)
     else:
-        fitted, guard = _prepare(text, family, messages, reasoning.history, safe)
-    prompt = await template_process().render(family.template, fitted, tools, variables)
+        given, guard = _prepare(text, family, given, safe)
+    prompt = await template_process().render(family.template, given.messages, given.tools, given.variables)
     if reasoning.history == "preserved":
-        _check_kept(fitted, prompt)
+        _check_kept(given.messages, prompt)
     parts = guard.parts(prompt) if guard else [prompt]
     return ChatPrompt("".join(parts), await parts_encode(text, parts, "messages", facts))
 
 
+def _check_length(
+    text: ModelText, facts: ModelFacts, family: ChatFamily, messages: Sequence[dict[str, Any]]
+) -> None:
+    """What cannot fit is refused before anything is done with it."""
+    chars = sum(_printed_chars(one, family) for one in messages)
+    try:
+        text.length_check(chars, facts.context_length)
+    except TextTooLongError:
+        raise prompt_too_long("messages", f"at least {chars} characters", facts) from None
+
+
+def _printed_chars(message: dict[str, Any], family: ChatFamily) -> int:
+    """How many characters of a message a template prints. Of earlier answers many print only what follows the
+    reasoning, and nothing beside calls.
+    """
+    content = message.get("content", "")
+    if message["role"] != "assistant":
+        return len(content)
+    if "tool_calls" in message:
+        return 0
+    reasoned = content.rfind(family.reasoning.end) + 1 if family.reasoning else 0
+    return len(content) - reasoned
+
+
 def _prepare(
-    text: ModelText, family: ChatFamily, messages: Sequence[dict[str, Any]], history: str, safe: bool
-) -> tuple[list[dict[str, Any]], SafeText | None]:
-    """The messages as the template gets them, and what cuts the prompt where control tokens were written."""
-    fitted = [_fit(one, family) for one in _with_history(messages, history)]
+    text: ModelText, family: ChatFamily, given: _Given, safe: bool
+) -> tuple[_Given, SafeText | None]:
+    """What the template gets, and what cuts the prompt where control tokens were written."""
+    messages = [_fit(one, family) for one in given.messages]
+    _check_depth(given)
     if not safe:
-        return fitted, None
-    guard = _guard(text, family, fitted)
-    return [guard.guard_message(one) for one in fitted], guard
+        return replace(given, messages=messages), None
+    guard = _guard(text, given)
+    return (
+        _Given(
+            messages=[guard.guard_message(one) for one in messages],
+            tools=guard.guard_value(given.tools),
+            variables={name: guard.guard_value(one) for name, one in given.variables.items()},
+        ),
+        guard,
+    )
+
+
+def _check_depth(given: _Given) -> None:
+    calls = [one["tool_calls"] for one in given.messages if "tool_calls" in one]
+    for field, value in (
+        ("messages", calls), ("tools", given.tools), ("chat_template_kwargs", list(given.variables.values()))
+    ):  # fmt: skip
+        if nested_too_deeply(value):
+            raise invalid_value(field, f"{field} may be nested {MAX_DEPTH} deep at most.")
 
 
 def _with_history(messages: Sequence[dict[str, Any]], history: str) -> Sequence[dict[str, Any]]:
@@ -80,15 +133,13 @@ def _fit(message: dict[str, Any], family: ChatFamily) -> dict[str, Any]:
     return message
 
 
-def _guard(text: ModelText, family: ChatFamily, messages: list[dict[str, Any]]) -> SafeText:
-    mark = mark_pick(messages)
+def _guard(text: ModelText, given: _Given) -> SafeText:
+    mark = mark_pick(given.messages, given.tools, dict(given.variables))
     if mark is None:
         raise invalid_value(
             "messages", "messages hold too many private-use characters; set safe_tokenization to false."
         )
-    # Templates look for the marks of reasoning in earlier answers.
-    allowed = {family.reasoning.start, family.reasoning.end} if family.reasoning else set()
-    return SafeText(text.control_tokens - allowed, mark)
+    return SafeText(text.control_tokens, mark)
 
 
 def _check_kept(messages: list[dict[str, Any]], prompt: str) -> None:

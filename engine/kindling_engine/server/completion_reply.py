@@ -5,7 +5,7 @@ from typing import Any
 
 from kindling_engine.server.choice import Answer, Piece
 from kindling_engine.server.generation import Generation
-from kindling_engine.server.logprobs import completion_logprobs
+from kindling_engine.server.logprobs import TokenNames, completion_logprobs
 from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.output_text import TokenEntry
 from kindling_engine.server.reply import (
@@ -28,7 +28,7 @@ class CompletionReply:
         self._wants_logprobs = request.logprobs >= 0
         self._request = request
         self._generation = generation
-        self._text = text
+        self._names = TokenNames(text)
         self._begun: set[int] = set()
         self._head = reply_head("text_completion", "cmpl", generation, request.model)
         # All chunks of text share everything but the text.
@@ -71,7 +71,7 @@ class CompletionReply:
         reason: str | None,
         token_ids: Sequence[int],
     ) -> dict[str, Any]:
-        logprobs = completion_logprobs(entries, self._text) if self._wants_logprobs else None
+        logprobs = completion_logprobs(entries, self._names) if self._wants_logprobs else None
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
         choice |= token_fields(self._request, index, token_ids, first=index not in self._begun)
         self._begun.add(index)

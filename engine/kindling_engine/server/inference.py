@@ -9,7 +9,7 @@ from kindling_engine.protocol import headers as names
 from kindling_engine.protocol.headers import EngineHeaders, HeaderError, parse_headers
 from kindling_engine.server.chat_body import chat_body_read
 from kindling_engine.server.chat_reply import ChatReply
-from kindling_engine.server.choice import Piece, answers_join, best_select
+from kindling_engine.server.choice import Answer, Piece, answers_join, best_select
 from kindling_engine.server.completion_body import completion_body_read
 from kindling_engine.server.completion_reply import CompletionReply
 from kindling_engine.server.errors import ApiError, invalid_value
@@ -26,6 +26,8 @@ STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-con
 WRITE_TIMEOUT_S = 60.0
 # An idle connection takes so much at once, whatever its reader does: half of what asyncio keeps before it waits.
 FREE_BYTES = 32 * 1024
+# The log-probabilities of more tokens are written in a thread, so that the event loop goes on streaming to the others.
+INLINE_ENTRIES = 1024
 ReadBody = Callable[[bytes, ModelText, ModelFacts], Awaitable[GenerationRequest]]
 
 
@@ -86,7 +88,9 @@ async def _whole(
         extra = extra | {names.WRITTEN_MS: str(max(0, now_ms() - generation.first_token_ms))}
     if asked.perf:
         extra = extra | perf_headers(generation)
-    return web.Response(body=reply.whole(answers), content_type="application/json", headers=extra)
+    return web.Response(
+        body=await _whole_body(reply, answers), content_type="application/json", headers=extra
+    )
 
 
 async def _stream(
@@ -102,7 +106,7 @@ async def _stream(
     try:
         await response.prepare(request)
         while True:
-            out += map(reply.piece_events, pieces)
+            out += await _piece_bodies(reply, pieces)
             if (made := generation.take_notice()) is not None:
                 out.append(b": grant %d\n\n" % made)
             if generation.ended:
@@ -122,6 +126,21 @@ async def _stream(
     except ConnectionError:
         pass  # the client is gone; whoever called us closes the generation
     return response
+
+
+async def _whole_body(reply: Reply, answers: Sequence[Answer]) -> bytes:
+    return await asyncio.to_thread(reply.whole, answers) if _are_large(answers) else reply.whole(answers)
+
+
+async def _piece_bodies(reply: Reply, pieces: Sequence[Piece]) -> list[bytes]:
+    def written() -> list[bytes]:
+        return list(map(reply.piece_events, pieces))
+
+    return await asyncio.to_thread(written) if _are_large(pieces) else written()
+
+
+def _are_large(told: Sequence[Answer] | Sequence[Piece]) -> bool:
+    return sum(len(one.entries) for one in told) > INLINE_ENTRIES
 
 
 async def _write(request: web.Request, response: web.StreamResponse, data: bytes) -> None:

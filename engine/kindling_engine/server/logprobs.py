@@ -7,6 +7,18 @@ from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.output_text import TokenEntry
 
 
+class TokenNames(dict[int, str]):
+    """How tokens are named in plain completions. Each is read once, however many answers tell it."""
+
+    def __init__(self, text: ModelText) -> None:
+        super().__init__()
+        self._text = text
+
+    def __missing__(self, token_id: int) -> str:
+        self[token_id] = name = _name(token_id, self._text)
+        return name
+
+
 def chat_logprobs(entries: Sequence[TokenEntry], text: ModelText) -> dict[str, Any]:
     """One object per token, each with its bytes and alternatives."""
     content = [
@@ -20,24 +32,25 @@ def chat_logprobs(entries: Sequence[TokenEntry], text: ModelText) -> dict[str, A
     return {"content": content, "refusal": None}
 
 
-def completion_logprobs(entries: Sequence[TokenEntry], text: ModelText) -> dict[str, Any]:
+def completion_logprobs(entries: Sequence[TokenEntry], names: TokenNames) -> dict[str, Any]:
     """Parallel lists, one place per token. The chosen token is always among ``top_logprobs``, so that there may be
     one more than was asked for.
     """
     return {
-        "tokens": [_name(entry.token_id, text) for entry in entries],
+        "tokens": [names[entry.token_id] for entry in entries],
         "token_logprobs": [None if entry.logprobs is None else entry.logprobs.logprob for entry in entries],
-        "top_logprobs": [_alternatives(entry, text) for entry in entries],
+        "top_logprobs": [_alternatives(entry, names) for entry in entries],
         "text_offset": [entry.offset for entry in entries],
     }
 
 
-def _alternatives(entry: TokenEntry, text: ModelText) -> dict[str, float] | None:
+def _alternatives(entry: TokenEntry, names: TokenNames) -> dict[str, float] | None:
     if entry.logprobs is None:
         return None
-    named = {_name(token_id, text): logprob for token_id, logprob in entry.logprobs.top}
+    named = {names[token_id]: logprob for token_id, logprob in entry.logprobs.top}
     # Two tokens may read the same; the chosen one's figure holds.
-    return named | {_name(entry.token_id, text): entry.logprobs.logprob}
+    named[names[entry.token_id]] = entry.logprobs.logprob
+    return named
 
 
 def _token(token_id: int, logprob: float, text: ModelText) -> dict[str, Any]:

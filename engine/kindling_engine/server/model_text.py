@@ -7,6 +7,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from kindling_engine.server.chat_family import ChatFamilies, chat_families_find
+from kindling_engine.server.control_tokens import control_tokens_find
 from kindling_engine.server.template_files import ChatTemplates, chat_templates_load
 
 # Longer texts are encoded in a thread, so that the event loop goes on streaming to the others.
@@ -31,15 +32,18 @@ class ModelText:
         self.tokenizer = tokenizer
         self.templates = templates
         self.chat: ChatFamilies | None = chat_families_find(templates, tokenizer) if templates else None
-        added = tokenizer.get_added_tokens_decoder().values()
-        self.control_tokens = frozenset(token.content for token in added if token.special)
+        self.control_tokens = control_tokens_find(tokenizer, templates, self.chat)
         self._longest_token_chars = max((len(token) for token in tokenizer.get_vocab()), default=1)
         self._byte_level = "ByteLevel" in str(tokenizer.decoder)
 
+    def length_check(self, chars: int, context_length: int) -> None:
+        """Raises TextTooLongError for a number of characters that cannot fit however they are encoded."""
+        if chars > context_length * self._longest_token_chars * SURE_FACTOR:
+            raise TextTooLongError
+
     async def encode(self, text: str, *, add_special_tokens: bool, context_length: int) -> list[int]:
         """Token ids of a text. Raises TextTooLongError without encoding what cannot fit."""
-        if len(text) > context_length * self._longest_token_chars * SURE_FACTOR:
-            raise TextTooLongError
+        self.length_check(len(text), context_length)
         if len(text) <= INLINE_CHARS:
             return self._encode(text, add_special_tokens)
         return await asyncio.to_thread(self._encode, text, add_special_tokens)
@@ -50,8 +54,7 @@ class ModelText:
         Raises TextTooLongError, also when the first of many parts fill the context already.
         """
         size = sum(map(len, parts))
-        if size > context_length * self._longest_token_chars * SURE_FACTOR:
-            raise TextTooLongError
+        self.length_check(size, context_length)
         if size <= INLINE_CHARS:
             return self._encode_parts(parts, context_length)
         return await asyncio.to_thread(self._encode_parts, parts, context_length)

@@ -1,11 +1,14 @@
 """Keeps control tokens out of what people write: their letters stay, but they are read as letters."""
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from kindling_engine.server.token_pattern import PREFIX_CHARS, token_pattern
+
 # Characters for private use, which no text needs; the first that a request does not hold becomes its mark.
 _MARKS = [chr(code) for code in range(0xE0F0, 0xE100)]
+# Longer texts are searched bit by bit, since the interpreter is held while a pattern is looked for.
+SLICE_CHARS = 32 * 1024
 
 
 class SafeText:
@@ -15,50 +18,66 @@ class SafeText:
     """
 
     def __init__(self, tokens: Iterable[str], mark: str) -> None:
-        wanted = sorted({token for token in tokens if len(token) > 1}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, wanted))) if wanted else None
+        self._pattern = token_pattern(frozenset(tokens))
         self._mark = mark
+        self._marked = rf"\g<0>{mark}"
 
     def guard(self, text: str) -> str:
         """The text with its control tokens cut in two."""
         if self._pattern is None:
             return text
-        while self._pattern.search(text):
-            text = self._pattern.sub(lambda found: f"{found[0][0]}{self._mark}{found[0][1:]}", text)
-        return text
+        if len(text) <= SLICE_CHARS:
+            return self._pattern.sub(self._marked, text)
+        return self._mark.join(self._cut(text))
 
     def guard_message(self, message: dict[str, Any]) -> dict[str, Any]:
         """A message with every text in it guarded, but for its role."""
-        return {key: one if key == "role" else self._guard_value(one) for key, one in message.items()}
+        return {key: one if key == "role" else self.guard_value(one) for key, one in message.items()}
+
+    def guard_value(self, value: Any) -> Any:
+        """JSON with every text in it guarded. It must not be nested deeply."""
+        if isinstance(value, str):
+            return self.guard(value)
+        if isinstance(value, list):
+            return [self.guard_value(one) for one in value]
+        if isinstance(value, dict):
+            return {self.guard(key): self.guard_value(one) for key, one in value.items()}
+        return value
 
     def parts(self, prompt: str) -> list[str]:
         return [part for part in prompt.split(self._mark) if part]
 
-    def _guard_value(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self.guard(value)
-        if isinstance(value, list):
-            return [self._guard_value(one) for one in value]
-        if isinstance(value, dict):
-            return {self.guard(key): self._guard_value(one) for key, one in value.items()}
-        return value
+    def _cut(self, text: str) -> Iterator[str]:
+        """The text in pieces, each of which ends behind the first character of a control token."""
+        assert self._pattern
+        begun = 0
+        for start in range(0, len(text), SLICE_CHARS):
+            end = start + SLICE_CHARS
+            for found in self._pattern.finditer(text, start, end + PREFIX_CHARS):
+                if found.start() >= end:
+                    break
+                yield text[begun : found.end()]
+                begun = found.end()
+        yield text[begun:]
 
 
-def mark_pick(messages: list[dict[str, Any]]) -> str | None:
-    """A mark that occurs nowhere in the messages; None when they hold all of them."""
+def mark_pick(*values: Any) -> str | None:
+    """A mark that occurs nowhere in the values, which are JSON; None when they hold all of them."""
     left = list(_MARKS)
-    for text in _texts(messages):
+    for text in _texts(list(values)):
         left = [mark for mark in left if mark not in text]
     return left[0] if left else None
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        for one in value:
-            yield from _texts(one)
-    elif isinstance(value, dict):
-        yield from value
-        for one in value.values():
-            yield from _texts(one)
+    """Every text in a value, found without recursion."""
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, list):
+            rest += one
+        elif isinstance(one, dict):
+            rest += one
+            rest += one.values()
