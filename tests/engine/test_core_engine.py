@@ -121,6 +121,26 @@ def test_nothing_to_do_means_sleep_without_end(rig):
     assert rig.core._sleep_s(rig.clock_s) is None
 
 
+def test_the_core_sleeps_while_what_waits_cannot_be_placed(model, blobs):
+    rig = rig_make(model, blobs, kv_tokens=96)
+    kv = rig.core._parts.kv
+    kv.loans.limit = kv.pool.capacity
+    lent = kv.lend(kv.loans.room(), cached=True)
+    rig.submit("parked", [5, 6, 7], grant=0)
+    rig.submit("stuck", [8] * 90, max_tokens=2)
+    assert rig.core._sleep_s(rig.clock_s) == 0, "an adapter's users may still step back for it"
+    for _ in range(20):
+        rig.turn()
+    assert 0 < rig.core._sleep_s(rig.clock_s) <= 0.25
+    rig.clock_s += 1.9
+    rig.turn()
+    assert 0 < rig.core._sleep_s(rig.clock_s) < 0.1, "the other's grant is late then, which may change things"
+    kv.take_back(lent)
+    rig.turn()
+    assert rig.tokens("stuck") and rig.core._sleep_s(rig.clock_s) == 0
+    rig.run_until("stuck")
+
+
 @pytest.mark.parametrize("name", ["nan", "misfit", "absent"])
 def test_an_adapter_that_does_not_load_fails_its_own_requests_only(rig, name):
     rig.submit("base", [5, 6], max_tokens=60)

@@ -1,6 +1,9 @@
 """Single decisions of the scheduler."""
 
+import sys
 from zlib import crc32
+
+import pytest
 
 from kindling_engine.scheduler.request import Request, RequestState
 from kindling_schedules import Pretended
@@ -227,3 +230,28 @@ def test_an_unfinished_adapter_prompt_leaves_nothing_behind():
     assert not any(world.kv.pool.is_published(block) for block in blocks)
     world.cancel("a")
     assert set(world.step().scrub) == blocks
+
+
+@pytest.mark.parametrize("tenants", [1, 400])
+def test_a_step_of_twice_as_many_requests_takes_twice_the_work_to_plan(tenants):
+    assert _work(400, tenants) < 2.5 * _work(200, tenants)
+
+
+def _work(count: int, tenants: int) -> int:
+    """Calls that it takes to take so many requests in and to plan the step that runs them all."""
+    world = Pretended(num_blocks=count + 8, max_batch=count, step_tokens=count)
+    calls = 0
+
+    def note(_frame, event, _argument) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        for index in range(count):
+            world.add(_request(f"r{index}", [index + 1], tenant=f"t{index % tenants}"))
+        plan = world.scheduler.plan(1.0)
+    finally:
+        sys.setprofile(None)
+    assert plan is not None and len(plan.rows) == count
+    return calls

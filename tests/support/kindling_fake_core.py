@@ -32,9 +32,9 @@ from kindling_engine.protocol.ipc import (
     ToFront,
     TokenLogprobs,
     UnloadAdapter,
-    decode_to_core,
     encode,
 )
+from kindling_engine.protocol.repeats import ToCoreReader
 from kindling_engine.protocol.usage_log import UsageRecord, read_usage
 from kindling_engine.server.app import create_app
 from kindling_engine.server.core_link import CoreLink
@@ -97,10 +97,10 @@ class FakeCore:
             self._writer.transport.abort()
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        frames = FrameBuffer()
+        frames, messages = FrameBuffer(), ToCoreReader()
         while data := await reader.read(1 << 16):
             for body in frames.feed(data):
-                self._handle(decode_to_core(body))
+                self._handle(messages.decode(body))
 
     def _handle(self, message: Any) -> None:
         match message:

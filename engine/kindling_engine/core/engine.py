@@ -13,6 +13,7 @@ from kindling_engine.core.overlapped import OverlappedLoop
 from kindling_engine.core.replies import step_item, step_items_join
 from kindling_engine.core.startup import Parts
 from kindling_engine.core.tickets import RequestTicket
+from kindling_engine.core.turns import TURN_STEPS
 from kindling_engine.core.warmup import (
     step_tokens_for,
     warm_up_mixture,
@@ -44,6 +45,8 @@ from kindling_engine.scheduler.request import Request, RequestState
 _STATS_EVERY_S = 1.0
 _RETRY_S = 0.25
 _MAX_FAILED_STEPS = 3
+_MAX_VAIN_TURNS = TURN_STEPS + 2
+"""What waits for room gets it by then, as adapters step back by the turn, or only by something from outside."""
 _FIRST = 1 << 30
 
 
@@ -64,6 +67,8 @@ class EngineCore:
         self._loop = loop_make(self._scheduler, parts.runner, emit=self._emit)
         self._probe: Request | None = None
         self._probes = 0
+        self._vain_turns = 0
+        """Turns in a row in which nothing could run of what is to, and no message came."""
         self._steps = self._rows = self._step_tokens = 0
         self._step_s = 0.0
         self._stats_sent = self._current_stats()
@@ -127,6 +132,8 @@ class EngineCore:
 
     def turn(self, messages: list[ToCore], now_s: float) -> None:
         """Take messages in, run at most one step, and send what came of it."""
+        if messages:
+            self._vain_turns = 0
         for message in messages:
             self._handle(message, now_s)
         for settled in self._constraints.poll(now_s) + self._desk.poll(now_s):
@@ -135,13 +142,16 @@ class EngineCore:
             self._emit(outcome)
         if self._scheduler.has_work:
             self._step(now_s)
+        else:
+            self._vain_turns = 0
         if self._items:
             items, self._items = self._items, []
             self._send(Step(items))
         self._stats(now_s)
 
     def _sleep_s(self, now_s: float) -> float | None:
-        if self._scheduler.has_work:
+        works = self._scheduler.has_work
+        if works and self._vain_turns < _MAX_VAIN_TURNS:
             return 0.0
         waits = []
         deadline = self._scheduler.next_deadline_s()
@@ -149,7 +159,7 @@ class EngineCore:
             waits.append(deadline - now_s)
         if self._current_stats() != self._stats_sent:
             waits.append(self._stats_at_s + _STATS_EVERY_S - now_s)
-        if self._desk.waiting:
+        if self._desk.waiting or works:
             waits.append(_RETRY_S)
         return max(0.0, min(waits)) if waits else None
 
@@ -216,6 +226,7 @@ class EngineCore:
     def _step(self, now_s: float) -> None:
         began_s = time.perf_counter()
         plan = self._loop.step(now_s)
+        self._vain_turns = self._vain_turns + 1 if plan is None else 0
         if plan is not None:
             self._steps += 1
             self._step_s += time.perf_counter() - began_s

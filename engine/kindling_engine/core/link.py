@@ -5,9 +5,14 @@ import select
 import socket
 from pathlib import Path
 
-from kindling_engine.protocol.ipc import FrameBuffer, ToCore, ToFront, decode_to_core, encode
+from kindling_engine.protocol.ipc import FrameBuffer, ToCore, ToFront, encode
+from kindling_engine.protocol.repeats import ToCoreReader
 
 _READ_BYTES = 1 << 18
+_POLL_BYTES = 1 << 22
+"""Of what has come at one time, lest those who send without end keep the core from its steps."""
+_REST_MS = 2
+"""How long the rest of a frame may take: a socket holds less than a long prompt, and the front fills it up again."""
 
 
 class FrontLink:
@@ -17,10 +22,13 @@ class FrontLink:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(str(path))
         self._frames = FrameBuffer()
+        self._reader = ToCoreReader()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._poll.register(self._wake_fd, select.POLLIN)
+        self._rest = select.poll()
+        self._rest.register(self._socket, select.POLLIN)
         self.closed = False
 
     def wake(self) -> None:
@@ -51,13 +59,25 @@ class FrontLink:
         os.close(self._wake_fd)
 
     def _receive(self) -> list[ToCore]:
+        """All that has been sent: a grant or a cancellation must not wait while one prompt a step is read."""
+        messages: list[ToCore] = []
+        left = _POLL_BYTES
+        while left > 0:
+            data = self._read()
+            if data:
+                left -= len(data)
+                messages += map(self._reader.decode, self._frames.feed(data))
+            elif self.closed or not self._frames.partial or not self._rest.poll(_REST_MS):
+                break
+        return messages
+
+    def _read(self) -> bytes:
+        """What the socket holds; nothing if it is empty, or closed."""
         try:
             data = self._socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return []
+            return b""
         except ConnectionResetError:
             data = b""
-        if not data:
-            self.closed = True
-            return []
-        return [decode_to_core(frame) for frame in self._frames.feed(data)]
+        self.closed = self.closed or not data
+        return data

@@ -39,6 +39,14 @@ class Submit(msgspec.Struct, tag=True):
     prediction_ids: list[int] = []
 
 
+class SubmitAgain(msgspec.Struct, tag=True):
+    """Start a request that is in all else like that of the last Submit on this connection: see protocol.repeats."""
+
+    id: str
+    grant: int
+    seed: int | None
+
+
 class Embed(msgspec.Struct, tag=True):
     """Turn a text into one vector."""
 
@@ -254,7 +262,7 @@ ToFront = (
 )
 
 _encoder = msgspec.msgpack.Encoder()
-_to_core = msgspec.msgpack.Decoder(ToCore)
+_to_core = msgspec.msgpack.Decoder(ToCore | SubmitAgain)
 _to_front = msgspec.msgpack.Decoder(ToFront)
 
 
@@ -262,16 +270,16 @@ class FrameError(ValueError):
     """A frame is longer than any message may be, or is not a known message."""
 
 
-def encode(message: ToCore | ToFront) -> bytes:
+def encode(message: ToCore | SubmitAgain | ToFront) -> bytes:
     """One message as a frame."""
     body = _encoder.encode(message)
     return LENGTH.pack(len(body)) + body
 
 
-def decode_to_core(body: bytes) -> ToCore:
+def decode_to_core(body: bytes) -> ToCore | SubmitAgain:
     """A frame's body as the core reads it."""
     try:
-        message: ToCore = _to_core.decode(body)
+        message: ToCore | SubmitAgain = _to_core.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(str(error)) from error
     return message
@@ -291,6 +299,11 @@ class FrameBuffer:
 
     def __init__(self) -> None:
         self._pending = bytearray()
+
+    @property
+    def partial(self) -> bool:
+        """Whether a frame has begun whose end is still to come."""
+        return bool(self._pending)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Add received bytes; give every frame that is now whole."""

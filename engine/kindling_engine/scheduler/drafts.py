@@ -13,6 +13,7 @@ from typing import Protocol
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
 from kindling_engine.scheduler.plan import ScheduledRow
 from kindling_engine.scheduler.request import Request, RequestState
+from kindling_engine.scheduler.rows import StepRows
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,11 @@ class Verified:
     spoilt: bool
 
 
-def drafts_add(
-    drafter: Drafter, rows: dict[str, ScheduledRow], kv: KvManager, *, max_length: int, spare: int
-) -> None:
+def drafts_add(drafter: Drafter, rows: StepRows, kv: KvManager, *, max_length: int, spare: int) -> None:
     """Add drafts of up to ``spare`` tokens to a step of nothing but decodes, where blocks are free for them."""
-    if any(row.count > 1 or not row.samples or row.request.ahead for row in rows.values()):
+    if any(row.count > 1 or not row.samples or row.request.ahead for row in rows.by_id.values()):
         return
-    requests = [row.request for row in rows.values()]
+    requests = [row.request for row in rows.by_id.values()]
     if all(request.drafting is None for request in requests):
         return
     room = {request.id: _room(request, max_length) for request in requests}
@@ -62,13 +61,13 @@ def drafts_add(
             request.drafting = None
         return
     for request_id, draft in drafts.items():
-        row = rows[request_id]
+        row = rows.by_id[request_id]
         table = row.request.table
         if table is None:
             continue
         fitting = draft[: (len(table.blocks) + kv.pool.free_count) * PAGE_SIZE - row.start - 1]
         if fitting and kv.grow(table, row.start + 1 + len(fitting)):
-            rows[request_id] = replace(row, count=1 + len(fitting), draft=fitting)
+            rows.put(replace(row, count=1 + len(fitting), draft=fitting))
 
 
 def verify(draft: Sequence[int], drawn: Sequence[int | None]) -> Verified:

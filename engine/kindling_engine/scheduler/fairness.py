@@ -11,10 +11,11 @@ class that wait throughout an interval therefore differ in weighted service by a
 sends. What waits for a prefix that is being computed gives up its turn meanwhile, and is outside the bound.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from kindling_engine.scheduler.lanes import Lanes
 from kindling_engine.scheduler.request import Request
 
 PROMPT_WEIGHT = 1
@@ -25,10 +26,10 @@ _KEPT_COUNTERS = 4096
 
 @dataclass(slots=True)
 class _PriorityClass:
-    """Requests of one priority, first come first served within a tenant; passed over ``since_s``."""
+    """Requests of one priority, passed over ``since_s``."""
 
     since_s: float
-    lanes: dict[str, OrderedDict[str, Request]] = field(default_factory=dict)
+    lanes: Lanes
 
 
 class FairQueue:
@@ -54,24 +55,20 @@ class FairQueue:
             self._counters[tenant] = max(self._counters.get(tenant, 0.0), self._level())
         group = self._classes.get(request.priority)
         if group is None:
-            group = self._classes[request.priority] = _PriorityClass(now_s)
-        lane = group.lanes.setdefault(tenant, OrderedDict())
-        lane[request.id] = request
-        if front:
-            lane.move_to_end(request.id, last=False)
+            group = self._classes[request.priority] = _PriorityClass(
+                now_s, Lanes(request.priority, self._counters)
+            )
+        group.lanes.push(request, front=front)
         self._waiting[tenant] += 1
 
     def remove(self, request: Request) -> None:
         group = self._classes.get(request.priority)
-        lane = None if group is None else group.lanes.get(request.tenant)
-        if group is None or lane is None or lane.pop(request.id, None) is None:
+        if group is None or not group.lanes.remove(request):
             return
         self._last_tenant = request.tenant
         self._waiting[request.tenant] -= 1
         if not self._waiting[request.tenant]:
             del self._waiting[request.tenant]
-        if not lane:
-            del group.lanes[request.tenant]
         if not group.lanes:
             del self._classes[request.priority]
 
@@ -81,15 +78,8 @@ class FairQueue:
             self._classes.items(),
             key=lambda item: (-item[0] - int((now_s - item[1].since_s) / AGEING_S), item[1].since_s),
         )
-        for priority, group in ranked:
-            heads = [
-                next(iter(lane.values()))
-                for tenant, lane in group.lanes.items()
-                if (tenant, priority) not in skip
-            ]
-            if heads:
-                return min(heads, key=lambda head: (self._counters.get(head.tenant, 0.0), head.arrived_s))
-        return None
+        firsts = (group.lanes.first(skip) for _, group in ranked)
+        return next((request for request in firsts if request is not None), None)
 
     def pop(self, request: Request, now_s: float) -> None:
         """Take out the request that ``peek`` returned."""
@@ -105,15 +95,14 @@ class FairQueue:
 
     def _level(self) -> float:
         """Where a newcomer starts: with the least served of those that wait, else with the last that did."""
-        if self._waiting:
-            return min(self._counters.get(tenant, 0.0) for tenant in self._waiting)
-        return self._counters.get(self._last_tenant, 0.0)
+        least = [group.lanes.least_served() for group in self._classes.values()]
+        waiting = [served for served in least if served is not None]
+        return min(waiting) if waiting else self._counters.get(self._last_tenant, 0.0)
 
     def _prune(self) -> None:
         """Drop counters that would be lifted anyway when their tenant comes back."""
         level = self._level()
         kept = {*self._waiting, self._last_tenant}
-        self._counters = {
-            tenant: count for tenant, count in self._counters.items() if tenant in kept or count > level
-        }
+        for tenant in [one for one, count in self._counters.items() if one not in kept and count <= level]:
+            del self._counters[tenant]
         self._prune_at = max(_KEPT_COUNTERS, 2 * len(self._counters))

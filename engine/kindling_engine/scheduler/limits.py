@@ -1,9 +1,12 @@
 """What bounds a request: its context, its length, its grant, and what is known of it so far."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from kindling_engine.scheduler.plan import Finish, Outcome, ScheduledRow
+from kindling_engine.scheduler.plan import Finish, Outcome
 from kindling_engine.scheduler.request import Request, RequestState
+from kindling_engine.scheduler.rows import StepRows
+
+MAX_PARTIAL_PREFILLS = 4
 
 
 def refusal_find(request: Request, *, running: bool, max_length: int) -> Outcome | None:
@@ -41,17 +44,13 @@ def finish_of(request: Request, token: int, max_length: int) -> Finish:
     return "length" if request.made >= request.max_tokens or len(request.tokens) >= max_length else ""
 
 
-def partial_count(running: Sequence[Request], rows: Mapping[str, ScheduledRow], max_length: int) -> int:
-    """Requests whose prompt will not be done with after a step of ``rows``."""
-    return sum(
-        1
-        for request in running
-        if not (rows[request.id].samples if request.id in rows else step_decides(request, max_length))
-    )
-
-
-def tokens_of(rows: Mapping[str, ScheduledRow]) -> int:
-    return sum(row.count for row in rows.values())
+def prompts_few(running: Sequence[Request], rows: StepRows, max_length: int) -> bool:
+    """Whether one more prompt may be left unfinished by a step of ``rows``."""
+    unfinished = 0
+    for request in running:
+        row = rows.by_id.get(request.id)
+        unfinished += not (step_decides(request, max_length) if row is None else row.samples)
+    return unfinished < MAX_PARTIAL_PREFILLS
 
 
 def _refusal(request: Request, code: str, message: str) -> Outcome:

@@ -8,18 +8,19 @@ so every admitted request ends.
 A step may be planned while the one before it runs: ``launched`` says so, and ``commit`` books each in its turn.
 """
 
+from bisect import insort
 from collections.abc import Sequence
 
 from kindling_engine.kvcache.manager import PAGE_SIZE, BlockTable, KvManager
 from kindling_engine.scheduler.drafts import Drafter, draft_count, drafts_add, verify
 from kindling_engine.scheduler.fairness import FairQueue
 from kindling_engine.scheduler.flights import Flights
-from kindling_engine.scheduler.limits import finish_of, partial_count, refusal_find, step_decides, tokens_of
+from kindling_engine.scheduler.limits import finish_of, prompts_few, refusal_find, step_decides
 from kindling_engine.scheduler.parked import Parked
 from kindling_engine.scheduler.plan import Finish, Outcome, ScheduledRow, StepPlan
 from kindling_engine.scheduler.request import Request, RequestState
+from kindling_engine.scheduler.rows import StepRows
 
-MAX_PARTIAL_PREFILLS = 4
 GRANT_WAIT_S = 2.0
 
 
@@ -160,24 +161,24 @@ class Scheduler:
         self._now_s = now_s
         self._blocks_awaited = False
         self._kv.loans.step_begins()
-        rows: dict[str, ScheduledRow] = {}
+        rows = StepRows()
         for request in tuple(self._running):
             if request.remaining == 1 and not request.held and not step_decides(request, self.max_length):
                 self._place(request, 1, rows)
         for request in tuple(self._running):
             if request.remaining > 1 and not request.held:
-                left = self.step_tokens - tokens_of(rows)
+                left = self.step_tokens - rows.tokens
                 if left > 0:
                     self._place(request, min(request.remaining, left), rows)
         self._admit(rows, now_s)
-        if not rows:
+        if not rows.by_id:
             return None
         if self.drafter is not None and not self._blocks_awaited:
-            spare = self.step_tokens - tokens_of(rows)
+            spare = self.step_tokens - rows.tokens
             drafts_add(self.drafter, rows, self._kv, max_length=self.max_length, spare=spare)
-        ordered = tuple(sorted(rows.values(), key=lambda row: not row.decodes))
+        ordered = tuple(sorted(rows.by_id.values(), key=lambda row: not row.decodes))
         released, self._released = tuple(self._released), []
-        return StepPlan(ordered, released, self._kv.scrub_take(), tokens_of(rows))
+        return StepPlan(ordered, released, self._kv.scrub_take(), rows.tokens)
 
     def launched(self, plan: StepPlan) -> None:
         """A step is under way: count what it will have computed, so that the next one can be planned meanwhile."""
@@ -236,10 +237,10 @@ class Scheduler:
             draft_count(self.drafter, row, found.right, len(outcomes))
         if found.spoilt and request.state is not RequestState.ENDED:
             request.drafting = None
-            self._preempt(request, {})
+            self._preempt(request, StepRows())
         return outcomes
 
-    def _place(self, request: Request, count: int, rows: dict[str, ScheduledRow]) -> bool:
+    def _place(self, request: Request, count: int, rows: StepRows) -> bool:
         """Schedule ``count`` tokens of a running request, taking blocks from less urgent ones if need be."""
         if request.state is not RequestState.RUNNING or request.table is None:
             return False
@@ -250,7 +251,7 @@ class Scheduler:
             if victim is None:
                 return False
             self._preempt(victim, rows)
-        rows[request.id] = ScheduledRow(request, request.computed, count, samples=count == request.remaining)
+        rows.put(ScheduledRow(request, request.computed, count, samples=count == request.remaining))
         return True
 
     def _grow(self, table: BlockTable, num_tokens: int) -> bool:
@@ -270,24 +271,24 @@ class Scheduler:
         last = self._running[-1]
         return None if last is request else last
 
-    def _preempt(self, victim: Request, rows: dict[str, ScheduledRow]) -> None:
+    def _preempt(self, victim: Request, rows: StepRows) -> None:
         self.preemptions += 1
-        rows.pop(victim.id, None)
+        rows.drop(victim.id)
         self._drop_blocks(victim)
         if victim.state is RequestState.RUNNING:
             self._running.remove(victim)
             victim.state = RequestState.WAITING
             self._queue.push(victim, self._now_s, front=True)
 
-    def _admit(self, rows: dict[str, ScheduledRow], now_s: float) -> None:
+    def _admit(self, rows: StepRows, now_s: float) -> None:
         """Start waiting requests in their turn while seats, blocks and budget last."""
         skip: set[tuple[str, int]] = set()
         while not self._blocks_awaited:
-            left = self.step_tokens - tokens_of(rows)
+            left = self.step_tokens - rows.tokens
             request = self._queue.peek(now_s, skip)
             if request is None or request.table is None or left < 1 or not self._make_seat(rows):
                 return
-            if self._whole and rows and len(request.tokens) > left:
+            if self._whole and rows.by_id and len(request.tokens) > left:
                 return
             found, missed = (
                 ([], None) if request.uncached else self._kv.prefix_find(request.table, request.tokens)
@@ -298,8 +299,7 @@ class Scheduler:
                 skip.add((request.tenant, request.priority))
                 continue
             cached = self._kv.prefix_take(request.table, found)
-            partial = partial_count(self._running, rows, self.max_length)
-            fits = len(request.tokens) - cached <= left or partial < MAX_PARTIAL_PREFILLS
+            fits = len(request.tokens) - cached <= left or prompts_few(self._running, rows, self.max_length)
             if not fits or not self._make_room(request, rows):
                 self._kv.free(request.table)
                 return
@@ -317,9 +317,9 @@ class Scheduler:
             self._run(request)
             self._place(request, request.remaining if self._whole else min(request.remaining, left), rows)
 
-    def _make_seat(self, rows: dict[str, ScheduledRow]) -> bool:
+    def _make_seat(self, rows: StepRows) -> bool:
         """Whether one more request may run. With nothing running, a parked request gives its seat up."""
-        holding = self._parked.holding()
+        holding = [] if self.active < self._max_batch else self._parked.holding()
         if len(self._running) + len(holding) < self._max_batch:
             return True
         if self._running:
@@ -327,7 +327,7 @@ class Scheduler:
         self._preempt(holding[-1], rows)
         return True
 
-    def _make_room(self, request: Request, rows: dict[str, ScheduledRow]) -> bool:
+    def _make_room(self, request: Request, rows: StepRows) -> bool:
         """Whether all of a request's tokens fit: a first chunk alone leads to preemption. Parked ones give way to the
         queue if nothing runs.
         """
@@ -355,8 +355,7 @@ class Scheduler:
 
     def _run(self, request: Request) -> None:
         request.state = RequestState.RUNNING
-        self._running.append(request)
-        self._running.sort(key=lambda other: (-other.priority, other.arrived_s))
+        insort(self._running, request, key=lambda other: (-other.priority, other.arrived_s))
 
     def _unpark(self, request: Request, now_s: float) -> None:
         self._parked.take(request)

@@ -32,8 +32,8 @@ from kindling_engine.protocol.ipc import (
     ToFront,
     UnloadAdapter,
     decode_to_front,
-    encode,
 )
+from kindling_engine.protocol.repeats import ToCoreWriter
 from kindling_engine.server.embedding_inbox import EmbeddingInbox
 from kindling_engine.server.errors import ApiError, engine_unavailable
 
@@ -90,6 +90,7 @@ class CoreLink(asyncio.Protocol):
         self.stats = Stats(0, 0, 0)
         self._transport: asyncio.Transport | None = None
         self._frames = FrameBuffer()
+        self._writer = ToCoreWriter()
         self._tickets: dict[str, CoreTicket] = {}
         self._texts: dict[str, EmbeddingInbox] = {}
         self._answers: dict[str, asyncio.Future[_OfAdapters]] = {}
@@ -174,7 +175,7 @@ class CoreLink(asyncio.Protocol):
     def _send(self, message: ToCore) -> None:
         if self._transport is None or self.closed.done():
             raise engine_unavailable(CORE_GONE)
-        self._transport.write(encode(message))
+        self._transport.write(self._writer.encode(message))
 
     # The socket.
 
