@@ -16,6 +16,7 @@ from kindling_platform.embedded.backups.dumps import database_fill
 from kindling_platform.embedded.backups.restore import MARKER, backup_restore, restore_check
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.lock import HomeLock
 from kindling_platform.embedded.ports_file import ports_hold
 from kindling_platform.embedded.preparation import last_object, run_django
 from kindling_platform.embedded.secrets import secrets_ensure
@@ -36,6 +37,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
     with environ_without_ours():
         made.make()
         holds = ports_hold(made)
+        server = Servers.plan(made, read_ports(made), secrets_ensure(made.secrets)).postgres
+        assert server is not None
+        server.start()
+        server.stop()
         prepare(made, "bootstrap", "--migrate")
     for hold in holds.values():
         hold.release()
@@ -195,6 +200,38 @@ def test_an_upgrade_keeps_the_books_and_can_be_gone_back_from(home: Home):
 def test_only_the_newest_are_kept(home: Home):
     first, second, third = (backup_make(home, keep=2) for _ in range(3))
     assert sorted(first.parent.glob("*.backup")) == sorted([second, third])
+
+
+@pytest.mark.parametrize("has_tables", [False, True])
+def test_an_installation_without_a_database_is_not_backed_up_and_old_backups_stay(
+    home: Home, has_tables: bool
+):
+    (home.path / "backups").mkdir(exist_ok=True)
+    good = home.path / "backups/kindling-20260101T000000.000000Z.backup"
+    good.write_bytes(b"a good one")
+    if has_tables:
+        ask(home, "DROP TABLE django_migrations")
+    else:
+        (home.path / "postgres").rename(home.path / "elsewhere")
+    for _ in range(2):
+        with pytest.raises(EmbeddedError) as refused:
+            backup_make(home, keep=1)
+        assert refused.value.code == "nothing_here"
+    assert list(good.parent.iterdir()) == [good]
+    assert has_tables or not (home.path / "postgres").exists()
+
+
+def test_what_a_killed_backup_left_is_cleared_and_one_that_runs_is_let_be(home: Home):
+    left = home.path / ".backup-killed"
+    left.mkdir()
+    (left / "database.dump").write_bytes(b"half")
+    running = HomeLock(home, what="A backup", path=home.backup_lock)
+    running.take()
+    with pytest.raises(EmbeddedError, match="A backup is running") as busy:
+        backup_make(home)
+    assert busy.value.code == "busy" and left.exists()
+    running.release()
+    assert backup_make(home).exists() and not left.exists()
 
 
 def test_nothing_to_back_up_is_said(tmp_path: Path):

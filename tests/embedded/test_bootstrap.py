@@ -18,10 +18,12 @@ from kindling_platform.accounts.actor import SYSTEM
 from kindling_platform.accounts.models import User
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.catalog.models import Model
+from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.models import Deployment
 from kindling_platform.deployments.services import deployment_ensure
 from kindling_platform.embedded.bootstrap import OPERATOR_EMAIL, Bootstrap, bootstrap_run, model_name_from
+from kindling_platform.embedded.secrets import secrets_read
 from kindling_platform.keys import secret
 from kindling_platform.keys.models import ApiKey
 
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.django_db
 KEY = secret.generate()
 
 
-def run(model: str = "kindling/spark", **changed: str | None) -> Bootstrap:
+def run(model: str = "kindling/spark", **changed: str | Path | None) -> Bootstrap:
     changed |= {"bootstrap_api_key": KEY, "model": model}
     return bootstrap_run(dataclasses.replace(settings.KINDLING_ENV, **changed))
 
@@ -69,6 +71,38 @@ def test_second_run_changes_nothing_and_shows_no_password():
     )
     assert again == rows
     assert balance_get(owner_id=first.organisation_id).picousd == usd_to_pico("10")
+
+
+def test_a_key_that_somebody_revoked_is_made_anew_and_kept_for_later_starts(tmp_path: Path):
+    secrets = tmp_path / "secrets.env"
+    secrets.write_text(f"OTHER=kept\nKINDLING_BOOTSTRAP_API_KEY={KEY}\n")
+    env = dataclasses.replace(settings.KINDLING_ENV, bootstrap_api_key=KEY, home=tmp_path)
+    assert bootstrap_run(env).api_key == KEY
+    old = ApiKey.objects.get()
+    for over in ({"revoked_at": now()}, {"expires_at": now()}):
+        ApiKey.objects.filter(id=old.id).update(**over)
+        made = bootstrap_run(env).api_key
+        assert made != env.bootstrap_api_key
+        assert secrets_read(secrets) == {"OTHER": "kept", "KINDLING_BOOTSTRAP_API_KEY": made}
+        env = dataclasses.replace(env, bootstrap_api_key=made)
+        assert bootstrap_run(env).api_key == made
+        old = ApiKey.objects.exclude(id=old.id).get(digest=secret.digest(made, env.key_pepper))
+        assert old.revoked_at is None and old.kind == "bootstrap"
+    assert ApiKey.objects.count() == 3
+
+
+def test_a_revoked_key_that_the_environment_names_is_not_replaced(tmp_path: Path):
+    run()
+    ApiKey.objects.update(revoked_at=now())
+    assert run(home=tmp_path).api_key == KEY
+    assert ApiKey.objects.count() == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_start_is_proven_once_a_request_of_the_operators_was_billed():
+    first = run()
+    assert not first.is_proven
+    usage_post([UsageCharge(owner_id=first.organisation_id, request_id="r1", cost_picousd=7, memo="")])
+    assert run().is_proven
 
 
 def test_spent_credit_is_given_again_once():

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from kindling_platform.embedded.doctor import Finding, doctor_run
-from kindling_platform.embedded.home import Home, HomeLock
+from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.lock import HomeLock
 from kindling_platform.embedded.secrets import secrets_ensure
 
 

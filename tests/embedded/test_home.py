@@ -1,19 +1,24 @@
-"""The state folder: one supervisor at a time, secrets for their owner alone, ports that stay."""
+"""The state folder: secrets for their owner alone, ports that stay, data that is found again."""
 
 import os
 import socket
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from kindling_platform.embedded import account
-from kindling_platform.embedded.account import Account, is_reachable, reachable_copy, reachable_folder
+from kindling_platform.embedded.account import (
+    Account,
+    is_reachable,
+    location_file,
+    location_note,
+    reachable_copy,
+    reachable_folder,
+)
 from kindling_platform.embedded.errors import EmbeddedError
-from kindling_platform.embedded.home import Home, HomeLock, lock_owner
+from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.ports import hold_port, is_port_free
 from kindling_platform.embedded.ports_file import ports_hold
 from kindling_platform.embedded.secrets import secrets_ensure, secrets_read
@@ -25,27 +30,6 @@ def home(tmp_path: Path) -> Home:
     made = Home(tmp_path / "home")
     made.make()
     return made
-
-
-def test_second_supervisor_is_refused_and_the_first_is_named(home: Home):
-    first = HomeLock(home)
-    first.take()
-    assert lock_owner(home) == os.getpid()
-    with pytest.raises(EmbeddedError) as refused:
-        HomeLock(home).take()
-    assert refused.value.code == "already_running" and str(os.getpid()) in refused.value.message
-    first.release()
-    assert lock_owner(home) is None
-
-
-def test_lock_of_a_dead_supervisor_is_free(home: Home):
-    program = (
-        "import sys, os, pathlib; from kindling_platform.embedded.home import Home, HomeLock;"
-        "HomeLock(Home(pathlib.Path(sys.argv[1]))).take(); os.kill(os.getpid(), 9)"
-    )
-    subprocess.run([sys.executable, "-c", program, str(home.path)], check=False)
-    assert home.lock.read_text().strip().isdigit()
-    HomeLock(home).take()
 
 
 def test_secrets_are_made_once_and_are_private(home: Home):
@@ -99,30 +83,63 @@ def test_private_folder_is_not_reachable_for_another_account(tmp_path: Path):
 
 
 @pytest.fixture
-def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], Path]:
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Opens or closes what lies above a data folder, and looks where its data goes."""
     monkeypatch.setattr(account, "SHARED_ROOT", tmp_path / "shared")
     stranger = Account(uid=os.geteuid() + 4242, gid=4242)
 
-    def look(is_open: bool) -> Path:
+    def look(is_open: bool, home: str = "home") -> Path:
         monkeypatch.setattr(account, "is_reachable", lambda *_: is_open)
-        return reachable_folder(tmp_path / "home" / "postgres", stranger)
+        return reachable_folder(tmp_path / home / "postgres", stranger, kept="PG_VERSION")
 
     return look
 
 
-def test_data_out_of_reach_stays_where_it_was_put_when_its_place_is_opened(opened: Callable[[bool], Path]):
+def fill(home: Path, place: Path) -> None:
+    """As a first start does: a cluster, and then the note where it is."""
+    home.mkdir(exist_ok=True)
+    place.mkdir(parents=True)
+    (place / "PG_VERSION").write_text("17")
+    location_note(home / "postgres", place)
+
+
+def test_data_out_of_reach_stays_where_it_was_put_when_its_place_is_opened(
+    opened: Callable[..., Path], tmp_path: Path
+):
     elsewhere = opened(False)
-    elsewhere.mkdir()
-    (elsewhere / "PG_VERSION").write_text("17")
+    fill(tmp_path / "home", elsewhere)
     assert "shared" in elsewhere.parts
     assert opened(True) == elsewhere == opened(False)
 
 
-def test_data_whose_place_is_closed_is_not_begun_anew(opened: Callable[[bool], Path]):
+def test_data_out_of_reach_is_found_by_a_state_folder_of_another_name(
+    opened: Callable[..., Path], tmp_path: Path
+):
+    elsewhere = opened(False)
+    fill(tmp_path / "home", elsewhere)
+    (tmp_path / "home").rename(tmp_path / "moved")
+    assert opened(False, "moved") == elsewhere == opened(True, "moved")
+    # A new installation under the old name gets a place of its own.
+    assert opened(False) != elsewhere
+
+
+def test_data_that_should_be_elsewhere_and_is_not_is_not_begun_anew(
+    opened: Callable[..., Path], tmp_path: Path
+):
+    elsewhere = opened(False)
+    fill(tmp_path / "home", elsewhere)
+    elsewhere.rename(tmp_path / "lost")
+    for is_open in (False, True):
+        with pytest.raises(EmbeddedError, match=r"postgres\.location") as missing:
+            opened(is_open)
+        assert missing.value.code == "data_missing"
+    location_file(tmp_path / "home/postgres").unlink()
+    assert opened(True) == tmp_path / "home/postgres"
+
+
+def test_data_whose_place_is_closed_is_not_begun_anew(opened: Callable[..., Path], tmp_path: Path):
     here = opened(True)
-    here.mkdir(parents=True)
-    (here / "PG_VERSION").write_text("17")
+    fill(tmp_path / "home", here)
     with pytest.raises(EmbeddedError, match="chmod") as closed:
         opened(False)
     assert closed.value.code == "data_unreachable"
@@ -145,3 +162,32 @@ def test_programs_out_of_reach_are_copied_with_their_libraries(
     assert (copied / "tool/bin/run").read_text() == "#!" and (copied / "tool.libs/lib.so").exists()
     assert reachable_copy(source, ("tool/bin", "tool.libs", "absent"), stranger) == copied
     assert reachable_copy(source, ("tool/bin",), None) == source
+
+
+def test_copied_programs_are_open_to_all_whatever_roots_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(account, "SHARED_ROOT", tmp_path / "shared")
+    source = tmp_path / "closed"
+    (source / "tool/bin").mkdir(parents=True)
+    (source / "tool/bin/run").write_text("#!")
+    (source / "tool/bin/notes").write_text("")
+    for path in (source / "tool/bin/run", source / "tool/bin", source / "tool", source):
+        path.chmod(0o700)
+    stranger = Account(uid=os.geteuid() + 4242, gid=4242)
+    before = os.umask(0o077)
+    try:
+        copied = reachable_copy(source, ("tool/bin",), stranger)
+    finally:
+        os.umask(before)
+
+    def modes() -> list[int]:
+        names = ("", "tool", "tool/bin", "tool/bin/run", "tool/bin/notes")
+        return [stat.S_IMODE((copied / name).stat().st_mode) & 0o055 for name in names]
+
+    assert modes() == [0o055, 0o055, 0o055, 0o055, 0o044]
+    # A copy that an older version made for root alone is opened.
+    for path in (copied / "tool/bin", copied / "tool", copied):
+        path.chmod(0o700)
+    assert reachable_copy(source, ("tool/bin",), stranger) == copied
+    assert modes() == [0o055, 0o055, 0o055, 0o055, 0o044]

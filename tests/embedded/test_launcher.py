@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ site="$(dirname "$0")/../site"
 case "$*" in
   *"(3, 11) <="*) exit "${FAKE_OLD:-0}" ;;
   *"print(\"%d.%d\""*) echo 3.11 ;;
+  *kindling_sources.pth*) [ -e "$site/kindling_sources.pth" ]; exit ;;
+  *"import kindling_platform"*) [ -e "$site/kindling_sources.pth" ]; exit ;;
   "-c import venv, ensurepip") exit "${FAKE_NO_VENV:-0}" ;;
   -V) echo "Python 3.11.9" ;;
   "-m venv "*) mkdir -p "$3/bin" "$3/site"; cp "$0" "$3/bin/python" ;;
@@ -75,7 +78,8 @@ def test_first_start_installs_and_the_second_goes_straight_on(launcher: Launcher
     assert launcher.calls.read_text().splitlines()[-1] == "-m kindling_platform.cli up --check"
     second = launcher.run("up")
     assert second.stdout == ""
-    assert launcher.calls.read_text() == "-m kindling_platform.cli up\n"
+    assert launcher.calls.read_text().endswith("\n-m kindling_platform.cli up\n")
+    assert not launcher.called("pip")
 
 
 def test_sources_are_put_on_the_path(launcher: Launcher):
@@ -114,6 +118,55 @@ def test_killed_installation_begins_anew(launcher: Launcher):
     assert again.returncode == 0
     assert launcher.called("-m venv")
     assert not (launcher.folder / ".venv/installing").exists()
+
+
+def test_packages_of_another_python_are_not_taken_for_installed(launcher: Launcher):
+    launcher.run("up")
+    (launcher.folder / ".venv/site/kindling_sources.pth").unlink()
+    again = launcher.run("up")
+    assert again.returncode == 0 and launcher.called("--require-hashes")
+
+
+def test_the_glance_finds_what_this_python_has_installed(tmp_path: Path):
+    text = (ROOT / "kindling").read_text()
+    function = text[text.index("is_installed() {") :]
+    function = function[: function.index("\n}\n") + 3]
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    (venv / "installed-runtime").write_text("digest")
+
+    def glance() -> bool:
+        line = f'VENV="{venv}"; {function} is_installed runtime digest'
+        return subprocess.run(["bash", "-c", line], check=False).returncode == 0
+
+    other = venv / "lib/python3.1/site-packages"
+    other.mkdir(parents=True)
+    (other / "kindling_sources.pth").write_text("")
+    assert not glance()
+    (site,) = (path for path in venv.glob("lib/python*/site-packages") if path != other)
+    (site / "kindling_sources.pth").write_text("")
+    assert glance()
+    (venv / "installing").write_text("")
+    assert not glance()
+
+
+def test_an_update_that_was_killed_is_not_taken_for_installed(launcher: Launcher):
+    launcher.run("up")
+    before = (launcher.folder / "deploy/lock/runtime.txt").read_text()
+    (launcher.folder / "deploy/lock/runtime.txt").write_text("a==2\n")
+    assert launcher.run("up", FAKE_KILLED="1").returncode != 0
+    assert not list((launcher.folder / ".venv").glob("installed-*"))
+    (launcher.folder / "deploy/lock/runtime.txt").write_text(before)
+    assert launcher.run("up").returncode == 0
+    assert launcher.called("-m venv") and launcher.called("--require-hashes")
+
+
+def test_a_stop_does_not_install_what_an_update_brought(launcher: Launcher):
+    launcher.run("up")
+    (launcher.folder / "deploy/lock/runtime.txt").write_text("a==2\n")
+    stopped = launcher.run("down")
+    assert stopped.returncode == 0 and not launcher.called("pip")
+    assert launcher.calls.read_text().endswith("\n-m kindling_platform.cli down\n")
 
 
 def test_wheel_that_pip_knows_is_taken_first(launcher: Launcher):

@@ -63,6 +63,9 @@ def up(
     except EmbeddedError as error:
         progress.fail(error.code, error.message)
         raise typer.Exit(1) from None
+    except OSError as error:
+        progress.fail("start_failed", f"The operating system refused something that a start needs: {error}.")
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -110,9 +113,11 @@ def backup(
 ) -> None:
     """Write database, secrets, adapter files and the usage log into one file, beside a running stack."""
     from kindling_platform.embedded.backups.backup import backup_make
+    from kindling_platform.embedded.backups.ending import signals_end
 
     phrase = passphrase_read(passphrase_file)
-    file = backup_make(Home.from_environ(), target=output, passphrase=phrase, keep=keep)
+    with signals_end():
+        file = backup_make(Home.from_environ(), target=output, passphrase=phrase, keep=keep)
     print(f"{file}  {file.stat().st_size:,} bytes, {'sealed' if phrase else 'NOT sealed: it holds secrets'}")
 
 
@@ -249,6 +254,9 @@ def print_figures(
 
 
 def main() -> None:
+    # A terminal that knows no ✓ shows a question mark.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         app(prog_name="./kindling")
     except EmbeddedError as error:

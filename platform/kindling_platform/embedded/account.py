@@ -11,8 +11,10 @@ import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.files import write_private
 
 SHARED_ROOT = Path("/var/lib/kindling")
 
@@ -59,27 +61,61 @@ def is_reachable(path: Path, account: Account | None) -> bool:
     return True
 
 
-def reachable_folder(wanted: Path, account: Account | None) -> Path:
+def reachable_folder(wanted: Path, account: Account | None, *, kept: str = "") -> Path:
     """`wanted`, or a folder of its own under /var/lib/kindling when the account cannot reach it.
 
-    A file `<wanted>.location` then says where the data went. It stays there when a folder above is opened or closed:
-    a start that looked elsewhere would find an empty installation. Errors: `data_unreachable`.
+    `kept` is a file that data worth keeping has. Once `location_note` has said where such data went, it is looked for
+    there alone, whatever became of the state folder's name and of the folders above it: a start that looked elsewhere
+    would find an empty installation. Errors: `data_unreachable`, `data_missing`.
     """
+    is_open = is_reachable(wanted, account)
+    if wanted.is_dir() and any(wanted.iterdir()):
+        if not is_open:
+            raise EmbeddedError(
+                "data_unreachable",
+                f"The account `nobody` can no longer enter a folder above {wanted}, where its data is; "
+                "let others pass through those folders again (chmod o+x).",
+            )
+        return wanted
+    if kept and location_file(wanted).exists():
+        return _noted(location_file(wanted), kept)
+    if is_open:
+        return wanted
     elsewhere = SHARED_ROOT / _digest(str(wanted.resolve())) / wanted.name
-    pointer = wanted.with_name(wanted.name + ".location")
-    is_open, has_data = is_reachable(wanted, account), wanted.is_dir() and any(wanted.iterdir())
-    if has_data and not is_open:
+    if kept and (elsewhere / kept).exists():
+        # It is that of a state folder which had this name before.
+        elsewhere = SHARED_ROOT / token_hex(6) / wanted.name
+    _make_enterable(elsewhere.parent)
+    return elsewhere
+
+
+def location_file(wanted: Path) -> Path:
+    """The file that says where the data went."""
+    return wanted.with_name(f"{wanted.name}.location")
+
+
+def location_note(wanted: Path, place: Path) -> None:
+    """Say where the data is, once it is there."""
+    if place != wanted:
+        write_private(location_file(wanted), f"{place}\n")
+
+
+def _noted(pointer: Path, kept: str) -> Path:
+    place = Path(pointer.read_text().strip())
+    try:
+        if (place / kept).exists():
+            return place
+    except PermissionError:
         raise EmbeddedError(
             "data_unreachable",
-            f"The account `nobody` can no longer enter a folder above {wanted}, where its data is; "
-            "let others pass through those folders again (chmod o+x).",
-        )
-    if is_open and (has_data or not (pointer.exists() and elsewhere.exists())):
-        return wanted
-    _make_enterable(elsewhere.parent)
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    pointer.write_text(f"{elsewhere}\n")
-    return elsewhere
+            f"The database is in {place}, as {pointer} says, and belongs to the account `nobody`; "
+            "start Kindling as root, as before.",
+        ) from None
+    raise EmbeddedError(
+        "data_missing",
+        f"The database should be in {place}, as {pointer} says, and is not. Bring that folder back, or restore a "
+        f"backup into another state folder; to begin with an empty database instead, remove {pointer}.",
+    )
 
 
 def reachable_copy(root: Path, parts: tuple[str, ...], account: Account | None) -> Path:
@@ -93,19 +129,32 @@ def reachable_copy(root: Path, parts: tuple[str, ...], account: Account | None) 
     ages = [(root / part).stat().st_mtime_ns for part in present]
     target = SHARED_ROOT / "programs" / _digest(f"{root.resolve()} {present} {ages}")
     if target.is_dir():
+        if not target.stat().st_mode & stat.S_IXOTH:
+            _open_to_all(target)
         return target
     _make_enterable(target.parent)
     half = target.with_name(f"{target.name}.{os.getpid()}")
-    half.mkdir(mode=0o755)
+    # What a killed process of the same number left.
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(mode=0o700)
     for part in present:
         (half / part).parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(root / part, half / part, symlinks=True)
+    _open_to_all(half)
     try:
         half.rename(target)
     except OSError:
         # Another start finished the same copy first.
         shutil.rmtree(half)
     return target
+
+
+def _open_to_all(folder: Path) -> None:
+    """As `chmod -R a+rX`: under a umask of root's the copies are root's alone. The folder itself comes last."""
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            mode = stat.S_IMODE(path.stat().st_mode)
+            path.chmod(mode | 0o444 | (0o111 if path.is_dir() or mode & stat.S_IXUSR else 0))
 
 
 def _make_enterable(folder: Path) -> None:

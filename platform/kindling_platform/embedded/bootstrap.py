@@ -6,8 +6,10 @@ Safe to run at every start. This module runs inside Django, in the process of th
 from dataclasses import dataclass
 from pathlib import Path
 
+from django.db import transaction
+
 from kindling_billing.money import usd_to_pico
-from kindling_billing.selectors import balance_get, price_current
+from kindling_billing.selectors import balance_get, ledger_list_usage, price_current
 from kindling_engine.starter import SPARK_NAME, SPARK_PATH
 from kindling_platform.accounts.actor import SYSTEM
 from kindling_platform.accounts.credit import credit_give
@@ -19,10 +21,11 @@ from kindling_platform.catalog.models import Model
 from kindling_platform.catalog.services import hub_download, model_import, model_price_publish
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.config.env import Env
+from kindling_platform.config.env import SECRETS_FILE, Env
 from kindling_platform.deployments.selectors import deployment_list
 from kindling_platform.deployments.services import deployment_ensure, deployment_start, deployment_stop
 from kindling_platform.embedded.model_names import model_name_from
+from kindling_platform.embedded.secrets import secret_replace, secrets_read
 from kindling_platform.keys.models import SCOPES
 from kindling_platform.keys.services import key_ensure
 
@@ -30,6 +33,7 @@ OPERATOR_EMAIL = "operator@kindling.local"
 OPERATOR_CREDIT_USD = "10"
 # Below this the operator's own organisation gets credit again, or a start could not prove itself.
 LEAST_CREDIT_USD = "1"
+START_KEY = "KINDLING_BOOTSTRAP_API_KEY"
 SPARK_DESCRIPTION = (
     "A stand-in of one million parameters that comes with Kindling, so that everything works at once. "
     "It tells short stories, fills in JSON and gets facts wrong; serve a real model for real work."
@@ -39,7 +43,10 @@ INPUT_PICOUSD, CACHED_INPUT_PICOUSD, OUTPUT_PICOUSD = 100_000, 50_000, 400_000
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """What the start goes on with; the password is there only when the operator was made just now."""
+    """What the start goes on with; the password is there only when the operator was made just now.
+
+    `is_proven` says that a request of the operator's was billed before, which only a start that worked can do.
+    """
 
     operator_email: str
     operator_password: str | None
@@ -47,6 +54,8 @@ class Bootstrap:
     model: str
     deployment_id: str
     weights: str
+    api_key: str
+    is_proven: bool
 
 
 def bootstrap_run(env: Env) -> Bootstrap:
@@ -54,8 +63,7 @@ def bootstrap_run(env: Env) -> Bootstrap:
     user, password = operator_ensure(email=OPERATOR_EMAIL)
     org = _operator_organisation(user)
     _credit_ensure(org)
-    if env.bootstrap_api_key:
-        key_ensure(org=org, name="Start", scopes=SCOPES, text=env.bootstrap_api_key, actor=SYSTEM)
+    api_key = _start_key(org, env)
     spark = _model_ensure(org, "spark", SPARK_PATH)
     model = spark if env.model == SPARK_NAME else _chosen_model(org, env.model)
     deployment = deployment_ensure(org=org, model=model, name=model.name, actor=SYSTEM, weights=env.weights)
@@ -69,6 +77,8 @@ def bootstrap_run(env: Env) -> Bootstrap:
         model=model.ref,
         deployment_id=deployment.id,
         weights=deployment.weights,
+        api_key=api_key,
+        is_proven=ledger_list_usage(owner_id=org.id).exists(),
     )
 
 
@@ -83,6 +93,21 @@ def _operator_organisation(user: User) -> Organisation:
     if found is None:
         raise KindlingError("operator_without_organisation", "The operator belongs to no organisation.", 409)
     return found[0]
+
+
+def _start_key(org: Organisation, env: Env) -> str:
+    """The start's key, made anew when somebody revoked it; one that the environment names is not ours to replace."""
+    text = env.bootstrap_api_key
+    if not text:
+        return ""
+    file = env.home / SECRETS_FILE
+    is_ours = secrets_read(file).get(START_KEY) == text
+    # A file that was written for a row that never came is right: the next start makes the row.
+    with transaction.atomic():
+        used = key_ensure(org=org, name="Start", scopes=SCOPES, text=text, actor=SYSTEM, renew=is_ours)
+        if used != text:
+            secret_replace(file, START_KEY, used)
+    return used
 
 
 def _chosen_model(org: Organisation, wanted: str) -> Model:

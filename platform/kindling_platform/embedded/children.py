@@ -16,6 +16,7 @@ NOT_INHERITED = {
     *("KINDLING_POSTGRES_PASSWORD", "KINDLING_VALKEY_PASSWORD"),
     *("KINDLING_STAND_IN_STRIPE_KEY", "KINDLING_STAND_IN_WEBHOOK_SECRET"),
 }
+LOOPBACKS = ("127.0.0.1", "localhost", "::1")
 
 
 def child_env() -> dict[str, str]:
@@ -26,6 +27,11 @@ def child_env() -> dict[str, str]:
 def engine_env() -> dict[str, str]:
     """What the one sees that starts engines: how many threads these may have is for the user to say."""
     kept = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    # Agent, engines and the stand-in for Stripe are on this machine, where no proxy of the environment finds them.
+    direct = kept.get("no_proxy") or kept.get("NO_PROXY") or ""
+    if direct != "*":
+        direct = ",".join([*([direct] if direct else []), *LOOPBACKS])
+    kept |= {"no_proxy": direct, "NO_PROXY": direct}
     return {**kept, "DJANGO_SETTINGS_MODULE": SETTINGS, "PYTHONUNBUFFERED": "1"}
 
 

@@ -15,7 +15,8 @@ import psycopg
 import redis
 
 from kindling_platform.embedded.children import log_paths
-from kindling_platform.embedded.home import Home, lock_owner
+from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.lock import lock_owner
 from kindling_platform.embedded.ports import is_port_free
 from kindling_platform.embedded.process import log_tail
 from kindling_platform.embedded.rest import call
@@ -44,8 +45,10 @@ def doctor_run(home: Home) -> list[Finding]:
     found = [*_machine(home), *_folder(home), _port(owner is not None)]
     if owner is None:
         found.append(Finding("stack", True, "not running"))
+    elif not owner.is_stack:
+        found.append(Finding("stack", True, f"not running; {owner.what} is, process {owner.pid}"))
     elif state is None:
-        found.append(Finding("stack", True, f"process {owner} is starting or stopping"))
+        found.append(Finding("stack", True, f"process {owner.pid} is starting or stopping"))
     else:
         found += _running(home, state)
     return [*found, *_logs(home)]

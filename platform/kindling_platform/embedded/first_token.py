@@ -2,10 +2,12 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 
 from kindling_platform.embedded.errors import EmbeddedError
-from kindling_platform.embedded.rest import call, error_text, stream
+from kindling_platform.embedded.rest import Reply, call, error_text, stream
 
 PROMPT = "Tell me a story about a fox."
 MAX_TOKENS = 24
@@ -37,14 +39,7 @@ def first_token_get(*, url: str, key: str, model: str, timeout_s: float) -> Firs
     while True:
         reply, lines = stream(f"{url}/v1/chat/completions", token=key, body=chat_body(model))
         if reply.status == 200:
-            text, at = "", 0.0
-            for line in lines:
-                said = _text_of(line)
-                at = at or (time.monotonic() if said else 0.0)
-                text += said
-            if text:
-                return FirstToken(reply.headers.get("x-request-id", ""), text, at)
-            raise EmbeddedError("first_token_failed", "The engine answered without a single word.")
+            return _read(reply, lines)
         if reply.status not in RETRIED or time.monotonic() > deadline:
             raise EmbeddedError(
                 "first_token_failed", f"The first request was not answered: {error_text(reply)}"
@@ -66,6 +61,20 @@ def bill_wait(*, url: str, key: str, request_id: str, timeout_s: float) -> int:
                 f"({error_text(reply)}); the worker's log may say why.",
             )
         time.sleep(0.05)
+
+
+def _read(reply: Reply, lines: Iterator[bytes]) -> FirstToken:
+    text, at = "", 0.0
+    try:
+        for line in lines:
+            said = _text_of(line)
+            at = at or (time.monotonic() if said else 0.0)
+            text += said
+    except (OSError, HTTPException) as error:
+        raise EmbeddedError("first_token_failed", f"The answer broke off: {error}") from error
+    if not text:
+        raise EmbeddedError("first_token_failed", "The engine answered without a single word.")
+    return FirstToken(reply.headers.get("x-request-id", ""), text, at)
 
 
 def _text_of(line: bytes) -> str:

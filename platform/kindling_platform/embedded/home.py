@@ -1,11 +1,8 @@
-"""The state folder: where things lie in it, and the lock that gives it one supervisor at a time."""
+"""The state folder: where things lie in it."""
 
-import fcntl
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from kindling_platform.embedded.errors import EmbeddedError
 
@@ -41,6 +38,10 @@ class Home:
         return self.run / "lock"
 
     @property
+    def backup_lock(self) -> Path:
+        return self.run / "backup.lock"
+
+    @property
     def secrets(self) -> Path:
         return self.path / "secrets.env"
 
@@ -63,58 +64,12 @@ class Home:
                 folder.mkdir(exist_ok=True)
                 folder.chmod(0o700)
         except OSError as error:
-            raise EmbeddedError(
-                "home_unwritable",
-                f"The state folder {self.path} cannot be written ({error.strerror}); "
-                "set KINDLING_HOME to a folder that can.",
-            ) from error
+            raise self.unwritable(error) from error
 
-
-class HomeLock:
-    """Held by the supervisor as long as it lives; the kernel lets go of it when the process dies."""
-
-    def __init__(self, home: Home) -> None:
-        self._home = home
-        self._file: IO[str] | None = None
-
-    def take(self) -> None:
-        """Errors: `already_running`."""
-        file = self._home.lock.open("a+")
-        # A command that looks whether we run holds the lock for an instant; only a supervisor keeps it.
-        for attempt in range(10):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.02 * attempt)
-        else:
-            file.close()
-            raise EmbeddedError(
-                "already_running",
-                f"Kindling already runs on {self._home.path} (process {lock_owner(self._home)}); "
-                "stop it with `./kindling down`.",
-            )
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        self._file = file
-
-    def release(self) -> None:
-        if self._file:
-            self._file.close()
-            self._file = None
-
-
-def lock_owner(home: Home) -> int | None:
-    """The process id of the supervisor that runs on this folder, or None."""
-    try:
-        file = home.lock.open("r+")
-    except OSError:
-        return None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            text = file.read().strip()
-            return int(text) if text.isdigit() else None
-        return None
+    def unwritable(self, error: OSError) -> EmbeddedError:
+        """What a write into the folder that failed is told as."""
+        return EmbeddedError(
+            "home_unwritable",
+            f"The state folder {self.path} cannot be written ({error.strerror or error}); "
+            "make room, or set KINDLING_HOME to a folder that can.",
+        )

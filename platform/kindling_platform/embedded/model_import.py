@@ -11,7 +11,8 @@ from kindling_platform.catalog.hub import model_target, snapshot_fetch
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.files import read_json
-from kindling_platform.embedded.home import Home, HomeLock, lock_owner
+from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.lock import HomeLock, stack_runs
 from kindling_platform.embedded.model_names import model_name_from
 from kindling_platform.embedded.postgres import PostgresServer
 from kindling_platform.embedded.preparation import last_object, run_django
@@ -62,7 +63,7 @@ def _enter(home: Home, folder: Path, name: str) -> str:
     """Beside a running stack or without one."""
     servers = Servers.plan(home, read_json(home.ports), secrets_ensure(home.secrets))
     os.environ.update(servers.environ(), KINDLING_HOME=str(home.path))
-    if lock_owner(home) is not None or servers.postgres is None:
+    if stack_runs(home) or servers.postgres is None:
         done = run_django(home, "prepare", "import_model", str(folder), name)
     else:
         done = _run_with_postgres(home, servers.postgres, folder, name)
@@ -79,7 +80,7 @@ def _enter(home: Home, folder: Path, name: str) -> str:
 def _run_with_postgres(
     home: Home, postgres: PostgresServer, folder: Path, name: str
 ) -> subprocess.CompletedProcess[str]:
-    lock = HomeLock(home)
+    lock = HomeLock(home, what="An import of a model")
     lock.take()
     try:
         postgres.start()

@@ -6,7 +6,8 @@ import subprocess
 
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.files import read_json
-from kindling_platform.embedded.home import Home, HomeLock, lock_owner
+from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.lock import HomeLock, stack_runs
 from kindling_platform.embedded.postgres import PostgresServer
 from kindling_platform.embedded.preparation import run_django
 from kindling_platform.embedded.secrets import secrets_ensure
@@ -22,7 +23,7 @@ def operator_reset(home: Home) -> tuple[str, str]:
         raise EmbeddedError("nothing_here", f"{home.path} was never started; run `./kindling up` first.")
     servers = Servers.plan(home, read_json(home.ports), secrets_ensure(home.secrets))
     os.environ.update(servers.environ(), KINDLING_HOME=str(home.path))
-    if lock_owner(home) is not None or servers.postgres is None:
+    if stack_runs(home) or servers.postgres is None:
         done = run_django(home, "prepare", "reset_operator")
     else:
         done = _run_with_postgres(home, servers.postgres)
@@ -33,7 +34,7 @@ def operator_reset(home: Home) -> tuple[str, str]:
 
 
 def _run_with_postgres(home: Home, postgres: PostgresServer) -> subprocess.CompletedProcess[str]:
-    lock = HomeLock(home)
+    lock = HomeLock(home, what="A reset of the operator's password")
     lock.take()
     try:
         postgres.start()

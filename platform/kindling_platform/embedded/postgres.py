@@ -13,13 +13,21 @@ from urllib.parse import quote
 
 import psycopg
 
-from kindling_platform.embedded.account import Account, reachable_copy, reachable_folder, service_account
+from kindling_platform.embedded.account import (
+    Account,
+    location_note,
+    reachable_copy,
+    reachable_folder,
+    service_account,
+)
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.ports import LOOPBACK
 from kindling_platform.embedded.process import Child, Command, log_tail
 
 SUPERUSER = "postgres"
 DATABASE = "kindling"
+# The file by which a folder is known to hold a cluster.
+CLUSTER = "PG_VERSION"
 DURABLE = {"max_wal_size": "256MB", "checkpoint_timeout": "15min"}
 # A power loss may lose the books of a test; nothing else may use these.
 FAST_AND_LOOSE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -54,13 +62,18 @@ class PostgresServer:
         self.launch()
         self.wait_ready()
 
+    def has_cluster(self) -> bool:
+        """Whether there is a database to start. Errors: `data_unreachable`, `data_missing`."""
+        return (reachable_folder(self.data_dir, service_account(), kept=CLUSTER) / CLUSTER).exists()
+
     def launch(self) -> None:
         """The part of the start that needs no waiting."""
         account = service_account()
         binaries = find_binaries(account)
-        data_dir = reachable_folder(self.data_dir, account)
-        if not (data_dir / "PG_VERSION").exists():
+        data_dir = reachable_folder(self.data_dir, account, kept=CLUSTER)
+        if not (data_dir / CLUSTER).exists():
             self._make_cluster(binaries, data_dir, account)
+        location_note(self.data_dir, data_dir)
         parameters = {
             "listen_addresses": LOOPBACK,
             "port": str(self.port),

@@ -4,12 +4,19 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
+from kindling_engine.starter import SPARK_NAME
+from kindling_platform.catalog.hub import model_target
+from kindling_platform.catalog.hub_files import source_read
+from kindling_platform.common.errors import KindlingError
+from kindling_platform.config.env import Env
 from kindling_platform.embedded.children import child_env, django_argv
 from kindling_platform.embedded.errors import EmbeddedError
-from kindling_platform.embedded.forks import start
+from kindling_platform.embedded.forks import WORKERS, start
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.process import Command, Running, log_tail
 
@@ -32,6 +39,27 @@ class DjangoRun:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
             raise
+
+
+def is_prepared(home: Home, env: Env) -> bool:
+    """Whether a preparation has neither a schema to change, on which nobody may be served, nor a model to fetch."""
+    if WORKERS not in sys.modules or not _is_here(home, env.model):
+        return False
+    # It needs what a start has loaded by now.
+    from kindling_platform.embedded.schema import schema_is_current
+
+    return schema_is_current(env.database_url)
+
+
+def _is_here(home: Home, model: str) -> bool:
+    if model == SPARK_NAME or Path(model).is_absolute():
+        return True
+    try:
+        target = model_target(home.path / "models", model)
+    except KindlingError:
+        return False
+    source = source_read(target)
+    return source is not None and source.is_whole(target)
 
 
 def preparation_run(home: Home) -> dict[str, Any]:

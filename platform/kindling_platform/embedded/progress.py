@@ -77,6 +77,11 @@ class Progress:
             self._news_at = time.monotonic() + NEWS_EVERY_S
             self.say(f"    {text}")
 
+    def warn(self, code: str, message: str) -> None:
+        """What does not work just now, and its code, where everything else goes on."""
+        self.say(Text(f"\n{message}\n", style="bold yellow"))
+        self.say(f"[{code}]  Everything else runs; the console and `./kindling doctor` show what is wrong.")
+
     def fail(self, code: str, message: str) -> None:
         """The one sentence of a failed start, its code, and where to look next."""
         self.say(Text(f"\n{message}\n", style="bold red"))

@@ -5,7 +5,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
+
+# Never through a proxy of the environment: it could not reach our own stack, and would read the keys.
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ def call(url: str, *, token: str, method: str = "GET", body: Any = None, timeout
             return Reply(reply.status, _parse(reply.read()), _lower(reply.headers))
     except urllib.error.HTTPError as error:
         return Reply(error.code, _parse(error.read()), _lower(error.headers))
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         return Reply(0, {"error": {"message": str(error), "code": "unreachable"}}, {})
 
 
@@ -34,7 +38,7 @@ def stream(url: str, *, token: str, body: Any, timeout_s: float = 60) -> tuple[R
         opened = _open(url, token, "POST", body, timeout_s)
     except urllib.error.HTTPError as error:
         return Reply(error.code, _parse(error.read()), _lower(error.headers)), iter(())
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         return Reply(0, {"error": {"message": str(error), "code": "unreachable"}}, {}), iter(())
     return Reply(opened.status, None, _lower(opened.headers)), _lines(opened)
 
@@ -56,7 +60,7 @@ def _open(url: str, token: str, method: str, body: Any, timeout_s: float) -> Any
         headers["Content-Type"] = "application/octet-stream"
     # The address is that of our own stack, which the supervisor made.
     request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310
-    return urllib.request.urlopen(request, timeout=timeout_s)  # noqa: S310
+    return _OPENER.open(request, timeout=timeout_s)
 
 
 def _lines(opened: Any) -> Iterator[bytes]:

@@ -27,9 +27,14 @@ def secrets_ensure(path: Path) -> dict[str, str]:
     missing = {name: make() for name, make in MAKERS.items() if not found.get(name)}
     if missing:
         found |= missing
-        write_private(path, HEADER + "".join(f"{name}={value}\n" for name, value in found.items()))
+        _write(path, found)
     path.chmod(0o600)
     return found
+
+
+def secret_replace(path: Path, name: str, value: str) -> None:
+    """Give one of the secrets in the file another value."""
+    _write(path, secrets_read(path) | {name: value})
 
 
 def secrets_read(path: Path) -> dict[str, str]:
@@ -38,3 +43,7 @@ def secrets_read(path: Path) -> dict[str, str]:
     lines = (line.strip() for line in path.read_text().splitlines())
     pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     return {name.strip(): value.strip() for name, value in pairs}
+
+
+def _write(path: Path, secrets: dict[str, str]) -> None:
+    write_private(path, HEADER + "".join(f"{name}={value}\n" for name, value in secrets.items()))

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from types import FrameType
+from typing import Any
 
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_platform.config.env import Env, EnvError, load_env
@@ -22,10 +23,13 @@ from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.first_token import bill_wait, first_token_get
 from kindling_platform.embedded.forks import shared_load
 from kindling_platform.embedded.greeting import greeting_print
-from kindling_platform.embedded.home import Home, HomeLock
+from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.lock import HomeLock
+from kindling_platform.embedded.open_files import open_files_raise
+from kindling_platform.embedded.orphans import orphans_reap
 from kindling_platform.embedded.ports import PortHold, is_port_free
 from kindling_platform.embedded.ports_file import ports_hold
-from kindling_platform.embedded.preparation import preparation_finish, preparation_start
+from kindling_platform.embedded.preparation import is_prepared, preparation_finish, preparation_start
 from kindling_platform.embedded.process import Child, log_tail
 from kindling_platform.embedded.progress import Progress
 from kindling_platform.embedded.public_bind import check_bind
@@ -63,12 +67,17 @@ class Supervisor:
     def run(self) -> None:
         """Start, print the address, watch until asked to stop. Errors: EmbeddedError of any step."""
         self.home.make()
+        # Before the first child, which takes the limit over.
+        open_files_raise()
         self._lock.take()
         restore_check(self.home)
         # A supervisor that was killed left its state behind.
         self.home.state.unlink(missing_ok=True)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        # Who starts us with nohup wants us to outlive the terminal.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._on_signal)
         try:
             self._start()
             while True:
@@ -83,7 +92,6 @@ class Supervisor:
         self.progress.say(f"Kindling, state in {self.home.path}\n")
         with self.progress.step("settings and secrets"):
             env, servers = self._configure()
-            api_key = env.bootstrap_api_key or ""
         with self.progress.step("database and cache") as notes:
             places = [self.home.path / name for name in ("postgres", "postgres.location")]
             first = servers.postgres is not None and not any(place.exists() for place in places)
@@ -97,18 +105,49 @@ class Supervisor:
                 notes.append("(made anew)")
         if self._stand_in:
             self._add("stripe", stripe_child(self.home, env, self._holds["stripe"].port))
-        # Loading the web server takes as long as preparing the database, and needs no table yet.
+        # Loading the web server takes as long as looking at a database that is ready; one that is not is waited for.
         # Forks are made between the steps, while no spinner turns.
-        self._add("web", web_child(self.home, env))
+        is_early = is_prepared(self.home, env)
+        if is_early:
+            self._add("web", web_child(self.home, env))
         preparing = preparation_start(self.home)
         with self.progress.step("schema, operator, starter model"):
             facts = preparation_finish(self.home, preparing)
             self._tend()
+        if not is_early:
+            self._add("web", web_child(self.home, env))
         self._add("worker", worker_child(self.home))
         self._add("beat", beat_child(self.home))
         with self.progress.step("web, gateway, worker, clock"):
             local_url = f"http://{reachable(env.host)}:{env.port}"
             self._wait_for_web(local_url)
+        first_token_s = None
+        try:
+            first_token_s = self._prove(env, local_url, facts)
+        except EmbeddedError as error:
+            # What worked before is mended in the console: a key, a budget, a model.
+            if not facts["is_proven"]:
+                raise
+            self.progress.warn(error.code, error.message)
+        self._state = State(
+            url=env.public_url,
+            port=env.port,
+            pid=os.getpid(),
+            children=self._pids(),
+            api_key=facts["api_key"],
+            model=facts["model"],
+            agent_url=env.agent_url,
+            database_url=env.database_url,
+            redis_url=env.redis_url,
+            start_s=self.progress.elapsed_s,
+            first_token_s=first_token_s,
+        )
+        greeting_print(self.progress, self._state, facts, stand_in=bool(self._stand_in))
+        self._untold = True
+        self._tell()
+
+    def _prove(self, env: Env, local_url: str, facts: dict[str, Any]) -> float:
+        """Seconds until a token was generated that is on the bill. Errors: those of the engine, the token, the bill."""
         with self.progress.step(f"engine with {facts['model']}"):
             engine_wait(
                 agent_url=env.agent_url,
@@ -119,33 +158,20 @@ class Supervisor:
                 hint="" if facts["weights"] == CHECKPOINT else AS_THEY_COME,
             )
         with self.progress.step("first token") as notes:
+            key = facts["api_key"]
             token = first_token_get(
-                url=local_url, key=api_key, model=facts["model"], timeout_s=FIRST_TOKEN_TIMEOUT_S
+                url=local_url, key=key, model=facts["model"], timeout_s=FIRST_TOKEN_TIMEOUT_S
             )
-            first_token_s = token.at - self.progress.started
-            cost = bill_wait(
-                url=local_url, key=api_key, request_id=token.request_id, timeout_s=BILL_TIMEOUT_S
-            )
+            cost = bill_wait(url=local_url, key=key, request_id=token.request_id, timeout_s=BILL_TIMEOUT_S)
             notes.append(f"generated and billed, ${cost / 10**12:.6f}")
-        self._state = State(
-            url=env.public_url,
-            port=env.port,
-            pid=os.getpid(),
-            children=self._pids(),
-            api_key=api_key,
-            model=facts["model"],
-            agent_url=env.agent_url,
-            database_url=env.database_url,
-            redis_url=env.redis_url,
-            start_s=self.progress.elapsed_s,
-            first_token_s=first_token_s,
-        )
-        greeting_print(self.progress, self._state, facts, stand_in=bool(self._stand_in))
-        self._state.save(self.home)
+        return token.at - self.progress.started
 
     def _configure(self) -> tuple[Env, Servers]:
-        secrets = secrets_ensure(self.home.secrets)
-        self._holds = ports_hold(self.home)
+        try:
+            secrets = secrets_ensure(self.home.secrets)
+            self._holds = ports_hold(self.home)
+        except OSError as error:
+            raise self.home.unwritable(error) from error
         ports = {name: hold.port for name, hold in self._holds.items()}
         servers = Servers.plan(self.home, ports, secrets)
         self._stand_in = stand_in_environ(secrets, ports["stripe"])
@@ -189,8 +215,12 @@ class Supervisor:
     def _tend(self) -> None:
         """Start dead children again and tell their new process ids."""
         self._check_stop()
+        orphans_reap(self._pids().values())
         tended = [child.tend() for child in self.children.values()]
         self._untold = self._untold or any(tended)
+        self._tell()
+
+    def _tell(self) -> None:
         if self._untold and self._state:
             self._state.children = self._pids()
             # A full disk takes no new state; the children live all the same, and it is told when there is room.

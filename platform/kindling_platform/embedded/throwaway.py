@@ -70,9 +70,10 @@ class Throwaway:
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             state = read_json(self.home.state)
-            if state.get("pid") == process.pid:
+            is_there = state.get("pid") == process.pid
+            if is_there and state["first_token_s"] is not None:
                 return state
-            if process.poll() is not None or time.monotonic() > deadline:
+            if is_there or process.poll() is not None or time.monotonic() > deadline:
                 raise EmbeddedError("check_failed", f"The start failed. It printed:\n{log.read_text()}")
             time.sleep(0.02)
 

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from kindling_platform.embedded.account import Account, reachable_copy, reachable_folder, service_account
+from kindling_platform.embedded.account import (
+    Account,
+    location_note,
+    reachable_copy,
+    reachable_folder,
+    service_account,
+)
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.ports import LOOPBACK
 from kindling_platform.embedded.process import Child, Command, log_tail
@@ -51,6 +57,7 @@ class ValkeyServer:
         program = find_program(account)
         folder = reachable_folder(self.folder, account)
         folder.mkdir(parents=True, exist_ok=True)
+        location_note(self.folder, folder)
         self._write_config(folder, account)
         command = Command(
             name="valkey",

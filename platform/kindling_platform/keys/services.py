@@ -156,8 +156,12 @@ def key_rotate(
     return made, text
 
 
-def key_ensure(*, org: Organisation, name: str, scopes: Sequence[str], text: str, actor: Actor) -> ApiKey:
-    """Store a key whose text is given, unless it is stored already.
+def key_ensure(
+    *, org: Organisation, name: str, scopes: Sequence[str], text: str, actor: Actor, renew: bool = False
+) -> str:
+    """Store a key whose text is given, unless it is stored already; gives the text of the key that there is now.
+
+    With `renew`, one that is revoked or has expired gets a successor, whose text is another: no text serves twice.
 
     Raises:
         KindlingError: what `key_create` raises.
@@ -165,11 +169,13 @@ def key_ensure(*, org: Organisation, name: str, scopes: Sequence[str], text: str
     digest = secret.digest(text, settings.KINDLING_ENV.key_pepper)
     found: ApiKey | None = ApiKey.objects.for_org(org).filter(digest=digest).first()
     if found is not None:
-        return found
-    made, _ = key_create(
+        is_over = found.revoked_at is not None or (found.expires_at is not None and found.expires_at <= now())
+        if not (renew and is_over):
+            return text
+        text = secret.generate()
+    return key_create(
         org=org, name=name, scopes=scopes, actor=actor, kind=ApiKey.Kind.BOOTSTRAP, secret_text=text
-    )
-    return made
+    )[1]
 
 
 def _check_operator_scope(scopes: Sequence[str], *, may_operate: bool) -> None:

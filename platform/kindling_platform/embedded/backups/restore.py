@@ -1,18 +1,21 @@
 """`./kindling restore`: an empty state folder becomes the installation that a backup was made of."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from kindling_platform.embedded.account import reachable_folder, service_account
+from kindling_platform.embedded.account import location_file, reachable_folder, service_account
 from kindling_platform.embedded.backups.archive import archive_unpack
 from kindling_platform.embedded.backups.backup import DUMP
 from kindling_platform.embedded.backups.dumps import database_fill
 from kindling_platform.embedded.backups.staging import FOLDERS
 from kindling_platform.embedded.errors import EmbeddedError
-from kindling_platform.embedded.home import Home, HomeLock
+from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.lock import HomeLock
 from kindling_platform.embedded.ports_file import ports_hold
+from kindling_platform.embedded.postgres import CLUSTER
 from kindling_platform.embedded.preparation import last_object, run_django
 from kindling_platform.embedded.process import log_tail
 from kindling_platform.embedded.secrets import secrets_ensure
@@ -33,7 +36,7 @@ def backup_restore(home: Home, source: Path, *, passphrase: str = "") -> dict[st
             f"{home.path} holds an installation; restore into another folder: KINDLING_HOME=… restore …",
         )
     home.make()
-    lock = HomeLock(home)
+    lock = HomeLock(home, what="A restore")
     lock.take()
     try:
         _clear(home)
@@ -93,8 +96,11 @@ def _is_used(home: Home) -> bool:
 
 def _clear(home: Home) -> None:
     """Take away what a killed restore left; an empty folder has none of it."""
-    data = reachable_folder(home.path / "postgres", service_account())
-    for folder in (data, *(home.path / name for name in FOLDERS)):
-        shutil.rmtree(folder, ignore_errors=True)
+    wanted = home.path / "postgres"
+    with contextlib.suppress(EmbeddedError):
+        shutil.rmtree(reachable_folder(wanted, service_account(), kept=CLUSTER), ignore_errors=True)
+    location_file(wanted).unlink(missing_ok=True)
+    for name in FOLDERS:
+        shutil.rmtree(home.path / name, ignore_errors=True)
     home.secrets.unlink(missing_ok=True)
     home.make()

@@ -1,0 +1,172 @@
+"""What a start makes fatal, what it only tells, and what it waits for, with children that are names alone."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from kindling_platform.embedded import supervisor as room
+from kindling_platform.embedded.__main__ import app
+from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.first_token import FirstToken
+from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.progress import Progress
+from kindling_platform.embedded.supervisor import Supervisor
+from kindling_platform.embedded.throwaway import Throwaway
+
+FACTS = {
+    "operator_email": "o@example.com", "operator_password": None, "model": "kindling/spark", "deployment_id": "dep_1",
+    "weights": "checkpoint", "api_key": "kd_live_made_anew",
+}  # fmt: skip
+
+
+class NamedChild:
+    """A child that writes down when it was started."""
+
+    def __init__(self, name: str, happened: list[str]) -> None:
+        self._name, self._happened = name, happened
+        self.pid = 1
+
+    def start(self) -> None:
+        self._happened.append(self._name)
+
+    def tend(self) -> bool:
+        return False
+
+
+class Start:
+    """A supervisor whose steps outside of it all go well, unless a test says otherwise."""
+
+    def __init__(self, home: Home, patch: pytest.MonkeyPatch) -> None:
+        self.home, self.patch, self.happened, self.out = home, patch, list[str](), io.StringIO()
+        progress = Progress()
+        progress.console = Console(file=self.out, width=300)
+        self.supervisor = Supervisor(home, progress)
+        self.keys: list[str] = []
+        env = SimpleNamespace(
+            host="127.0.0.1", port=1, public_url="http://localhost:1", agent_url="", agent_token="", database_url="",
+            redis_url="",
+        )  # fmt: skip
+        servers = SimpleNamespace(
+            postgres=None, launch=lambda: None, children=lambda: {}, wait_ready=lambda: None
+        )
+        self.set("shared_load", lambda: None)
+        for name in ("agent", "web", "worker", "beat"):
+            self.set(f"{name}_child", lambda *_, name=name: NamedChild(name, self.happened))
+        self.set("is_prepared", lambda *_: True)
+        self.set("preparation_start", lambda *_: None)
+        self.set("engine_wait", lambda **_: "dep_1-g1-r0")
+        self.set("first_token_get", self._first_token)
+        self.set("bill_wait", lambda **_: 5)
+        patch.setattr(self.supervisor, "_configure", lambda: (env, servers))
+        patch.setattr(self.supervisor, "_wait_for_web", lambda _url: None)
+        self.supervisor._holds = {"agent": SimpleNamespace(port=2)}  # type: ignore[dict-item]
+
+    def set(self, name: str, value: Callable[..., object]) -> None:
+        self.patch.setattr(room, name, value)
+
+    def run(self, *, is_proven: bool) -> None:
+        def prepared(*_: object) -> dict[str, object]:
+            self.happened.append("prepared")
+            return FACTS | {"is_proven": is_proven}
+
+        self.set("preparation_finish", prepared)
+        self.supervisor._start()
+
+    @property
+    def state(self) -> dict[str, object]:
+        return dict(json.loads(self.home.state.read_text()))
+
+    def _first_token(self, *, key: str, **_: object) -> FirstToken:
+        self.keys.append(key)
+        return FirstToken("req_1", "word", self.supervisor.progress.started + 1)
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    home = Home(tmp_path / "home")
+    home.make()
+    return Start(home, monkeypatch)
+
+
+def refuse(code: str) -> Callable[..., object]:
+    def refused(**_: object) -> object:
+        raise EmbeddedError(code, "It does not work.")
+
+    return refused
+
+
+@pytest.mark.parametrize("step", ["engine_wait", "first_token_get", "bill_wait"])
+def test_a_proof_that_fails_ends_a_first_start_and_no_later_one(start: Start, step: str):
+    start.set(step, refuse("it_failed"))
+    with pytest.raises(EmbeddedError):
+        start.run(is_proven=False)
+    assert not start.home.state.exists()
+    start.run(is_proven=True)
+    assert start.state["first_token_s"] is None and start.state["url"] == "http://localhost:1"
+    told = start.out.getvalue()
+    assert "It does not work." in told and "[it_failed]" in told and "Console    http://localhost:1" in told
+
+
+def test_a_start_that_is_proven_says_what_it_cost_and_uses_the_key_that_there_is(start: Start):
+    start.run(is_proven=False)
+    assert start.state["first_token_s"] == 1
+    assert start.state["api_key"] == "kd_live_made_anew" == start.keys[0]
+    assert "generated and billed, $0.000000" in start.out.getvalue()
+
+
+@pytest.mark.parametrize(("is_ready", "first"), [(True, "web"), (False, "prepared")])
+def test_web_waits_for_a_database_that_changes_and_for_no_other(start: Start, is_ready: bool, first: str):
+    start.set("is_prepared", lambda *_: is_ready)
+    start.run(is_proven=True)
+    assert start.happened[1:3] == [first, "prepared" if first == "web" else "web"]
+
+
+def test_a_full_disk_takes_no_state_and_the_start_goes_on(start: Start, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kindling_platform.embedded.state.write_private", full)
+        start.run(is_proven=True)
+    assert not start.home.state.exists()
+    start.supervisor._tend()
+    assert start.state["model"] == "kindling/spark"
+
+
+def test_a_full_disk_is_a_sentence_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    home = Home(tmp_path / "home")
+    home.make()
+    monkeypatch.setattr("kindling_platform.embedded.secrets.write_private", full)
+    with pytest.raises(EmbeddedError, match="No space left") as refused:
+        Supervisor(home, Progress())._configure()
+    assert refused.value.code == "home_unwritable"
+
+
+def test_what_the_system_refuses_is_a_sentence_with_a_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(_self: Supervisor) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(Supervisor, "run", refused)
+    monkeypatch.setenv("KINDLING_HOME", str(tmp_path))
+    done = CliRunner().invoke(app, ["up"])
+    assert done.exit_code == 1
+    assert "Resource temporarily unavailable" in done.output and "[start_failed]" in done.output
+
+
+def test_a_throwaway_stack_that_is_not_proven_is_no_stack(tmp_path: Path):
+    made = Throwaway(Home(tmp_path / "home"), 1)
+    made.home.make()
+    made.home.state.write_text(json.dumps({"pid": 7, "first_token_s": None}))
+    (tmp_path / "up.log").write_text("[engine_failed]")
+    with pytest.raises(EmbeddedError, match="engine_failed") as failed:
+        made._wait(SimpleNamespace(pid=7, poll=lambda: None), tmp_path / "up.log")  # type: ignore[arg-type]
+    assert failed.value.code == "check_failed"
