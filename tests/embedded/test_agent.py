@@ -1,5 +1,6 @@
 """The agent with real processes: engines live on their own terms, the agent keeps them as told."""
 
+import asyncio
 import json
 import os
 import signal
@@ -13,10 +14,15 @@ import httpx
 import pytest
 
 from kindling_engine.protocol.control_groups import ControlGroups
-from kindling_engine.protocol.replica import ReplicaSpec
+from kindling_engine.protocol.replica import ReplicaSpec, ReplicaStatus
 from kindling_nursery import Forked
-from kindling_platform.embedded.ports import hold_port, is_answering
+from kindling_platform.embedded.ports import PortHold, hold_port, is_answering
+from kindling_workers.agent import replica, replicas
 from kindling_workers.agent.engine import engine_env
+from kindling_workers.agent.errors import AgentError
+from kindling_workers.agent.places import Places
+from kindling_workers.agent.replica import Replica
+from kindling_workers.agent.replicas import Replicas
 
 ENGINE = Path(__file__).parents[1] / "support" / "kindling_tiny_engine.py"
 TOKEN = "a-token-of-this-test"
@@ -250,3 +256,89 @@ def test_an_engine_measures_its_threads_and_leaves_a_core_to_the_platform(
     spec = ReplicaSpec("r", "d", 1, "/m", "m", threads=threads)
     assert engine_env(spec, {"PATH": "/bin", **given}).get("OMP_NUM_THREADS") == seen
     assert ReplicaSpec("r", "d", 1, "/m", "m").threads == 0
+
+
+class Draining:
+    """A replica whose engine finishes its streams until it is let go."""
+
+    def __init__(self, *, spec: ReplicaSpec, hold: PortHold, **_: Any) -> None:
+        self.spec, self.hold = spec, hold
+        self.done = asyncio.Event()
+
+    def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        await self.done.wait()
+
+    def status(self) -> ReplicaStatus:
+        return ReplicaStatus(name=self.spec.name, generation=self.spec.generation, state="ready")
+
+
+def described(name: str, *, generation: int = 1) -> ReplicaSpec:
+    return ReplicaSpec(name, "dep_a", generation, "/m", "kindling/spark")
+
+
+async def test_an_engine_that_drains_holds_up_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(replicas, "Replica", Draining)
+    home = Replicas(Places(tmp_path))
+    for name in ("a", "b"):
+        await home.ensure(described(name))
+    old = home._running["a"]
+    leaving = asyncio.ensure_future(home.delete("a"))
+    replacing = asyncio.ensure_future(home.ensure(described("a", generation=2)))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        assert (await home.ensure(described("b"))).generation == 1
+        assert (await home.ensure(described("c"))).generation == 1
+    assert not leaving.done() and not replacing.done(), "what is done to one name waits for its turn"
+    old.done.set()
+    await leaving
+    assert (await replacing).generation == 2
+    for running in home._running.values():
+        running.done.set()
+    await home.stop_all()
+    assert home.list() == []
+
+
+async def test_an_agent_that_stops_starts_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(replicas, "Replica", Draining)
+    home = Replicas(Places(tmp_path))
+    await home.ensure(described("a"))
+    old = home._running["a"]
+    replacing = asyncio.ensure_future(home.ensure(described("a", generation=2)))
+    await asyncio.sleep(0)
+    stopping = asyncio.ensure_future(home.stop_all())
+    await asyncio.sleep(0)
+    old.done.set()
+    await stopping
+    with pytest.raises(AgentError, match="stopping"):
+        await replacing
+    assert home.list() == []
+
+
+class Undying:
+    """A process in the kernel's hands, which nothing ends."""
+
+    pid = 2**30
+
+    def poll(self) -> None:
+        return None
+
+    def terminate(self) -> None:
+        pass
+
+    def wait(self, timeout: float | None = None) -> int:
+        pytest.fail("waited without an end")
+
+
+async def test_an_engine_that_cannot_be_ended_stops_no_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(replica, "KILLED_WITHIN_S", 0)
+    hold = hold_port()
+    stuck = Replica(
+        spec=described("a"), places=Places(tmp_path), hold=hold, engine=(), drain_s=0,
+        process=Undying(),  # type: ignore[arg-type]
+    )  # fmt: skip
+    await stuck.stop()
+    hold.release()
+    assert stuck.status().state == "stopped"

@@ -92,6 +92,41 @@ def test_a_reader_sees_each_record_as_soon_as_it_is_appended(tmp_path: Path):
     writer.close()
 
 
+def test_a_log_that_lost_its_end_is_read_from_its_beginning(tmp_path: Path):
+    path = tmp_path / "usage.log"
+    written(path, 3)
+    _, _, cursor = read_usage(path, 0, 10)
+    os.truncate(path, cursor - 10)
+    again = UsageLogWriter(path)
+    _, page, following = read_usage(path, cursor, 10)
+    assert [one.request_id for one in page] == ["request-0", "request-1"]
+    again.append(record(3, context="longer than what was lost" * 9))
+    assert [one.request_id for one in read_usage(path, following, 10)[1]] == ["request-3"]
+    again.close()
+
+
+def test_what_a_reader_is_told_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, synced = tmp_path / "usage.log", []
+    writer = UsageLogWriter(path)
+    writer.append(record(1))
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    _, page, offset = read_usage(path, 0, 10)
+    assert page and synced == [path.stat().st_ino]
+    assert read_usage(path, offset, 10)[1] == [] and len(synced) == 1
+    writer.close()
+
+
+def test_zeros_that_a_power_loss_left_end_nothing_for_good(tmp_path: Path):
+    path = tmp_path / "usage.log"
+    written(path, 2)
+    with path.open("ab") as file:
+        file.write(bytes(64))
+    writer = UsageLogWriter(path)
+    writer.append(record(2))
+    writer.close()
+    assert [one.request_id for one in read_usage(path, 0, 10)[1]] == ["request-0", "request-1", "request-2"]
+
+
 def test_records_survive_a_killed_writer(tmp_path: Path):
     path = tmp_path / "usage.log"
     script = (

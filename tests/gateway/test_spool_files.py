@@ -150,6 +150,47 @@ def test_a_spool_that_is_done_leaves_nothing_and_one_that_is_not_can_be_taken(tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_taken_holds_up_no_other_and_stays_unlocked(tmp_path: Path):
+    for spool in (broken := SpoolFiles(tmp_path), whole := SpoolFiles(tmp_path)):
+        run(spool, uuid4())
+        spool.close()
+    mark = broken.folder.path / folders.MARK
+    mark.unlink()
+    mark.mkdir()
+    taken = []
+    with pytest.raises(OSError, match="directory"):
+        for folder in folders_abandoned(tmp_path):
+            taken.append(folder.name)
+            folder.remove()
+    assert taken == [whole.folder.name]
+    mark.rmdir()
+    (folder,) = folders_abandoned(tmp_path)
+    folder.remove()
+
+
+def test_what_could_not_be_synced_is_synced_later(files: SpoolFiles, monkeypatch: pytest.MonkeyPatch):
+    run(files, uuid4(), size=2000)
+    run(files, uuid4(), size=2000)
+    real, given_back, left = os.dup, [], [1, 0]
+
+    def scarce(descriptor: int) -> int:
+        if not left.pop(0):
+            raise OSError(24, "Too many open files")
+        return real(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "dup", scarce)
+        patched.setattr(os, "close", given_back.append)
+        with pytest.raises(OSError, match="Too many"):
+            files.take_unsynced()
+    assert len(given_back) == 1
+    os.close(given_back[0])
+    assert files.is_dirty
+    copies = files.take_unsynced()
+    assert len(copies) > 1
+    sync(copies)
+
+
 def test_a_folder_that_is_being_made_is_nobodys(tmp_path: Path, monkeypatch):
     half = tmp_path / ".half"
     half.mkdir()

@@ -69,6 +69,7 @@ OBSERVATIONS = {
     "deployments.event_add": "a deployment's own log",
     "adapters.adapter_file_put": "bytes of an upload whose creation and completion are audited",
     "adapters.adapter_validation_postpone": "a worker's lease",
+    "adapters.adapter_content_note": "a step of a validation, whose outcome is audited",
     "catalog.hub_download": "files on the disk; entering them is audited",
     "catalog.model_import_hub": "hub_download and model_import",
     "keys.pepper_id": "pure",

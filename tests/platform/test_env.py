@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
-from kindling_platform.config.database import POOL, connections_pool, database_settings
+from kindling_platform.config.database import OVER_TCP, POOL, connections_pool, database_settings
 from kindling_platform.config.env import EnvError, load_env
 from kindling_platform.config.mail import mail_settings
 
@@ -69,16 +69,29 @@ def test_reading_them_needs_no_django():
 def test_a_database_url_in_all_its_parts():
     found = database_settings(GOOD["KINDLING_DATABASE_URL"])
     assert (found["NAME"], found["USER"], found["PASSWORD"]) == ("kindling", "u", "p@ss")
-    assert (found["HOST"], found["PORT"], found["OPTIONS"]) == ("db", "5433", {"sslmode": "require"})
+    assert (found["HOST"], found["PORT"]) == ("db", "5433")
+    assert found["OPTIONS"] == OVER_TCP | {"sslmode": "require"}
     with pytest.raises(ValueError, match="postgresql"):
         database_settings("mysql://x")
+
+
+def test_a_database_that_vanishes_is_given_up_in_seconds_unless_the_url_says_otherwise():
+    assert database_settings("postgresql:///kindling?host=/run/postgresql")["OPTIONS"] == {
+        "host": "/run/postgresql"
+    }
+    options = database_settings("postgresql://db/kindling?connect_timeout=60&keepalives=0")["OPTIONS"]
+    assert (options["connect_timeout"], options["keepalives"]) == ("60", "0")
+    assert options["tcp_user_timeout"] and options["keepalives_count"]
 
 
 def test_a_process_that_pools_its_connections_keeps_what_the_url_asked_for(monkeypatch: pytest.MonkeyPatch):
     entry = database_settings(GOOD["KINDLING_DATABASE_URL"])
     monkeypatch.setitem(connections.__dict__, "settings", {"default": entry})
     connections_pool()
-    assert (entry["CONN_MAX_AGE"], entry["OPTIONS"]) == (0, {"sslmode": "require", "pool": POOL})
+    assert (entry["CONN_MAX_AGE"], entry["OPTIONS"]) == (
+        0,
+        OVER_TCP | {"sslmode": "require", "pool": POOL},
+    )
 
 
 def test_no_module_of_the_tests_pools_their_connections():

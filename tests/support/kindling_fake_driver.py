@@ -77,8 +77,9 @@ class FakeDriver:
     def usage_read(self, replica: str, *, after: int, limit: int) -> UsagePage:
         self._enter("usage_read", replica)
         log = self.logs[replica]
-        records = log.records[after : after + limit]
-        return UsagePage(log_id=log.log_id, records=records, next_offset=after + len(records))
+        start = after if after <= len(log.records) else 0
+        records = log.records[start : start + limit]
+        return UsagePage(log_id=log.log_id, records=records, next_offset=start + len(records))
 
     def crash(self, name: str) -> None:
         """The engine dies; it comes back under another pid."""

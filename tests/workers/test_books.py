@@ -1,6 +1,7 @@
 """The books by themselves: months become invoices, credit expires, a wrong clock stops deadlines, failures are seen."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,7 +16,7 @@ from kindling_platform.usage.models import UsageEvent
 from kindling_platform.usage.rerating import rerating_list_open, rerating_start
 from kindling_platform.usage.services import usage_ingest
 from kindling_rows import DOLLAR, RECORD_COST_PICOUSD, Shop, make_shop
-from kindling_workers import books
+from kindling_workers import books, jumps
 
 pytestmark = pytest.mark.django_db
 MARCH = int(datetime(2026, 3, 20, tzinfo=UTC).timestamp() * 1000)
@@ -62,6 +63,23 @@ def test_a_clock_that_is_wrong_stops_deadlines(monkeypatch: pytest.MonkeyPatch):
     assert not books.deadlines_hold()
     monkeypatch.setattr(clocks, "utc_now", lambda: datetime.now(UTC) - timedelta(days=40))
     assert not books.deadlines_hold()
+
+
+def test_a_clock_that_jumped_with_the_databases_is_believed_after_a_while(monkeypatch: pytest.MonkeyPatch):
+    passed = [500.0]
+    monkeypatch.setattr(jumps, "time", SimpleNamespace(monotonic=lambda: passed[0]))
+    monkeypatch.setattr(books, "jump", jumps.Jump())
+    assert books.deadlines_hold(), "a new installation has no ledger"
+    ingest(make_shop(), MARCH)
+    assert books.deadlines_hold()
+    monkeypatch.setattr(jumps, "now", lambda: now() + timedelta(days=4))
+    assert not books.deadlines_hold()
+    with monkeypatch.context() as mended:
+        mended.setattr(jumps, "now", now)
+        assert books.deadlines_hold()
+    assert not books.deadlines_hold()
+    passed[0] += jumps.BELIEVED_AFTER_S
+    assert books.deadlines_hold(), "it was off for long"
 
 
 def test_books_that_do_not_hold_are_kept_logged_and_noted():

@@ -177,6 +177,23 @@ def test_a_log_made_anew_is_read_from_its_beginning(driver: FakeDriver, shop: Sh
     assert_billed(shop, 4)
 
 
+@pytest.mark.parametrize("left", [0, 2])
+def test_a_log_that_lost_its_end_is_read_again_and_what_comes_is_billed(
+    driver: FakeDriver, shop: Shop, wallets: Wallets, left: int
+):
+    for _ in range(5):
+        driver.write(shop.replica, shop.record())
+    logs_ingest(driver, wallets)
+    log = driver.logs[shop.replica]
+    log.records = log.records[:left]
+    logs_ingest(driver, wallets)
+    assert UsageCursor.objects.get(source=shop.replica).offset == left
+    for _ in range(7):  # more than were lost
+        driver.write(shop.replica, shop.record())
+    assert logs_ingest(driver, wallets).inserted == 7
+    assert_billed(shop, 12)
+
+
 def test_valkey_away_delays_the_copy_and_not_the_books(driver: FakeDriver, shop: Shop, valkey: "redis.Redis"):
     record = shop.record()
     hold(valkey, shop, record.request_id)

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from kindling_engine.protocol.replica import ReplicaSpec, ReplicaStatus
 from kindling_fake_driver import FakeDriver
 from kindling_platform.common.clock import now
 from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
@@ -205,6 +206,25 @@ def test_what_runs_without_a_row_is_ended(driver: FakeDriver, shop: Shop):
     assert orphans_end(driver) == [stray.replica]
     assert list(driver.replicas) == [shop.replica]
     assert orphans_end(driver) == []
+
+
+def test_a_deployment_that_starts_again_is_no_orphan_while_it_does(shop: Shop):
+    class Swept(FakeDriver):
+        """The sweep looks as soon as an engine runs."""
+
+        def ensure(self, spec: ReplicaSpec) -> ReplicaStatus:
+            status = super().ensure(spec)
+            assert orphans_end(self) == []
+            return status
+
+    driver = Swept()
+    step(driver, shop, times=3)
+    Deployment.objects.update(desired_state="stopped")
+    step(driver, shop)
+    assert Replica.objects.get(name=shop.replica).state == "stopped"
+    Deployment.objects.update(desired_state="running")
+    step(driver, shop)
+    assert list(driver.replicas) == [shop.replica]
 
 
 def test_a_missing_deployment_is_no_error(driver: FakeDriver):

@@ -19,6 +19,7 @@ from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import SYSTEM
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.models import DeploymentEvent
 from kindling_platform.deployments.proofs import platform_prove
 from kindling_platform.usage.models import RetiredUsage, UsageCursor, UsageEvent
 from kindling_platform.usage.rerating import rerating_start
@@ -182,9 +183,19 @@ def test_events_of_the_provider_are_forgotten_but_for_parked_ones():
     old, young = now() - timedelta(days=91), now() - timedelta(days=1)
     for name, state, heard in (("a", "applied", old), ("b", "parked", old), ("c", "applied", young)):
         StripeEvent.objects.create(id=name, type="x", state=state, happened_at=heard, heard_at=heard)
-    assert retention_sweep() == Swept(requests=0, audit=0, events=1, invitations=0)
+    assert retention_sweep() == Swept(requests=0, audit=0, events=1, invitations=0, happenings=0)
     assert set(StripeEvent.objects.values_list("id", flat=True)) == {"b", "c"}
-    assert retention_sweep() == Swept(requests=0, audit=0, events=0, invitations=0)
+    assert retention_sweep() == Swept(requests=0, audit=0, events=0, invitations=0, happenings=0)
+
+
+def test_what_happened_to_deployments_goes_after_ninety_days():
+    shop = make_shop()
+    for kind, days in (("old", 91), ("older", 400), ("young", 89)):
+        made = DeploymentEvent.objects.create(deployment=shop.deployment, kind=kind, message=kind)
+        DeploymentEvent.objects.filter(id=made.id).update(created_at=now() - timedelta(days=days))
+    assert retention_sweep() == Swept(requests=0, audit=0, events=0, invitations=0, happenings=2)
+    assert "young" in DeploymentEvent.objects.values_list("kind", flat=True)
+    assert not DeploymentEvent.objects.filter(kind__startswith="old").exists()
 
 
 def test_invitations_go_long_after_they_have_expired():
@@ -195,6 +206,6 @@ def test_invitations_go_long_after_they_have_expired():
     invitation_withdraw(org=inviter.org, invitation_id=made["withdrawn"].id, actor=inviter.actor)
     for name in ("old", "withdrawn"):
         Invitation.objects.filter(id=made[name].id).update(expires_at=now() - timedelta(days=31))
-    assert retention_sweep() == Swept(requests=0, audit=0, events=0, invitations=2)
+    assert retention_sweep() == Swept(requests=0, audit=0, events=0, invitations=2, happenings=0)
     assert list(Invitation.objects.values_list("id", flat=True)) == [made["young"].id]
     assert AuditEvent.objects.filter(action="invitation.created").count() == 3

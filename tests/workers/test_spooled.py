@@ -11,6 +11,7 @@ from django.conf import settings
 from kindling_billing.models import LedgerAccount, LedgerTransaction
 from kindling_billing.proofs import books_prove
 from kindling_billing.selectors import balance_get, ledger_sum
+from kindling_billing.services import price_publish
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_platform.common.clock import now
 from kindling_platform.usage.models import ParkedUsage, SpooledUsage, UsageEvent, UsageHour, WitnessDrift
@@ -174,6 +175,30 @@ def test_what_cannot_be_billed_is_parked_and_holds_up_nothing(shop: Shop):
     assert (done.settled, done.inserted) == (2, 1)
     assert ParkedUsage.objects.get().source == "gateway"
     assert_sound(shop, RECORD_COST_PICOUSD)
+
+
+def test_what_cannot_be_read_or_stored_is_set_aside_alone(shop: Shop):
+    dear = price_publish(
+        sku=shop.model.id, input_picousd=DOLLAR, cached_input_picousd=DOLLAR, output_picousd=DOLLAR
+    )
+    context = shop.record().context.replace(shop.price.id, dear.id)
+    good = [shop.record() for _ in range(3)]
+    torn = ship(shop.record(), "closed")
+    SpooledUsage.objects.filter(request_id=torn.request_id).update(record='{"request_id": 7')
+    ship(good[0], "closed")
+    unpayable = ship(shop.record(context=context, prompt_tokens=90_000_000), "closed")
+    ship(good[1], "closed")
+    ship(good[2], "closed")
+    done = spool_book()
+    assert (done.settled, done.inserted) == (5, 3)
+    assert sorted(done.request_ids[shop.org.id]) == sorted(one.request_id for one in good)
+    assert done.wallets[shop.org.id].picousd == DOLLAR - 3 * RECORD_COST_PICOUSD
+    parked = {row.request_id: row for row in ParkedUsage.objects.all()}
+    assert parked.keys() == {torn.request_id, unpayable.request_id}
+    assert parked[torn.request_id].record == {"text": '{"request_id": 7'}
+    assert parked[unpayable.request_id].record["prompt_tokens"] == 90_000_000
+    assert spool_book().settled == 0
+    assert_sound(shop, 3 * RECORD_COST_PICOUSD)
 
 
 def test_only_old_rows_that_are_booked_are_deleted(shop: Shop):

@@ -22,8 +22,8 @@ from kindling_workers.valkey import valkey_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NAMES = {
-    "adapters.validate", "adapters.sweep", "books.chase", "books.expire", "books.invoice", "books.prove",
-    "books.rerate", "deployments.bill",
+    "adapters.validate", "adapters.sweep", "adapters.tidy", "books.chase", "books.expire", "books.invoice",
+    "books.prove", "books.rerate", "deployments.bill",
     "deployments.meter", "deployments.reconcile", "deployments.sweep", "usage.book", "usage.compare", "usage.ingest",
     "limits.alerts", "responses.purge", "retention.sweep", "wallets.refresh",
     "payments.events", "payments.invoices", "payments.letters", "payments.reconcile", "payments.sweep",
@@ -84,6 +84,19 @@ def test_a_sweep_goes_on_without_the_agent(monkeypatch: pytest.MonkeyPatch, shop
     assert [name for name, _ in waiting()] == ["deployments.reconcile"]
     usage.ingest()
     wallets.refresh()
+
+
+def test_a_worker_checks_one_adapter_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    begun: list[str] = []
+
+    def check(*, adapter_id: str, valkey: object) -> None:
+        begun.append(adapter_id)
+        adapters.validate(adapter_id="adp_second")
+
+    monkeypatch.setattr(adapters, "adapter_validate", check)
+    adapters.validate(adapter_id="adp_first")
+    adapters.validate(adapter_id="adp_third")
+    assert begun == ["adp_first", "adp_third"]
 
 
 def test_overlapping_runs_of_every_task_are_harmless(agent: AgentProcess, shop: Shop):

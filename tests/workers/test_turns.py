@@ -51,6 +51,15 @@ def test_a_lost_connection_gives_its_turn_back():
     assert take_elsewhere("job")
 
 
+def test_the_server_looks_whether_the_holder_of_a_turn_still_lives():
+    connection.close()
+    with turn_taken("job"), connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT setting FROM pg_settings WHERE name = 'tcp_keepalives_idle' AND source = 'session'"
+        )
+        assert cursor.fetchall()
+
+
 @pytest.mark.parametrize(
     "away", [DriverUnreachable("agent_unreachable", "Silent."), OperationalError("gone")]
 )

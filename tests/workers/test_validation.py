@@ -1,6 +1,7 @@
 """An adapter's way to ready or rejected: files first, then a real (obedient) engine process that judges it."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -151,6 +152,43 @@ def test_a_busy_or_vanished_engine_is_no_verdict(shop: Shop, engine: str, valkey
     assert "does not answer" in adapter.reason
 
 
+def test_what_was_copied_once_is_not_copied_again(
+    shop: Shop, engine: str, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+):
+    from kindling_workers import validation
+
+    behave(engine, status=503, body={"error": {"message": "Busy.", "code": "overloaded"}})
+    adapter = validated(make_adapter(shop), valkey)
+    stored = adapter.content_hash
+    assert blob_folder(stored).is_dir()
+    with monkeypatch.context() as patched:
+        patched.setattr(validation, "blob_store", lambda **_: pytest.fail("copied again"))
+        assert validated(adapter, valkey).state == "validating"
+    shutil.rmtree(blob_folder(stored))
+    behave(engine, status=200, body={"ok": True, "findings": [], "smoke_text": ""})
+    assert (validated(adapter, valkey).state, adapter.content_hash) == ("ready", stored)
+
+
+def test_a_lease_is_kept_while_files_are_read(
+    shop: Shop, valkey: "redis.Redis", monkeypatch: pytest.MonkeyPatch
+):
+    from kindling_workers import validation
+
+    adapter = make_adapter(shop)
+    read = validation.check_adapter_folder
+
+    def on_a_slow_disk(folder: Path, shape: object) -> object:
+        first = Adapter.objects.get(id=adapter.id).lease_expires_at
+        eventually(
+            lambda: Adapter.objects.get(id=adapter.id).lease_expires_at, lambda until: until and until > first
+        )
+        return read(folder, shape)
+
+    monkeypatch.setattr(validation, "LEASE_S", 0.3)
+    monkeypatch.setattr(validation, "check_adapter_folder", on_a_slow_disk)
+    assert "Waiting for a running engine" in validated(adapter, valkey).reason
+
+
 def test_an_adapter_that_takes_its_engine_down_is_rejected_in_the_end(
     shop: Shop, agent: AgentProcess, engine: str, valkey: "redis.Redis"
 ):
@@ -207,7 +245,7 @@ def test_an_adapter_deleted_meanwhile_stays_deleted(
 
     monkeypatch.setattr(validation, "engine_check", deleted_while_judged)
     assert validated(adapter, valkey).state == "deleted"
-    assert adapter.content_hash == ""
+    assert adapter.ready_at is None
 
 
 def test_what_is_written_to_the_upload_later_does_not_reach_the_copy(shop: Shop, valkey: "redis.Redis"):

@@ -18,6 +18,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.deployments.proofs import platform_prove
 from kindling_platform.usage.rerating import rerating_list_open, rerating_step
 from kindling_workers.complaints import complaints
+from kindling_workers.jumps import jump, ledger_age
 
 log = structlog.get_logger("kindling.workers")
 MAX_INVOICES = 500
@@ -35,12 +36,14 @@ class Invoiced:
 
 def deadlines_hold() -> bool:
     """Whether deadlines may be acted on; a clock that is wrong is complained of and nothing is done."""
-    if clocks_agree():
+    if not clocks_agree():
+        trouble = f"this clock is {clocks_apart()} ahead of the database's: deadlines wait"
+    elif jump.is_doubted():
+        trouble = f"this clock is {ledger_age().days} days ahead of the ledger: deadlines wait a while for it"
+    else:
         complaints.content("books.clock")
         return True
-    complaints.complain(
-        "books.clock", f"this clock is {clocks_apart()} ahead of the database's: deadlines wait"
-    )
+    complaints.complain("books.clock", trouble)
     return False
 
 

@@ -81,7 +81,7 @@ class _LogIngest:
                 self._book_singly(at, until=page.next_offset)
 
     def _pages(self, cursor: Cursor, *, limit: int, most: int) -> Iterator[tuple[UsagePage, int]]:
-        """Pages with the offset each was read from."""
+        """Pages with the offset each was read from; of a log that lost its end also one that only goes back."""
         at = cursor.offset
         page = self._source.usage_read(self._replica, after=at, limit=limit)
         if cursor.log_id and page.log_id and page.log_id != cursor.log_id:
@@ -89,7 +89,7 @@ class _LogIngest:
             at = 0
             page = self._source.usage_read(self._replica, after=at, limit=limit)
         for _ in range(most):
-            if not page.records:
+            if not page.records and not (page.log_id and page.next_offset < at):
                 return
             yield page, at
             if len(page.records) < limit:

@@ -90,8 +90,8 @@ class _Step:
         row = self._rows.get(spec.name)
         if time.monotonic() > self._deadline:
             return (row.state, row.reason) if row else ("starting", "")
-        if row is None:
-            # The row before the process: what runs without a row is an orphan and is ended by the sweep.
+        if row is None or row.state == "stopped":
+            # The row before the process: what runs without one that wants it is an orphan and is ended by the sweep.
             status = ReplicaStatus(name=spec.name, generation=spec.generation, state="starting")
             self._record(status, replica.rank)
         try:

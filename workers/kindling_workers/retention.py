@@ -12,6 +12,7 @@ from kindling_billing.webhooks.forgetting import events_forget
 from kindling_platform.accounts.invitations import invitations_forget
 from kindling_platform.audit.retention import audit_purge
 from kindling_platform.common.clock import now
+from kindling_platform.deployments.retention import deployment_events_purge
 from kindling_platform.usage.retention import usage_retire
 
 log = structlog.get_logger("kindling.workers")
@@ -27,6 +28,7 @@ class Swept:
     audit: int
     events: int
     invitations: int
+    happenings: int
 
 
 def retention_sweep() -> Swept:
@@ -36,6 +38,7 @@ def retention_sweep() -> Swept:
         audit=_stepwise(audit_purge),
         events=_stepwise(_events),
         invitations=_stepwise(invitations_forget),
+        happenings=_stepwise(deployment_events_purge),
     )
     counts = asdict(done)
     if any(counts.values()):

@@ -23,6 +23,7 @@ BEAT_SCHEDULE: dict[str, Tick] = {
     "meter replicas": _tick("deployments.meter", 30.0),
     "bill GPU time": _tick("deployments.bill", 30.0),
     "sweep adapters": _tick("adapters.sweep", 10.0),
+    "tidy adapters' files": _tick("adapters.tidy", 3600.0),
     "refresh wallets": _tick("wallets.refresh", 60.0),
     "expire credit": _tick("books.expire", 60.0),
     "make invoices": _tick("books.invoice", 600.0),

@@ -12,10 +12,14 @@ from kindling_engine.protocol.findings import Finding
 from kindling_platform.adapters.early_check import base_shape, report_json
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.adapters.selectors import adapter_get_any
-from kindling_platform.adapters.services import adapter_validation_postpone, adapter_validation_store
+from kindling_platform.adapters.services import (
+    adapter_content_note,
+    adapter_validation_postpone,
+    adapter_validation_store,
+)
 from kindling_platform.adapters.storage import blob_folder, blob_store, upload_folder
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.common.leases import lease_release, lease_take
+from kindling_platform.common.leases import lease_kept, lease_release, lease_take
 from kindling_platform.deployments.selectors import replica_list_ready
 from kindling_workers.engine_check import (
     EngineCheckBroken,
@@ -39,7 +43,8 @@ def adapter_validate(*, adapter_id: str, valkey: "redis.Redis") -> bool:
         adapter = adapter_get_any(adapter_id=adapter_id)
         if adapter is None or adapter.state != Adapter.State.VALIDATING:
             return False
-        return _Validation(adapter, token, valkey).run()
+        with lease_kept(Adapter.objects, pk=adapter_id, token=token, ttl_s=LEASE_S):
+            return _Validation(adapter, token, valkey).run()
     finally:
         lease_release(Adapter.objects, pk=adapter_id, token=token)
 
@@ -52,17 +57,22 @@ class _Validation:
 
     def run(self) -> bool:
         shape = base_shape(self._adapter.base)
-        report = check_adapter_folder(upload_folder(self._adapter.id), shape)
-        if not report.ok:
-            return self._store(report)
+        content_hash = self._stored_before()
+        if not content_hash:
+            report = check_adapter_folder(upload_folder(self._adapter.id), shape)
+            if not report.ok:
+                return self._store(report)
         base = self._adapter.base.ref
         replica = replica_list_ready(model_id=self._adapter.base_id).first()
         if replica is None:
             return self._wait(f"Waiting for a running engine of {base} to try the adapter on.")
-        try:
-            content_hash = blob_store(adapter_id=self._adapter.id)
-        except KindlingError:
-            return self._wait("The server has no space left for the adapter; it is tried again soon.")
+        if not content_hash:
+            try:
+                content_hash = blob_store(adapter_id=self._adapter.id)
+            except KindlingError:
+                return self._wait("The server has no space left for the adapter; it is tried again soon.")
+            if not self._note(content_hash):
+                return False
         # A request may still have written to the upload after the first look; nobody writes to the copy.
         report = check_adapter_folder(blob_folder(content_hash), shape)
         check_extras(report, upload_folder(self._adapter.id), shape)
@@ -82,6 +92,14 @@ class _Validation:
         if not verdict.ok and report.ok:
             report.add("smoke", "fail", "The engine refused the adapter.", "Train it again and upload it.")
         return self._store(report, content_hash=content_hash, verdict=verdict)
+
+    def _stored_before(self) -> str:
+        """The hash of the copy that an earlier try has made; copying and reading gigabytes again gains nothing."""
+        noted = self._adapter.content_hash
+        return noted if noted and blob_folder(noted).is_dir() else ""
+
+    def _note(self, content_hash: str) -> bool:
+        return adapter_content_note(adapter_id=self._adapter.id, token=self._token, content_hash=content_hash)
 
     def _store(
         self, report: AdapterReport, *, content_hash: str = "", verdict: EngineVerdict | None = None

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from kindling_billing.pooled import connection_lend
 from kindling_billing.stripe_api.outcomes import ProviderAway, ProviderRefused
 
 if TYPE_CHECKING:
+    import requests
     import stripe
 
 T = TypeVar("T")
@@ -36,7 +38,7 @@ class StripeApi:
             secret_key,
             base_addresses=addresses,
             max_network_retries=0,
-            http_client=stripe.RequestsClient(timeout=TIMEOUT_S),
+            http_client=stripe.RequestsClient(timeout=TIMEOUT_S, session=_session(api_base)),
         )
         self.v1 = client.v1
 
@@ -51,6 +53,18 @@ class StripeApi:
         with translated():
             page = request({"limit": PAGE_ROWS, **params})
             return [row.to_dict() for row in page.auto_paging_iter()]
+
+
+def _session(api_base: str | None) -> "requests.Session | None":
+    """Proxies of the environment do not lead to a stand-in on this machine; None leaves a session to the client."""
+    host = urlsplit(api_base or "").hostname or ""
+    if host != "localhost" and not host.startswith("127.") and host != "::1":
+        return None
+    import requests
+
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 @contextmanager

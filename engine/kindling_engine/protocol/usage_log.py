@@ -127,7 +127,9 @@ class UsageLogWriter:
 
 
 def read_usage(path: Path, after: int, limit: int) -> tuple[str, list[UsageRecord], int]:
-    """Read up to `limit` records behind the offset `after`.
+    """Read up to `limit` records behind the offset `after`, or from the beginning of a log that ends before it.
+
+    What is told is on the disk: whoever books it may be sure that no later record takes its place after a power loss.
 
     Returns:
         The log's id ("" when there is none yet), the records, and the offset to go on from. A frame that is torn or
@@ -141,7 +143,8 @@ def read_usage(path: Path, after: int, limit: int) -> tuple[str, list[UsageRecor
         log_id, first = _read_header(file)
         if log_id is None:
             return "", [], 0
-        offset = max(after, first)
+        # A log that lost its end says again what is known, which is better than never anything new.
+        offset = max(after, first) if after <= os.fstat(file.fileno()).st_size else first
         records: list[UsageRecord] = []
         while len(records) < limit and (frame := _read_frame(file, offset)) is not None:
             try:
@@ -149,6 +152,8 @@ def read_usage(path: Path, after: int, limit: int) -> tuple[str, list[UsageRecor
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 break
             offset = frame[1]
+        if records:
+            os.fdatasync(file.fileno())
         return log_id, records, offset
 
 
@@ -168,7 +173,8 @@ def _read_frame(file: BinaryIO, offset: int) -> tuple[bytes, int] | None:
     if len(head) < FRAME.size:
         return None
     size, checksum = FRAME.unpack(head)
-    if size > MAX_PAYLOAD_BYTES:
+    # No frame is empty: zeros are what a power loss leaves where data should be.
+    if not 0 < size <= MAX_PAYLOAD_BYTES:
         return None
     payload = file.read(size)
     if len(payload) < size or zlib.crc32(payload) != checksum:

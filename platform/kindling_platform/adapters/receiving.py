@@ -10,7 +10,7 @@ from kindling_platform.adapters.early_check import base_shape, early_report, rep
 from kindling_platform.adapters.files import WEIGHTS, file_accepted, size_checked
 from kindling_platform.adapters.guards import adapter_locked, adapter_uploading_get, rejected
 from kindling_platform.adapters.models import Adapter, AdapterFile
-from kindling_platform.adapters.storage import upload_discard, upload_folder, upload_write
+from kindling_platform.adapters.storage import file_settle, upload_discard, upload_folder, upload_write
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.errors import KindlingError
 
@@ -74,7 +74,7 @@ def _store(file: AdapterFile, folder: Path, *, offset: int, blocks: Iterable[byt
     finally:
         # What arrived before a connection broke is kept; a deleted upload has no file any more.
         if path.exists():
-            file.received_bytes = path.stat().st_size
+            file.received_bytes = file_settle(path)
             file.save(update_fields=["received_bytes"])
 
 

@@ -43,8 +43,9 @@ def adapter_name_map(*, org: Organisation) -> dict[str, str]:
 
 
 def adapter_list_unvalidated() -> list[str]:
-    """Ids of adapters that wait for validation; for the sweep."""
-    return list(Adapter.objects.filter(state=Adapter.State.VALIDATING).values_list("id", flat=True))
+    """Ids of adapters that wait for validation, in any order, so that none is always the last; for the sweep."""
+    waiting = Adapter.objects.filter(state=Adapter.State.VALIDATING)
+    return list(waiting.order_by("?").values_list("id", flat=True))
 
 
 def adapter_get_any(*, adapter_id: str) -> Adapter | None:

@@ -14,6 +14,7 @@ from kindling_platform.adapters.models import Adapter, AdapterFile
 from kindling_platform.adapters.receiving import file_receive
 from kindling_platform.adapters.selectors import adapter_get
 from kindling_platform.adapters.storage import (
+    blob_release,
     room_checked,
     upload_discard,
     upload_idle_s,
@@ -190,6 +191,7 @@ def adapter_validation_store(
     if error_code:
         adapter.state, adapter.reason = Adapter.State.REJECTED, error[:300]
         adapter.error_code, adapter.error = error_code[:64], error[:500]
+        adapter.content_hash = ""
     else:
         adapter.state, adapter.reason = Adapter.State.READY, ""
         adapter.content_hash, adapter.ready_at = content_hash, now()
@@ -203,6 +205,12 @@ def adapter_validation_store(
     )
     transaction.on_commit(lambda: upload_discard(adapter_id=adapter_id))
     return True
+
+
+def adapter_content_note(*, adapter_id: str, token: str, content_hash: str) -> bool:
+    """Note where the files of an adapter that is being checked are kept. False if the lease was lost."""
+    mine = Adapter.objects.filter(id=adapter_id, lease_token=token, state=Adapter.State.VALIDATING)
+    return bool(mine.update(content_hash=content_hash))
 
 
 def adapter_validation_postpone(*, adapter_id: str, token: str, reason: str) -> None:
@@ -234,6 +242,7 @@ def _mark_deleted(adapter: Adapter, actor: Actor) -> None:
         actor=actor, action="adapter.delete", target=adapter.id, organisation_id=adapter.organisation_id
     )
     transaction.on_commit(lambda: upload_discard(adapter_id=adapter.id))
+    transaction.on_commit(lambda: blob_release(adapter.content_hash))
 
 
 def _exists(org: Organisation, name: str) -> KindlingError:

@@ -3,10 +3,11 @@
 import errno
 import fcntl
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -16,7 +17,7 @@ from kindling_platform.common.errors import KindlingError
 
 BLOCK_BYTES = 1024 * 1024
 SPARE_BYTES = 256 * 1024 * 1024
-LOCK = ".lock"
+LOCK, PARTIAL = ".lock", "."
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -66,10 +67,15 @@ def upload_write(path: Path, *, offset: int, blocks: Iterable[bytes], limit_byte
     The file is a prefix of what the client has at any time, so an interrupted request can be resumed.
 
     Raises:
-        KindlingError: file_too_large, disk_full.
+        KindlingError: range_mismatch, file_too_large, disk_full.
     """
     written = 0
     with _space_needed(), path.open("r+b" if path.exists() else "w+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        if offset > size:
+            # After a power loss the disk may have less than was noted; beyond its end there would be zeros.
+            text = f"{path.name} has {size:,} bytes; go on from there."
+            raise KindlingError("range_mismatch", text, 416, param="name")
         file.truncate(offset)
         file.seek(offset)
         for block in blocks:
@@ -82,6 +88,13 @@ def upload_write(path: Path, *, offset: int, blocks: Iterable[bytes], limit_byte
     return written
 
 
+def file_settle(path: Path) -> int:
+    """Bring a file to the disk, so that its size may be noted; gives that."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
 def upload_idle_s(adapter_id: str) -> float:
     """For how long nothing was written to an upload, in seconds."""
     written = [path.stat().st_mtime for path in upload_folder(adapter_id).glob("*")]
@@ -91,13 +104,14 @@ def upload_idle_s(adapter_id: str) -> float:
 def blob_store(*, adapter_id: str) -> str:
     """Copy the two files that are served to their content's place; returns the hash. Twice is the same as once.
 
-    A copy, and the hash is the copy's: a request that still writes to the upload must not reach what was checked.
+    A copy, and the hash is the copy's: a request that still writes to the upload must not reach what was checked. It
+    is on the disk before it has its name, and then young: what is old and nobody's may be deleted at any time.
 
     Raises:
         KindlingError: disk_full; nothing is left of the copy then.
     """
     folder = upload_folder(adapter_id)
-    partial = blob_folder(f".{adapter_id}")
+    partial = blob_folder(f"{PARTIAL}{adapter_id}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with _space_needed():
@@ -105,17 +119,49 @@ def blob_store(*, adapter_id: str) -> str:
             for name in NEEDED:
                 shutil.copyfile(folder / name, partial / name)
                 (partial / name).chmod(0o644)
+                file_settle(partial / name)
+            folder_settle(partial)
     except KindlingError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     content_hash = content_hash_of(partial)
-    try:
-        partial.rename(blob_folder(content_hash))
-    except OSError:  # the same content is there already
-        shutil.rmtree(partial, ignore_errors=True)
-        if not blob_folder(content_hash).exists():
-            raise
+    blob = blob_folder(content_hash)
+    with blobs_locked():
+        try:
+            partial.rename(blob)
+        except OSError:  # the same content is there already
+            shutil.rmtree(partial, ignore_errors=True)
+            if not blob.exists():
+                raise
+        os.utime(blob)
+        folder_settle(blob.parent)
     return content_hash
+
+
+@contextmanager
+def blobs_locked() -> Iterator[None]:
+    """Be the only one who gives a blob its name or takes it away; for moments."""
+    blobs = blob_folder("")
+    blobs.mkdir(parents=True, exist_ok=True)
+    with (blobs / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def blob_release(content_hash: str) -> None:
+    """One adapter less needs it: from now on it is kept for as long as requests that run may want it."""
+    if content_hash:
+        with suppress(OSError):
+            os.utime(blob_folder(content_hash))
+
+
+def folder_settle(folder: Path) -> None:
+    """Bring a folder's names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def content_hash_of(folder: Path) -> str:

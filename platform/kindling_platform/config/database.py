@@ -4,6 +4,15 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 POOL = {"min_size": 0, "max_size": 16, "timeout": 10, "max_idle": 120}
+# A server that vanished without a word is given up within seconds instead of the kernel's hours.
+OVER_TCP: dict[str, Any] = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 10_000,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 
 
 def database_settings(url: str) -> dict[str, Any]:
@@ -18,7 +27,8 @@ def database_settings(url: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": parts.hostname or "",
         "PORT": str(parts.port or ""),
-        "OPTIONS": dict(parse_qsl(parts.query)),
+        # What the URL says goes before.
+        "OPTIONS": (OVER_TCP if parts.hostname else {}) | dict(parse_qsl(parts.query)),
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
     }

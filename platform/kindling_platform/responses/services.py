@@ -7,10 +7,12 @@ from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.purging import purged
 from kindling_platform.responses.models import Retention, StoredResponse
 
 MAX_DAYS = 365
 PURGE_ROWS = 1000
+PURGE_BATCHES = 20
 
 
 @transaction.atomic
@@ -46,8 +48,6 @@ def responses_delete(*, org: Organisation, actor: Actor) -> int:
     return int(deleted)
 
 
-def responses_purge(*, limit: int = PURGE_ROWS) -> int:
-    """Delete up to `limit` responses whose time is over; gives their number."""
-    ids = StoredResponse.objects.filter(expires_at__lte=now()).values_list("id", flat=True)[:limit]
-    deleted, _ = StoredResponse.objects.filter(id__in=list(ids)).delete()
-    return int(deleted)
+def responses_purge(*, limit: int = PURGE_ROWS, batches: int = PURGE_BATCHES) -> int:
+    """Delete responses whose time is over, in so many batches at most; gives their number."""
+    return purged(StoredResponse.objects.filter(expires_at__lte=now()), limit=limit, batches=batches)

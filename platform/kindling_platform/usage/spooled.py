@@ -12,15 +12,16 @@ from uuid import UUID
 import msgspec
 import structlog
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db import DataError, transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from kindling_billing.selectors import Balance, price_map, price_of, spendable_map
 from kindling_billing.usage import UsageCharge, usage_waive
 from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_platform.common.clock import now
 from kindling_platform.common.crash_points import crash_point
-from kindling_platform.usage.models import SpooledUsage, UsageEvent
+from kindling_platform.common.purging import purged
+from kindling_platform.usage.models import ParkedUsage, SpooledUsage, UsageEvent
 from kindling_platform.usage.rating import event_lines
 from kindling_platform.usage.rollups import part_of, rollups_move
 from kindling_platform.usage.services import charge_of, records_book, records_park
@@ -32,6 +33,8 @@ BATCH = 500
 LOG_WAIT = timedelta(seconds=60)
 PURGE_ROWS = 5000
 PURGE_BATCHES = 20
+# What a record that cannot be read raises, and a value that does not fit its column.
+UNBOOKABLE = (msgspec.MsgspecError, DataError, ValueError, OverflowError)
 
 
 @dataclass(slots=True)
@@ -44,18 +47,22 @@ class SpoolBooked:
     wallets: dict[str, Balance] = field(default_factory=dict)
     request_ids: dict[str, list[str]] = field(default_factory=dict)
 
+    def add(self, other: "SpoolBooked") -> None:
+        """Count what was done after this as well."""
+        self.settled += other.settled
+        self.inserted += other.inserted
+        self.waived += other.waived
+        self.wallets |= other.wallets
+        for owner_id, ids in other.request_ids.items():
+            self.request_ids.setdefault(owner_id, []).extend(ids)
+
 
 def spool_book(*, limit: int = BATCH) -> SpoolBooked:
-    """Book up to `limit` shipped rows whose time has come, all in one transaction."""
-    with transaction.atomic():
-        usage_lock()
-        rows = _due(limit)
-        if not rows:
-            return SpoolBooked()
-        done = _settle(rows)
-        crash_point("book.written")
-    crash_point("book.committed")
-    return done
+    """Book up to `limit` shipped rows whose time has come in one transaction, or each in its own if that is refused."""
+    try:
+        return _book(_due(), limit)
+    except UNBOOKABLE:
+        return _book_singly(limit)
 
 
 def spool_purge() -> int:
@@ -64,22 +71,57 @@ def spool_purge() -> int:
     if not days:
         return 0
     old = SpooledUsage.objects.filter(shipped_at__lt=now() - timedelta(days=days)).exclude(booked_at=None)
-    purged = 0
-    for _ in range(PURGE_BATCHES):
-        ids = list(old.values_list("request_id", flat=True)[:PURGE_ROWS])
-        purged += int(SpooledUsage.objects.filter(request_id__in=ids).delete()[0])
-        if len(ids) < PURGE_ROWS:
-            break
-    return purged
+    return purged(old, limit=PURGE_ROWS, batches=PURGE_BATCHES)
 
 
-def _due(limit: int) -> list[SpooledUsage]:
+def _book(due: "QuerySet[SpooledUsage]", limit: int) -> SpoolBooked:
+    with transaction.atomic():
+        usage_lock()
+        rows = list(due.select_for_update()[:limit])
+        if not rows:
+            return SpoolBooked()
+        done = _settle(rows)
+        crash_point("book.written")
+    crash_point("book.committed")
+    return done
+
+
+def _book_singly(limit: int) -> SpoolBooked:
+    """Set aside the rows that the books refuse, so that they hold up no other."""
+    done = SpoolBooked()
+    for request_id in list(_due().values_list("request_id", flat=True)[:limit]):
+        one = _due().filter(request_id=request_id)
+        try:
+            done.add(_book(one, 1))
+        except UNBOOKABLE as error:
+            done.settled += _park(one, f"The books refuse it: {error}")
+    return done
+
+
+@transaction.atomic
+def _park(due: "QuerySet[SpooledUsage]", reason: str) -> int:
+    usage_lock()
+    rows = list(due.select_for_update())
+    for row in rows:
+        try:
+            records_park("gateway", [(_record(row), reason)])
+        except msgspec.MsgspecError:
+            kept = ParkedUsage(
+                request_id=row.request_id, source="gateway", reason=reason[:200], record={"text": row.record}
+            )
+            ParkedUsage.objects.bulk_create([kept], ignore_conflicts=True)
+        row.booked_at = now()
+        row.save(update_fields=["booked_at"])
+        log.error("usage.parked", request_id=str(row.request_id), source="gateway", reason=reason)
+    return len(rows)
+
+
+def _due() -> "QuerySet[SpooledUsage]":
     """The oldest rows that can be settled: final ones, those whose engine has spoken, those waited for in vain."""
     final = Q(verdict__in=("closed", "void"))
     heard = ~Q(logged_at=None) | Exists(UsageEvent.objects.filter(request_id=OuterRef("request_id")))
     late = Q(shipped_at__lt=now() - LOG_WAIT)
-    pending = SpooledUsage.objects.filter(final | heard | late, booked_at=None)
-    return list(pending.select_for_update().order_by("shipped_at")[:limit])
+    return SpooledUsage.objects.filter(final | heard | late, booked_at=None).order_by("shipped_at")
 
 
 def _settle(rows: Sequence[SpooledUsage]) -> SpoolBooked:

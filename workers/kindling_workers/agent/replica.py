@@ -16,6 +16,7 @@ from kindling_workers.agent.places import Places
 
 POLL_S = 0.05
 DRAIN_TIMEOUT_S = 10.0
+KILLED_WITHIN_S = 5.0
 # So many deaths in a row before the first token are a failure to report, though we keep trying.
 FAILED_AFTER_DEATHS = 3
 
@@ -53,7 +54,7 @@ class Replica:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self._end_session()
+        await self._end_session()
 
     def status(self) -> ReplicaStatus:
         return ReplicaStatus(
@@ -111,7 +112,7 @@ class Replica:
         reading = asyncio.ensure_future(self._read_output(process))
         try:
             await _wait_exit(process)
-            self._end_session()
+            await self._end_session()
             # What it said last may still be in the pipe; a full disk under the log stops no next life.
             with contextlib.suppress(TimeoutError, OSError):
                 said = await asyncio.wait_for(reading, timeout=0.5)
@@ -142,13 +143,16 @@ class Replica:
             pipe.close()
         return failure
 
-    def _end_session(self) -> None:
-        """Kill whatever is left of the engine's session: its core must not keep the memory."""
-        if self.process:
+    async def _end_session(self) -> None:
+        """Kill whatever is left of the engine's session: its core must not keep the memory.
+
+        One that the kernel does not let go of (a disk or a device that does not answer) is left to it.
+        """
+        process, self.process = self.process, None
+        if process:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
+                os.killpg(process.pid, signal.SIGKILL)
+            await _wait_exit(process, KILLED_WITHIN_S)
 
 
 async def _wait_exit(process: subprocess.Popen[bytes], within_s: float = float("inf")) -> None:

@@ -1,6 +1,7 @@
 """All replicas of this host: ensure, observe, delete, and bring back after a restart."""
 
 import asyncio
+from weakref import WeakValueDictionary
 
 from kindling_engine.protocol.replica import ReplicaSpec, ReplicaStatus
 from kindling_platform.embedded.ports import hold_port
@@ -12,7 +13,10 @@ from kindling_workers.agent.store import StoredReplica, replica_forget, replica_
 
 
 class Replicas:
-    """The replicas by name. All methods run on the event loop of the main thread."""
+    """The replicas by name. All methods run on the event loop of the main thread.
+
+    What is done to one name is done in turn; an engine that finishes its streams first holds up no other's.
+    """
 
     def __init__(
         self, places: Places, engine: tuple[str, ...] = DEFAULT_ENGINE, drain_s: float = DRAIN_TIMEOUT_S
@@ -21,7 +25,8 @@ class Replicas:
         self._engine = engine
         self._drain_s = drain_s
         self._running: dict[str, Replica] = {}
-        self._turn = asyncio.Lock()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._is_closing = False
 
     def restore(self) -> None:
         """Start everything that was running before this agent."""
@@ -31,10 +36,13 @@ class Replicas:
     async def ensure(self, spec: ReplicaSpec) -> ReplicaStatus:
         """Run the replica as described; a repeat changes nothing, a newer generation replaces the engine.
 
-        Errors: `stale_generation` when a newer generation already runs.
+        Errors: `stale_generation` when a newer generation already runs, `agent_stopping`.
         """
         checked_name(spec.name)
-        async with self._turn:
+        running = self._running.get(spec.name)
+        if running and running.spec == spec:
+            return running.status()
+        async with self._turn(spec.name):
             running = self._running.get(spec.name)
             if running and running.spec.generation > spec.generation:
                 raise AgentError(
@@ -45,13 +53,15 @@ class Replicas:
             if running and running.spec != spec:
                 await self._stop(spec.name)
                 running = None
+            if self._is_closing:
+                raise AgentError("agent_stopping", "The agent of this host is stopping.", status=503)
             if running is None:
                 running = self._start(spec)
             return running.status()
 
     async def delete(self, name: str) -> None:
         """Stop and forget the replica; its usage log stays. Deleting what is not there is fine."""
-        async with self._turn:
+        async with self._turn(name):
             replica_forget(self.places, name)
             await self._stop(name)
 
@@ -66,8 +76,16 @@ class Replicas:
 
     async def stop_all(self) -> None:
         """End all engines and keep what they were, for the next start of the agent."""
-        async with self._turn:
-            await asyncio.gather(*(self._stop(name) for name in list(self._running)))
+        self._is_closing = True
+        await asyncio.gather(*(self._stop_in_turn(name) for name in {*self._running, *self._turns}))
+
+    async def _stop_in_turn(self, name: str) -> None:
+        async with self._turn(name):
+            await self._stop(name)
+
+    def _turn(self, name: str) -> asyncio.Lock:
+        """The lock of a name, there for as long as somebody holds it or waits for it."""
+        return self._turns.setdefault(name, asyncio.Lock())
 
     def _start(self, spec: ReplicaSpec, port: int | None = None) -> Replica:
         # An engine keeps its port for life: after a crash the gateway finds it where it was.

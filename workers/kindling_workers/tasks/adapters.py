@@ -1,19 +1,35 @@
-"""Wake-ups of the validation."""
+"""Wake-ups of the validation, and of what tidies its files."""
+
+from dataclasses import asdict
+from threading import Lock
+
+import structlog
 
 from kindling_platform.adapters.selectors import adapter_list_unvalidated
 from kindling_platform.adapters.services import upload_list_expire
+from kindling_platform.adapters.tidying import files_tidy
 from kindling_workers.app import app
+from kindling_workers.books import deadlines_hold
 from kindling_workers.ticks import tick
 from kindling_workers.validation import adapter_validate
 from kindling_workers.valkey import valkey_client
 
 # A message that waited longer than this is doubled by the next sweep's.
 EXPIRES_S = 30
+log = structlog.get_logger("kindling.workers")
+# Each may read gigabytes and wait a minute for an engine; the threads of a worker are there for others as well.
+_turn = Lock()
 
 
 @app.task(name="adapters.validate")
 def validate(adapter_id: str) -> None:
-    adapter_validate(adapter_id=adapter_id, valkey=valkey_client())
+    # Whoever finds another at work leaves: the next sweep wakes this one again.
+    if not _turn.acquire(blocking=False):
+        return
+    try:
+        adapter_validate(adapter_id=adapter_id, valkey=valkey_client())
+    finally:
+        _turn.release()
 
 
 @app.task(name="adapters.sweep")
@@ -24,3 +40,14 @@ def sweep() -> None:
         for adapter_id in adapter_list_unvalidated():
             validate.apply_async(kwargs={"adapter_id": adapter_id}, expires=EXPIRES_S)
         upload_list_expire()
+
+
+@app.task(name="adapters.tidy")
+def tidy() -> None:
+    with tick("adapters.tidy") as mine:
+        # A clock that is wrong would delete what is young.
+        if not mine or not deadlines_hold():
+            return
+        done = asdict(files_tidy())
+        if any(done.values()):
+            log.info("adapters.tidied", **done)

@@ -120,9 +120,20 @@ class SpoolFiles:
             self.folder.file(file.number).unlink(missing_ok=True)
 
     def take_unsynced(self) -> list[int]:
-        """Descriptors whose data is not on the disk yet, for `sync`; the caller owns these copies."""
-        files, self._unsynced = self._unsynced, []
-        return [os.dup(file.descriptor) for file in files]
+        """Descriptors whose data is not on the disk yet, for `sync`; the caller owns these copies.
+
+        Errors: OSError when there is none left to have, and all of it is still to be synced then.
+        """
+        copies: list[int] = []
+        try:
+            for file in self._unsynced:
+                copies.append(os.dup(file.descriptor))  # noqa: PERF401  # those that were made are to be closed
+        except OSError:
+            for copy in copies:
+                os.close(copy)
+            raise
+        self._unsynced = []
+        return copies
 
     def close(self) -> None:
         """Let go; a spool that holds nothing any more is deleted."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOCK, MARK = "lock", "mark"
-SUFFIX = ".spool"
+SUFFIX, DAMAGED = ".spool", ".damaged"
 HALF_MADE = "."
 HALF_MADE_S = 60.0
 PLACE = struct.Struct("<QQI")
@@ -37,9 +37,14 @@ class SpoolFolder:
     """A locked folder; `close` lets go of it, `remove` deletes it first."""
 
     def __init__(self, path: Path, lock_fd: int) -> None:
+        """Errors: OSError, and the lock is let go of then."""
         self.path = path
         self._lock_fd = lock_fd
-        self._mark_fd = os.open(path / MARK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self._mark_fd = os.open(path / MARK, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError:
+            os.close(lock_fd)
+            raise
 
     @classmethod
     def make(cls, root: Path) -> "SpoolFolder":
@@ -55,12 +60,12 @@ class SpoolFolder:
 
     @classmethod
     def take(cls, path: Path) -> "SpoolFolder | None":
-        """A folder that nobody owns any more, oldest process first; None when somebody does."""
+        """A folder that nobody owns any more, oldest process first; None when somebody does. Errors: OSError."""
         try:
             lock_fd = _lock(path)
             if lock_fd is None:
                 return None
-            if not (path / LOCK).exists():  # it was removed while we waited for the lock's file
+            if not os.fstat(lock_fd).st_nlink:  # it was removed while we waited for the lock's file
                 os.close(lock_fd)
                 return None
             return cls(path, lock_fd)
@@ -93,6 +98,10 @@ class SpoolFolder:
         """The numbers of the spool files, oldest first."""
         return sorted(int(path.stem) for path in self.path.glob(f"*{SUFFIX}"))
 
+    def set_aside(self, number: int) -> None:
+        """Keep a spool file beside the folder, where a person finds it and nobody replays it."""
+        self.file(number).rename(self.path.with_name(f"{self.name}-{number:08d}{DAMAGED}"))
+
     def remove(self) -> None:
         """Delete everything and let go."""
         # The lock's file goes last: a folder without one counts as gone.
@@ -109,16 +118,27 @@ class SpoolFolder:
 
 
 def folders_abandoned(root: Path, *, but: str = "") -> Iterator[SpoolFolder]:
-    """Folders of processes that have died, each one locked for the caller."""
+    """Folders of processes that have died, each one locked for the caller.
+
+    Errors: OSError of a folder that cannot be taken, once all others were given.
+    """
     if not root.is_dir():
         return
+    failed: OSError | None = None
     for path in sorted(root.iterdir()):
         if path.name == but or not path.is_dir():
             continue
         if path.name.startswith(HALF_MADE) and not _is_old(path):
             continue
-        if (folder := SpoolFolder.take(path)) is not None:
+        try:
+            folder = SpoolFolder.take(path)
+        except OSError as error:
+            failed = error
+            continue
+        if folder is not None:
             yield folder
+    if failed is not None:
+        raise failed
 
 
 def _is_old(path: Path) -> bool:

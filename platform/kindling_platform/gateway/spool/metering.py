@@ -5,6 +5,8 @@ from collections import deque
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
+
 from kindling_platform.gateway.access_log import Log
 from kindling_platform.gateway.database import DatabaseUnavailableError
 from kindling_platform.gateway.errors import GatewayError
@@ -136,32 +138,38 @@ class Metering:
             files = self._files
             if files is None:
                 return
-            self._pay(files)
-            if files.is_dirty:
-                try:
+            try:
+                self._pay(files)
+                if files.is_dirty:
                     await asyncio.to_thread(sync, files.take_unsynced())
-                except OSError as error:
-                    self._log.error("spool_not_synced", error=str(error))
+            except OSError as error:
+                self._log.error("spool_not_synced", error=str(error))
 
     async def _look(self) -> None:
         """Ship spools without an owner, at the start and then every few seconds."""
         while True:
             own = self._files.folder.name if self._files else ""
-            for folder in folders_abandoned(self._root, but=own):
-                await self._replay(folder)
+            try:
+                for folder in folders_abandoned(self._root, but=own):
+                    await self._replay(folder)
+            except OSError as error:
+                # Whatever it is (no descriptor left, a folder of another user), the next look may be spared it.
+                self._log.error("spools_not_looked_for", error=str(error))
             await asyncio.sleep(self._look_every_s)
 
     async def _replay(self, folder: SpoolFolder) -> None:
         try:
-            rows = await folder_replay(folder, self._database)
-        except (DatabaseUnavailableError, OSError) as error:
+            done = await folder_replay(folder, self._database)
+        except (DatabaseUnavailableError, OSError, msgspec.MsgspecError) as error:
             self._log.warning("spool_not_replayed", folder=folder.name, error=str(error))
             folder.close()
         except BaseException:
             folder.close()
             raise
         else:
-            self._log.info("spool_replayed", folder=folder.name, rows=rows)
+            self._log.info("spool_replayed", folder=folder.name, rows=done.rows)
+            if done.damaged:
+                self._log.error("spool_damaged", folder=folder.name, kept_aside=done.damaged)
 
 
 def spool_full() -> GatewayError:
