@@ -5,6 +5,7 @@ import pytest
 from kindling_people import ApiClient, Customer, make_customer
 from kindling_platform.accounts.actor import SYSTEM
 from kindling_platform.accounts.models import Invitation, Membership, User
+from kindling_platform.accounts.services import operator_ensure
 from kindling_platform.accounts.team import member_role_set
 from kindling_platform.keys.leaving import member_remove
 from kindling_platform.keys.models import ApiKey
@@ -98,6 +99,30 @@ def test_the_installations_own_key_is_an_owners(operator: Customer):
     text = generate()
     key_ensure(org=operator.org, name="Start", scopes=["read", "manage"], text=text, actor=SYSTEM)
     assert bearer(text).call("patch", "request-log", {"days": 7}).status_code == 200
+
+
+def test_what_the_installations_own_key_makes_is_its_owners(operator: Customer):
+    text = generate()
+    key_ensure(org=operator.org, name="Start", scopes=["read", "manage"], text=text, actor=SYSTEM)
+    first, text = made_through(bearer(text))
+    assert ApiKey.objects.get(id=first).created_by_id == operator.user.id
+    assert bearer(text).call("patch", "request-log", {"days": 7}).status_code == 200
+
+
+@pytest.mark.parametrize("end", ["demoted", "removed"])
+def test_a_start_finds_whoever_runs_the_installation_now(operator: Customer, end: str):
+    second = make_customer("second")
+    Membership.objects.filter(user=second.user).update(organisation=operator.org, role="owner")
+    leaving = {"org": operator.org, "user_id": operator.user.id, "actor": second.actor, "may_own": True}
+    if end == "demoted":
+        member_role_set(role="viewer", **leaving)
+    else:
+        member_remove(keep_keys=True, **leaving)
+    for _ in range(2):
+        found, password = operator_ensure(email=operator.user.email)
+        assert (found, password) == (second.user, None)
+    assert User.objects.get(id=second.user.id).is_superuser
+    assert not User.objects.get(id=operator.user.id).is_superuser
 
 
 def test_who_runs_the_installation_no_more_has_no_powers_left(operator: Customer, ada: Customer):

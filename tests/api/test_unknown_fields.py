@@ -56,3 +56,9 @@ def test_every_body_that_is_read_is_strict():
             shapes |= dict(inspect.getmembers(import_module(name), inspect.isclass))
     assert len(asked) > 20
     assert [name for name in sorted(asked) if not issubclass(shapes[name], StrictShape)] == []
+
+
+@pytest.mark.parametrize("path", ["members/{}/limits", "responses", "request-log"])
+def test_an_answer_may_be_sent_back(ada: Customer, path: str):
+    client, path = ada.client(), path.format(ada.user.id)
+    assert client.call("patch", path, client.call("get", path).json()).status_code == 200

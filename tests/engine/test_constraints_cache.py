@@ -7,9 +7,9 @@ import pytest
 from llguidance import LLParserLimits
 
 from kindling_engine.constraints import grammar
-from kindling_engine.constraints.base import ConstraintError
+from kindling_engine.constraints.base import Behind, ConstraintError, mask_make
 from kindling_engine.constraints.cache import GrammarCache
-from kindling_engine.constraints.grammar import CompiledGrammar, GrammarCompiler
+from kindling_engine.constraints.grammar import CompiledGrammar, GrammarCompiler, GrammarConstraint
 from kindling_engine.constraints.tokenizer import UNAVAILABLE
 from kindling_engine.starter import SPARK_PATH
 from kindling_grammars import EOS, VOCAB, accepts, allowed, compiler, encode
@@ -123,25 +123,38 @@ def test_a_token_that_the_grammar_does_not_allow_is_an_error():
         allowed(constraint)
 
 
-def test_a_grammar_that_its_texts_have_worn_out_is_compiled_anew(monkeypatch: pytest.MonkeyPatch):
-    few = LLParserLimits(max_lexer_states=120)
+def _walk(constraint: GrammarConstraint, rng: random.Random, steps: int) -> None:
+    for _ in range(steps):
+        may = sorted(allowed(constraint) - {EOS})
+        constraint.accept(rng.choice(may))
+
+
+def test_texts_that_wear_a_grammar_out_end_nobodys(monkeypatch: pytest.MonkeyPatch):
+    few = LLParserLimits(max_lexer_states=300)
     monkeypatch.setattr(grammar, "limits", lambda: few)
-    cache = GrammarCache(compiler(), wake=lambda: None)
-    text = "[ab]*a[ab]{12}x"
-    first = cache.compile("regex", text)
-    rng = random.Random(1)
+    shared = GrammarCache(compiler(), wake=lambda: None).compile("regex", "[ab]*a[ab]{12}x")
+    rng, patient = random.Random(1), shared.start()
+    _walk(patient, rng, 3)
+    for _ in range(60):
+        _walk(shared.start(), rng, 10)
+        constraint = shared.start()
+        token = min(allowed(constraint))
+        assert constraint.allowed([token]) == 1
+        Behind(constraint, [token]).fill(mask_make(VOCAB))
+    assert shared._generation > 0, "they have worn nothing out"
+    _walk(patient, rng, 5)
+    assert len(patient._taken) == 8
 
-    def walk() -> None:
-        constraint = first.start()
-        while may := sorted(allowed(constraint) - {EOS}):
-            constraint.accept(rng.choice(may))
-            if constraint.finished:
-                break
 
+def test_a_text_that_wears_it_out_alone_ends(monkeypatch: pytest.MonkeyPatch):
+    few = LLParserLimits(max_lexer_states=300)
+    monkeypatch.setattr(grammar, "limits", lambda: few)
+    constraint = GrammarCache(compiler(), wake=lambda: None).compile("regex", "[ab]*a[ab]{12}x").start()
+    rng, letters = random.Random(1), [encode("aa")[-1], encode("ab")[-1]]
     with pytest.raises(ConstraintError) as caught:
-        for _ in range(20):
-            walk()
+        for _ in range(2000):
+            allowed(constraint)
+            constraint.accept(rng.choice(letters))
     assert caught.value.code == "constraint_dead_end"
-    again = cache.compile("regex", text)
-    assert again is not first and again.begins() and len(cache) == 1
-    assert cache.compile("regex", text) is again
+    with pytest.raises(ConstraintError):
+        allowed(constraint)

@@ -266,10 +266,31 @@ def test_proofs_that_branch_without_end_are_given_up(asked: dict, monkeypatch: p
         ({"properties": {f"p{number}": {"type": "null"} for number in range(2001)}}, "2,001 properties"),
         (
             {"properties": {f"p{number}": {"type": "string", "pattern": "a"} for number in range(501)}},
-            "501 patterns",
+            "501 patterns and formats",
         ),
     ],
 )
 def test_schemas_that_take_seconds_to_build_are_refused(schema: dict, what: str):
     error = refusal(schema)
     assert error.code == "unsupported_schema" and what in error.message
+
+
+@pytest.mark.parametrize("name", ["?t", "!t", "t.1"])
+def test_modifiers_of_a_rule_hide_nothing(name: str):
+    with pytest.raises(ConstraintError, match="stop= is not supported"):
+        grammar_text("lark", f'start: "say " t\n{name}[stop="!"]: /[a-z]{{1,9}}/')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'start: "x"\n' + "a[\n" * 60_000,
+        'start: "x"' + "\n" * 200_000,
+        '"\\"' * 80_000,
+        "::=" + "\n" * 200_000,
+    ],
+)
+def test_no_text_is_looked_through_more_than_once(text: str):
+    # With the square of its length this would take a quarter of an hour.
+    with suppress(ConstraintError):
+        grammar_text("lark", text)

@@ -173,20 +173,25 @@ def test_a_tool_that_is_only_repeated_has_to_be_writable(http: httpx.Client):
     assert (reply.status_code, code_of(reply)) == (400, "invalid_json")
 
 
-def test_more_than_there_is_room_for_is_put_off(http: httpx.Client, server: GatewayServer, monkeypatch):
-    bodies = Bodies(most_bytes=300_000)
+def test_more_than_there_is_room_for_is_put_off(
+    http: httpx.Client, server: GatewayServer, scene, monkeypatch
+):
+    bodies = Bodies(most_bytes=4 * 300_000)
     monkeypatch.setattr(server.gateway, "_bodies", bodies)
     large = chat(model="kindling/none", unknown="x" * 200_000)
     for _ in range(3):
         assert http.post("/v1/chat/completions", json=large).status_code == 404
     eventually(lambda: bodies.held_bytes == 0)
-    bodies.take(200_000)  # of somebody else's request
+    org_id = scene.customer.id
+    bodies.take(200_000, org_id)  # of another request
     with pytest.raises(GatewayError):
-        bodies.take(200_000)
+        bodies.take(200_000, org_id)
+    bodies.take(200_000, "org_other")
     reply = http.post("/v1/chat/completions", json=large)
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "overloaded")
     assert reply.headers["retry-after"]
     assert http.post("/v1/chat/completions", json=chat(model="kindling/none")).status_code == 404
-    bodies.give(200_000)
+    bodies.give(200_000, org_id)
+    bodies.give(200_000, "org_other")
     assert http.post("/v1/chat/completions", json=large).status_code == 404
     eventually(lambda: bodies.held_bytes == 0)

@@ -156,10 +156,9 @@ async def test_it_keeps_no_more_than_its_size():
     assert [key for key in "abcde" if cache.fresh(key)] == ["c", "d", "e"]
 
 
-async def test_what_is_not_there_pushes_nothing_out(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(caches, "MISSING", 2)
+async def test_what_is_not_there_pushes_nothing_out():
     source = Source()
-    cache = TtlCache(source.load, size=3)
+    cache = TtlCache(source.load, size=3, missing=2)
     for key in "abc":
         await cache.get(key)
     source.value = None

@@ -59,6 +59,19 @@ def test_a_conversation_beyond_all_bounds_does_not_go_on(client: openai.OpenAI, 
     assert refused.value.code == "context_length_exceeded"
 
 
+def test_what_is_small_only_while_it_is_sealed_is_too_long_as_well(client: openai.OpenAI, scene, monkeypatch):
+    first = client.responses.create(**ASK, input="a" * 100_000)
+    second = client.responses.create(**ASK, input="Two?", previous_response_id=first.id)
+    stored = "SELECT octet_length(input) FROM responses_storedresponse WHERE id = %s"
+    assert scene.world.value(stored, first.id) < 2_000
+    monkeypatch.setattr(store, "MAX_OPEN_BYTES", 90_000)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(**ASK, input="Three?", previous_response_id=second.id)
+    assert refused.value.code == "context_length_exceeded"
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
+
+
 def test_a_conversation_with_a_hole_does_not_go_on(client: openai.OpenAI, scene):
     first = client.responses.create(**ASK, input="One?")
     second = client.responses.create(**ASK, input="Two?", previous_response_id=first.id)

@@ -10,7 +10,7 @@ from kindling_billing.models import AutoTopUp, Invoice, OutboxCall, Payment, Str
 from kindling_billing.payments import payment_received
 from kindling_billing.selectors import balance_get, spendable_map
 from kindling_billing.settlements import account_sum
-from kindling_billing.stripe_api.outcomes import ProviderAway
+from kindling_billing.stripe_api.outcomes import ProviderAway, ProviderRefused
 from kindling_billing.terms import terms_set
 from kindling_fake_stripe import FakeStripe, fake_stripe
 from kindling_platform.accounts.models import Organisation
@@ -86,6 +86,21 @@ def test_one_whose_tax_cannot_be_told_does_not_hold_up_the_others(till: Till, se
     assert payments.topups_make(till.api) == 2
     assert [till.wallet(owner) for owner in owners] == [2000, 3000, 3000]
     assert "cus_elsewhere" in AutoTopUp.objects.get(owner_id=owners[0]).paused_reason
+
+
+def test_what_is_wrong_with_the_account_pauses_nobody(till: Till, settings, monkeypatch: pytest.MonkeyPatch):
+    settings.KINDLING_ENV = replace(settings.KINDLING_ENV, stripe_tax=True)
+    owner = till.owner()
+    till.wish(owner, amount=1000, cap=1000)
+
+    def refuse(*_: object, **__: object) -> int:
+        raise ProviderRefused("tax_not_set_up", "Stripe Tax has no origin address.", param="line_items")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(payments.reading, "tax_read", refuse)
+        assert payments.topups_make(till.api) == 0
+    assert AutoTopUp.objects.get(owner_id=owner).paused_reason == ""
+    assert payments.topups_make(till.api) == 1
 
 
 def test_who_is_suspended_is_not_charged_by_itself(till: Till):

@@ -28,6 +28,8 @@ from kindling_workers.wallets import Wallets
 
 # So many requests at most in one run, or a slow provider would hold a worker; the rest is due in the next.
 BATCH = 20
+# What the provider says when it is the customer whose tax cannot be told; anything else is wrong with the account.
+OF_THE_CUSTOMER = ("customer_tax_location_invalid", "resource_missing")
 
 
 def outbox_send(api: StripeApi) -> int:
@@ -52,8 +54,11 @@ def topups_make(api: StripeApi) -> int:
     for owner_id in due.keys() - set(stopped.values_list("id", flat=True)):
         try:
             tax_cents = _tax_cents(api, owner_id, due[owner_id])
-        except ProviderRefused as error:  # an address that no tax can be told for, say: theirs to mend
-            auto_topup_pause(owner_id=owner_id, reason=error.message)
+        except ProviderRefused as error:
+            if error.param.startswith("customer") or error.code in OF_THE_CUSTOMER:
+                auto_topup_pause(owner_id=owner_id, reason=error.message)  # theirs to mend
+            else:
+                complaints.complain("taxes of top-ups", f"{error.code}: {error.message}")
             continue
         call = auto_topup_start(owner_id=owner_id, tax_cents=tax_cents)
         if call is not None:

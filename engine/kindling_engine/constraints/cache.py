@@ -93,13 +93,8 @@ class GrammarCache:
 
     def _find(self, key: Key) -> CompiledGrammar | None:
         found = self._ready.get(key)
-        if found is None:
-            return None
-        if not found.begins():
-            del self._ready[key]
-            self._size_bytes -= found.size_bytes
-            return None
-        self._ready.move_to_end(key)
+        if found is not None:
+            self._ready.move_to_end(key)
         return found
 
     def _keep(self, key: Key, grammar: CompiledGrammar) -> None:

@@ -43,14 +43,19 @@ class GrammarCompiler:
         )
 
 
+class _WornError(Exception):
+    """The library gives no mask any more."""
+
+
 class CompiledGrammar:
     """A grammar for one vocabulary. ``size_bytes`` is an estimate."""
 
     def __init__(
         self, built: str, tokenizer: Any, *, vocab_size: int, eos_ids: Sequence[int], text_chars: int = 0
     ) -> None:
-        self.worn = False
-        self._matcher = matcher()(tokenizer, built, log_level=0, limits=limits())
+        self._built, self._tokenizer = built, tokenizer
+        self._generation = 0
+        self._matcher = self._compile()
         if self._matcher.is_error():
             raise ConstraintError("invalid_schema", f"The grammar is not valid: {_first_line(self._matcher)}")
         self._vocab_size = vocab_size
@@ -68,22 +73,12 @@ class CompiledGrammar:
             ) from None
         self._foreseeable = _knows_way_back(built, tokenizer) and self._goes_back(first)
 
-    def begins(self) -> bool:
-        """Whether a text can still begin. What texts have met adds up in the library, whose copies share it, up to a
-        bound; behind that all fail, and the grammar has to be compiled anew.
-        """
-        if not self.worn:
-            try:
-                self.start().fill(np.zeros(mask_words(self._vocab_size), dtype=np.int32))
-            except ConstraintError:
-                self.worn = True
-        return not self.worn
-
     def start(self, *, ends: bool = True) -> "GrammarConstraint":
         """A fresh text of this grammar. Without ``ends`` no end token is offered while anything else is."""
         return GrammarConstraint(
             self._matcher.deep_copy(),
-            wear=self._wear,
+            renew=self.renew,
+            generation=self._generation,
             vocab_size=self._vocab_size,
             words=self._words,
             eos_ids=self._eos_ids,
@@ -91,8 +86,19 @@ class CompiledGrammar:
             foreseeable=self._foreseeable,
         )
 
-    def _wear(self) -> None:
-        self.worn = True
+    def renew(self, generation: int) -> tuple[Any, int]:
+        """A matcher at the beginning, and its generation, for a text whose own, of ``generation``, gives nothing more.
+
+        What texts have met adds up in the library, whose copies share it, up to a bound; behind that they all fail, and
+        the grammar is compiled anew, once for all of them.
+        """
+        if generation == self._generation:
+            self._matcher = self._compile()
+            self._generation += 1
+        return self._matcher.deep_copy(), self._generation
+
+    def _compile(self) -> Any:
+        return matcher()(self._tokenizer, self._built, log_level=0, limits=limits())
 
     def _goes_back(self, first: Mask) -> bool:
         """Whether the library takes a token of the ``first`` mask back: it refuses where lexemes have ``max_tokens`` or
@@ -111,7 +117,8 @@ class GrammarConstraint:
         self,
         matcher: Any,
         *,
-        wear: Callable[[], None],
+        renew: Callable[[int], tuple[Any, int]],
+        generation: int,
         vocab_size: int,
         words: int,
         eos_ids: frozenset[int],
@@ -119,17 +126,19 @@ class GrammarConstraint:
         foreseeable: bool,
     ) -> None:
         """``words`` is the length of a mask in the library, which may know more tokens than the model. ``foreseeable``:
-        places ahead can be looked at by going there and back; without it nothing is told of them. ``wear`` is called
-        when the library gives no mask any more.
+        places ahead can be looked at by going there and back; without it nothing is told of them. ``renew`` is
+        ``CompiledGrammar.renew``.
         """
         self._matcher = matcher
-        self._wear = wear
+        self._renew = renew
+        self._generation = generation
+        self._taken: list[int] = []
         self._foreseeable = foreseeable
         self._words = words
         self._eos_ids = eos_ids
         self._known = mask_make(vocab_size)
         self._wanted = self._known if ends else mask_make(vocab_size, without=eos_ids)
-        self._finished = False
+        self._finished = self._is_dead = False
 
     @property
     def finished(self) -> bool:
@@ -137,21 +146,17 @@ class GrammarConstraint:
 
     def fill(self, mask: Mask) -> bool:
         """See TokenConstraint; always restricts."""
-        if self._fill(mask, self._wanted) or (
-            self._wanted is not self._known and self._fill(mask, self._known)
-        ):
-            return True
-        # Not even an end is left.
-        raise ConstraintError(DEAD_END, "No token of this model can continue the text as the grammar asks.")
+        return self._twice(lambda: self._filled(mask))
 
     def accept(self, token: int) -> None:
         """See TokenConstraint."""
         if self._finished:
             return
         if not self._matcher.consume_token(token):
-            raise ConstraintError(
-                DEAD_END, f"The grammar does not allow the token drawn: {_first_line(self._matcher)}"
-            )
+            self._again()
+            if not self._matcher.consume_token(token):
+                raise self._dead_end("The grammar does not allow the token drawn")
+        self._taken.append(token)
         self._finished = token in self._eos_ids or self._matcher.is_stopped()
 
     def forced(self) -> tuple[int, ...]:
@@ -171,31 +176,70 @@ class GrammarConstraint:
                 self._back(1)
                 passed -= 1
                 break
+        if self._matcher.is_error():
+            self._again()
+            return 0
         self._back(passed)
         return passed
 
     def fill_behind(self, tokens: Sequence[int], mask: Mask) -> bool:
         """See ForeseeableConstraint."""
+        return self._twice(lambda: self._filled_behind(tokens, mask))
+
+    def _twice(self, fill: Callable[[], bool]) -> bool:
+        """With a matcher anew where the library gave out, which may be other texts' doing."""
+        try:
+            return fill()
+        except _WornError:
+            self._again()
+        try:
+            return fill()
+        except _WornError:
+            raise self._dead_end("The grammar cannot go on") from None
+
+    def _again(self) -> None:
+        """Walk to the same place with a matcher that no other text has worn out. Raises ConstraintError."""
+        if self._is_dead:
+            raise self._dead_end("The grammar cannot go on")
+        self._matcher, self._generation = self._renew(self._generation)
+        if not all(map(self._matcher.consume_token, self._taken)):
+            raise self._dead_end("The grammar cannot go on")
+
+    def _dead_end(self, what: str) -> ConstraintError:
+        self._is_dead = True
+        return ConstraintError(DEAD_END, f"{what}: {_first_line(self._matcher)}")
+
+    def _filled_behind(self, tokens: Sequence[int], mask: Mask) -> bool:
         passed = self._matcher.try_consume_tokens(list(tokens))
+        if self._matcher.is_error():
+            raise _WornError
         try:
             if passed < len(tokens):
                 raise ConstraintError(DEAD_END, "The grammar does not allow a token that was guessed.")
-            return self.fill(mask)
+            return self._filled(mask)
         finally:
-            self._back(passed)
+            if not self._matcher.is_error():
+                self._back(passed)
+
+    def _filled(self, mask: Mask) -> bool:
+        if self._fill(mask, self._wanted) or (
+            self._wanted is not self._known and self._fill(mask, self._known)
+        ):
+            return True
+        # Not even an end is left.
+        raise ConstraintError(DEAD_END, "No token of this model can continue the text as the grammar asks.")
 
     def _back(self, tokens: int) -> None:
         """Raises ConstraintError where the library does not go back; it gives no masks any more then."""
         if not self._matcher.rollback(tokens):
-            raise ConstraintError(DEAD_END, f"The grammar cannot go back: {_first_line(self._matcher)}")
+            raise self._dead_end("The grammar cannot go back")
 
     def _fill(self, mask: Mask, among: Mask) -> bool:
         """Whether any of those tokens is left."""
         raw = mask if self._words == mask.size else np.zeros(self._words, dtype=np.int32)
         self._matcher.unsafe_compute_mask_ptr(raw.ctypes.data, raw.nbytes)
         if self._matcher.is_error():
-            self._wear()
-            raise ConstraintError(DEAD_END, f"The grammar cannot go on: {_first_line(self._matcher)}")
+            raise _WornError
         np.bitwise_and(raw[: mask.size], among, out=mask)
         return bool(mask.any())
 

@@ -19,11 +19,10 @@ MOST_PATTERNS = 500
 # model may write white space for ever.
 WHITESPACE = r"[ ]|\n(?:[ ]{0,64}|\t{0,16})"
 _WITHOUT_TOKENIZER = "no tokenizer - can't validate <["
-_LARK_START = re.compile(r"^\s*start\s*:", re.MULTILINE)
-# Among the attributes between a rule's name and its colon, whose values may be texts and expressions.
-_LARK_STOP = re.compile(
-    r'^\s*[\w.-]+\s*\[(?:[^\]"/]|"(?:[^"\\\n]|\\.)*"|/(?:[^/\\\n]|\\.)*/)*?\bstop\s*=', re.MULTILINE
-)
+_LARK_START = re.compile(r"^[^\S\n]*[?!]?start[^\S\n]*:", re.MULTILINE)
+# Texts, comments and expressions are passed over, each to its end or to that of its line, so that no place is looked at
+# twice; what is left of a grammar names no attribute but as one.
+_LARK_STOP = re.compile(r'"(?:[^"\\\n]|\\.)*"?|//[^\n]*|/(?:[^/\\\n]|\\.)*/?|\b(stop)[ \t]*=')
 _FROM_SCHEMA = ("json_object", "json_schema")
 _ONE_OF = "oneOf constraints"
 JSON_OBJECT = '{"type":"object"}'
@@ -43,7 +42,7 @@ def grammar_text(kind: str, text: str) -> str:
         raise ConstraintError(
             "invalid_schema", "The grammar is written in GBNF; write it in Lark, with a rule named start."
         )
-    if kind == "lark" and _LARK_STOP.search(text):
+    if kind == "lark" and any(found[1] for found in _LARK_STOP.finditer(text)):
         # Where such a part ends the library takes bytes back, which a text that has been sent cannot.
         raise ConstraintError(
             "unsupported_schema", "The grammar cannot be kept in full: stop= is not supported; suffix= is."
@@ -69,7 +68,7 @@ _NAMES = {"json_object": "schema", "json_schema": "schema", "regex": "expression
 
 def _schema_text(text: str) -> str:
     schema = schema_prepare(text)
-    _size_check(schema)
+    size_check(schema)
     message = _schema_message(schema)
     if message.startswith(_ONE_OF):
         exclusive_rewrite(schema)
@@ -86,7 +85,7 @@ def _schema_text(text: str) -> str:
     return built
 
 
-def _size_check(schema: dict[str, Any]) -> None:
+def size_check(schema: dict[str, Any]) -> None:
     """What takes the library seconds to build; the optional properties of one object do with their square."""
     sizes = {
         "properties": sum(
@@ -94,9 +93,9 @@ def _size_check(schema: dict[str, Any]) -> None:
             for _, node in nodes_list(schema, "properties")
             if isinstance(node["properties"], dict)
         ),
-        "patterns": sum(1 for _, node in nodes_list(schema, "pattern", leaves=True)),
+        "patterns and formats": sum(1 for _, node in nodes_list(schema, "pattern", leaves=True)),
     }
-    for name, most in (("properties", MOST_PROPERTIES), ("patterns", MOST_PATTERNS)):
+    for name, most in (("properties", MOST_PROPERTIES), ("patterns and formats", MOST_PATTERNS)):
         if sizes[name] > most:
             raise ConstraintError(
                 "unsupported_schema", f"The schema has {sizes[name]:,} {name}; {most:,} are supported."

@@ -32,10 +32,9 @@ class TextLookup:
     """One request's text, prompt and answer, behind what it is predicted to become: a character for each token.
 
     A place that was found is followed for as long as the answer goes along with it, but for a token here and there.
-    ``came`` tokens of the answer were the prediction's next ones.
     """
 
-    __slots__ = ("_at", "_left", "_predicted", "_seen", "_sure", "_text", "came")
+    __slots__ = ("_at", "_left", "_predicted", "_seen", "_sure", "_text")
 
     def __init__(self, prediction: Sequence[int] = ()) -> None:
         self._predicted = len(prediction)
@@ -45,7 +44,6 @@ class TextLookup:
         self._at: int | None = 0 if prediction else None
         self._left = 0
         self._sure = True
-        self.came = 0
 
     def guess(self, tokens: Sequence[int], prompt_len: int, count: int) -> Guess | None:
         """Up to ``count`` tokens that may follow ``tokens``, which have only grown since the last call."""
@@ -67,9 +65,8 @@ class TextLookup:
                 return
             if ord(self._text[self._at]) == token:
                 self._at, self._sure = self._at + 1, True
-                if self._left < self._at <= self._predicted:
+                if self._at <= self._predicted:
                     self._left = self._at
-                    self.came += 1
             elif self._sure:
                 self._at, self._sure = self._at + 1, False
             else:

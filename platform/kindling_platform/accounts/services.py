@@ -114,6 +114,8 @@ def operator_ensure(*, email: str) -> tuple[User, str | None]:
             )
         password = secrets.token_urlsafe(OPERATOR_PASSWORD_BYTES)
         user = User.objects.create_user(email, password, **powers)
+    elif not user.is_superuser:
+        User.objects.filter(id=user.id).update(**powers)
     if not EmailAddress.objects.filter(user=user).exists():
         EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
     _, joined = Membership.objects.get_or_create(user=user, organisation=org, defaults={"role": "owner"})
@@ -140,7 +142,15 @@ def operator_password_reset(*, email: str) -> tuple[User, str]:
 
 
 def _operator_find(email: str) -> User | None:
-    """The operator, who may sign in with another address by now; never a stranger who has theirs since."""
-    powerful = User.objects.filter(is_superuser=True)
-    owners = powerful.filter(memberships__organisation__is_operator=True, memberships__role="owner")
-    return powerful.filter(email__iexact=email).first() or owners.order_by("created_at").first()
+    """The operator, who may sign in with another address by now; never a stranger who has theirs since.
+
+    Where the first one runs the installation no more, it is the oldest of those who do.
+    """
+    owners = User.objects.filter(memberships__organisation__is_operator=True, memberships__role="owner")
+    powerful = owners.filter(is_superuser=True)
+    return (
+        powerful.filter(email__iexact=email).first()
+        or powerful.order_by("created_at").first()
+        or User.objects.filter(is_superuser=True, email__iexact=email).first()
+        or owners.order_by("created_at").first()
+    )

@@ -15,7 +15,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.origin import origin_actor_set
 from kindling_platform.common.requests import client_ip
-from kindling_platform.keys.rights import key_role
+from kindling_platform.keys.rights import key_maker_id, key_role
 from kindling_platform.keys.selectors import key_find
 from kindling_platform.keys.services import key_touch
 
@@ -42,7 +42,7 @@ class KeyAuthentication(BaseAuthentication):
             id=key.id,
             label=f"key {key.name}",
             ip=client_ip(request._request),
-            maker_id=key.created_by_id or "",
+            maker_id=key_maker_id(key),
         )
         origin_actor_set(actor)
         role = key_role(key, maker_role=key.maker_role)

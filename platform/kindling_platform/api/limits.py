@@ -22,6 +22,7 @@ COUNTED = (
 
 
 class LimitsSetShape(StrictShape):
+    told = ("scope", "target")
     requests_per_minute = s.IntegerField(required=False, allow_null=True)
     prompt_tokens_per_minute = s.IntegerField(required=False, allow_null=True)
     uncached_tokens_per_minute = s.IntegerField(required=False, allow_null=True)

@@ -16,6 +16,7 @@ class RequestLogShape(s.Serializer[object]):
 
 
 class RequestLogChangeShape(StrictShape):
+    told = ("kept",)
     days = s.IntegerField(
         min_value=0, max_value=MAX_DAYS, help_text="0 switches the log off and deletes what it has kept."
     )

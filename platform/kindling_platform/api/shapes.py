@@ -185,6 +185,7 @@ class KeepingShape(s.Serializer[object]):
 
 
 class KeepingChangeShape(StrictShape):
+    told = ("stored",)
     retention_days = s.IntegerField(min_value=0, max_value=365)
 
 

@@ -1,6 +1,7 @@
 """The data plane as one ASGI callable: dispatch by path, one shape of errors, one access line per request."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 import orjson
@@ -9,7 +10,7 @@ from kindling_billing import admission_scripts, budgets, holds
 from kindling_platform.config.env import Env
 from kindling_platform.gateway.access_log import AccessLog, make_log
 from kindling_platform.gateway.auth import Caller, Keys
-from kindling_platform.gateway.bodies import Bodies, nodes_check
+from kindling_platform.gateway.bodies import Bodies, BodyUnreadError, nodes_check
 from kindling_platform.gateway.books import READ as READ_BOOKS
 from kindling_platform.gateway.books import books_metrics, books_read
 from kindling_platform.gateway.catalog import Catalog, Model
@@ -218,10 +219,8 @@ class Gateway:
             model = await self._catalog.find(caller, name, asked.model)
             call = await asked.call(model)
         except GatewayError as error:
-            if (
-                error.status < 500
-            ):  # what is refused counts as what is answered does, or nothing would bound it
-                await check_in(request, caller, keys=self._keys, wallets=self._wallets)
+            if error.status < 500:
+                await self._count_refused(request, caller, error)
             raise
         request.facts |= {"model": model.ref, "stream": call.ask.stream}
         if action not in COUNTS and HEADER in request.headers:
@@ -234,6 +233,15 @@ class Gateway:
                 return
             request.ignored += (NAME,)
         await self._run(request, caller, call, action=action, name=name, model=model)
+
+    async def _count_refused(self, request: ShapedRequest, caller: Caller, error: GatewayError) -> None:
+        """What is refused counts as what is answered does, or nothing would bound it.
+
+        Raises what `check_in` raises, but not in the midst of a body: that refusal goes first, so that the client is
+        heard out behind it.
+        """
+        with suppress(*(GatewayError,) if isinstance(error, BodyUnreadError) else ()):
+            await check_in(request, caller, keys=self._keys, wallets=self._wallets)
 
     async def _run(
         self,

@@ -91,7 +91,7 @@ class Keys:
         self._pepper = pepper
         self._defaults = defaults
         self._mint = TokenMint(pepper)
-        self._callers: TtlCache[bytes, Caller | None] = TtlCache(self._load)
+        self._callers: TtlCache[bytes, Caller | None] = TtlCache(self._load, missing=1_000)
         # Digests by a short mark of the whole header: the real digest is made by a library so large that, on a machine
         # with other work, it costs ten times as much. No key is kept.
         self._digests: dict[bytes, bytes] = {}

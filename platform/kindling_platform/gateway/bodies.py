@@ -3,6 +3,7 @@
 from kindling_platform.gateway.errors import GatewayError
 
 MOST_BYTES = 512 * 1024 * 1024
+SHARES = 4
 # Smaller ones are as many as there may be connections.
 SMALL_BYTES = 64 * 1024
 # Each takes a parser up to 250 ns, in which nothing else of the process runs.
@@ -14,22 +15,31 @@ class BodyUnreadError(GatewayError):
 
 
 class Bodies:
-    """Counts the bytes of the larger bodies that a process holds, up to a bound."""
+    """Counts the bytes of the larger bodies that a process holds, up to a bound; nobody has more than a quarter."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self.held_bytes = 0
         self._most_bytes = most_bytes
+        self._held: dict[str, int] = {}
 
-    def take(self, size: int) -> None:
-        """Make room for bytes; raises 503 `overloaded` where there is none."""
-        if self.held_bytes + size > self._most_bytes:
+    @property
+    def held_bytes(self) -> int:
+        return sum(self._held.values())
+
+    def take(self, size: int, org_id: str) -> None:
+        """Make room for bytes of an organisation; raises 503 `overloaded` where there is none."""
+        held = self._held.get(org_id, 0) + size
+        if held > self._most_bytes // SHARES or self.held_bytes + size > self._most_bytes:
             message = "Many large requests are being worked on. Try again in a few seconds."
             raise BodyUnreadError(503, "overloaded", message, headers={"retry-after": "2"})
-        self.held_bytes += size
+        self._held[org_id] = held
 
-    def give(self, size: int) -> None:
+    def give(self, size: int, org_id: str) -> None:
         """Bytes that are no longer held."""
-        self.held_bytes -= size
+        left = self._held.get(org_id, 0) - size
+        if left > 0:
+            self._held[org_id] = left
+        else:
+            self._held.pop(org_id, None)
 
 
 def nodes_check(raw: bytes) -> None:

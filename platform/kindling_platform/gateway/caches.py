@@ -18,7 +18,6 @@ PATIENCE_S = 0.15
 FAILING_S = 5.0
 STALE_S = 3600.0
 LOAD_TIMEOUT_S = 2.5
-MISSING = 1_000
 
 
 class LoadFailedError(Exception):
@@ -40,8 +39,8 @@ class TtlCache(Generic[K, V]):
 
     One that is in use is loaded anew in the background shortly before its time is over.
 
-    A missing thing is ``None``. An old one is never served instead of an error, and only `MISSING` of them are kept:
-    whoever makes up names does not push out what there is.
+    A missing thing is ``None``. An old one is never served instead of an error, and only `missing` of them are kept,
+    apart: whoever makes up names does not push out what there is.
     """
 
     def __init__(
@@ -51,11 +50,13 @@ class TtlCache(Generic[K, V]):
         ttl_s: float = TTL_S,
         stale_s: float = STALE_S,
         size: int = 20_000,
+        missing: int | None = None,
     ) -> None:
         self._load = load
         self._ttl_s = ttl_s
         self._stale_s = stale_s
         self._size = size
+        self._most_missing = size if missing is None else missing
         self._entries: dict[K, Entry[V]] = {}
         self._missing: dict[K, Entry[V]] = {}
         self._loads: dict[K, asyncio.Task[V]] = {}
@@ -115,7 +116,7 @@ class TtlCache(Generic[K, V]):
         value = await self._load(key)
         self._entries.pop(key, None)
         self._missing.pop(key, None)
-        entries, most = (self._missing, MISSING) if value is None else (self._entries, self._size)
+        entries, most = (self._missing, self._most_missing) if value is None else (self._entries, self._size)
         ripe_at = started + self._ttl_s * random.uniform(*RIPE)  # noqa: S311
         entries[key] = Entry(value, started, ripe_at)
         if len(entries) > most:

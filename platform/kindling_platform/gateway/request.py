@@ -236,14 +236,18 @@ class Request:
 
     def _hold(self, size: int) -> None:
         if self.bodies and size > SMALL_BYTES:
-            self.bodies.take(size - self._held)
+            self.bodies.take(size - self._held, self.facts.get("org", ""))
             self._held = size
 
     def forget(self) -> None:
         """The body is not needed any more."""
         if self.bodies:
-            self.bodies.give(self._held)
+            self.bodies.give(self._held, self.facts.get("org", ""))
             self._held = 0
+
+    def body_move(self, heir: "Request") -> None:
+        """Another request goes on with the body, and forgets it."""
+        heir.bodies, heir._held, self._held = self.bodies, self._held, 0
 
     async def _discard(self) -> None:
         left = DISCARD_CAP_BYTES

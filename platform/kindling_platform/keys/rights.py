@@ -1,5 +1,6 @@
 """What a key may do beyond its scopes: never more than the member who made it may at this moment."""
 
+from kindling_platform.accounts.models import Membership
 from kindling_platform.keys.models import ApiKey
 
 INSTALLATION_ROLE = "owner"
@@ -15,3 +16,11 @@ def key_role(key: ApiKey, *, maker_role: str | None) -> str:
     if key.kind == ApiKey.Kind.BOOTSTRAP:
         return INSTALLATION_ROLE
     return maker_role or ORPHAN_ROLE
+
+
+def key_maker_id(key: ApiKey) -> str:
+    """The user whose is what a key makes, "" for nobody's; of the installation's own key its oldest owner."""
+    if key.kind != ApiKey.Kind.BOOTSTRAP:
+        return key.created_by_id or ""
+    owners = Membership.objects.filter(organisation_id=key.organisation_id, role=INSTALLATION_ROLE)
+    return owners.order_by("created_at", "id").values_list("user_id", flat=True).first() or ""

@@ -5,9 +5,11 @@ from uuid import UUID
 
 import msgspec
 
-from kindling_platform.common.org_seal import OrgSeal, SealBrokenError
+from kindling_platform.common.org_seal import OrgSeal, SealBrokenError, SealedTooLongError
 
 PURPOSE = b"kindling request log"
+# More than a body and an answer have, both as far as they are kept.
+MOST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,10 @@ class Seal:
 
     def open(self, sealed: bytes, *, org_id: str, request_id: UUID) -> Said:
         """What was said. Errors: SealBrokenError."""
-        packed = self._seal.open(sealed, org_id=org_id, row=request_id.bytes)
+        try:
+            packed = self._seal.open(sealed, org_id=org_id, row=request_id.bytes, most_bytes=MOST_BYTES)
+        except SealedTooLongError as error:
+            raise SealBrokenError from error
         try:
             return msgspec.msgpack.decode(packed, type=Said)
         except ValueError as error:

@@ -1,14 +1,16 @@
 """What the calls of a request are held to: the schemas of its tools, as far as they can be kept."""
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from kindling_engine.constraints.base import ConstraintError
-from kindling_engine.constraints.grammar_text import grammar_text
+from kindling_engine.constraints.grammar_text import grammar_text, size_check
 from kindling_engine.constraints.schema import schema_loosen, schema_prepare
 from kindling_engine.server.tool_fields import Tool, ToolAsk
 from kindling_engine.server.tools.grammar import BoundTool
 
+REMEMBERED_CHARS = 16 * 1024
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
@@ -43,9 +45,17 @@ def _loosened(tool: Tool) -> tuple[dict[str, Any], list[str]]:
 
 
 def _is_kept(schema: dict[str, Any]) -> bool:
-    """Whether the library has nothing against it."""
+    """Whether the library has nothing against it. Agents send the same tools with every turn."""
+    text = json.dumps(schema)
+    return _is_text_kept(text) if len(text) <= REMEMBERED_CHARS else _is_text_kept.__wrapped__(text)
+
+
+@lru_cache(maxsize=1024)
+def _is_text_kept(text: str) -> bool:
     try:
-        grammar_text("lark", f"start: %json {json.dumps(schema_prepare(json.dumps(schema)))}")
+        prepared = schema_prepare(text)
+        size_check(prepared)
+        grammar_text("lark", f"start: %json {json.dumps(prepared)}")
     except ConstraintError:
         return False
     return True

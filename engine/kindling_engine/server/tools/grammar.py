@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindling_engine.constraints.base import ConstraintError
+from kindling_engine.constraints.grammar_text import size_check
 from kindling_engine.constraints.schema import schema_prepare
 from kindling_engine.protocol.sampling import Constraint
 from kindling_engine.server.tools import hermes, mistral
@@ -116,6 +117,7 @@ def _schema(tool: BoundTool) -> str:
     try:
         # Arguments are an object, whatever else the schema leaves open.
         prepared = schema_prepare(json.dumps(tool.parameters))
+        size_check(prepared)
     except ConstraintError as error:
         raise ConstraintError(error.code, f"{tool.place}: {error.message}") from None
     if prepared.get("type") != "object":

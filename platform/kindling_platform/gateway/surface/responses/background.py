@@ -106,6 +106,7 @@ class Background:
         job.request.keep = lambda: self._keep(job)
         job.request.before_reply = lambda status, body, _: self._note_refusal(job, status, body)
         request.form = request.keep = None
+        request.body_move(job.request)
         self._jobs[job.id] = job
         task = asyncio.create_task(self._run(job, work))
         self._tasks.add(task)
@@ -138,6 +139,7 @@ class Background:
             await self._fail(job, "internal_error", "Something went wrong on our side.")
         finally:
             renewing.cancel()
+            job.request.forget()
             self._jobs.pop(job.id, None)
             self._ended(job.request)
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from kindling_platform.common.org_seal import SealBrokenError
+from kindling_platform.common.org_seal import SealBrokenError, SealedTooLongError
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.database import Database, DatabaseUnavailableError
 from kindling_platform.gateway.errors import GatewayError, books_unavailable
@@ -25,6 +25,7 @@ RESPONSE_ID = re.compile(r"resp_[0-9a-f]{32}")
 MAX_TURNS = 1000
 # Of a conversation as it is stored; beyond it no model could read it.
 MAX_BYTES = 16 * 1024 * 1024
+MAX_OPEN_BYTES = 32 * 1024 * 1024
 LEASE_S = 20.0
 DIED = "The process that made this response has died. Ask again; what was made of it is settled like any request."
 INSERT = (
@@ -110,8 +111,8 @@ class ResponseStore:
             raise response_not_found(response_id)
         row = rows[0] | {"id": response_id}
         try:
-            stored = await _beside(_size(row), lambda: self._stored(caller.org_id, row))
-        except SealBrokenError as error:
+            stored = await _beside(_size(row), lambda: _Reading(self._seal, caller.org_id).row(row))
+        except (SealBrokenError, SealedTooLongError) as error:
             raise response_not_found(response_id) from error
         if row["died"]:
             return Stored(response_fail(stored.body, code="server_error", message=DIED), stored.items)
@@ -157,10 +158,7 @@ class ResponseStore:
         values = {"id": response_id, "org": caller.org_id, "turns": MAX_TURNS, "bytes": MAX_BYTES}
         rows = await self._rows(TURNS, values, caller, response_id)
         if sum(map(_size, rows)) >= MAX_BYTES:
-            message = (
-                "The conversation before this turn is too long. Send the part of it that matters as input."
-            )
-            raise GatewayError(400, "context_length_exceeded", message, param="previous_response_id")
+            raise conversation_too_long()
         if not rows or rows[0]["previous_id"]:
             raise previous_not_found(response_id)
         if any(row["runs"] for row in rows):
@@ -169,6 +167,8 @@ class ResponseStore:
             return await _beside(sum(map(_size, rows)), lambda: self._items(caller.org_id, rows))
         except SealBrokenError as error:
             raise previous_not_found(response_id) from error
+        except SealedTooLongError as error:
+            raise conversation_too_long() from error
 
     async def said(self, caller: Caller, response_ids: list[str]) -> list[Item]:
         """All output of those of these responses that are kept. Errors: 400 for more than `MAX_BYTES`."""
@@ -177,17 +177,20 @@ class ResponseStore:
         values = {"ids": response_ids, "org": caller.org_id, "bytes": MAX_BYTES}
         rows = await self._rows(SAID, values, caller, response_ids[0])
         if any(row["body"] is None for row in rows):
-            message = "The items that input refers to are too long. Send those that matter."
-            raise GatewayError(400, "context_length_exceeded", message, param="input")
+            raise items_too_long()
 
         def read() -> list[Item]:
             items: list[Item] = []
+            reading = _Reading(self._seal, caller.org_id)
             for row in rows:
                 with suppress(SealBrokenError):
-                    items += self._read(caller.org_id, row, "body")["output"]
+                    items += reading.column(row, "body")["output"]
             return items
 
-        return await _beside(sum(len(row["body"]) for row in rows), read)
+        try:
+            return await _beside(sum(len(row["body"]) for row in rows), read)
+        except SealedTooLongError as error:
+            raise items_too_long() from error
 
     async def _rows(self, query: str, values: Any, caller: Caller, response_id: str) -> list[dict[str, Any]]:
         if caller.token is not None:
@@ -220,21 +223,36 @@ class ResponseStore:
             lambda: self._seal.close(text, org_id=org_id, response_id=response_id, column=column),
         )
 
-    def _stored(self, org_id: str, row: dict[str, Any]) -> Stored:
-        return Stored(self._read(org_id, row, "body"), self._read(org_id, row, "input"))
-
-    def _read(self, org_id: str, row: dict[str, Any], column: str) -> Any:
-        return orjson.loads(
-            self._seal.open(bytes(row[column]), org_id=org_id, response_id=row["id"], column=column)
-        )
-
     def _items(self, org_id: str, rows: list[dict[str, Any]]) -> list[Item]:
         items: list[Item] = []
+        reading = _Reading(self._seal, org_id)
         for row in rows:
-            stored = self._stored(org_id, row)
+            stored = reading.row(row)
             items += stored.items
             items += stored.body["output"]
         return items
+
+
+class _Reading:
+    """Opens rows that one request asks for, up to `MAX_OPEN_BYTES` of all together: sealed they are compressed."""
+
+    def __init__(self, seal: Seal, org_id: str) -> None:
+        self._seal = seal
+        self._org_id = org_id
+        self._left = MAX_OPEN_BYTES
+
+    def row(self, row: dict[str, Any]) -> Stored:
+        """Errors: SealBrokenError, SealedTooLongError."""
+        return Stored(self.column(row, "body"), self.column(row, "input"))
+
+    def column(self, row: dict[str, Any], column: str) -> Any:
+        """Errors: SealBrokenError, SealedTooLongError."""
+        stored, id_ = bytes(row[column]), row["id"]
+        text = self._seal.open(
+            stored, org_id=self._org_id, response_id=id_, column=column, most_bytes=self._left
+        )
+        self._left -= len(text)
+        return orjson.loads(text)
 
 
 async def _beside(size: int, work: Callable[[], T]) -> T:
@@ -244,6 +262,16 @@ async def _beside(size: int, work: Callable[[], T]) -> T:
 
 def _size(row: dict[str, Any]) -> int:
     return len(row["body"]) + len(row["input"])
+
+
+def conversation_too_long() -> GatewayError:
+    message = "The conversation before this turn is too long. Send the part of it that matters as input."
+    return GatewayError(400, "context_length_exceeded", message, param="previous_response_id")
+
+
+def items_too_long() -> GatewayError:
+    message = "The items that input refers to are too long. Send those that matter."
+    return GatewayError(400, "context_length_exceeded", message, param="input")
 
 
 def response_not_found(response_id: str) -> GatewayError:
