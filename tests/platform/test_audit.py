@@ -121,7 +121,7 @@ def new_user() -> User:
 
 
 def operator_of_another_time(user: User) -> None:
-    """The one there was has lost the powers, so another is made."""
+    """The one there was has lost the powers, so whoever owns the operator's organisation gets them."""
     User.objects.filter(id=user.id).update(is_superuser=False)
     operator_ensure(email="other@example.test")
 

@@ -48,13 +48,15 @@ class Compiled:
 
 
 class _Hopper:
-    """As much of a driver as compiling asks for."""
+    """As much of a driver as compiling asks for. What is compiled is kept by ``device``."""
+
+    device = 0
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 90, 32)
 
     def get_current_device(self) -> int:
-        return 0
+        return self.device
 
     def get_current_stream(self, device: int | None = None) -> int:
         return 0
@@ -78,6 +80,8 @@ def variants(launch: Callable[[], object]) -> set[str]:
     Nothing is compiled, and nothing runs: outputs stay as they were.
     """
     driver.set_active(_HOPPER)
+    # One for which nothing has been compiled yet: what has would be launched, and not be told.
+    _HOPPER.device += 1
     found: set[str] = set()
 
     def note(*, key: object, fn: Any, **_: object) -> bool:
@@ -89,6 +93,7 @@ def variants(launch: Callable[[], object]) -> set[str]:
         launch()
     finally:
         triton.knobs.runtime.jit_cache_hook = before
+        _HOPPER.device = 0
     return found
 
 

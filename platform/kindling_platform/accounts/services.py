@@ -106,7 +106,7 @@ def operator_ensure(*, email: str) -> tuple[User, str | None]:
     )
     powers: _Operator = {"is_staff": True, "is_superuser": True}
     user = _operator_find(email)
-    password = None
+    password, is_new = None, user is None or not user.is_superuser
     if user is None:
         if User.objects.filter(email__iexact=email).exists():
             raise KindlingError(
@@ -119,7 +119,7 @@ def operator_ensure(*, email: str) -> tuple[User, str | None]:
     if not EmailAddress.objects.filter(user=user).exists():
         EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
     _, joined = Membership.objects.get_or_create(user=user, organisation=org, defaults={"role": "owner"})
-    if org_made or joined or password:
+    if org_made or joined or is_new:
         audit_record(actor=SYSTEM, action="operator.ensured", target=user.id, organisation_id=org.id)
     return user, password
 
