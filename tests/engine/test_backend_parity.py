@@ -11,7 +11,7 @@ from kindling_core_rig import rig_make
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.models.transformers_backend import TransformersModel
 from kindling_engine.scheduler.request import Request
-from kindling_parity import engine_parts
+from kindling_parity import adapters_settled, engine_parts
 from kindling_tiny_models import VOCAB, reference_load
 
 TOLERANCE = 1e-4
@@ -94,9 +94,7 @@ def test_logits_of_base_and_adapter_in_one_batch(tiny: Tiny):
     """Prompts of different lengths, with and without an adapter, in chunks that mix; past the window, too."""
     parts = _parts(tiny, step_tokens=48, max_batch=8)
     assert not parts.adapters.acquire("style", tiny.blobs / "style", "style", 0.0)
-    while not (settled := parts.adapters.poll(0.0)):
-        pass
-    assert settled[0].error is None
+    assert adapters_settled(parts.adapters)[0].error is None
     cases = {
         f"{adapter}{length}": (adapter, _prompt(length, length))
         for length in (1, 17, 90)

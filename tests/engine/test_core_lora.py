@@ -12,6 +12,7 @@ from kindling_engine.lora.errors import AdapterError
 from kindling_engine.lora.loader import adapter_load
 from kindling_engine.models.registry import model_load
 from kindling_engine.scheduler.request import Request
+from kindling_parity import adapters_settled
 from kindling_tiny_models import VOCAB, adapter_make, model_make, reference_load
 
 TOLERANCE = 1e-4
@@ -64,11 +65,8 @@ def test_logits_match_peft_in_one_mixed_batch(world, tmp_path):
     names = ["", *ADAPTERS]
     for name in ADAPTERS:
         assert not parts.adapters.acquire(name, blobs / name, name, 0.0)
-    waiting = set(ADAPTERS)
-    while waiting:
-        for settled in parts.adapters.poll(0.0):
-            assert settled.error is None
-            waiting.discard(settled.adapter)
+    settled = adapters_settled(parts.adapters, len(ADAPTERS))
+    assert {one.adapter for one in settled if one.error is None} == set(ADAPTERS)
     requests = []
     for round_, length in enumerate((1, 20, 47)):
         for index, name in enumerate(names):

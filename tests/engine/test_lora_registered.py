@@ -17,6 +17,7 @@ from kindling_engine.lora.slab_layout import SiteShape
 from kindling_engine.lora.stores import HostStore
 from kindling_engine.protocol.adapter_files import CONFIG_NAME, WEIGHTS_NAME
 from kindling_engine.protocol.findings import Finding
+from kindling_parity import adapters_settled
 from kindling_slabs import weights_make
 
 SHAPES = (SiteShape(16, 0, (16,)),)
@@ -92,9 +93,7 @@ def test_small_adapters_run_out_of_slots_before_memory_and_make_room():
     cache = AdapterCache(budget_bytes=1 << 20, load=lambda folder: _loaded(), wake=lambda: None, store=store)
     for index in range(3 * store.slabs.num_slots):
         if not cache.acquire(str(index), Path(str(index)), index, 0.0):
-            stop = time.monotonic() + 60
-            while not cache.poll(0.0):
-                assert time.monotonic() < stop
+            adapters_settled(cache)
         weights = cache.weights(str(index))
         assert isinstance(weights, AdapterWeights) and torch.isfinite(weights.sites[0].shrink).all()
         cache.release(str(index))

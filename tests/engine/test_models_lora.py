@@ -1,12 +1,11 @@
 """One PEFT adapter on every architecture, in one batch with requests of the base model."""
 
-import time
 from pathlib import Path
 
 import pytest
 
 from kindling_engine.core.startup import Parts
-from kindling_parity import assert_logits, engine_parts, forced_logits, prompt_make
+from kindling_parity import adapters_settled, assert_logits, engine_parts, forced_logits, prompt_make
 from kindling_tiny_models import MODELS, adapter_make, model_make, reference_load, reference_logits
 
 TARGETS = {
@@ -23,12 +22,8 @@ NAMES += ["gemma3-vision", "phi3"]
 
 def _adapter_pin(parts: Parts, folder: Path) -> None:
     assert not parts.adapters.acquire("a", folder, "ticket", 0.0)
-    settled = []
-    stop_s = time.monotonic() + 60
-    while not settled and time.monotonic() < stop_s:
-        time.sleep(0.002)
-        settled = parts.adapters.poll(0.0)
-    assert settled[0].error is None, settled[0].error.message
+    error = adapters_settled(parts.adapters)[0].error
+    assert error is None, error.message
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,7 +1,6 @@
 """Every format of PEFT's LoRA against PEFT itself, in one batch of base rows and adapters of all formats and ranks."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,14 @@ from kindling_core_rig import rig_make
 from kindling_engine.core.startup import Parts
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder
-from kindling_parity import assert_greedy, assert_logits, engine_parts, forced_logits, prompt_make
+from kindling_parity import (
+    adapters_settled,
+    assert_greedy,
+    assert_logits,
+    engine_parts,
+    forced_logits,
+    prompt_make,
+)
 from kindling_tiny_models import adapter_make, model_make, reference_load, reference_logits
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -91,16 +97,8 @@ def _load(parts: Parts, folder: Path, *names: str) -> dict[str, str]:
     """Load adapters, and say what is wrong with those that do not."""
     for name in names:
         assert not parts.adapters.acquire(name, folder / name, name, 0.0)
-    wrong: dict[str, str] = {}
-    waiting, stop_s = set(names), time.monotonic() + 60
-    while waiting and time.monotonic() < stop_s:
-        time.sleep(0.002)
-        for settled in parts.adapters.poll(0.0):
-            waiting.discard(settled.adapter)
-            if settled.error is not None:
-                wrong[settled.adapter] = f"{settled.error.code}: {settled.error.message}"
-    assert not waiting
-    return wrong
+    settled = adapters_settled(parts.adapters, len(names))
+    return {one.adapter: f"{one.error.code}: {one.error.message}" for one in settled if one.error is not None}
 
 
 def _catalog_shape(folder: Path) -> BaseShape:

@@ -1,6 +1,5 @@
 """Weights as fp16 on a CPU: whole models, and where it is refused."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.weight_forms import PLAIN, weight_form
 from kindling_engine.protocol.weight_forms import CHECKPOINT, HALF
-from kindling_parity import engine_parts, forced_logits, prompt_make
+from kindling_parity import adapters_settled, engine_parts, forced_logits, prompt_make
 from kindling_tiny_models import adapter_make, model_make
 
 CPU = torch.device("cpu")
@@ -40,9 +39,7 @@ def test_a_checkpoint_of_two_bytes_a_weight_gives_the_logits_of_fp32(tmp_path, n
     def logits(weights: str) -> dict[str, torch.Tensor]:
         parts = engine_parts(folder, tmp_path, weights=weights, kv_tokens=512, step_tokens=24)
         assert not parts.adapters.acquire("a", adapter, "ticket", 0.0)
-        stop_s = time.monotonic() + 60
-        while not parts.adapters.poll(0.0):
-            assert time.monotonic() < stop_s, "the adapter did not load"
+        adapters_settled(parts.adapters)
         return forced_logits(parts, prompts, adapted)
 
     found, plain = logits(HALF), logits(CHECKPOINT)

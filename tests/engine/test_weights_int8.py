@@ -1,6 +1,5 @@
 """Weights as int8 with a scale per channel: whole models, what they keep, and where it is refused."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.weight_forms import PLAIN, weight_form
 from kindling_engine.protocol.weight_forms import FP8, INT8
-from kindling_parity import engine_parts, forced_logits, prompt_make
+from kindling_parity import adapters_settled, engine_parts, forced_logits, prompt_make
 from kindling_tiny_encoders import encoder_make, texts_make
 from kindling_tiny_models import adapter_make, model_make
 
@@ -56,9 +55,7 @@ def test_a_model_and_its_adapter_equal_those_of_the_dequantised_checkpoint(tmp_p
     def logits(weights: str) -> dict[str, torch.Tensor]:
         parts = engine_parts(folder, tmp_path, weights=weights, kv_tokens=512, step_tokens=24)
         assert not parts.adapters.acquire("a", adapter, "ticket", 0.0)
-        stop_s = time.monotonic() + 60
-        while not parts.adapters.poll(0.0):
-            assert time.monotonic() < stop_s, "the adapter did not load"
+        adapters_settled(parts.adapters)
         return forced_logits(parts, prompts, adapted)
 
     ours = logits(INT8)

@@ -1,5 +1,6 @@
 """Our logits and tokens beside transformers', under the one tolerance that counts."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import Parts, parts_build
+from kindling_engine.lora.cache import AdapterCache, Settled
 from kindling_engine.protocol.speculation_modes import OFF
 from kindling_engine.scheduler.request import Request
 from kindling_tiny_models import VOCAB, reference_logits
@@ -23,6 +25,17 @@ def engine_parts(model: Path, blobs: Path, **options: Any) -> Parts:
     """The engine's parts around a checkpoint, without a step loop; no step depends on how fast others were."""
     options = {"device": "cpu", "threads": 1, "max_batch": 8, "speculation": OFF, **options}
     return parts_build(CoreOptions(blobs / "unused", model, "tiny", blobs, **options), wake=lambda: None)
+
+
+def adapters_settled(cache: AdapterCache, count: int = 1) -> list[Settled]:
+    """What became of so many adapters that were asked for; waits aside, for their thread to read them."""
+    settled: list[Settled] = []
+    stop_s = time.monotonic() + 60
+    while len(settled) < count:
+        assert time.monotonic() < stop_s, "the adapters did not load"
+        time.sleep(0.002)
+        settled += cache.poll(0.0)
+    return settled
 
 
 def forced_logits(
