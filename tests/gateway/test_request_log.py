@@ -1,5 +1,6 @@
 """Prompts and answers are kept where an organisation asks for that: sealed, whole, and nobody else's."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,7 @@ def wish(logging: GatewayServer, scene: Any, org: Org, days: int) -> None:
         "INSERT INTO requestlog_logsetting VALUES (%s, %s) ON CONFLICT (organisation_id) DO UPDATE SET days = %s",
         org.id, days, days,
     )  # fmt: skip
-    eventually(lambda: (org.id in logging.gateway._request_log.wanted) == bool(days))
+    eventually(lambda: (org.id in (logging.gateway._request_log.wanted or ())) == bool(days))
 
 
 def kept(scene: Any, request_id: str) -> tuple[Any, ...] | None:
@@ -147,6 +148,22 @@ def test_what_waits_is_written_at_a_shutdown(shared: Any, scene):
         wish(running, scene, scene.customer, 1)
         reply = ask(running, scene.key)
     assert kept(scene, reply.headers["x-request-id"]) is not None
+
+
+def test_before_it_is_known_who_wants_a_log_those_who_do_get_one(
+    shared: Any, scene, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        "kindling_platform.gateway.request_log.log.RequestLog._look", lambda _: asyncio.sleep(60)
+    )
+    other = scene.world.org("other")
+    scene.world.execute("INSERT INTO requestlog_logsetting VALUES (%s, 7)", scene.customer.id)
+    gateway = create_app(gateway_env(database_url=shared.world.url, home=shared.world.home), grace_s=1.0)
+    with GatewayServer(gateway) as running:
+        unkept = ask(running, scene.world.key(other)).headers["x-request-id"]
+        theirs = ask(running, scene.key).headers["x-request-id"]
+        assert eventually(lambda: kept(scene, theirs))[0] == scene.customer.id
+    assert kept(scene, unkept) is None
 
 
 def test_bodies_are_kept_up_to_a_bound():

@@ -210,8 +210,7 @@ class Gateway:
         try:
             raw = await request.body()
             nodes_check(raw)
-            if self._request_log.wanted:
-                self._request_log.begin(request, caller, route=action.value, body=raw)
+            self._request_log.begin(request, caller, route=action.value, body=raw)
             asked = await asked_read(action, raw, request=request, caller=caller, store=self._responses)
             name = parse_model_name(asked.model)
             if name is None:

@@ -61,7 +61,8 @@ class RequestLog:
         self._queue: deque[_Ended] = deque()
         self._due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self.wanted: frozenset[str] = frozenset()
+        # None until Postgres has told it: whose copies are wanted then, the rows' own statement knows.
+        self.wanted: frozenset[str] | None = None
         self.held_bytes = 0
         self.kept = self.dropped = self.refused = 0
 
@@ -82,7 +83,7 @@ class RequestLog:
 
     def begin(self, request: Request, caller: Caller, *, route: str, body: bytes) -> None:
         """Copy what the client sends and gets from here on, if its organisation wants that."""
-        if caller.org_id not in self.wanted:
+        if self.wanted is not None and caller.org_id not in self.wanted:
             return
         copy = Copy(body, org_id=caller.org_id, key_id=caller.key_id, route=route, room=self._has_room)
         request.copy = copy
