@@ -2,6 +2,7 @@
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.contrib.auth.hashers import make_password
 from django.core.cache import cache
 from django.test import Client
 
@@ -14,6 +15,7 @@ from kindling_platform.accounts.selectors import organisation_get_for_user
 from kindling_platform.accounts.services import operator_ensure, operator_password_reset, user_register
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.slugs import RESERVED, slug_from
+from kindling_platform.config.settings import PASSWORD_HASHERS
 
 pytestmark = pytest.mark.django_db
 DOLLAR = 10**12
@@ -43,6 +45,21 @@ def test_a_weak_password_is_refused_and_nothing_is_made(password: str):
     _, reply = sign_up("ada@example.test", password=password)
     assert reply.status_code == 200
     assert (User.objects.count(), Organisation.objects.count()) == (0, 0)
+
+
+def test_passwords_are_kept_by_argon2_and_those_from_before_at_the_next_sign_in(settings):
+    settings.PASSWORD_HASHERS = PASSWORD_HASHERS
+    sign_up("ada@example.test")
+    user = User.objects.get(email="ada@example.test")
+    assert user.password.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
+    user.password = make_password(PASSWORD, hasher="pbkdf2_sha256")
+    user.save()
+    form = {"login": user.email, "password": PASSWORD}
+    assert Client().post("/accounts/login/", form | {"password": "wrong"}).status_code == 200
+    assert User.objects.get(id=user.id).password == user.password
+    assert Client().post("/accounts/login/", form).status_code == 302
+    user.refresh_from_db()
+    assert user.password.startswith("argon2$") and user.check_password(PASSWORD)
 
 
 def test_an_address_signs_up_once_whatever_its_case():
