@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kindling_platform.embedded.process import Backoff, Child, Command, log_tail
+from kindling_platform.embedded.logs import log_tail
+from kindling_platform.embedded.process import Backoff, Child, Command
 
 
 def child(tmp_path: Path, program: str, **settings: object) -> Child:

@@ -5,8 +5,8 @@ import sys
 
 from kindling_platform.embedded.children import child_env
 from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.logs import log_tail
 from kindling_platform.embedded.preparation import run_django
-from kindling_platform.embedded.process import log_tail
 from kindling_platform.embedded.throwaway_database import throwaway_database
 
 

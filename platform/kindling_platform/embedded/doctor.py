@@ -17,8 +17,8 @@ import redis
 from kindling_platform.embedded.children import log_paths
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.lock import lock_owner
+from kindling_platform.embedded.logs import log_tail
 from kindling_platform.embedded.ports import is_port_free
-from kindling_platform.embedded.process import log_tail
 from kindling_platform.embedded.rest import call
 from kindling_platform.embedded.secrets import secrets_read
 from kindling_platform.embedded.state import state_find

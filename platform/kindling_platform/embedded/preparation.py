@@ -18,7 +18,8 @@ from kindling_platform.embedded.children import child_env, django_argv
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.forks import WORKERS, start
 from kindling_platform.embedded.home import Home
-from kindling_platform.embedded.process import Command, Running, log_tail
+from kindling_platform.embedded.logs import log_tail
+from kindling_platform.embedded.process import Command, Running
 
 
 @dataclass(slots=True)

@@ -175,14 +175,3 @@ class Child:
         # A fork may not have had the time to begin its session.
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-
-
-def log_tail(path: Path, lines: int = 12) -> str:
-    """The last lines of a log, for the sentence that says why a start failed."""
-    try:
-        with path.open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - 16_384))
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
-    except FileNotFoundError:
-        return ""

@@ -25,12 +25,13 @@ from kindling_platform.embedded.forks import shared_load
 from kindling_platform.embedded.greeting import greeting_print
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.lock import HomeLock
+from kindling_platform.embedded.logs import LOOK_EVERY_S, log_roll, log_tail
 from kindling_platform.embedded.open_files import open_files_raise
 from kindling_platform.embedded.orphans import orphans_reap
 from kindling_platform.embedded.ports import PortHold, is_port_free
 from kindling_platform.embedded.ports_file import ports_hold
 from kindling_platform.embedded.preparation import is_prepared, preparation_finish, preparation_start
-from kindling_platform.embedded.process import Child, log_tail
+from kindling_platform.embedded.process import Child
 from kindling_platform.embedded.progress import Progress
 from kindling_platform.embedded.public_bind import check_bind
 from kindling_platform.embedded.rest import call
@@ -61,6 +62,7 @@ class Supervisor:
         self._holds: dict[str, PortHold] = {}
         self._state: State | None = None
         self._untold = False
+        self._logs_due_at = 0.0
         self._stand_in: dict[str, str] = {}
         self._stop_asked = False
 
@@ -219,6 +221,10 @@ class Supervisor:
         tended = [child.tend() for child in self.children.values()]
         self._untold = self._untold or any(tended)
         self._tell()
+        if time.monotonic() >= self._logs_due_at:
+            self._logs_due_at = time.monotonic() + LOOK_EVERY_S
+            for child in self.children.values():
+                log_roll(child.command.log_path)
 
     def _tell(self) -> None:
         if self._untold and self._state:

@@ -22,8 +22,9 @@ from kindling_platform.embedded.account import (
     service_account,
 )
 from kindling_platform.embedded.errors import EmbeddedError
+from kindling_platform.embedded.logs import log_tail
 from kindling_platform.embedded.ports import LOOPBACK
-from kindling_platform.embedded.process import Child, Command, log_tail
+from kindling_platform.embedded.process import Child, Command
 
 START_TIMEOUT_S = 20.0
 PROGRAMS = ("valkey-server", "redis-server")

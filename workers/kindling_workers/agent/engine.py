@@ -12,7 +12,6 @@ from kindling_workers.agent.places import Places
 
 DEFAULT_ENGINE = (sys.executable, "-m", "kindling_engine")
 HOST = "127.0.0.1"
-MAX_LOG_BYTES = 16 * 2**20
 LEAST_CORES = 2
 
 
@@ -66,10 +65,3 @@ def read_event(line: bytes) -> EngineEvent | None:
     if not isinstance(said, dict) or not isinstance(said.get("event"), str):
         return None
     return EngineEvent(event=said["event"], message=str(said.get("message", "")))
-
-
-def roll_log(places: Places, name: str) -> None:
-    """Begin a new log once the old one is long; one old log is kept."""
-    log = places.log(name)
-    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))

@@ -7,11 +7,13 @@ import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kindling_engine.protocol.replica import ReplicaSpec, ReplicaStatus
+from kindling_platform.embedded.logs import LOOK_EVERY_S, log_roll, log_tail
 from kindling_platform.embedded.ports import PortHold
-from kindling_platform.embedded.process import Backoff, Command, log_tail, spawn
-from kindling_workers.agent.engine import HOST, engine_argv, engine_env, read_event, roll_log
+from kindling_platform.embedded.process import Backoff, Command, spawn
+from kindling_workers.agent.engine import HOST, engine_argv, engine_env, read_event
 from kindling_workers.agent.places import Places
 
 POLL_S = 0.05
@@ -94,7 +96,6 @@ class Replica:
 
     async def _live_once(self) -> None:
         """Spawn the engine and return when it has ended."""
-        roll_log(self.places, self.spec.name)
         log_path = self.places.log(self.spec.name)
         self.places.usage_log(self.spec.name).parent.mkdir(parents=True, exist_ok=True)
         command = Command(
@@ -110,6 +111,7 @@ class Replica:
             return
         said = ""
         reading = asyncio.ensure_future(self._read_output(process))
+        rolling = asyncio.ensure_future(_roll(log_path))
         try:
             await _wait_exit(process)
             await self._end_session()
@@ -118,6 +120,7 @@ class Replica:
                 said = await asyncio.wait_for(reading, timeout=0.5)
         finally:
             reading.cancel()
+            rolling.cancel()
         self.reason = said or _describe_death(process.returncode, log_tail(log_path, 1))
 
     async def _read_output(self, process: subprocess.Popen[bytes]) -> str:
@@ -153,6 +156,12 @@ class Replica:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             await _wait_exit(process, KILLED_WITHIN_S)
+
+
+async def _roll(log_path: Path) -> None:
+    while True:
+        await asyncio.to_thread(log_roll, log_path)
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _wait_exit(process: subprocess.Popen[bytes], within_s: float = float("inf")) -> None:

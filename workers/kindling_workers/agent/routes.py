@@ -10,7 +10,7 @@ from aiohttp import web
 
 from kindling_engine.protocol.replica import ReplicaSpec
 from kindling_engine.protocol.usage_log import read_usage
-from kindling_platform.embedded.process import log_tail
+from kindling_platform.embedded.logs import log_tail
 from kindling_workers.agent.errors import AgentError
 from kindling_workers.agent.replicas import Replicas
 

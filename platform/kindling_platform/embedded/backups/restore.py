@@ -14,10 +14,10 @@ from kindling_platform.embedded.backups.staging import FOLDERS
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.lock import HomeLock
+from kindling_platform.embedded.logs import log_tail
 from kindling_platform.embedded.ports_file import ports_hold
 from kindling_platform.embedded.postgres import CLUSTER
 from kindling_platform.embedded.preparation import last_object, run_django
-from kindling_platform.embedded.process import log_tail
 from kindling_platform.embedded.secrets import secrets_ensure
 from kindling_platform.embedded.servers import Servers
 

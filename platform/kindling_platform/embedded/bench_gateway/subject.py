@@ -15,9 +15,10 @@ from kindling_platform.embedded.bench_gateway.load import Target
 from kindling_platform.embedded.children import python_child
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.logs import log_tail
 from kindling_platform.embedded.ports import hold_port, is_answering
 from kindling_platform.embedded.preparation import preparation_run
-from kindling_platform.embedded.process import Child, log_tail
+from kindling_platform.embedded.process import Child
 from kindling_platform.embedded.rest import call
 from kindling_platform.embedded.secrets import secrets_ensure
 from kindling_platform.embedded.servers import Servers

@@ -9,8 +9,8 @@ from rich.progress import Progress
 from kindling_platform.embedded.children import child_env, django_argv
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.logs import log_tail
 from kindling_platform.embedded.preparation import last_object, run_django
-from kindling_platform.embedded.process import log_tail
 from kindling_platform.embedded.throwaway_database import throwaway_database
 
 FULL, QUICK = 10_000_000, 200_000
