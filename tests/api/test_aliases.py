@@ -27,7 +27,9 @@ def test_an_alias_is_set_listed_and_forgotten(ada: Customer, voice: str):
     assert again.json()["target"] == "kindling/words"
     listed = client.call("get", "aliases").json()["data"]
     assert [(row["alias"], row["target"]) for row in listed] == [(FIREWORKS, "kindling/words")]
+    assert client.call("get", f"aliases/{FIREWORKS}").json() == listed[0]
     assert client.call("delete", f"aliases/{FIREWORKS}").status_code == 204
+    assert client.call("get", f"aliases/{FIREWORKS}").json()["error"]["code"] == "not_found"
     assert client.call("delete", f"aliases/{FIREWORKS}").status_code == 404
     assert not alias_list(org=ada.org).exists()
     actions = AuditEvent.objects.filter(organisation_id=ada.org.id, action__startswith="alias.")

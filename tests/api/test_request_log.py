@@ -64,6 +64,8 @@ def test_one_request_is_opened_and_who_looked_is_known(ada: Customer):
     assert reply["cache-control"] == "no-store"
     read = AuditEvent.objects.get(action="request_log.read")
     assert (read.target, read.organisation_id) == (request_id, ada.org.id)
+    by_answer = ada.client().call("get", f"request-log/requests/chatcmpl-{request_id}")
+    assert by_answer.json()["request_id"] == request_id
 
 
 def test_bytes_that_are_no_text_are_shown_all_the_same(ada: Customer):

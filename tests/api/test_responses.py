@@ -65,3 +65,6 @@ def test_an_opinion_stands_beside_its_request(ada: Customer, bob: Customer):
             label="fine", created_at=now(), updated_at=now(),
         )  # fmt: skip
     assert ada.client().call("get", path).json()["feedback"] == {"score": 0.5, "label": "fine"}
+    for name in (f"chatcmpl-{record.request_id}", f"resp_{uuid.UUID(record.request_id).hex}"):
+        assert ada.client().call("get", f"usage/requests/{name}").json()["request_id"] == record.request_id
+        assert bob.client().call("get", f"usage/requests/{name}").status_code == 404

@@ -8,6 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from kindling_console.access import Visitor, page
 from kindling_console.answers import private, show
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.ids import request_id_read
 from kindling_platform.common.pagination import page_get
 from kindling_platform.requestlog.reading import answer_turns, prompt_turns
 from kindling_platform.requestlog.selectors import logged_request_get, logged_request_list, request_log_days
@@ -57,7 +58,7 @@ def logged_request(request: HttpRequest, visitor: Visitor, request_id: str) -> H
 
 
 def _number(request_id: str) -> UUID:
-    try:
-        return UUID(request_id)
-    except ValueError as error:
-        raise Http404 from error
+    number = request_id_read(request_id)
+    if number is None:
+        raise Http404
+    return number

@@ -24,6 +24,18 @@ def alias_list(*, org: Organisation) -> "QuerySet[ModelAlias]":
     return ModelAlias.objects.for_org(org).select_related("organisation").order_by("-created_at", "-id")
 
 
+def alias_get(*, org: Organisation, alias: str) -> ModelAlias:
+    """One alias.
+
+    Raises:
+        KindlingError: not_found.
+    """
+    found: ModelAlias | None = alias_list(org=org).filter(alias=alias).first()
+    if found is None:
+        raise not_found("alias")
+    return found
+
+
 def alias_set(*, org: Organisation, alias: str, target: str, actor: Actor) -> ModelAlias:
     """Let ``alias`` stand for the model or adapter ``target``, whatever it stood for before.
 

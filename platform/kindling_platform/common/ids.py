@@ -1,5 +1,6 @@
 """Ids that sort by time: a prefix that names the kind and a uuid7 in Crockford's base32."""
 
+import re
 import secrets
 import time
 import uuid
@@ -7,6 +8,8 @@ import uuid
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_CHARS = 26
 ID_MAX_CHARS = 32
+# What an answer's own id has in front of its request's.
+_ANSWER = re.compile(r"(chatcmpl|cmpl|msg|resp|rerank)[-_]")
 
 
 def uuid7() -> uuid.UUID:
@@ -18,6 +21,14 @@ def uuid7_text() -> str:
     """The text of a new one, for less than half the work."""
     digits = f"{_uuid7():032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def request_id_read(text: str) -> uuid.UUID | None:
+    """The id of a request, as ``x-request-id`` had it or as an answer's own id; None when it is neither."""
+    try:
+        return uuid.UUID(_ANSWER.sub("", text, count=1))
+    except ValueError:
+        return None
 
 
 def new_id(prefix: str) -> str:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from django.db.models import Max, Min, Q, QuerySet, Sum
 
 from kindling_billing.budgets import Spent
 from kindling_platform.common.errors import not_found
+from kindling_platform.common.ids import request_id_read
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.common.tenancy import HasId
 from kindling_platform.keys.models import ApiKey
@@ -59,15 +59,12 @@ def usage_event_list(
 
 
 def usage_event_get(*, org: HasId, request_id: str) -> UsageEvent:
-    """One request.
+    """One request, by its own id or by that of its answer.
 
     Raises:
         KindlingError: not_found.
     """
-    try:
-        wanted = UUID(request_id)
-    except ValueError as error:
-        raise not_found("request") from error
+    wanted = request_id_read(request_id)
     event: UsageEvent | None = UsageEvent.objects.for_org(org).filter(request_id=wanted).first()
     if event is None:
         raise not_found("request")

@@ -1,11 +1,11 @@
-"""Other names for models: list, set, delete."""
+"""Other names for models: list, set, look up, delete."""
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from kindling_platform.adapters.aliases import alias_delete, alias_list, alias_set
+from kindling_platform.adapters.aliases import alias_delete, alias_get, alias_list, alias_set
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.paging import PAGING, page_response, page_shape
 from kindling_platform.api.rows import plain_row
@@ -39,7 +39,11 @@ class Aliases(APIView):
 
 
 class OneAlias(APIView):
-    actions = {"DELETE": "adapters.write"}
+    actions = {"GET": "adapters.read", "DELETE": "adapters.write"}
+
+    @extend_schema(operation_id="aliases_get", summary="What an alias stands for", responses=AliasShape)
+    def get(self, request: Request, alias: str) -> Response:
+        return Response(AliasShape(_row(alias_get(org=caller_of(request).org, alias=alias))).data)
 
     @extend_schema(operation_id="aliases_delete", summary="Forget an alias", responses={204: None})
     def delete(self, request: Request, alias: str) -> Response:

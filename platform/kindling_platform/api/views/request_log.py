@@ -18,6 +18,7 @@ from kindling_platform.api.request_log_shapes import (
     opened_request_row,
 )
 from kindling_platform.common.errors import not_found
+from kindling_platform.common.ids import request_id_read
 from kindling_platform.common.tenancy import HasId
 from kindling_platform.requestlog.selectors import logged_request_get, logged_request_list, request_log_get
 from kindling_platform.requestlog.services import logged_request_open, request_log_set
@@ -81,10 +82,10 @@ class OneLoggedRequest(APIView):
 
 
 def _number(request_id: str) -> UUID:
-    try:
-        return UUID(request_id)
-    except ValueError as error:
-        raise not_found("kept request") from error
+    number = request_id_read(request_id)
+    if number is None:
+        raise not_found("kept request")
+    return number
 
 
 def _row(org: HasId) -> dict[str, object]:

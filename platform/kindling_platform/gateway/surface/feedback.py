@@ -1,12 +1,12 @@
 """`POST /v1/feedback`: what somebody thought of an answer, kept beside what it used."""
 
-import re
 import time
 from typing import Any
 from uuid import UUID
 
 import orjson
 
+from kindling_platform.common.ids import request_id_read
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.database import Database, DatabaseUnavailableError
 from kindling_platform.gateway.errors import GatewayError, books_unavailable
@@ -18,8 +18,6 @@ MAX_LABEL_CHARS = 64
 # So long after its request an opinion may come before the usage is booked; ids carry their time.
 PENDING_S = 3600
 AHEAD_S = 300
-# An answer's own id is good, too: all of them end in the request's.
-PREFIX = re.compile(r"(chatcmpl|cmpl|msg|resp|rerank)[-_]")
 WRITE = (
     "WITH known AS (SELECT org_id FROM gateway_request WHERE request_id = %(request)s)"
     " INSERT INTO usage_feedback (organisation_id, request_id, key_id, score, label, created_at, updated_at)"
@@ -59,14 +57,6 @@ async def feedback_post(request: Request, caller: Caller, database: Database) ->
     status = "recorded" if found[0]["known"] else "pending"
     answer = {"object": "feedback", "request_id": str(request_id), "score": score, "label": label or None}
     await request.reply(200, orjson.dumps(answer | {"status": status}))
-
-
-def request_id_read(text: str) -> UUID | None:
-    """The id of a request, as ``x-request-id`` had it or as an answer's own id; None when it is neither."""
-    try:
-        return UUID(PREFIX.sub("", text, count=1))
-    except ValueError:
-        return None
 
 
 def is_recent(request_id: UUID, *, now_s: float) -> bool:
