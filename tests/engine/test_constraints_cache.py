@@ -49,12 +49,56 @@ def test_a_failure_answers_its_tickets_and_is_tried_again():
         assert settled.result.code == "invalid_schema"
 
 
-def test_a_withdrawn_ticket_gets_no_answer():
-    settling = Settling()
-    settling.cache.acquire("regex", "b+", "one")
-    settling.cache.withdraw("one")
-    assert settling.settle() == []
-    assert settling.cache.acquire("regex", "b+", "two") is not None
+class Gated:
+    """Compiles when it may, and notes in which order."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.may = threading.Semaphore(0)
+        self.order: list[str] = []
+
+    def compile(self, kind: str, text: str) -> CompiledGrammar:
+        self.order.append(text)
+        self.begun.release()
+        assert self.may.acquire(timeout=60)
+        return compiler().compile(kind, text)
+
+
+def test_a_withdrawn_ticket_gets_no_answer_and_only_what_has_begun_is_compiled():
+    gated, woken = Gated(), threading.Semaphore(0)
+    cache = GrammarCache(gated, wake=woken.release)
+    for text in ("a+", "b+", "c+"):
+        cache.acquire("regex", text, text)
+        assert text != "a+" or gated.begun.acquire(timeout=60)
+    for text in ("a+", "b+"):
+        cache.withdraw(text)
+    gated.may.release(2)
+    for _ in range(2):
+        assert woken.acquire(timeout=60)
+    assert [one.ticket for one in cache.poll()] == ["c+"]
+    assert gated.order == ["a+", "c+"]
+    assert cache.acquire("regex", "a+", "later") is not None
+    assert cache.waiting == 0 and not cache._waiting
+
+
+def test_whoever_asks_for_many_grammars_delays_others_by_one():
+    gated, woken = Gated(), threading.Semaphore(0)
+    cache = GrammarCache(gated, wake=woken.release)
+    many = [f"a{{{number}}}" for number in range(1, 9)]
+    for text in many:
+        cache.acquire("regex", text, text, owner="flood")
+    assert gated.begun.acquire(timeout=60)
+    for owner, text in (("quiet", "q+"), ("quiet", many[6]), ("other", "o+"), ("other", many[0])):
+        cache.acquire("regex", text, f"{owner} {text}", owner=owner)
+    gated.may.release(10)
+    for _ in range(10):
+        assert woken.acquire(timeout=60)
+    assert gated.order == [many[0], many[1], "q+", "o+", many[2], many[6], *many[3:6], many[7]]
+    assert [one.ticket for one in cache.poll() if one.ticket in (many[0], f"other {many[0]}")] == [
+        many[0],
+        f"other {many[0]}",
+    ]
+    assert cache.waiting == 0
 
 
 def test_the_least_recently_used_grammar_goes():

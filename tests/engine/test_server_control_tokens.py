@@ -150,6 +150,7 @@ async def test_what_is_nested_within_the_limit_is_rendered(bench: Bench):
     inner = deep(MAX_DEPTH - 10)
     await bench.chat_whole(messages=called({"a": inner}))
     await bench.chat_whole(chat_template_kwargs={"a": inner})
+    assert len(bench.core.submitted) == 2
 
 
 def test_depth():

@@ -1,7 +1,7 @@
 """Compiled grammars in memory: least recently used within bounds, compiled on a thread.
 
 A caller asks with a ticket of its own and is given the grammar at once, or later through ``poll``. The step loop
-never waits for a compilation.
+never waits for a compilation, and no owner for more than one of each other owner's.
 """
 
 import threading
@@ -12,6 +12,7 @@ from queue import SimpleQueue
 
 from kindling_engine.constraints.base import ConstraintError
 from kindling_engine.constraints.grammar import CompiledGrammar, GrammarCompiler
+from kindling_engine.constraints.turns import Turns
 
 MAX_GRAMMARS = 256
 MAX_BYTES = 128 << 20
@@ -45,7 +46,7 @@ class GrammarCache:
         self._ready: OrderedDict[Key, CompiledGrammar] = OrderedDict()
         self._size_bytes = 0
         self._waiting: dict[Key, list[object]] = {}
-        self._jobs: SimpleQueue[Key] = SimpleQueue()
+        self._jobs: Turns[Key] = Turns()
         self._done: SimpleQueue[tuple[Key, CompiledGrammar | ConstraintError]] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -65,21 +66,21 @@ class GrammarCache:
             self._keep((kind, text), found)
         return found
 
-    def acquire(self, kind: str, text: str, ticket: object) -> CompiledGrammar | None:
+    def acquire(self, kind: str, text: str, ticket: object, *, owner: str = "") -> CompiledGrammar | None:
         """The grammar if it is there; else ``poll`` will answer the ticket."""
         key = (kind, text)
         found = self._find(key)
         if found is None:
-            if key not in self._waiting:
-                self._waiting[key] = []
-                self._start(key)
-            self._waiting[key].append(ticket)
+            self._start(owner, key)
+            self._waiting.setdefault(key, []).append(ticket)
         return found
 
     def withdraw(self, ticket: object) -> None:
         """Drop a ticket that still waits; what is being compiled is kept for the next."""
-        for tickets in self._waiting.values():
+        for key, tickets in list(self._waiting.items()):
             tickets[:] = [one for one in tickets if one is not ticket]
+            if not tickets and self._jobs.drop(key):
+                del self._waiting[key]
 
     def poll(self) -> list[Settled]:
         """Take in what has been compiled and answer its tickets, oldest first."""
@@ -88,6 +89,7 @@ class GrammarCache:
             key, result = self._done.get()
             if isinstance(result, CompiledGrammar):
                 self._keep(key, result)
+            self._jobs.done(key)
             settled.extend(Settled(ticket, result) for ticket in self._waiting.pop(key, ()))
         return settled
 
@@ -103,17 +105,17 @@ class GrammarCache:
         while self._ready and (len(self._ready) > self._max_grammars or self._size_bytes > self._max_bytes):
             self._size_bytes -= self._ready.popitem(last=False)[1].size_bytes
 
-    def _start(self, key: Key) -> None:
+    def _start(self, owner: str, key: Key) -> None:
         if self._thread is None:
             self._thread = threading.Thread(
                 target=self._compile_forever, name="grammar-compiler", daemon=True
             )
             self._thread.start()
-        self._jobs.put(key)
+        self._jobs.put(owner, key)
 
     def _compile_forever(self) -> None:
         while True:
-            key = self._jobs.get()
+            key = self._jobs.take()
             result: CompiledGrammar | ConstraintError
             try:
                 result = self._compiler.compile(*key)

@@ -40,7 +40,8 @@ class ConstraintDesk:
         if request.id in self._pending:
             return _ended(request, "error", "duplicate_request", "A request with this id is already waiting.")
         constraint_make(message, self._config, None)  # refuses now what it would refuse then
-        grammar = self._grammars.acquire(message.constraint.kind, message.constraint.text, request)
+        wanted = message.constraint
+        grammar = self._grammars.acquire(wanted.kind, wanted.text, request, owner=request.tenant)
         if grammar is not None:
             return self._ready(request, message, grammar, now_s)
         self._pending[request.id] = (request, message)
