@@ -1,6 +1,7 @@
 """Prompts and answers are kept where an organisation asks for that: sealed, whole, and nobody else's."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from kindling_gateway import GatewayServer, Org, chat, eventually, gateway_env
 from kindling_platform.common.org_seal import SealBrokenError
 from kindling_platform.gateway.app import create_app
 from kindling_platform.gateway.request_log.copy import ANSWER_BYTES, PROMPT_BYTES, Copy
+from kindling_platform.gateway.request_log.log import RequestLog
 from kindling_platform.requestlog.seal import Said, Seal
 
 SECRET = "a prompt that is kept for its own people alone"
@@ -153,16 +155,26 @@ def test_what_waits_is_written_at_a_shutdown(shared: Any, scene):
 def test_before_it_is_known_who_wants_a_log_those_who_do_get_one(
     shared: Any, scene, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(
-        "kindling_platform.gateway.request_log.log.RequestLog._look", lambda _: asyncio.sleep(60)
-    )
+    told, look = threading.Event(), RequestLog._look
+
+    async def late(log: RequestLog) -> None:
+        while not told.is_set():
+            await asyncio.sleep(0.01)
+        await look(log)
+
+    monkeypatch.setattr(RequestLog, "_look", late)
     other = scene.world.org("other")
     scene.world.execute("INSERT INTO requestlog_logsetting VALUES (%s, 7)", scene.customer.id)
     gateway = create_app(gateway_env(database_url=shared.world.url, home=shared.world.home), grace_s=1.0)
+    log = gateway._request_log
     with GatewayServer(gateway) as running:
         unkept = ask(running, scene.world.key(other)).headers["x-request-id"]
         theirs = ask(running, scene.key).headers["x-request-id"]
+        eventually(lambda: len(log._queue) == 2)
+        told.set()
         assert eventually(lambda: kept(scene, theirs))[0] == scene.customer.id
+        eventually(lambda: log.kept == 1 and log.held_bytes == 0)
+        assert (log.dropped, log.refused) == (0, 0)
     assert kept(scene, unkept) is None
 
 

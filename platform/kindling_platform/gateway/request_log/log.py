@@ -61,7 +61,7 @@ class RequestLog:
         self._queue: deque[_Ended] = deque()
         self._due = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        # None until Postgres has told it: whose copies are wanted then, the rows' own statement knows.
+        # None until Postgres has told it; copies wait for that.
         self.wanted: frozenset[str] | None = None
         self.held_bytes = 0
         self.kept = self.dropped = self.refused = 0
@@ -126,7 +126,11 @@ class RequestLog:
         while True:
             with suppress(DatabaseUnavailableError):
                 rows = await self._database.rows(WANTED, [])
+                was_unknown = self.wanted is None
                 self.wanted = frozenset(row["organisation_id"] for row in rows)
+                if was_unknown:
+                    self._forget_unwanted(self.wanted)
+                    self._due.set()
             await asyncio.sleep(self._look_every_s)
 
     async def _write(self) -> None:
@@ -134,7 +138,8 @@ class RequestLog:
             await self._due.wait()
             await asyncio.sleep(WITHIN_S)
             self._due.clear()
-            await self._write_all()
+            if self.wanted is not None:
+                await self._write_all()
 
     async def _write_all(self) -> None:
         while self._queue:
@@ -177,6 +182,14 @@ class RequestLog:
             sealed=self._seal.close(copy.said(), org_id=copy.org_id, request_id=request_id),
             created_at=datetime.fromtimestamp(copy.at_s, UTC),
         )
+
+    def _forget_unwanted(self, wanted: frozenset[str]) -> None:
+        ended, self._queue = self._queue, deque()
+        for one in ended:
+            if one.copy.org_id in wanted:
+                self._queue.append(one)
+            else:
+                self.held_bytes -= one.copy.bytes
 
     def _drop(self, copy: Copy) -> None:
         self.held_bytes -= copy.bytes
