@@ -15,6 +15,7 @@ from kindling_platform.embedded.__main__ import app
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.first_token import FirstToken
 from kindling_platform.embedded.home import Home
+from kindling_platform.embedded.process import Command
 from kindling_platform.embedded.progress import Progress
 from kindling_platform.embedded.supervisor import Supervisor
 from kindling_platform.embedded.throwaway import Throwaway
@@ -28,8 +29,9 @@ FACTS = {
 class NamedChild:
     """A child that writes down when it was started."""
 
-    def __init__(self, name: str, happened: list[str]) -> None:
+    def __init__(self, name: str, home: Home, happened: list[str]) -> None:
         self._name, self._happened = name, happened
+        self.command = Command(name=name, argv=(), env={}, log_path=home.log(name))
         self.pid = 1
 
     def start(self) -> None:
@@ -57,7 +59,7 @@ class Start:
         )
         self.set("shared_load", lambda: None)
         for name in ("agent", "web", "worker", "beat"):
-            self.set(f"{name}_child", lambda *_, name=name: NamedChild(name, self.happened))
+            self.set(f"{name}_child", lambda *_, name=name: NamedChild(name, home, self.happened))
         self.set("is_prepared", lambda *_: True)
         self.set("preparation_start", lambda *_: None)
         self.set("engine_wait", lambda **_: "dep_1-g1-r0")
