@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kindling_platform.embedded.home import Home
-from kindling_platform.embedded.logs import log_roll
+from kindling_platform.embedded.logs import log_roll, log_tail
 from kindling_platform.embedded.process import Child, Command
 from kindling_platform.embedded.progress import Progress
 from kindling_platform.embedded.supervisor import Supervisor
@@ -56,6 +56,15 @@ def test_one_old_log_is_kept(log: Path):
         "web.log",
         "web.log.1",
     ]
+
+
+def test_the_last_lines_of_a_new_log_come_behind_those_of_the_old_one(log: Path):
+    log.write_bytes(b"one\ntwo\nthree\n")
+    log_roll(log, 1)
+    assert log_tail(log, 1) == "three"
+    log.write_bytes(b"four\n")
+    assert log_tail(log, 3) == "two\nthree\nfour"
+    assert log_tail(log, 1) == "four"
 
 
 def test_without_room_for_a_copy_nothing_is_lost(log: Path, monkeypatch: pytest.MonkeyPatch):

@@ -7,17 +7,17 @@ from pathlib import Path
 
 MOST_BYTES = 16 * 2**20
 LOOK_EVERY_S = 30.0
+TAIL_BYTES = 16_384
 
 
 def log_tail(path: Path, lines: int = 12) -> str:
-    """The last lines of a log, for the sentence that says why a start failed."""
-    try:
-        with path.open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - 16_384))
-            return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
-    except FileNotFoundError:
-        return ""
+    """The last lines of a log, for the sentence that says why a start failed; of one that has just begun, the old
+    one's before them.
+    """
+    found = _last_lines(path, lines)
+    if len(found) < lines:
+        found = _last_lines(_old(path), lines - len(found)) + found
+    return "\n".join(found)
 
 
 def log_roll(path: Path, most_bytes: int = MOST_BYTES) -> None:
@@ -33,8 +33,22 @@ def log_roll(path: Path, most_bytes: int = MOST_BYTES) -> None:
         with path.open("rb") as log, copy.open("wb") as kept:
             os.fchmod(kept.fileno(), 0o600)
             shutil.copyfileobj(log, kept, 1 << 20)
-        copy.replace(path.with_suffix(".log.1"))
+        copy.replace(_old(path))
         os.truncate(path, 0)
     except OSError:
         with contextlib.suppress(OSError):
             copy.unlink(missing_ok=True)
+
+
+def _old(path: Path) -> Path:
+    return path.with_suffix(".log.1")
+
+
+def _last_lines(path: Path, lines: int) -> list[str]:
+    try:
+        with path.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - TAIL_BYTES))
+            return log.read().decode(errors="replace").splitlines()[-lines:]
+    except FileNotFoundError:
+        return []
