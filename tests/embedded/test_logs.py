@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kindling_platform.embedded import logs
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.logs import log_roll, log_tail
 from kindling_platform.embedded.process import Child, Command
@@ -46,6 +47,16 @@ def test_who_appends_goes_on_at_the_beginning_of_the_new_one(log: Path):
     assert log.read_bytes() == b"after\n"
     assert log.with_suffix(".log.1").read_bytes() == LINES + b"before\n"
     assert log.with_suffix(".log.1").stat().st_mode & 0o777 == 0o600
+
+
+def test_of_a_log_that_was_long_before_anybody_looked_the_end_is_kept(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(logs, "MOST_BYTES", 9)
+    monkeypatch.setattr(logs, "SLACK_BYTES", 0)
+    log.write_bytes(LINES + b"last\nlines\n")
+    log_roll(log, 1)
+    assert log.with_suffix(".log.1").read_bytes() == b"lines\n" and log.stat().st_size == 0
 
 
 def test_one_old_log_is_kept(log: Path):

@@ -16,6 +16,7 @@ class Turns(Generic[Job]):
     def __init__(self) -> None:
         self._lines: OrderedDict[str, dict[Job, None]] = OrderedDict()
         self._taken: set[Job] = set()
+        self._served = ""
         self._changed = threading.Condition()
 
     def put(self, owner: str, job: Job) -> None:
@@ -29,9 +30,11 @@ class Turns(Generic[Job]):
         """The oldest job of the owner whose turn it is, as soon as there is one."""
         with self._changed:
             self._changed.wait_for(lambda: self._lines)
-            owner, line = next(iter(self._lines.items()))
+            # Not when it was served: who came during that job is in front of it as well.
+            if self._served in self._lines:
+                self._lines.move_to_end(self._served)
+            self._served, line = next(iter(self._lines.items()))
             job = next(iter(line))
-            self._lines.move_to_end(owner)
             self._leave(job)
             self._taken.add(job)
             return job

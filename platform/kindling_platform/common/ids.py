@@ -9,7 +9,7 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_CHARS = 26
 ID_MAX_CHARS = 32
 # What an answer's own id has in front of its request's.
-_ANSWER = re.compile(r"(chatcmpl|cmpl|msg|resp|rerank)[-_]")
+_ANSWER = re.compile(r"^(chatcmpl|cmpl|msg|resp|rerank)[-_]")
 
 
 def uuid7() -> uuid.UUID:

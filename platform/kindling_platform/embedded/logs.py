@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 MOST_BYTES = 16 * 2**20
+# What comes between two looks; a log that was long before anybody looked is cut to its end.
+SLACK_BYTES = 64 * 2**20
 LOOK_EVERY_S = 30.0
 TAIL_BYTES = 16_384
 
@@ -23,19 +25,25 @@ def log_tail(path: Path, lines: int = 12) -> str:
 def log_roll(path: Path, most_bytes: int = MOST_BYTES) -> None:
     """Begin a log anew once it is longer; one old log is kept, as `….log.1`.
 
-    It is copied and emptied, since the process goes on appending to the same file; a line or two that it writes between
-    the two are lost. A disk without room for the copy leaves the log as it is.
+    Its end is copied and it is emptied, since the process goes on appending to the same file; a line or two that it
+    writes between the two are lost. A disk without room for the copy leaves the log as it is.
     """
     copy = path.with_suffix(".log.new")
     try:
-        if path.stat().st_size <= most_bytes:
+        size = path.stat().st_size
+        if size <= most_bytes:
             return
         with path.open("rb") as log, copy.open("wb") as kept:
             os.fchmod(kept.fileno(), 0o600)
+            if size > MOST_BYTES + SLACK_BYTES:
+                log.seek(size - MOST_BYTES)
+                log.readline()
             shutil.copyfileobj(log, kept, 1 << 20)
         copy.replace(_old(path))
         os.truncate(path, 0)
     except OSError:
+        pass
+    finally:
         with contextlib.suppress(OSError):
             copy.unlink(missing_ok=True)
 

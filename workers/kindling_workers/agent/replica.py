@@ -83,6 +83,14 @@ class Replica:
         return self.process is not None and self.process.poll() is None
 
     async def _run(self) -> None:
+        rolling = asyncio.ensure_future(_roll(self.places.log(self.spec.name)))
+        try:
+            await self._live()
+        finally:
+            rolling.cancel()
+
+    async def _live(self) -> None:
+        """One life after the other."""
         while True:
             started = time.monotonic()
             await self._live_once()
@@ -111,7 +119,6 @@ class Replica:
             return
         said = ""
         reading = asyncio.ensure_future(self._read_output(process))
-        rolling = asyncio.ensure_future(_roll(log_path))
         try:
             await _wait_exit(process)
             await self._end_session()
@@ -120,7 +127,6 @@ class Replica:
                 said = await asyncio.wait_for(reading, timeout=0.5)
         finally:
             reading.cancel()
-            rolling.cancel()
         self.reason = said or _describe_death(process.returncode, log_tail(log_path, 1))
 
     async def _read_output(self, process: subprocess.Popen[bytes]) -> str:
