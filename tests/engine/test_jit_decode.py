@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_decodes import decodes_make
-from kindling_engine.jit.decode import compiled_decode, decode_kernel
+from kindling_engine.jit import compiling
+from kindling_engine.jit.decode import CompiledDecode, DecodeKernel, compiled_decode, decode_kernel
 from kindling_engine.jit.rows import row_kernels
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.layers.attention import (
@@ -100,6 +101,23 @@ def test_decodes_attend_as_torch_has_them(
     for name in ("key_pages", "value_pages"):
         mine, theirs = getattr(found_cache, name), getattr(wanted_cache, name)
         assert torch.allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [8, 16])
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 5, 7])
+def test_heads_of_the_same_keys_attend_in_vectors_of_either_width(
+    width: int, group: int, monkeypatch: pytest.MonkeyPatch
+):
+    processor = compiling.processor_here()
+    monkeypatch.setattr(compiling, "processor_here", lambda: replace(processor, width=width))
+    kernel = DecodeKernel(64)
+    assert kernel.width == width
+    compiled = CompiledDecode(kernel, heads=2 * group, kv_heads=2, spec=SPEC, norms=None)
+    lengths = [1, 16, 35, 100]
+    qkv = random(len(lengths), (2 * group + 4) * 64, seed=5)
+    wanted = reference(qkv, None, cache_make(2, 64), inputs_make(lengths), 2 * group, None)
+    found = compiled(qkv.clone(), None, cache_make(2, 64), inputs_make(lengths))
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_row_attends_to_the_same_bits_in_any_company():

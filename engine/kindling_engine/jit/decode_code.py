@@ -24,11 +24,13 @@ from kindling_engine.jit.writing import (
     intrinsic,
     multiply_add,
     number,
+    part,
     smaller,
     spread,
     team_place,
     team_run,
     total,
+    totals,
     vector_load,
     vector_store,
     void,
@@ -37,12 +39,13 @@ from kindling_engine.jit.writing import (
 ENTRY, PLACE, SHARE = "decode", "decode_place", "decode_share"
 PAGE = 16
 _TOGETHER = 4
-_FEW = 2
+_FEW, _FULL = 2, 3
 _KEYS_AT_ONCE = {1: 4, 2: 2, 3: 4, 4: 2}
 _VECTORS_AT_ONCE = {1: 8, 2: 4, 3: 4, 4: 3}
 """Keys whose scores, and vectors of a head that are summed up side by side, by how many queries: with what they are
 made of they have to fit into 16 registers.
 """
+_SUMS_AT_ONCE = 4
 _i64p = i64.as_pointer()
 
 # Keys and values of the layer, floats from one KV head to the next, heads, KV heads, norms of queries and keys (or
@@ -183,29 +186,73 @@ def _score(
         start = build.mul(page, number(PAGE))
         with counted(build, number(0), number(PAGE), number(at_once)) as some:
             first = build.gep(keys, [build.add(block, build.mul(some, number(head_dim)))])
-            products = [[floats(0.0, width)] * at_once for _ in queries]
-            # Few queries leave registers for what they are multiplied by, and read key after key, as memory likes it.
-            spans = [(at_once, at) for at in range(0, head_dim, width)]
-            if factors:
-                spans = [(1, at) for at in range(0, at_once * head_dim, width)]
-            for number_of_keys, offset in spans:
-                at, shift = offset % head_dim, offset // head_dim
-                column = [
-                    vector_load(build, build.gep(first, [number(key * head_dim + offset)]), width)
-                    for key in range(number_of_keys)
-                ]
-                for index, (query, own) in enumerate(zip(queries, products, strict=True)):
-                    factor = (
-                        factors[index][at // width]
-                        if factors
-                        else vector_load(build, build.gep(query, [number(at)]), width)
-                    )
-                    for key, values in enumerate(column):
-                        own[shift + key] = multiply_add(build, factor, values, own[shift + key])
-            for line, own in zip(lines, products, strict=True):
-                for key in range(at_once):
-                    place = build.gep(line, [build.add(start, build.add(some, number(key)))])
-                    build.store(build.fmul(total(build, own[key]), scale), place)
+            if len(queries) == _FULL:
+                products = _products_of_many(build, queries, first, (at_once, width, head_dim))
+            else:
+                products = _products(build, queries, factors, first, (at_once, width, head_dim))
+            _store_scores(build, lines, products, build.add(start, some), scale)
+
+
+def _products(
+    build: Any, queries: list[Any], factors: list[list[Any]], keys: Any, sizes: tuple[int, int, int]
+) -> list[list[Any]]:
+    """Of each query with some keys, not summed up yet.
+
+    Few queries leave registers for what they are multiplied by, their ``factors``, and read key after key, as memory
+    likes it.
+    """
+    at_once, width, head_dim = sizes
+    products = [[floats(0.0, width)] * at_once for _ in queries]
+    spans = [(at_once, at) for at in range(0, head_dim, width)]
+    if factors:
+        spans = [(1, at) for at in range(0, at_once * head_dim, width)]
+    for number_of_keys, offset in spans:
+        at, shift = offset % head_dim, offset // head_dim
+        column = [
+            vector_load(build, build.gep(keys, [number(key * head_dim + offset)]), width)
+            for key in range(number_of_keys)
+        ]
+        for index, (query, own) in enumerate(zip(queries, products, strict=True)):
+            factor = (
+                factors[index][at // width]
+                if factors
+                else vector_load(build, build.gep(query, [number(at)]), width)
+            )
+            for key, values in enumerate(column):
+                own[shift + key] = multiply_add(build, factor, values, own[shift + key])
+    return products
+
+
+def _products_of_many(
+    build: Any, queries: list[Any], keys: Any, sizes: tuple[int, int, int]
+) -> list[list[Any]]:
+    """As ``_products``, by a loop: sums and what they are made of fill all registers, and the compiler moves some to
+    memory where everything is written out.
+    """
+    at_once, width, head_dim = sizes
+    with build.goto_entry_block():
+        sums = [[build.alloca(ir.VectorType(f32, width)) for _ in range(at_once)] for _ in queries]
+    for one in (one for own in sums for one in own):
+        build.store(floats(0.0, width), one)
+    with counted(build, number(0), number(head_dim), number(width)) as at:
+        factors = [vector_load(build, build.gep(query, [at]), width) for query in queries]
+        for key in range(at_once):
+            value = vector_load(build, build.gep(keys, [build.add(at, number(key * head_dim))]), width)
+            for factor, own in zip(factors, sums, strict=True):
+                build.store(multiply_add(build, factor, value, build.load(own[key])), own[key])
+    return [[build.load(one) for one in own] for own in sums]
+
+
+def _store_scores(build: Any, lines: list[Any], products: list[list[Any]], first: Any, scale: Any) -> None:
+    """Each query's products with some keys, summed up, to its line from ``first`` on."""
+    scales = spread(build, scale, _SUMS_AT_ONCE)
+    each = len(products[0])
+    flat = [one for own in products for one in own]
+    for at in range(0, len(flat), _SUMS_AT_ONCE):
+        scores = build.fmul(totals(build, flat[at : at + _SUMS_AT_ONCE]), scales)
+        for shift in range(0, _SUMS_AT_ONCE, each):
+            place = build.gep(lines[(at + shift) // each], [first])
+            vector_store(build, part(build, scores, shift, each), place)
 
 
 def _soften(build: Any, line: Any, length: Any, padded: Any, held: Any) -> Any:

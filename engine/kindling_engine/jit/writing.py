@@ -1,6 +1,6 @@
 """Types and loops in which kernels are written for LLVM."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -152,6 +152,30 @@ def total(build: Any, vector: Any, *, greatest: bool = False) -> Any:
     add = intrinsic(build.module, f"llvm.vector.reduce.fadd.v{width}f32", f32, [f32, vector.type])
     # Which values are added first is left to the processor.
     return build.call(add, [ir.Constant(f32, -0.0), vector], fastmath=("reassoc",))
+
+
+def totals(build: Any, vectors: Sequence[Any]) -> Any:
+    """The sums of four vectors' values, as a vector of four: less than half the work of one after another."""
+    first, second, third, fourth = vectors
+    sums = _neighbours(build, _neighbours(build, first, second), _neighbours(build, third, fourth))
+    while (width := sums.type.count) > len(vectors):
+        lower, upper = (part(build, sums, at, width // 2) for at in (0, width // 2))
+        sums = build.fadd(lower, upper)
+    return sums
+
+
+def _neighbours(build: Any, left: Any, right: Any) -> Any:
+    """In each lane of four, sums of the two pairs of ``left``, then of ``right``."""
+    width = left.type.count
+    even = [start + at for lane in range(0, width, 4) for start in (lane, width + lane) for at in (0, 2)]
+    chosen = (ir.Constant(ir.VectorType(i32, width), [at + shift for at in even]) for shift in (0, 1))
+    return build.fadd(*(build.shuffle_vector(left, right, mask) for mask in chosen))
+
+
+def part(build: Any, vector: Any, first: int, count: int) -> Any:
+    """``count`` values of a vector from ``first`` on."""
+    mask = ir.Constant(ir.VectorType(i32, count), list(range(first, first + count)))
+    return build.shuffle_vector(vector, vector, mask)
 
 
 def multiply_add(build: Any, left: Any, right: Any, more: Any) -> Any:
