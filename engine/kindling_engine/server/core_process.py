@@ -14,6 +14,9 @@ from kindling_engine.server.options import ServeOptions, core_arguments
 
 CORE_COMMAND = (sys.executable, "-m", "kindling_engine.core")
 END_WITHIN_S = 2.0
+SOCKET = "core.sock"
+MOST_SOCKET_PATH_BYTES = 107
+"""The kernel takes no longer path for a socket."""
 
 
 class CoreProcess:
@@ -56,11 +59,11 @@ class CoreProcess:
 
 async def core_start(options: ServeOptions, command: tuple[str, ...] = CORE_COMMAND) -> CoreProcess:
     """Start the core; it connects to a socket that only we can reach. The model loads meanwhile."""
-    folder = Path(tempfile.mkdtemp(prefix="kindling-core-"))  # mode 0700
+    folder = _socket_folder()
     try:
         loop = asyncio.get_running_loop()
         link = CoreLink()
-        socket = folder / "core.sock"
+        socket = folder / SOCKET
         server = await loop.create_unix_server(lambda: link, str(socket), backlog=1)
         environment = patient(os.environ)
         if options.threads:
@@ -74,3 +77,12 @@ async def core_start(options: ServeOptions, command: tuple[str, ...] = CORE_COMM
         raise
     link.ready.add_done_callback(lambda _: shutil.rmtree(folder, ignore_errors=True))
     return CoreProcess(process, link, server)
+
+
+def _socket_folder() -> Path:
+    """A new one that nobody else may enter (mode 0700), whose path leaves room for the socket's name."""
+    folder = Path(tempfile.mkdtemp(prefix="kindling-core-"))
+    if len(os.fsencode(folder / SOCKET)) <= MOST_SOCKET_PATH_BYTES:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="kindling-core-", dir="/tmp"))

@@ -122,8 +122,9 @@ async def _until(work: Coroutine[Any, Any, None], stopping: asyncio.Event) -> bo
 
 
 def _say_loading(news: CoreLoading) -> None:
-    done, whole = news.done_bytes / 1e9, news.all_bytes / 1e9
-    _say({"event": "loading", "message": f"Reading weights: {done:.1f} of {whole:.1f} GB."})
+    unit, name = (1e9, "GB") if news.all_bytes >= 1e9 else (1e6, "MB")
+    done, whole = news.done_bytes / unit, news.all_bytes / unit
+    _say({"event": "loading", "message": f"Reading weights: {done:.1f} of {whole:.1f} {name}."})
 
 
 def _fail(code: str, message: str) -> int:
