@@ -13,6 +13,7 @@ import pytest
 from kindling_engine.starter import ADAPTER_PATHS
 from kindling_gateway import eventually
 from kindling_stack import Stack
+from kindling_tenant import CSRF
 
 
 class Shell:
@@ -120,6 +121,28 @@ def test_conversation_goes_on_line_by_line_and_shows_in_usage(customer: Shell):
     assert "kindling/spark" in customer.run("usage", "--by", "model", "--interval", "none", "--compare")
     assert (days[0][2], sum(int(day[2]) for day in days[1:])) == ("requests", 2)
     assert "time_zone_unknown" in customer.run("usage", "--tz", "Mars", good=False)
+
+
+@pytest.mark.stack
+def test_somebody_is_invited_joins_gets_another_role_and_is_removed(customer: Shell, stack: Stack):
+    link = customer.run("team", "invite", "nobody@example.com").strip()
+    (waiting,) = json.loads(customer.run("team", "invitations", "--json"))
+    assert (waiting["email"], waiting["role"]) == ("nobody@example.com", "developer")
+    customer.run("team", "withdraw", waiting["id"])
+    assert "There is no invitation." in customer.run("team", "invitations")
+    friend = stack.sign_up("cli-friend")
+    link = customer.run("team", "invite", friend.email, "--role", "viewer").strip()
+    token = CSRF.search(friend.http.get(link).text)
+    assert token
+    form = {"csrfmiddlewaretoken": token[1]}
+    assert friend.http.post(link, data=form, headers={"Referer": link}).is_success
+    member, owner = json.loads(customer.run("team", "list", "--json"))
+    assert (member["email"], member["role"], owner["role"]) == (friend.email, "viewer", "owner")
+    assert f"{friend.email} is admin" in customer.run("team", "role", member["id"], "admin")
+    assert "[role_forbidden]" in customer.run("team", "role", owner["id"], "viewer", good=False)
+    assert "is removed" in customer.run("team", "remove", member["id"], "--keep-keys")
+    (left,) = json.loads(customer.run("team", "list", "--json"))
+    assert left["id"] == owner["id"]
 
 
 @pytest.mark.stack

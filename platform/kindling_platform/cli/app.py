@@ -2,7 +2,7 @@
 
 import typer
 
-from kindling_platform.cli import adapters, bench, chat, deployments, keys, limits, login, models, usage
+from kindling_platform.cli import adapters, bench, chat, deployments, keys, limits, login, models, team, usage
 
 EPILOG = (
     "Also, for the stack on this machine: up, down, doctor, reset-operator, backup, restore <file>, "
@@ -12,7 +12,7 @@ EPILOG = (
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG,
-    help="Models, adapters, deployments, keys and usage of your organisation, from the command line.",
+    help="Models, adapters, deployments, keys, team and usage of your organisation, from the command line.",
 )  # fmt: skip
 app.command("login")(login.login)
 app.command("models")(models.list_models)
@@ -21,5 +21,6 @@ app.command("chat")(chat.chat)
 app.command("usage")(usage.show_usage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")
+app.add_typer(team.app, name="team")
 app.add_typer(deployments.app, name="deployments")
 app.add_typer(bench.app, name="bench")
