@@ -119,9 +119,5 @@ def test_what_is_kept_too_short_is_refused(days: str, tmp_path: Path):
 
 def test_what_is_kept_for_ever_is_zero_days(tmp_path: Path):
     env = load_env(GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_KEEP_REQUESTS_DAYS": "0"})
-    assert (env.keep_requests_days, env.keep_audit_days, env.keep_events_days, env.keep_spool_days) == (
-        0,
-        0,
-        90,
-        7,
-    )
+    kept = (env.keep_requests_days, env.keep_audit_days, env.keep_events_days, env.keep_spool_days)
+    assert (*kept, env.keep_usage_logs_days) == (0, 0, 90, 7, 400)

@@ -131,3 +131,16 @@ class DriverConformance:
         assert logs[SPEC.name] > 0
         page = bench.usage.usage_read(SPEC.name, after=0, limit=10)
         assert [record.request_id for record in page.records] == ["last-words"]
+
+    def test_a_usage_log_is_deleted_when_nobody_writes_it_and_it_was_read_to_its_end(self, bench: Bench):
+        bench.driver.ensure(SPEC)
+        bench.write(self.ready(bench), usage_record("booked"))
+        (found,) = bench.usage.usage_list()
+        assert not bench.usage.usage_delete(SPEC.name, size_bytes=found.size_bytes)
+        bench.driver.delete(SPEC.name)
+        (found,) = bench.usage.usage_list()
+        assert not bench.usage.usage_delete(SPEC.name, size_bytes=found.size_bytes - 1)
+        assert [log.replica for log in bench.usage.usage_list()] == [SPEC.name]
+        for _ in range(2):
+            assert bench.usage.usage_delete(SPEC.name, size_bytes=found.size_bytes)
+        assert bench.usage.usage_list() == []

@@ -28,6 +28,7 @@ class FakeLog:
 
     log_id: str = field(default_factory=lambda: str(uuid4()))
     records: list[UsageRecord] = field(default_factory=list)
+    written_ms: int = 0
 
 
 class FakeDriver:
@@ -72,7 +73,10 @@ class FakeDriver:
 
     def usage_list(self) -> list[UsageLog]:
         self._enter("usage_list", "")
-        return [UsageLog(replica=name, size_bytes=len(log.records)) for name, log in self.logs.items()]
+        return [
+            UsageLog(replica=name, size_bytes=len(log.records), written_ms=log.written_ms)
+            for name, log in self.logs.items()
+        ]
 
     def usage_read(self, replica: str, *, after: int, limit: int) -> UsagePage:
         self._enter("usage_read", replica)
@@ -80,6 +84,13 @@ class FakeDriver:
         start = after if after <= len(log.records) else 0
         records = log.records[start : start + limit]
         return UsagePage(log_id=log.log_id, records=records, next_offset=start + len(records))
+
+    def usage_delete(self, replica: str, *, size_bytes: int) -> bool:
+        self._enter("usage_delete", replica)
+        if replica in self.replicas or len(self.logs.get(replica, FakeLog()).records) != size_bytes:
+            return replica not in self.logs
+        del self.logs[replica]
+        return True
 
     def crash(self, name: str) -> None:
         """The engine dies; it comes back under another pid."""

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from kindling_agent import AgentProcess, eventually
-from kindling_driver_conformance import SPEC, Bench, DriverConformance
+from kindling_driver_conformance import SPEC, Bench, DriverConformance, usage_record
 from kindling_engine.protocol.replica import ReplicaStatus
-from kindling_engine.protocol.usage_log import UsageRecord
+from kindling_engine.protocol.usage_log import UsageLogWriter, UsageRecord
 from kindling_workers.drivers.base import DriverError, DriverUnreachable
 from kindling_workers.drivers.local import LocalDriver
 from kindling_workers.http import http_call
@@ -46,6 +46,25 @@ def test_a_wrong_token_is_refused(agent: AgentProcess):
     with pytest.raises(DriverError) as refusal:
         LocalDriver(agent.url, "guess").replica_list()
     assert refusal.value.code == "invalid_token"
+
+
+def test_a_log_that_goes_on_in_other_files_is_read_file_by_file(agent: AgentProcess):
+    writer = UsageLogWriter(agent.home / "usage" / "dep_long-g1-r0.log", 100)
+    for number in range(3):
+        writer.append(usage_record(f"request-{number}"))
+    writer.close()
+    logs = agent.driver.usage_list()
+    assert [log.replica for log in logs] == ["dep_long-g1-r0", "dep_long-g1-r0~2", "dep_long-g1-r0~3"]
+    pages = [agent.driver.usage_read(log.replica, after=0, limit=10) for log in logs]
+    assert [record.request_id for page in pages for record in page.records] == [
+        f"request-{n}" for n in range(3)
+    ]
+    assert [page.next_offset for page in pages] == [log.size_bytes for log in logs]
+    assert len({page.log_id for page in pages}) == 3
+    assert agent.driver.usage_delete(logs[1].replica, size_bytes=logs[1].size_bytes)
+    assert len(agent.driver.usage_list()) == 2
+    with pytest.raises(DriverError):
+        agent.driver.usage_delete("dep_long-g1-r0~", size_bytes=0)
 
 
 def test_a_silent_agent_is_unreachable_which_is_not_gone(agent: AgentProcess):

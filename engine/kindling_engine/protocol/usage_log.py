@@ -3,7 +3,7 @@
 A frame is a little-endian u32 length, the CRC-32 of the payload, and the payload as JSON. The first frame holds
 the log's id, so that a reader with an old offset notices that the file was made anew. A process kill loses
 nothing, because records are handed to the operating system before the last chunk leaves; a torn tail is cut at
-the next opening.
+the next opening. A log that has grown long goes on in another file (`usage_parts`).
 """
 
 import fcntl
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+
+from kindling_engine.protocol.usage_parts import MOST_BYTES, part_newest, part_path
 
 FRAME = struct.Struct("<II")
 MAX_PAYLOAD_BYTES = 64 * 1024
@@ -63,42 +65,81 @@ _header_decoder = msgspec.json.Decoder(LogHeader)
 
 
 class UsageLogWriter:
-    """Appends records to one log file, which one process at a time may own."""
+    """Appends records to one log, which one process at a time may own, in files of a bounded length."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most_bytes: int = MOST_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        path.touch(exist_ok=True)
-        self._file = path.open("r+b", buffering=0)
-        try:
-            # Two writers would cut each other's records away.
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            raise UsageLogError(f"usage log: {path.name} is in use by another process") from error
+        self._log = path
+        self._most_bytes = most_bytes
+        self._part = part_newest(path)
+        self._file = self._open(self._part)
+        self._before: BinaryIO | None = None
         self.log_id = self._recover()
 
+    @property
+    def path(self) -> Path:
+        """The file that is written now."""
+        return part_path(self._log, self._part)
+
     def append(self, record: UsageRecord) -> int:
-        """Hand one record to the operating system; returns the offset behind it."""
-        return self._write(msgspec.json.encode(record))
+        """Hand one record to the operating system; returns the offset behind it in the file that is written then."""
+        if self._file.tell() >= self._most_bytes:
+            self._begin_next()
+        return _write(self._file, msgspec.json.encode(record))
 
     def sync(self) -> None:
         """Bring what was appended to the disk; may run in another thread than `append`."""
-        if not self._file.closed:
-            os.fdatasync(self._file.fileno())
+        file = self._file
+        if not file.closed:
+            os.fdatasync(file.fileno())
 
     def close(self) -> None:
         """Flush to the disk and close."""
         self.sync()
-        self._file.close()
+        for file in (self._file, self._before):
+            if file is not None:
+                file.close()
+
+    def _open(self, part: int) -> BinaryIO:
+        path = part_path(self._log, part)
+        path.touch(exist_ok=True)
+        file = path.open("r+b", buffering=0)
+        try:
+            # Two writers would cut each other's records away.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Whoever deletes old files may have been faster than the lock.
+            if not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                raise FileNotFoundError(path)
+        except OSError as error:
+            file.close()
+            raise UsageLogError(f"usage log: {path.name} is in use by another process") from error
+        _sync_folder(path.parent)
+        return file
+
+    def _begin_next(self) -> None:
+        """Go on in a new file; while none can be made, in the old one."""
+        try:
+            file = self._open(self._part + 1)
+        except (OSError, UsageLogError):
+            return
+        try:
+            file.truncate(0)  # what an attempt before this has left
+            log_id = _begin(file)
+        except UsageLogError:
+            file.close()
+            return
+        self.sync()
+        # Whoever brings it to the disk in another thread may still do so.
+        if self._before is not None:
+            self._before.close()
+        self._before, self._file = self._file, file
+        self._part, self.log_id = self._part + 1, log_id
 
     def _recover(self) -> str:
         header, offset = _read_header(self._file)
         if header is None:
             self._cut(0)
-            log_id = str(uuid.uuid4())
-            self._write(msgspec.json.encode(LogHeader(log=log_id)))
-            return log_id
+            return _begin(self._file)
         while (frame := _read_frame(self._file, offset)) is not None:
             offset = frame[1]
         self._cut(offset)
@@ -109,21 +150,38 @@ class UsageLogWriter:
         self._file.seek(offset)
         tail = self._file.read()
         if tail:
-            self._path.with_suffix(f".cut-{time.time_ns()}").write_bytes(tail)
+            self.path.with_suffix(f".cut-{time.time_ns()}").write_bytes(tail)
         self._file.truncate(offset)
         self._file.seek(offset)
 
-    def _write(self, payload: bytes) -> int:
-        frame = memoryview(FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
-        start = self._file.tell()
-        try:
-            while frame:
-                frame = frame[self._file.write(frame) :]
-        except OSError as error:
-            self._file.truncate(start)  # never leave half a frame in front of the next one
-            self._file.seek(start)
-            raise UsageLogError(f"usage log: {error.strerror}") from error
-        return self._file.tell()
+
+def _begin(file: BinaryIO) -> str:
+    """Write the header of a new log; gives its id. Errors: UsageLogError."""
+    log_id = str(uuid.uuid4())
+    _write(file, msgspec.json.encode(LogHeader(log=log_id)))
+    return log_id
+
+
+def _write(file: BinaryIO, payload: bytes) -> int:
+    frame = memoryview(FRAME.pack(len(payload), zlib.crc32(payload)) + payload)
+    start = file.tell()
+    try:
+        while frame:
+            frame = frame[file.write(frame) :]
+    except OSError as error:
+        file.truncate(start)  # never leave half a frame in front of the next one
+        file.seek(start)
+        raise UsageLogError(f"usage log: {error.strerror}") from error
+    return file.tell()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the names of its files to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_usage(path: Path, after: int, limit: int) -> tuple[str, list[UsageRecord], int]:

@@ -26,13 +26,17 @@ class UsageBook:
     """The usage log of this replica."""
 
     def __init__(self, path: Path, replica: str) -> None:
-        self.path = path
         self.replica = replica
         self.metrics = EngineMetrics()
         self._writer = UsageLogWriter(path)
         self._sync: asyncio.TimerHandle | None = None
         # Of its own: whatever keeps the other threads busy, a record does not wait for them.
         self._syncing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="usage")
+
+    @property
+    def path(self) -> Path:
+        """The file that is written now."""
+        return self._writer.path
 
     def check_room(self) -> None:
         """Errors: `engine_unavailable` when the disk is so full that a record might not find room."""

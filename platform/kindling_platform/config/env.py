@@ -56,6 +56,7 @@ class Env:
     keep_audit_days: int
     keep_events_days: int
     keep_spool_days: int
+    keep_usage_logs_days: int
     agent_url: str
     metrics_token: str | None
     otlp_endpoint: str | None
@@ -115,6 +116,7 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
         keep_audit_days=reader.days("KEEP_AUDIT_DAYS", 0, least=90),
         keep_events_days=reader.days("KEEP_EVENTS_DAYS", 90, least=35),
         keep_spool_days=reader.days("KEEP_SPOOL_DAYS", 7, least=2),
+        keep_usage_logs_days=reader.days("KEEP_USAGE_LOGS_DAYS", 400, least=70),
         agent_url=reader.text("AGENT_URL", "http://127.0.0.1:8100").rstrip("/"),
         metrics_token=reader.secret("METRICS_TOKEN"),
         otlp_endpoint=reader.optional("OTLP_ENDPOINT"),

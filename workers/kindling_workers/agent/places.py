@@ -7,6 +7,8 @@ from pathlib import Path
 from kindling_workers.agent.errors import AgentError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+# A replica's usage log, or one of the files in which it goes on.
+USAGE_NAME = re.compile(NAME.pattern + r"(~[1-9][0-9]{0,8})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,15 @@ class Places:
         return self.home / "logs" / f"{checked_name(name)}.log"
 
     def usage_log(self, name: str) -> Path:
-        return self.home / "usage" / f"{checked_name(name)}.log"
+        """Of a replica, or one of the files in which it goes on."""
+        return self.home / "usage" / f"{checked_name(name, USAGE_NAME)}.log"
 
     def usage_logs(self) -> list[Path]:
         return sorted((self.home / "usage").glob("*.log"))
 
 
-def checked_name(name: str) -> str:
+def checked_name(name: str, right: re.Pattern[str] = NAME) -> str:
     """The name of a replica as part of a path. Errors: `invalid_name`."""
-    if not NAME.fullmatch(name):
+    if not right.fullmatch(name):
         raise AgentError("invalid_name", "A replica's name is letters, digits, dots, dashes and underscores.")
     return name

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from kindling_engine.protocol.replica import ReplicaSpec
 from kindling_engine.protocol.usage_log import read_usage
+from kindling_engine.protocol.usage_parts import part_delete
 from kindling_platform.embedded.logs import log_tail
 from kindling_workers.agent.errors import AgentError
 from kindling_workers.agent.replicas import Replicas
@@ -32,6 +33,7 @@ def create_app(replicas: Replicas, token: str) -> web.Application:
             web.delete("/replicas/{name}", delete_replica),
             web.get("/replicas/{name}/logs", get_logs),
             web.get("/replicas/{name}/usage", get_usage),
+            web.delete("/replicas/{name}/usage", delete_usage),
             web.get("/usage", list_usage),
         ]
     )
@@ -84,8 +86,24 @@ async def get_usage(request: web.Request) -> web.Response:
 
 async def list_usage(request: web.Request) -> web.Response:
     """Every usage log of this host, those of deleted replicas included."""
-    logs = request.app[REPLICAS].places.usage_logs()
-    return _json({"logs": [{"replica": path.stem, "size_bytes": path.stat().st_size} for path in logs]})
+    logs = [(path.stem, path.stat()) for path in request.app[REPLICAS].places.usage_logs()]
+    return _json(
+        {
+            "logs": [
+                {"replica": name, "size_bytes": found.st_size, "written_ms": found.st_mtime_ns // 10**6}
+                for name, found in logs
+            ]
+        }
+    )
+
+
+async def delete_usage(request: web.Request) -> web.Response:
+    """Delete a log that nobody writes any more, of the size that the caller has seen; 409 for one that is not so."""
+    path = request.app[REPLICAS].places.usage_log(request.match_info["name"])
+    size = _number(request, "size", default=0, most=2**62)
+    if not await asyncio.to_thread(part_delete, path, size):
+        raise AgentError("usage_log_in_use", "The log is written, or has grown.", status=409)
+    return web.Response(status=204)
 
 
 def _number(request: web.Request, name: str, *, default: int, most: int) -> int:

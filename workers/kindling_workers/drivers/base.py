@@ -25,10 +25,13 @@ class DriverUnreachable(DriverError):
 
 @dataclass(frozen=True, slots=True)
 class UsageLog:
-    """A replica's usage log as the driver sees it."""
+    """A file of a replica's usage log as the driver sees it; `replica` names the file, and `written_ms` is when it was
+    last written, in Unix milliseconds.
+    """
 
     replica: str
     size_bytes: int
+    written_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +72,10 @@ class UsageSource(Protocol):
 
     def usage_read(self, replica: str, *, after: int, limit: int) -> UsagePage:
         """Up to `limit` records that begin at or after the byte `after`."""
+        ...
+
+    def usage_delete(self, replica: str, *, size_bytes: int) -> bool:
+        """Delete a log that has been read to this size; False if it is still written or has grown. Deleting what is not
+        there is fine.
+        """
         ...

@@ -70,6 +70,12 @@ class LocalDriver:
         read = _decode(answer, _UsageBody)
         return UsagePage(log_id=read.log, records=read.records, next_offset=read.next)
 
+    def usage_delete(self, replica: str, *, size_bytes: int) -> bool:
+        answer = self._call("DELETE", f"{_path(replica)}/usage?size={size_bytes}")
+        if answer.status not in (204, 409):
+            raise _failure(answer)
+        return answer.status == 204
+
     def _call(
         self, method: str, path: str, *, body: bytes | None = None, timeout_s: float | None = None
     ) -> HttpAnswer:
