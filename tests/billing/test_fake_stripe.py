@@ -1,12 +1,15 @@
 """The stand-in for Stripe, asked by Stripe's own client: what a client may rely on holds here too."""
 
 import json
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 import stripe
 
+from kindling_billing.fake_stripe.store import Store
 from kindling_fake_stripe import KEY, FakeStripe, started_fake_stripe
 
 
@@ -27,6 +30,16 @@ def v1(fake: FakeStripe) -> Iterator["stripe._v1_services.V1Services"]:
 @pytest.fixture
 def customer(v1) -> str:
     return v1.customers.create({"email": "ada@example.com"}).id
+
+
+def test_what_it_keeps_is_its_owners_alone(tmp_path: Path):
+    kept = tmp_path / "stripe.sqlite3"
+    kept.touch(mode=0o644)
+    store = Store(kept)
+    files = sorted(tmp_path.iterdir())
+    assert kept in files and len(files) > 1
+    assert {stat.S_IMODE(one.stat().st_mode) for one in files} == {0o600}
+    store.close()
 
 
 def charge(v1, customer: str, method: str = "pm_card_visa", cents: int = 500, key: str = "", **more):

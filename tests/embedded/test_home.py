@@ -39,6 +39,14 @@ def test_secrets_are_made_once_and_are_private(home: Home):
     assert secrets_ensure(home.secrets) == first == secrets_read(home.secrets)
 
 
+def test_what_is_kept_is_nobody_elses_to_read(home: Home):
+    (home.path / "mail").chmod(0o755)  # as mail's own backend makes it
+    home.make()
+    folders = [one for one in home.path.iterdir() if one.is_dir()]
+    assert {one.name for one in folders} >= {"mail", "blobs", "uploads", "usage", "logs", "run"}
+    assert {stat.S_IMODE(one.stat().st_mode) for one in folders} == {0o700}
+
+
 def test_secret_that_is_missing_is_added_and_others_stay(home: Home):
     home.secrets.write_text("# mine\nKINDLING_SECRET_KEY=chosen\nOTHER = kept\n")
     found = secrets_ensure(home.secrets)

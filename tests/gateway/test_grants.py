@@ -1,5 +1,6 @@
 """Rolling grants: small holds that grow with the answer, and end it when the money does."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -85,10 +86,19 @@ def test_a_running_whole_answer_holds_its_grant_and_no_more(http: httpx.Client, 
 
 def test_an_engine_that_cannot_be_asked_ends_at_its_grant(http: httpx.Client, scene):
     scene.engine.behaviour.tokens, scene.engine.behaviour.park_s = 1300, 0.5
-    scene.engine.behaviour.deaf = True
+    scene.engine.behaviour.deaf = math.inf
     reply = http.post("/v1/chat/completions", json=chat(max_tokens=1400))
     assert reply.json()["usage"]["completion_tokens"] == 512
     assert scene.engine.grants == []
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_an_engine_that_still_reads_the_body_is_asked_again(http: httpx.Client, scene, answers: int):
+    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 1300, 0.0005
+    scene.engine.behaviour.deaf = 3
+    reply = http.post("/v1/chat/completions", json=chat(max_tokens=1400, n=answers))
+    assert reply.json()["usage"]["completion_tokens"] == 1300
+    assert len(scene.engine.looks) > 3 and scene.engine.grants
 
 
 def test_every_answer_is_granted_for(http: httpx.Client, scene):

@@ -49,7 +49,9 @@ class Behaviour:
     fail_status: int = 0  # answer with this error instead
     fail_code: str = "internal_error"
     refused_field: str = ""  # refuse bodies that have it
-    deaf: bool = False  # knows nothing of its requests when it is asked whether their grants end
+    deaf: float = (
+        0  # so many times it knows nothing of its requests when it is asked whether their grants end
+    )
     cut_before_first: int = 0  # so many requests lose their connection before the first byte
     record_before_cut: bool = False  # which it has answered, recorded and not sent
     cut_after: int | None = None  # lose the connection after so many tokens
@@ -309,7 +311,8 @@ class FakeEngine:
     async def _wait_short(self, request: web.Request) -> web.Response:
         self.looks.append(request.match_info["id"])
         running = self.active.get(request.match_info["id"])
-        if running is None or self.behaviour.deaf:
+        if running is None or self.behaviour.deaf > 0:
+            self.behaviour.deaf -= 1
             return failure(404, "unknown_request")
         await running.short.wait()
         if running.recorded:

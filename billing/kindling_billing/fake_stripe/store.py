@@ -26,6 +26,10 @@ class Store:
     """One connection, used by one thread."""
 
     def __init__(self, path: Path) -> None:
+        path.touch()
+        # What SQLite puts beside it has the same rights.
+        for file in path.parent.glob(f"{path.name}*"):
+            file.chmod(0o600)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.executescript(SCHEMA)

@@ -60,6 +60,8 @@ class Home:
                 self.path / "usage",
                 self.path / "blobs",
                 self.path / "uploads",
+                # Letters open accounts.
+                self.path / "mail",
             ):
                 folder.mkdir(exist_ok=True)
                 folder.chmod(0o700)

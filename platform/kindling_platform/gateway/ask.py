@@ -81,7 +81,9 @@ def ask_of(fields: dict[str, Any], *, bound_bytes: int) -> Ask:
 
 
 def _texts(fields: dict[str, Any]) -> int:
-    given = fields.get("input", fields.get("prompt"))
+    given = fields.get("input")
+    if given is None:
+        given = fields.get("prompt")
     several = isinstance(given, list) and given and isinstance(given[0], str | list)
     return len(given) if several and isinstance(given, list) else 1
 
@@ -99,6 +101,8 @@ def _answers_each(fields: dict[str, Any]) -> int:
 def _max_tokens(fields: dict[str, Any]) -> int | None:
     for name in ("max_completion_tokens", "max_tokens"):
         value = fields.get(name)
+        if isinstance(value, float) and value.is_integer():  # as engines take it
+            value = int(value)
         if type(value) is int and value >= 0:
             # The step that reads a prompt to score it makes a token, unseen and unbilled.
             return max(value, 1)

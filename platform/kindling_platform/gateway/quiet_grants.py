@@ -11,6 +11,7 @@ from kindling_platform.gateway.upstream import Engines
 
 # An engine waits two seconds at the end of a grant, so nothing is late by this much.
 FIRST_LOOK_S = 0.25
+LOOK_AGAIN_S, LOOK_AGAIN_MOST_S = 0.05, 0.5
 
 
 class QuietGrants:
@@ -44,6 +45,12 @@ class QuietGrants:
         self._task = asyncio.create_task(self._roll())
 
     async def _roll(self) -> None:
-        while (short := await self._engines.short(self._replica, self._request_id)) is not None:
-            if short and not await self._extend():
+        again_s = LOOK_AGAIN_S
+        while True:
+            short = await self._engines.short(self._replica, self._request_id)
+            if short is None:
+                # It still reads the request's body, or has just ended it: then this is stopped.
+                await asyncio.sleep(again_s)
+                again_s = min(2 * again_s, LOOK_AGAIN_MOST_S)
+            elif short and not await self._extend():
                 return

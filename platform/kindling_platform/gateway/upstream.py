@@ -73,7 +73,8 @@ class Engines:
     async def short(self, replica: Replica, request_id: str) -> bool | None:
         """Wait until a request that is not streamed nears the end of its grant.
 
-        False when it did not within some seconds, None when it has ended or its engine cannot be asked.
+        False when it did not within some seconds, None when its engine does not know it, yet or any more, or cannot be
+        asked.
         """
         try:
             async with asyncio.timeout(SHORT_TIMEOUT_S):
