@@ -28,7 +28,7 @@ from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.startup import parts_build
 from kindling_engine.embeddings.ticket import ticket_of
 from kindling_engine.embeddings.vectors import unit_rows
-from kindling_engine.offline.adapter import AdapterPin
+from kindling_engine.offline.adapter import AdapterPin, IdleBorrower
 from kindling_engine.offline.answer import OpenAnswer
 from kindling_engine.offline.embedding import texts_embed, texts_encode
 from kindling_engine.offline.params import Completion, LocalSubmission, SamplingParams, Timing
@@ -94,6 +94,7 @@ class LLM:
         )
         self._pin = AdapterPin()
         self._parts = parts_build(options, self._pin.wake)
+        self._parts.kv.loans.borrower = IdleBorrower(self._parts.adapters)
         self._loop = loop_make(self._parts.scheduler, self._parts.runner, emit=self._take)
         self._folder = folder
         self._has_text = (folder / "tokenizer.json").is_file()
@@ -110,13 +111,13 @@ class LLM:
 
     def generate(
         self,
-        prompts: Sequence[Prompt],
+        prompts: str | Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] = _DEFAULT,
         *,
         adapter: Path | None = None,
         progress: bool | None = None,
     ) -> list[Completion]:
-        """Complete every prompt, a text or its token ids; the answers come in the prompts' order.
+        """Complete every prompt, a text or its token ids, or a single text; the answers come in the prompts' order.
 
         ``params`` is one for all or one for each. A prompt that does not fit ends with finish ``error`` beside the
         others. A progress bar appears for long lists on a terminal, or as ``progress`` says. Raises ValueError for
@@ -124,6 +125,7 @@ class LLM:
         """
         if self._parts.config.task == "embed":
             raise ValueError("This model makes embeddings; use embed.")
+        prompts = [prompts] if isinstance(prompts, str) else prompts
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else list(params)
         if len(each) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts came with {len(each)} sampling parameters.")
@@ -164,14 +166,15 @@ class LLM:
         return self.generate(ids, params, adapter=adapter, progress=progress)
 
     def embed(
-        self, texts: Sequence[Prompt], *, dimensions: int | None = None, truncate: bool = False
+        self, texts: str | Sequence[Prompt], *, dimensions: int | None = None, truncate: bool = False
     ) -> NDArray[np.float32]:
-        """Vectors ``[texts, dimensions]`` of unit length, of texts or their token ids.
+        """Vectors ``[texts, dimensions]`` of unit length, of texts or their token ids, or of a single text.
 
         ``dimensions`` keeps the first of each vector's values, all by default; ``truncate`` shortens a text that is
         too long for the model instead of refusing it. Raises ValueError for a text that fails, and when the model
         does not embed.
         """
+        texts = [texts] if isinstance(texts, str) else texts
         config = self._parts.config
         if config.task != "embed":
             raise ValueError("This model generates text; it makes no embeddings.")

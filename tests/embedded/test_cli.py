@@ -112,6 +112,17 @@ def test_broken_adapter_is_explained_here_and_there(customer: Shell, tmp_path: P
 
 
 @pytest.mark.stack
+def test_numbers_that_are_none_are_found_before_an_upload(customer: Shell, tmp_path: Path):
+    folder = tmp_path / "diverged"
+    shutil.copytree(ADAPTER_PATHS["intent"], folder)
+    weights = folder / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-4:] = b"\xff\xff\xff\xff"  # the last number, whatever its size
+    weights.write_bytes(content)
+    assert "contains NaN" in customer.run("adapters", "check", str(folder), good=False)
+
+
+@pytest.mark.stack
 def test_conversation_goes_on_line_by_line_and_shows_in_usage(customer: Shell):
     said = customer.run("chat", "--max-tokens", "8", stdin="Hello\nTell me a story\n")
     assert len([line for line in said.splitlines() if line.strip()]) >= 2

@@ -76,6 +76,30 @@ async def test_a_call_that_was_cut_off_ends_by_length(bench: Bench):
     assert ARGUMENTS.startswith(body["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"])
 
 
+async def test_a_call_that_a_stop_string_cut_off_is_none_to_act_on(bench: Bench):
+    whole = (await bench.chat_whole(tools=TOOLS, stop=["Bern"]))["choices"][0]
+    assert whole["finish_reason"] == "stop"
+    assert whole["message"]["tool_calls"][0]["function"]["arguments"] == '{"city": "'
+    events = await bench.chat_events(tools=TOOLS, stop=["Bern"])
+    assert events[-3]["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_a_demanded_call_ends_where_its_schema_ends(bench: Bench):
+    async with bench.chat(tools=TOOLS, tool_choice="required", stop=["Bern"]) as reply:
+        assert reply.headers["x-kindling-ignored"] == "stop"
+        (choice,) = (await reply.json())["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == ARGUMENTS
+
+
+async def test_a_tool_without_parameters_takes_none(bench: Bench):
+    await bench.chat_whole(
+        tools=[{"type": "function", "function": {"name": "get_time"}}], tool_choice="required"
+    )
+    constraint = bench.core.submitted[-1].constraint
+    assert constraint is not None and '"additionalProperties":false' in constraint.text.replace(" ", "")
+
+
 async def test_text_stays_text(bench: Bench):
     for text in ("No call.", "<tool_call>oops</tool_call>"):
         bench.say(text)

@@ -24,6 +24,23 @@ def refusal(schema: object) -> ConstraintError:
     return caught.value
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"enum": ["\ud83d"]}',
+        r'{"properties": {"\ud83d": {}}}',
+        r'{"required": ["\udc00"]}',
+        r'{"$ref": "#/\ud83d"}',
+        r'{"pattern": "\ud83d"}',
+        r'{"$schema": "\ud83d"}',
+    ],
+)
+def test_half_a_surrogate_pair_is_no_text(text: str):
+    refused = refusal(text)
+    assert (refused.code, "surrogate" in refused.message) == ("invalid_schema", True)
+    assert accepts(grammar(r'{"enum": ["\ud83d\ude00"]}'), '"\U0001f600"')
+
+
 REFUSED = [
     ({"properties": {"a": {"contains": {}}}}, "unsupported_schema", '"contains"', "#/properties/a/contains"),
     ({"allOf": [{"uniqueItems": True}]}, "unsupported_schema", '"uniqueItems"', "#/allOf/0/uniqueItems"),

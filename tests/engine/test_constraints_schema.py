@@ -100,6 +100,18 @@ KEPT = [
         ['[1,"x"]'],
         ["[1]", "[1,2]"],
     ),
+    ({"type": "array", "items": False}, ["[]"], ["[1]", "[[]]"]),
+    (
+        {"type": "array", "prefixItems": [{"type": "integer"}], "items": False},
+        ["[]", "[1]"],
+        ["[1,2]", '[1,"x"]'],
+    ),
+    (
+        {"type": "object", "properties": {"a": {"type": "array", "items": False}}, "required": ["a"]},
+        ['{"a":[]}'],
+        ['{"a":[0]}'],
+    ),
+    ({"type": "array", "items": []}, ["[]", '[1,"x"]'], ["1"]),
     ({"type": "number", "exclusiveMinimum": 0, "maximum": 1.5}, ["0.5", "1.5"], ["0", "1.6"]),
     ({"type": "number", "multipleOf": 0.25}, ["0.75", "3"], ["0.3"]),
     ({"type": ["integer", "null"], "minimum": 3}, ["null", "3"], ["2", "3.5"]),

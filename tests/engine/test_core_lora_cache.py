@@ -144,6 +144,32 @@ def test_a_withdrawn_ticket_is_not_settled():
     assert shelf.settle() == []
 
 
+def test_what_is_unloaded_while_it_is_read_does_not_stay():
+    shelf = Shelf(100, a=10, b=10)
+    shelf.gates["a"] = threading.Event()
+    assert not shelf.acquire("a", "t1")
+    assert shelf.cache.withdraw("t1")
+    assert shelf.cache.unload("a")
+    shelf.gates["a"].set()
+    assert shelf.settle() == []
+    assert shelf.ready() == [] and list(shelf.cache.places()) == []
+    assert not shelf.acquire("a", "t2")
+    assert [settled.ticket for settled in shelf.settle()] == ["t2"]
+    assert shelf.ready() == ["a"]
+
+
+def test_who_waited_before_an_unload_is_served_and_then_it_goes():
+    shelf = Shelf(100, a=10)
+    shelf.gates["a"] = threading.Event()
+    assert not shelf.acquire("a", "t1")
+    assert shelf.cache.unload("a")
+    shelf.gates["a"].set()
+    assert [settled.ticket for settled in shelf.settle()] == ["t1"]
+    assert shelf.ready() == ["a"]
+    shelf.cache.release("a")
+    assert shelf.ready() == []
+
+
 def test_a_pin_released_twice_is_refused():
     shelf = Shelf(100, a=1)
     shelf.acquire("a", "t")

@@ -11,6 +11,7 @@ from kindling_engine.core import adapter_memory
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.kvcache.arena import Arena
 from kindling_engine.kvcache.manager import KvManager
+from kindling_engine.llm import LLM, SamplingParams
 from kindling_engine.protocol.ipc import (
     AdapterChanged,
     AdapterList,
@@ -164,3 +165,16 @@ def test_how_much_a_cache_may_have_to_lend(device, gib, unfit, lends, monkeypatc
     lending = lender()
     assert (lending is not None) == lends == (lender.kv_memory is not None)
     assert ("borrow nothing of the KV cache" in caplog.text) != lends
+
+
+def test_offline_adapters_of_earlier_runs_give_their_blocks_back(world):
+    model, blobs = world
+    llm = LLM(model, threads=1, kv_tokens=1024, max_batch=4, lora_mib=1, speculation="off")
+    params = SamplingParams(temperature=0, max_tokens=4, ignore_eos=True)
+    for index in range(5):
+        llm.generate([PROMPT], params, adapter=blobs / f"a{index}")
+    loans = llm._parts.kv.loans
+    assert loans.lent > 0
+    wide = [[7 + row] * (llm.context_length - 8) for row in range(2)]
+    assert [len(one.token_ids) for one in llm.generate(wide, params)] == [4, 4]
+    assert loans.recalled > 0

@@ -65,6 +65,15 @@ def test_a_decoder_that_treats_the_first_token_differently(ids: list[int]):
     assert joined(tokenizer, ids) == tokenizer.decode(ids)
 
 
+@pytest.mark.parametrize("broken", range(1, 16))
+@pytest.mark.parametrize("rest", [[6, 7, 8, 9, 3], [6, 7, 8, 9], [6, 7, 3], [3]])
+def test_a_character_behind_many_broken_ones_stays_whole(broken: int, rest: list[int]):
+    tokenizer = sentencepiece_like()
+    tokenizer.add_tokens(["\ufffd"])
+    ids = [0, *[tokenizer.token_to_id("\ufffd")] * broken, *rest]
+    assert joined(tokenizer, ids) == tokenizer.decode(ids)
+
+
 def test_endless_special_tokens_cost_little():
     seen = []
 

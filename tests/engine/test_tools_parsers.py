@@ -77,6 +77,11 @@ CASES: list[tuple[str, str, Told]] = [
     ("hermes", '<tool_call>{"name": "find", "arguments": {"a": 1}</tool_call>', ("", [("find", '{"a": 1}')])),
     ("hermes", '<tool_call>{"name": "find", "arguments": {"a": 1}}', ("", [("find", '{"a": 1}')])),
     ("hermes", '<tool_call>{"name": "find", "arguments": {"a": 1}} x</tool_call>', (" x</tool_call>", [("find", '{"a": 1}')])),
+    # Arguments come once.
+    ("hermes", '<tool_call>{"name": "find", "parameters": {"a": 1}, "arguments": {"b": 2}}</tool_call>',
+     (', "arguments": {"b": 2}}</tool_call>', [("find", '{"a": 1}')])),
+    ("hermes", '<tool_call>{"arguments": {"b": 2}, "parameters": {}, "name": "find"}</tool_call>',
+     ('<tool_call>{"arguments": {"b": 2}, "parameters": {}, "name": "find"}</tool_call>', [])),
     # No calls: every letter is content.
     *[("hermes", text, (text, [])) for text in (
         "<tool_call>", "<tool_call>\n", " <tool_call>oops</tool_call>\n", "<tool_call>[]</tool_call>",

@@ -52,6 +52,10 @@ def _parsed(text: str) -> Any:
         raise _invalid("A schema must be a JSON object, true or false.")
     if _depth(schema) > MAX_DEPTH:
         raise _invalid(f"The schema is nested more than {MAX_DEPTH} levels deep.")
+    try:
+        json.dumps(schema, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _invalid("The schema has half a surrogate pair in a text, which is no character.") from None
     return schema
 
 

@@ -143,7 +143,10 @@ class SchemaWalk:
         ]
 
     def _items(self, node: "_Node", keyword: str, value: Any) -> Any:
-        return (self._list if isinstance(value, list) and value else self._one)(node, keyword, value or True)
+        if isinstance(value, list) and value:
+            return self._list(node, keyword, value)
+        # An empty list of schemas, as older drafts have them, demands nothing.
+        return self._one(node, keyword, True if value is None or value == [] else value)
 
     def _map(self, node: "_Node", keyword: str, value: Any) -> Any:
         if not isinstance(value, dict):

@@ -175,7 +175,10 @@ class AdapterCache:
         known |= self._failed.pop(adapter, None) is not None
         entry = self._room.entries.get(adapter)
         if entry is None:
-            return known
+            coming = adapter in self._loading or any(item.adapter == adapter for item in self._waiting)
+            if coming:
+                self._unloaded.add(adapter)
+            return known or coming
         entry.kept = False
         if entry.pins:
             self._unloaded.add(adapter)
@@ -260,6 +263,10 @@ class AdapterCache:
 
     def _take_in(self, adapter: str, result: Result) -> list[Settled]:
         self._loading.discard(adapter)
+        if adapter in self._unloaded and all(item.adapter != adapter for item in self._waiting):
+            self._unloaded.discard(adapter)
+            self._loader.forget(adapter)  # the thread has kept it meanwhile
+            return []
         if isinstance(result, AdapterError):
             return self._fail(adapter, result)
         self._staged[adapter] = result
@@ -267,6 +274,7 @@ class AdapterCache:
 
     def _fail(self, adapter: str, error: AdapterError) -> list[Settled]:
         self._failed[adapter] = error.message
+        self._unloaded.discard(adapter)
         if len(self._failed) > _MOST_FAILED:
             self._failed.popitem(last=False)
         failed = [item for item in self._waiting if item.adapter == adapter]
@@ -304,6 +312,9 @@ class AdapterCache:
         """What nobody waits for any more takes room that is free, and nobody else's."""
         for adapter in [name for name in self._staged if name not in wanted]:
             loaded = self._staged.pop(adapter)
+            if adapter in self._unloaded:
+                self._unloaded.discard(adapter)
+                continue
             fits = self._room.used_bytes + size_of(loaded) <= self.budget_bytes
             if not fits or not self._place(adapter, loaded, wanted, borrow=False):
                 self._shelf.put(adapter, loaded)

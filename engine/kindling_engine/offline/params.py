@@ -10,18 +10,25 @@ from kindling_engine.protocol.sampling import Constraint, Sampling, Thinking, To
 class SamplingParams(Sampling):
     """``Sampling``, and when to stop and what to tell.
 
-    ``stop`` strings are cut off unless ``include_stop``. ``logprobs`` is how many alternatives to report beside each
-    token, −1 for nothing at all. Without a ``seed`` every run draws anew. ``prediction``, a text or its token ids, is
-    what the answer may become in good part: the more of it comes true, the sooner the answer is there.
+    ``stop`` strings, or one, are cut off unless ``include_stop``. ``logprobs`` is how many alternatives to report
+    beside each token, −1 for nothing at all. Without a ``seed`` every run draws anew. ``prediction``, a text or its
+    token ids, is what the answer may become in good part: the more of it comes true, the sooner the answer is there.
     """
 
     max_tokens: int = 256
-    stop: Sequence[str] = ()
+    stop: str | Sequence[str] = ()
     include_stop: bool = False
     logprobs: int = -1
     constraint: Constraint | None = None
     thinking: Thinking | None = None
     prediction: str | Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            # A text is a sequence of texts, too.
+            object.__setattr__(self, "stop", (self.stop,))
+        if "" in self.stop:
+            raise ValueError("A stop string must not be empty.")
 
 
 @dataclass(frozen=True, slots=True)

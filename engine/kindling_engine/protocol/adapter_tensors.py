@@ -105,9 +105,10 @@ def _check_config(report: AdapterReport, parts: tuple[Part, ...], config: dict[s
     elif absent:
         report.add(
             "target_modules",
-            "fail",
-            f"layers_to_transform names layer {min(absent)}, of which the file holds nothing.",
-            SAVE_AGAIN,
+            "warn",
+            f"layers_to_transform names layer {min(absent)}, of which the file holds nothing; PEFT leaves out layers "
+            "that have none of the target modules.",
+            "Look whether the file is whole.",
         )
     _check_magnitudes(report, parts, dora=bool(config.get("use_dora")))
 

@@ -87,13 +87,15 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         model=common.model,
         prompts=(Prompt(prompt.ids, limit),),
         sampling=common.sampling,
-        stops=common.stops,
+        # A call ends where its schema ends.
+        stops=() if asked.demanded else common.stops,
         stream=common.stream,
         logprobs=logprobs,
         ignored=(
             *common.ignored,
             *unused,
             *unkept,
+            *(("stop",) if asked.demanded and common.stops else ()),
             *(("prediction",) if predicted is not None and not helps else ()),
             *(f"chat_template_kwargs.{name}" for name in variables if name not in names),
         ),

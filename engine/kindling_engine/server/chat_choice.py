@@ -23,7 +23,8 @@ class ChatChoice:
 
     @property
     def calls(self) -> int:
-        return self._output.calls
+        """Calls that an answer may end for: none where the last one breaks off."""
+        return 0 if self._output.unfinished else self._output.calls
 
     def feed(
         self, text: str, entries: Sequence[TokenEntry], *, final: bool, cut: bool = False

@@ -36,6 +36,11 @@ class ChatOutput:
         """How many calls have begun."""
         return self._parser.calls if self._parser else 0
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a call has begun and not ended."""
+        return self._parser is not None and self._parser.unfinished
+
     def feed(self, text: str, *, final: bool = False, cut: bool = False) -> list[Delta]:
         """Take the next piece in; ``final`` says that no more follows, ``cut`` that it would have."""
         deltas = self._split(text, final=final)

@@ -5,6 +5,8 @@ from typing import Protocol
 REPLACEMENT = "\ufffd"
 # So many tokens cannot all belong to one character: at most four bytes do.
 MAX_HELD_TOKENS = 8
+# What a character may have of tokens before its last one.
+_OPEN_TOKENS = 3
 
 
 class Decoder(Protocol):
@@ -44,7 +46,7 @@ class Detokenizer:
     def _settle_broken(self) -> str:
         """Let go of bytes that can no longer become a character: cutting behind them changes nothing."""
         text = self._decode(self._held)
-        for cut in range(len(self._held) - 1, 0, -1):
+        for cut in range(len(self._held) - _OPEN_TOKENS, 0, -1):
             if self._decode(self._held[:cut]) + self._decode(self._held[cut:]) == text:
                 return self._release(cut, self._decode(self._context + self._held[:cut]))
         return ""

@@ -11,7 +11,7 @@ from kindling_engine.server.fields import Fields, text_check
 MAX_TOOLS = 128
 MAX_TOOL_CHARS = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
-_NO_PARAMETERS = {"type": "object", "properties": {}}
+_NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,11 @@ class ToolAsk:
     def active(self) -> bool:
         """Whether the model gets to see tools."""
         return bool(self.tools) and self.choice != "none"
+
+    @property
+    def demanded(self) -> bool:
+        """Whether the answer is a call and nothing else."""
+        return self.active and self.choice == "required"
 
     @property
     def field(self) -> str:

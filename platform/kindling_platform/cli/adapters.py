@@ -101,13 +101,18 @@ def import_adapters(
 
 @app.command()
 def check(folder: Folder, base: Base = "") -> None:
-    """Run the checks of an upload here, without uploading anything."""
+    """Run the checks of an upload here, without uploading anything: all but those that need an engine."""
     client = Client()
     ref = base or _only_base(client)
     facts = client.get(f"/api/v1/models/{ref}")
     shape = base_shape(ref, facts)
     report = check_adapter_folder(folder, shape)
     check_extras(report, folder, shape)
+    if report.ok:
+        # numpy takes a while to load, and no other command needs it.
+        from kindling_engine.protocol.adapter_values import check_adapter_values
+
+        check_adapter_values(report, folder)
     print_findings(
         [{"check": f.check, "level": f.level, "message": f.message, "fix": f.fix} for f in report.findings]
     )
@@ -115,6 +120,7 @@ def check(folder: Folder, base: Base = "") -> None:
     if failed:
         raise CliError(f"An upload would be rejected: {failed.message}", failed.check)
     print(f"\nRank {report.rank}, {report.parameters:,} parameters, {report.dtype}: fits {ref}.")
+    print("After an upload an engine answers with it, too, and says how far it moves the base's choices.")
 
 
 @app.command()

@@ -67,7 +67,9 @@ class CallReader:
             self._start = here
         elif now == "colon" and before == "string":
             self._key = json.loads(self._text[self._start :])
-            if self._key not in (*NAME_KEYS, *ARGUMENT_KEYS, *OTHER_KEYS) or self._key in self._found:
+            again = ARGUMENT_KEYS if self._key in ARGUMENT_KEYS else (self._key,)
+            known = self._key in (*NAME_KEYS, *ARGUMENT_KEYS, *OTHER_KEYS)
+            if not known or any(key in self._found for key in again):
                 self._go_wrong("")
         elif before == "value" and depth == 1 and not char.isspace():
             self._start = here

@@ -60,6 +60,11 @@ class ToolParser(ABC):
         out, self._out = self._out, []
         return deltas_join(out)
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a call has begun and not ended."""
+        return bool(self._reader.name) and self._reader.state is Reading.GOING
+
     @abstractmethod
     def _in_text(self) -> bool:
         """Content in front of, between and behind calls. Like every step: True when there is more to do at once."""
