@@ -1,5 +1,6 @@
 """Money as integers: one US dollar is 10¹² pico-dollars."""
 
+import re
 from decimal import Decimal, InvalidOperation, Overflow
 
 PICO_PER_USD = 10**12
@@ -7,6 +8,7 @@ PICO_PER_CENT = 10**10
 PER_MILLION = 10**6
 MOST_DIGITS = 30
 SMALL_BALANCE_PICOUSD = 100 * PICO_PER_USD
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def round_half_even(amount: int, unit: int) -> int:
@@ -31,6 +33,9 @@ def usd_to_pico(usd: str | Decimal) -> int:
     Raises:
         ValueError: not a finite number, or finer than a pico-dollar.
     """
+    if isinstance(usd, str) and not _NUMBER.fullmatch(usd.strip()):
+        # Decimal takes underscores, and digits of every script.
+        raise ValueError(f"{usd[:40]!r} is not an amount of dollars")
     try:
         pico = Decimal(usd) * PICO_PER_USD
     except (InvalidOperation, Overflow) as error:

@@ -8,14 +8,13 @@ from django.db.models import QuerySet
 from psycopg.types.json import Jsonb
 
 from kindling_billing.models import LedgerAccount, Notice, Terms, utc_now
-from kindling_billing.money import PICO_PER_USD
+from kindling_billing.models.terms import LOW_BY_DEFAULT_PICOUSD
 
 LOW_BALANCE = "balance.low"
 NOTE = """
     INSERT INTO billing_notice (kind, key, owner_id, data, created_at) VALUES (%s, %s, %s, %s, %s)
     ON CONFLICT (kind, key) DO NOTHING
 """
-LOW_BY_DEFAULT_PICOUSD = PICO_PER_USD
 MOST_TROUBLE = 300
 NOTICE_STATES: dict[str, dict[str, Any]] = {
     "": {},

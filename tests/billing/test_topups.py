@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kindling_billing.models import Notice
+from kindling_billing.models import Notice, Terms
 from kindling_billing.notices import notice_done, notice_list_waiting
 from kindling_billing.payments import payment_failed, payment_open, payment_received
 from kindling_billing.services import credit_grant, usage_post
@@ -105,6 +105,16 @@ def test_a_low_balance_is_noted_once_for_each_time_it_falls():
     assert notice_done(notice_id=first.id)
     assert not notice_done(notice_id=first.id)
     assert len(notice_list_waiting()) == 1
+
+
+@pytest.mark.django_db
+def test_nobody_is_warned_of_the_credit_that_they_start_with():
+    credit_grant(owner_id=OWNER, amount_picousd=USD, source_id="gift", memo="", actor_id="")
+    usage_post([charge("r0", prompt=1_000, made=0)])
+    assert notice_list_waiting() == []
+    usage_post([charge("r1", prompt=8_100_000, made=0)])
+    (notice,) = notice_list_waiting()
+    assert notice.data["threshold_picousd"] == str(USD // 5) == str(Terms(owner_id=OWNER).low_balance_picousd)
 
 
 @pytest.mark.django_db

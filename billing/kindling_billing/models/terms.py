@@ -5,6 +5,9 @@ from django.db import models
 from kindling_billing.models.base import utc_now
 from kindling_billing.money import PICO_PER_USD
 
+# A fifth of the credit that a new organisation starts with: nobody is warned at their first request.
+LOW_BY_DEFAULT_PICOUSD = PICO_PER_USD // 5
+
 
 class Terms(models.Model):
     """How an owner pays. Owners without a row pay before they use. `version` grows with every change."""
@@ -22,7 +25,7 @@ class Terms(models.Model):
     tax_basis_points = models.PositiveSmallIntegerField(default=0)
     bill_to = models.TextField(blank=True)
     tax_id = models.CharField(max_length=40, blank=True)
-    low_balance_picousd = models.BigIntegerField(default=PICO_PER_USD)
+    low_balance_picousd = models.BigIntegerField(default=LOW_BY_DEFAULT_PICOUSD)
     suspended_at = models.DateTimeField(null=True, blank=True)
     suspended_reason = models.CharField(max_length=200, blank=True)
     version = models.BigIntegerField(default=1)

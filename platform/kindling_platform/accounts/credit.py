@@ -77,7 +77,7 @@ def credit_give(
     """
     if not 0 < amount_picousd <= MAX_GIFT_PICOUSD:
         text = f"Credit lies between nothing and ${pico_to_usd_text(MAX_GIFT_PICOUSD)}."
-        raise KindlingError("amount_invalid", text, param="amount")
+        raise KindlingError("amount_invalid", text, param="amount_usd")
     if not memo.strip():
         text = "Say what the credit is for: the customer's ledger and the audit log keep it."
         raise KindlingError("memo_missing", text, param="memo")

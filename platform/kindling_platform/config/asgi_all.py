@@ -11,6 +11,9 @@ from kindling_platform.gateway.metrics import PATH as METRICS
 from kindling_platform.gateway.request import Receive, Scope, Send
 from kindling_platform.gateway.routes import split_prefix
 
+# Where all is one process, whether it answers is whether it serves: the gateway tells of cache, database and spool.
+HEALTH = "/healthz"
+
 gateway = create_app(load_env())
 
 
@@ -20,7 +23,7 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await serve_lifespan(gateway, receive, send)
     elif scope["type"] != "http":
         await send({"type": "websocket.close", "code": 1000})
-    elif scope["path"] == METRICS or split_prefix(scope["path"]) is not None:
+    elif scope["path"] in (METRICS, HEALTH) or split_prefix(scope["path"]) is not None:
         await gateway(scope, receive, send)
     else:
         await django(scope, receive, send)  # type: ignore[arg-type]  # Django's own scope types are narrower
