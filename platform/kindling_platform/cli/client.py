@@ -55,7 +55,12 @@ class Client:
         """One call; JSON or bytes in, JSON out, None for an empty answer."""
         with self._open(method, path, body, headers or {}) as reply:
             raw = reply.read()
-        return json.loads(raw) if raw else None
+        try:
+            return json.loads(raw) if raw else None
+        except ValueError:
+            raise CliError(
+                f"{self.credentials.url} answers, but not as a Kindling does.", "not_kindling"
+            ) from None
 
     def stream(self, path: str, body: Any) -> Iterator[dict[str, Any]]:
         """POST and give the events of the answer until its end."""

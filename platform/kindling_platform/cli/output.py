@@ -1,6 +1,7 @@
 """Tables for people, JSON for programs."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -9,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as JSON.")]
-console = Console(highlight=False)
+# Programs that read a table want a row on a line.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+IDS = {"id", "ref"}
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
@@ -22,7 +25,8 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_jso
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        # What is typed again elsewhere stands on one line.
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in IDS)
     for row in rows:
         table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
     console.print(table)
