@@ -50,6 +50,10 @@ COLUMNS = {
         "org_id": "character varying", "org_slug": "character varying", "model_id": "character varying",
         "replica_name": "character varying", "url": "character varying",
     },
+    "gateway_deployment": {
+        "deployment_id": "character varying", "deployment_name": "character varying",
+        "org_id": "character varying", "org_slug": "character varying", "model_id": "character varying",
+    },
     "gateway_balance": {"org_id": "character varying", "balance_picousd": "numeric", "version": "bigint"},
     "gateway_posted": {"org_id": "character varying", "request_id": "uuid"},
     "gateway_spending": {
@@ -264,6 +268,7 @@ def test_an_organisation_sees_public_models_and_its_own(operator: Customer, ada:
         ({"generation": 1}, False),
         ({"url": ""}, False),
         ({"desired_state": "stopped"}, False),
+        ({"desired_state": "deleted"}, False),
     ],
 )
 def test_only_ready_replicas_of_running_deployments_are_routed_to(
@@ -278,6 +283,8 @@ def test_only_ready_replicas_of_running_deployments_are_routed_to(
     Replica.objects.create(deployment=deployment, name="d-g2-r0", **facts)
     found = rows(gateway.REPLICAS_OF_MODEL, model.id)
     assert [row["replica_name"] for row in found] == (["d-g2-r0"] if visible else [])
+    deployments = [row["deployment_id"] for row in rows(gateway.DEPLOYMENTS_OF_MODEL, model.id)]
+    assert deployments == ([deployment.id] if deployment.desired_state != "deleted" else [])
 
 
 def test_every_organisation_has_a_balance(operator: Customer, ada: Customer):

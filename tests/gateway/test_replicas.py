@@ -135,6 +135,22 @@ def test_a_deployment_can_be_pinned(http: httpx.Client, scene, second: FakeEngin
     assert scene.engine.received == []
 
 
+def test_a_pin_to_no_deployment_is_not_found_and_one_that_has_no_replica_yet_is_waited_for(
+    http: httpx.Client, scene
+):
+    model_id = scene.world.base(scene.operator, f"typo-{scene.customer.slug}")
+    model = f"kindling/typo-{scene.customer.slug}"
+    scene.world.replica(scene.operator, model_id, scene.engine.url, deployment="blue")
+    scene.world.deployment(scene.operator, model_id, "starting")
+    scene.world.deployment(scene.world.org("stranger"), model_id, "theirs")
+    for pin in ("bleu", f"{scene.customer.slug}/blue", "theirs", "dep_theirs"):
+        error = ask(http, f"{model}#{pin}").json()["error"]
+        assert (error["code"], error["param"]) == ("model_not_found", "model")
+        assert f"#{pin}" in error["message"]
+    assert ask(http, f"{model}#starting").status_code == 503
+    assert ask(http, f"{model}#blue").status_code == 200
+
+
 def test_a_dedicated_deployment_serves_its_owner_alone(
     server: GatewayServer, http: httpx.Client, scene, second: FakeEngine
 ):

@@ -43,6 +43,7 @@ CREATE TABLE gateway_model (org_id text, org_slug text, is_public boolean, name 
 CREATE TABLE gateway_alias (org_id text, alias text, target_slug text, target_name text);
 CREATE TABLE gateway_replica (deployment_id text, deployment_name text, org_id text, org_slug text,
     model_id text, replica_name text, url text);
+CREATE TABLE gateway_deployment (deployment_id text, deployment_name text, org_id text, org_slug text, model_id text);
 CREATE TABLE gateway_balance (org_id text, balance_picousd numeric, version bigint);
 CREATE TABLE gateway_plan_price (org_id text, model_id text, price_version_id text, input_picousd bigint,
     cached_input_picousd bigint, output_picousd bigint, reasoning_picousd bigint);
@@ -149,6 +150,13 @@ class World:
             "INSERT INTO gateway_replica VALUES (%s, %s, %s, %s, %s, %s, %s)",
             f"dep_{deployment}", deployment, org.id, org.slug, model_id,
             name or f"rep_{secrets.token_hex(4)}", url,
+        )  # fmt: skip
+        self.deployment(org, model_id, deployment)
+
+    def deployment(self, org: Org, model_id: str, name: str) -> None:
+        self.execute(
+            "INSERT INTO gateway_deployment VALUES (%s, %s, %s, %s, %s)",
+            f"dep_{name}", name, org.id, org.slug, model_id,
         )  # fmt: skip
 
 

@@ -49,6 +49,9 @@ REPLICAS_OF_MODEL = (
     "SELECT deployment_id, deployment_name, org_slug, replica_name, url"
     " FROM gateway_replica WHERE model_id = %s ORDER BY replica_name"
 )
+DEPLOYMENTS_OF_MODEL = (
+    "SELECT deployment_id, deployment_name, org_slug FROM gateway_deployment WHERE model_id = %s"
+)
 SPENT_OF_SCOPE = (
     "SELECT b.version, coalesce(sum(s.cost_picousd), 0) AS total,"
     " coalesce(sum(s.cost_picousd) FILTER (WHERE s.hour >= %s), 0) AS day,"

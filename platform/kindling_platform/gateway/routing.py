@@ -14,8 +14,13 @@ from kindling_platform.gateway.affinity import favourite
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
 from kindling_platform.gateway.catalog import Model
-from kindling_platform.gateway.database import REPLICAS_OF_MODEL, Database
-from kindling_platform.gateway.errors import books_unavailable, no_replica
+from kindling_platform.gateway.database import (
+    DEPLOYMENTS_OF_MODEL,
+    REPLICAS_OF_MODEL,
+    Database,
+    DatabaseUnavailableError,
+)
+from kindling_platform.gateway.errors import books_unavailable, model_not_found, no_replica
 from kindling_platform.gateway.names import ModelName
 
 WAIT_S = 5.0
@@ -81,7 +86,8 @@ class Router:
         *,
         affinity: bytes = b"",
     ) -> Replica:
-        """The replica for a request; waits up to `until` for one, then raises no_replica.
+        """The replica for a request; waits up to `until` for one, then raises no_replica. A name pinned to a deployment
+        that there is not is not found.
 
         Requests with the same `affinity` go to the same replica where that costs little.
         """
@@ -119,6 +125,8 @@ class Router:
             raise no_replica(text)
         self._waiting += 1
         try:
+            if name.deployment and not await self._is_there(caller, model, name):
+                raise model_not_found(text)
             while True:
                 try:
                     entry = await self._replicas.entry(model.model_id, max_age_s=POLL_S)
@@ -131,6 +139,18 @@ class Router:
                 await asyncio.sleep(POLL_S)
         finally:
             self._waiting -= 1
+
+    async def _is_there(self, caller: Caller, model: Model, name: ModelName) -> bool:
+        """Whether the deployment that a name is pinned to exists, running or not."""
+        try:
+            rows = await self._database.rows(DEPLOYMENTS_OF_MODEL, [model.model_id])
+        except DatabaseUnavailableError as error:
+            raise books_unavailable() from error
+        there = (
+            Replica(row["deployment_id"], row["deployment_name"], row["org_slug"], name="", url="")
+            for row in rows
+        )
+        return any(_serves(caller, model, name, one) for one in there)
 
     def _fit(self, caller: Caller, model: Model, name: ModelName, ready: list[Replica]) -> list[Replica]:
         now = monotonic()
