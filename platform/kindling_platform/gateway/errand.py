@@ -11,7 +11,7 @@ from kindling_platform.gateway.spool.recorder import Opening, opening
 from kindling_platform.gateway.upstream import lines_of
 
 # What a client may say to the engine by header; the engine checks it.
-FORWARDED_HEADERS = (b"x-prompt-cache-isolation-key", b"x-session-affinity")
+FORWARDED_HEADERS = (b"x-prompt-cache-isolation-key",)
 
 
 @dataclass(frozen=True, slots=True)
