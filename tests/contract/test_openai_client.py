@@ -153,6 +153,18 @@ def test_several_answers_at_once_and_in_one_stream(client: openai.OpenAI):
     assert texts == [choice.message.content for choice in whole.choices]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_several_long_answers_outlast_what_they_were_granted_at_first(client: openai.OpenAI, stream: bool):
+    ask = {"model": BASE, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 280, "n": 3}
+    more = {"extra_body": {"ignore_eos": True}}
+    if stream:
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        usage = list(client.chat.completions.create(**ask, **options, **more))[-1].usage
+    else:
+        usage = client.chat.completions.create(**ask, **more).usage
+    assert usage and usage.completion_tokens == 3 * 280
+
+
 def test_chat_logprobs_equal_the_references(client: openai.OpenAI, reference: Reference):
     messages = [{"role": "user", "content": "Tell me a story about a fox."}]
     reply = client.chat.completions.create(
