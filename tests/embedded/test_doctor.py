@@ -9,7 +9,18 @@ import pytest
 from kindling_platform.embedded.doctor import Finding, doctor_run
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.lock import HomeLock
+from kindling_platform.embedded.ports import hold_port
 from kindling_platform.embedded.secrets import secrets_ensure
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is set, as for somebody who has just come; the tests' own servers and secrets are none of theirs."""
+    for name in [name for name in os.environ if name.startswith("KINDLING_")]:
+        monkeypatch.delenv(name)
+    hold = hold_port()
+    monkeypatch.setenv("KINDLING_PORT", str(hold.port))
+    hold.release()
 
 
 @pytest.fixture
@@ -24,10 +35,7 @@ def finding(home: Home, check: str) -> Finding:
     return next(found for found in doctor_run(home) if found.check == check)
 
 
-def test_fresh_folder_has_no_problem(home: Home, monkeypatch: pytest.MonkeyPatch):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("KINDLING_PORT", str(probe.getsockname()[1]))
+def test_fresh_folder_has_no_problem(home: Home):
     assert [found for found in doctor_run(home) if not found.good] == []
     assert finding(home, "stack").seen == "not running"
 
@@ -48,6 +56,63 @@ def test_taken_port_is_a_problem_with_another_port(home: Home, monkeypatch: pyte
         monkeypatch.setenv("KINDLING_PORT", str(port))
         found = finding(home, f"port {port}")
     assert not found.good and f"KINDLING_PORT={port + 1}" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "abc"),
+        ("PORT", "99999"),
+        ("DATABASE_URL", "foo"),
+        ("REDIS_URL", "foo"),
+        ("LOG_LEVEL", "FOO"),
+        ("SIGNUP_CREDIT_USD", "-1"),
+        ("PUBLIC_URL", "http://[::1"),
+    ],
+)
+def test_settings_that_a_start_refuses_are_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+):
+    for home in (Home(tmp_path / "none"), Home(tmp_path)):
+        monkeypatch.setenv(f"KINDLING_{name}", value)
+        found = finding(home, "settings")
+        assert not found.good and f"KINDLING_{name} must be" in found.advice
+        assert found.advice.count("KINDLING_") == 1, "what a start makes up is not missing"
+
+
+def test_address_that_others_reach_too_early_is_a_problem(home: Home, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KINDLING_HOST", "0.0.0.0")
+    found = finding(home, "reach")
+    assert not found.good
+    assert "KINDLING_SMTP_URL" in found.advice and "KINDLING_STRIPE_SECRET_KEY" in found.advice
+
+
+def test_host_that_is_nowhere_is_the_only_problem(home: Home, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("KINDLING_HOST", "192.0.2.1")
+    assert [found.check for found in doctor_run(home) if not found.good] == ["host"]
+
+
+def test_own_servers_that_do_not_answer_are_problems(home: Home, monkeypatch: pytest.MonkeyPatch):
+    hold = hold_port()
+    monkeypatch.setenv("KINDLING_DATABASE_URL", f"postgresql://me:hunter2@127.0.0.1:{hold.port}/kindling")
+    monkeypatch.setenv("KINDLING_REDIS_URL", f"redis://:hunter2@127.0.0.1:{hold.port}/0")
+    for check, name in (("database", "KINDLING_DATABASE_URL"), ("cache", "KINDLING_REDIS_URL")):
+        found = finding(home, check)
+        assert not found.good and name in found.advice and "refused" in found.advice
+        assert "hunter2" not in found.advice
+    hold.release()
+
+
+@pytest.mark.parametrize("below", ["x", "x/y"])
+def test_folder_that_cannot_be_made_is_a_problem(tmp_path: Path, below: str):
+    (tmp_path / "file").write_text("")
+    found = finding(Home(tmp_path / "file" / below), "state folder")
+    assert not found.good and f"{tmp_path / 'file'} is no folder" in found.advice
+
+
+def test_folder_that_is_a_file_is_a_problem(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    assert not finding(Home(tmp_path / "file"), "state folder").good
 
 
 def test_supervisor_without_state_is_starting(home: Home):

@@ -19,7 +19,7 @@ from kindling_platform.embedded.account import (
 )
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home
-from kindling_platform.embedded.ports import hold_port, is_port_free
+from kindling_platform.embedded.ports import address_check, hold_port
 from kindling_platform.embedded.ports_file import ports_hold
 from kindling_platform.embedded.secrets import secrets_ensure, secrets_read
 from kindling_platform.keys.secret import is_wellformed
@@ -75,10 +75,30 @@ def test_held_port_is_given_to_nobody_but_can_be_listened_on():
     holds = [hold_port() for _ in range(50)]
     assert len({hold.port for hold in holds}) == 50
     with socket.create_server(("127.0.0.1", holds[0].port)):
-        assert not is_port_free("127.0.0.1", holds[0].port)
+        with pytest.raises(EmbeddedError, match=f"KINDLING_PORT={holds[0].port + 1} ./kindling up") as taken:
+            address_check("127.0.0.1", holds[0].port)
+        assert taken.value.code == "port_in_use"
         assert hold_port(holds[0].port).port != holds[0].port
     for hold in holds:
         hold.release()
+
+
+@pytest.mark.parametrize("host", ["nonsense.invalid", "192.0.2.1", "2001:db8::1", "a" * 64, ".."])
+def test_host_that_is_no_address_of_this_machine_is_no_taken_port(host: str):
+    for port in (0, 8000):
+        with pytest.raises(EmbeddedError, match="is no address of this machine") as refused:
+            address_check(host, port)
+        assert refused.value.code == "host_unknown"
+
+
+def test_port_that_the_account_may_not_have_is_no_taken_one(monkeypatch: pytest.MonkeyPatch):
+    def forbidden(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", forbidden)
+    with pytest.raises(EmbeddedError) as refused:
+        address_check("127.0.0.1", 80)
+    assert refused.value.code == "port_forbidden"
 
 
 def test_private_folder_is_not_reachable_for_another_account(tmp_path: Path):

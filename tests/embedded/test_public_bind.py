@@ -76,6 +76,26 @@ def test_behind_a_proxy_mail_and_payments_have_to_be_real(monkeypatch: pytest.Mo
     check_bind(settings(public_url=PUBLIC, smtp_url="smtp://mail"))
 
 
+def test_secrets_that_can_be_guessed_are_refused_where_others_come(monkeypatch: pytest.MonkeyPatch):
+    for name in OWN:
+        monkeypatch.setenv(name, "x" * 15)
+    short = {"secret_key": "x" * 15, "key_pepper": "y", "agent_token": "z"}
+    for host in ("0.0.0.0", "127.0.0.1"):
+        with pytest.raises(EmbeddedError) as refused:
+            check_bind(settings(host=host, public_url=PUBLIC, smtp_url="smtp://mail", **short))
+        assert all(f"{name} (the one in use is short" in refused.value.message for name in OWN)
+    check_bind(settings(**short))
+
+
+def test_payments_that_nothing_would_book_are_refused():
+    public = {"public_url": PUBLIC, "smtp_url": "smtp://mail"}
+    for key in ("sk_live_1", "rk_live_1", "sk_test_1"):
+        with pytest.raises(EmbeddedError, match="KINDLING_STRIPE_WEBHOOK_SECRET"):
+            check_bind(settings(**public, stripe_secret_key=key))
+        check_bind(settings(**public, stripe_secret_key=key, stripe_webhook_secret="whsec_1"))
+    check_bind(settings(**public, stripe_secret_key="off"))
+
+
 @pytest.mark.parametrize("url", ["http://localhost:8000", "http://127.0.0.1:9", "http://[::1]:8000"])
 def test_an_address_of_this_machine_is_not_public(url: str):
     check_bind(settings(public_url=url, stripe_api_base="http://127.0.0.1:1"))

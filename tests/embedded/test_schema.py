@@ -97,6 +97,7 @@ def test_a_migration_that_is_missing_is_seen_from_outside():
             assert not schema_is_current(url)
         finally:
             cursor.execute("UPDATE django_migrations SET name = %s WHERE id = %s", [name, row])
+    assert not schema_is_current(psycopg.conninfo.make_conninfo(url, dbname="postgres")), "it has no table"
     assert not schema_is_current("postgresql://nobody@127.0.0.1:1/none")
 
 

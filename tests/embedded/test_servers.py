@@ -17,6 +17,7 @@ from redis.retry import Retry
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.ports import hold_port
 from kindling_platform.embedded.postgres import PostgresServer, remove_stale_pid_file
+from kindling_platform.embedded.servers import Servers
 from kindling_platform.embedded.valkey import ValkeyServer
 from kindling_services import cluster_template
 
@@ -69,6 +70,43 @@ def test_postgres_makes_its_cluster_and_database(postgres: PostgresServer):
 def test_postgres_refuses_a_wrong_password(postgres: PostgresServer):
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(postgres.url().replace(postgres.password, "wrong"))
+
+
+def test_servers_of_the_users_own_are_asked_before_the_start_goes_on(
+    postgres: PostgresServer, valkey: ValkeyServer
+):
+    own, hold = Servers(postgres=None, valkey=None), hold_port()
+    own.own_check(database_url=postgres.url(), redis_url=valkey.url())
+    nowhere = f"127.0.0.1:{hold.port}"
+    for database_url, redis_url, code, name in (
+        (
+            f"postgresql://me:hunter2@{nowhere}/x",
+            valkey.url(),
+            "database_unreachable",
+            "KINDLING_DATABASE_URL",
+        ),
+        (
+            postgres.url().replace(postgres.password, "hunter2"),
+            valkey.url(),
+            "database_unreachable",
+            "KINDLING_DATABASE_URL",
+        ),
+        (postgres.url(), f"redis://:hunter2@{nowhere}/0", "cache_unreachable", "KINDLING_REDIS_URL"),
+        (
+            postgres.url(),
+            valkey.url().replace(valkey.password, "hunter2"),
+            "cache_unreachable",
+            "KINDLING_REDIS_URL",
+        ),
+    ):
+        with pytest.raises(EmbeddedError, match=f"Mend {name}") as refused:
+            own.own_check(database_url=database_url, redis_url=redis_url)
+        assert refused.value.code == code and "hunter2" not in refused.value.message
+    hold.release()
+
+
+def test_servers_that_the_start_makes_are_not_asked_before(postgres: PostgresServer, valkey: ValkeyServer):
+    Servers(postgres=postgres, valkey=valkey).own_check(database_url="", redis_url="")
 
 
 def test_postgres_keeps_what_was_committed_when_it_is_killed(postgres: PostgresServer):

@@ -55,7 +55,11 @@ class Start:
             redis_url="",
         )  # fmt: skip
         servers = SimpleNamespace(
-            postgres=None, launch=lambda: None, children=lambda: {}, wait_ready=lambda: None
+            postgres=None,
+            own_check=lambda **_: None,
+            launch=lambda: None,
+            children=lambda: {},
+            wait_ready=lambda: None,
         )
         self.set("shared_load", lambda: None)
         for name in ("agent", "web", "worker", "beat"):
@@ -113,13 +117,17 @@ def test_a_proof_that_fails_ends_a_first_start_and_no_later_one(start: Start, st
     assert start.state["first_token_s"] is None and start.state["url"] == "http://localhost:1"
     told = start.out.getvalue()
     assert "It does not work." in told and "[it_failed]" in told and "Console    http://localhost:1" in told
+    assert "Ready" not in told and "curl" not in told and "the first token or its bill failed" in told
 
 
 def test_a_start_that_is_proven_says_what_it_cost_and_uses_the_key_that_there_is(start: Start):
     start.run(is_proven=False)
     assert start.state["first_token_s"] == 1
     assert start.state["api_key"] == "kd_live_made_anew" == start.keys[0]
-    assert "generated and billed, $0.000000" in start.out.getvalue()
+    told = start.out.getvalue()
+    assert (
+        "generated and billed, $0.000000" in told and "Ready in" in told and "curl http://localhost:1" in told
+    )
 
 
 @pytest.mark.parametrize(("is_ready", "first"), [(True, "web"), (False, "prepared")])

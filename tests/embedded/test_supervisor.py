@@ -57,6 +57,7 @@ def test_doctor_finds_nothing_wrong_with_a_healthy_stack(stack: Stack):
     seen = stack.cli("doctor")
     assert seen.returncode == 0, seen.stdout
     assert "PostgreSQL" in seen.stdout and stack.api_key not in seen.stdout
+    assert "django_migrations" not in seen.stdout, "a first start has asked for a table before it was made"
 
 
 def test_taken_port_is_refused_with_what_to_do(tmp_path: Path, stack: Stack):
@@ -70,6 +71,29 @@ def test_taken_port_is_refused_with_what_to_do(tmp_path: Path, stack: Stack):
 def test_public_address_is_refused_with_default_secrets(tmp_path: Path, stack: Stack):
     refused = stack.cli("up", KINDLING_HOME=str(tmp_path / "home"), KINDLING_HOST="0.0.0.0")
     assert refused.returncode == 1 and "[public_bind_refused]" in refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "code"),
+    [
+        ("HOST", "nonsense.invalid", "host_unknown"),
+        ("DATABASE_URL", "postgresql://a:b@127.0.0.1:1/x", "database_unreachable"),
+        ("REDIS_URL", "redis://127.0.0.1:1/0", "cache_unreachable"),
+    ],
+)
+def test_what_a_start_would_wait_for_in_vain_is_said_at_once(
+    tmp_path: Path, stack: Stack, name: str, value: str, code: str
+):
+    refused = stack.cli(
+        "up",
+        **{
+            "KINDLING_HOME": str(tmp_path / "h"),
+            "KINDLING_PORT": str(free_port()),
+            f"KINDLING_{name}": value,
+        },
+    )
+    assert refused.returncode == 1 and f"[{code}]" in refused.stdout
+    assert f"KINDLING_{name}" in refused.stdout and "Traceback" not in refused.stdout + refused.stderr
 
 
 def test_wrong_settings_are_named_together(tmp_path: Path, stack: Stack):

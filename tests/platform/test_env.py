@@ -1,5 +1,6 @@
 """Settings: all mistakes at once, secrets from their file, no Django."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,14 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
+from kindling_billing.money import usd_to_pico
+from kindling_billing.services import MAX_CREDIT_PICOUSD
+from kindling_platform.config import env as env_module
 from kindling_platform.config.database import OVER_TCP, POOL, connections_pool, database_settings
-from kindling_platform.config.env import EnvError, load_env
+from kindling_platform.config.env import Env, EnvError, load_env
 from kindling_platform.config.mail import mail_settings
 
+REPOSITORY = Path(__file__).parents[2]
 GOOD = {
     "KINDLING_DATABASE_URL": "postgresql://u:p%40ss@db:5433/kindling?sslmode=require",
     "KINDLING_REDIS_URL": "redis://localhost:6379/0",
@@ -121,3 +126,118 @@ def test_what_is_kept_for_ever_is_zero_days(tmp_path: Path):
     env = load_env(GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_KEEP_REQUESTS_DAYS": "0"})
     kept = (env.keep_requests_days, env.keep_audit_days, env.keep_events_days, env.keep_spool_days)
     assert (*kept, env.keep_usage_logs_days) == (0, 0, 90, 7, 400)
+
+
+def given(tmp_path: Path, **settings: str) -> Env:
+    return load_env(
+        GOOD
+        | {"KINDLING_HOME": str(tmp_path)}
+        | {f"KINDLING_{name}": value for name, value in settings.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "0"),
+        ("PORT", "65536"),
+        ("LOG_LEVEL", "FOO"),
+        ("DATABASE_URL", "foo"),
+        ("DATABASE_URL", "mysql://u:hunter2@h/x"),
+        ("DATABASE_URL", "postgresql://u:hunter2@h"),
+        ("DATABASE_URL", "postgresql://u:hunter2@h:many/x"),
+        ("REDIS_URL", "foo"),
+        ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "redis://:hunter2@h/first"),
+        ("SMTP_URL", "mail.example.com:587"),
+        ("SMTP_URL", "smtp://"),
+        ("SMTP_URL", "smtp://u:hunter2@h:abc"),
+        ("SMTP_URL", "smtp://u:hunter2@h?tls=maybe"),
+        ("OTLP_ENDPOINT", "foo"),
+        ("PUBLIC_URL", "http://[::1"),
+        ("PUBLIC_URL", "ai.example.com"),
+        ("PUBLIC_URL", "https://ai example.com"),
+        ("AGENT_URL", "127.0.0.1:8100"),
+        ("STRIPE_TAX", "maybe"),
+        ("DEBUG", "on"),
+    ],
+)
+def test_what_nothing_could_work_with_is_refused_by_its_name(name: str, value: str, tmp_path: Path):
+    with pytest.raises(EnvError, match=f"KINDLING_{name} must be") as refused:
+        given(tmp_path, **{name: value})
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql:///kindling?host=/run/postgresql"),
+        ("DATABASE_URL", "postgres://u:p@[::1]:5432/x"),
+        ("DATABASE_URL", "postgresql:///?service=kindling"),
+        ("REDIS_URL", "rediss://:p@cache.example.com:6380"),
+        ("REDIS_URL", "redis://[::1]:6379/3"),
+        ("SMTP_URL", "smtps://u:p@mail.example.com:465?from=k@example.com"),
+        ("PUBLIC_URL", "https://ai.example.com"),
+        ("OTLP_ENDPOINT", "http://localhost:4318"),
+    ],
+)
+def test_addresses_are_kept_as_they_were_given(name: str, value: str, tmp_path: Path):
+    assert getattr(given(tmp_path, **{name: value}), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("1", True), ("TRUE", True), ("yes", True), ("0", False), ("False", False), ("NO", False)],
+)
+def test_yes_and_no_have_six_words(word: str, meant: bool, tmp_path: Path):
+    env = given(tmp_path, STRIPE_TAX=word, DEBUG=word)
+    assert (env.stripe_tax, env.debug) == (meant, meant)
+    assert mail_settings(f"smtp://mail.test?tls={word}", tmp_path)["EMAIL_USE_TLS"] is meant
+
+
+def test_levels_of_the_log_in_any_case_and_by_their_other_names(tmp_path: Path):
+    levels = [given(tmp_path, LOG_LEVEL=level).log_level for level in ("debug", "Warn", "ERROR")]
+    assert levels == ["DEBUG", "WARNING", "ERROR"]
+
+
+@pytest.mark.parametrize("amount", ["0", "0.5", "1.00", "1000000", "0.000000000001"])
+def test_starting_credit_is_what_the_ledger_can_grant(amount: str, tmp_path: Path):
+    assert given(tmp_path, SIGNUP_CREDIT_USD=amount).signup_credit_usd == amount
+    assert 0 <= usd_to_pico(amount) <= MAX_CREDIT_PICOUSD
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        "-1",
+        "+1",
+        "1e20",
+        "1e2",
+        "2000000",
+        "1000000.01",
+        "0.00000000000001",
+        "1_000",
+        "١",
+        "nan",
+        "inf",
+        "1.",
+        ".5",
+    ],
+)
+def test_starting_credit_that_would_break_every_sign_up_is_refused(amount: str, tmp_path: Path):
+    with pytest.raises(
+        EnvError, match="KINDLING_SIGNUP_CREDIT_USD must be an amount of dollars, at most 1,000,000"
+    ):
+        given(tmp_path, SIGNUP_CREDIT_USD=amount)
+
+
+def test_every_setting_stands_in_the_example():
+    """By the source, since a setting that nobody gives is not asked for by a name that could be seen."""
+    read = set(re.findall(r'(?:reader\.\w+|web)\(\s*"([A-Z_]+)"', Path(env_module.__file__).read_text()))
+    assert {"PORT", "DATABASE_URL", "OTLP_ENDPOINT", "KEEP_USAGE_LOGS_DAYS"} <= read
+    shown = re.findall(r"^# KINDLING_([A-Z_]+)=", (REPOSITORY / ".env.example").read_text(), re.MULTILINE)
+    # A start that runs the stand-in for Stripe sets where that is; nobody else has a use for it.
+    assert read - set(shown) == {"STRIPE_API_BASE"}
+    assert len(shown) == len(set(shown))
+    elsewhere = {"HOME", "BACKUP_PASSPHRASE", "PYTHON", "URL", "API_KEY"}
+    assert set(shown) - read == elsewhere, "names that nothing reads"

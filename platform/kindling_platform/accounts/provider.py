@@ -10,9 +10,8 @@ from kindling_billing.errors import BillingError
 from kindling_billing.stripe_api.client import StripeApi
 from kindling_billing.stripe_api.outcomes import ProviderAway, ProviderRefused
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.config.env import STRIPE_OFF
 
-# Given instead of a key, this switches payments off: neither Stripe nor the stand-in.
-OFF = "off"
 AWAY = "The payment provider does not answer. Nothing was charged; try again in a moment."
 REFUSED = "The payment provider refused: {}"
 
@@ -20,7 +19,7 @@ REFUSED = "The payment provider refused: {}"
 def provider_find() -> StripeApi | None:
     """The provider, None where payments are off."""
     env = settings.KINDLING_ENV
-    if not env.stripe_secret_key or env.stripe_secret_key == OFF:
+    if not env.stripe_secret_key or env.stripe_secret_key == STRIPE_OFF:
         return None
     return _client(env.stripe_secret_key, env.stripe_api_base)
 

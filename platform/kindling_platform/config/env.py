@@ -4,28 +4,30 @@ Every name that is missing or wrong is reported at the same time.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TypeVar
 
-from kindling_billing.limits import MOST, Limits
+from kindling_billing.limits import Limits
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
+from kindling_platform.config.addresses import cache_address, database_address, mail_address, web_address
+from kindling_platform.config.env_reader import PREFIX, EnvError, Reader
 
-T = TypeVar("T")
-PREFIX = "KINDLING_"
+__all__ = ["CREDIT_NEEDS", "SECRETS_FILE", "STRIPE_OFF", "Env", "EnvError", "load_env"]
+
 SECRETS_FILE = "secrets.env"
 MEGABYTE = 1024 * 1024
-MOST_DAYS = 36_500
+# What billing grants at most at once.
+MOST_CREDIT_USD = 1_000_000
+# Given instead of a key, this switches payments off: neither Stripe nor the stand-in.
+STRIPE_OFF = "off"
 # What a new organisation shows before it gets its starting credit.
 CREDIT_NEEDS = ("nothing", "mail", "card")
-LEAST_SECRET_CHARS = 16
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-class EnvError(Exception):
-    """Settings are missing or wrong; the message names each of them."""
+DATABASE_KIND = "like postgresql://user:password@host:5432/kindling"
+CACHE_KIND = "like redis://:password@host:6379/0 or rediss://:password@host:6379/0"
+MAIL_KIND = "like smtp://user:password@host:587?tls=1 or smtps://user:password@host:465"
+WEB_KIND = "like http://host:port or https://host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +83,29 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
     """
     given = dict(os.environ if environ is None else environ)
     home = Path(given.get(PREFIX + "HOME") or ".kindling").resolve()
-    reader = _Reader(_secrets(home) | given)
-    port = reader.number("PORT", 8000)
+    reader = Reader(_secrets(home) | given)
+    port = reader.port("PORT", 8000)
+
+    def web(name: str) -> str | None:
+        return reader.address(name, web_address, WEB_KIND)
+
     env = Env(
         host=reader.text("HOST", "127.0.0.1"),
         port=port,
-        public_url=reader.text("PUBLIC_URL", f"http://localhost:{port}").rstrip("/"),
+        public_url=(web("PUBLIC_URL") or f"http://localhost:{port}").rstrip("/"),
         home=home,
-        database_url=reader.required("DATABASE_URL"),
-        redis_url=reader.required("REDIS_URL"),
-        smtp_url=reader.optional("SMTP_URL"),
+        database_url=reader.required_address("DATABASE_URL", database_address, DATABASE_KIND),
+        redis_url=reader.required_address("REDIS_URL", cache_address, CACHE_KIND),
+        smtp_url=reader.address("SMTP_URL", mail_address, MAIL_KIND),
         model=reader.text("MODEL", "kindling/spark"),
         weights=reader.choice("WEIGHTS", WEIGHT_FORMS, CHECKPOINT) if reader.optional("WEIGHTS") else None,
         stripe_secret_key=reader.optional("STRIPE_SECRET_KEY"),
         stripe_webhook_secret=reader.optional("STRIPE_WEBHOOK_SECRET"),
-        stripe_api_base=reader.optional("STRIPE_API_BASE"),
-        stripe_tax=reader.text("STRIPE_TAX", "0") == "1",
+        stripe_api_base=web("STRIPE_API_BASE"),
+        stripe_tax=reader.flag("STRIPE_TAX"),
         seller=reader.text("SELLER", "Kindling").replace("\\n", "\n"),
         torch_index=reader.optional("TORCH_INDEX"),
-        signup_credit_usd=reader.money("SIGNUP_CREDIT_USD", "1.00"),
+        signup_credit_usd=reader.money("SIGNUP_CREDIT_USD", "1.00", most=MOST_CREDIT_USD),
         signup_credit_needs=reader.choice(
             "SIGNUP_CREDIT_NEEDS", CREDIT_NEEDS, "mail" if reader.optional("SMTP_URL") else "nothing"
         ),
@@ -117,11 +123,11 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
         keep_events_days=reader.days("KEEP_EVENTS_DAYS", 90, least=35),
         keep_spool_days=reader.days("KEEP_SPOOL_DAYS", 7, least=2),
         keep_usage_logs_days=reader.days("KEEP_USAGE_LOGS_DAYS", 400, least=70),
-        agent_url=reader.text("AGENT_URL", "http://127.0.0.1:8100").rstrip("/"),
+        agent_url=(web("AGENT_URL") or "http://127.0.0.1:8100").rstrip("/"),
         metrics_token=reader.secret("METRICS_TOKEN"),
-        otlp_endpoint=reader.optional("OTLP_ENDPOINT"),
-        debug=reader.text("DEBUG", "0") == "1",
-        log_level=reader.text("LOG_LEVEL", "INFO").upper(),
+        otlp_endpoint=web("OTLP_ENDPOINT"),
+        debug=reader.flag("DEBUG"),
+        log_level=reader.log_level("LOG_LEVEL", "INFO"),
         secret_key=reader.required("SECRET_KEY"),
         key_pepper=reader.required("KEY_PEPPER"),
         agent_token=reader.required("AGENT_TOKEN"),
@@ -134,87 +140,7 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
 def _secrets(home: Path) -> dict[str, str]:
     try:
         lines = (home / SECRETS_FILE).read_text().splitlines()
-    except (FileNotFoundError, PermissionError):
+    except OSError:
         return {}
     pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     return {name.strip(): value.strip() for name, value in pairs}
-
-
-class _Reader:
-    def __init__(self, given: Mapping[str, str]) -> None:
-        self._given = given
-        self._wrong: list[str] = []
-
-    def optional(self, name: str) -> str | None:
-        return self._given.get(PREFIX + name, "").strip() or None
-
-    def text(self, name: str, default: str) -> str:
-        return self.optional(name) or default
-
-    def required(self, name: str) -> str:
-        value = self.optional(name)
-        if value is None:
-            self._wrong.append(f"{PREFIX}{name} is not set")
-        return value or ""
-
-    def secret(self, name: str) -> str | None:
-        """A secret that somebody else has chosen; the complaint about a short one does not repeat it."""
-        value = self.optional(name)
-        if value is not None and len(value) < LEAST_SECRET_CHARS:
-            self._wrong.append(f"{PREFIX}{name} must have at least {LEAST_SECRET_CHARS} characters")
-        return value
-
-    def words(self, name: str) -> tuple[str, ...]:
-        return tuple(word.strip() for word in self.text(name, "").split(",") if word.strip())
-
-    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
-        listed = " or ".join(choices)
-        return self._parsed(name, default, str, lambda value: value in choices, listed)
-
-    def number(self, name: str, default: int) -> int:
-        return self._parsed(name, default, int, lambda value: 0 <= value < 65536, "a port number")
-
-    def limit(self, name: str, default: int) -> int | None:
-        """A limit of every organisation that has none of its own; 0 is none."""
-        return (
-            self._parsed(name, default, int, lambda value: 0 <= value <= MOST, "a number, 0 for no limit")
-            or None
-        )
-
-    def positive(self, name: str, default: int, kind: str) -> int:
-        return self._parsed(name, default, int, lambda value: 0 < value <= MOST, kind)
-
-    def days(self, name: str, default: int, *, least: int) -> int:
-        """How long something is kept; 0 is for ever."""
-        kind = f"0 for ever, or {least} to {MOST_DAYS} days"
-        return self._parsed(name, default, int, lambda days: days == 0 or least <= days <= MOST_DAYS, kind)
-
-    def money(self, name: str, default: str) -> str:
-        value = self._parsed(
-            name,
-            Decimal(default),
-            Decimal,
-            lambda amount: amount.is_finite() and amount >= 0,
-            "an amount of dollars",
-        )
-        return str(value)
-
-    def _parsed(
-        self, name: str, default: T, parse: Callable[[str], T], fits: Callable[[T], bool], kind: str
-    ) -> T:
-        text = self.optional(name)
-        if text is None:
-            return default
-        try:
-            value = parse(text)
-        except (ValueError, InvalidOperation):
-            return self._refused(name, kind, text, default)
-        return value if fits(value) else self._refused(name, kind, text, default)
-
-    def _refused(self, name: str, kind: str, text: str, default: T) -> T:
-        self._wrong.append(f"{PREFIX}{name} must be {kind}, not {text[:60]!r}")
-        return default
-
-    def finish(self) -> None:
-        if self._wrong:
-            raise EnvError("; ".join(self._wrong))

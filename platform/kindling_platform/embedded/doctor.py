@@ -11,21 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
-import redis
-
+from kindling_platform.config.env import Env, EnvError
 from kindling_platform.embedded.children import log_paths
+from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.lock import lock_owner
-from kindling_platform.embedded.logs import log_tail
-from kindling_platform.embedded.ports import is_port_free
+from kindling_platform.embedded.logs import log_tail, secrets_hide
+from kindling_platform.embedded.planned_env import env_planned
+from kindling_platform.embedded.ports import address_check
+from kindling_platform.embedded.probes import cache_ping, database_version
+from kindling_platform.embedded.public_bind import check_bind
 from kindling_platform.embedded.rest import call
 from kindling_platform.embedded.secrets import secrets_read
+from kindling_platform.embedded.servers import MEND
 from kindling_platform.embedded.state import state_find
 
 LEAST_FREE_BYTES = 2 * 2**30
 ERROR_LINE = re.compile(r"\b(ERROR|CRITICAL|FATAL|PANIC)\b|^\w*(Error|Exception)\b")
-SECRET = re.compile(r"kd_[a-z]+_[0-9A-Za-z]+|://[^@\s]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,12 @@ def doctor_run(home: Home) -> list[Finding]:
     """All checks, in the order in which a start would need what they look at."""
     state = state_find(home)
     owner = lock_owner(home)
-    found = [*_machine(home), *_folder(home), _port(owner is not None)]
+    env, settings = _settings(home)
+    found = [*_machine(home), *_folder(home), settings]
+    if env is not None:
+        found += _listening(env, running=owner is not None)
+        if owner is None:
+            found += _own_servers(env)
     if owner is None:
         found.append(Finding("stack", True, "not running"))
     elif not owner.is_stack:
@@ -63,33 +70,78 @@ def _machine(home: Home) -> Iterator[Finding]:
     except importlib.metadata.PackageNotFoundError:
         advice = "The engine needs torch: remove .venv and run `./kindling up` again."
         yield Finding("torch", False, "not installed", advice)
-    where = next(path for path in (home.path, *home.path.parents) if path.exists())
-    free = shutil.disk_usage(where).free
+    free = shutil.disk_usage(_lowest_there(home.path)).free
     advice = f"Less than 2 GiB are free on the disk of {home.path}; make room, or set KINDLING_HOME."
     yield Finding("disk", free >= LEAST_FREE_BYTES, f"{free / 2**30:.1f} GiB free", advice)
 
 
 def _folder(home: Home) -> Iterator[Finding]:
-    if not home.path.exists():
-        yield Finding("state folder", True, f"{home.path} is not made yet")
+    there = _lowest_there(home.path)
+    writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    if there != home.path:
+        seen = f"{home.path} {'is not made yet' if writable else 'cannot be made'}"
+        advice = f"{there} is no folder that this account may write to; set KINDLING_HOME to a path that can be made."
+        yield Finding("state folder", writable, seen, advice)
         return
-    writable = os.access(home.path, os.W_OK | os.X_OK)
-    advice = f"{home.path} belongs to somebody else: give it to yourself or set KINDLING_HOME."
+    advice = f"{home.path} is no folder of yours: give it to yourself or set KINDLING_HOME."
     yield Finding("state folder", writable, str(home.path), advice)
-    if home.secrets.exists():
+    if writable and home.secrets.exists():
         mode = stat.S_IMODE(home.secrets.stat().st_mode)
         advice = f"Others can read your secrets: chmod 600 {home.secrets}"
         yield Finding("secrets", mode & 0o077 == 0, f"mode {mode:o}", advice)
 
 
-def _port(running: bool) -> Finding:
-    host = os.environ.get("KINDLING_HOST") or "127.0.0.1"
-    port = int(os.environ.get("KINDLING_PORT") or 8000)
-    free = is_port_free(host, port)
-    if running:
-        return Finding(f"port {port}", True, "free" if free else "in use by the running stack or another")
-    advice = f"Stop what listens on port {port}, or start with KINDLING_PORT={port + 1}."
-    return Finding(f"port {port}", free, "free" if free else "in use", advice)
+def _lowest_there(path: Path) -> Path:
+    """The path itself or the folder above it that exists; what nobody lets us look into counts as not there."""
+    return next(one for one in (path, *path.parents) if os.access(one, os.F_OK))
+
+
+def _settings(home: Home) -> tuple[Env | None, Finding]:
+    try:
+        return env_planned(home), Finding("settings", True, "each has a value that a start takes")
+    except EnvError as error:
+        return None, Finding("settings", False, "a start refuses them", f"{error}.")
+
+
+def _listening(env: Env, *, running: bool) -> Iterator[Finding]:
+    try:
+        address_check(env.host, 0)
+    except EmbeddedError as error:
+        yield Finding("host", False, env.host, error.message)
+        return
+    yield _port(env, running=running)
+    yield _reach(env)
+
+
+def _port(env: Env, *, running: bool) -> Finding:
+    name = f"port {env.port}"
+    try:
+        address_check(env.host, env.port)
+    except EmbeddedError as error:
+        if error.code != "port_in_use":
+            return Finding(name, False, "cannot be listened on", error.message)
+        seen = "in use by the running stack or another" if running else "in use"
+        return Finding(name, running, seen, error.message)
+    return Finding(name, True, "free")
+
+
+def _reach(env: Env) -> Finding:
+    """Whether others reach what is set up for one person alone."""
+    try:
+        check_bind(env)
+    except EmbeddedError as error:
+        return Finding("reach", False, "open to others too early", error.message)
+    return Finding("reach", True, env.public_url)
+
+
+def _own_servers(env: Env) -> Iterator[Finding]:
+    """Those that the settings name, before a start waits for them."""
+    for name, look, url in (
+        ("KINDLING_DATABASE_URL", _database, env.database_url),
+        ("KINDLING_REDIS_URL", _cache, env.redis_url),
+    ):
+        if os.environ.get(name):
+            yield look(url, MEND.format(name=name))
 
 
 def _running(home: Home, state: dict[str, Any]) -> Iterator[Finding]:
@@ -98,7 +150,7 @@ def _running(home: Home, state: dict[str, Any]) -> Iterator[Finding]:
     advice = f"{', '.join(dead)}: not running just now; the supervisor starts it again. See {home.logs}."
     yield Finding("stack", not dead, seen if not dead else f"{', '.join(dead)} down", advice)
     yield _database(state["database_url"])
-    yield _cache(home, state["redis_url"])
+    yield _cache(state["redis_url"], f" See {home.log('valkey')}.")
     health = call(f"{state['url']}/healthz", token="", timeout_s=5)
     advice = f"{state['url']}/healthz answers with status {health.status}; see {home.log('web')}."
     yield Finding("web", health.status == 200, f"status {health.status}", advice)
@@ -118,25 +170,19 @@ def _running(home: Home, state: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(f"engine {replica['name']}", good, seen, advice)
 
 
-def _database(url: str) -> Finding:
+def _database(url: str, cure: str = "") -> Finding:
     try:
-        with psycopg.connect(url, connect_timeout=3) as db:
-            row = db.execute("SHOW server_version").fetchone()
-        return Finding("database", True, f"PostgreSQL {row[0] if row else ''}")
-    except psycopg.OperationalError as error:
-        reason = SECRET.sub("…", str(error).splitlines()[0])
-        return Finding("database", False, "does not answer", f"The database refuses us: {reason}")
+        return Finding("database", True, f"PostgreSQL {database_version(url)}")
+    except EmbeddedError as error:
+        return Finding("database", False, "does not answer", error.message + cure)
 
 
-def _cache(home: Home, url: str) -> Finding:
+def _cache(url: str, cure: str) -> Finding:
     try:
-        with redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3) as cache:
-            cache.ping()
-        return Finding("cache", True, "answers")
-    except redis.RedisError as error:
-        reason = SECRET.sub("…", str(error))
-        advice = f"The cache refuses us: {reason}. See {home.log('valkey')}."
-        return Finding("cache", False, "does not answer", advice)
+        cache_ping(url)
+    except EmbeddedError as error:
+        return Finding("cache", False, "does not answer", error.message + cure)
+    return Finding("cache", True, "answers")
 
 
 def _logs(home: Home) -> Iterator[Finding]:
@@ -144,4 +190,4 @@ def _logs(home: Home) -> Iterator[Finding]:
     for path in log_paths(home):
         errors = [line for line in log_tail(path, 200).splitlines() if ERROR_LINE.search(line)]
         if errors:
-            yield Finding(f"log {path.name}", True, SECRET.sub("…", errors[-1].strip())[:160])
+            yield Finding(f"log {path.name}", True, secrets_hide(errors[-1].strip())[:160])

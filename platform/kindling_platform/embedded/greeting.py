@@ -23,6 +23,12 @@ def greeting_print(progress: Progress, state: State, facts: dict[str, Any], *, s
     say(Text.assemble("  API key    ", (state.api_key, "bold")))
     if stand_in:
         say("  Payments   test mode: a stand-in for Stripe, no money moves (set KINDLING_STRIPE_SECRET_KEY)")
+    if state.first_token_s is None:
+        say(
+            f"\n  Running after {state.start_s:.1f} s, but the first token or its bill failed; the reason stands above."
+            " Ctrl-C stops everything.\n"
+        )
+        return
     say(f"\n  Ready in {state.start_s:.1f} s. Ctrl-C stops everything. Try:\n")
     line = (
         f"curl {state.url}/v1/chat/completions "

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,12 @@ MOST_BYTES = 16 * 2**20
 SLACK_BYTES = 64 * 2**20
 LOOK_EVERY_S = 30.0
 TAIL_BYTES = 16_384
+SECRET = re.compile(r"kd_[a-z]+_[0-9A-Za-z]+|://[^@\s]*@")
+
+
+def secrets_hide(text: str) -> str:
+    """The text without API keys and without the accounts in addresses, to be shown to whoever looks on."""
+    return SECRET.sub("…", text)
 
 
 def log_tail(path: Path, lines: int = 12) -> str:

@@ -4,10 +4,12 @@ import ipaddress
 import os
 from urllib.parse import urlsplit
 
-from kindling_platform.config.env import Env
+from kindling_platform.config.env import STRIPE_OFF, Env
 from kindling_platform.embedded.errors import EmbeddedError
 
 OWN_SECRETS = ("KINDLING_SECRET_KEY", "KINDLING_KEY_PEPPER", "KINDLING_AGENT_TOKEN")
+# Those that a first start makes up are longer; a short one can be guessed from what it has signed.
+LEAST_SECRET_CHARS = 16
 
 
 def is_loopback(host: str) -> bool:
@@ -33,10 +35,9 @@ def check_bind(env: Env) -> None:
         wanted.append("KINDLING_SMTP_URL (mail is only written to a folder)")
     if env.stripe_api_base:
         wanted.append("KINDLING_STRIPE_SECRET_KEY (payments go to a stand-in; 'off' takes none)")
-    if is_bound:
-        wanted += [
-            f"{name} (the one in use was made up here)" for name in OWN_SECRETS if not os.environ.get(name)
-        ]
+    elif env.stripe_secret_key not in {None, STRIPE_OFF} and not env.stripe_webhook_secret:
+        wanted.append("KINDLING_STRIPE_WEBHOOK_SECRET (without it no payment is booked)")
+    wanted += _secrets_wanted(env, is_bound=is_bound)
     if not env.public_url.startswith("https://"):
         wanted.append("KINDLING_PUBLIC_URL (the https:// address that your customers use)")
     if wanted:
@@ -49,3 +50,16 @@ def check_bind(env: Env) -> None:
             f"KINDLING_{where[0]}={where[1]} would be reachable from outside while these are not set:\n{listed}\n"
             f"Set them, or leave {back}.",
         )
+
+
+def _secrets_wanted(env: Env, *, is_bound: bool) -> list[str]:
+    in_use = dict(zip(OWN_SECRETS, (env.secret_key, env.key_pepper, env.agent_token), strict=True))
+    wanted = []
+    for name, value in in_use.items():
+        if is_bound and not os.environ.get(name):
+            wanted.append(f"{name} (the one in use was made up here)")
+        elif len(value) < LEAST_SECRET_CHARS:
+            wanted.append(
+                f"{name} (the one in use is short; at least {LEAST_SECRET_CHARS} random characters)"
+            )
+    return wanted

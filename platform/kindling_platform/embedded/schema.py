@@ -56,6 +56,9 @@ def schema_is_current(url: str) -> bool:
     disk = MigrationLoader(None)
     try:
         with psycopg.connect(url, connect_timeout=5) as db:
+            # To ask for a table that is not there yet leaves an error in the server's log.
+            if db.execute("SELECT to_regclass('django_migrations')").fetchone() == (None,):
+                return False
             rows = db.execute("SELECT app, name FROM django_migrations").fetchall()
     except psycopg.Error:
         return False

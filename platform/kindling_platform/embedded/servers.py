@@ -3,10 +3,13 @@
 import os
 from dataclasses import dataclass
 
+from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.postgres import PostgresServer
 from kindling_platform.embedded.process import Child
 from kindling_platform.embedded.valkey import ValkeyServer
+
+MEND = " Mend {name}, or leave it out: a start then makes a server of its own."
 
 
 @dataclass(slots=True)
@@ -43,6 +46,26 @@ class Servers:
         if self.valkey:
             found["KINDLING_REDIS_URL"] = self.valkey.url()
         return found
+
+    def own_check(self, *, database_url: str, redis_url: str) -> None:
+        """Ask the user's own servers once: what waits for them later waits for minutes and in silence.
+
+        Errors: `database_unreachable`, `cache_unreachable`.
+        """
+        if self.postgres and self.valkey:
+            return
+        # Most starts have no such server and need not load two clients now.
+        from kindling_platform.embedded.probes import cache_ping, database_version
+
+        name = "KINDLING_DATABASE_URL"
+        try:
+            if not self.postgres:
+                database_version(database_url)
+            name = "KINDLING_REDIS_URL"
+            if not self.valkey:
+                cache_ping(redis_url)
+        except EmbeddedError as error:
+            raise EmbeddedError(error.code, error.message + MEND.format(name=name)) from error
 
     def launch(self) -> None:
         for server in (self.valkey, self.postgres):

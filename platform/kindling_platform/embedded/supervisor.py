@@ -28,7 +28,7 @@ from kindling_platform.embedded.lock import HomeLock
 from kindling_platform.embedded.logs import LOOK_EVERY_S, log_roll, log_tail
 from kindling_platform.embedded.open_files import open_files_raise
 from kindling_platform.embedded.orphans import orphans_reap
-from kindling_platform.embedded.ports import PortHold, is_port_free
+from kindling_platform.embedded.ports import PortHold, address_check
 from kindling_platform.embedded.ports_file import ports_hold
 from kindling_platform.embedded.preparation import is_prepared, preparation_finish, preparation_start
 from kindling_platform.embedded.process import Child
@@ -97,6 +97,7 @@ class Supervisor:
         with self.progress.step("database and cache") as notes:
             places = [self.home.path / name for name in ("postgres", "postgres.location")]
             first = servers.postgres is not None and not any(place.exists() for place in places)
+            servers.own_check(database_url=env.database_url, redis_url=env.redis_url)
             servers.launch()
             self.children |= servers.children()
             self._add("agent", agent_child(self.home, self._holds["agent"].port))
@@ -187,13 +188,10 @@ class Supervisor:
             env = load_env()
         except EnvError as error:
             raise EmbeddedError("settings_invalid", str(error)) from error
+        # A host that is nowhere needs no secrets.
+        address_check(env.host, 0)
         check_bind(env)
-        if not is_port_free(env.host, env.port):
-            raise EmbeddedError(
-                "port_in_use",
-                f"Port {env.port} of {env.host} is in use; stop what listens there, or start with another: "
-                f"KINDLING_PORT={env.port + 1} ./kindling up",
-            )
+        address_check(env.host, env.port)
         return env, servers
 
     def _add(self, name: str, child: Child) -> None:
