@@ -1,5 +1,6 @@
 """Uploads over the API: parts, resume, early refusals, zips."""
 
+import hashlib
 import io
 import json
 import struct
@@ -89,6 +90,30 @@ def test_parts_arrive_in_order_and_a_broken_upload_goes_on(ada: Customer):
     assert part(0, half).json()["received_bytes"] == half
     assert part(half, total).json()["received_bytes"] == total
     assert (upload_folder(adapter) / WEIGHTS).read_bytes() == content
+
+
+def test_what_is_there_of_a_file_has_a_digest(ada: Customer):
+    client = ada.client()
+    adapter = create(client)
+    content, path = CONTENT[WEIGHTS], f"adapters/{adapter}/files/{WEIGHTS}"
+    half = len(content) // 2
+
+    def there(there_bytes: int) -> dict[str, object]:
+        digest = hashlib.sha256(content[:there_bytes]).hexdigest()
+        return {"name": WEIGHTS, "size_bytes": len(content), "received_bytes": there_bytes, "sha256": digest}
+
+    assert client.call("get", path).json() == there(0)
+    client.send(path, content[:half], content_range=f"bytes 0-{half - 1}/{len(content)}")
+    assert client.call("get", path).json() == there(half)
+    with (upload_folder(adapter) / WEIGHTS).open("ab") as file:
+        file.write(b"what somebody writes at this moment")
+    assert client.call("get", path).json() == there(half)
+    # After a power loss the disk may have less than was noted.
+    (upload_folder(adapter) / WEIGHTS).write_bytes(content[:100])
+    assert client.call("get", path).json() == there(100)
+    assert error_of(client.call("get", f"adapters/{adapter}/files/README.md")) == "not_found"
+    Adapter.objects.filter(id=adapter).update(state="ready")
+    assert error_of(client.call("get", path)) == "not_uploading"
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,20 @@ def test_refusals_are_sentences_and_the_form_is_kept(world: World, member: Membe
     assert f'value="{fields.get("name", "intent")}"' in html
 
 
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"intent.zip": b"PK not really"}, "The zip file is refused"),
+        ({"adapter_config.json": config()}, "Not all bytes of adapter_model.safetensors have arrived"),
+    ],
+)
+def test_a_refused_upload_leaves_no_adapter_behind(world: World, member: Member, files, sentence: str):
+    reply = post(member, files)
+    assert reply.status_code == 422
+    assert sentence in reply.content.decode()
+    assert Adapter.objects.get(organisation=member.org).state == "deleted"
+
+
 def test_an_unfinished_upload_can_be_resumed_by_its_address(world: World, member: Member):
     adapter = world.adapter(member, state="uploading", report={})
     html = member.client.get(URL, {"adapter": adapter.id}).content.decode()

@@ -1,5 +1,6 @@
-"""Lists that have more than one page, against a server of the same form as the API."""
+"""Lists of more than one page and uploads that go on, against a server of the same form as the API."""
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ from typer.testing import CliRunner
 from kindling_platform.cli.app import app
 from kindling_platform.cli.client import Client
 from kindling_platform.cli.credentials import Credentials
-from kindling_platform.cli.errors import CliError
 from kindling_platform.cli.upload import adapter_upload
 
 DEFAULT_ROWS = 50
@@ -30,7 +30,8 @@ class Platform(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.rows: dict[str, list[dict[str, Any]]] = {}
         self.calls: list[str] = []
-        self.received: dict[str, int] = {}
+        self.sizes = {CONFIG: 2, WEIGHTS: 4}
+        self.received: dict[str, bytes] = {}
 
     @property
     def url(self) -> str:
@@ -43,6 +44,8 @@ class Platform(ThreadingHTTPServer):
             page = self.rows[path][at : at + limit]
             more = at + limit < len(self.rows[path])
             return 200, {"data": page, "next_cursor": str(at + limit) if more else None}
+        if path == "/api/v1/adapters":
+            return self.created(json.loads(body))
         _, _, kind, which, *rest = path.strip("/").split("/") + [""] * 4
         found = [row for row in self.rows["/api/v1/adapters"] if which in (row["id"], row["name"])]
         if not found:
@@ -50,15 +53,26 @@ class Platform(ThreadingHTTPServer):
         if rest[0] == "complete":
             found[0]["state"] = "ready"
         elif rest[0] == "files" and method == "PUT":
-            self.received[rest[1]] = self.received.get(rest[1], 0) + len(body)
+            self.received[rest[1]] = self.received.get(rest[1], b"") + body
         elif rest[0] == "files":
-            sizes = {CONFIG: 2, WEIGHTS: 4}
-            files = [
-                {"name": name, "size_bytes": size, "received_bytes": self.received.get(name, 0)}
-                for name, size in sizes.items()
-            ]
-            return 200, {"data": files}
-        return 200, found[0]
+            there = self.received.get(rest[1], b"")
+            return 200, {"received_bytes": len(there), "sha256": hashlib.sha256(there).hexdigest()}
+        files = [
+            {"name": name, "size_bytes": size, "received_bytes": len(self.received.get(name, b""))}
+            for name, size in self.sizes.items()
+        ]
+        return 200, found[0] | {"files": files}
+
+    def created(self, asked: dict[str, Any]) -> tuple[int, Any]:
+        """Open an upload; an unfinished one of the same name makes way."""
+        self.rows["/api/v1/adapters"] = [
+            row for row in self.rows["/api/v1/adapters"] if row["name"] != asked["name"]
+        ]
+        self.sizes = {file["name"]: file["size_bytes"] for file in asked["files"]}
+        self.received = {}
+        made = {"id": "ada_new", "state": "uploading"} | asked
+        self.rows["/api/v1/adapters"].append(made)
+        return 201, made
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -112,19 +126,62 @@ def test_a_list_has_every_row_once(platform: Platform, what: str, count: int):
     assert listed(what) == rows
 
 
-def test_an_upload_goes_on_however_many_adapters_there_are(platform: Platform, tmp_path: Path):
-    rows = platform.rows["/api/v1/adapters"] = adapters(300)
-    rows[299]["state"] = "uploading"
-    platform.received = {CONFIG: 2, WEIGHTS: 1}
+def push(platform: Platform, folder: Path, name: str = "voice-299", base: str = "kindling/spark") -> Any:
+    client = Client(Credentials(platform.url, "kd_x"))
+    return adapter_upload(client, folder=folder, name=name, base=base, say=lambda *_: None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     (tmp_path / CONFIG).write_bytes(b"{}")
     (tmp_path / WEIGHTS).write_bytes(b"1234")
-    client = Client(Credentials(platform.url, "kd_x"))
-    made = adapter_upload(
-        client, folder=tmp_path, name="voice-299", base="kindling/spark", say=lambda *_: None
-    )
+    return tmp_path
+
+
+def test_an_upload_goes_on_however_many_adapters_there_are(platform: Platform, folder: Path):
+    rows = platform.rows["/api/v1/adapters"] = adapters(300)
+    rows[299]["state"] = "uploading"
+    platform.received = {CONFIG: b"{}", WEIGHTS: b"1"}
+    made = push(platform, folder)
     assert made["id"] == "ada_299" and made["state"] == "ready"
-    assert platform.received == {CONFIG: 2, WEIGHTS: 4}
+    assert platform.received == {CONFIG: b"{}", WEIGHTS: b"1234"}
+    assert f"PUT /api/v1/adapters/ada_299/files/{CONFIG}" not in platform.calls
     assert "POST /api/v1/adapters" not in platform.calls
+
+
+@pytest.mark.parametrize(
+    "received",
+    [
+        {CONFIG: b"{}", WEIGHTS: b"2"},
+        {CONFIG: b"[]", WEIGHTS: b"1"},
+        {CONFIG: b"{}", WEIGHTS: b"0234"},
+        {CONFIG: b"{}", "README.md": b"another"},
+    ],
+)
+def test_other_files_begin_anew(platform: Platform, folder: Path, received: dict[str, bytes]):
+    rows = platform.rows["/api/v1/adapters"] = adapters(300)
+    rows[299]["state"] = "uploading"
+    platform.received = received
+    platform.sizes |= {"README.md": 7}
+    assert push(platform, folder)["id"] == "ada_new"
+    assert platform.received == {CONFIG: b"{}", WEIGHTS: b"1234"}
+
+
+def test_files_of_another_size_begin_anew(platform: Platform, folder: Path):
+    rows = platform.rows["/api/v1/adapters"] = adapters(300)
+    rows[299]["state"] = "uploading"
+    (folder / CONFIG).write_bytes(b'{"r": 8}')
+    assert push(platform, folder)["id"] == "ada_new"
+    assert platform.received == {CONFIG: b'{"r": 8}', WEIGHTS: b"1234"}
+
+
+def test_a_card_that_is_left_out_now_changes_nothing_once_the_weights_agree(platform: Platform, folder: Path):
+    rows = platform.rows["/api/v1/adapters"] = adapters(300)
+    rows[299]["state"] = "uploading"
+    platform.received = {WEIGHTS: b"12", "README.md": b"card"}
+    platform.sizes |= {"README.md": 4}
+    assert push(platform, folder)["id"] == "ada_299"
+    assert platform.received == {CONFIG: b"{}", WEIGHTS: b"1234", "README.md": b"card"}
 
 
 @pytest.mark.parametrize(
@@ -132,19 +189,8 @@ def test_an_upload_goes_on_however_many_adapters_there_are(platform: Platform, t
     [("voice-1", "kindling/spark"), ("ada_299", "kindling/spark"), ("voice-299", "other/base")],
 )
 def test_only_an_unfinished_one_of_the_same_name_and_base_is_gone_on_with(
-    platform: Platform, tmp_path: Path, name: str, base: str
+    platform: Platform, folder: Path, name: str, base: str
 ):
     rows = platform.rows["/api/v1/adapters"] = adapters(300)
     rows[299]["state"] = "uploading"
-    (tmp_path / CONFIG).write_bytes(b"{}")
-    (tmp_path / WEIGHTS).write_bytes(b"1234")
-    # This platform opens no upload.
-    with pytest.raises(CliError):
-        adapter_upload(
-            Client(Credentials(platform.url, "kd_x")),
-            folder=tmp_path,
-            name=name,
-            base=base,
-            say=lambda *_: None,
-        )
-    assert platform.calls[-1] == "POST /api/v1/adapters"
+    assert push(platform, folder, name, base)["id"] == "ada_new"

@@ -11,7 +11,12 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
 from kindling_console.forms.upload import UploadForm
 from kindling_platform.adapters.selectors import adapter_get
-from kindling_platform.adapters.services import adapter_complete, adapter_create, adapter_file_put
+from kindling_platform.adapters.services import (
+    adapter_complete,
+    adapter_create,
+    adapter_delete,
+    adapter_file_put,
+)
 from kindling_platform.adapters.zip_upload import adapter_zip_put
 from kindling_platform.catalog.selectors import model_list
 from kindling_platform.common.errors import KindlingError
@@ -74,6 +79,8 @@ def _receive(request: HttpRequest, visitor: Visitor, form: UploadForm) -> HttpRe
         adapter_complete(org=visitor.org, adapter_id=adapter.id, actor=visitor.actor)
     except KindlingError as error:
         if error.code != "adapter_rejected":
+            # A plain form cannot go on with it; it is sent again as a whole.
+            adapter_delete(org=visitor.org, adapter_id=adapter.id, actor=visitor.actor)
             raise
         # The report on its page says more than a sentence here could.
     return done(request, target)

@@ -44,6 +44,10 @@ class FileShape(s.Serializer[object]):
     received_bytes = s.IntegerField()
 
 
+class ArrivedShape(FileShape):
+    sha256 = s.CharField(help_text="Of the `received_bytes` bytes that are there, as hexadecimal digits.")
+
+
 class AdapterShape(s.Serializer[object]):
     id = s.CharField()
     name = s.CharField()

@@ -1,7 +1,8 @@
-"""Uploads a PEFT folder in parts; an interrupted upload goes on where it stopped."""
+"""Uploads a PEFT folder in parts; an interrupted upload of the same files goes on where it stopped."""
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,14 @@ def adapter_upload(
         folder / file for file in COME_ALONG if (folder / file).is_file() and (folder / file).stat().st_size
     ]
     sizes = {path.name: path.stat().st_size for path in paths}
-    adapter = _unfinished(client, name, base) or client.post(
-        "/api/v1/adapters",
-        {
-            "name": name,
-            "base_model": base,
-            "files": [{"name": file, "size_bytes": size} for file, size in sizes.items()],
-        },
-    )
+    adapter = _unfinished(client, name, base)
+    arrived = _arrived(client, adapter, paths) if adapter else None
+    if adapter is None or arrived is None:
+        # An unfinished one of the same name makes way, with all that had arrived of it.
+        adapter, arrived = _begun(client, name, base, sizes), {}
     sent = 0
     for path in paths:
-        for done in _send(client, adapter["id"], path):
+        for done in _send(client, adapter["id"], path, arrived.get(path.name, 0)):
             say(sent + done, sum(sizes.values()))
         sent += sizes[path.name]
     client.post(f"/api/v1/adapters/{adapter['id']}/complete")
@@ -75,10 +73,44 @@ def _unfinished(client: Client, name: str, base: str) -> dict[str, Any] | None:
     return dict(row) if same and row["state"] in OPEN_STATES else None
 
 
-def _send(client: Client, adapter_id: str, path: Path) -> Any:
-    """Send what the platform does not have yet; gives the bytes there after each part."""
+def _begun(client: Client, name: str, base: str, sizes: dict[str, int]) -> dict[str, Any]:
+    files = [{"name": file, "size_bytes": size} for file, size in sizes.items()]
+    return dict(client.post("/api/v1/adapters", {"name": name, "base_model": base, "files": files}))
+
+
+def _arrived(client: Client, adapter: dict[str, Any], paths: list[Path]) -> dict[str, int] | None:
+    """Bytes that are there by name, or None if they are of other files, as after another training."""
+    ours = {path.name: path for path in paths}
+    arrived: dict[str, int] = {}
+    has_others = False
+    for row in adapter["files"]:
+        path = ours.get(row["name"])
+        if path is None:
+            has_others |= bool(row["received_bytes"])
+            continue
+        if row["size_bytes"] != path.stat().st_size:
+            return None
+        if row["received_bytes"]:
+            there = client.get(f"/api/v1/adapters/{adapter['id']}/files/{path.name}")
+            if there["sha256"] != _beginning_sha256(path, there["received_bytes"]):
+                return None
+            arrived[path.name] = int(there["received_bytes"])
+    # A card that this folder does not have may be another adapter's, unless the weights say that it is the same.
+    return None if has_others and FILES[1] not in arrived else arrived
+
+
+def _beginning_sha256(path: Path, size_bytes: int) -> str:
+    digest, left = hashlib.sha256(), size_bytes
+    with path.open("rb") as file:
+        while block := file.read(min(PART_BYTES, left)):
+            digest.update(block)
+            left -= len(block)
+    return digest.hexdigest()
+
+
+def _send(client: Client, adapter_id: str, path: Path, at: int) -> Iterator[int]:
+    """Send a file from `at` on; gives the bytes there after each part."""
     total = path.stat().st_size
-    at = _received(client, adapter_id, path.name, total)
     with path.open("rb") as file:
         file.seek(at)
         while at < total:
@@ -91,12 +123,3 @@ def _send(client: Client, adapter_id: str, path: Path) -> Any:
             )
             at += len(part)
             yield at
-
-
-def _received(client: Client, adapter_id: str, name: str, total: int) -> int:
-    answer = client.get(f"/api/v1/adapters/{adapter_id}/files")
-    rows = answer.get("data", []) if isinstance(answer, dict) else answer
-    for row in rows:
-        if row["name"] == name and row["size_bytes"] == total:
-            return int(row["received_bytes"])
-    return 0

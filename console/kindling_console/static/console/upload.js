@@ -1,9 +1,14 @@
-// Uploads an adapter file by file in parts over the control API, and goes on where it stopped after a reload.
+// Uploads an adapter file by file in parts over the control API, and goes on where it stopped after a reload, if the
+// files are still the same.
 const PART_BYTES = 8 * 1024 * 1024;
 const RETRIES = 4;
-const NEEDED = ["adapter_config.json", "adapter_model.safetensors"];
+const WEIGHTS = "adapter_model.safetensors";
+const NEEDED = ["adapter_config.json", WEIGHTS];
 // The checks look at the licence in the card and at the tokenizer, if they come along.
 const WANTED = [...NEEDED, "README.md", "tokenizer.json"];
+const PICKLE = /\.(bin|pt|pth|pkl|pickle|ckpt|joblib)$/i;
+// What is wrong with the files themselves; other refusals pass, and what has arrived is kept until then.
+const HOPELESS = new Set(["zip_refused", "pickle_refused", "file_not_expected", "file_too_large", "empty_file"]);
 const form = document.getElementById("upload");
 const input = document.getElementById("id_files");
 const zone = document.getElementById("dropzone");
@@ -13,7 +18,12 @@ const start = document.getElementById("upload-start");
 const stop = document.getElementById("upload-stop");
 const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
 let chosen = [];
-let adapterId = form.dataset.resume ?? "";
+// The adapter whose files are sent, and what it was made with. A browser may have kept what was typed over a reload.
+let upload = {
+  id: form.dataset.resume ?? "",
+  name: form.elements.name.defaultValue,
+  base: [...form.elements.base_model.options].find((option) => option.defaultSelected)?.value,
+};
 let pause = null;
 
 class Refusal extends Error {
@@ -107,10 +117,10 @@ async function gather(entry, files) {
   }
 }
 
-function say(title, message, code) {
+function say(title, message, { code, isBad = true } = {}) {
   const note = document.createElement("div");
-  note.className = "note is-bad";
-  note.setAttribute("role", "alert");
+  note.className = isBad ? "note is-bad" : "note";
+  note.setAttribute("role", isBad ? "alert" : "status");
   const strong = document.createElement("strong");
   strong.textContent = title;
   const text = document.createElement("p");
@@ -126,33 +136,128 @@ function say(title, message, code) {
   outcome.replaceChildren(note);
 }
 
+// Why these files make no adapter, before anything is created for them.
+function lacking(files) {
+  if (archive() || hasPickle(files)) return "";
+  const names = files.map((file) => file.name);
+  const twice = NEEDED.find((name) => names.indexOf(name) !== names.lastIndexOf(name));
+  if (twice) return `There is more than one ${twice}; choose the files of one adapter.`;
+  const missing = NEEDED.filter((name) => !names.includes(name));
+  return missing.length ? `Choose ${missing.join(" and ")} too.` : "";
+}
+
+// The server refuses them, and says what to do instead.
+function hasPickle(files) {
+  return files.some((file) => PICKLE.test(file.name));
+}
+
 async function begin() {
   const zip = archive();
-  if (!adapterId) {
-    const files = zip ? [] : chosen.map((file) => ({ name: file.name, size_bytes: file.size }));
-    const made = await call("POST", "", {
-      body: JSON.stringify({ name: form.elements.name.value, base_model: form.elements.base_model.value, files }),
-      headers: { "Content-Type": "application/json" },
-    });
-    adapterId = made.id;
-    // From here on a reload can go on with what has arrived.
-    history.replaceState(null, "", `?adapter=${adapterId}`);
-  }
-  if (zip) {
-    zip.row.show(0, "sending");
-    await call("PUT", `/${adapterId}/zip`, { body: zip, headers: { "Content-Type": "application/zip" }, signal: pause.signal });
-    zip.row.show(zip.size);
-    return;
-  }
-  const arrived = new Map((await call("GET", `/${adapterId}/files`)).data.map((file) => [file.name, file]));
   // Small files go first: the config shows a wrong base at once.
-  const wanted = chosen.filter((file) => WANTED.includes(file.name) && (file.size || NEEDED.includes(file.name))).sort((a, b) => a.size - b.size);
+  const wanted = chosen.filter((file) => WANTED.includes(file.name) && (file.size || NEEDED.includes(file.name)));
+  wanted.sort((a, b) => a.size - b.size);
+  let arrived = zip || hasPickle(chosen) ? null : await goesOn(wanted);
+  if (!arrived) {
+    const why = "What had arrived does not fit these files, their name or base.";
+    if (upload.id && !zip) say("Sent from the beginning", why, { isBad: false });
+    await create(zip ? [] : chosen);
+    arrived = new Map();
+  }
+  try {
+    if (zip) await sendZip(zip);
+    else await sendFiles(wanted, arrived);
+  } catch (error) {
+    if (HOPELESS.has(error.code)) await giveUp();
+    throw error;
+  }
+}
+
+// Bytes that have arrived by file name; null if they belong to other files, or to another name or base.
+async function goesOn(wanted) {
+  const { name, base_model: base } = form.elements;
+  if (!upload.id || upload.name !== name.value || upload.base !== base.value) return null;
+  const rows = await known(upload.id);
+  const arrived = new Map();
+  let hasOthers = false;
+  for (const row of rows ?? []) {
+    const file = wanted.find((one) => one.name === row.name);
+    if (!file) {
+      hasOthers ||= row.received_bytes > 0;
+      continue;
+    }
+    if (file.size !== row.size_bytes) return null;
+    if (row.received_bytes && !(await isBeginning(file, arrived))) return null;
+  }
+  // A card that was not chosen now may be another adapter's, unless the weights say that it is the same.
+  return !rows || (hasOthers && !arrived.has(WEIGHTS)) ? null : arrived;
+}
+
+// The files of an upload, null if there is none any more.
+async function known(id) {
+  try {
+    return (await call("GET", `/${id}/files`)).data;
+  } catch (error) {
+    if (error.status === 404) return null;
+    throw error;
+  }
+}
+
+// Two trainings of an adapter have files of the same names, sizes and headers: only their bytes tell them apart.
+async function isBeginning(file, arrived) {
+  file.row.show(0, "comparing with what has arrived");
+  const there = await call("GET", `/${upload.id}/files/${encodeURIComponent(file.name)}`, { signal: pause.signal });
+  const { sha256 } = await import(form.dataset.sha256);
+  arrived.set(file.name, there.received_bytes);
+  return there.sha256 === (await sha256(file.slice(0, there.received_bytes), pause.signal));
+}
+
+async function create(files) {
+  const before = upload;
+  const [name, base] = [form.elements.name.value, form.elements.base_model.value];
+  const claims = files.map((file) => ({ name: file.name, size_bytes: file.size }));
+  const made = await call("POST", "", {
+    body: JSON.stringify({ name, base_model: base, files: claims }), headers: { "Content-Type": "application/json" },
+  });
+  upload = { id: made.id, name, base };
+  // From here on a reload can go on with what has arrived.
+  history.replaceState(null, "", `?adapter=${made.id}`);
+  // One of the same name has made way.
+  if (before.id && before.name !== name) await discard(before.id);
+}
+
+// These files come to nothing: leave no empty adapter behind, and let another name be given.
+async function giveUp() {
+  const { id } = upload;
+  upload = { id: "" };
+  history.replaceState(null, "", location.pathname);
+  form.elements.name.readOnly = false;
+  start.textContent = "Upload adapter";
+  await discard(id);
+}
+
+async function discard(id) {
+  try {
+    // Another window may have completed it; then it is no leftover.
+    if ((await call("GET", `/${id}`)).state === "uploading") await call("DELETE", `/${id}`);
+  } catch {
+    // The server deletes what nobody goes on with after a day.
+  }
+}
+
+async function sendZip(zip) {
+  zip.row.show(0, "sending");
+  const headers = { "Content-Type": "application/zip" };
+  await call("PUT", `/${upload.id}/zip`, { body: zip, headers, signal: pause.signal });
+  zip.row.show(zip.size);
+}
+
+async function sendFiles(wanted, arrived) {
   for (const file of chosen) if (!wanted.includes(file)) file.row.show(file.size, "not needed, left out");
-  for (const file of wanted) await send(file, arrived.get(file.name)?.received_bytes ?? 0);
+  for (const file of wanted) await send(file, arrived.get(file.name) ?? 0);
 }
 
 async function send(file, from) {
-  let offset = Math.min(from, file.size);
+  let offset = from;
   file.row.show(offset);
   while (offset < file.size) {
     const end = Math.min(offset + PART_BYTES, file.size);
@@ -165,13 +270,15 @@ async function send(file, from) {
 async function part(file, offset, end) {
   for (let attempt = 0; ; attempt += 1) {
     try {
-      await call("PUT", `/${adapterId}/files/${encodeURIComponent(file.name)}`, {
+      await call("PUT", `/${upload.id}/files/${encodeURIComponent(file.name)}`, {
         body: file.slice(offset, end), signal: pause.signal,
         headers: { "Content-Type": "application/octet-stream", "Content-Range": `bytes ${offset}-${end - 1}/${file.size}` },
       });
       return;
     } catch (error) {
-      const isFinal = error.name === "AbortError" || (error instanceof Refusal && error.status < 500);
+      // A part whose connection broke may still be in the server's hands.
+      const isPassing = error.status >= 500 || error.code === "upload_busy";
+      const isFinal = error.name === "AbortError" || (error instanceof Refusal && !isPassing);
       if (isFinal || attempt >= RETRIES) throw error;
       await new Promise((resolve) => setTimeout(resolve, 500 * 2 ** attempt));
     }
@@ -191,19 +298,24 @@ form.addEventListener("submit", async (event) => {
     input.focus();
     return;
   }
+  const lack = lacking(chosen);
+  if (lack) {
+    say("These files are not one adapter", lack);
+    return;
+  }
   pause = new AbortController();
   outcome.replaceChildren();
   busy(true);
-  const page = () => form.dataset.page.replace("ADAPTER", adapterId);
+  const page = () => form.dataset.page.replace("ADAPTER", upload.id);
   try {
     await begin();
-    await call("POST", `/${adapterId}/complete`);
+    await call("POST", `/${upload.id}/complete`);
     location.assign(page());
   } catch (error) {
     busy(false);
     if (error.name === "AbortError") say("Paused", "What has arrived is kept. Press the button to go on.");
     else if (error.code === "adapter_rejected") location.assign(page());
-    else if (error instanceof Refusal) say("This cannot be uploaded", error.message, error.code);
+    else if (error instanceof Refusal) say("This cannot be uploaded", error.message, { code: error.code });
     else say("The connection was lost", "What has arrived is kept. Press the button to go on.");
   }
 });

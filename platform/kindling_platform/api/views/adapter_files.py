@@ -6,12 +6,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from kindling_platform.adapters.arrived import arrived_get
 from kindling_platform.adapters.selectors import adapter_get
 from kindling_platform.adapters.services import adapter_file_put
 from kindling_platform.adapters.zip_upload import adapter_zip_put
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.rows import adapter_row, file_row
-from kindling_platform.api.shapes import AdapterShape, FileShape, FilesShape
+from kindling_platform.api.shapes import AdapterShape, ArrivedShape, FileShape, FilesShape
 from kindling_platform.api.uploads import blocks_of, part_of
 
 RAW = {"application/octet-stream": OpenApiTypes.BINARY}
@@ -20,7 +21,7 @@ RANGE = OpenApiParameter(
     str,
     OpenApiParameter.HEADER,
     description="`bytes first-last/total` for a part; parts come in order, and an interrupted upload goes on behind "
-    "`received_bytes`.",
+    "`received_bytes`, once the sha256 of what is there is that of the file's own beginning.",
 )
 
 
@@ -37,7 +38,19 @@ class AdapterFiles(APIView):
 
 
 class AdapterFileView(APIView):
-    actions = {"PUT": "adapters.write"}
+    actions = {"GET": "adapters.read", "PUT": "adapters.write"}
+
+    @extend_schema(
+        operation_id="adapter_files_get",
+        summary="What is there of a file of an open upload, and its sha256",
+        description="Ask before an interrupted upload goes on: another training of the same adapter has files of the "
+        "same names and sizes. If the digest is not that of the file's own beginning, create the adapter anew under "
+        "its name; the unfinished one makes way.",
+        responses=ArrivedShape,
+    )
+    def get(self, request: Request, adapter_id: str, name: str) -> Response:
+        arrived = arrived_get(org=caller_of(request).org, adapter_id=adapter_id, name=name)
+        return Response(ArrivedShape(arrived).data)
 
     @extend_schema(
         operation_id="adapter_files_put",
