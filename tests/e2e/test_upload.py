@@ -209,6 +209,15 @@ def test_other_files_are_sent_from_the_beginning(
     assert ready(me)["content_hash"] == content_hash(others, tmp_path)
 
 
+def test_whoever_was_signed_out_is_told_what_to_do(me: Visit, intent: Path):
+    me.page.get_by_label("Name").fill("signed-out")
+    drop(me, read(intent))
+    me.page.context.clear_cookies()
+    me.page.get_by_role("button", name="Upload adapter").click()
+    expect(me.page.get_by_text("You are signed out")).to_be_visible()
+    expect(me.page.get_by_text("Reload this page and sign in.")).to_be_visible()
+
+
 def test_one_file_of_two_begins_nothing(me: Visit, intent: Path):
     drop(me, {CONFIG: read(intent)[CONFIG]})
     me.page.get_by_label("Name").fill("half")

@@ -315,6 +315,7 @@ form.addEventListener("submit", async (event) => {
     busy(false);
     if (error.name === "AbortError") say("Paused", "What has arrived is kept. Press the button to go on.");
     else if (error.code === "adapter_rejected") location.assign(page());
+    else if (error.status === 401) say("You are signed out", "Reload this page and sign in. What has arrived is kept.");
     else if (error instanceof Refusal) say("This cannot be uploaded", error.message, { code: error.code });
     else say("The connection was lost", "What has arrived is kept. Press the button to go on.");
   }
