@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec
 
+from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from kindling_console.ways_back import form_page, local_path, method_refused, shows_page
 from kindling_platform.accounts.roles import can
 from kindling_platform.accounts.selectors import (
     CHOSEN_ORGANISATION,
@@ -25,6 +27,10 @@ from kindling_platform.common.requests import client_ip
 P = ParamSpec("P")
 # What a signed-in page may do that needs no right of its own.
 ANY_MEMBER = ""
+NOT_TAKEN = (
+    "Nothing was saved: you were signed out when you sent the form. "
+    "Sign in to come back to its page, then enter it once more."
+)
 
 
 class Suspended(PermissionDenied):
@@ -81,14 +87,14 @@ def page(
     """Guard a view: signed in, a member, allowed to do `action`, and to do `write` when it is a POST.
 
     A refusal by role is 403, and so is a change while the organisation is suspended; an object of somebody
-    else is 404 like one that does not exist.
+    else is 404 like one that does not exist. A form's address that is opened leads to the page of the form.
     """
     allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
 
     def guard(view: View[P]) -> Guarded[P]:
         def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if request.method not in allowed:
-                return HttpResponseNotAllowed(sorted(allowed))
+                return method_refused(request, allowed)
             visitor = visitor_of(request)
             if visitor is None:
                 return sign_in_first(request)
@@ -109,20 +115,26 @@ def page(
                 raise
 
         functools.update_wrapper(guarded, view)
-        return guarded
+        return shows_page(guarded) if "GET" in allowed else guarded
 
     return guard
 
 
 def sign_in_first(request: HttpRequest) -> HttpResponseBase:
-    """Lead to the sign-in page and back again; a fragment makes the whole page go there."""
+    """Lead to the sign-in page and back again; a fragment makes the whole page go there.
+
+    A form's own address may show nothing, so behind a form the way back is the page that holds it.
+    """
+    is_form = request.method == "POST"
+    target = form_page(request) if is_form else request.get_full_path()
+    if is_form:
+        messages.error(request, NOT_TAKEN)
     if request.headers.get("HX-Request") == "true":
-        target = request.headers.get("HX-Current-URL", "")
-        path = "/" + target.split("/", 3)[3] if target.count("/") >= 3 else request.get_full_path()
         response = HttpResponse(status=204)
-        response["HX-Redirect"] = redirect_to_login(path)["Location"]
+        here = local_path(request.headers.get("HX-Current-URL", ""))
+        response["HX-Redirect"] = redirect_to_login(here or target)["Location"]
         return response
-    return redirect_to_login(request.get_full_path())
+    return redirect_to_login(target)
 
 
 def _visitor(request: HttpRequest) -> Visitor | None:

@@ -46,6 +46,14 @@ def refused(request: HttpRequest, url: str, error: KindlingError) -> HttpRespons
     return done(request, url)
 
 
+def failure(request: HttpRequest, status: int, title: str, message: str, reference: str = "") -> HttpResponse:
+    """What is shown when there is nothing else to show: a page of its own, or a note in the place of a fragment."""
+    fragment = request.headers.get("HX-Request") == "true"
+    template = "console/parts/error.html" if fragment else "console/error.html"
+    context = {"status": status, "title": title, "message": message, "reference": reference}
+    return render(request, template, context, status=status)
+
+
 def private(response: HttpResponse) -> HttpResponse:
     """Keep an answer out of every cache and of the browser's history."""
     response["Cache-Control"] = "no-store"

@@ -38,7 +38,9 @@ def test_small_balances_show_six_decimals(pico: int, text: str):
     assert pico_to_usd_text(pico) == text
 
 
-@pytest.mark.parametrize("text", ["", "abc", "NaN", "Infinity", "0.0000000000001", "1_0", "\uff11", "1,000", "0x1"])
+@pytest.mark.parametrize(
+    "text", ["", "abc", "NaN", "Infinity", "0.0000000000001", "1_0", "\uff11", "1,000", "0x1"]
+)
 def test_what_is_not_an_amount_is_refused(text: str):
     with pytest.raises(ValueError, match=r"dollars|pico"):
         usd_to_pico(text)

@@ -1,5 +1,7 @@
 """Billing: balance to the micro-dollar, a cause for every row, and what may be done about it by whom."""
 
+import re
+
 import pytest
 from django.urls import reverse
 
@@ -45,6 +47,17 @@ def test_kinds_can_be_chosen(world: World, member: Member):
     assert request_id in page(member, kind="usage")
     payments = page(member, kind="payment").split('id="ledger"')[1]
     assert "Bought" in payments and "Starting credit" not in payments
+
+
+def test_each_field_has_an_id_of_its_own_though_two_ask_for_an_amount(
+    member: Member, payments_on: FakeStripe
+):
+    html = page(member)
+    assert html.count('name="amount"') == 2
+    ids = re.findall(r'\sid="([^"]*)"', html)
+    assert len(ids) == len(set(ids))
+    refused = member.client.post(reverse("console:auto-topup"), {"amount": "nothing"}).content.decode()
+    assert refused.count('for="id_auto_amount"') == refused.count('id="id_auto_amount"') == 1
 
 
 def test_large_balances_show_cents(member: Member):

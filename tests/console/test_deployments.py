@@ -52,6 +52,21 @@ def test_the_operator_stops_and_starts(world: World):
     assert "asked for it to be running" in world.operator.client.get(page).content.decode()
 
 
+def test_stopping_asks_first(world: World, member: Member):
+    stop = reverse("console:deployment-action", args=[world.deployment.id, "stop"])
+    page = world.operator.client.get(
+        reverse("console:deployment", args=[world.deployment.id])
+    ).content.decode()
+    assert f'href="{stop}"' in page and f'action="{stop}"' not in page
+    asked = world.operator.client.get(stop).content.decode()
+    assert "are refused with 503 until it is started again" in asked and "Stop it</button>" in asked
+    world.deployment.refresh_from_db()
+    assert world.deployment.desired_state == "running"
+    assert member.client.get(stop).status_code == 403
+    start = world.operator.client.get(stop.replace("/stop/", "/start/"))
+    assert (start.status_code, start["Location"]) == (302, stop.removesuffix("stop/"))
+
+
 def test_the_operator_changes_one(world: World, member: Member):
     page = reverse("console:deployment", args=[world.deployment.id])
     assert 'name="replicas"' in world.operator.client.get(page).content.decode()

@@ -1,6 +1,7 @@
 """Every page opens for those it is for, and says what it is about."""
 
 import re
+from collections import Counter
 
 import pytest
 from django.test import Client
@@ -38,6 +39,8 @@ def whole(html: str) -> None:
     assert " onclick=" not in html
     assert "hx-on" not in html
     assert not re.search(r"<script(?![^>]*(src=|application/json))", html)
+    ids = Counter(re.findall(r'\sid="([^"]*)"', html))
+    assert [name for name, count in ids.items() if count > 1] == []
     # In an address or a text, a missing variable would show as this.
     assert "None<" not in html
 

@@ -219,7 +219,8 @@ async def test_strangers_viewers_and_nonsense_are_refused(scene: Scene):
     assert (await AsyncClient().post(RUN, "{}", content_type="application/json")).status_code == 401
     assert (await scene.client.post(RUN, "[", content_type="application/json")).status_code == 400
     assert (await scene.client.post(RUN, "[]", content_type="application/json")).status_code == 400
-    assert (await scene.client.get(RUN)).status_code == 405
+    assert (await scene.client.put(RUN)).status_code == 405
+    assert (await scene.client.get(RUN))["Location"] == "/console/playground/"
     strict = AsyncClient(enforce_csrf_checks=True)
     await strict.aforce_login(scene.member.user)
     assert (await strict.post(RUN, "{}", content_type="application/json")).status_code == 403
@@ -239,7 +240,20 @@ async def test_without_scripts_a_post_answers_in_whole(scene: Scene):
 
     wrong = await scene.client.post("/console/playground/", form | {"model": "kindling/none"})
     assert wrong.status_code == 422
-    assert "There is no such model." in wrong.content.decode()
+    html = wrong.content.decode()
+    assert "There is no such model." in html and '<option value="" selected disabled>' in html
+    form.pop("model")
+    assert "Choose a model." in (await scene.client.post("/console/playground/", form)).content.decode()
+
+
+async def test_a_model_that_is_gone_is_said_and_nothing_is_chosen_in_its_place(scene: Scene):
+    for query, gone in (("model=kindling/gone", True), ("model=kindling/spark", False), ("", False)):
+        html = (await scene.client.get(f"/console/playground/?{query}")).content.decode()
+        assert ('<strong class="mono">kindling/gone</strong> cannot be called.' in html) is gone
+        assert ('<option value="" selected disabled>Choose a model</option>' in html) is gone
+        assert ('<option value="kindling/spark" selected>' in html) is not gone
+    compared = await scene.client.get("/console/playground/?model=kindling/spark&compare=kindling/gone")
+    assert "cannot be called." in compared.content.decode()
 
 
 async def test_the_receipt_appears_when_the_request_is_booked(scene: Scene):

@@ -5,8 +5,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from kindling_billing.notices import LOW_BALANCE, notice_add
 from kindling_console_world import Member, World
 
+LOW = {"balance_picousd": "0", "threshold_picousd": "1"}
 # Session, user, membership, and for whole pages balance and stand-ins are in each.
 PINNED = {
     "home": 19, "home-live": 16, "catalog": 10, "adapters": 9, "keys": 7, "usage": 17, "requests": 7, "billing": 18,
@@ -62,3 +64,4 @@ def fill(world: World, member: Member, times: int) -> None:
         adapter = world.adapter(member, name=f"adapter-{suffix}")
         world.use(member, adapter=adapter)
         world.use(member, finish="error")
+        notice_add(kind=LOW_BALANCE, key=f"test:{suffix}", owner_id=member.org.id, data=LOW)

@@ -56,7 +56,7 @@ READ_ONLY = {
     "invoice",
 }
 POST_ONLY = {
-    *("deployment-action", "invoice-pay", "card-action"),
+    *("invoice-pay", "card-action"),
     *(
         "operator-letter-retry",
         "operator-refund",

@@ -8,7 +8,7 @@ from django import forms
 class PlaygroundForm(forms.Form):
     """A model, a message and how to sample; what is left empty is left to the engine."""
 
-    model = forms.CharField(max_length=200)
+    model = forms.CharField(max_length=200, error_messages={"required": "Choose a model."})
     message = forms.CharField(max_length=100_000, strip=False)
     system = forms.CharField(max_length=100_000, required=False)
     temperature = forms.FloatField(required=False, min_value=0, max_value=2)

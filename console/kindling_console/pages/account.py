@@ -4,12 +4,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.http import require_POST
 
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
 from kindling_console.context import THEMES
 from kindling_console.forms.account import NameForm
+from kindling_console.ways_back import method_refused
 from kindling_platform.accounts.services import user_rename
 
 A_YEAR_S = 365 * 24 * 3600
@@ -26,9 +26,10 @@ def account(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     return show(request, "console/account.html", {"form": form}, status=status)
 
 
-@require_POST
 def theme(request: HttpRequest) -> HttpResponse:
     """Remember light, dark, or the system's choice; open to everybody, for it is only a cookie."""
+    if request.method != "POST":
+        return method_refused(request, {"POST"})
     target = request.POST.get("next", "")
     if not url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()}):
         target = reverse("console:home")

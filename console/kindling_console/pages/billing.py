@@ -63,6 +63,9 @@ def billing_show(request: HttpRequest, visitor: Visitor, **bound: forms.Form) ->
     """The page, with the form that was refused in the place of an empty one."""
     context = _money(visitor) | _ledger(request, visitor) | {"kinds": KINDS}
     filled = {name: bound.get(name) or kind(initial=_initial(name, context)) for name, kind in FORMS.items()}
+    for name, form in filled.items():
+        # Two of them ask for an amount, and an id is of one field alone.
+        form.auto_id = f"id_{name}_%s"
     context |= {f"{name}_form": form for name, form in filled.items()}
     return show(request, "console/billing.html", context, status=422 if bound else 200)
 

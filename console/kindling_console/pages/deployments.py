@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
 
 from kindling_console.access import Visitor, page
@@ -67,15 +68,19 @@ def deployment_page(request: HttpRequest, visitor: Visitor, deployment_id: str) 
     return show(request, "console/deployment.html", context, part=part, status=422 if form.is_bound else 200)
 
 
-@page("deployments.write", methods=("POST",))
+@page("deployments.write", methods=("GET", "POST"))
 def deployment_action(
     request: HttpRequest, visitor: Visitor, deployment_id: str, action: str
 ) -> HttpResponse:
-    """Start or stop."""
+    """Start, or ask and then stop."""
     deployment = _visible(visitor, deployment_id)
     if not _may_control(visitor, deployment):
         raise PermissionDenied("deployments.write")
     target = reverse("console:deployment", args=[deployment.id])
+    if request.method != "POST":
+        if action == "stop":
+            return show(request, "console/deployment_stop.html", {"deployment": deployment})
+        return redirect(target)
     try:
         ACTIONS[action](org=deployment.organisation, deployment_id=deployment.id, actor=visitor.actor)
     except KindlingError as error:

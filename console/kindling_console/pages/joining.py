@@ -8,11 +8,13 @@ from django.views.decorators.http import require_http_methods
 
 from kindling_console.access import Visitor, page, sign_in_first
 from kindling_console.answers import done, private, show
+from kindling_console.ways_back import shows_page
 from kindling_platform.accounts.invitations import invitation_accept, invitation_find
 from kindling_platform.accounts.selectors import CHOSEN_ORGANISATION
 from kindling_platform.common.errors import KindlingError
 
 
+@shows_page
 @require_http_methods(["GET", "HEAD", "POST"])
 def join(request: HttpRequest, text: str) -> HttpResponseBase:
     """What somebody is invited to, and a button; whoever is not signed in can do that or sign up first."""

@@ -9,7 +9,6 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
-from django.views.decorators.http import require_POST
 
 from kindling_billing.money import pico_to_usd_text
 from kindling_billing.pooled import connection_lend
@@ -22,6 +21,7 @@ from kindling_console.playground_keys import playground_key, playground_key_forg
 from kindling_console.prices import current_prices
 from kindling_console.quickstart import base_url, snippet_templates
 from kindling_console.templatetags.kindling import usd, usd_cost
+from kindling_console.ways_back import method_refused
 from kindling_platform.adapters.selectors import adapter_list
 from kindling_platform.catalog.selectors import model_list
 from kindling_platform.usage.selectors import usage_event_get
@@ -35,11 +35,16 @@ def playground(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """The page; without scripts a post of its form answers once, in whole."""
     choices = _choices(visitor)
     form = PlaygroundForm(request.POST or request.GET or None, refs=[choice["ref"] for choice in choices])
+    asked = request.POST.get("model", "") if request.method == "POST" else request.GET.get("model", "")
+    compared = request.GET.get("compare", "")
+    first = choices[0]["ref"] if choices and request.method != "POST" else ""
     context: dict[str, Any] = {
         "form": form,
         "choices": choices,
-        "chosen": _known(request.GET.get("model"), choices) or (choices[0]["ref"] if choices else ""),
-        "compared": _known(request.GET.get("compare"), choices),
+        # Another model in the place of one that is gone would answer, and be paid for, unasked.
+        "chosen": _known(asked, choices) if asked else first,
+        "compared": _known(compared, choices),
+        "unknown": [ref for ref in dict.fromkeys((asked, compared)) if ref and not _known(ref, choices)],
         "templates": [{"id": s.id, "label": s.label, "text": s.text} for s in snippet_templates()],
         "base_url": base_url(),
     }
@@ -48,14 +53,14 @@ def playground(request: HttpRequest, visitor: Visitor) -> HttpResponse:
         status = 422
         if form.is_valid():
             context |= async_to_sync(_answer_whole)(visitor, form.chat_fields())
-            context["chosen"] = form.cleaned_data["model"]
             status = context["status"]
     return show(request, "console/playground.html", context, status=status)
 
 
-@require_POST
 async def run(request: HttpRequest) -> HttpResponseBase:
     """Stream an answer: the gateway's own status, headers that matter and bytes, relayed as they come."""
+    if request.method != "POST":
+        return await sync_to_async(method_refused)(request, {"POST"})
     visitor = await sync_to_async(visitor_of)(request)
     if visitor is None:
         return _refusal(401, "signed_out", "You are signed out. Reload the page and sign in again.")
@@ -170,8 +175,8 @@ def _price(price: Any) -> dict[str, Any]:
     return {"input": price.input_picousd, "output": price.output_picousd}
 
 
-def _known(ref: str | None, choices: list[dict[str, Any]]) -> str:
-    return ref if ref and any(choice["ref"] == ref for choice in choices) else ""
+def _known(ref: str, choices: list[dict[str, Any]]) -> str:
+    return ref if any(choice["ref"] == ref for choice in choices) else ""
 
 
 def _refusal(status: int, code: str, message: str) -> JsonResponse:

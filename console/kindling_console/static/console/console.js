@@ -51,8 +51,11 @@ function setUpTabs(root) {
 function setUpDialogs(root) {
   for (const dialog of root.querySelectorAll("dialog[data-open]:not([open])")) {
     dialog.showModal();
-    // A key that was shown once must not be closed by accident.
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    // Should it close all the same, what it showed once must not stay in the page behind it.
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      location.assign(dialog.dataset.reload);
+    });
   }
 }
 
@@ -73,6 +76,12 @@ document.addEventListener("click", (event) => {
     if (!menu.contains(event.target)) menu.open = false;
   }
 });
+
+// A key that was shown once must not be closed by accident. A browser lets `cancel` be prevented only while somebody
+// has just clicked or typed, so the key press itself is caught; `closedby` in the markup bars the other ways.
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && document.querySelector("dialog[data-open][open]")) event.preventDefault();
+}, { capture: true });
 
 document.addEventListener("keydown", (event) => {
   const tab = event.target.closest?.("[role=tab]");

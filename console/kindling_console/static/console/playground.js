@@ -180,7 +180,8 @@ function open(lane) {
 
 async function run() {
   const text = message.value;
-  if (!text.trim() || running) return;
+  // The shortcut goes past the browser's own look at the form: without a model it says what is missing.
+  if (!text.trim() || running || !lanes.a.select.reportValidity()) return;
   running = new AbortController();
   message.value = "";
   stop.hidden = false;
@@ -205,7 +206,10 @@ async function run() {
 
 function remember() {
   const url = new URL(location);
-  url.searchParams.set("model", lanes.a.select.value);
+  if (lanes.a.select.value) {
+    url.searchParams.set("model", lanes.a.select.value);
+    document.getElementById("pg-unknown")?.remove();
+  }
   if (open(lanes.b)) url.searchParams.set("compare", lanes.b.select.value);
   else url.searchParams.delete("compare");
   history.replaceState(null, "", url);
@@ -251,7 +255,7 @@ function showCode() {
     const params = chosen.map(([name, value]) => `${indent}${write(name, value)}\n`).join("");
     document.getElementById(`code-pg-${template.id}`).textContent = template.text
       .replaceAll("%BASE_URL%", form.dataset.baseUrl).replaceAll("%API_KEY%", "YOUR_API_KEY")
-      .replaceAll("%MODEL%", () => lanes.a.select.value).replaceAll("%PARAMS%", () => params).replaceAll("%MESSAGES%", () => list);
+      .replaceAll("%MODEL%", () => lanes.a.select.value || "YOUR_MODEL").replaceAll("%PARAMS%", () => params).replaceAll("%MESSAGES%", () => list);
   }
   document.getElementById("pg-code-dialog").showModal();
 }
@@ -268,4 +272,5 @@ code.addEventListener("click", showCode);
 compare.addEventListener("click", () => showCompared(true));
 document.getElementById("pg-single").addEventListener("click", () => showCompared(false));
 for (const lane of Object.values(lanes)) lane.select.addEventListener("change", remember);
-if (new URL(location).searchParams.get("compare")) showCompared(true);
+const compared = new URL(location).searchParams.get("compare");
+if (compared && lanes.b.select.value === compared) showCompared(true);
