@@ -103,6 +103,7 @@ def test_it_burns_credit_in_the_order_in_which_requests_do():
 
 
 def test_a_low_balance_is_told_of():
+    terms_set(owner_id=OWNER, low_balance_picousd=USD)
     grant(3 * USD)
     gpu_time_post([hour("1:a")])
     assert Notice.objects.get(kind="balance.low").owner_id == OWNER

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from kindling_api_page import names_in, table
+from kindling_platform.gateway.affinity import SESSION_HEADERS
 from kindling_platform.gateway.errand import FORWARDED_HEADERS
 from kindling_platform.gateway.idempotency.guard import HEADER as IDEMPOTENCY_KEY
 from kindling_platform.gateway.limits.caps import HEADERS
@@ -34,7 +35,9 @@ def test_every_route_of_the_page_is_served_and_no_action_is_missing():
 
 def test_the_headers_of_the_page_are_passed_on():
     named = {name for row in table("Headers of a request") for name in names_in(row[0])[:1]}
-    assert {name.decode() for name in FORWARDED_HEADERS} == named - {
+    # Those that lead a request to its replica have done their work.
+    passed = {name.decode() for name in (*FORWARDED_HEADERS, *SESSION_HEADERS)}
+    assert passed == named - {
         "authorization",
         "x-api-key",
         IDEMPOTENCY_KEY.decode(),
