@@ -25,8 +25,8 @@ def found(folder: Path, **tensors: torch.Tensor) -> tuple[str, str]:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numbers_that_are_none_are_found_wherever_they_are(tmp_path: Path, dtype: torch.dtype):
-    good = torch.linspace(-3, 3, 3_000_001).to(dtype)
-    for place in (0, 1_500_000, -1):
+    good = torch.linspace(-3, 3, (1 << 20) + 3).to(dtype)
+    for place in (0, 1 << 19, -1):
         for bad in (float("nan"), float("inf"), -float("inf")):
             broken = good.clone()
             broken[place] = bad
