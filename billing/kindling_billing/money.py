@@ -8,7 +8,7 @@ PICO_PER_CENT = 10**10
 PER_MILLION = 10**6
 MOST_DIGITS = 30
 SMALL_BALANCE_PICOUSD = 100 * PICO_PER_USD
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 def round_half_even(amount: int, unit: int) -> int:

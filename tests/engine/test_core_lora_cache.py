@@ -20,12 +20,14 @@ from kindling_engine.lora.slab_layout import PackedAdapter
 class Shelf:
     """Adapters of given sizes; a load of a held name waits until it is let go."""
 
-    def __init__(self, budget_bytes: int, **sizes: int) -> None:
+    def __init__(self, budget_bytes: int, *, host_bytes: int = 0, **sizes: int) -> None:
         self.sizes = sizes
         self.loads: list[str] = []
         self.gates: dict[str, threading.Event] = {}
         self.ended = threading.Semaphore(0)
-        self.cache = AdapterCache(budget_bytes=budget_bytes, load=self._load, wake=self.ended.release)
+        self.cache = AdapterCache(
+            budget_bytes=budget_bytes, load=self._load, wake=self.ended.release, host_bytes=host_bytes
+        )
 
     def acquire(self, name: str, ticket: object, now_s: float = 0.0) -> bool:
         return self.cache.acquire(name, Path(name), ticket, now_s)
@@ -159,7 +161,7 @@ def test_what_is_unloaded_while_it_is_read_does_not_stay():
 
 
 def test_who_waited_before_an_unload_is_served_and_then_it_goes():
-    shelf = Shelf(100, a=10)
+    shelf = Shelf(100, host_bytes=100, a=10)
     shelf.gates["a"] = threading.Event()
     assert not shelf.acquire("a", "t1")
     assert shelf.cache.unload("a")
@@ -167,7 +169,7 @@ def test_who_waited_before_an_unload_is_served_and_then_it_goes():
     assert [settled.ticket for settled in shelf.settle()] == ["t1"]
     assert shelf.ready() == ["a"]
     shelf.cache.release("a")
-    assert shelf.ready() == []
+    assert shelf.ready() == [] and list(shelf.cache.places()) == []
 
 
 def test_a_pin_released_twice_is_refused():

@@ -63,6 +63,47 @@ def test_files_have_ids_of_their_own_and_are_named_after_the_log(tmp_path: Path)
     writer.close()
 
 
+@pytest.mark.parametrize("name", ["r0.log", "r0", "r0.2.log", ".log"])
+def test_files_are_found_again_whatever_the_logs_name(name: str, tmp_path: Path):
+    path = tmp_path / name
+    for life in range(3):
+        writer = UsageLogWriter(path, 600)
+        for number in range(4):
+            writer.append(record(4 * life + number))
+        writer.close()
+    assert numbers(path) == list(range(12))
+    assert part_newest(path) > 3
+
+
+def test_what_somebody_else_has_written_in_the_next_file_stays(tmp_path: Path):
+    path = tmp_path / "r0.log"
+    writer = UsageLogWriter(path, 1)
+    writer.append(record(0))
+    second = part_path(path, 3)
+    other = UsageLogWriter(second)
+    other.append(record(9))
+    other.close()
+    writer.append(record(1))
+    assert writer.path == part_path(path, 2)
+    writer.close()
+    assert [one.prompt_tokens for one in read_usage(second, 0, 10)[1]] == [9]
+    assert [one.prompt_tokens for one in read_usage(part_path(path, 2), 0, 10)[1]] == [0, 1]
+
+
+def test_a_disk_that_fails_at_the_change_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "r0.log"
+    writer = UsageLogWriter(path, 1)
+    with monkeypatch.context() as broken:
+        broken.setattr("os.fdatasync", fail)
+        writer.append(record(0))
+        writer.append(record(1))
+    assert writer.path == path
+    writer.append(record(2))
+    assert writer.path == part_path(path, 2)
+    writer.close()
+    assert numbers(path) == [0, 1, 2]
+
+
 def test_without_room_for_a_new_file_the_old_one_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "r0.log"
     writer = UsageLogWriter(path, 1)
@@ -75,6 +116,10 @@ def test_without_room_for_a_new_file_the_old_one_goes_on(tmp_path: Path, monkeyp
     assert writer.path == part_path(path, 2)
     writer.close()
     assert numbers(path) == [0, 1, 2, 3]
+
+
+def fail(descriptor: int) -> None:
+    raise OSError(5, "Input/output error")
 
 
 def refuse(file: object) -> str:

@@ -143,6 +143,32 @@ def test_what_a_text_says(family: str, text: str, expected: Told):
         assert told(parse(family, text[:cut], text[cut:])) == expected
 
 
+@pytest.mark.parametrize(
+    ("family", "text", "unfinished"),
+    [
+        ("hermes", "Text.", False),
+        ("hermes", H_CALL, False),
+        ("hermes", '<tool_call>{"name": "find", "arguments": {"a": "b', True),
+        ("hermes", '<tool_call>{"name": "find", "arguments": {"a": 1}', False),
+        ("hermes", f'{H_CALL}<tool_call>{{"name": "find", "arguments": {{', True),
+        ("llama", '{"name": "find", "parameters": {"a": 1}', False),
+        ("llama", '{"name": "find", "parameters": {"a": 1', True),
+        ("mistral", f"[TOOL_CALLS] [{TIME}", False),
+        ("mistral", '[TOOL_CALLS] [{"name": "find", "arguments": {"a": ', True),
+        ("mistral", '[TOOL_CALLS]find[ARGS]{"a": "', True),
+        ("mistral", '[TOOL_CALLS]find[ARGS]{"a": "b"}', False),
+        ("mistral", '[TOOL_CALLS]find[ARGS]{"a": oops}', False),
+    ],
+)
+def test_a_call_is_unfinished_while_its_arguments_are(family: str, text: str, unfinished: bool):
+    for pieces in ([text], list(text)):
+        parser = PARSERS[family]()
+        for piece in pieces:
+            parser.feed(piece)
+        parser.feed("", final=True)
+        assert parser.unfinished is unfinished
+
+
 PIECES = st.sampled_from([
     "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>", "{", "}", "[", "]", ",", ":",
     '"name"', '"arguments"', '"parameters"', '"find"', "find", ": ", ", ", "\n", " ", ";", '"', "\\", "5", "-", "null",

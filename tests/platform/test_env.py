@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.db import connections
+from kombu import Connection
 
 from kindling_billing.money import usd_to_pico
 from kindling_billing.services import MAX_CREDIT_PICOUSD
@@ -148,6 +149,7 @@ def given(tmp_path: Path, **settings: str) -> Env:
         ("DATABASE_URL", "postgresql://u:hunter2@h:many/x"),
         ("REDIS_URL", "foo"),
         ("REDIS_URL", "redis://"),
+        ("REDIS_URL", "unix://"),
         ("REDIS_URL", "redis://:hunter2@h/first"),
         ("SMTP_URL", "mail.example.com:587"),
         ("SMTP_URL", "smtp://"),
@@ -176,6 +178,7 @@ def test_what_nothing_could_work_with_is_refused_by_its_name(name: str, value: s
         ("DATABASE_URL", "postgresql:///?service=kindling"),
         ("REDIS_URL", "rediss://:p@cache.example.com:6380"),
         ("REDIS_URL", "redis://[::1]:6379/3"),
+        ("REDIS_URL", "unix:///run/valkey.sock?db=2"),
         ("SMTP_URL", "smtps://u:p@mail.example.com:465?from=k@example.com"),
         ("PUBLIC_URL", "https://ai.example.com"),
         ("OTLP_ENDPOINT", "http://localhost:4318"),
@@ -241,3 +244,17 @@ def test_every_setting_stands_in_the_example():
     assert len(shown) == len(set(shown))
     elsewhere = {"HOME", "BACKUP_PASSPHRASE", "PYTHON", "URL", "API_KEY"}
     assert set(shown) - read == elsewhere, "names that nothing reads"
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("rediss://:p@localhost:6379/3", "rediss://:p@localhost:6379/3"),
+        ("unix:///run/valkey.sock", "redis+socket:///run/valkey.sock"),
+        ("unix:///run/valkey.sock?db=2", "redis+socket:///run/valkey.sock?virtual_host=2"),
+    ],
+)
+def test_celery_finds_the_same_server(url: str, named: str, tmp_path: Path):
+    found = given(tmp_path, REDIS_URL=url).broker_url
+    assert found == named
+    assert Connection(found).transport.driver_type == "redis"

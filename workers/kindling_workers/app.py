@@ -43,7 +43,7 @@ CHATTY = ("celery.app.trace", "celery.beat", "celery.worker.strategy")
 # Without Celery's Django fix-up, which would make each thread connect to the database anew for every tick.
 app = Celery("kindling", fixups=[])
 app.conf.update(
-    broker_url=load_env().redis_url,
+    broker_url=load_env().broker_url,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_transport_options={

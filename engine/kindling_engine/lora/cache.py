@@ -155,8 +155,7 @@ class AdapterCache:
         """Drop one pin."""
         self._room.release(adapter)
         if not self.uses(adapter) and adapter in self._unloaded:
-            self._unloaded.discard(adapter)
-            self._drop(adapter)
+            self._forget(adapter)
         self._room.evict()
 
     def keep(self, adapter: str, kept: bool) -> bool:
@@ -264,8 +263,7 @@ class AdapterCache:
     def _take_in(self, adapter: str, result: Result) -> list[Settled]:
         self._loading.discard(adapter)
         if adapter in self._unloaded and all(item.adapter != adapter for item in self._waiting):
-            self._unloaded.discard(adapter)
-            self._loader.forget(adapter)  # the thread has kept it meanwhile
+            self._forget(adapter)
             return []
         if isinstance(result, AdapterError):
             return self._fail(adapter, result)
@@ -313,7 +311,7 @@ class AdapterCache:
         for adapter in [name for name in self._staged if name not in wanted]:
             loaded = self._staged.pop(adapter)
             if adapter in self._unloaded:
-                self._unloaded.discard(adapter)
+                self._forget(adapter)
                 continue
             fits = self._room.used_bytes + size_of(loaded) <= self.budget_bytes
             if not fits or not self._place(adapter, loaded, wanted, borrow=False):
@@ -328,6 +326,13 @@ class AdapterCache:
     def _drop(self, adapter: str) -> None:
         if adapter in self._room.entries:
             self._room.drop(adapter)
+
+    def _forget(self, adapter: str) -> None:
+        """Of one that was unloaded while it was on its way or in use: what tiers have kept of it meanwhile."""
+        self._unloaded.discard(adapter)
+        self._shelf.drop(adapter)
+        self._loader.forget(adapter)
+        self._drop(adapter)
 
     def _read_next(self, wanted: list[str]) -> None:
         """Keep the thread busy: it reads on while the step runs that this is said in front of."""

@@ -118,22 +118,27 @@ class UsageLogWriter:
 
     def _begin_next(self) -> None:
         """Go on in a new file; while none can be made, in the old one."""
+        number = self._part + 1
         try:
-            file = self._open(self._part + 1)
+            file = self._open(number)
         except (OSError, UsageLogError):
             return
         try:
+            if _read_header(file)[0] is not None:
+                # Somebody else's, who has written there in the meantime: it stays as it is.
+                raise UsageLogError(f"usage log: {part_path(self._log, number).name} is there already")
+            self.sync()
             file.truncate(0)  # what an attempt before this has left
+            file.seek(0)
             log_id = _begin(file)
-        except UsageLogError:
+        except (OSError, UsageLogError):
             file.close()
             return
-        self.sync()
         # Whoever brings it to the disk in another thread may still do so.
         if self._before is not None:
             self._before.close()
         self._before, self._file = self._file, file
-        self._part, self.log_id = self._part + 1, log_id
+        self._part, self.log_id = number, log_id
 
     def _recover(self) -> str:
         header, offset = _read_header(self._file)

@@ -25,7 +25,7 @@ def part_newest(path: Path) -> int:
     newest = 1
     for name in (one.name for one in path.parent.iterdir()):
         if name.startswith(path.stem) and name.endswith(path.suffix):
-            found = _PART.fullmatch(name[len(path.stem) : -len(path.suffix)])
+            found = _PART.fullmatch(name[len(path.stem) : len(name) - len(path.suffix)])
             newest = max(newest, int(found[1]) if found else 1)
     return newest
 

@@ -42,9 +42,11 @@ def arrived_get(*, org: Organisation, adapter_id: str, name: str) -> Arrived:
 def _beginning(path: Path, size_bytes: int) -> tuple[int, str]:
     """How much was read, which is less than was noted after a power loss, and its sha256."""
     digest, read_bytes = hashlib.sha256(), 0
-    if not path.exists():
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:  # nothing has arrived, or the upload makes way at this moment
         return 0, digest.hexdigest()
-    with path.open("rb") as file:
+    with file:
         # Somebody may write behind it at this moment; that is not part of what is told.
         while block := file.read(min(BLOCK_BYTES, size_bytes - read_bytes)):
             digest.update(block)

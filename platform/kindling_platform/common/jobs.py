@@ -17,7 +17,7 @@ log = structlog.get_logger("kindling.jobs")
 
 @cache
 def _client() -> Celery:
-    client = Celery("kindling", broker=load_env().redis_url, set_as_current=False)
+    client = Celery("kindling", broker=load_env().broker_url, set_as_current=False)
     client.conf.update(
         task_serializer="json",
         task_ignore_result=True,

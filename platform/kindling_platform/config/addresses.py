@@ -27,7 +27,13 @@ def database_address(text: str) -> str:
 
 
 def cache_address(text: str) -> str:
-    """`redis://:password@host:6379/0`, or `rediss://` for TLS; the path is the number of the database."""
+    """`redis://:password@host:6379/0`, `rediss://` for TLS, or `unix:///path?db=0`; the former's path is the number of the
+    database.
+    """
+    if text.startswith("unix:"):
+        if not _split(text, ("unix",)).path:
+            raise ValueError("no socket is named")
+        return text
     parts = _with_host(text, ("redis", "rediss"))
     number = parts.path.strip("/")
     if number and not (number.isascii() and number.isdigit()):

@@ -70,6 +70,11 @@ class Env:
     bootstrap_api_key: str | None
 
     @property
+    def broker_url(self) -> str:
+        """The same Valkey, as Celery names a socket."""
+        return self.redis_url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the web port."""
         return self.host in LOOPBACK

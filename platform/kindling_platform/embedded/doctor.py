@@ -152,8 +152,11 @@ def _running(home: Home, state: dict[str, Any]) -> Iterator[Finding]:
     yield _database(state["database_url"])
     yield _cache(state["redis_url"], f" See {home.log('valkey')}.")
     health = call(f"{state['url']}/healthz", token="", timeout_s=5)
-    advice = f"{state['url']}/healthz answers with status {health.status}; see {home.log('web')}."
-    yield Finding("web", health.status == 200, f"status {health.status}", advice)
+    checks = health.body.get("checks", {}) if isinstance(health.body, dict) else {}
+    missing = ", ".join(name for name, is_there in checks.items() if not is_there)
+    seen = f"status {health.status}" + (f", without {missing}" if missing else "")
+    advice = f"{state['url']}/healthz answers with {seen}; see {home.log('web')}."
+    yield Finding("web", health.status == 200 and not missing, seen, advice)
     token = os.environ.get("KINDLING_AGENT_TOKEN") or secrets_read(home.secrets).get(
         "KINDLING_AGENT_TOKEN", ""
     )

@@ -37,6 +37,8 @@ def check_bind(env: Env) -> None:
         wanted.append("KINDLING_STRIPE_SECRET_KEY (payments go to a stand-in; 'off' takes none)")
     elif env.stripe_secret_key not in {None, STRIPE_OFF} and not env.stripe_webhook_secret:
         wanted.append("KINDLING_STRIPE_WEBHOOK_SECRET (without it no payment is booked)")
+    if env.debug:
+        wanted.append("KINDLING_DEBUG=0 (error pages would show settings and source)")
     wanted += _secrets_wanted(env, is_bound=is_bound)
     if not env.public_url.startswith("https://"):
         wanted.append("KINDLING_PUBLIC_URL (the https:// address that your customers use)")

@@ -203,7 +203,7 @@ class Supervisor:
         web = self.children["web"]
         while (status := call(f"{url}/healthz", token="", timeout_s=5).status) != 200:
             self._check_stop()
-            # It answers once the database and the cache do; any other error will not mend itself.
+            # It answers once its process is there; any other error will not mend itself.
             if not web.is_alive() or status not in {0, 502, 503} or time.monotonic() > deadline:
                 log = self.home.log("web")
                 raise EmbeddedError(

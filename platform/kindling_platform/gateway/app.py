@@ -216,6 +216,7 @@ class Gateway:
             if name is None:
                 raise model_not_found(asked.model)
             model = await self._catalog.find(caller, name, asked.model)
+            await self._router.check_pin(caller, model, name, asked.model)
             call = await asked.call(model)
         except GatewayError as error:
             if error.status < 500:

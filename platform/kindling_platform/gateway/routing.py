@@ -14,12 +14,7 @@ from kindling_platform.gateway.affinity import favourite
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.caches import LoadFailedError, TtlCache
 from kindling_platform.gateway.catalog import Model
-from kindling_platform.gateway.database import (
-    DEPLOYMENTS_OF_MODEL,
-    REPLICAS_OF_MODEL,
-    Database,
-    DatabaseUnavailableError,
-)
+from kindling_platform.gateway.database import DEPLOYMENTS_OF_MODEL, REPLICAS_OF_MODEL, Database
 from kindling_platform.gateway.errors import books_unavailable, model_not_found, no_replica
 from kindling_platform.gateway.names import ModelName
 
@@ -62,6 +57,7 @@ class Router:
         self._tiers = AdapterTiers(adapters_of)
         self._wait_s = wait_s
         self._replicas: TtlCache[str, list[Replica]] = TtlCache(self._load)
+        self._deployments: TtlCache[str, list[Replica]] = TtlCache(self._load_deployments)
         self._outstanding: defaultdict[str, int] = defaultdict(int)
         self._suspects: dict[str, Suspect] = {}
         self._turn = 0
@@ -86,8 +82,7 @@ class Router:
         *,
         affinity: bytes = b"",
     ) -> Replica:
-        """The replica for a request; waits up to `until` for one, then raises no_replica. A name pinned to a deployment
-        that there is not is not found.
+        """The replica for a request; waits up to `until` for one, then raises no_replica.
 
         Requests with the same `affinity` go to the same replica where that costs little.
         """
@@ -96,6 +91,20 @@ class Router:
         if not fit:
             fit = await self._wait(caller, model, name, text, until)
         return self._choose(fit, model, affinity)
+
+    async def check_pin(self, caller: Caller, model: Model, name: ModelName, text: str) -> None:
+        """Raises model_not_found for a name that is pinned to a deployment which there is not, running or stopped."""
+        if not name.deployment:
+            return
+        entry = self._replicas.fresh(model.model_id)
+        if entry and any(_serves(caller, model, name, one) for one in entry.value):
+            return
+        try:
+            there = await self._deployments.get(model.model_id)
+        except LoadFailedError as error:
+            raise books_unavailable() from error
+        if not any(_serves(caller, model, name, one) for one in there):
+            raise model_not_found(text)
 
     def suspect(self, replica: Replica) -> None:
         """Leave a replica alone for a while: it refused or cut a connection."""
@@ -125,8 +134,6 @@ class Router:
             raise no_replica(text)
         self._waiting += 1
         try:
-            if name.deployment and not await self._is_there(caller, model, name):
-                raise model_not_found(text)
             while True:
                 try:
                     entry = await self._replicas.entry(model.model_id, max_age_s=POLL_S)
@@ -139,18 +146,6 @@ class Router:
                 await asyncio.sleep(POLL_S)
         finally:
             self._waiting -= 1
-
-    async def _is_there(self, caller: Caller, model: Model, name: ModelName) -> bool:
-        """Whether the deployment that a name is pinned to exists, running or not."""
-        try:
-            rows = await self._database.rows(DEPLOYMENTS_OF_MODEL, [model.model_id])
-        except DatabaseUnavailableError as error:
-            raise books_unavailable() from error
-        there = (
-            Replica(row["deployment_id"], row["deployment_name"], row["org_slug"], name="", url="")
-            for row in rows
-        )
-        return any(_serves(caller, model, name, one) for one in there)
 
     def _fit(self, caller: Caller, model: Model, name: ModelName, ready: list[Replica]) -> list[Replica]:
         now = monotonic()
@@ -203,6 +198,14 @@ class Router:
             )
             for row in rows
             if row["url"]
+        ]
+
+    async def _load_deployments(self, model_id: str) -> list[Replica]:
+        """Each as a replica without an address: what names are compared with."""
+        rows = await self._database.rows(DEPLOYMENTS_OF_MODEL, [model_id])
+        return [
+            Replica(row["deployment_id"], row["deployment_name"], row["org_slug"], name="", url="")
+            for row in rows
         ]
 
 

@@ -44,6 +44,11 @@ class CallReader:
         self._in_arguments = False
         self._complete = False
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether arguments have begun and not ended; what may be missing behind them changes nothing."""
+        return bool(self.name) and self.state is Reading.GOING and not self._complete
+
     def feed(self, char: str) -> None:
         """Take one more character."""
         before, depth = self._walk.at, self._walk.depth

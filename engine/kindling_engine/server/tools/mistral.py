@@ -23,6 +23,10 @@ class MistralParser(MarkedParser):
         super().__init__(names, make_id)
         self._walk = JsonWalk()
 
+    @property
+    def unfinished(self) -> bool:
+        return self._step == self._in_arguments or super().unfinished
+
     def _behind_mark(self) -> bool:
         rest = self._pending[self._head :].lstrip()
         behind = len(self._pending) - len(rest)

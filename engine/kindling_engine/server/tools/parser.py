@@ -62,8 +62,8 @@ class ToolParser(ABC):
 
     @property
     def unfinished(self) -> bool:
-        """Whether a call has begun and not ended."""
-        return bool(self._reader.name) and self._reader.state is Reading.GOING
+        """Whether the arguments of a call have begun and not ended."""
+        return self._reader.unfinished
 
     @abstractmethod
     def _in_text(self) -> bool:

@@ -38,7 +38,7 @@ class AdapterFiles(APIView):
 
 
 class AdapterFileView(APIView):
-    actions = {"GET": "adapters.read", "PUT": "adapters.write"}
+    actions = {"GET": "adapters.write", "PUT": "adapters.write"}
 
     @extend_schema(
         operation_id="adapter_files_get",
