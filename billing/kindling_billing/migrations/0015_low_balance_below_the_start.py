@@ -1,4 +1,4 @@
-"""Who has said nothing is warned at a fifth of a dollar, not at the dollar that an organisation starts with."""
+"""Owners without terms of their own are warned at a fifth of a dollar, not at the dollar that they start with."""
 
 from django.db import migrations, models
 

@@ -5,7 +5,7 @@ from django.db import models
 from kindling_billing.models.base import utc_now
 from kindling_billing.money import PICO_PER_USD
 
-# A fifth of the credit that a new organisation starts with: nobody is warned at their first request.
+# A fifth of the dollar that a new organisation starts with by default: nobody is warned at their first request.
 LOW_BY_DEFAULT_PICOUSD = PICO_PER_USD // 5
 
 

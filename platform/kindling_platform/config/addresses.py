@@ -27,8 +27,8 @@ def database_address(text: str) -> str:
 
 
 def cache_address(text: str) -> str:
-    """`redis://:password@host:6379/0`, `rediss://` for TLS, or `unix:///path?db=0`; the former's path is the number of the
-    database.
+    """`redis://:password@host:6379/0`, whose path is the number of the database, `rediss://` for TLS, or
+    `unix:///path?db=0`.
     """
     if text.startswith("unix:"):
         if not _split(text, ("unix",)).path:
