@@ -66,6 +66,19 @@ def drop(visit: Visit, files: dict[str, bytes]) -> None:
     visit.page.evaluate(DROP, ["#dropzone", packed])
 
 
+def pause(visit: Visit, folder: Path, name: str) -> None:
+    """Begin an upload whose weights never arrive, and press Pause."""
+    page = visit.page
+    page.route(f"**/files/{WEIGHTS}", lambda route: None)
+    drop(visit, read(folder))
+    page.get_by_label("Name").fill(name)
+    page.get_by_role("button", name="Upload adapter").click()
+    page.wait_for_url(re.compile(r"\?adapter=adp_"))
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("What has arrived is kept.")).to_be_visible()
+    page.unroute(f"**/files/{WEIGHTS}")
+
+
 def read(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in (CONFIG, WEIGHTS)}
 
@@ -151,14 +164,7 @@ def test_a_lost_part_is_sent_again_by_itself(me: Visit, intent: Path):
 
 
 def test_an_upload_goes_on_after_a_reload(me: Visit, intent: Path):
-    me.page.route(f"**/files/{WEIGHTS}", lambda route: None)
-    drop(me, read(intent))
-    me.page.get_by_label("Name").fill("paused")
-    me.page.get_by_role("button", name="Upload adapter").click()
-    me.page.wait_for_url(re.compile(r"\?adapter=adp_"))
-    me.page.get_by_role("button", name="Pause").click()
-    expect(me.page.get_by_text("What has arrived is kept.")).to_be_visible()
-    me.page.unroute(f"**/files/{WEIGHTS}")
+    pause(me, intent, "paused")
 
     me.page.reload()
     expect(me.page.get_by_role("heading", name="Resume paused")).to_be_visible()
@@ -243,14 +249,7 @@ def test_after_a_refusal_another_name_counts_and_nothing_is_left(me: Visit, inte
 
 
 def test_a_name_that_is_changed_in_a_pause_counts(me: Visit, intent: Path):
-    me.page.route(f"**/files/{WEIGHTS}", lambda route: None)
-    drop(me, read(intent))
-    me.page.get_by_label("Name").fill("early")
-    me.page.get_by_role("button", name="Upload adapter").click()
-    me.page.wait_for_url(re.compile(r"\?adapter=adp_"))
-    me.page.get_by_role("button", name="Pause").click()
-    expect(me.page.get_by_text("What has arrived is kept.")).to_be_visible()
-    me.page.unroute(f"**/files/{WEIGHTS}")
+    pause(me, intent, "early")
     me.page.get_by_label("Name").fill("late")
     me.page.get_by_role("button", name="Upload adapter").click()
     assert ready(me)["name"] == "late"

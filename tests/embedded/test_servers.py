@@ -105,8 +105,16 @@ def test_servers_of_the_users_own_are_asked_before_the_start_goes_on(
     hold.release()
 
 
-def test_servers_that_the_start_makes_are_not_asked_before(postgres: PostgresServer, valkey: ValkeyServer):
-    Servers(postgres=postgres, valkey=valkey).own_check(database_url="", redis_url="")
+def test_servers_that_the_start_makes_are_not_asked_before(
+    postgres: PostgresServer, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+    for name in ("database_version", "cache_ping"):
+        monkeypatch.setattr(f"kindling_platform.embedded.probes.{name}", asked.append)
+    Servers(postgres=postgres, valkey=valkey).own_check(database_url="d", redis_url="r")
+    assert asked == []
+    Servers(postgres=None, valkey=None).own_check(database_url="d", redis_url="r")
+    assert asked == ["d", "r"]
 
 
 def test_postgres_keeps_what_was_committed_when_it_is_killed(postgres: PostgresServer):

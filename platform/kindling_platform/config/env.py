@@ -72,6 +72,8 @@ class Env:
     @property
     def broker_url(self) -> str:
         """The same Valkey, as Celery names a socket."""
+        if not self.redis_url.startswith("unix://"):
+            return self.redis_url
         return self.redis_url.replace("unix://", "redis+socket://", 1).replace("?db=", "?virtual_host=", 1)
 
     @property
