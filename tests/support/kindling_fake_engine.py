@@ -24,6 +24,7 @@ from kindling_fake_wire import (
     hang_up,
     limit_of,
     reason,
+    refuse_tenants,
     refused,
     usage_block,
     whole,
@@ -49,9 +50,7 @@ class Behaviour:
     fail_status: int = 0  # answer with this error instead
     fail_code: str = "internal_error"
     refused_field: str = ""  # refuse bodies that have it
-    deaf: float = (
-        0  # so many times it knows nothing of its requests when it is asked whether their grants end
-    )
+    deaf: float = 0  # so many times it knows nothing of its requests when asked whether their grants end
     cut_before_first: int = 0  # so many requests lose their connection before the first byte
     record_before_cut: bool = False  # which it has answered, recorded and not sent
     cut_after: int | None = None  # lose the connection after so many tokens
@@ -107,6 +106,7 @@ class FakeEngine:
         self.records: list[dict[str, Any]] = []
         self.active: dict[str, Running] = {}
         self.log_id = str(uuid.uuid4())
+        self._over: set[str] = set()
         self._loop: asyncio.AbstractEventLoop
         self._runner: web.AppRunner | None = None
         self._thread: threading.Thread | None = None
@@ -138,8 +138,9 @@ class FakeEngine:
             self._loop.close()
         self._thread = self._runner = None
 
-    def reset(self) -> None:
-        """Forget what happened and behave well again."""
+    def reset(self, over: str = "") -> None:
+        """Forget what happened and behave well again; what this organisation still sends is refused unseen."""
+        self._over.add(over)
         self.behaviour = Behaviour()
         self.received, self.grants, self.records, self.looks = [], [], [], []
 
@@ -149,7 +150,7 @@ class FakeEngine:
         await asyncio.Event().wait()
 
     async def _listen(self) -> None:
-        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app = web.Application(client_max_size=64 * 1024 * 1024, middlewares=[refuse_tenants(self._over)])
         app.router.add_post("/v1/chat/completions", self._complete)
         app.router.add_post("/v1/chat/tokens", self._count)
         app.router.add_post("/v1/completions", self._complete)

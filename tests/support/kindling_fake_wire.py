@@ -2,7 +2,8 @@
 
 import json
 import time
-from typing import Any
+from collections.abc import Collection
+from typing import Any, cast
 
 from aiohttp import web
 
@@ -34,6 +35,18 @@ def refused(how: Any, body: dict[str, Any]) -> web.Response | None:
         return None
     error = {"message": f"No {field} here.", "type": "invalid_request_error", "param": field}
     return web.json_response({"error": error | {"code": "unsupported_field"}}, status=400)
+
+
+def refuse_tenants(tenants: Collection[str]) -> Any:
+    """A middleware that refuses every request of these; the collection may grow while it serves."""
+
+    @web.middleware
+    async def refuse(request: web.Request, handler: Any) -> web.StreamResponse:
+        if request.headers.get("x-kindling-tenant") in tenants:
+            return failure(400, "test_is_over")
+        return cast(web.StreamResponse, await handler(request))
+
+    return refuse
 
 
 def usage_block(made: int, how: Any) -> dict[str, Any]:
