@@ -7,6 +7,7 @@ import torch
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention import (
+    AttentionFunction,
     AttentionInputs,
     AttentionSpec,
     DecodeRows,
@@ -14,7 +15,9 @@ from kindling_engine.layers.attention import (
     PrefillRows,
     attention_for,
     bidirectional_attention,
+    paged_attention_reference,
 )
+from kindling_engine.layers.attention_tiled import paged_attention_tiled
 
 HEADS, KV_HEADS, DIM, BLOCKS = 6, 2, 32, 64
 CPU = torch.device("cpu")
@@ -27,11 +30,13 @@ SPECS = [
     AttentionSpec(scale=DIM**-0.5, window=1000),
     AttentionSpec(scale=0.5, softcap=2.0),
     AttentionSpec(scale=0.5, softcap=2.0, window=20),
+    AttentionSpec(scale=DIM**-0.5, sinks=torch.tensor([2.5, -1.0, 0.0, 4.0, 1.0, -30.0])),
+    AttentionSpec(scale=0.3, sinks=torch.tensor([2.5, -1.0, 0.0, 4.0, 1.0, -30.0]), window=20),
 ]
 
 
 def _name(spec: AttentionSpec) -> str:
-    return f"scale{spec.scale:.2f}-window{spec.window}-cap{spec.softcap}"
+    return f"scale{spec.scale:.2f}-window{spec.window}-cap{spec.softcap}{'-sinks' * (spec.sinks is not None)}"
 
 
 def dense(query, key, value, spec, *, causal=True):
@@ -48,6 +53,10 @@ def dense(query, key, value, spec, *, causal=True):
     if spec.window is not None:
         seen &= apart.abs() < spec.window
     scores = scores.masked_fill(~seen, float("-inf"))
+    if spec.sinks is not None:
+        sinks = spec.sinks.double()[:, None, None].expand(-1, len(query), 1)
+        weights = torch.cat((scores, sinks), dim=-1).softmax(-1)[..., :-1]
+        return torch.einsum("hqk,khd->qhd", weights, value).float().flatten(1)
     return torch.einsum("hqk,khd->qhd", scores.softmax(-1), value).float().flatten(1)
 
 
@@ -74,7 +83,12 @@ class World:
         self.key = [torch.randn(length, KV_HEADS, DIM) for length in lengths]
         self.value = [torch.randn(length, KV_HEADS, DIM) for length in lengths]
 
-    def step(self, spans: list[tuple[int, int, int]], spec: AttentionSpec) -> list[torch.Tensor]:
+    def step(
+        self,
+        spans: list[tuple[int, int, int]],
+        spec: AttentionSpec,
+        attention: AttentionFunction | None = None,
+    ) -> list[torch.Tensor]:
         """Run one step over ``(sequence, start, stop)``; spans of one token come first and are decodes."""
         slots, prefills, decodes, at = [], [], False, 0
         for sequence, start, stop in spans:
@@ -88,7 +102,7 @@ class World:
             at += stop - start
         decode = self.rows([span for span in spans if span[2] - span[1] == 1]) if decodes else None
         inputs = AttentionInputs(torch.tensor(slots), decode, tuple(prefills))
-        output = attention_for(CPU)(
+        output = (attention or attention_for(CPU))(
             torch.cat([self.query[s][a:b] for s, a, b in spans]),
             torch.cat([self.key[s][a:b] for s, a, b in spans]),
             torch.cat([self.value[s][a:b] for s, a, b in spans]),
@@ -113,8 +127,9 @@ class World:
         )
 
     def check(self, spans: list[tuple[int, int, int]], spec: AttentionSpec) -> None:
-        for span, got in zip(spans, self.step(spans, spec), strict=True):
-            torch.testing.assert_close(got, self.expected(span, spec), atol=2e-5, rtol=1e-4)
+        for attention in (attention_for(CPU), paged_attention_reference, paged_attention_tiled):
+            for span, got in zip(spans, self.step(spans, spec, attention), strict=True):
+                torch.testing.assert_close(got, self.expected(span, spec), atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_name)
@@ -203,7 +218,7 @@ def test_a_long_row_does_not_pad_the_short_ones():
     assert sum(len(group.pages) for group in groups) == 2 * 57 + 4 * 2
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=_name)
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec.sinks is None], ids=_name)
 def test_encoders_see_both_ways(spec):
     lengths = [5, 9, 9, 30, 2]
     torch.manual_seed(0)

@@ -16,11 +16,14 @@ from kindling_tiny_models import VOCAB, reference_load
 
 TOLERANCE = 1e-4
 # One adapter's targets for each way of naming and fusing projections.
-TARGETS: dict[str, list[str]] = {
+TARGETS: dict[str, list[str] | str] = {
     "GPTNeoXForCausalLM": ["query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"],
     "GPT2LMHeadModel": ["c_attn", "c_proj", "c_fc"],
     "OPTForCausalLM": ["q_proj", "v_proj", "fc1", "fc2"],
     "OlmoeForCausalLM": ["q_proj", "k_proj", "v_proj", "o_proj"],
+    "DeepseekV3ForCausalLM": ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"],
+    # Its eyes have projections of the same names.
+    "Mistral3ForConditionalGeneration": r".*language_model.*\.(q_proj|k_proj|o_proj)",
 }
 
 

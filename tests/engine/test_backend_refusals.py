@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from kindling_backend_models import backend_model_make
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
-from kindling_engine.models.transformers_backend import transformers_load
+from kindling_engine.models.transformers_backend import TransformersModel, transformers_load
+from kindling_engine.models.transformers_backend_observe import Observation
 from kindling_tiny_models import model_make
 
 CPU = torch.device("cpu")
@@ -44,16 +45,9 @@ def config_change(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("architecture", "shape", "said"),
     [
-        ("GptOssForCausalLM", {"num_local_experts": 4, "head_dim": 16}, "attention sinks"),
         ("BloomForCausalLM", {}, "attention interface"),
         ("FalconForCausalLM", {}, "attention interface"),
         ("BertLMHeadModel", {"is_decoder": False}, "neither causal nor"),
-        ("DiffLlamaForCausalLM", {}, "6 of its 3 layers"),
-        (
-            "DeepseekV3ForCausalLM",
-            {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
-            "MLA",
-        ),
         ("MambaForCausalLM", {}, "state is not kept in pages"),
         ("OlmoHybridForCausalLM", {}, "linear_attention layers"),
     ],
@@ -61,6 +55,23 @@ def config_change(folder: Path, **changes: Any) -> None:
 def test_attention_that_pages_cannot_hold_is_named(tmp_path: Path, architecture: str, shape: Any, said: str):
     error = refusal(backend_model_make(architecture, tmp_path, **shape))
     assert error.code == "unsupported_model" and said in error.message
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"s_aux": torch.zeros(2), "softcap": 30.0}, "sinks beside a soft cap"),
+        ({"s_aux": torch.zeros(1, 2, 4)}, "another form than one for each head"),
+        ({"position_bias": torch.zeros(1)}, "position bias"),
+        ({"block_indices": torch.zeros(1)}, "sparse attention"),
+        ({"attention_mask": torch.zeros(1)}, "mask of its own making"),
+        ({"is_causal": False}, "not causal"),
+    ],
+)
+def test_what_a_layer_asks_of_attention_is_named(options: dict[str, Any], said: str):
+    states = torch.zeros(1, 2, 3, 4)
+    with pytest.raises(ModelError, match=said):
+        Observation().attend(torch.nn.Module(), states, states, states, options)
 
 
 def test_an_encoder_with_a_decoder_is_named(tmp_path: Path):
@@ -154,6 +165,27 @@ def test_scalings_that_depend_on_the_length_end_the_context_where_they_set_in(tm
     }
     folder = backend_model_make("Olmo2ForCausalLM", tmp_path, rope_parameters=rotary)
     assert model_load(folder, device=CPU, dtype=torch.float32).config.context_length == 128
+
+
+def test_attention_in_chunks_ends_the_context_with_the_first(tmp_path: Path):
+    folder = backend_model_make("Llama4ForCausalLM", tmp_path)
+    assert model_load(folder, device=CPU, dtype=torch.float32).config.context_length == 256
+
+
+def test_every_call_of_attention_has_pages_of_its_own(tmp_path: Path):
+    folder = backend_model_make("DiffLlamaForCausalLM", tmp_path)
+    config = model_load(folder, device=CPU, dtype=torch.float32).config
+    assert (config.num_layers_kv, config.num_kv_heads) == (6, 2)
+
+
+def test_what_sees_images_takes_no_memory(tmp_path: Path):
+    folder = backend_model_make("Mistral3ForConditionalGeneration", tmp_path)
+    model = model_load(folder, device=CPU, dtype=torch.float32)
+    assert isinstance(model, TransformersModel)
+    sizes = {name: parameter.numel() for name, parameter in model._causal.named_parameters()}
+    tower = [size for name, size in sizes.items() if "vision_tower" in name]
+    assert len(tower) > 10 and not any(tower)
+    assert all(size for name, size in sizes.items() if "language_model" in name)
 
 
 def test_progress_is_told(olmo: Path):

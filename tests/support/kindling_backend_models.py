@@ -21,6 +21,20 @@ _SHAPE: dict[str, Any] = {
     "initializer_range": 0.15,
 }
 _HALF_ROTATED = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+_PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
+_THREE_AXES = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
+_LATENT = {
+    "num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16,
+    "v_head_dim": 16, "moe_intermediate_size": 32, "num_experts_per_tok": 2, "n_shared_experts": 1,
+}  # fmt: skip
+_GEMMA4 = {
+    "head_dim": 16, "global_head_dim": 32, "sliding_window": 24, "hidden_size_per_layer_input": 8,
+    "vocab_size_per_layer_input": VOCAB,
+}  # fmt: skip
+_EYE = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
+    "patch_size": 14,
+}  # fmt: skip
 
 # Name of the model class in transformers, and what makes its configuration different from the others.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -35,6 +49,41 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "OlmoeForCausalLM": {"num_experts": 4, "num_experts_per_tok": 2},
     "Cohere2ForCausalLM": {"sliding_window": 24, "layer_types": None},
     "VaultGemmaForCausalLM": {"head_dim": 16, "sliding_window": 24, "query_pre_attn_scalar": 16},
+    # Sinks, with and without a window; experts of a form of its own.
+    "GptOssForCausalLM": {
+        "num_local_experts": 4,
+        "head_dim": 16,
+        "sliding_window": 24,
+        "rope_parameters": _PLAIN,
+    },
+    # Latent attention: keys are wider than values.
+    "DeepseekV3ForCausalLM": {**_LATENT, "n_routed_experts": 4, "n_group": 1, "topk_group": 1},
+    # Heads of two widths, and of two numbers.
+    "Gemma4ForCausalLM": {
+        **_GEMMA4,
+        "num_hidden_layers": 4,
+        "num_kv_shared_layers": 2,
+        "num_global_key_value_heads": 1,
+        "attention_k_eq_v": True,
+        "layer_types": 2 * ["sliding_attention", "full_attention"],
+    },
+    # Attention in chunks.
+    "Llama4ForCausalLM": {"num_local_experts": 2, "head_dim": 16, "attention_chunk_size": 256},
+    # Text of models that see.
+    "Mistral3ForConditionalGeneration": {
+        "text_config": {},
+        "vision_config": {**_EYE, "model_type": "pixtral"},
+    },
+    "Qwen3VLForConditionalGeneration": {
+        "text_config": {"head_dim": 16, "rope_parameters": _THREE_AXES, "model_type": "qwen3_vl_text"},
+        "vision_config": {
+            **_EYE,
+            "depth": 2,
+            "num_heads": 2,
+            "out_hidden_size": 64,
+            "deepstack_visual_indexes": [0],
+        },
+    },
 }
 
 
@@ -44,7 +93,11 @@ def backend_model_make(architecture: str, folder: Path, *, seed: int = 0, **shap
 
     torch.manual_seed(seed)
     owner = getattr(transformers, architecture)
-    values = {**_SHAPE, **ARCHITECTURES.get(architecture, {}), **shape}
+    values = {**ARCHITECTURES.get(architecture, {}), **shape}
+    if "text_config" in values:
+        values["text_config"] = {**_SHAPE, **values["text_config"]}
+    else:
+        values = {**_SHAPE, **values}
     model = owner(owner.config_class(**{key: value for key, value in values.items() if value is not None}))
     model.eval()
     for name, parameter in model.named_parameters():

@@ -204,7 +204,12 @@ def compiled_decode(
     always: bool = False,
 ) -> CompiledDecode | None:
     """A layer's; None where there is no code for its shape or this processor."""
-    if spec.window is not None or spec.softcap is not None or head_dim > _LARGEST_HEAD:
+    if (
+        spec.window is not None
+        or spec.softcap is not None
+        or spec.sinks is not None
+        or head_dim > _LARGEST_HEAD
+    ):
         return None
     kernel = decode_kernel(head_dim)
     if kernel is None:

@@ -77,9 +77,13 @@ def _own(
     scores = _scores(chosen.view(kv_heads * count, size, head_dim), keys, spec)
     if group.mask is not None:
         scores.view(kv_heads, count, size, -1).add_(group.mask)
-    if not want_sum:
+    if not want_sum and spec.sinks is None:
         return torch.bmm(scores.softmax(dim=-1), values).view(chosen.shape), None
     log_sum = scores.logsumexp(dim=-1, keepdim=True)
+    if spec.sinks is not None:
+        # Once for each row: what it shares with others adds none.
+        sinks = spec.sinks.to(scores.dtype).view(kv_heads, 1, size, 1)
+        log_sum = torch.logaddexp(log_sum.view(kv_heads, count, size, 1), sinks).view(log_sum.shape)
     output = torch.bmm(scores.sub_(log_sum).exp_(), values)
     return output.view(chosen.shape), log_sum.view(kv_heads, count, size, 1)
 

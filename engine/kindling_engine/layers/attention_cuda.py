@@ -54,6 +54,7 @@ class CudaAttention:
                 decode.rows,
                 decode.lengths,
                 spec=self._spec,
+                sinks=self._spec.sinks,
                 max_splits=inputs.max_splits,
                 workspace=inputs.workspace,
                 out=out[:decodes],
@@ -66,6 +67,7 @@ class CudaAttention:
                 prefill.starts,
                 prefill.lengths,
                 spec=self._spec,
+                sinks=self._spec.sinks,
                 max_query=prefill.max_query,
                 out=out[decodes:],
             )

@@ -7,6 +7,9 @@ from torch import Tensor
 from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows, PrefillRows
 from kindling_engine.layers.attention_spec import AttentionSpec, LayerCache
 
+# Fused kernels want heads as wide as a multiple of this.
+_SINK_WIDTH = 8
+
 
 def paged_attention_reference(  # noqa: PLR0917, in the order of every implementation
     query: Tensor, key: Tensor, value: Tensor, cache: LayerCache, inputs: AttentionInputs, spec: AttentionSpec
@@ -41,7 +44,13 @@ def _decode(query: Tensor, cache: LayerCache, rows: DecodeRows, spec: AttentionS
     view = rows.view(spec.window)
     keys, values = _gather(cache, view.pages, rows.count, view.length)
     grouped = query.view(rows.count, keys.shape[1], -1, head_dim)
-    output = attend(grouped, keys, values, view.mask, spec)
+    if spec.sinks is None:
+        output = attend(grouped, keys, values, view.mask, spec)
+    else:
+        joined = sinks_join(
+            grouped, keys, values, view.mask, spec.sinks.view(1, keys.shape[1], -1), spec.scale
+        )
+        output = attend(*joined, spec)[..., :head_dim]
     return output.reshape(rows.count, heads * head_dim)
 
 
@@ -57,16 +66,22 @@ def prefill_attend(
         keys, values = (one[0] for one in _gather(cache, view.pages, 1, view.length))
     kv_heads = keys.shape[0]
     group = heads // kv_heads
-    grouped = query.view(count, kv_heads, group, head_dim).permute(2, 1, 0, 3)
+    grouped, mask = query.view(count, kv_heads, group, head_dim).permute(2, 1, 0, 3), view.mask
+    if spec.sinks is not None:
+        sinks = spec.sinks.view(kv_heads, group).t().unsqueeze(2)
+        grouped, keys, values, mask = sinks_join(
+            grouped, keys, values, mask, sinks, spec.scale, is_causal=mask is None
+        )
     output = attend(
         grouped,
         keys.expand(group, -1, -1, -1),
         values.expand(group, -1, -1, -1),
-        view.mask,
+        mask,
         spec,
-        is_causal=view.mask is None,
+        is_causal=mask is None,
     )
-    return output.permute(2, 1, 0, 3).reshape(count, heads * head_dim)
+    # What the sinks have put in front and behind goes again.
+    return output[:, :, -count:, :head_dim].permute(2, 1, 0, 3).reshape(count, heads * head_dim)
 
 
 def attend(
@@ -99,6 +114,30 @@ def attend(
         ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu_(1)
         scores.masked_fill_(ahead, float("-inf"))
     return scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype) @ values
+
+
+def sinks_join(  # noqa: PLR0917, the first four in the order of ``attend``
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    sinks: Tensor,
+    scale: float,
+    *,
+    is_causal: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What ``attend`` needs to see sinks too, ``[batch, heads, q]`` or what expands to it, all with wider heads.
+
+    A sink is one more key in front, of which each query reads its own score on an axis that no other key has. So
+    torch's fused kernels do it, without a table of all scores. A row in front of the queries keeps what is causal on
+    the diagonal.
+    """
+    width = query.shape[-1]
+    query = F.pad(query, (0, _SINK_WIDTH, int(is_causal), 0))
+    query[..., width] = sinks / scale
+    keys, values = (F.pad(one, (0, _SINK_WIDTH, 1, 0)) for one in (keys, values))
+    keys[..., 0, width] = 1
+    return query, keys, values, None if mask is None else F.pad(mask, (1, 0))
 
 
 def _gather(cache: LayerCache, index: Tensor, count: int, length: int) -> tuple[Tensor, Tensor]:

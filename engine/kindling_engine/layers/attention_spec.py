@@ -1,6 +1,6 @@
 """What a layer says of its attention, and the cache it reads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,12 +11,14 @@ class AttentionSpec:
     """One layer's attention.
 
     ``scale`` multiplies q·k; ``window``: a token sees the last ``window`` positions, itself included, None all;
-    ``softcap``: cap·tanh(x/cap) on the scaled scores.
+    ``softcap``: cap·tanh(x/cap) on the scaled scores; ``sinks`` fp32 ``[heads]``: scores of a key without a value
+    that every query sees beside the others.
     """
 
     scale: float
     window: int | None = None
     softcap: float | None = None
+    sinks: Tensor | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,9 @@ def _attend(
         peak[:, now] = highest
         total[:, now] = total[:, now].mul_(kept) + part_total.mul_(taken)
         output[:, now] = output[:, now].mul_(kept) + part.mul_(taken)
+    if spec.sinks is not None:
+        sinks = spec.sinks.to(peak.dtype).view(kv_heads, 1, 1, group).expand(-1, -1, tokens, -1)
+        total[:, :, :rows] += (sinks.reshape(kv_heads, 1, rows, 1) - peak[:, :, :rows]).exp_()
     output = output.div_(total)[:, :, :rows]
     output = output.reshape(*output.shape[:2], tokens, group, output.shape[-1])
     if plan.order is None:

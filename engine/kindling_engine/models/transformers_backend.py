@@ -3,6 +3,7 @@
 transformers is imported here and not before, so that models with a decoder of ours start without it.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kindling_engine.kvcache.storage import KvStorage
-from kindling_engine.layers.attention import AttentionSpec, LayerCache, attention_for
+from kindling_engine.layers.attention import LayerCache, attention_for
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.sites import LoraLayout
 from kindling_engine.models.base import StepInputs
@@ -49,7 +50,7 @@ class TransformersModel:
         *,
         config: BackendConfig,
         trunk: Any,
-        specs: list[AttentionSpec],
+        observed: Observation,
         sites: LinearSites,
         device: torch.device,
     ) -> None:
@@ -61,7 +62,8 @@ class TransformersModel:
         self._trunk_forward: Callable[..., Any] = trunk.forward
         self._output_type: type[Any] | None = None
         self._given: Tensor | None = None
-        self._specs = specs
+        self._specs = observed.specs
+        self._kv_heads = observed.kv_heads
         self._sites = sites
         self._attention = attention_for(device)
         self._caches: list[LayerCache] = []
@@ -74,7 +76,8 @@ class TransformersModel:
     def bind(self, storage: KvStorage) -> None:
         """Attach the KV pages that ``hidden`` reads and writes."""
         self._caches = [
-            LayerCache(*pages, *slots) for pages, slots in zip(storage.layers, storage.slots, strict=True)
+            LayerCache(*(one[:heads] for one in (*pages, *slots)))
+            for pages, slots, heads in zip(storage.layers, storage.slots, self._kv_heads, strict=True)
         ]
 
     def hidden(self, inputs: StepInputs) -> Tensor:
@@ -125,6 +128,7 @@ def transformers_load(
     """
     attention_register()
     raw = transformers_config_read(folder, architecture)
+    text = raw.get_text_config(decoder=True)
     causal = causal_load(
         folder, raw, architecture=architecture, dtype=dtype, device=device, progress=progress
     )
@@ -132,8 +136,8 @@ def transformers_load(
     observation = Observation()
     with torch.inference_mode(), sites.counting(_OBSERVED_TOKENS):
         trunk, hidden_size, vocab_size = _observe(causal, observation, device, architecture)
-    layers = int(getattr(raw, "num_hidden_layers", 0))
-    if len(observation.specs) != layers:
+    layers = int(getattr(text, "num_hidden_layers", 0))
+    if len(observation.specs) < layers or not layers:
         raise ModelError(
             "unsupported_model",
             f"{architecture} is not served: {len(observation.specs)} of its {layers} layers go through "
@@ -143,16 +147,16 @@ def transformers_load(
     config = BackendConfig(
         architecture=architecture,
         hidden_size=hidden_size,
-        num_layers=layers,
-        num_kv_heads=observation.kv_heads,
-        head_dim=observation.head_dim,
+        num_layers=len(observation.specs),
+        num_kv_heads=max(observation.kv_heads),
+        head_dim=observation.width,
         vocab_size=min(vocab_size, causal.get_input_embeddings().weight.shape[0]),
-        context_length=context_length_read(raw),
-        eos_ids=eos_ids_read(folder, raw),
+        context_length=min(context_length_read(text), observation.context_limit or sys.maxsize),
+        eos_ids=eos_ids_read(folder, text),
         revision=revision_read(folder),
     )
     model = TransformersModel(
-        causal, config=config, trunk=trunk, specs=observation.specs, sites=sites, device=device
+        causal, config=config, trunk=trunk, observed=observation, sites=sites, device=device
     )
     parity_check(model, causal)
     return model
@@ -183,10 +187,24 @@ def _observe(
         for handle in handles:
             handle.remove()
     # The outermost ends last.
-    if not called or getattr(called[-1][1], "last_hidden_state", None) is None:
+    whole = [(module, output) for module, output in called if _states(output) is not None]
+    if not whole:
         raise ModelError("unsupported_model", f"{architecture} is not served: its layers stand in no module.")
-    trunk, output = called[-1]
+    _uncalled_release(causal, {id(module) for module, _ in called})
+    trunk, output = whole[-1]
     return trunk, output.last_hidden_state.shape[-1], logits.shape[-1]
+
+
+def _states(output: Any) -> Any:
+    return getattr(output, "last_hidden_state", None)
+
+
+def _uncalled_release(causal: Any, called: set[int]) -> None:
+    """Let go of the weights of whole models within this one that text does not pass through: what sees or hears."""
+    for module in _trunk_candidates(causal):
+        if not any(id(part) in called for part in module.modules()):
+            for parameter in module.parameters():
+                parameter.data = parameter.data.new_empty(0)
 
 
 def _trunk_candidates(causal: Any) -> Iterable[Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kindling_engine.layers.attention import AttentionFunction, AttentionInputs, AttentionSpec, LayerCache
@@ -26,7 +27,11 @@ class AttentionStep(Protocol):
 
 
 class PagedStep:
-    """One step over paged KV: the call's number is its layer."""
+    """One step over paged KV: the call's number is its layer.
+
+    Pages are as wide as the widest keys or values of any layer; narrower ones are filled up with zeros, which change
+    no score and are cut off behind.
+    """
 
     def __init__(
         self,
@@ -45,15 +50,23 @@ class PagedStep:
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]
     ) -> Tensor:
         layer, self._layer = self._layer, self._layer + 1
+        cache = self._caches[layer]
+        width = cache.key_pages.shape[-1]
         attended = self._attention(
-            query[0].transpose(0, 1).contiguous(),
-            key[0].transpose(0, 1).contiguous(),
-            value[0].transpose(0, 1).contiguous(),
-            self._caches[layer],
+            _rows(query, width),
+            _rows(key, width),
+            _rows(value, width),
+            cache,
             self._inputs,
             self._specs[layer],
         )
-        return attended.view(1, query.shape[2], query.shape[1], -1)
+        return attended.view(1, query.shape[2], query.shape[1], width)[..., : value.shape[-1]]
+
+
+def _rows(states: Tensor, width: int) -> Tensor:
+    """``[1, heads, n, d]`` as ``[n, heads, width]``."""
+    rows = states[0].transpose(0, 1)
+    return rows.contiguous() if rows.shape[-1] == width else F.pad(rows, (0, width - rows.shape[-1]))
 
 
 def attention_register() -> None:

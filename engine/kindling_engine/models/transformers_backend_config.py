@@ -17,7 +17,10 @@ _LENGTH_DEPENDENT_ROTARY = ("dynamic", "longrope")
 
 @dataclass(frozen=True, slots=True)
 class BackendConfig:
-    """The part of a configuration that the engine reads; lengths in tokens."""
+    """The part of a configuration that the engine reads; lengths in tokens.
+
+    ``num_layers`` counts the calls of attention, each of which has keys of its own.
+    """
 
     architecture: str
     hidden_size: int
@@ -38,13 +41,16 @@ class BackendConfig:
 
 
 def transformers_config_read(folder: Path, architecture: str) -> Any:
-    """transformers' own configuration object of a causal model.
+    """transformers' own configuration object of a causal model, or of one that sees images beside its text.
 
     Raises ModelError ``unsupported_model`` for what its configuration shows to be impossible.
     """
     import transformers
     from transformers import AutoConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
 
     raw = json_object_read(folder / "config.json")
     if quantization_read(raw) is not None:
@@ -63,7 +69,8 @@ def transformers_config_read(folder: Path, architecture: str) -> Any:
         raise _refused(
             architecture, f"the installed transformers cannot read its config.json ({said})"
         ) from error
-    if architecture not in set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()):
+    writers = (MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+    if not any(architecture in names.values() for names in writers):
         reason = (
             "it brings code of its own" if raw.get("auto_map") else "transformers has no causal model of it"
         )
@@ -110,20 +117,17 @@ def eos_ids_read(folder: Path, config: Any) -> tuple[int, ...]:
 def _config_check(config: Any, architecture: str) -> None:
     if getattr(config, "is_encoder_decoder", False):
         raise _refused(architecture, "it is an encoder with a decoder")
-    if config.get_text_config() is not config:
-        raise _refused(architecture, "it takes more than text")
+    config = config.get_text_config(decoder=True)
     kinds = [str(kind) for kind in (getattr(config, "layer_types", None) or ())]
     kinds += [str(kind) for kind in (getattr(config, "layers_block_type", None) or ())]
     for kind in kinds:
         if kind in _STATE_LAYERS:
             raise _refused(architecture, f"it has {kind} layers, whose state is not kept in pages")
-        if kind not in ("full_attention", "sliding_attention", "attention"):
+        if kind not in ("full_attention", "sliding_attention", "chunked_attention", "attention"):
             raise _refused(architecture, f"it has layers of the kind {kind}")
     named = next((name for name in _STATE_FIELDS if getattr(config, name, None)), None)
     if named is not None:
         raise _refused(architecture, f"it has layers with a state ({named} in config.json)")
-    if getattr(config, "kv_lora_rank", None):
-        raise _refused(architecture, "it has latent attention (MLA)")
 
 
 def _scalings(rotary: dict[str, Any]) -> list[dict[str, Any]]:

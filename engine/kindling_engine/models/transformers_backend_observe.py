@@ -17,8 +17,6 @@ from kindling_engine.models.errors import ModelError
 from kindling_engine.models.transformers_backend_attention import NAME
 
 _REFUSED_OPTIONS = {
-    "s_aux": "attention sinks",
-    "sinks": "attention sinks",
     "position_bias": "a position bias on its attention scores",
     "indices": "sparse attention",
     "block_indices": "sparse attention",
@@ -30,22 +28,28 @@ class Observation:
 
     def __init__(self) -> None:
         self.specs: list[AttentionSpec] = []
-        self.kv_heads = 0
-        self.head_dim = 0
+        self.kv_heads: list[int] = []
+        self.width = 0
+        self.context_limit: int | None = None
+        # By where a marker lies in memory: a model may cut it to the rows that it wants.
         self.windows: dict[int, int | None] = {}
         self._markers: list[Tensor] = []
 
     def attend(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any]
     ) -> Tensor:
-        self._shape_note(key, value)
+        self.kv_heads.append(key.shape[1])
+        self.width = max(self.width, key.shape[-1], value.shape[-1])
         self._options_check(module, options)
         scale = options.get("scaling")
         spec = AttentionSpec(
             scale=float(query.shape[-1] ** -0.5 if scale is None else scale),
             window=self._window(options),
             softcap=None if options.get("softcap") is None else float(options["softcap"]),
+            sinks=_sinks(options, query.shape[1]),
         )
+        if spec.sinks is not None and spec.softcap is not None:
+            raise _refused("attention sinks beside a soft cap")
         self.specs.append(spec)
         attended = F.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=spec.scale, enable_gqa=query.shape[1] != key.shape[1]
@@ -55,22 +59,16 @@ class Observation:
     def mask(self, **options: Any) -> Tensor:
         """Stands in for transformers' mask builder: a marker that leads back to the window it was asked for."""
         window = options.get("local_size")
-        if not _is_causal_window(options["mask_function"], window):
+        if window is not None and _is_causal_chunk(options["mask_function"], int(window)):
+            # Within its first chunk it sees all that is before it, and there the context ends.
+            self.context_limit = min(self.context_limit or int(window), int(window))
+            window = None
+        elif not _is_causal_window(options["mask_function"], window):
             raise _refused("an attention mask that is neither causal nor a sliding window")
         marker = torch.zeros((1, 1, int(options["q_length"]), int(options["kv_length"])))
         self._markers.append(marker)
-        self.windows[id(marker)] = None if window is None else int(window)
+        self.windows[marker.untyped_storage().data_ptr()] = None if window is None else int(window)
         return marker
-
-    def _shape_note(self, key: Tensor, value: Tensor) -> None:
-        if key.shape[-1] != value.shape[-1]:
-            raise _refused(
-                f"keys of width {key.shape[-1]} and values of width {value.shape[-1]} (latent attention, MLA)"
-            )
-        shape = (key.shape[1], key.shape[3])
-        if self.specs and shape != (self.kv_heads, self.head_dim):
-            raise _refused("another number or width of KV heads from layer to layer")
-        self.kv_heads, self.head_dim = shape
 
     def _options_check(self, module: nn.Module, options: dict[str, Any]) -> None:
         for name, what in _REFUSED_OPTIONS.items():
@@ -85,9 +83,10 @@ class Observation:
         passed = options.get("sliding_window")
         if mask is None:
             return None if passed is None else int(passed)
-        if id(mask) not in self.windows:
+        marker = mask.untyped_storage().data_ptr() if isinstance(mask, Tensor) else None
+        if marker not in self.windows:
             raise _refused("an attention mask of its own making")
-        window = self.windows[id(mask)]
+        window = self.windows[marker]
         if window is not None and passed is not None and int(passed) != window:
             raise _refused("two sliding windows in one layer")
         return window
@@ -104,6 +103,28 @@ def observing(observation: Observation) -> Iterator[None]:
         yield
     finally:
         known.pop(NAME, None)
+
+
+def _sinks(options: dict[str, Any], heads: int) -> Tensor | None:
+    """The scores that a layer passes on, one for each of its query heads."""
+    sinks = options.get("s_aux") if options.get("sinks") is None else options["sinks"]
+    if sinks is None:
+        return None
+    if not isinstance(sinks, Tensor) or sinks.shape != (heads,):
+        raise _refused("attention sinks of another form than one for each head")
+    return sinks.detach().float()
+
+
+def _is_causal_chunk(allowed: Callable[..., Any], size: int) -> bool:
+    """Whether ``allowed(batch, head, query, key)`` is causal within chunks of a size, tried around their borders."""
+    zero = torch.tensor(0)
+    near = sorted({max(0, size * chunk + step) for chunk in range(3) for step in (-1, 0, 1)})
+    return all(
+        bool(allowed(zero, zero, torch.tensor(query), torch.tensor(key)))
+        == (key <= query and key // size == query // size)
+        for query in near
+        for key in near
+    )
 
 
 def _is_causal_window(allowed: Callable[..., Any], window: int | None) -> bool:
