@@ -22,11 +22,24 @@ TARGETS: dict[str, list[str] | str] = {
     "OPTForCausalLM": ["q_proj", "v_proj", "fc1", "fc2"],
     "OlmoeForCausalLM": ["q_proj", "k_proj", "v_proj", "o_proj"],
     "DeepseekV3ForCausalLM": ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"],
+    "Qwen3NextForCausalLM": ["in_proj_qkvz", "out_proj", "q_proj", "o_proj"],
+    "FalconH1ForCausalLM": ["in_proj", "q_proj", "o_proj"],
+    "Lfm2ForCausalLM": ["in_proj", "out_proj", "q_proj"],
+    "MambaForCausalLM": ["in_proj", "x_proj"],
+    "JambaForCausalLM": ["in_proj", "out_proj", "q_proj"],
     # Its eyes have projections of the same names.
     "Mistral3ForConditionalGeneration": r".*language_model.*\.(q_proj|k_proj|o_proj)",
 }
 
 
+# What they know of a prefix is more than its keys and values, and is not shared.
+STATEFUL = {
+    "Qwen3NextForCausalLM",
+    "FalconH1ForCausalLM",
+    "Lfm2ForCausalLM",
+    "MambaForCausalLM",
+    "JambaForCausalLM",
+}
 # DoRA on layers with a bias, and on some that are stored the other way round.
 DORA = {"GPT2LMHeadModel", "OPTForCausalLM"}
 
@@ -140,7 +153,7 @@ def test_greedy_tokens_with_chunks_prefix_hits_and_preemption(tiny: Tiny):
     rig.submit("again", prompts["s0"][1], max_tokens=8)
     rig.run_until("again")
     assert preempted, "nothing was preempted, so this proves less"
-    assert rig.end("again").cached_tokens == 3 * PAGE_SIZE
+    assert rig.end("again").cached_tokens == (0 if tiny.architecture in STATEFUL else 3 * PAGE_SIZE)
     assert rig.tokens("again") == rig.tokens("s0")[:8]
     for name, (adapter, tokens) in prompts.items():
         made = rig.tokens(name)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kindling_backend_models import backend_model_make
+from kindling_backend_models import LATENT, backend_model_make
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.transformers_backend import TransformersModel, transformers_load
@@ -48,8 +48,14 @@ def config_change(folder: Path, **changes: Any) -> None:
         ("BloomForCausalLM", {}, "attention interface"),
         ("FalconForCausalLM", {}, "attention interface"),
         ("BertLMHeadModel", {"is_decoder": False}, "neither causal nor"),
-        ("MambaForCausalLM", {}, "state is not kept in pages"),
-        ("OlmoHybridForCausalLM", {}, "linear_attention layers"),
+        ("RwkvForCausalLM", {}, "attention interface"),
+        # Its states lie in its modules.
+        ("RecurrentGemmaForCausalLM", {"lru_width": 64}, "logits differ"),
+        (
+            "DeepseekV32ForCausalLM",
+            LATENT | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1},
+            "indexed_attention",
+        ),
     ],
 )
 def test_attention_that_pages_cannot_hold_is_named(tmp_path: Path, architecture: str, shape: Any, said: str):

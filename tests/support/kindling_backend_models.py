@@ -23,13 +23,16 @@ _SHAPE: dict[str, Any] = {
 _HALF_ROTATED = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 _PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
 _THREE_AXES = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
-_LATENT = {
+LATENT = {
     "num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16,
     "v_head_dim": 16, "moe_intermediate_size": 32, "num_experts_per_tok": 2, "n_shared_experts": 1,
 }  # fmt: skip
 _GEMMA4 = {
     "head_dim": 16, "global_head_dim": 32, "sliding_window": 24, "hidden_size_per_layer_input": 8,
     "vocab_size_per_layer_input": VOCAB,
+}  # fmt: skip
+_DELTA = {
+    "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
 }  # fmt: skip
 _EYE = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28,
@@ -57,7 +60,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "rope_parameters": _PLAIN,
     },
     # Latent attention: keys are wider than values.
-    "DeepseekV3ForCausalLM": {**_LATENT, "n_routed_experts": 4, "n_group": 1, "topk_group": 1},
+    "DeepseekV3ForCausalLM": {**LATENT, "n_routed_experts": 4, "n_group": 1, "topk_group": 1},
     # Heads of two widths, and of two numbers.
     "Gemma4ForCausalLM": {
         **_GEMMA4,
@@ -69,6 +72,36 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     # Attention in chunks.
     "Llama4ForCausalLM": {"num_local_experts": 2, "head_dim": 16, "attention_chunk_size": 256},
+    # Layers with a state: beside attention, beside it in the same layer, by convolutions alone, without any attention,
+    # and such as take the tokens behind a state one by one.
+    "Qwen3NextForCausalLM": {
+        **_DELTA,
+        "num_hidden_layers": 4,
+        "head_dim": 16,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 32,
+    },
+    "FalconH1ForCausalLM": {
+        "mamba_d_ssm": 64,
+        "mamba_n_heads": 4,
+        "mamba_d_head": 16,
+        "mamba_n_groups": 1,
+        "mamba_d_state": 16,
+        "mamba_chunk_size": 8,
+        "head_dim": 16,
+    },
+    "Lfm2ForCausalLM": {"layer_types": ["conv", "full_attention", "conv"]},
+    "MambaForCausalLM": {"state_size": 8},
+    "JambaForCausalLM": {
+        "num_hidden_layers": 4,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "num_experts": 2,
+        "mamba_dt_rank": 8,
+        "mamba_d_state": 8,
+    },
     # Text of models that see.
     "Mistral3ForConditionalGeneration": {
         "text_config": {},

@@ -94,6 +94,7 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         revision=f"{options.model_ref}\0{config.revision}",
         kv_dtype=str(dtype),
         rotary_limit=config.rotary_limit,
+        shares=not config.state_bytes,
     )
     adapters = adapter_memory(
         model, options, kv=kv, block_bytes=_block_bytes(config, dtype), dtype=dtype, wake=wake
@@ -107,7 +108,9 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         device=device,
         memory=adapters.kv_memory,
     )
-    guesses = device.type == "cpu" and config.task == "generate" and options.speculation != OFF
+    # A state cannot go back to before a wrong guess.
+    guesses = device.type == "cpu" and config.task == "generate" and not config.state_bytes
+    guesses = guesses and options.speculation != OFF
     speculator = Speculator() if guesses else None
     scheduler = Scheduler(
         kv=kv,
@@ -163,7 +166,7 @@ def _num_blocks(config: ModelConfig, options: CoreOptions, dtype: torch.dtype, d
     padding.
     """
     block_bytes = _block_bytes(config, dtype)
-    free_bytes = _free_bytes(device)
+    free_bytes = max(0, _free_bytes(device) - options.max_batch * config.state_bytes)
     if options.kv_tokens > 0:
         blocks = -(-options.kv_tokens // PAGE_SIZE) + 1
         if blocks * block_bytes > free_bytes:

@@ -27,14 +27,23 @@ class KvManager:
     """
 
     def __init__(
-        self, *, num_blocks: int, revision: str, kv_dtype: str, rotary_limit: int | None = None
+        self,
+        *,
+        num_blocks: int,
+        revision: str,
+        kv_dtype: str,
+        rotary_limit: int | None = None,
+        shares: bool = True,
     ) -> None:
-        """``rotary_limit``: keys of a prompt longer than this depend on its length."""
+        """``rotary_limit``: keys of a prompt longer than this depend on its length. Without ``shares`` no prefix is
+        found again: more than keys and values would have to be known of it.
+        """
         self.pool = BlockPool(num_blocks)
         self.loans = BlockLoans(self.pool)
         self._revision = revision
         self._kv_dtype = kv_dtype
         self._rotary_limit = rotary_limit
+        self._shares = shares
         self._scrub: dict[int, None] = {}
 
     def table_new(self, *, adapter: str, salt: str, prompt_len: int = 0) -> BlockTable:
@@ -55,6 +64,8 @@ class KvManager:
         hash is None when every full block is known.
         """
         found: list[tuple[int, bytes]] = []
+        if not self._shares:
+            return found, None
         tip = table.seed
         for start in range(0, (len(tokens) - 1) // PAGE_SIZE * PAGE_SIZE, PAGE_SIZE):
             tip = chain_next(tip, tokens[start : start + PAGE_SIZE])
@@ -108,7 +119,7 @@ class KvManager:
 
     def publish(self, table: BlockTable, tokens: Sequence[int], computed: int) -> None:
         """Make the full blocks among the first ``computed`` tokens findable by others."""
-        while (table.published + 1) * PAGE_SIZE <= computed:
+        while self._shares and (table.published + 1) * PAGE_SIZE <= computed:
             start = table.published * PAGE_SIZE
             table.tip = chain_next(table.tip, tokens[start : start + PAGE_SIZE])
             self.pool.publish(table.blocks[table.published], table.tip)

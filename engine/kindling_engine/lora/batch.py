@@ -150,6 +150,14 @@ class LoraBatch:
                 groups += [replace(group, spans=spans)] if spans else []
         return replace(self, groups=tuple(groups)) if groups else None
 
+    def narrowed(self, wanted: Sequence[int]) -> "LoraBatch | None":
+        """The batch of the tokens ``wanted`` alone, in this order; None where none has an adapter."""
+        groups = []
+        for group in self.groups:
+            spans = _runs([place for place, row in enumerate(wanted) if _within(row, group.spans)])
+            groups += [replace(group, spans=spans)] if spans else []
+        return LoraBatch(tuple(groups)) if groups else None
+
     def linear(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
         """``x·Wᵀ`` of W, as the batch makes products that are not added on the way."""
         return partial(F.linear, weight=weight)

@@ -15,13 +15,23 @@ Task = Literal["generate", "embed"]
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceRows:
+    """Tokens ``start`` to ``stop`` of a step are one sequence's, from ``position`` on; it keeps its ``row``."""
+
+    row: int
+    start: int
+    stop: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepInputs:
     """One step's tokens, flattened over requests: ``tokens`` and ``positions [n]``.
 
     ``logit_rows [m]`` are the tokens whose logits are wanted; None wants all. ``lora`` is None in a base-only
     step; ``lora_head`` are those of its adapters that change the head, by wanted rows. ``rotary_lengths [n]`` are
     there for models with a ``rotary_limit``: the length of the token's prompt, or of the sequence up to it where that
-    is longer.
+    is longer. ``sequences``, in the order of their tokens, are there for models that keep a state for each.
     """
 
     tokens: Tensor
@@ -31,6 +41,7 @@ class StepInputs:
     lora: LoraBatch | None
     rotary_lengths: Tensor | None = None
     lora_head: LoraBatch | None = None
+    sequences: tuple[SequenceRows, ...] = ()
 
 
 class ModelConfig(Protocol):
@@ -38,6 +49,7 @@ class ModelConfig(Protocol):
 
     ``num_layers_kv`` is the number of layers that store K and V: 0 in an encoder. ``rotary_limit`` is the length
     beyond which rotation depends on the sequence's length, None if it never does. ``revision`` names the weights.
+    ``state_bytes`` is what layers keep for each sequence beside keys and values; where they do, no prefix is shared.
     """
 
     @property
@@ -58,6 +70,8 @@ class ModelConfig(Protocol):
     def context_length(self) -> int: ...
     @property
     def rotary_limit(self) -> int | None: ...
+    @property
+    def state_bytes(self) -> int: ...
     @property
     def eos_ids(self) -> tuple[int, ...]: ...
     @property

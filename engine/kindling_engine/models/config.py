@@ -74,6 +74,7 @@ class DecoderConfig:
     module_prefix: str = "model."
     is_encoder: bool = False
     task: Task = "generate"
+    state_bytes: int = 0
 
     @property
     def num_layers_kv(self) -> int:

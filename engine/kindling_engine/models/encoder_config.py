@@ -42,6 +42,7 @@ class EncoderConfig:
     num_kv_heads: int = 0
     num_layers_kv: int = 0
     rotary_limit: None = None
+    state_bytes: int = 0
     is_encoder: bool = True
     task: Literal["embed"] = "embed"
 

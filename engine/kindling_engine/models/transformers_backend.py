@@ -5,6 +5,7 @@ transformers is imported here and not before, so that models with a decoder of o
 
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from kindling_engine.models.transformers_backend_config import (
 )
 from kindling_engine.models.transformers_backend_lora import LinearSites
 from kindling_engine.models.transformers_backend_observe import Observation, observing
+from kindling_engine.models.transformers_backend_states import SequenceStates, keeps_states
 from kindling_engine.models.transformers_backend_weights import causal_load
 from kindling_engine.models.weights import LoadProgress
 
@@ -52,6 +54,7 @@ class TransformersModel:
         trunk: Any,
         observed: Observation,
         sites: LinearSites,
+        states: SequenceStates | None,
         device: torch.device,
     ) -> None:
         self.config = config
@@ -65,6 +68,7 @@ class TransformersModel:
         self._specs = observed.specs
         self._kv_heads = observed.kv_heads
         self._sites = sites
+        self._states = states
         self._attention = attention_for(device)
         self._caches: list[LayerCache] = []
         trunk.forward = self._trunk_or_given
@@ -77,15 +81,20 @@ class TransformersModel:
         """Attach the KV pages that ``hidden`` reads and writes."""
         self._caches = [
             LayerCache(*(one[:heads] for one in (*pages, *slots)))
-            for pages, slots, heads in zip(storage.layers, storage.slots, self._kv_heads, strict=True)
+            for pages, slots, heads in zip(storage.layers, storage.slots, self._kv_heads, strict=False)
         ]
 
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Normed final states ``[m, hidden]`` of the wanted rows."""
         step = PagedStep(inputs.attention, self._caches, self._specs, self._attention)
-        with step_announced(step), self._sites.applied(inputs.lora):
+        states = (
+            nullcontext({"use_cache": False})
+            if self._states is None
+            else self._states.step(inputs.sequences, self.device)
+        )
+        with step_announced(step), self._sites.applied(inputs.lora), states as options:
             output = self._trunk(
-                input_ids=inputs.tokens[None], position_ids=inputs.positions[None], use_cache=False
+                input_ids=inputs.tokens[None], position_ids=inputs.positions[None], **options
             )
         self._output_type = type(output)
         hidden: Tensor = output.last_hidden_state[0]
@@ -134,36 +143,53 @@ def transformers_load(
     )
     sites = LinearSites(causal)
     observation = Observation()
-    with torch.inference_mode(), sites.counting(_OBSERVED_TOKENS):
-        trunk, hidden_size, vocab_size = _observe(causal, observation, device, architecture)
-    layers = int(getattr(text, "num_hidden_layers", 0))
-    if len(observation.specs) < layers or not layers:
+    states = SequenceStates(causal, text) if keeps_states(text) else None
+    watched = nullcontext({"use_cache": False}) if states is None else states.watching(causal)
+    with torch.inference_mode(), sites.counting(_OBSERVED_TOKENS), watched as options:
+        trunk, hidden_size, vocab_size = _observe(causal, observation, device, architecture, options)
+    if not observation.specs and not (states and states.sequence_bytes):
         raise ModelError(
             "unsupported_model",
-            f"{architecture} is not served: {len(observation.specs)} of its {layers} layers go through "
-            "transformers' attention interface.",
+            f"{architecture} is not served: none of its layers goes through transformers' attention interface.",
         )
     sites.attach()
+    if states is not None:
+        states.attach(sites)
     config = BackendConfig(
         architecture=architecture,
         hidden_size=hidden_size,
-        num_layers=len(observation.specs),
-        num_kv_heads=max(observation.kv_heads),
-        head_dim=observation.width,
+        # Pages are what a scheduler counts: a model without attention has thin ones, which stay empty.
+        num_layers=max(1, len(observation.specs)),
+        num_kv_heads=max(observation.kv_heads, default=1),
+        head_dim=max(1, observation.width),
         vocab_size=min(vocab_size, causal.get_input_embeddings().weight.shape[0]),
         context_length=min(context_length_read(text), observation.context_limit or sys.maxsize),
         eos_ids=eos_ids_read(folder, text),
         revision=revision_read(folder),
+        state_bytes=0 if states is None else states.sequence_bytes,
     )
     model = TransformersModel(
-        causal, config=config, trunk=trunk, observed=observation, sites=sites, device=device
+        causal, config=config, trunk=trunk, observed=observation, sites=sites, states=states, device=device
     )
-    parity_check(model, causal)
+    _prove(model, causal, states)
     return model
 
 
+def _prove(model: TransformersModel, causal: Any, states: SequenceStates | None) -> None:
+    """Raises ModelError for what transformers does not confirm; states that cannot go on with several tokens at once
+    go on with one.
+    """
+    try:
+        parity_check(model, causal)
+    except ModelError:
+        if states is None:
+            raise
+        states.goes_on = False
+        parity_check(model, causal)
+
+
 def _observe(
-    causal: Any, observation: Observation, device: torch.device, architecture: str
+    causal: Any, observation: Observation, device: torch.device, architecture: str, options: dict[str, Any]
 ) -> tuple[Any, int, int]:
     """Run a short pass; gives the module that holds all layers, and the widths of its output and of the logits."""
     called: list[tuple[Any, Any]] = []
@@ -174,7 +200,7 @@ def _observe(
     tokens = torch.arange(_OBSERVED_TOKENS, device=device)[None]
     try:
         with step_announced(observation), observing(observation):
-            logits = causal(input_ids=tokens, position_ids=tokens, use_cache=False).logits
+            logits = causal(input_ids=tokens, position_ids=tokens, **options).logits
     except ModelError:
         raise
     except Exception as error:

@@ -13,7 +13,7 @@ from torch import Tensor
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows, PrefillRows
-from kindling_engine.models.base import Model, StepInputs
+from kindling_engine.models.base import Model, SequenceRows, StepInputs
 from kindling_engine.models.errors import ModelError
 
 _LENGTHS = (23, 9)
@@ -117,6 +117,7 @@ def _step_inputs(
         for sequence, start, stop in rows:
             prefills.append(PrefillRows(at, at + stop - start, start, blocks[sequence], dtype, device))
             at += stop - start
+    lengths_before = np.cumsum([0, *(len(where) for where in positions)]).tolist()
     return StepInputs(
         tokens=torch.cat([texts[sequence][start:stop] for sequence, start, stop in rows]).to(device),
         positions=torch.from_numpy(np.concatenate(positions)).to(device),
@@ -125,4 +126,8 @@ def _step_inputs(
         ),
         logit_rows=None,
         lora=None,
+        sequences=tuple(
+            SequenceRows(sequence, first, first + stop - start, start)
+            for (sequence, start, stop), first in zip(rows, lengths_before, strict=False)
+        ),
     )

@@ -10,8 +10,8 @@ from kindling_engine.models.errors import ModelError
 from kindling_engine.models.folder import json_object_read
 from kindling_engine.models.quantization import quantization_read
 
-_STATE_LAYERS = ("linear_attention", "mamba", "mamba2", "conv", "recurrent", "rwkv", "ssm", "gated_delta_net")
-_STATE_FIELDS = ("ssm_state_size", "mamba_d_state", "state_size", "conv_kernel", "lru_width")
+# Layers whose keys are chosen by an index, or kept in an abridged form, which pages do not hold.
+_OWN_CACHES = ("indexed", "compressed")
 _LENGTH_DEPENDENT_ROTARY = ("dynamic", "longrope")
 
 
@@ -33,6 +33,7 @@ class BackendConfig:
     revision: str
     is_encoder: bool = False
     rotary_limit: None = None
+    state_bytes: int = 0
     task: Task = "generate"
 
     @property
@@ -121,13 +122,8 @@ def _config_check(config: Any, architecture: str) -> None:
     kinds = [str(kind) for kind in (getattr(config, "layer_types", None) or ())]
     kinds += [str(kind) for kind in (getattr(config, "layers_block_type", None) or ())]
     for kind in kinds:
-        if kind in _STATE_LAYERS:
-            raise _refused(architecture, f"it has {kind} layers, whose state is not kept in pages")
-        if kind not in ("full_attention", "sliding_attention", "chunked_attention", "attention"):
+        if any(name in kind for name in _OWN_CACHES):
             raise _refused(architecture, f"it has layers of the kind {kind}")
-    named = next((name for name in _STATE_FIELDS if getattr(config, name, None)), None)
-    if named is not None:
-        raise _refused(architecture, f"it has layers with a state ({named} in config.json)")
 
 
 def _scalings(rotary: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Adapters on transformers' own modules: one site for each linear layer, added by a hook behind it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -66,6 +66,19 @@ class LinearSites:
             yield
         finally:
             self._lora = None
+
+    @contextmanager
+    def narrowed(self, tokens: Sequence[int]) -> Iterator[None]:
+        """Inside, layers see these tokens of the step alone, in this order."""
+        whole = self._lora
+        if whole is None:
+            yield
+            return
+        self._lora = whole.narrowed(tokens)
+        try:
+            yield
+        finally:
+            self._lora = whole
 
     def _adder(self, site: int) -> Callable[..., None]:
         def hook(_module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.layers.attention import AttentionInputs, DecodeRows, PrefillRows
 from kindling_engine.lora.batch import AdapterWeights, LoraBatch, LoraGroup
-from kindling_engine.models.base import StepInputs
+from kindling_engine.models.base import SequenceRows, StepInputs
 from kindling_engine.runner.rows import RowTable
 from kindling_engine.scheduler.plan import ScheduledRow
 
@@ -32,9 +32,10 @@ class InputBuilder:
         rotary_lengths: bool = False,
         make_lora: MakeLora = LoraBatch,
         singly: bool = False,
+        sequences: bool = False,
     ) -> None:
         """``rotary_lengths``: the model's rotation depends on how long a sequence is. ``singly`` is for attention that
-        may read a prompt's rows one by one.
+        may read a prompt's rows one by one, ``sequences`` for models that keep a state for each.
         """
         self._rows = rows
         self._dtype = dtype
@@ -43,6 +44,7 @@ class InputBuilder:
         self._rotary_lengths = rotary_lengths
         self._lora_batch = make_lora
         self._singly = singly
+        self._sequences = sequences
 
     def build(
         self,
@@ -100,12 +102,21 @@ class InputBuilder:
             lora=lora,
             rotary_lengths=self._ints(rotary_lengths(scheduled)) if self._rotary_lengths else None,
             lora_head=lora_head(lora, None if every else logit_rows),
+            sequences=self._sequence_rows(scheduled) if self._sequences else (),
         )
 
     def decode_rows(self, scheduled: Sequence[ScheduledRow]) -> DecodeRows:
         """Rows of one token each."""
         rows = [self._rows.row_for(item.request) for item in scheduled]
         return self._decode_rows(rows, [item.start + 1 for item in scheduled])
+
+    def _sequence_rows(self, scheduled: Sequence[ScheduledRow]) -> tuple[SequenceRows, ...]:
+        rows, start = [], 0
+        for item in scheduled:
+            row = self._rows.row_for(item.request)
+            rows.append(SequenceRows(row, start, start + item.count, item.start))
+            start += item.count
+        return tuple(rows)
 
     def _every_row(self, scheduled: Sequence[ScheduledRow]) -> DecodeRows:
         rows = [self._rows.row_for(item.request) for item in scheduled for _ in range(item.count)]

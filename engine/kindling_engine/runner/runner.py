@@ -72,6 +72,7 @@ class ModelRunner:
             rotary_lengths=model.config.rotary_limit is not None,
             make_lora=TiledLoraBatch if batch_invariant else make_lora,
             singly=model.device.type == "cpu",
+            sequences=model.config.state_bytes > 0,
         )
         self._row_by_row = batch_invariant
         self._sampler = Sampler(

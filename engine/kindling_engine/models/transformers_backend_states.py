@@ -1,0 +1,234 @@
+"""Layers with a state for each sequence (convolutions, state spaces, linear attention), within transformers' modules.
+
+All else in a step works token by token, so its sequences lie end to end as one. A module that keeps a state is called
+for each sequence by itself instead, and for all that go on by one token together, with a cache of transformers that
+holds just their states. New states are kept when the whole pass has succeeded, so that a failed step can run again.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kindling_engine.models.base import SequenceRows
+from kindling_engine.models.transformers_backend_lora import LinearSites
+
+Key = tuple[int, int, str]
+"""Layer, number of its state, and which of transformers' two kinds."""
+
+_KINDS = ("conv", "recurrent")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Tokens of a step that a module computes in one call: some of one sequence, or one each of many."""
+
+    tokens: Tensor
+    rows: Tensor
+    fresh: bool
+    many: bool
+
+    def pick(self, values: Tensor) -> Tensor:
+        """Of ``[1, n, …]`` as ``[sequences, tokens, …]``."""
+        return values[0].index_select(0, self.tokens).unsqueeze(1 if self.many else 0)
+
+    def put(self, target: Tensor, values: Tensor) -> None:
+        target[0].index_copy_(0, self.tokens, values[:, 0] if self.many else values[0])
+
+
+class SequenceStates:
+    """The states of all sequences that run, by their rows, and the modules that read and write them."""
+
+    def __init__(self, causal: Any, config: Any) -> None:
+        named = inspect.signature(causal.forward).parameters
+        self._argument = "cache_params" if "cache_params" in named else "past_key_values"
+        self._inner = _passing_cache(config)
+        self._outer = _passing_cache(config)
+        self._mixers: list[tuple[nn.Module, tuple[int, ...]]] = []
+        self._tables: dict[Key, Tensor] = {}
+        self._reached: dict[int, int] = {}
+        self._parts: list[_Part] | None = None
+        self._made: list[tuple[Key, Tensor, Tensor]] = []
+        self._sites: LinearSites | None = None
+        self.goes_on = True
+        """Whether modules take a state and several tokens at once; else tokens follow one by one."""
+
+    @contextmanager
+    def watching(self, causal: nn.Module) -> Iterator[dict[str, Any]]:
+        """Learn from a pass with these arguments which modules keep states, for which layers."""
+        inside: list[set[int]] = []
+
+        def entered(_module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+            if self._is_given(arguments, options):
+                inside.append(self._begun())
+
+        def left(
+            module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], _output: object
+        ) -> None:
+            if self._is_given(arguments, options):
+                known = {layer for _, layers in self._mixers for layer in layers}
+                if new := self._begun() - inside.pop() - known:
+                    self._mixers.append((module, tuple(sorted(new))))
+
+        handles = []
+        for module in causal.modules():
+            handles.append(module.register_forward_pre_hook(entered, with_kwargs=True))
+            handles.append(module.register_forward_hook(left, with_kwargs=True))
+        try:
+            yield {self._argument: self._inner, "use_cache": True}
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @property
+    def sequence_bytes(self) -> int:
+        """What is kept for one sequence; 0 before a pass was watched."""
+        return sum(
+            state.nbytes for layer in self._begun() for *_, state in _states(self._inner.layers[layer])
+        )
+
+    def attach(self, sites: LinearSites) -> None:
+        """Have the modules called sequence by sequence in the steps to come."""
+        self._sites = sites
+        for module, layers in self._mixers:
+            module.forward = partial(self._mixed, module.forward, layers)
+
+    @contextmanager
+    def step(self, sequences: Sequence[SequenceRows], device: torch.device) -> Iterator[dict[str, Any]]:
+        """A pass over these sequences, with the arguments that it needs; their states go on when it has succeeded."""
+        for one in sequences:
+            if one.position and self._reached.get(one.row) != one.position:
+                raise RuntimeError("a sequence's state does not end where its tokens go on")
+        self._parts, self._made = self._parts_make(sequences, device), []
+        try:
+            yield {self._argument: self._outer, "use_cache": True}
+            for key, rows, state in self._made:
+                self._table(key, state, int(rows.max())).index_copy_(0, rows, state)
+            self._reached |= {one.row: one.position + one.stop - one.start for one in sequences}
+        finally:
+            self._parts, self._made = None, []
+
+    def _parts_make(self, sequences: Sequence[SequenceRows], device: torch.device) -> list[_Part]:
+        ahead = [one for one in sequences if one.position and one.stop - one.start == 1]
+        parts = [_part(ahead, device)] if ahead else []
+        for one in sequences:
+            if not one.position or one.stop - one.start > 1:
+                tokens = torch.arange(one.start, one.stop, device=device)
+                rows = torch.tensor([one.row], device=device)
+                parts.append(_Part(tokens, rows, fresh=not one.position, many=False))
+        return parts
+
+    def _mixed(
+        self, forward: Callable[..., Any], layers: tuple[int, ...], *arguments: Any, **options: Any
+    ) -> Any:
+        """A module's pass over a step, part by part; outside of steps its own."""
+        if self._parts is None or self._sites is None:
+            return forward(*arguments, **options)
+        count = sum(len(part.tokens) for part in self._parts)
+        output: Any = None
+        for part in self._parts:
+            self._load(layers, part)
+            for piece in self._pieces(part):
+                given = [self._given(value, piece, count) for value in arguments]
+                named = {name: self._given(value, piece, count) for name, value in options.items()}
+                with self._sites.narrowed(piece.tokens.tolist()):
+                    made = forward(*given, **named)
+                states = made[0] if isinstance(made, tuple) else made
+                if output is None:
+                    output = states.new_empty((1, count, *states.shape[2:]))
+                piece.put(output, states)
+            self._keep(layers, part.rows)
+        return (output, *made[1:]) if isinstance(made, tuple) else output
+
+    def _pieces(self, part: _Part) -> list[_Part]:
+        if part.many or part.fresh or self.goes_on:
+            return [part]
+        return [_Part(token, part.rows, fresh=False, many=False) for token in part.tokens.split(1)]
+
+    def _given(self, value: Any, part: _Part, count: int) -> Any:
+        """An argument as a part needs it: what has an entry for each token of the step is cut."""
+        if value is self._outer:
+            return self._inner
+        if isinstance(value, Tensor) and value.dim() > 1 and value.shape[:2] == (1, count):
+            return part.pick(value)
+        if isinstance(value, tuple):
+            return tuple(self._given(one, part, count) for one in value)
+        return value
+
+    def _load(self, layers: tuple[int, ...], part: _Part) -> None:
+        for layer in layers:
+            kept = self._inner.layers[layer]
+            for number in range(kept.number_of_states):
+                for kind in _KINDS:
+                    table = None if part.fresh else self._tables.get((layer, number, kind))
+                    state = None if table is None else table.index_select(0, part.rows)
+                    getattr(kept, f"{kind}_states")[number] = state
+                    getattr(kept, f"is_{kind}_states_initialized")[number] = state is not None
+                kept.has_previous_state[number] = not part.fresh
+
+    def _keep(self, layers: tuple[int, ...], rows: Tensor) -> None:
+        for layer in layers:
+            for number, kind, state in _states(self._inner.layers[layer]):
+                self._made.append(((layer, number, kind), rows, state))
+
+    def _table(self, key: Key, state: Tensor, row: int) -> Tensor:
+        """States of one kind by row, with room for a row."""
+        table = self._tables.get(key)
+        if table is None or len(table) <= row:
+            grown = state.new_zeros((max(row + 1, 0 if table is None else 2 * len(table)), *state.shape[1:]))
+            if table is not None:
+                grown[: len(table)] = table
+            table = self._tables[key] = grown
+        return table
+
+    def _begun(self) -> set[int]:
+        """Layers of which something is kept."""
+        return {layer for layer, kept in enumerate(self._inner.layers) if _states(kept)}
+
+    def _is_given(self, arguments: tuple[Any, ...], options: dict[str, Any]) -> bool:
+        return any(value is self._inner for value in (*arguments, *options.values()))
+
+
+def keeps_states(config: Any) -> bool:
+    """Whether transformers keeps a state, beside keys and values, for any layer of a model."""
+    return any(hasattr(layer, "number_of_states") for layer in _passing_cache(config).layers)
+
+
+def _passing_cache(config: Any) -> Any:
+    """transformers' cache of a model, but that keys and values pass through it: they are kept in our pages."""
+    from transformers import DynamicCache
+
+    class PassingCache(DynamicCache):  # type: ignore[misc]
+        def update(
+            self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+        ) -> tuple[Tensor, Tensor]:
+            return key_states, value_states
+
+        def get_seq_length(self, *_: Any, **__: Any) -> int:
+            return 0
+
+        def get_mask_sizes(self, query_length: int, *_: Any, **__: Any) -> tuple[int, int]:
+            return query_length, 0
+
+    return PassingCache(config=config)
+
+
+def _states(kept: Any) -> list[tuple[int, str, Tensor]]:
+    """What a layer of transformers' cache keeps: number, kind, ``[sequences, …]``."""
+    return [
+        (number, kind, getattr(kept, f"{kind}_states")[number])
+        for number in range(getattr(kept, "number_of_states", 0))
+        for kind in _KINDS
+        if getattr(kept, f"is_{kind}_states_initialized")[number]
+    ]
+
+
+def _part(ahead: Sequence[SequenceRows], device: torch.device) -> _Part:
+    """One token each of sequences that have begun."""
+    tokens = torch.tensor([one.start for one in ahead], device=device)
+    return _Part(tokens, torch.tensor([one.row for one in ahead], device=device), fresh=False, many=True)

@@ -1,0 +1,95 @@
+"""Layers with a state, within transformers' modules: what is kept for a sequence is what it has been through."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kindling_backend_models import backend_model_make
+from kindling_core_rig import rig_make
+from kindling_engine.models.base import SequenceRows
+from kindling_engine.models.registry import model_load
+from kindling_engine.models.transformers_backend import TransformersModel
+from kindling_parity import engine_parts
+
+CPU = torch.device("cpu")
+PROMPTS = {"a": list(range(3, 40)), "b": list(range(50, 59)), "c": [7]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    torch.set_num_threads(1)
+    return backend_model_make("Qwen3NextForCausalLM", tmp_path_factory.mktemp("delta"))
+
+
+def made(rig: Any) -> dict[str, list[int]]:
+    for name, tokens in PROMPTS.items():
+        rig.submit(name, tokens, max_tokens=12)
+    rig.run_until(*PROMPTS)
+    return {name: rig.tokens(name) for name in PROMPTS}
+
+
+def test_a_step_that_fails_behind_its_last_layer_runs_again(folder: Path, tmp_path: Path):
+    undisturbed = made(rig_make(folder, tmp_path, step_tokens=16))
+    rig = rig_make(folder, tmp_path, step_tokens=16)
+    model = rig.core._loop._runner._model
+    forward, passes = model._trunk_forward, []
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        output = forward(*arguments, **options)
+        passes.append(None)
+        if len(passes) in {2, 7}:
+            raise RuntimeError("lost")
+        return output
+
+    model._trunk_forward = failing
+    assert made(rig) == undisturbed
+    assert len(passes) > 12
+
+
+def test_a_sequence_that_does_not_go_on_where_its_state_ends_is_an_error(folder: Path):
+    model = model_load(folder, device=CPU, dtype=torch.float32)
+    assert isinstance(model, TransformersModel) and model._states is not None
+    with model._states.step([SequenceRows(0, 0, 5, 0)], CPU):
+        pass
+    for position in (4, 6):
+        with (
+            pytest.raises(RuntimeError, match="go on"),
+            model._states.step([SequenceRows(0, 0, 1, position)], CPU),
+        ):
+            pass
+    with model._states.step([SequenceRows(0, 0, 1, 5)], CPU) as options:
+        assert options["use_cache"]
+
+
+def test_a_row_that_another_sequence_had_begins_anew(folder: Path, tmp_path: Path):
+    """With one seat all sequences follow each other in the same row."""
+    alone = made(rig_make(folder, tmp_path, max_batch=1))
+    assert alone == made(rig_make(folder, tmp_path, max_batch=8))
+
+
+def test_neither_prefixes_nor_guesses_are_for_it(folder: Path, tmp_path: Path):
+    parts = engine_parts(folder, tmp_path)
+    assert parts.config.state_bytes == 3 * (4 * 16 * 16 + 4 * (2 * 2 * 16 + 4 * 16)) * 4
+    assert parts.speculator is None and parts.scheduler.drafter is None
+    rig = rig_make(folder, tmp_path)
+    for name in ("first", "again"):
+        rig.submit(name, PROMPTS["a"], max_tokens=4)
+        rig.run_until(name)
+    assert rig.end("again").cached_tokens == 0
+    assert rig.tokens("again") == rig.tokens("first")
+
+
+def test_what_is_kept_for_sequences_is_counted_before_the_cache_is_sized(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from kindling_engine.core import startup
+    from kindling_engine.models.errors import ModelError
+
+    kept = engine_parts(folder, tmp_path).config.state_bytes
+    monkeypatch.setattr(startup, "_free_bytes", lambda _: 1_000_000 + 16 * kept)
+    assert engine_parts(folder, tmp_path, max_batch=16, kv_tokens=512).kv.pool.capacity >= 32
+    monkeypatch.setattr(startup, "_free_bytes", lambda _: 1_000 + 16 * kept)
+    with pytest.raises(ModelError, match="free"):
+        engine_parts(folder, tmp_path, max_batch=16, kv_tokens=512)
