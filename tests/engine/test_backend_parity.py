@@ -10,6 +10,7 @@ from kindling_backend_models import ARCHITECTURES, backend_model_make
 from kindling_core_rig import rig_make
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.models.transformers_backend import TransformersModel
+from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder
 from kindling_engine.scheduler.request import Request
 from kindling_parity import adapters_settled, engine_parts
 from kindling_tiny_models import VOCAB, reference_load
@@ -135,6 +136,17 @@ def test_logits_of_base_and_adapter_in_one_batch(tiny: Tiny):
     assert (base - adapted).abs().max() > 0.05 * base.abs().max(), (
         "the adapter changes too little to prove it"
     )
+
+
+def test_what_the_engine_takes_passes_the_check_of_an_upload(tiny: Tiny):
+    """Which sees the catalog's sizes alone: layers of any name and width."""
+    sizes = dict.fromkeys(
+        ("hidden_size", "intermediate_size", "num_layers", "heads", "kv_heads", "head_dim"), 8
+    )
+    base = BaseShape.of_catalog(sizes, architecture=tiny.architecture, vocab_size=VOCAB, ref="acme/tiny")
+    report = check_adapter_folder(tiny.blobs / "style", base)
+    assert report.ok, report.findings
+    assert report.rank == 5 and report.target_modules
 
 
 def test_greedy_tokens_with_chunks_prefix_hits_and_preemption(tiny: Tiny):

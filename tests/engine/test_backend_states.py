@@ -1,5 +1,6 @@
 """Layers with a state, within transformers' modules: what is kept for a sequence is what it has been through."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,14 @@ def test_neither_prefixes_nor_guesses_are_for_it(folder: Path, tmp_path: Path):
         rig.run_until(name)
     assert rig.end("again").cached_tokens == 0
     assert rig.tokens("again") == rig.tokens("first")
+
+
+def test_a_model_without_a_last_position_has_a_bound(tmp_path: Path):
+    folder = backend_model_make("MambaForCausalLM", tmp_path)
+    path = folder / "config.json"
+    kept = json.loads(path.read_text())
+    path.write_text(json.dumps({name: kept[name] for name in kept if name != "max_position_embeddings"}))
+    assert model_load(folder, device=CPU, dtype=torch.float32).config.context_length == 8192
 
 
 def test_what_is_kept_for_sequences_is_counted_before_the_cache_is_sized(

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from kindling_adapter_headers import BASE, CONFIG, Header, check, data_bytes, failed, header_of, tensors
+from kindling_engine.models.registry import FAMILIES
+from kindling_engine.protocol.adapter_base import DECODERS
 from kindling_engine.protocol.adapter_files import (
     AdapterReport,
     BaseShape,
@@ -55,6 +57,47 @@ def test_magnitudes_belong_to_dora_alone():
     described = check_config(json.dumps(CONFIG | {"use_dora": True, "use_rslora": True}).encode(), BASE)
     said = " ".join(finding.message for finding in described.findings)
     assert "DoRA" in said and "rsLoRA" in said and "alpha 16" in said
+
+
+OPEN = BaseShape.of_catalog(
+    {"hidden_size": 64, "intermediate_size": 112, "num_layers": 3, "heads": 4, "kv_heads": 2, "head_dim": 16},
+    architecture="OlmoForCausalLM",
+    vocab_size=320,
+    ref="acme/open",
+)
+MIXER = CONFIG | {"target_modules": ["in_proj"]}
+
+
+def test_the_decoders_whose_layers_are_known_are_those_with_code_of_ours():
+    assert set(FAMILIES) == DECODERS
+    assert OPEN.open and not BASE.open
+
+
+def test_layers_of_other_models_are_as_an_adapter_says():
+    fits = header_of(mixer__in_proj__lora_A__weight=[8, 40], mixer__in_proj__lora_B__weight=[200, 8])
+    report = check(fits, MIXER, OPEN)
+    assert report.ok and report.target_modules == ["in_proj"], report.findings
+    assert any("an engine compares them" in finding.message for finding in report.findings)
+    assert failed(check(fits, MIXER)) == {"target_modules"}
+    assert check_config(json.dumps(MIXER).encode(), OPEN).ok
+    assert failed(check_config(json.dumps(MIXER).encode(), BASE)) == {"target_modules"}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "wrong"),
+    [
+        ({"in_proj__lora_A__weight": [8, 40], "in_proj__lora_B__weight": [200, 9]}, "tensor_shapes"),
+        ({"in_proj__lora_A__weight": [8, 40]}, "tensor_shapes"),
+        ({"in_proj__lora_B__weight": [200, 8]}, "tensor_shapes"),
+        ({"in_proj__lora_A__weight": [8], "in_proj__lora_B__weight": [200, 8]}, "tensor_shapes"),
+        ({"in_proj__weight": [8, 40]}, "target_modules"),
+        ({"out_proj__lora_A__weight": [8, 40], "out_proj__lora_B__weight": [200, 8]}, "target_modules"),
+    ],
+)
+def test_matrices_for_them_still_have_to_fit_each_other_and_the_config(
+    shapes: dict[str, list[int]], wrong: str
+):
+    assert wrong in failed(check(header_of(**shapes), MIXER, OPEN))
 
 
 TABLE = {

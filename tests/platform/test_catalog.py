@@ -190,6 +190,15 @@ def test_older_names_of_the_sizes_are_understood(folder: Path):
     }  # fmt: skip
 
 
+def test_a_model_that_keeps_a_state_needs_neither_heads_nor_a_last_position(folder: Path):
+    config = {"architectures": ["MambaForCausalLM"], "hidden_size": 64, "n_layer": 3, "vocab_size": 320}
+    (folder / "config.json").write_text(json.dumps(config))
+    facts = model_folder_read(folder)
+    assert (facts.context_length, facts.shapes["heads"], facts.shapes["num_layers"]) == (8192, 1, 3)
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForCausalLM"]}))
+    assert refusal(lambda: model_folder_read(folder)) == "model_folder_invalid"
+
+
 def test_a_mixture_has_the_sizes_of_its_experts_as_well(folder: Path):
     config = json.loads((folder / "config.json").read_text())
     plain = model_folder_read(folder).shapes

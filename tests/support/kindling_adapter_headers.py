@@ -37,9 +37,9 @@ def data_bytes(header: Header) -> int:
     return max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
 
 
-def check(header: Header, config: dict[str, Any] | None = None) -> AdapterReport:
+def check(header: Header, config: dict[str, Any] | None = None, base: BaseShape = BASE) -> AdapterReport:
     raw = json.dumps(header).encode()
-    return check_safetensors_header(raw, 8 + len(raw) + data_bytes(header), BASE, config)
+    return check_safetensors_header(raw, 8 + len(raw) + data_bytes(header), base, config)
 
 
 def failed(report: AdapterReport) -> set[str]:

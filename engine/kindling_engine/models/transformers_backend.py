@@ -155,6 +155,7 @@ def transformers_load(
     sites.attach()
     if states is not None:
         states.attach(sites)
+    length = context_length_read(text, keeps_states=states is not None)
     config = BackendConfig(
         architecture=architecture,
         hidden_size=hidden_size,
@@ -163,7 +164,7 @@ def transformers_load(
         num_kv_heads=max(observation.kv_heads, default=1),
         head_dim=max(1, observation.width),
         vocab_size=min(vocab_size, causal.get_input_embeddings().weight.shape[0]),
-        context_length=min(context_length_read(text), observation.context_limit or sys.maxsize),
+        context_length=min(length, observation.context_limit or sys.maxsize),
         eos_ids=eos_ids_read(folder, text),
         revision=revision_read(folder),
         state_bytes=0 if states is None else states.sequence_bytes,

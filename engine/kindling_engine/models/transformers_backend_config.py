@@ -9,6 +9,7 @@ from kindling_engine.models.base import Task
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.folder import json_object_read
 from kindling_engine.models.quantization import quantization_read
+from kindling_engine.protocol.context_lengths import UNBOUNDED_TOKENS
 
 # Layers whose keys are chosen by an index, or kept in an abridged form, which pages do not hold.
 _OWN_CACHES = ("indexed", "compressed")
@@ -83,13 +84,15 @@ def transformers_config_read(folder: Path, architecture: str) -> Any:
     return config
 
 
-def context_length_read(config: Any) -> int:
-    """Positions that the model was made for.
+def context_length_read(config: Any, *, keeps_states: bool = False) -> int:
+    """Positions that the model was made for; some that keep states name none.
 
     Rotary scalings that depend on a sequence's length would change the keys of tokens already cached, so there
     the context ends where they set in.
     """
     length = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+    if length is None and keeps_states:
+        return UNBOUNDED_TOKENS
     if not isinstance(length, int) or length < 1:
         raise ModelError("model_config", "config.json does not say how many positions the model has.")
     rotary = getattr(config, "rope_parameters", None)

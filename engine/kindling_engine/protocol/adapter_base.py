@@ -16,6 +16,11 @@ _EXPERT = re.compile(r"(.+\.experts)\.(0|[1-9][0-9]{0,4})\.((?:gate|up|down)_pro
 _PREFIXES = {"Gemma3ForConditionalGeneration": "model.language_model."}
 _FUSED = frozenset({"Phi3ForCausalLM"})
 _MIXTURES = frozenset({"Qwen3MoeForCausalLM"})
+# Their layers' names and widths follow from the sizes in the catalog; what other models have, only an engine knows.
+DECODERS = _FUSED | _MIXTURES | {
+    "LlamaForCausalLM", "SmolLM3ForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+    "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,8 @@ class ExpertShape:
 class BaseShape:
     """``linears`` gives the (input width, output width) of every layer that may be adapted, by its path; a ``*`` in a
     path stands for any number. ``embeddings`` gives the (rows, width) of tables likewise, ``experts`` the shape of
-    each mixture. Without ``linears``, all follow from the other sizes, as the families of decoders name them.
+    each mixture. Without ``linears``, all follow from the other sizes, as the families of decoders name them; a base
+    that is ``open`` may have any layers, and what an adapter says of them is taken.
     """
 
     architecture: str
@@ -60,6 +66,7 @@ class BaseShape:
     num_experts: int = 0
     expert_size: int = 0
     vocabulary_hash: str = ""
+    open: bool = False
 
     @classmethod
     def of_catalog(
@@ -86,6 +93,7 @@ class BaseShape:
             num_experts=shapes.get("experts", 0) if mixture else 0,
             expert_size=shapes.get("expert_size", 0) if mixture else 0,
             vocabulary_hash=vocabulary_hash,
+            open=architecture not in DECODERS,
         )
 
     @property

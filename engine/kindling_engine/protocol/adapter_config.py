@@ -95,7 +95,7 @@ def _check_kind(report: AdapterReport, config: dict[str, Any], base: BaseShape) 
         return
     for name, fix in REFUSED_FIELDS.items():
         # Where the base keeps its weights the other way round, PEFT notes it; A and B are the same either way.
-        if name == "fan_in_fan_out" and base.linears:
+        if name == "fan_in_fan_out" and (base.linears or base.open):
             continue
         if config.get(name):
             report.add("peft_type", "fail", f"{name} is not supported.", fix)
@@ -187,7 +187,7 @@ def _check_targets(report: AdapterReport, config: dict[str, Any], base: BaseShap
 
 def _check_names(report: AdapterReport, targets: list[str], base: BaseShape) -> None:
     unknown = sorted({name for name in targets if name.split(".")[-1] not in base.targets})
-    if unknown:
+    if unknown and not base.open:
         names = ", ".join(name[:60] for name in unknown[:5])
         report.add(
             "target_modules",

@@ -8,7 +8,7 @@ shapes tell which. ``experts.3.up_proj`` is what an older transformers called on
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kindling_engine.protocol.adapter_base import DOWN, GATE_UP, HEAD, BaseShape, ExpertShape
 from kindling_engine.protocol.adapter_report import MAX_RANK
@@ -60,6 +60,25 @@ class _Tensor:
 
 
 _Sides = dict[str, _Tensor]
+
+
+def base_as_adapted(shapes: Mapping[str, Shape], base: BaseShape) -> BaseShape:
+    """A base with just the layers and tables that a file's matrices are for, as wide as these are."""
+    widths: dict[tuple[bool, str], dict[str, int]] = {}
+    for name, shape in shapes.items():
+        found = _NAME.fullmatch(name)
+        side = _side(found)[-1] if found and found.group(2, 3) != (None, None) else ""
+        if found and side and shape:
+            place = "in" if side == "A" else "out"
+            widths.setdefault((found[3] is not None, found[1]), {})[place] = (
+                shape[-1] if side == "A" else shape[0]
+            )
+    places = {key: (width.get("in", 0), width.get("out", 0)) for key, width in widths.items()}
+    return replace(
+        base,
+        linears={path: width for (table, path), width in places.items() if not table},
+        embeddings={path: width for (table, path), width in places.items() if table},
+    )
 
 
 def adapter_assemble(shapes: Mapping[str, Shape], base: BaseShape) -> Assembly:

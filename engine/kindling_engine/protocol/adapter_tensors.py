@@ -5,7 +5,7 @@ from typing import Any
 
 from kindling_engine.protocol.adapter_base import BaseShape
 from kindling_engine.protocol.adapter_config import transformed_layers
-from kindling_engine.protocol.adapter_parts import Part, adapter_assemble
+from kindling_engine.protocol.adapter_parts import Part, adapter_assemble, base_as_adapted
 from kindling_engine.protocol.adapter_report import SAVE_AGAIN, WEIGHTS_NAME, AdapterReport
 from kindling_engine.protocol.adapter_rules import ModuleRules, RulesRefused, layer_of
 from kindling_engine.protocol.safetensors_header import HeaderRefused, TensorEntry, parse_header
@@ -28,6 +28,8 @@ def check_safetensors_header(
     report.add("safetensors_header", "pass", f"{len(entries)} tensors, without gaps or overlaps.")
     _check_dtype(report, entries)
     shapes = {entry.name: entry.shape for entry in entries}
+    if base.open:
+        base = base_as_adapted(shapes, base)
     assembly = adapter_assemble(shapes, base)
     _check_names(report, assembly.strange, base)
     if assembly.faults:
@@ -134,4 +136,5 @@ def _describe(
         prod(shapes[name]) for part in parts for name in (part.a, part.b, part.magnitude) if name
     )
     report.add("target_modules", "pass", f"Adapts {', '.join(report.target_modules)}.")
-    report.add("tensor_shapes", "pass", f"Every matrix fits {base.ref}.")
+    fits = f"A and B fit each other; an engine compares them with {base.ref}."
+    report.add("tensor_shapes", "pass", fits if base.open else f"Every matrix fits {base.ref}.")

@@ -7,7 +7,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from kindling_engine.protocol.adapter_base import DECODERS
 from kindling_engine.protocol.adapter_extras import card_licence
+from kindling_engine.protocol.context_lengths import UNBOUNDED_TOKENS
 from kindling_engine.protocol.embedding_folder import (
     EmbeddingFolder,
     EmbeddingFolderError,
@@ -60,7 +62,9 @@ def model_folder_read(path: Path) -> ModelFolder:
         raise _invalid(f"{path} has no tokenizer.json.")
     architecture = _architecture(config)
     embedding = _embedding(path, architecture)
-    heads, hidden = _size(config, "num_attention_heads"), _size(config, "hidden_size")
+    # Models that keep a state may have neither heads nor a last position.
+    heads = _size(config, "num_attention_heads", None if architecture in DECODERS else 1)
+    hidden = _size(config, "hidden_size")
     return ModelFolder(
         architecture=architecture,
         task="generate" if embedding is None else "embed",
@@ -133,7 +137,8 @@ def _embedding(path: Path, architecture: str) -> EmbeddingFolder | None:
 
 
 def _context_length(config: dict[str, Any], architecture: str, embedding: EmbeddingFolder | None) -> int:
-    positions = _size(config, "max_position_embeddings")
+    known = architecture in DECODERS or embedding is not None
+    positions = _size(config, "max_position_embeddings", None if known else UNBOUNDED_TOKENS)
     length = context_limit(positions, config, architecture, embedding)
     if length < 1:
         raise _invalid("config.json leaves no position for a text.")

@@ -119,7 +119,9 @@ def check(folder: Folder, base: Base = "") -> None:
     failed = next((finding for finding in report.findings if finding.level == "fail"), None)
     if failed:
         raise CliError(f"An upload would be rejected: {failed.message}", failed.check)
-    print(f"\nRank {report.rank}, {report.parameters:,} parameters, {report.dtype}: fits {ref}.")
+    # Which layers other models have, only an engine knows.
+    said = f"nothing here speaks against {ref}" if shape.open else f"fits {ref}"
+    print(f"\nRank {report.rank}, {report.parameters:,} parameters, {report.dtype}: {said}.")
     print("After an upload an engine answers with it, too, and says how far it moves the base's choices.")
 
 
