@@ -31,7 +31,20 @@ def attention_for(device: torch.device, *, batch_invariant: bool = False) -> Att
     """The implementation for a device; the torch reference serves those without one of their own."""
     if batch_invariant:
         return paged_attention_tiled
+    if device.type == "cuda" and (kernels := _kernels()) is not None:
+        return kernels
     return _IMPLEMENTATIONS.get(device.type, paged_attention_reference)
+
+
+def _kernels() -> AttentionFunction | None:
+    """Those of a GPU, unless triton is missing."""
+    try:
+        from kindling_engine.layers.attention_kernels import KernelAttention
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        return None
+    return KernelAttention()
 
 
 def bidirectional_attention(
