@@ -25,6 +25,12 @@ SPECS = [
     AttentionSpec(scale=0.2, window=20, sinks=SINKS),
 ]
 
+STEPS = {
+    "mixed": [(39, 40), (4, 5), (10, 33), (0, 18)],
+    "decodes": [(70, 71), (16, 17)],
+    "prefill": [(3, 30)],
+}
+
 
 def step(device: torch.device, storage: KvStorage, spans: list[tuple[int, int]]) -> AttentionInputs:
     """Spans ``(start, stop)``, one for each request; those of one token come first and are decodes."""
