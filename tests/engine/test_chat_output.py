@@ -60,7 +60,7 @@ def told(shape: ChatShape, *pieces: str) -> Told:
     ],
 )  # fmt: skip
 def test_an_answer_is_cut_at_its_marks(opened: bool, text: str, expected: Told):
-    shape = ChatShape(reasoning=THINK, opened=opened, tools=TOOLS, names=("find",))
+    shape = ChatShape(reasoning=THINK, opened=opened, tools=TOOLS, offered={"find": {}})
     for cut in range(len(text) + 1):
         assert told(shape, text[:cut], text[cut:]) == expected
     assert told(shape, *text) == expected
@@ -72,7 +72,7 @@ PIECES = st.sampled_from(["<think>", "</think>", "\n", " ", "a", "<", "</", CALL
 @settings(max_examples=200, deadline=None)
 @given(st.booleans(), st.booleans(), st.lists(PIECES, max_size=8))
 def test_where_an_answer_is_cut_changes_nothing(opened: bool, tools: bool, parts: list[str]):
-    shape = ChatShape(reasoning=THINK, opened=opened, tools=TOOLS if tools else None, names=("find",))
+    shape = ChatShape(reasoning=THINK, opened=opened, tools=TOOLS if tools else None, offered={"find": {}})
     whole = "".join(parts)
     assert told(shape, whole) == told(shape, *whole) == told(shape, *parts)
 
@@ -101,7 +101,7 @@ def test_reasoning_is_counted_in_tokens(family: ReasoningFamily, opened: bool, i
 def test_only_content_has_log_probabilities():
     text = f"Hm</think>\n\nYes. {CALL} Ok"
     entries = [TokenEntry(index, TokenLogprobs(-1.0), index) for index in range(len(text))]
-    shape = ChatShape(reasoning=THINK, opened=True, tools=TOOLS, names=("find",))
+    shape = ChatShape(reasoning=THINK, opened=True, tools=TOOLS, offered={"find": {}})
     for size in (1, 3, len(text)):
         choice, found = ChatChoice(shape), []
         for start in range(0, len(text), size):

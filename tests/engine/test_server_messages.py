@@ -68,7 +68,8 @@ def test_every_family_s_template_shows_a_broken_call(family: str):
     template = ChatTemplate(TEMPLATES[family], {"bos_token": "", "eos_token": ""})
     shown = template.render(messages, TOOLS)
     assert "INVALID_JSON" in shown
-    assert json.dumps('{"city": "Be') in shown
+    # Quoted once, or between tags as it is.
+    assert json.dumps('{"city": "Be') in shown or '{"city": "Be\n' in shown or '{"city": "Be<' in shown
 
 
 async def test_a_loop_of_tools_goes_on_behind_a_call_that_was_cut_off(bench: Bench):

@@ -1,6 +1,7 @@
 """The grammars that bind calls: what they accept and refuse, token by token; and which family a model is of."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from kindling_chat_templates import FAMILIES
 from kindling_engine.constraints.base import ConstraintError
 from kindling_engine.constraints.grammar_text import grammar_text
 from kindling_engine.protocol.sampling import Constraint
+from kindling_engine.server.tool_fields import Tool, ToolAsk
+from kindling_engine.server.tools.binding import tools_bind
+from kindling_engine.server.tools.deltas import ToolCallArguments
 from kindling_engine.server.tools.family import ToolFamily, tool_family_find
 from kindling_engine.server.tools.grammar import AnswerFormatError, BoundTool, tool_grammar
 from kindling_engine.starter import SPARK_PATH
@@ -22,7 +26,7 @@ NUMBER = {
     "additionalProperties": False,
 }
 TOOLS = [BoundTool("a", NUMBER), BoundTool("b", {"type": "object"})]
-A, A_BAD, B = '{"x": 1}', '{"x": "1"}', '{"y": [1, 2], "z": {}}'
+A, A_BAD, B = '{"x": 1}', '{"x": "one"}', '{"y": [1, 2], "z": {}}'
 
 
 def hermes(name: str, arguments: str, gap: str = "\n") -> str:
@@ -33,11 +37,32 @@ def plain(name: str, arguments: str, key: str = "arguments") -> str:
     return f'{{"name": "{name}", "{key}": {arguments}}}'
 
 
+def between(key: str, value: str) -> Callable[..., str]:
+    """Calls whose arguments stand between tags; texts as they are, the rest as JSON."""
+
+    def write(*calls: tuple[str, str]) -> str:
+        return "\n".join(one(*call) for call in calls)
+
+    def one(name: str, text: str) -> str:
+        arguments = json.loads(text).items()
+        said = "".join(
+            key.format(name) + value.format(one if isinstance(one, str) else json.dumps(one))
+            for name, one in arguments
+        )
+        if key.startswith("<arg_key>"):
+            return f"<tool_call>{name}\n{said}</tool_call>"
+        return f"<tool_call>\n<function={name}>\n{said}</function>\n</tool_call>"
+
+    return write
+
+
 FORMS: dict[str, Any] = {
     "hermes": lambda *calls: "\n".join(hermes(*call) for call in calls),
     "llama": lambda *calls: ";".join(plain(*call, key="parameters") for call in calls),
     "mistral": lambda *calls: "[TOOL_CALLS] [" + ", ".join(plain(*call) for call in calls) + "]",
     "mistral-named": lambda *calls: "".join(f"[TOOL_CALLS]{name}[ARGS]{text}" for name, text in calls),
+    "function-tags": between("<parameter={}>\n", "{}\n</parameter>\n"),
+    "argument-tags": between("<arg_key>{}</arg_key>\n", "<arg_value>{}</arg_value>\n"),
 }
 
 
@@ -154,6 +179,7 @@ def test_the_family_is_read_from_the_template():
     found = {name: tool_family_find(source, tokenizer) for name, source in FAMILIES.items()}
     assert {name: one and one.name for name, one in found.items()} == {
         "llama": "llama", "qwen": "hermes", "hermes": "hermes", "mistral": "mistral", "mistral-named": "mistral-named",
+        "function-tags": "function-tags", "argument-tags": "argument-tags",
     }  # fmt: skip
     assert {name for name, one in found.items() if one and one.shows_special} == {
         "llama",
@@ -161,5 +187,89 @@ def test_the_family_is_read_from_the_template():
         "mistral-named",
     }
     assert found["qwen"] and set(found["qwen"].mark_ids) == {"<tool_call>", "</tool_call>"}
-    for source in ("{{ messages }}", "<tool_call>\n<function=f>", "<tool_call>f\n<arg_key>"):
-        assert tool_family_find(source, tokenizer) is None
+    assert tool_family_find("{{ messages }}", tokenizer) is None
+
+
+WIDE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "path": {"type": "string", "description": "Where"},
+        "mode": {"enum": ["r", "w\n", None]},
+        "lines": {"type": "array", "items": {"$ref": "#/$defs/line"}},
+        "deep": {"$ref": "#/$defs/deep"},
+        "either": {"type": ["string", "integer"]},
+    },
+    "required": ["path", "mode", "more"],
+    "$defs": {
+        "line": {"type": "integer"},
+        "deep": {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]},
+    },
+}
+
+
+@pytest.mark.parametrize("name", ["function-tags", "argument-tags"])
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        ({"path": "/tmp/<b>\n\n", "mode": "r", "more": "x"}, True),
+        ({"path": "", "mode": None, "lines": [1, 2], "deep": {"on": True}, "either": "a", "more": ""}, True),
+        ({"path": "a", "mode": "w\n", "either": 5, "more": "</parameter"}, True),
+        ({"path": "a", "mode": "x", "more": ""}, False),
+        ({"path": "a", "mode": "r", "lines": ["a"], "more": ""}, False),
+        ({"path": "a", "mode": "r", "deep": {}, "more": ""}, False),
+        ({"path": "a", "mode": "r"}, False),
+        ({"mode": "r", "more": ""}, False),
+        ({"path": "a", "mode": "r", "more": "", "unknown": ""}, False),
+    ],
+)
+def test_arguments_between_tags_are_of_their_types(
+    world: tuple[Tokenizer, Judge], name: str, arguments: dict[str, Any], kept: bool
+):
+    tokenizer, judge = world
+    family = tool_family_find(FAMILIES[name], tokenizer)
+    assert family and family.tags
+    bound = tool_grammar(family, [BoundTool("edit", WIDE)], required=True, parallel=True)
+    text = FORMS[name](("edit", json.dumps(arguments)))
+    assert judge.accepts(bound, text) is kept
+    if kept:
+        parser = family.parser({"edit": WIDE})
+        told = parser.feed(text, final=True)
+        assert (
+            json.loads("".join(one.text for one in told if isinstance(one, ToolCallArguments))) == arguments
+        )
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"properties": {"a": {"type": "string", "pattern": "a+"}}},
+        {"properties": {"a": {"anyOf": [{"type": "string", "maxLength": 2}, {"type": "null"}]}}},
+        {"properties": {"a": {"type": "string", "format": "date"}}},
+        {"properties": {"a": {"type": "integer"}}, "anyOf": [{"required": ["a"]}]},
+        {"properties": {"a>b": {"type": "string"}}},
+    ],
+)
+def test_what_texts_between_tags_are_not_held_to_is_refused_with_its_place(parameters: dict[str, Any]):
+    family = tool_family_find(FAMILIES["function-tags"], spark())
+    assert family
+    tool = BoundTool("a", {"type": "object", **parameters}, "tools[0].function.parameters")
+    with pytest.raises(ConstraintError, match=r"^tools\[0\]\.function\.parameters: ") as refused:
+        tool_grammar(family, [tool], required=True, parallel=True)
+    assert refused.value.code == "unsupported_schema"
+    bound, unkept = tools_bind(ask(tool.parameters), tagged=True)
+    assert unkept and judge_accepts_some_call(family, bound)
+
+
+def ask(parameters: dict[str, Any]) -> ToolAsk:
+    tool = Tool(
+        "a", {"name": "a", "parameters": parameters}, strict=False, place="tools[0].function.parameters"
+    )
+    return ToolAsk((tool,), choice="required")
+
+
+def judge_accepts_some_call(family: ToolFamily, bound: list[BoundTool]) -> bool:
+    grammar = tool_grammar(family, bound, required=True, parallel=True)
+    judge, write = Judge(spark()), FORMS["function-tags"]
+    return judge.accepts(grammar, write(("a", '{"a": "b"}'))) or judge.accepts(
+        grammar, write(("a", '{"a": 1}'))
+    )

@@ -14,12 +14,30 @@ from kindling_engine.server.tools.hermes import HermesParser
 from kindling_engine.server.tools.llama import LlamaParser
 from kindling_engine.server.tools.mistral import MistralParser
 from kindling_engine.server.tools.parser import ToolParser, call_id_make, short_call_id_make
+from kindling_engine.server.tools.tagged import ARGUMENT_TAGS, FUNCTION_TAGS, TaggedParser
 
 NAMES = ("find", "get_time")
+OFFERED: dict[str, dict[str, Any]] = {
+    "find": {
+        "type": "object",
+        "properties": {
+            "q": {"type": "string"},
+            "n": {"type": "array"},
+            "i": {"type": "integer"},
+            "on": {"type": "boolean"},
+            "maybe": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            "inner": {"$ref": "#/$defs/inner"},
+        },
+        "$defs": {"inner": {"type": "object"}},
+    },
+    "get_time": {},
+}
 PARSERS: dict[str, Callable[[], ToolParser]] = {
     "hermes": lambda: HermesParser(NAMES),
     "llama": lambda: LlamaParser(NAMES),
     "mistral": lambda: MistralParser(NAMES),
+    "functions": lambda: TaggedParser(OFFERED, FUNCTION_TAGS),
+    "arguments": lambda: TaggedParser(OFFERED, ARGUMENT_TAGS),
 }
 Told = tuple[str, list[tuple[str, str]]]
 
@@ -56,6 +74,20 @@ def parse_whole(family: str, text: str) -> list[Delta]:
 ARGUMENTS = '{"q": "a \\"b\\" {c}", "n": [1, {"x": null}], "f": -1.5e3}'
 CALL = f'{{"name": "find", "arguments": {ARGUMENTS}}}'
 PARAMETERS = CALL.replace("arguments", "parameters")
+
+
+def functions(name: str, **arguments: str) -> str:
+    said = "".join(f"<parameter={key}>\n{text}\n</parameter>\n" for key, text in arguments.items())
+    return f"<tool_call>\n<function={name}>\n{said}</function>\n</tool_call>"
+
+
+def arguments(name: str, **values: str) -> str:
+    said = "".join(
+        f"<arg_key>{key}</arg_key>\n<arg_value>{text}</arg_value>\n" for key, text in values.items()
+    )
+    return f"<tool_call>{name}\n{said}</tool_call>"
+
+
 TIME = '{"name": "get_time", "arguments": {}}'
 FOUND, TIMED = ("find", ARGUMENTS), ("get_time", "{}")
 H_CALL = f"<tool_call>\n{CALL}\n</tool_call>"
@@ -100,6 +132,36 @@ CASES: list[tuple[str, str, Told]] = [
     ("hermes", '<tool_call>{"name": "find", "arguments": {"a": oops}}</tool_call> Done',
      (" Done", [("find", '{"a": oops}}')])),
     ("hermes", '<tool_call>{"name": "find", "arguments": {"a": "un', ("", [("find", '{"a": "un')])),
+    # Qwen 3 Coder and its like, and GLM: arguments between tags.
+    *[case for family, write in (("functions", functions), ("arguments", arguments)) for case in [
+        (family, write("get_time"), ("", [TIMED])),
+        (family, f"So.\n\n{write('get_time')}\n{write('find', q='a')}\n", ("So.", [TIMED, ("find", '{"q": "a"}')])),
+        (family, write("find", q='say "hi"\n  and <b>\t</b>\n', n='[1, {"a": null}]'),
+         ("", [("find", '{"q": "say \\"hi\\"\\n  and <b>\\t</b>\\n", "n": [1, {"a": null}]}')])),
+        (family, write("find", i="5", on="True", q="5", other="6"),
+         ("", [("find", '{"i": 5, "on": true, "q": "5", "other": "6"}')])),
+        (family, write("find", i="5.0", maybe="null"), ("", [("find", '{"i": 5, "maybe": null}')])),
+        (family, write("find", i="five", maybe="5", inner='{"a": "é"}'),
+         ("", [("find", '{"i": "five", "maybe": "5", "inner": {"a": "é"}}')])),
+        (family, write("find", q="", n="[1", on="NaN"), ("", [("find", '{"q": "", "n": "[1", "on": "NaN"}')])),
+        (family, write("other", q="a"), (write("other", q="a"), [])),
+        (family, "<tool_call>", ("<tool_call>", [])),
+        (family, "<tool_call>oops</tool_call> then", ("<tool_call>oops</tool_call> then", [])),
+        (family, '<tool_call>{"name": "find", "arguments": {}}</tool_call>',
+         ('<tool_call>{"name": "find", "arguments": {}}</tool_call>', [])),
+    ]],
+    ("functions", "<tool_call><function=find><parameter=q>a</parameter></function></tool_call> b", (" b", [("find", '{"q": "a"}')])),
+    ("functions", "<tool_call><function=find><parameter=q>\n\n  a\n\n</parameter></function></tool_call>", ("", [("find", '{"q": "\\n  a\\n"}')])),
+    ("functions", "<tool_call>\n<function=find>\n<parameter=q>\na\n</parameter>\n</tool_call>", ("", [("find", '{"q": "a"}')])),
+    ("functions", "<tool_call>\n<function=find>\n</function>", ("", [("find", "{}")])),
+    ("functions", "<tool_call><function=find>what<parameter=q></function></tool_call> Done",
+     (" Done", [("find", "{what<parameter=q></function>")])),
+    ("functions", "<tool_call>\n<function=find>\n<parameter=q>\nun", ("", [("find", '{"q": "un')])),
+    ("functions", "<tool_call>\n<function=find>\n<parameter=q>\na\n</par", ("", [("find", '{"q": "a')])),
+    ("functions", "<tool_call>\n<function=find>\n<parameter=i>\n5", ("", [("find", '{"i": ')])),
+    ("arguments", "<tool_call>find<arg_key>q</arg_key><arg_value>a</arg_value></tool_call>", ("", [("find", '{"q": "a"}')])),
+    ("arguments", "<tool_call>\nfind\n<arg_key>q</arg_key>\n<arg_value> a\n</arg_value>\n</tool_call>", ("", [("find", '{"q": " a\\n"}')])),
+    ("arguments", "<tool_call>find\n<arg_key>q</arg_key>a</tool_call>", ("", [("find", "{<arg_key>q</arg_key>a")])),
     # Llama.
     ("llama", PARAMETERS, ("", [FOUND])),
     ("llama", f"<|python_tag|>{PARAMETERS}", ("", [FOUND])),
@@ -158,6 +220,12 @@ def test_what_a_text_says(family: str, text: str, expected: Told):
         ("mistral", '[TOOL_CALLS]find[ARGS]{"a": "', True),
         ("mistral", '[TOOL_CALLS]find[ARGS]{"a": "b"}', False),
         ("mistral", '[TOOL_CALLS]find[ARGS]{"a": oops}', False),
+        ("functions", "<tool_call><function=find>", True),
+        ("functions", "<tool_call><function=find><parameter=q>a", True),
+        ("functions", "<tool_call><function=find><parameter=q>a</parameter></function>", False),
+        ("functions", "<tool_call><function=find>oops</tool_call>", False),
+        ("arguments", arguments("find", q="a").removesuffix("</tool_call>"), True),
+        ("arguments", arguments("find", q="a"), False),
     ],
 )
 def test_a_call_is_unfinished_while_its_arguments_are(family: str, text: str, unfinished: bool):
@@ -172,7 +240,8 @@ def test_a_call_is_unfinished_while_its_arguments_are(family: str, text: str, un
 PIECES = st.sampled_from([
     "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>", "{", "}", "[", "]", ",", ":",
     '"name"', '"arguments"', '"parameters"', '"find"', "find", ": ", ", ", "\n", " ", ";", '"', "\\", "5", "-", "null",
-    "text", "<", CALL, TIME, PARAMETERS, ARGUMENTS, '{"name": "find", "arguments": ', H_CALL, "é",
+    "text", "<", CALL, TIME, PARAMETERS, ARGUMENTS, '{"name": "find", "arguments": ', H_CALL, "é", "<function=find>", "</function>", "<parameter=q>", "<parameter=i>", "</parameter>",
+    "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", functions("find", q="a\n", i="5"), arguments("find", i="x"),
 ])  # fmt: skip
 
 
@@ -257,6 +326,9 @@ def test_no_mark_is_ever_shown_by_half():
         ("mistral", "[TOOL_CALLS]fi", ""),
         ("mistral", '[TOOL_CALLS] [{"na', ""),
         ("mistral", "a[", "a["),
+        ("functions", "So\n<tool_call>\n<func", "So"),
+        ("functions", "<tool_call>\n<function=fin", ""),
+        ("arguments", "<tool_call>fin", ""),
         ("llama", "<|python", ""),
         ("llama", '<|python_tag|>{"name": "fi', ""),
         ("llama", "<", "<"),
@@ -299,6 +371,8 @@ def test_a_long_answer_takes_a_time_that_grows_with_its_length(family: str):
         "hermes": f'<tool_call>{{"name": "find", "arguments": {inner}}}</tool_call>',
         "llama": f'{{"name": "find", "parameters": {inner}}}',
         "mistral": f"[TOOL_CALLS]find[ARGS]{inner}",
+        "functions": functions("find", text="word " * 20_000),
+        "arguments": arguments("find", text="word " * 20_000),
     }[family]
     assert told(parse(family, *(text[at : at + 50] for at in range(0, len(text), 50)))) == (
         "",

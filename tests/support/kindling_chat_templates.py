@@ -196,12 +196,85 @@ RAW_ARGUMENTS = """
 {%- if add_generation_prompt %}{{- '<|Assistant|><think>\\n' }}{%- endif %}
 """
 
+# Arguments stand between tags of their own, texts as they are and the rest as JSON.
+FUNCTION_TAGS = """
+{%- if tools %}
+    {{- '<|im_start|>system\\n' }}
+    {%- if messages[0].role == 'system' %}{{- messages[0].content + '\\n\\n' }}{%- endif %}
+    {{- '# Tools\\n<tools>' }}
+    {%- for tool in tools %}
+        {%- set tool = tool.function %}
+        {{- '\\n<function>\\n<name>' + tool.name + '</name>\\n<description>' + (tool.description or '') | trim + '</description>' }}
+        {%- for name, spec in (tool.parameters.properties or {}) | items %}
+            {{- '\\n<parameter>\\n<name>' + name + '</name>\\n<type>' + spec.type | string + '</type>\\n</parameter>' }}
+        {%- endfor %}
+        {{- '\\n</function>' }}
+    {%- endfor %}
+    {{- '\\n</tools>\\nCall with <tool_call>\\n<function=name>\\n<parameter=key>\\nvalue\\n</parameter>\\n</function>\\n</tool_call><|im_end|>\\n' }}
+{%- elif messages[0].role == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0].content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'user' or (message.role == 'system' and not loop.first) %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
+    {%- elif message.role == 'assistant' %}
+        {{- '<|im_start|>assistant\\n' + (message.content or '') }}
+        {%- for call in message.tool_calls or [] %}
+            {%- set call = call.function %}
+            {{- '\\n<tool_call>\\n<function=' + call.name + '>\\n' }}
+            {%- for name, value in call.arguments | items %}
+                {{- '<parameter=' + name + '>\\n' }}
+                {%- if value is string %}{{- value }}{%- else %}{{- value | tojson }}{%- endif %}
+                {{- '\\n</parameter>\\n' }}
+            {%- endfor %}
+            {{- '</function>\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- elif message.role == 'tool' %}
+        {{- '<|im_start|>user\\n<tool_response>\\n' + message.content + '\\n</tool_response><|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}
+"""
+
+ARGUMENT_TAGS = """
+{{- bos_token }}
+{%- if tools %}
+    {{- '<|system|>\\n# Tools\\n<tools>\\n' }}
+    {%- for tool in tools %}{{- tool | tojson(ensure_ascii=False) + '\\n' }}{%- endfor %}
+    {{- '</tools>\\nCall with <tool_call>name\\n<arg_key>key</arg_key>\\n<arg_value>value</arg_value>\\n</tool_call>' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == 'user' or message.role == 'system' %}
+        {{- '<|' + message.role + '|>\\n' + message.content }}
+    {%- elif message.role == 'assistant' %}
+        {{- '<|assistant|>' }}
+        {%- if message.content %}{{- '\\n' + message.content | trim }}{%- endif %}
+        {%- for call in message.tool_calls or [] %}
+            {%- set call = call.function %}
+            {{- '\\n<tool_call>' + call.name + '\\n' }}
+            {%- for key, value in call.arguments.items() %}
+                {{- '<arg_key>' + key + '</arg_key>\\n<arg_value>' }}
+                {%- if value is string %}{{- value }}{%- else %}{{- value | tojson(ensure_ascii=False) }}{%- endif %}
+                {{- '</arg_value>\\n' }}
+            {%- endfor %}
+            {{- '</tool_call>' }}
+        {%- endfor %}
+    {%- elif message.role == 'tool' %}
+        {{- '<|observation|>\\n<tool_response>\\n' + message.content + '\\n</tool_response>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}
+"""
+
 FAMILIES = {
     "llama": LLAMA,
     "qwen": QWEN,
     "hermes": HERMES,
     "mistral": MISTRAL,
     "mistral-named": MISTRAL_NAMED,
+    "function-tags": FUNCTION_TAGS,
+    "argument-tags": ARGUMENT_TAGS,
 }
 
 TOOLS: list[dict[str, Any]] = [

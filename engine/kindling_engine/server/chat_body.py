@@ -130,7 +130,7 @@ async def _tool_constraint(
     if not (required or strict or answer) and asked.parallel:
         return None, ()
     try:
-        bound, unkept = await asyncio.to_thread(tools_bind, asked)
+        bound, unkept = await asyncio.to_thread(tools_bind, asked, tagged=family.tools.tags is not None)
         constraint = await asyncio.to_thread(
             tool_grammar,
             family.tools,
@@ -186,7 +186,7 @@ def _shape(asked: ToolAsk, family: ChatFamily, prompt: str) -> ChatShape | None:
         reasoning=family.reasoning,
         opened=family.reasoning is not None and family.reasoning.opened(prompt),
         tools=tools,
-        names=tuple(tool.name for tool in asked.tools),
+        offered={tool.name: tool.parameters for tool in asked.tools},
         functions=asked.functions,
     )
 

@@ -1,6 +1,8 @@
 """Cuts what a model says into reasoning, content and tool calls, while it arrives."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from kindling_engine.server.reasoning import ReasoningFamily
 from kindling_engine.server.tools.deltas import Content, Delta, Reasoning, deltas_join
@@ -12,13 +14,14 @@ from kindling_engine.server.tools.parser import ToolParser, partial_end
 class ChatShape:
     """What an answer may consist of. ``opened``: it begins inside its reasoning.
 
-    ``tools`` is set when tools were offered, by ``names``; ``functions`` asks for the old form with a single call.
+    ``tools`` is set when tools were ``offered``, here with their parameters; ``functions`` asks for the old form with a
+    single call.
     """
 
     reasoning: ReasoningFamily | None = None
     opened: bool = False
     tools: ToolFamily | None = None
-    names: tuple[str, ...] = ()
+    offered: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     functions: bool = False
 
 
@@ -27,7 +30,7 @@ class ChatOutput:
 
     def __init__(self, shape: ChatShape) -> None:
         self._splitter = ReasoningSplitter(shape.reasoning, opened=shape.opened) if shape.reasoning else None
-        self._parser: ToolParser | None = shape.tools.parser(shape.names) if shape.tools else None
+        self._parser: ToolParser | None = shape.tools.parser(shape.offered) if shape.tools else None
         self._made = 0
         self._shift: int | None = None  # characters in front of those that the parser has been given
 

@@ -9,13 +9,14 @@ from kindling_engine.constraints.grammar_text import grammar_text, size_check
 from kindling_engine.constraints.schema import schema_loosen, schema_prepare
 from kindling_engine.server.tool_fields import Tool, ToolAsk
 from kindling_engine.server.tools.grammar import BoundTool
+from kindling_engine.server.tools.tagged_grammar import tagged_plain, tagged_unkept
 
 REMEMBERED_CHARS = 16 * 1024
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
-def tools_bind(asked: ToolAsk) -> tuple[list[BoundTool], tuple[str, ...]]:
-    """The tools that may be called, and which parts of their schemas have no effect.
+def tools_bind(asked: ToolAsk, *, tagged: bool = False) -> tuple[list[BoundTool], tuple[str, ...]]:
+    """The tools that may be called, and which parts of their schemas have no effect; ``tagged`` calls keep fewer.
 
     Arguments are bound where the tool wants it, then to all of its schema; and where a call is demanded, then to what
     of it can be kept. Raises ConstraintError for a schema that is none.
@@ -28,6 +29,9 @@ def tools_bind(asked: ToolAsk) -> tuple[list[BoundTool], tuple[str, ...]]:
         parameters = tool.parameters if tool.strict else _ANY_OBJECT
         if asked.choice == "required" and not tool.strict:
             parameters, keywords = _loosened(tool)
+            if tagged:
+                parameters, more = _texts_loosened(parameters)
+                keywords += more
             unkept |= {f"{asked.schemas}{keyword}" for keyword in keywords}
         bound.append(BoundTool(tool.name, parameters, tool.place))
     return bound, tuple(sorted(unkept))
@@ -42,6 +46,19 @@ def _loosened(tool: Tool) -> tuple[dict[str, Any], list[str]]:
             raise ConstraintError(error.code, f"{tool.place}: {error.message}") from None
         return _ANY_OBJECT, [""]
     return (schema, [f".{name}" for name in names]) if _is_kept(schema) else (_ANY_OBJECT, [""])
+
+
+def _texts_loosened(parameters: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What calls between tags can be held to; their texts have no bounds of their own."""
+    of_all, of_texts = tagged_unkept(parameters)
+    if of_all:
+        return _ANY_OBJECT, [""]
+    if not of_texts:
+        return parameters, []
+    properties = {
+        name: tagged_plain(schema, parameters) for name, schema in parameters.get("properties", {}).items()
+    }
+    return {**parameters, "properties": properties}, [f".{name}" for name in of_texts]
 
 
 def _is_kept(schema: dict[str, Any]) -> bool:

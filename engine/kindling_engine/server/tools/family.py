@@ -1,7 +1,8 @@
 """Which form a model writes its tool calls in, found out from its chat template."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -10,16 +11,19 @@ from kindling_engine.server.tools.hermes import HermesParser
 from kindling_engine.server.tools.llama import LlamaParser
 from kindling_engine.server.tools.mistral import MistralParser
 from kindling_engine.server.tools.parser import ToolParser
+from kindling_engine.server.tools.tagged import ARGUMENT_TAGS, FUNCTION_TAGS, TagForm, TaggedParser
 
 HERMES, LLAMA, MISTRAL, MISTRAL_NAMED = "hermes", "llama", "mistral", "mistral-named"
+FUNCTION_TAGGED, ARGUMENT_TAGGED = "function-tags", "argument-tags"
+TAG_FORMS: dict[str, TagForm] = {FUNCTION_TAGGED: FUNCTION_TAGS, ARGUMENT_TAGGED: ARGUMENT_TAGS}
 _MARKS = {
     HERMES: (hermes.OPEN, hermes.CLOSE),
+    FUNCTION_TAGGED: (hermes.OPEN, hermes.CLOSE),
+    ARGUMENT_TAGGED: (hermes.OPEN, hermes.CLOSE),
     LLAMA: (llama.TAG,),
     MISTRAL: (mistral.OPEN,),
     MISTRAL_NAMED: (mistral.OPEN, mistral.ARGUMENTS_MARK),
 }
-# Forms that share a mark with one of ours and are XML inside.
-_FOREIGN = ("<function=", "<arg_key>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +37,21 @@ class ToolFamily:
     mark_ids: dict[str, int]
     shows_special: bool
 
-    def parser(self, names: Collection[str]) -> ToolParser:
-        """A new parser for one answer; ``names`` are those of the tools that were offered."""
+    @property
+    def tags(self) -> TagForm | None:
+        """How arguments are told apart, where each stands between tags of its own."""
+        return TAG_FORMS.get(self.name)
+
+    def parser(self, tools: Mapping[str, Mapping[str, Any]]) -> ToolParser:
+        """A new parser for one answer; ``tools`` are the parameters of those that were offered, by name."""
+        if self.tags is not None:
+            return TaggedParser(tools, self.tags)
         match self.name:
             case "hermes":
-                return HermesParser(names)
+                return HermesParser(tools)
             case "llama":
-                return LlamaParser(names)
-        return MistralParser(names)
+                return LlamaParser(tools)
+        return MistralParser(tools)
 
 
 def tool_family_find(source: str, tokenizer: Tokenizer) -> ToolFamily | None:
@@ -59,7 +70,8 @@ def _name(source: str) -> str | None:
     if mistral.OPEN in source:
         return MISTRAL_NAMED if mistral.ARGUMENTS_MARK in source else MISTRAL
     if hermes.OPEN in source:
-        return None if any(mark in source for mark in _FOREIGN) else HERMES
+        tagged = (name for name, form in TAG_FORMS.items() if (form.name[0] or form.key[0]) in source)
+        return next(tagged, HERMES)
     if llama.TAG in source or "ipython" in source:
         return LLAMA
     return None

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ from kindling_engine.constraints.grammar_text import size_check
 from kindling_engine.constraints.schema import schema_prepare
 from kindling_engine.protocol.sampling import Constraint
 from kindling_engine.server.tools import hermes, mistral
-from kindling_engine.server.tools.family import HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, ToolFamily
+from kindling_engine.server.tools.family import HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, TAG_FORMS, ToolFamily
+from kindling_engine.server.tools.tagged_grammar import tagged_call, text_rule
 
 # As templates print JSON: one way to write it leaves a model nothing to dawdle with.
 _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -67,6 +69,8 @@ def tool_grammar(
             first = "head"
             rules += ["start: TEXT | calls", f"head[lazy]: /(?s:.*){re.escape(opening)}/"]
     rules += _CALLS[family.name](family, first, parallel)
+    if family.tags is not None:
+        rules.append(text_rule(family.tags))
     rules += [_call(family, tool, number) for number, tool in enumerate(tools)]
     rules.append("call: " + " | ".join(f"call_{number}" for number in range(len(tools))))
     return Constraint("lark", "\n".join(rules))
@@ -92,11 +96,24 @@ def _mistral_named(family: ToolFamily, first: str, parallel: bool) -> list[str]:
     return [f"calls: {first} call{more}"]
 
 
-_OPENINGS = {HERMES: hermes.OPEN, MISTRAL: mistral.OPEN, MISTRAL_NAMED: mistral.OPEN}
-_CALLS = {HERMES: _hermes, LLAMA: _llama, MISTRAL: _mistral, MISTRAL_NAMED: _mistral_named}
+_OPENINGS = {
+    **dict.fromkeys((HERMES, *TAG_FORMS), hermes.OPEN),
+    MISTRAL: mistral.OPEN,
+    MISTRAL_NAMED: mistral.OPEN,
+}
+_CALLS = {
+    **dict.fromkeys((HERMES, *TAG_FORMS), _hermes),
+    LLAMA: _llama,
+    MISTRAL: _mistral,
+    MISTRAL_NAMED: _mistral_named,
+}
 
 
 def _call(family: ToolFamily, tool: BoundTool, number: int) -> str:
+    if family.tags is not None:
+        _schema(tool)  # refused as it is in every other form
+        with _placed(tool):
+            return tagged_call(family.tags, tool.name, tool.parameters, number, _STYLE)
     arguments = f"%json {_schema(tool)}"
     if family.name != MISTRAL_NAMED:
         key = "parameters" if family.name == LLAMA else "arguments"
@@ -113,13 +130,20 @@ def _mark(family: ToolFamily, mark: str) -> str:
     return json.dumps(mark) if number is None else f"<[{number}]>"
 
 
-def _schema(tool: BoundTool) -> str:
+@contextmanager
+def _placed(tool: BoundTool) -> Iterator[None]:
+    """Tells where in the body a schema stands that is refused."""
     try:
+        yield
+    except ConstraintError as error:
+        raise ConstraintError(error.code, f"{tool.place}: {error.message}") from None
+
+
+def _schema(tool: BoundTool) -> str:
+    with _placed(tool):
         # Arguments are an object, whatever else the schema leaves open.
         prepared = schema_prepare(json.dumps(tool.parameters))
         size_check(prepared)
-    except ConstraintError as error:
-        raise ConstraintError(error.code, f"{tool.place}: {error.message}") from None
     if prepared.get("type") != "object":
         prepared = {"allOf": [_ANY_OBJECT, prepared]}
     return _written(prepared)
