@@ -2,8 +2,11 @@
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +20,7 @@ from redis.retry import Retry
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.ports import hold_port
 from kindling_platform.embedded.postgres import PostgresServer, remove_stale_pid_file
+from kindling_platform.embedded.probes import database_version
 from kindling_platform.embedded.servers import Servers
 from kindling_platform.embedded.valkey import ValkeyServer
 from kindling_services import cluster_template
@@ -105,12 +109,54 @@ def test_servers_of_the_users_own_are_asked_before_the_start_goes_on(
     hold.release()
 
 
+def starting_database(refusals: int, behind: int) -> tuple[str, threading.Thread]:
+    """An address whose first connections are told that the server starts; the next one goes through to the server."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    said = b"SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+
+    def serve() -> None:
+        with listener:
+            for _ in range(refusals):
+                with listener.accept()[0] as client:
+                    client.recv(1024)
+                    client.sendall(b"E" + struct.pack("!i", len(said) + 4) + said)
+            with listener.accept()[0] as client, socket.create_connection(("127.0.0.1", behind)) as server:
+                pumps = [
+                    threading.Thread(target=pump, args=pair) for pair in ((client, server), (server, client))
+                ]
+                for one in pumps:
+                    one.start()
+                for one in pumps:
+                    one.join()
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        while data := source.recv(4096):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    return f"127.0.0.1:{listener.getsockname()[1]}", thread
+
+
+def test_a_database_of_the_users_own_that_is_starting_is_waited_for(postgres: PostgresServer):
+    options = "?sslmode=disable&gssencmode=disable"
+    address = f"127.0.0.1:{postgres.port}"
+    refused, _ = starting_database(1, postgres.port)
+    with pytest.raises(EmbeddedError, match="starting up"):
+        database_version(postgres.url().replace(address, refused) + options)
+    waiting, thread = starting_database(2, postgres.port)
+    assert database_version(postgres.url().replace(address, waiting) + options, starting_s=60)[0].isdigit()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 def test_servers_that_the_start_makes_are_not_asked_before(
     postgres: PostgresServer, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ):
     asked: list[str] = []
     for name in ("database_version", "cache_ping"):
-        monkeypatch.setattr(f"kindling_platform.embedded.probes.{name}", asked.append)
+        monkeypatch.setattr(f"kindling_platform.embedded.probes.{name}", lambda url, **_: asked.append(url))
     Servers(postgres=postgres, valkey=valkey).own_check(database_url="d", redis_url="r")
     assert asked == []
     Servers(postgres=None, valkey=None).own_check(database_url="d", redis_url="r")

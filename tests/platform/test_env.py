@@ -188,6 +188,15 @@ def test_addresses_are_kept_as_they_were_given(name: str, value: str, tmp_path: 
     assert getattr(given(tmp_path, **{name: value}), name.lower()) == value
 
 
+def test_an_endpoint_for_traces_needs_what_sends_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kindling_platform.config.env_reader.find_spec", lambda _: None)
+    assert given(tmp_path).otlp_endpoint is None
+    with pytest.raises(
+        EnvError, match="KINDLING_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: .*otel"
+    ):
+        given(tmp_path, OTLP_ENDPOINT="http://localhost:4318")
+
+
 @pytest.mark.parametrize(
     ("word", "meant"),
     [("1", True), ("TRUE", True), ("yes", True), ("0", False), ("False", False), ("NO", False)],

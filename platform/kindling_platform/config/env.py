@@ -11,7 +11,7 @@ from pathlib import Path
 from kindling_billing.limits import Limits
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 from kindling_platform.config.addresses import cache_address, database_address, mail_address, web_address
-from kindling_platform.config.env_reader import PREFIX, EnvError, Reader
+from kindling_platform.config.env_reader import PREFIX, TRACES_NEED, EnvError, Reader
 
 __all__ = ["CREDIT_NEEDS", "SECRETS_FILE", "STRIPE_OFF", "Env", "EnvError", "load_env"]
 
@@ -132,7 +132,7 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
         keep_usage_logs_days=reader.days("KEEP_USAGE_LOGS_DAYS", 400, least=70),
         agent_url=(web("AGENT_URL") or "http://127.0.0.1:8100").rstrip("/"),
         metrics_token=reader.secret("METRICS_TOKEN"),
-        otlp_endpoint=web("OTLP_ENDPOINT"),
+        otlp_endpoint=reader.needing("OTLP_ENDPOINT", web("OTLP_ENDPOINT"), *TRACES_NEED),
         debug=reader.flag("DEBUG"),
         log_level=reader.log_level("LOG_LEVEL", "INFO"),
         secret_key=reader.required("SECRET_KEY"),

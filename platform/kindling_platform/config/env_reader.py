@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from importlib.util import find_spec
 from typing import TypeVar
 
 from kindling_billing.limits import MOST
@@ -16,6 +17,13 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 OTHER_LEVELS = {"WARN": "WARNING", "FATAL": "CRITICAL"}
 # As exact as the ledger, which counts pico-dollars; Decimal alone takes exponents and digits of every script.
 DOLLARS = re.compile(r"[0-9]+(\.[0-9]{1,12})?")
+
+
+# What sends traces, and how it comes in.
+TRACES_NEED = (
+    "opentelemetry.exporter.otlp.proto.http",
+    "OpenTelemetry is not installed: .venv/bin/pip install --require-hashes -r deploy/lock/otel.txt",
+)
 
 
 class EnvError(Exception):
@@ -49,6 +57,12 @@ class Reader:
         except ValueError:
             self._wrong.append(f"{PREFIX}{name} must be an address {kind}")
             return None
+
+    def needing(self, name: str, value: str | None, module: str, remedy: str) -> str | None:
+        """A value that is of use with a module alone which not every installation has."""
+        if value is not None and not _is_installed(module):
+            self._wrong.append(f"{PREFIX}{name} is set, and {remedy}")
+        return value
 
     def required_address(self, name: str, check: Callable[[str], str], kind: str) -> str:
         return (self.address(name, check, kind) or "") if self.required(name) else ""
@@ -124,3 +138,10 @@ def _level(text: str) -> str:
 
 def _is_dollars(text: str, most: int) -> bool:
     return DOLLARS.fullmatch(text) is not None and Decimal(text) <= most
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package that it is in
+        return False

@@ -9,6 +9,8 @@ from kindling_platform.embedded.postgres import PostgresServer
 from kindling_platform.embedded.process import Child
 from kindling_platform.embedded.valkey import ValkeyServer
 
+# A server that has lost its power may read its log for a while.
+DATABASE_STARTING_S = 60.0
 MEND = " Mend {name}, or leave it out: a start then makes a server of its own."
 
 
@@ -60,7 +62,7 @@ class Servers:
         name = "KINDLING_DATABASE_URL"
         try:
             if not self.postgres:
-                database_version(database_url)
+                database_version(database_url, starting_s=DATABASE_STARTING_S)
             name = "KINDLING_REDIS_URL"
             if not self.valkey:
                 cache_ping(redis_url)

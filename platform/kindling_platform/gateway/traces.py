@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kindling_platform.config.env import EnvError
 from kindling_platform.gateway.access_log import CLIENT_GONE
 from kindling_platform.gateway.routes import route_find
 
@@ -51,18 +50,13 @@ class Traced(Protocol):
 def traces_open(endpoint: str | None) -> "Traces | None":
     """Traces that are sent by OTLP over HTTP to a collector at `endpoint`; None without one.
 
-    Raises:
-        EnvError: there is an endpoint, and OpenTelemetry is not installed.
+    The settings have seen to it that OpenTelemetry is installed where there is an endpoint.
     """
     if endpoint is None:
         return None
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-    except ImportError as error:
-        install = ".venv/bin/pip install --require-hashes -r deploy/lock/otel.txt"
-        message = f"KINDLING_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: {install}"
-        raise EnvError(message) from error
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_TIMEOUT_S)
     return Traces(BatchSpanProcessor(exporter))
 
