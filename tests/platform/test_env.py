@@ -192,7 +192,7 @@ def test_an_endpoint_for_traces_needs_what_sends_them(tmp_path: Path, monkeypatc
     monkeypatch.setattr("kindling_platform.config.env_reader.find_spec", lambda _: None)
     assert given(tmp_path).otlp_endpoint is None
     with pytest.raises(
-        EnvError, match="KINDLING_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: .*otel"
+        EnvError, match=r"KINDLING_OTLP_ENDPOINT is set, and OpenTelemetry is not installed: .*otel"
     ):
         given(tmp_path, OTLP_ENDPOINT="http://localhost:4318")
 
