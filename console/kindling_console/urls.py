@@ -54,6 +54,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("adapters/<str:adapter_id>/report/", adapters.adapter_report, name="adapter-report"),
     path("adapters/<str:adapter_id>/delete/", adapters.adapter_delete_page, name="adapter-delete"),
     path("keys/", keys.keys, name="keys"),
+    path("keys/<str:key_id>/rotate/", keys.key_rotate_page, name="key-rotate"),
     path("keys/<str:key_id>/revoke/", keys.key_revoke_page, name="key-revoke"),
     path("keys/<str:key_id>/limits/", limits.key_limits, name="key-limits"),
     path("playground/", playground.playground, name="playground"),

@@ -1,10 +1,12 @@
 """Keys are made, shown once, and revoked; with and without scripts."""
 
 import re
+from datetime import timedelta
 
 from django.urls import reverse
 
 from kindling_console_world import Member
+from kindling_platform.common.clock import now
 from kindling_platform.keys.models import ApiKey
 
 URL = "/console/keys/"
@@ -76,6 +78,38 @@ def test_revoking_asks_first_and_goes_back_to_the_list(member: Member):
     key.refresh_from_db()
     assert key.revoked_at is not None
     assert "Revoked and expired (1)" in member.client.get(URL).content.decode()
+
+
+def test_rotating_shows_a_successor_once_and_lets_the_old_key_end(member: Member):
+    old = member.key("laptop")
+    url = reverse("console:key-rotate", args=[old.id])
+    assert f'href="{url}"' in member.client.get(URL).content.decode()
+    asked = member.client.get(url).content.decode()
+    assert "Rotate “laptop”?" in asked and f"{old.prefix}…{old.last4}" in asked
+    assert ApiKey.objects.filter(organisation=member.org).count() == 1
+
+    reply = member.client.post(url, {"overlap": "3600"})
+    assert (reply.status_code, reply["Cache-Control"]) == (200, "no-store")
+    (text,) = set(SECRET.findall(reply.content.decode()))
+    old.refresh_from_db()
+    made = ApiKey.objects.exclude(id=old.id).get(organisation=member.org)
+    assert text.endswith(made.last4)
+    assert (made.name, made.scopes, made.family_id) == ("laptop", old.scopes, old.id)
+    assert old.revoked_at is None
+    assert timedelta(minutes=59) < old.expires_at - now() <= timedelta(hours=1)
+
+
+def test_what_cannot_be_rotated_says_why_and_changes_nothing(member: Member):
+    key = member.key()
+    url = reverse("console:key-rotate", args=[key.id])
+    assert member.client.post(url, {"overlap": "-1"}).status_code == 422
+    assert member.client.post(url, {}).status_code == 422
+    assert member.client.post(reverse("console:key-revoke", args=[key.id])).status_code == 303
+    reply = member.client.post(url, {"overlap": "0"}, follow=True)
+    assert "This key is over. Make a new one." in reply.content.decode()
+    assert ApiKey.objects.filter(organisation=member.org).count() == 1
+    elsewhere = reverse("console:key-rotate", args=["key_000000000000"])
+    assert member.client.get(elsewhere).status_code == 404
 
 
 def test_the_playgrounds_keys_are_not_listed(member: Member):

@@ -96,7 +96,7 @@ def test_pages_of_single_objects_open(world: World, member: Member):
     for name, args in [
         ("model", ["kindling", "spark"]), ("adapter", [adapter.id]), ("adapter-delete", [adapter.id]),
         ("request", [request_id]), ("deployment", [world.deployment.id]), ("key-revoke", [key.id]),
-        ("key-limits", [key.id]),
+        ("key-rotate", [key.id]), ("key-limits", [key.id]),
     ]:  # fmt: skip
         reply = member.client.get(reverse(f"console:{name}", args=args))
         assert reply.status_code == 200, name

@@ -37,7 +37,8 @@ def test_a_viewer_can_change_nothing(world: World, member: Member):
     key = member.key()
     member.role("viewer")
     for name, args in [
-        ("keys", []), ("key-revoke", [key.id]), ("key-limits", [key.id]), ("adapter-delete", [adapter.id]),
+        ("keys", []), ("key-revoke", [key.id]), ("key-rotate", [key.id]), ("key-limits", [key.id]),
+        ("adapter-delete", [adapter.id]),
         ("adapter-upload", []), ("playground", []), ("deployment-action", [world.deployment.id, "stop"]),
     ]:  # fmt: skip
         assert member.client.post(reverse(f"console:{name}", args=args)).status_code == 403, name

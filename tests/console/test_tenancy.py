@@ -99,6 +99,7 @@ def theirs(world: World) -> dict[str, list[str]]:
         "adapter-report": [adapter.id],
         "adapter-delete": [adapter.id],
         "key-revoke": [key.id],
+        "key-rotate": [key.id],
         "key-limits": [key.id],
         "member-limits": [other.user.id],
         "member": [other.user.id],

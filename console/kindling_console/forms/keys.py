@@ -26,6 +26,27 @@ LIFETIMES = [
 ]
 
 
+OVERLAPS = [
+    ("0", "At once"),
+    ("3600", "In an hour"),
+    ("86400", "In a day"),
+    ("604800", "In a week"),
+]
+
+
+class KeyRotateForm(forms.Form):
+    """How long the old key goes on beside its successor."""
+
+    overlap = forms.ChoiceField(
+        choices=OVERLAPS, initial="86400", label="The old key ends",
+        help_text="Until then both work, so that programs can change over one by one.",
+        widget=forms.Select(attrs={"class": "form-select"}),
+    )  # fmt: skip
+
+    def chosen(self) -> timedelta:
+        return timedelta(seconds=int(self.cleaned_data["overlap"]))
+
+
 class KeyForm(forms.Form):
     """Name, scopes and lifetime."""
 

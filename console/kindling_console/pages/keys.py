@@ -1,17 +1,18 @@
-"""API keys: list, create, revoke. A new key's text is in one answer and nowhere else."""
+"""API keys: list, create, rotate, revoke. A new key's text is in one answer and nowhere else."""
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, is_fragment, private, refused, show
-from kindling_console.forms.keys import KeyForm
+from kindling_console.forms.keys import KeyForm, KeyRotateForm
 from kindling_console.quickstart import snippets
 from kindling_platform.catalog.selectors import model_list
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.keys.models import ApiKey
 from kindling_platform.keys.selectors import key_get, key_list
-from kindling_platform.keys.services import key_create, key_revoke
+from kindling_platform.keys.services import key_create, key_revoke, key_rotate
 
 SHOWN = 200
 
@@ -34,6 +35,27 @@ def key_revoke_page(request: HttpRequest, visitor: Visitor, key_id: str) -> Http
             request, reverse("console:keys"), f"“{key.name}” is revoked. It is refused within a second."
         )
     return show(request, "console/key_revoke.html", {"key": key})
+
+
+@page("keys.write", methods=("GET", "POST"))
+def key_rotate_page(request: HttpRequest, visitor: Visitor, key_id: str) -> HttpResponse:
+    """Ask how long the old key goes on, then make its successor and show it once."""
+    key = key_get(org=visitor.org, key_id=key_id)
+    form = KeyRotateForm(request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            made, text = key_rotate(
+                org=visitor.org,
+                key_id=key.id,
+                overlap=form.chosen(),
+                actor=visitor.actor,
+                may_operate=visitor.is_operator,
+            )
+        except KindlingError as error:
+            return refused(request, reverse("console:keys"), error)
+        return private(show(request, "console/key_created.html", _made(visitor, made, text)))
+    status = 422 if form.is_bound else 200
+    return show(request, "console/key_rotate.html", {"key": key, "form": form}, status=status)
 
 
 def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
@@ -66,14 +88,18 @@ def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
             part="console/parts/key_form.html",
             status=422,
         )
-    context = _context(visitor, KeyForm(may_operate=visitor.is_operator)) | {
+    context = _made(visitor, key, text) | {"in_dialog": is_fragment(request)}
+    return private(show(request, "console/key_created.html", context, part="console/parts/key_created.html"))
+
+
+def _made(visitor: Visitor, key: ApiKey, text: str) -> dict[str, object]:
+    """What the one answer with a key's text shows."""
+    models = list(model_list(org=visitor.org)[:1])
+    return {
         "new_key": key,
         "new_text": text,
-        "in_dialog": is_fragment(request),
+        "snippets": snippets(models[0].ref, key=text, task=models[0].task) if models else [],
     }
-    models = list(model_list(org=visitor.org)[:1])
-    context["snippets"] = snippets(models[0].ref, key=text, task=models[0].task) if models else []
-    return private(show(request, "console/key_created.html", context, part="console/parts/key_created.html"))
 
 
 def _context(visitor: Visitor, form: KeyForm) -> dict[str, object]:
