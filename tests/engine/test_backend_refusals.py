@@ -162,6 +162,23 @@ def test_a_model_whose_logits_differ_through_pages_is_refused(olmo: Path, monkey
     assert error.code == "unsupported_model" and "logits differ" in error.message
 
 
+@pytest.mark.parametrize("where", ["observed", "proved"])
+def test_a_lack_of_memory_is_no_fault_of_the_model(olmo: Path, monkeypatch: pytest.MonkeyPatch, where: str):
+    """The start names what to lower, which it cannot where the model is said not to be served."""
+    from kindling_engine.models import transformers_backend as backend
+    from kindling_engine.models import transformers_backend_check as check
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    if where == "observed":
+        monkeypatch.setattr(backend, "step_announced", full)
+    else:
+        monkeypatch.setattr(check, "_paged_logits", full)
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        model_load(olmo, device=CPU, dtype=torch.float32)
+
+
 def test_scalings_that_depend_on_the_length_end_the_context_where_they_set_in(tmp_path: Path):
     rotary = {
         "rope_type": "dynamic",

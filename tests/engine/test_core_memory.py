@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
-from kindling_engine.core.memory import out_of_memory
 from kindling_engine.layers.attention_paged import kernels_take
+from kindling_engine.models.memory import out_of_memory
 
 
 def test_the_allocators_own_words_are_known():

@@ -37,9 +37,10 @@ def main() -> int:
 def _serve(link: "FrontLink", options: "CoreOptions") -> int:
     from kindling_engine.core.engine import EngineCore
     from kindling_engine.core.loading import LoadingNews
-    from kindling_engine.core.memory import OUT_OF_MEMORY, out_of_memory
+    from kindling_engine.core.memory import OUT_OF_MEMORY
     from kindling_engine.core.startup import parts_build
     from kindling_engine.models.errors import ModelError
+    from kindling_engine.models.memory import out_of_memory
     from kindling_engine.protocol.ipc import CoreFailed
 
     gc.freeze()

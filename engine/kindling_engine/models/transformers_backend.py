@@ -19,6 +19,7 @@ from kindling_engine.lora.sites import LoraLayout
 from kindling_engine.models.base import StepInputs
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.folder import revision_read
+from kindling_engine.models.memory import out_of_memory
 from kindling_engine.models.transformers_backend_attention import (
     NAME,
     PagedStep,
@@ -205,6 +206,8 @@ def _observe(
     except ModelError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         # Modules that want images, cannot take positions or look into the mask fail here in ways of their own.
         said = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(

@@ -15,6 +15,7 @@ from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows, PrefillRows
 from kindling_engine.models.base import Model, SequenceRows, StepInputs
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.memory import out_of_memory
 
 _LENGTHS = (23, 9)
 # Rounding differs between the two ways; in half precision it piles up over the layers of a large model.
@@ -33,7 +34,9 @@ def parity_check(model: Model, causal: Any) -> None:
         ours = _paged_logits(model, texts)
         expected = _own_logits(model, causal, texts)
     except Exception as error:
-        # Whatever transformers' modules raise, the model is at fault and the start names it.
+        if out_of_memory(error):
+            raise
+        # Whatever else transformers' modules raise, the model is at fault and the start names it.
         said = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(
             "unsupported_model",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.memory import out_of_memory
 from kindling_engine.models.weight_files import file_index, weights_open
 from kindling_engine.models.weights import LoadProgress
 
@@ -56,6 +57,8 @@ def causal_load(
             f"{architecture} is not served: it does not go through transformers' attention interface.",
         ) from error
     except (ValueError, RuntimeError, OSError, ImportError) as error:
+        if out_of_memory(error):
+            raise
         said = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ModelError("unsupported_model", f"transformers cannot load {architecture}: {said}") from error
     _info_check(info)
