@@ -238,6 +238,14 @@ async def test_without_scripts_a_post_answers_in_whole(scene: Scene):
     assert f"/console/usage/requests/{scene.engine.received[0].id}/" in html
     assert scene.engine.received[0].body["messages"][0] == {"role": "system", "content": "Be kind."}
 
+    assert "msg-thought" not in html
+    scene.engine.behaviour.thought = "<b>Hm.</b>"
+    html = (await scene.client.post("/console/playground/", form)).content.decode()
+    assert (
+        '<details class="msg-thought"><summary>Thought</summary><div>&lt;b&gt;Hm.&lt;/b&gt;</div></details>'
+        in html
+    )
+
     wrong = await scene.client.post("/console/playground/", form | {"model": "kindling/none"})
     assert wrong.status_code == 422
     html = wrong.content.decode()

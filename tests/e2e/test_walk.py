@@ -170,34 +170,41 @@ def test_base_and_adapter_answer_side_by_side(visit: Callable[..., Visit], inten
     assert "intent" in json.loads(right)
     assert left != right
 
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("button", name="Try again")).to_be_visible()
+    expect(page.locator("[data-booked]")).to_have_count(2)
+    assert [lane.inner_text() for lane in page.locator(".msg.is-model .msg-text").all()] == [left, right]
+    assert len(me.api("usage/requests")["data"]) == 4
+    page.get_by_role("button", name="Edit").click()
+    expect(page.get_by_label("Message")).to_have_value(ASK)
+    expect(page.locator(".msg")).to_have_count(0)
+    expect(page.get_by_role("button", name="Edit")).to_be_hidden()
 
-def test_stopping_ends_the_request_at_once(visit: Callable[..., Visit]):
+
+def test_what_a_model_thinks_is_shown_apart_from_its_answer(visit: Callable[..., Visit]):
     me = visit()
-    me.sign_up("stopper@example.com")
+    me.sign_up("thinker@example.com")
     page = me.page
-    page.goto("/console/playground/")
-    # The model is quicker than a hand: the button is pressed as soon as the first word is there.
-    page.evaluate(STOP_AT_FIRST_WORD)
-    page.get_by_label("Message").fill("Tell me a story about a fox.")
-    page.get_by_role("button", name="Send").click()
-    expect(page.get_by_text("stopped by you")).to_be_visible()
-    (event,) = me.api("usage/requests")["data"]
-    # On a quick machine this model may have finished while the button was pressed; what was made is paid for.
-    assert event["finish"] in {"cancelled", "stop"}
-    assert event["completion_tokens"] > 0
-    assert me.balance_picousd() == 10**12 - int(event["cost_picousd"])
+    page.goto("/console/playground/?model=kindling/spark")
+    ends = [("stop", "Four.", "Four."), ("length", "", "The limit was reached while it was thinking.")]
+    bodies = [thoughtful(said, finish) for finish, said, _ in ends]
+    page.route(
+        "**/playground/run/",
+        lambda route: route.fulfill(content_type="text/event-stream", body=bodies.pop(0)),
+    )
+    for turn, (_, said, shown) in enumerate(ends):
+        page.get_by_label("Message").fill("2 + 2?")
+        page.get_by_role("button", name="Send").click()
+        answer = page.locator(".msg.is-model").nth(turn)
+        expect(answer.locator(".msg-text")).to_contain_text(shown)
+        expect(answer.locator(".msg-thought > div")).to_have_text("Two and two.")
+        expect(answer.locator(".msg-thought")).to_have_js_property("open", not said)
 
 
-def test_view_code_repeats_the_conversation(visit: Callable[..., Visit]):
-    me = visit()
-    me.sign_up("coder@example.com")
-    page = me.page
-    page.goto("/console/playground/")
-    page.get_by_label("Message").fill('It\'s "quoted"')
-    page.get_by_role("button", name="View code").click()
-    page.get_by_role("tab", name="Python").click()
-    code = page.locator("#code-pg-python").inner_text()
-    compile(code, "snippet", "exec")
-    assert 'model="kindling/spark"' in code
-    assert 'It\'s \\"quoted\\"' in code
-    assert "temperature=0.7" in code
+def thoughtful(said: str, finish: str) -> str:
+    """A stream whose model thinks first, and may not get behind that."""
+    pieces = [{"reasoning_content": "Two and "}, {"reasoning_content": "two."}]
+    pieces += [{"content": said}] if said else []
+    events = [{"choices": [{"delta": piece, "finish_reason": None}]} for piece in pieces]
+    events.append({"choices": [{"delta": {}, "finish_reason": finish}]})
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events)

@@ -1,8 +1,7 @@
 """An engine without a model: speaks the wire of a real one, word by word, as slowly or badly as it is told.
 
-In a test: ``with FakeEngine() as engine`` runs it in a thread; `engine.behaviour` may change at any time,
-and `engine.received`, `engine.grants`, `engine.records` and `engine.active` tell what happened. As a
-process of its own: ``python kindling_fake_engine.py --tokens 50`` prints one JSON line with its port.
+``with FakeEngine() as engine`` runs it in a thread; `engine.behaviour` may change at any time, and `engine.received`,
+`grants`, `records` and `active` tell what happened. As a process it prints one JSON line with its port.
 """
 
 import argparse
@@ -23,6 +22,7 @@ from kindling_fake_wire import (
     failure,
     hang_up,
     limit_of,
+    message,
     reason,
     refuse_tenants,
     refused,
@@ -31,7 +31,6 @@ from kindling_fake_wire import (
 )
 
 GRANT_AHEAD_TOKENS = 64
-PARK_S = 30.0
 
 
 @dataclass(slots=True)
@@ -43,9 +42,10 @@ class Behaviour:
     prompt_tokens: int = 7
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    thought: str = ""  # beside an answer that is not streamed
     delay_s: float = 0.0  # before each token
     first_delay_s: float = 0.0  # before the first byte
-    park_s: float = PARK_S
+    park_s: float = 30.0
     held_at: int | None = None  # makes so many tokens and, while this stands here, no more
     fail_status: int = 0  # answer with this error instead
     fail_code: str = "internal_error"
@@ -362,7 +362,7 @@ class FakeEngine:
 
     def _reply(self, running: Running, text: str, finish: str, how: Behaviour) -> dict[str, Any]:
         chat = running.received.path.endswith("chat/completions")
-        said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+        said = message(text, how.thought) if chat else {"text": text}
         choice = {"index": 0, **said, "logprobs": None, "finish_reason": reason(finish)}
         return self._chunk(running, [choice], "") | {"usage": usage_block(running.made, how)}
 

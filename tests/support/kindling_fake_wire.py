@@ -59,6 +59,11 @@ def usage_block(made: int, how: Any) -> dict[str, Any]:
     }
 
 
+def message(text: str, thought: str) -> dict[str, Any]:
+    told = {"reasoning_content": thought} if thought else {}
+    return {"message": {"role": "assistant", "content": text, **told}}
+
+
 def hang_up(request: web.Request) -> web.StreamResponse:
     """Drop the connection the way a killed process does."""
     if request.transport:

@@ -145,9 +145,11 @@ async def _answer_whole(visitor: Visitor, fields: dict[str, Any]) -> dict[str, A
         return {"status": 502, "failure": UNREACHABLE}
     if status != 200:
         return {"status": status, "failure": body.get("error", {}).get("message", UNREACHABLE)}
+    said = body["choices"][0]["message"]
     return {
         "status": 200,
-        "answer": body["choices"][0]["message"]["content"],
+        "answer": said["content"] or "",
+        "answer_thought": said.get("reasoning_content", ""),
         "answer_usage": body.get("usage", {}),
         "answer_request_id": request_id,
     }

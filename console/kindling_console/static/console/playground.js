@@ -7,6 +7,8 @@ const stop = document.getElementById("pg-stop");
 const compare = document.getElementById("pg-compare");
 const clear = document.getElementById("pg-clear");
 const code = document.getElementById("pg-code");
+const again = document.getElementById("pg-again");
+const edit = document.getElementById("pg-edit");
 const lanes = Object.fromEntries([...form.querySelectorAll("[data-lane]")].map((element) => [element.dataset.lane, {
   element, log: element.querySelector(".pg-log"), select: element.querySelector("select"), turns: [],
 }]));
@@ -42,6 +44,26 @@ function bubble(lane, who, kind, text) {
   lane.log.append(article);
   lane.log.scrollTop = lane.log.scrollHeight;
   return { article, body, stats };
+}
+
+// What a model thinks before it answers, open until the answer begins.
+function think(shown, text) {
+  if (!shown.thought) {
+    shown.details = element("details", "msg-thought");
+    shown.details.open = true;
+    shown.thought = element("div");
+    shown.details.append(element("summary", "", "Thinking"), shown.thought);
+    shown.body.before(shown.details);
+  }
+  shown.thought.textContent += text;
+}
+
+function thoughtEnds(shown, isAnswered, outcome) {
+  if (!shown.thought || shown.details.dataset.ended) return;
+  shown.details.dataset.ended = "yes";
+  shown.details.open = !isAnswered;
+  shown.details.querySelector("summary").textContent = "Thought";
+  if (!isAnswered && outcome === "length") shown.body.textContent = "The limit was reached while it was thinking. Raise the longest answer and try again.";
 }
 
 function fail(lane, title, text, errorCode) {
@@ -113,12 +135,14 @@ async function answer(lane, signal) {
         outcome = "failed";
       }
       const choice = event.choices?.[0];
+      const atEnd = lane.log.scrollHeight - lane.log.scrollTop - lane.log.clientHeight < 40;
+      if (choice?.delta?.reasoning_content) think(shown, choice.delta.reasoning_content);
       if (choice?.delta?.content) {
-        const atEnd = lane.log.scrollHeight - lane.log.scrollTop - lane.log.clientHeight < 40;
+        thoughtEnds(shown, true);
         text += choice.delta.content;
         shown.body.textContent = text;
-        if (atEnd) lane.log.scrollTop = lane.log.scrollHeight;
       }
+      if (atEnd) lane.log.scrollTop = lane.log.scrollHeight;
       if (choice?.finish_reason) outcome = choice.finish_reason;
       if (event.usage) tokens = event.usage;
     }
@@ -128,6 +152,7 @@ async function answer(lane, signal) {
   } finally {
     shown.article.setAttribute("aria-busy", "false");
   }
+  thoughtEnds(shown, Boolean(text), outcome);
   lane.turns.push({ role: "assistant", content: text });
   if (tokens) draft(shown.stats, tokens);
   if (requestId) receipt(lane, shown.stats, requestId, outcome);
@@ -182,8 +207,13 @@ async function run() {
   const text = message.value;
   // The shortcut goes past the browser's own look at the form: without a model it says what is missing.
   if (!text.trim() || running || !lanes.a.select.reportValidity()) return;
-  running = new AbortController();
   message.value = "";
+  await exchange(text);
+}
+
+async function exchange(text) {
+  running = new AbortController();
+  showTools(false);
   stop.hidden = false;
   send.disabled = true;
   stop.focus();
@@ -193,7 +223,8 @@ async function run() {
     bubble(lane, "You", "user", text);
   }
   const outcomes = await Promise.all(active.map((lane) => answer(lane, running.signal)));
-  if (outcomes.every((outcome) => outcome === "failed")) {
+  const isLost = outcomes.every((outcome) => outcome === "failed");
+  if (isLost) {
     // Nothing is lost: the message comes back to be sent again.
     for (const lane of active) lane.turns.pop();
     message.value = text;
@@ -201,7 +232,28 @@ async function run() {
   running = null;
   stop.hidden = true;
   send.disabled = false;
+  showTools(!isLost);
   message.focus();
+}
+
+// The last question with its answers, out of every lane; gives the question.
+function takeBack() {
+  let text = "";
+  for (const lane of Object.values(lanes).filter(open)) {
+    while (lane.turns.at(-1)?.role === "assistant") lane.turns.pop();
+    const question = lane.turns.pop();
+    if (!question) continue;
+    text = question.content;
+    const last = [...lane.log.querySelectorAll(".msg.is-user")].at(-1);
+    while (last && lane.log.lastElementChild !== last) lane.log.lastElementChild.remove();
+    last?.remove();
+  }
+  return text;
+}
+
+function showTools(isShown) {
+  again.hidden = !isShown;
+  edit.hidden = !isShown;
 }
 
 function remember() {
@@ -233,6 +285,7 @@ function wipe() {
     lane.turns = [];
     lane.log.replaceChildren();
   }
+  showTools(false);
   if (placeholder) lanes.a.log.append(placeholder.cloneNode(true));
 }
 
@@ -269,6 +322,13 @@ message.addEventListener("keydown", (event) => {
 stop.addEventListener("click", () => running?.abort());
 clear.addEventListener("click", () => { running?.abort(); wipe(); message.focus(); });
 code.addEventListener("click", showCode);
+again.addEventListener("click", () => { if (!running && lanes.a.select.reportValidity()) exchange(takeBack()); });
+edit.addEventListener("click", () => {
+  if (running) return;
+  message.value = takeBack();
+  showTools(lanes.a.turns.length > 0);
+  message.focus();
+});
 compare.addEventListener("click", () => showCompared(true));
 document.getElementById("pg-single").addEventListener("click", () => showCompared(false));
 for (const lane of Object.values(lanes)) lane.select.addEventListener("change", remember);
