@@ -48,6 +48,21 @@ def test_a_stranger_becomes_an_owner_with_credit(world: World, client: Client):
     assert back["Location"] == "/console/keys/"
 
 
+def test_whoever_changes_their_address_signs_in_with_the_new_one(world: World, client: Client):
+    form = {"email": "old@example.com", "password1": PASSWORD, "password2": PASSWORD}
+    client.post("/accounts/signup/", form, follow=True)
+    assert 'href="/accounts/email/"' in client.get("/console/account/").content.decode()
+    client.post("/accounts/email/", {"action_add": "", "email": "next@example.com"})
+    client.post("/accounts/email/", {"action_primary": "", "email": "next@example.com"})
+    client.post("/accounts/email/", {"action_remove": "", "email": "old@example.com"})
+    assert "next@example.com" in client.get("/console/account/").content.decode()
+    client.post("/accounts/logout/")
+    for address, place in (("old@example.com", 200), ("next@example.com", 302)):
+        reply = client.post("/accounts/login/", {"login": address, "password": PASSWORD})
+        assert reply.status_code == place
+    assert client.get("/console/").status_code == 200
+
+
 def test_mistakes_are_shown_at_their_field(world: World, client: Client):
     form = {"email": "new@example.com", "password1": "short", "password2": "short"}
     html = client.post("/accounts/signup/", form).content.decode()
