@@ -51,3 +51,17 @@ def module_rows(django_db_setup: None, django_db_blocker: pytest.FixtureRequest)
     with django_db_blocker.unblock(), transaction.atomic():
         yield
         transaction.set_rollback(True)
+
+
+@pytest.fixture(scope="module")
+def kept_rows(request: pytest.FixtureRequest) -> bool:
+    """Whether each test of the module finds what is written now: not where one of them commits, as it would see none.
+
+    A module whose tests ask who else is there says no.
+    """
+    items = [item for item in request.session.items if getattr(item, "module", None) is request.module]
+    markers = [marker for item in items for marker in item.iter_markers("django_db")]
+    if any(marker.kwargs.get("transaction") for marker in markers):
+        return False
+    request.getfixturevalue("module_rows")
+    return True

@@ -24,6 +24,12 @@ DOLLAR, HOUR_US = 10**12, 3_600_000_000
 QUOTE = {"input_usd_per_million": "0.5", "output_usd_per_million": "1", "source": "A provider"}
 
 
+@pytest.fixture(scope="module")
+def kept_rows() -> bool:
+    """The books of all are looked at."""
+    return False
+
+
 @pytest.fixture
 def till(operator: Customer) -> ApiClient:
     scopes = ["operator", "manage"]

@@ -3,13 +3,8 @@
 import pytest
 from django.urls import reverse
 
-from kindling_console_world import Member, World, make_world
+from kindling_console_world import Member, World
 from kindling_platform.deployments.models import Deployment
-
-
-@pytest.fixture
-def world(db: None) -> World:
-    return make_world()
 
 
 @pytest.mark.parametrize(

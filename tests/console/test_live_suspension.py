@@ -10,7 +10,7 @@ from django.db import connection
 from django.urls import reverse
 
 from kindling_billing.payments import payment_received
-from kindling_console_world import Member, World, make_world
+from kindling_console_world import Member, World
 from kindling_fake_engine import FakeEngine
 from kindling_gateway import GatewayServer, chat, eventually, gateway_env
 from kindling_platform.deployments.models import Replica
@@ -18,11 +18,6 @@ from kindling_platform.gateway.app import create_app
 from kindling_platform.keys.services import key_create
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def world(db: None) -> World:
-    return make_world()
 
 
 @pytest.fixture

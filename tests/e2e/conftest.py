@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,24 @@ from playwright.sync_api import Browser
 from kindling_browser import Visit, started_browser
 from kindling_stack import Stack
 
+shared = ExitStack()
+running: list[Browser] = []
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started_browser() as running:
-        yield running
+
+@pytest.fixture
+def browser() -> Browser:
+    """One for all tests in a row that want it; each has windows of its own, which share nothing."""
+    if not running:
+        shared.callback(running.clear)
+        running.append(shared.enter_context(started_browser()))
+    return running[0]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Before other tests, which may have an event loop of their own, Playwright's ends."""
+    if nextitem is None or "browser" not in getattr(nextitem, "fixturenames", ()):
+        shared.close()
 
 
 @pytest.fixture

@@ -11,7 +11,11 @@ import torch
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-if not INTERPRETED and not torch.cuda.is_available():
+if INTERPRETED:
+    from kindling_interpreter import interpreter_remember
+
+    interpreter_remember()
+elif not torch.cuda.is_available():
     collect_ignore_glob = ["test_*.py"]
 
 

@@ -1,23 +1,6 @@
 """People who call the API."""
 
-import pytest
-
 from kindling_fake_stripe import fake_stripe, payments_on
-from kindling_people import Customer, make_customer, make_operator
+from kindling_kept_people import ada, bob, kept_ada, kept_bob, kept_operator, operator
 
-__all__ = ["fake_stripe", "payments_on"]
-
-
-@pytest.fixture
-def ada(db: None) -> Customer:
-    return make_customer("ada")
-
-
-@pytest.fixture
-def bob(db: None) -> Customer:
-    return make_customer("bob")
-
-
-@pytest.fixture
-def operator(db: None) -> Customer:
-    return make_operator()
+__all__ = ["ada", "bob", "fake_stripe", "kept_ada", "kept_bob", "kept_operator", "operator", "payments_on"]

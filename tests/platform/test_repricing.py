@@ -24,8 +24,8 @@ SPANS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def used() -> tuple[Model, list[Customer]]:
+@pytest.fixture(scope="module")
+def used(module_rows: None) -> tuple[Model, list[Customer]]:
     """Four hundred requests of two organisations over three days, some of which failed."""
     model, customers, random = make_model(make_operator()), [make_customer(), make_customer()], Random(7)
     price = PriceVersion.objects.get(sku=model.id)

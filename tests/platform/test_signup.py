@@ -21,6 +21,12 @@ pytestmark = pytest.mark.django_db
 DOLLAR = 10**12
 
 
+@pytest.fixture(scope="module")
+def kept_rows() -> bool:
+    """Tests look who has signed up."""
+    return False
+
+
 def sign_up(email: str, *, password: str = PASSWORD, ip: str = "127.0.0.1"):
     client = Client(REMOTE_ADDR=ip)
     form = {"email": email, "password1": password, "password2": password}

@@ -5,11 +5,9 @@ import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connections
-from django.test import AsyncClient
 
 from kindling_billing.selectors import balance_get, price_current
-from kindling_people import Customer, make_customer, make_model, make_record
+from kindling_people import Customer, make_model, make_record
 from kindling_platform.accounts.models import User
 from kindling_platform.api.usage_shapes import UsageShape
 from kindling_platform.common.errors import KindlingError
@@ -31,10 +29,10 @@ SPAN = {"from": "2026-09-01", "to": "2026-09-10"}
 CREDIT = 10**12
 
 
-@pytest.fixture
-def used(operator: Customer, ada: Customer) -> int:
+@pytest.fixture(scope="module")
+def used(kept_operator: Customer, kept_ada: Customer) -> int:
     """Fifty requests of ada's, one an hour from START on, every fifth a failure; gives their cost."""
-    model = make_model(operator)
+    model, ada = make_model(kept_operator), kept_ada
     price = price_current(sku=model.id)
     assert price
     records = []
@@ -234,27 +232,6 @@ def test_csv_of_requests_has_each_of_them_once_whatever_the_page(ada: Customer, 
 def test_a_refused_csv_is_json_whatever_is_accepted(ada: Customer):
     reply = ada.client().get("/api/v1/usage.csv", {"tz": "Mars"}, HTTP_ACCEPT="text/csv")
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "time_zone_unknown")
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.filterwarnings("error:StreamingHttpResponse must consume")
-async def test_csv_streams_on_the_event_loop_without_a_warning():
-    from asgiref.sync import sync_to_async
-
-    def booked():
-        books = Books(customer=make_customer("ada"))
-        books.book([books.record(START + timedelta(minutes=minute)) for minute in range(30)])
-        return books.customer
-
-    ada = await sync_to_async(booked)()
-    client = AsyncClient()
-    await client.aforce_login(ada.user)
-    for path, rows in (("usage.csv", 1), ("usage/requests.csv", 30)):
-        reply = await client.get(f"/api/v1/{path}", SPAN)
-        assert reply.streaming and reply.is_async
-        text = b"".join([block async for block in reply.streaming_content]).decode()
-        assert len(text.splitlines()) == rows + 1
-    await sync_to_async(connections.close_all)()
 
 
 @pytest.mark.parametrize(

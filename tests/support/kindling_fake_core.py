@@ -8,6 +8,8 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +265,12 @@ def text_of(chunks: list[Any]) -> str:
     )
 
 
+@cache
+def _spark_text() -> ModelText:
+    """Read once: reading it takes longer than most of what is asked of a bench."""
+    return model_text_load(SPARK_PATH)
+
+
 @asynccontextmanager
 async def fake_bench(folder: Path) -> AsyncIterator[Bench]:
     loop = asyncio.get_running_loop()
@@ -273,7 +281,7 @@ async def fake_bench(folder: Path) -> AsyncIterator[Bench]:
     ready = await link.ready
     front = Front(
         core=link,
-        text=model_text_load(SPARK_PATH),
+        text=copy(_spark_text()),  # a test may give it other templates
         facts=ModelFacts("kindling/spark", ready.context_length, ready.vocab_size, frozenset(ready.eos_ids)),
         book=UsageBook(folder / "usage.log", "replica-0"),
         blobs=folder / "blobs",

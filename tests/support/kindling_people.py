@@ -36,6 +36,10 @@ class Customer:
     def actor(self) -> Actor:
         return user_actor(self.user)
 
+    def again(self) -> "Customer":
+        """The same person in objects that no test has changed."""
+        return Customer(User.objects.get(id=self.user.id), Organisation.objects.get(id=self.org.id))
+
     def key(self, *scopes: str) -> str:
         """The text of a new key with these scopes, all of them unless named."""
         _, text = key_create(org=self.org, name="test", scopes=scopes or ALL_SCOPES, actor=self.actor)

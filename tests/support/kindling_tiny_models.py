@@ -4,8 +4,13 @@
 tests/engine/test_models_parity.py.
 """
 
+import hashlib
 import json
+import shutil
+import tempfile
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +103,32 @@ MODELS: dict[str, TinyModel] = {
 
 
 def model_make(name: str, folder: Path, *, seed: int = 0, **shape: Any) -> Path:
-    """Write a tiny model of the matrix and return its folder; weights are random but for the seed."""
+    """Write a tiny model of the matrix and return its folder; weights are random but for the seed.
+
+    One that was asked for before is copied: making it takes as long as many a test of it.
+    """
+    asked = json.dumps([name, seed, shape], sort_keys=True)
+    if asked not in _made:
+        kept = Path(_shelf().name) / str(len(_made))
+        _model_write(name, kept, seed, shape)
+        # The random numbers go on as after the making.
+        _made[asked] = kept, torch.get_rng_state()
+    kept, state = _made[asked]
+    torch.set_rng_state(state)
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    return folder
+
+
+_made: dict[str, tuple[Path, torch.Tensor]] = {}
+
+
+@cache
+def _shelf() -> tempfile.TemporaryDirectory[str]:
+    """Where the models lie until this process ends."""
+    return tempfile.TemporaryDirectory(prefix="kindling-models-")
+
+
+def _model_write(name: str, folder: Path, seed: int, shape: dict[str, Any]) -> None:
     import transformers
 
     tiny = MODELS[name]
@@ -110,11 +140,28 @@ def model_make(name: str, folder: Path, *, seed: int = 0, **shape: Any) -> Path:
         if parameter_name.endswith(("norm.weight", ".bias")):
             parameter.data += 0.2 * torch.randn_like(parameter)
     model.save_pretrained(folder, max_shard_size="60KB" if name == "qwen3" else "5GB")
-    return folder
 
 
 def reference_load(folder: Path) -> Any:
-    """The checkpoint in transformers, fp32, eager attention."""
+    """The checkpoint in transformers, fp32, eager attention; a copy, where the same was read before."""
+    digest = hashlib.sha256()
+    for file in (folder / "config.json", *sorted(folder.glob("*.safetensors"))):
+        digest.update(file.read_bytes())
+    read = digest.hexdigest()
+    if read not in _read:
+        if len(_read) >= READ_AT_MOST:
+            _read.clear()
+        # Whether it is read or copied, the random numbers go on alike.
+        with torch.random.fork_rng(devices=[]):
+            _read[read] = _reference_read(folder)
+    return deepcopy(_read[read])
+
+
+READ_AT_MOST = 16
+_read: dict[str, Any] = {}
+
+
+def _reference_read(folder: Path) -> Any:
     import transformers
 
     architecture = json.loads((folder / "config.json").read_text())["architectures"][0]

@@ -65,8 +65,7 @@ def files_mapped(folder: Path) -> list[range]:
     spans = []
     with suppress(OSError):
         for line in Path("/proc/self/maps").read_text().splitlines():
-            name = Path("/" + line.partition("/")[2])
-            if name.parent == folder and name.suffix == ".safetensors":
+            if line.endswith(".safetensors") and Path("/" + line.partition("/")[2]).parent == folder:
                 begin, _, end = line.partition(" ")[0].partition("-")
                 spans.append(range(int(begin, 16), int(end, 16)))
     return spans

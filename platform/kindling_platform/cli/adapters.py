@@ -2,27 +2,21 @@
 
 import re
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 
-from kindling_engine.protocol.adapter_extras import check_extras
-from kindling_engine.protocol.adapter_files import BaseShape, check_adapter_folder
 from kindling_platform.cli.client import Client
 from kindling_platform.cli.errors import CliError
 from kindling_platform.cli.forward import forward, forward_argv
-from kindling_platform.cli.moving_in import (
-    Found,
-    Outcome,
-    adapters_find,
-    adapters_import,
-    hub_adapters_fetch,
-)
 from kindling_platform.cli.output import AsJson, console, print_rows, rows_of
 from kindling_platform.cli.program import PROGRAM
-from kindling_platform.cli.upload import adapter_upload
+
+if TYPE_CHECKING:
+    from kindling_engine.protocol.adapter_files import BaseShape
+    from kindling_platform.cli.moving_in import Found, Outcome
+
+# This module is loaded by each command of any name: what takes long to load is loaded where it is used.
 
 app = typer.Typer(no_args_is_help=True, help="LoRA adapters of your organisation.")
 Folder = Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A PEFT folder.")]
@@ -42,6 +36,10 @@ def push(
     folder: Folder, name: Annotated[str, typer.Option(help="Default: the folder's.")] = "", base: Base = ""
 ) -> None:
     """Upload a folder, wait for its checks, and say how to call it."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+    from kindling_platform.cli.upload import adapter_upload
+
     client = Client()
     base = base or _only_base(client)
     name = name or re.sub(r"[^a-z0-9-]+", "-", folder.resolve().name.lower()).strip("-")
@@ -74,6 +72,12 @@ def import_adapters(
     ] = "",
 ) -> None:
     """Bring in many adapters under their names; run again after a cut, it goes on where it stopped."""
+    from tempfile import TemporaryDirectory
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from kindling_platform.cli.moving_in import adapters_find, adapters_import, hub_adapters_fetch
+
     if alias and "{name}" not in alias:
         raise CliError("An alias for many adapters needs {name} in it.", "alias_invalid")
     client = Client()
@@ -86,7 +90,7 @@ def import_adapters(
         ) as bar:
             task = bar.add_task("adapters", total=len(found))
 
-            def say(one: Found, done: int, total: int) -> None:
+            def say(one: "Found", done: int, total: int) -> None:
                 bar.update(task, description=f"{one.name} {done * 100 // max(total, 1)} %")
 
             for outcome in adapters_import(client, found, base=base, alias=alias, say=say):
@@ -102,6 +106,9 @@ def import_adapters(
 @app.command()
 def check(folder: Folder, base: Base = "") -> None:
     """Run the checks of an upload here, without uploading anything: all but those that need an engine."""
+    from kindling_engine.protocol.adapter_extras import check_extras
+    from kindling_engine.protocol.adapter_files import check_adapter_folder
+
     client = Client()
     ref = base or _only_base(client)
     facts = client.get(f"/api/v1/models/{ref}")
@@ -109,7 +116,6 @@ def check(folder: Folder, base: Base = "") -> None:
     report = check_adapter_folder(folder, shape)
     check_extras(report, folder, shape)
     if report.ok:
-        # numpy takes a while to load, and no other command needs it.
         from kindling_engine.protocol.adapter_values import check_adapter_values
 
         check_adapter_values(report, folder)
@@ -141,8 +147,10 @@ def print_findings(findings: list[dict[str, Any]]) -> None:
             console.print(f"  {'':<20} {finding['fix']}", markup=False)
 
 
-def base_shape(ref: str, facts: dict[str, Any]) -> BaseShape:
+def base_shape(ref: str, facts: dict[str, Any]) -> "BaseShape":
     """The sizes in the API's description of a model."""
+    from kindling_engine.protocol.adapter_files import BaseShape
+
     return BaseShape.of_catalog(
         facts["shapes"],
         architecture=facts["architecture"],
