@@ -198,6 +198,10 @@ WIDE: dict[str, Any] = {
         "lines": {"type": "array", "items": {"$ref": "#/$defs/line"}},
         "deep": {"$ref": "#/$defs/deep"},
         "either": {"type": ["string", "integer"]},
+        "old": {"allOf": [{"$ref": "#/$defs/deep"}], "description": "As older libraries write it"},
+        "kind": {"anyOf": [{"type": "string", "enum": ["x", "y\x7f"]}, {"type": "null"}], "default": None},
+        "never": False,
+        'näme \x7f"': {"type": "integer", "minimum": 5},
     },
     "required": ["path", "mode", "more"],
     "$defs": {
@@ -214,6 +218,15 @@ WIDE: dict[str, Any] = {
         ({"path": "/tmp/<b>\n\n", "mode": "r", "more": "x"}, True),
         ({"path": "", "mode": None, "lines": [1, 2], "deep": {"on": True}, "either": "a", "more": ""}, True),
         ({"path": "a", "mode": "w\n", "either": 5, "more": "</parameter"}, True),
+        (
+            {"path": "a", "mode": "r", "old": {"on": False}, "kind": "y\x7f", 'näme \x7f"': 5, "more": ""},
+            True,
+        ),
+        ({"path": "a", "mode": "r", "kind": None, "more": ""}, True),
+        ({"path": "a", "mode": "r", "old": {}, "more": ""}, False),
+        ({"path": "a", "mode": "r", "kind": "z", "more": ""}, False),
+        ({"path": "a", "mode": "r", "never": "", "more": ""}, False),
+        ({"path": "a", "mode": "r", 'näme \x7f"': 4, "more": ""}, False),
         ({"path": "a", "mode": "x", "more": ""}, False),
         ({"path": "a", "mode": "r", "lines": ["a"], "more": ""}, False),
         ({"path": "a", "mode": "r", "deep": {}, "more": ""}, False),
@@ -247,6 +260,29 @@ def test_arguments_between_tags_are_of_their_types(
         {"properties": {"a": {"type": "string", "format": "date"}}},
         {"properties": {"a": {"type": "integer"}}, "anyOf": [{"required": ["a"]}]},
         {"properties": {"a>b": {"type": "string"}}},
+        # Behind references, and beside others.
+        {
+            "properties": {"a": {"anyOf": [{"$ref": "#/$defs/s"}, {"type": "null"}]}},
+            "$defs": {"s": {"type": "string", "pattern": "a"}},
+        },
+        {"properties": {"a": {"allOf": [{"type": "string"}, {"maxLength": 3}]}}},
+        # Whatever is no number of these would be a text.
+        {"properties": {"a": {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 5}]}}},
+        {"properties": {"a": {"type": ["string", "object"], "required": ["x"]}}},
+        {
+            "properties": {"a": {"$ref": "#/$defs/i", "minimum": 5}},
+            "$defs": {"i": {"type": "integer", "minimum": 1}},
+        },
+        {"properties": {"a": {"enum": ["x", "</parameter>"]}}},
+        {"properties": {"a": {"type": "array", "items": {"$ref": "#"}}}},
+        {
+            "properties": {
+                "a": {"type": "array", "items": {"$ref": "#/properties/b"}},
+                "b": {"type": "integer"},
+            }
+        },
+        {"properties": {"a": {"type": "integer"}}, "required": ["b"], "additionalProperties": False},
+        {"properties": {"a": {"type": "integer"}, "b": False}, "required": ["b"]},
     ],
 )
 def test_what_texts_between_tags_are_not_held_to_is_refused_with_its_place(parameters: dict[str, Any]):
@@ -256,7 +292,7 @@ def test_what_texts_between_tags_are_not_held_to_is_refused_with_its_place(param
     with pytest.raises(ConstraintError, match=r"^tools\[0\]\.function\.parameters: ") as refused:
         tool_grammar(family, [tool], required=True, parallel=True)
     assert refused.value.code == "unsupported_schema"
-    bound, unkept = tools_bind(ask(tool.parameters), tagged=True)
+    bound, unkept = tools_bind(ask(tool.parameters), tags=family.tags)
     assert unkept and judge_accepts_some_call(family, bound)
 
 
@@ -270,6 +306,45 @@ def ask(parameters: dict[str, Any]) -> ToolAsk:
 def judge_accepts_some_call(family: ToolFamily, bound: list[BoundTool]) -> bool:
     grammar = tool_grammar(family, bound, required=True, parallel=True)
     judge, write = Judge(spark()), FORMS["function-tags"]
-    return judge.accepts(grammar, write(("a", '{"a": "b"}'))) or judge.accepts(
-        grammar, write(("a", '{"a": 1}'))
-    )
+    calls = ["{}", *(json.dumps({name: one}) for name in "ab" for one in ("x", 1, 7, []))]
+    return any(judge.accepts(grammar, write(("a", call))) for call in calls)
+
+
+def test_values_of_names_that_are_not_given_keep_their_schema():
+    family = tool_family_find(FAMILIES["function-tags"], spark())
+    assert family
+    judge, write = Judge(spark()), FORMS["function-tags"]
+    closed = BoundTool("a", {"type": "object", "additionalProperties": {"type": "integer"}})
+    bound = tool_grammar(family, [closed], required=True, parallel=True)
+    assert judge.accepts(bound, write(("a", '{"x": 1, "y": 2}')))
+    assert not judge.accepts(bound, write(("a", '{"x": "one"}')))
+    parser = family.parser({"a": closed.parameters})
+    told = parser.feed(write(("a", '{"x": 1}')), final=True)
+    assert "".join(one.text for one in told if isinstance(one, ToolCallArguments)) == '{"x": 1}'
+
+
+def test_definitions_are_written_once_and_no_more_than_are_used():
+    definitions = {
+        f"d{n}": {"type": "object", "properties": {"x": {"type": "integer", "minimum": n}}} for n in range(60)
+    }
+    properties = {f"p{n}": {"$ref": f"#/$defs/d{n % 30}"} for n in range(60)}
+    tool = BoundTool("a", {"type": "object", "properties": properties, "$defs": definitions})
+    family = tool_family_find(FAMILIES["function-tags"], spark())
+    assert family
+    bound = tool_grammar(family, [tool], required=True, parallel=True)
+    assert len(bound.text) < 4 * len(json.dumps(tool.parameters))
+    judge, write = Judge(spark()), FORMS["function-tags"]
+    assert judge.accepts(bound, write(("a", '{"p3": {"x": 3}, "p33": {"x": 4}}')))
+    assert not judge.accepts(bound, write(("a", '{"p33": {"x": 2}}')))
+
+
+def test_schemas_that_make_a_grammar_huge_are_refused_before_it_is():
+    chain = {f"d{n}": {"type": "array", "items": {"$ref": f"#/$defs/d{n + 1}"}} for n in range(400)}
+    chain["d400"] = {"type": "integer"}
+    properties = {f"p{n}": {"$ref": f"#/$defs/d{n}"} for n in range(400)}
+    tool = BoundTool("a", {"type": "object", "properties": properties, "$defs": chain})
+    family = tool_family_find(FAMILIES["function-tags"], spark())
+    assert family
+    with pytest.raises(ConstraintError, match="larger than 256 KiB"):
+        tool_grammar(family, [tool], required=True, parallel=True)
+    assert tools_bind(ask(tool.parameters), tags=family.tags)[0][0].parameters == {"type": "object"}

@@ -224,7 +224,8 @@ def test_what_a_text_says(family: str, text: str, expected: Told):
         ("functions", "<tool_call><function=find><parameter=q>a", True),
         ("functions", "<tool_call><function=find><parameter=q>a</parameter></function>", False),
         ("functions", "<tool_call><function=find>oops</tool_call>", False),
-        ("arguments", arguments("find", q="a").removesuffix("</tool_call>"), True),
+        ("arguments", arguments("find", q="a").removesuffix("</tool_call>"), False),
+        ("arguments", arguments("find", q="a").removesuffix("</arg_value>\n</tool_call>"), True),
         ("arguments", arguments("find", q="a"), False),
     ],
 )

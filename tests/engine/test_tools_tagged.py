@@ -13,7 +13,7 @@ from kindling_chat_templates import FUNCTION_TAGS as FUNCTIONS_TEMPLATE
 from kindling_chat_templates import TOOLS
 from kindling_engine.server.tools.deltas import ToolCallArguments, ToolCallStart
 from kindling_engine.server.tools.tagged import FUNCTION_TAGS, TaggedParser
-from kindling_engine.server.tools.tagged_values import parameter_schemas, types_of, value_text
+from kindling_engine.server.tools.tagged_values import argument_of, value_text
 from kindling_fake_core import Bench, fake_bench
 from kindling_reasoner import family_text
 
@@ -44,13 +44,25 @@ def test_texts_between_tags_stream_and_other_values_come_whole():
     [
         ({"type": "string"}, "5", '"5"'),
         ({}, "5", '"5"'),
-        ({"type": "number"}, "1e3", "1000.0"),
+        ({"type": "number"}, " 1e3\n", "1e3"),
+        ({"type": "number"}, "1e999", "1e999"),
+        ({"type": "number"}, "Infinity", '"Infinity"'),
+        ({"type": "integer"}, "5.0", "5"),
+        ({"type": "array"}, '["\\ud800", 1.10]', '["\\ud800", 1.10]'),
+        ({"allOf": [{"$ref": "#/$defs/o"}], "description": "x"}, '{"a": 1}', '{"a": 1}'),
+        ({"$ref": "#/$defs/o", "description": "x"}, '{"a": 1}', '{"a": 1}'),
+        ({"anyOf": [{"$ref": "#/$defs/o"}, {"type": "null"}]}, "null", "null"),
+        ({"enum": ["1", 2]}, "1", '"1"'),
+        ({"enum": ["1", 2]}, "2", "2"),
+        ({"type": "string", "enum": ["a", 1]}, "1", '"1"'),
+        ({"type": ["integer", "string"], "enum": [1, "b"]}, "1", "1"),
+        (False, "1", '"1"'),
         ({"type": ["integer", "null"]}, "None", "null"),
         ({"enum": [1, 2]}, "2", "2"),
         ({"const": "a"}, "a", '"a"'),
         ({"enum": ["a", 1]}, "1", "1"),
         ({"oneOf": [{"type": "integer"}, {"type": "string"}]}, "01", '"01"'),
-        ({"oneOf": [{"type": "integer"}, {"description": "?"}]}, "1", '"1"'),
+        ({"oneOf": [{"type": "integer"}, {"description": "?"}]}, "1", "1"),
         ({"properties": {"a": {}}}, '{"a": 1}', '{"a": 1}'),
         ({"items": {}}, "[]", "[]"),
         ({"type": "boolean"}, " true\n", "true"),
@@ -63,8 +75,8 @@ def test_texts_between_tags_stream_and_other_values_come_whole():
     ],
 )
 def test_a_text_between_tags_is_of_its_parameters_type(schema: dict[str, Any], text: str, value: str):
-    root = {"properties": {"x": schema}, "$defs": {"a/b": {"type": "integer"}}}
-    assert value_text(text, types_of(parameter_schemas(root)["x"], root)) == value
+    root = {"properties": {"x": schema}, "$defs": {"a/b": {"type": "integer"}, "o": {"type": "object"}}}
+    assert value_text(text, argument_of(schema, root)) == value
 
 
 TAGGED = "<tool_call>\n<function=get_weather>\n<parameter=city>\n5\n</parameter>\n<parameter=days>\n[1]\n</parameter>\n</function>\n</tool_call>"

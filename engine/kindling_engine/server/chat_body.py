@@ -130,7 +130,7 @@ async def _tool_constraint(
     if not (required or strict or answer) and asked.parallel:
         return None, ()
     try:
-        bound, unkept = await asyncio.to_thread(tools_bind, asked, tagged=family.tools.tags is not None)
+        bound, unkept = await asyncio.to_thread(tools_bind, asked, tags=family.tools.tags)
         constraint = await asyncio.to_thread(
             tool_grammar,
             family.tools,

@@ -9,14 +9,15 @@ from kindling_engine.constraints.grammar_text import grammar_text, size_check
 from kindling_engine.constraints.schema import schema_loosen, schema_prepare
 from kindling_engine.server.tool_fields import Tool, ToolAsk
 from kindling_engine.server.tools.grammar import BoundTool
-from kindling_engine.server.tools.tagged_grammar import tagged_plain, tagged_unkept
+from kindling_engine.server.tools.tagged import TagForm
+from kindling_engine.server.tools.tagged_grammar import TaggedRules, tagged_unkept
 
 REMEMBERED_CHARS = 16 * 1024
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
-def tools_bind(asked: ToolAsk, *, tagged: bool = False) -> tuple[list[BoundTool], tuple[str, ...]]:
-    """The tools that may be called, and which parts of their schemas have no effect; ``tagged`` calls keep fewer.
+def tools_bind(asked: ToolAsk, *, tags: TagForm | None = None) -> tuple[list[BoundTool], tuple[str, ...]]:
+    """The tools that may be called, and which parts of their schemas have no effect; calls with ``tags`` keep fewer.
 
     Arguments are bound where the tool wants it, then to all of its schema; and where a call is demanded, then to what
     of it can be kept. Raises ConstraintError for a schema that is none.
@@ -29,11 +30,11 @@ def tools_bind(asked: ToolAsk, *, tagged: bool = False) -> tuple[list[BoundTool]
         parameters = tool.parameters if tool.strict else _ANY_OBJECT
         if asked.choice == "required" and not tool.strict:
             parameters, keywords = _loosened(tool)
-            if tagged:
-                parameters, more = _texts_loosened(parameters)
+            if tags is not None:
+                parameters, more = _tagged(tool.name, parameters, tags)
                 keywords += more
             unkept |= {f"{asked.schemas}{keyword}" for keyword in keywords}
-        bound.append(BoundTool(tool.name, parameters, tool.place))
+        bound.append(BoundTool(tool.name, parameters, tool.place, lenient=not tool.strict))
     return bound, tuple(sorted(unkept))
 
 
@@ -48,17 +49,13 @@ def _loosened(tool: Tool) -> tuple[dict[str, Any], list[str]]:
     return (schema, [f".{name}" for name in names]) if _is_kept(schema) else (_ANY_OBJECT, [""])
 
 
-def _texts_loosened(parameters: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What calls between tags can be held to; their texts have no bounds of their own."""
-    of_all, of_texts = tagged_unkept(parameters)
-    if of_all:
+def _tagged(name: str, parameters: dict[str, Any], form: TagForm) -> tuple[dict[str, Any], list[str]]:
+    """Parameters that calls between tags can be held to, and what has no effect on them."""
+    try:
+        TaggedRules(form, {}).call(name, parameters, 0, lenient=True)
+    except ConstraintError:
         return _ANY_OBJECT, [""]
-    if not of_texts:
-        return parameters, []
-    properties = {
-        name: tagged_plain(schema, parameters) for name, schema in parameters.get("properties", {}).items()
-    }
-    return {**parameters, "properties": properties}, [f".{name}" for name in of_texts]
+    return parameters, [f".{keyword}" for keyword in sorted(tagged_unkept(parameters, form))]
 
 
 def _is_kept(schema: dict[str, Any]) -> bool:

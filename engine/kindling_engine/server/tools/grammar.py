@@ -13,7 +13,8 @@ from kindling_engine.constraints.schema import schema_prepare
 from kindling_engine.protocol.sampling import Constraint
 from kindling_engine.server.tools import hermes, mistral
 from kindling_engine.server.tools.family import HERMES, LLAMA, MISTRAL, MISTRAL_NAMED, TAG_FORMS, ToolFamily
-from kindling_engine.server.tools.tagged_grammar import tagged_call, text_rule
+from kindling_engine.server.tools.tagged import TagForm
+from kindling_engine.server.tools.tagged_grammar import TaggedRules
 
 # As templates print JSON: one way to write it leaves a model nothing to dawdle with.
 _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -27,11 +28,15 @@ class AnswerFormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BoundTool:
-    """A tool's name and the JSON schema that its arguments are held to; ``place`` says where the body has it."""
+    """A tool's name and the JSON schema that its arguments are held to; ``place`` says where the body has it.
+
+    ``lenient``: what of the schema is not kept in the model's form of calls is left out.
+    """
 
     name: str
     parameters: dict[str, Any]
     place: str = "parameters"
+    lenient: bool = False
 
 
 def tool_grammar(
@@ -69,9 +74,7 @@ def tool_grammar(
             first = "head"
             rules += ["start: TEXT | calls", f"head[lazy]: /(?s:.*){re.escape(opening)}/"]
     rules += _CALLS[family.name](family, first, parallel)
-    if family.tags is not None:
-        rules.append(text_rule(family.tags))
-    rules += [_call(family, tool, number) for number, tool in enumerate(tools)]
+    rules += _tagged(family.tags, tools) if family.tags is not None else _plain(family, tools)
     rules.append("call: " + " | ".join(f"call_{number}" for number in range(len(tools))))
     return Constraint("lark", "\n".join(rules))
 
@@ -109,11 +112,20 @@ _CALLS = {
 }
 
 
-def _call(family: ToolFamily, tool: BoundTool, number: int) -> str:
-    if family.tags is not None:
-        _schema(tool)  # refused as it is in every other form
+def _tagged(form: TagForm, tools: Sequence[BoundTool]) -> list[str]:
+    writer, rules = TaggedRules(form, _STYLE), []
+    for number, tool in enumerate(tools):
         with _placed(tool):
-            return tagged_call(family.tags, tool.name, tool.parameters, number, _STYLE)
+            schema_prepare(json.dumps(tool.parameters))  # what is no schema is none in every form
+            rules.append(writer.call(tool.name, tool.parameters, number, lenient=tool.lenient))
+    return rules + writer.shared()
+
+
+def _plain(family: ToolFamily, tools: Sequence[BoundTool]) -> list[str]:
+    return [_call(family, tool, number) for number, tool in enumerate(tools)]
+
+
+def _call(family: ToolFamily, tool: BoundTool, number: int) -> str:
     arguments = f"%json {_schema(tool)}"
     if family.name != MISTRAL_NAMED:
         key = "parameters" if family.name == LLAMA else "arguments"

@@ -7,7 +7,13 @@ from typing import Any
 
 from kindling_engine.server.tools.hermes import CLOSE, OPEN
 from kindling_engine.server.tools.parser import MarkedParser, call_id_make, partial_end
-from kindling_engine.server.tools.tagged_values import parameter_schemas, types_of, value_text
+from kindling_engine.server.tools.tagged_values import (
+    FREE,
+    Argument,
+    argument_of,
+    arguments_of,
+    value_text,
+)
 
 _LONGEST_NAME = 256
 
@@ -54,8 +60,9 @@ class TaggedParser(MarkedParser):
         super().__init__(tools, make_id)
         self._tools = tools
         self._form = form
-        self._types: dict[str, frozenset[str]] = {}
-        self._type: frozenset[str] = frozenset()
+        self._known: dict[str, Argument] = {}
+        self._others = FREE
+        self._argument = FREE
         self._open = False
         self._arguments_made = 0
         self._begun = False  # of the value that is being read, something has been given out
@@ -86,7 +93,8 @@ class TaggedParser(MarkedParser):
         self._start_call(name)
         self._cursor = 0
         parameters = self._tools[name]
-        self._types = {key: types_of(one, parameters) for key, one in parameter_schemas(parameters).items()}
+        self._known = arguments_of(parameters)
+        self._others = argument_of(parameters.get("additionalProperties", True), parameters)
         self._arguments("{")
         self._open, self._arguments_made = True, 0
         self._step = self._between
@@ -101,30 +109,36 @@ class TaggedParser(MarkedParser):
                 return self._end()
         if self._pending.startswith(opening):
             key, found = _until(self._pending[len(opening) :], closing)
+            if max(found, len(self._pending) * (found < 0)) > _LONGEST_NAME:
+                return self._break()
             if found < 0:
-                return len(self._pending) > _LONGEST_NAME and self._break()
+                return False
             behind, mark = self._pending[len(opening) + found + len(closing) :], self._form.value[0]
             behind = behind.lstrip() if mark else behind
             if not behind.startswith(mark):
                 return not mark.startswith(behind) and self._break()
-            self._argument(key.strip(), len(self._pending) - len(behind) + len(mark))
+            self._begin_value(
+                key if key in self._known else key.strip(), len(self._pending) - len(behind) + len(mark)
+            )
             return True
+        if self._final and not self._cut and not self._pending and not self._form.end:
+            return self._end()  # nothing but the mark is left to come
         ends = (opening, self._form.end, CLOSE)
         return not any(one.startswith(self._pending) for one in ends) and self._break()
 
-    def _argument(self, key: str, behind: int) -> None:
+    def _begin_value(self, key: str, behind: int) -> None:
         self._drop(behind)
         comma = ", " if self._arguments_made else ""
         self._arguments(f"{comma}{json.dumps(key, ensure_ascii=False)}: ")
         self._arguments_made += 1
-        self._type = self._types.get(key, frozenset())
+        self._argument = self._known.get(key, self._others)
         self._begun = False
         self._step = self._in_value
 
     def _in_value(self) -> bool:
         closing = self._form.value[1]
         found = self._pending.find(closing)
-        flows = not self._type - {"string"}
+        flows = not self._argument.types
         if found < 0 and not (flows and self._pending):
             return False
         pad = "\n" if self._form.padded else ""
@@ -143,7 +157,7 @@ class TaggedParser(MarkedParser):
         if flows:
             self._flow(value, first=not self._begun, last=found >= 0)
         else:
-            self._arguments(value_text(value, self._type))
+            self._arguments(value_text(value, self._argument))
         self._drop(read)
         self._begun = True
         if found >= 0:
@@ -162,9 +176,14 @@ class TaggedParser(MarkedParser):
     def _behind_call(self) -> bool:
         """The closing mark is not missed when it is missing."""
         rest = self._pending.lstrip()
+        another = self._form.name[0]
         if rest.startswith(CLOSE):
             self._drop(len(self._pending) - len(rest) + len(CLOSE))
-        elif CLOSE.startswith(rest):
+        elif another and rest.startswith(another):
+            self._cursor = self._head = 0
+            self._step = self._behind_mark
+            return True
+        elif CLOSE.startswith(rest) or another.startswith(rest):
             if self._final:
                 self._drop(len(self._pending))
             return False
