@@ -31,22 +31,27 @@ def made(rig: Any) -> dict[str, list[int]]:
     return {name: rig.tokens(name) for name in PROMPTS}
 
 
-def test_a_step_that_fails_behind_its_last_layer_runs_again(folder: Path, tmp_path: Path):
+@pytest.mark.parametrize("where", ["_trunk_forward", "logits", "launch"])
+@pytest.mark.parametrize("steps", [{2, 7}, {3}, {5, 9}])
+def test_a_step_that_fails_runs_again(folder: Path, tmp_path: Path, where: str, steps: set[int]):
+    """Behind its last layer, in its logits or while tokens are drawn: each row by itself, from where it was."""
     undisturbed = made(rig_make(folder, tmp_path, step_tokens=16))
     rig = rig_make(folder, tmp_path, step_tokens=16)
-    model = rig.core._loop._runner._model
-    forward, passes = model._trunk_forward, []
+    runner = rig.core._loop._runner
+    place = runner._sampler if where == "launch" else runner._model
+    whole, calls = getattr(place, where), []
 
     def failing(*arguments: Any, **options: Any) -> Any:
-        output = forward(*arguments, **options)
-        passes.append(None)
-        if len(passes) in {2, 7}:
+        output = whole(*arguments, **options)
+        calls.append(None)
+        if len(calls) in steps:
             raise RuntimeError("lost")
         return output
 
-    model._trunk_forward = failing
+    setattr(place, where, failing)
     assert made(rig) == undisturbed
-    assert len(passes) > 12
+    assert {rig.end(name).finish for name in PROMPTS} == {"length"}
+    assert len(calls) > max(steps)
 
 
 def test_a_sequence_that_does_not_go_on_where_its_state_ends_is_an_error(folder: Path):

@@ -36,6 +36,8 @@ from kindling_engine.speculation.speculator import Speculator
 
 _MIB = 1 << 20
 _CPU_KV_BYTES = 2048 * _MIB
+# What a block takes in tables and lists, however thin its pages are.
+_LEAST_BLOCK_BYTES = 1024
 _FREE_SHARE = {"cpu": 0.25, "cuda": 0.85}
 
 
@@ -166,7 +168,8 @@ def _num_blocks(config: ModelConfig, options: CoreOptions, dtype: torch.dtype, d
     padding.
     """
     block_bytes = _block_bytes(config, dtype)
-    free_bytes = max(0, _free_bytes(device) - options.max_batch * config.state_bytes)
+    # A state that a step has made stands beside the one before it.
+    free_bytes = max(0, _free_bytes(device) - 2 * options.max_batch * config.state_bytes)
     if options.kv_tokens > 0:
         blocks = -(-options.kv_tokens // PAGE_SIZE) + 1
         if blocks * block_bytes > free_bytes:
@@ -182,7 +185,7 @@ def _num_blocks(config: ModelConfig, options: CoreOptions, dtype: torch.dtype, d
     else:
         room -= options.lora_mib * _MIB
     wanted = options.max_batch * -(-config.context_length // PAGE_SIZE)
-    return max(2, min(wanted, room // block_bytes) + 1)
+    return max(2, min(wanted, room // max(block_bytes, _LEAST_BLOCK_BYTES)) + 1)
 
 
 def _block_bytes(config: ModelConfig, dtype: torch.dtype) -> int:

@@ -97,6 +97,9 @@ class Model(Protocol):
     def bind(self, storage: KvStorage) -> None:
         """Attach the KV pages that ``hidden`` reads and writes."""
 
+    def reserve(self, sequences: int) -> None:
+        """So many sequences will run at once: make room for what is kept for each beside K and V."""
+
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Normed final states ``[m, hidden]`` of the wanted rows; K and V of every token are stored on the
         way.

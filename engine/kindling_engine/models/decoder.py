@@ -77,6 +77,9 @@ class Decoder:
         """Logits ``[m, vocab]`` in fp32 for the wanted rows."""
         return self.logits(self.hidden(inputs), inputs.lora_head)
 
+    def reserve(self, sequences: int) -> None:
+        """There is nothing but K and V."""
+
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Normed final states ``[m, hidden]`` of the wanted rows; K and V of every token are stored on the
         way.

@@ -85,6 +85,10 @@ class TransformersModel:
             for pages, slots, heads in zip(storage.layers, storage.slots, self._kv_heads, strict=False)
         ]
 
+    def reserve(self, sequences: int) -> None:
+        if self._states is not None:
+            self._states.reserve(sequences)
+
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Normed final states ``[m, hidden]`` of the wanted rows."""
         step = PagedStep(inputs.attention, self._caches, self._specs, self._attention)

@@ -2,7 +2,8 @@
 
 All else in a step works token by token, so its sequences lie end to end as one. A module that keeps a state is called
 for each sequence by itself instead, and for all that go on by one token together, with a cache of transformers that
-holds just their states. New states are kept when the whole pass has succeeded, so that a failed step can run again.
+holds just their states. A new state takes the old one's place when its sequence goes on from there: a step that failed
+behind its last layer, too, runs again from where it began.
 """
 
 import inspect
@@ -41,6 +42,15 @@ class _Part:
         target[0].index_copy_(0, self.tokens, values[:, 0] if self.many else values[0])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """States that a step has made of ``rows``, which stand at ``ends`` with them, until the rows go on."""
+
+    rows: list[int]
+    ends: list[int]
+    states: list[tuple[Key, Tensor]]
+
+
 class SequenceStates:
     """The states of all sequences that run, by their rows, and the modules that read and write them."""
 
@@ -53,7 +63,9 @@ class SequenceStates:
         self._tables: dict[Key, Tensor] = {}
         self._reached: dict[int, int] = {}
         self._parts: list[_Part] | None = None
-        self._made: list[tuple[Key, Tensor, Tensor]] = []
+        self._made: list[list[tuple[Key, Tensor]]] = []
+        self._held: dict[int, tuple[_Held, int]] = {}
+        self._least_rows = 1
         self._sites: LinearSites | None = None
         self.goes_on = True
         """Whether modules take a state and several tokens at once; else tokens follow one by one."""
@@ -98,20 +110,47 @@ class SequenceStates:
         for module, layers in self._mixers:
             module.forward = partial(self._mixed, module.forward, layers)
 
+    def reserve(self, sequences: int) -> None:
+        """Make tables for so many at once, when the first is needed."""
+        self._least_rows = sequences
+
     @contextmanager
     def step(self, sequences: Sequence[SequenceRows], device: torch.device) -> Iterator[dict[str, Any]]:
-        """A pass over these sequences, with the arguments that it needs; their states go on when it has succeeded."""
+        """A pass over these sequences, with the arguments that it needs."""
+        self._go_on(sequences, device)
         for one in sequences:
             if one.position and self._reached.get(one.row) != one.position:
                 raise RuntimeError("a sequence's state does not end where its tokens go on")
-        self._parts, self._made = self._parts_make(sequences, device), []
+        self._parts = self._parts_make(sequences, device)
+        self._made = [[] for _ in self._parts]
+        ends = {one.row: one.position + one.stop - one.start for one in sequences}
         try:
             yield {self._argument: self._outer, "use_cache": True}
-            for key, rows, state in self._made:
-                self._table(key, state, int(rows.max())).index_copy_(0, rows, state)
-            self._reached |= {one.row: one.position + one.stop - one.start for one in sequences}
+            for part, made in zip(self._parts, self._made, strict=True):
+                rows = part.rows.tolist()
+                held = _Held(rows, [ends[row] for row in rows], made)
+                self._held |= {row: (held, place) for place, row in enumerate(rows)}
         finally:
             self._parts, self._made = None, []
+
+    def _go_on(self, sequences: Sequence[SequenceRows], device: torch.device) -> None:
+        """Put the states that were made last into the tables, of those that go on from them."""
+        followed: dict[_Held, list[int]] = {}
+        for one in sequences:
+            held, place = self._held.get(one.row, (None, 0))
+            if held is not None and one.position == held.ends[place]:
+                followed.setdefault(held, []).append(place)
+                self._reached[one.row] = one.position
+                del self._held[one.row]
+            elif not one.position or one.position == self._reached.get(one.row):
+                # A new sequence has the row, or this one runs once more from where it was.
+                self._held.pop(one.row, None)
+        for held, places in followed.items():
+            rows = torch.tensor([held.rows[place] for place in places], device=device)
+            chosen = torch.tensor(places, device=device) if places != list(range(len(held.rows))) else None
+            for key, state in held.states:
+                table = self._table(key, state, max(held.rows))
+                table.index_copy_(0, rows, state if chosen is None else state.index_select(0, chosen))
 
     def _parts_make(self, sequences: Sequence[SequenceRows], device: torch.device) -> list[_Part]:
         ahead = [one for one in sequences if one.position and one.stop - one.start == 1]
@@ -131,7 +170,7 @@ class SequenceStates:
             return forward(*arguments, **options)
         count = sum(len(part.tokens) for part in self._parts)
         output: Any = None
-        for part in self._parts:
+        for part, kept in zip(self._parts, self._made, strict=True):
             self._load(layers, part)
             for piece in self._pieces(part):
                 given = [self._given(value, piece, count) for value in arguments]
@@ -142,7 +181,7 @@ class SequenceStates:
                 if output is None:
                     output = states.new_empty((1, count, *states.shape[2:]))
                 piece.put(output, states)
-            self._keep(layers, part.rows)
+            self._keep(layers, kept)
         return (output, *made[1:]) if isinstance(made, tuple) else output
 
     def _pieces(self, part: _Part) -> list[_Part]:
@@ -171,16 +210,16 @@ class SequenceStates:
                     getattr(kept, f"is_{kind}_states_initialized")[number] = state is not None
                 kept.has_previous_state[number] = not part.fresh
 
-    def _keep(self, layers: tuple[int, ...], rows: Tensor) -> None:
+    def _keep(self, layers: tuple[int, ...], made: list[tuple[Key, Tensor]]) -> None:
         for layer in layers:
             for number, kind, state in _states(self._inner.layers[layer]):
-                self._made.append(((layer, number, kind), rows, state))
+                made.append(((layer, number, kind), state))
 
     def _table(self, key: Key, state: Tensor, row: int) -> Tensor:
         """States of one kind by row, with room for a row."""
         table = self._tables.get(key)
         if table is None or len(table) <= row:
-            grown = state.new_zeros((max(row + 1, 0 if table is None else 2 * len(table)), *state.shape[1:]))
+            grown = state.new_zeros((max(row + 1, self._least_rows), *state.shape[1:]))
             if table is not None:
                 grown[: len(table)] = table
             table = self._tables[key] = grown

@@ -57,6 +57,8 @@ class ModelRunner:
         ``make_lora`` would do.
         """
         model.bind(storage)
+        if model.config.state_bytes:
+            model.reserve(max_batch)
         self._model = model
         self._storage = storage
         self._rows = RowTable(
