@@ -118,6 +118,13 @@ def test_an_architecture_beside_its_config_is_refused(copy: Path):
     assert "'olmo2'" in refusal(copy).message
 
 
+@pytest.mark.parametrize("value", ["x", [1, "x"], 1.5, {}])
+def test_an_end_that_is_no_token_is_named(copy: Path, value: object):
+    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))
+    error = refusal(copy)
+    assert error.code == "model_config" and "eos_token_id" in error.message
+
+
 def test_missing_and_misshapen_tensors_are_named(copy: Path):
     path = copy / "model.safetensors"
     tensors = load_file(path)

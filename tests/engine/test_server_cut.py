@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from kindling_engine.server.chat_reply import ChatReply
+from kindling_engine.server.choice import Piece
 from kindling_fake_core import Bench, fake_bench, text_of
 
 ADAPTER = {"adapter": "ab" * 32}
@@ -58,6 +60,29 @@ async def test_what_we_fail_at_and_what_never_began_is_free(
         assert (await reply.json())["error"]["code"] == code
     (record,) = await bench.records()
     assert record.finish == "error"
+
+
+async def test_a_stream_that_we_fail_to_write_ends_with_an_error_and_is_free(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """It may not stay open: whoever reads it would wait for ever."""
+    bench.say("one two three four")
+    events, told = ChatReply.piece_events, []
+
+    def failing(reply: ChatReply, piece: Piece) -> bytes:
+        told.append(piece)
+        gate.release()  # the next token
+        if len(told) > 1:
+            raise ValueError("one two")
+        return events(reply, piece)
+
+    monkeypatch.setattr(ChatReply, "piece_events", failing)
+    bench.core.gate = gate = asyncio.Semaphore(1)
+    chunks = await bench.chat_events()
+    assert chunks[-1]["error"]["code"] == "internal_error"
+    (record,) = await bench.records()
+    assert record.finish == "error"
+    assert "ValueError" in caplog.text and "one two" not in caplog.text
 
 
 async def test_one_of_several_answers_that_is_cut_leaves_the_others_to_be_billed(bench: Bench):

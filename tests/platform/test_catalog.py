@@ -195,8 +195,22 @@ def test_a_model_that_keeps_a_state_needs_neither_heads_nor_a_last_position(fold
     (folder / "config.json").write_text(json.dumps(config))
     facts = model_folder_read(folder)
     assert (facts.context_length, facts.shapes["heads"], facts.shapes["num_layers"]) == (8192, 1, 3)
+    listed = {name: one for name, one in config.items() if name != "n_layer"} | {
+        "layers_block_type": ["mamba"] * 4
+    }
+    (folder / "config.json").write_text(json.dumps(listed))
+    assert model_folder_read(folder).shapes["num_layers"] == 4
     (folder / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForCausalLM"]}))
     assert refusal(lambda: model_folder_read(folder)) == "model_folder_invalid"
+
+
+def test_attention_in_chunks_is_served_for_the_first(folder: Path):
+    config = {
+        "architectures": ["Llama4ForCausalLM"], "hidden_size": 64, "num_hidden_layers": 3, "vocab_size": 320,
+        "max_position_embeddings": 131_072, "attention_chunk_size": 8192,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    assert model_folder_read(folder).context_length == 8192
 
 
 def test_a_mixture_has_the_sizes_of_its_experts_as_well(folder: Path):

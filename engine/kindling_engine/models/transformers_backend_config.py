@@ -115,7 +115,10 @@ def eos_ids_read(folder: Path, config: Any) -> tuple[int, ...]:
         value = getattr(config, "eos_token_id", None)
     if value is None:
         return ()
-    return tuple(int(item) for item in value) if isinstance(value, list) else (int(value),)
+    ids = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, int) for item in ids):
+        raise ModelError("model_config", "eos_token_id must be a token's number, or a list of such.")
+    return tuple(ids)
 
 
 def _config_check(config: Any, architecture: str) -> None:

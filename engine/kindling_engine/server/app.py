@@ -8,7 +8,7 @@ from aiohttp import web
 
 from kindling_engine.protocol import headers as names
 from kindling_engine.server import control, embeddings, inference
-from kindling_engine.server.errors import ApiError
+from kindling_engine.server.errors import ApiError, place_of
 from kindling_engine.server.front import Front
 from kindling_engine.server.keys import FRONT
 from kindling_engine.server.template_process import template_process
@@ -66,7 +66,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         raise
     except Exception as error:
         # No text of the error: it may quote a prompt.
-        logger.error("a handler failed: %s at %s", type(error).__name__, _place(error))
+        logger.error("a handler failed: %s at %s", type(error).__name__, place_of(error))
         return _refusal(ApiError(500, "internal_error", "The engine failed to handle this request."))
 
 
@@ -77,13 +77,6 @@ def _refusal(error: ApiError) -> web.Response:
     if error.retry_after_s is not None:
         response.headers["retry-after"] = str(error.retry_after_s)
     return response
-
-
-def _place(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"
 
 
 async def _warm_templates(app: web.Application) -> None:

@@ -70,3 +70,11 @@ def core_error(code: str, message: str) -> ApiError:
         message or "The engine failed.",
         retry_after_s=2 if status == 503 else None,
     )
+
+
+def place_of(error: BaseException) -> str:
+    """Where it was raised, for a log that may not hold its text."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"

@@ -167,6 +167,11 @@ class Generation:
             self.abort()
             self._spawn(self._settle("cancelled"))
 
+    def fail(self) -> None:
+        """End a request whose answer we fail to tell: it costs nothing. Does nothing after its end."""
+        if not self._ended:
+            self._fail()
+
     def abort(self) -> None:
         """End a request because we have to stop: that is a failure of ours, and `advance` raises it."""
         for choice_id in self._open:

@@ -1,6 +1,7 @@
 """The two routes that generate: read, run, answer whole or as a stream."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from kindling_engine.server.chat_reply import ChatReply
 from kindling_engine.server.choice import Answer, Piece, answers_join, best_select
 from kindling_engine.server.completion_body import completion_body_read
 from kindling_engine.server.completion_reply import CompletionReply
-from kindling_engine.server.errors import ApiError, invalid_value
+from kindling_engine.server.errors import ApiError, invalid_value, place_of
 from kindling_engine.server.generation import Generation
 from kindling_engine.server.keys import FRONT
 from kindling_engine.server.model_text import ModelText
@@ -20,6 +21,8 @@ from kindling_engine.server.perf import perf_headers
 from kindling_engine.server.reply import Reply, error_event
 from kindling_engine.server.request_common import GenerationRequest, ModelFacts
 from kindling_engine.server.usage import now_ms
+
+logger = logging.getLogger(__name__)
 
 STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 # So long may a client take to read what lies before it.
@@ -125,6 +128,14 @@ async def _stream(
             request.transport.abort()
     except ConnectionError:
         pass  # the client is gone; whoever called us closes the generation
+    except Exception as error:
+        if not response.prepared:
+            raise
+        # No text of the error: it may quote a prompt.
+        logger.error("a stream failed: %s at %s", type(error).__name__, place_of(error))
+        generation.fail()
+        failed = ApiError(500, "internal_error", "The engine failed to go on with this answer.")
+        await _write_last(response, error_event(failed.body()))
     return response
 
 

@@ -76,7 +76,7 @@ def model_folder_read(path: Path) -> ModelFolder:
             **_experts(config),
             "hidden_size": hidden,
             "intermediate_size": _size(config, "intermediate_size", 4 * hidden),
-            "num_layers": _size(config, "num_hidden_layers"),
+            "num_layers": _size(config, "num_hidden_layers", _listed_layers(config)),
             "heads": heads,
             "kv_heads": _size(config, "num_key_value_heads", heads),
             "head_dim": _size(config, "head_dim", hidden // heads),
@@ -136,9 +136,18 @@ def _embedding(path: Path, architecture: str) -> EmbeddingFolder | None:
         raise _invalid(str(error)) from error
 
 
+def _listed_layers(config: dict[str, Any]) -> int | None:
+    """As many as a list of their kinds has, which some configs have instead of a number."""
+    kinds = config.get("layers_block_type") or config.get("layer_types")
+    return len(kinds) if isinstance(kinds, list) and kinds else None
+
+
 def _context_length(config: dict[str, Any], architecture: str, embedding: EmbeddingFolder | None) -> int:
     known = architecture in DECODERS or embedding is not None
     positions = _size(config, "max_position_embeddings", None if known else UNBOUNDED_TOKENS)
+    if not known:
+        # Attention in chunks is served for the length of one.
+        positions = min(positions, _size(config, "attention_chunk_size", positions))
     length = context_limit(positions, config, architecture, embedding)
     if length < 1:
         raise _invalid("config.json leaves no position for a text.")
