@@ -66,13 +66,20 @@ def tool_grammar(
         # Nothing marks a call but that the answer begins with it.
         rules = ["start: TEXT | LEAD calls", "LEAD: /\\s{0,4}/", f"TEXT: {_ANYTHING} & ~/\\s*\\{{(?s:.*)/"]
     else:
-        rules = [f"TEXT: {_ANYTHING} & ~/(?s:.*){re.escape(opening)}(?s:.*)/"]
+        # A call whose mark is forgotten is read as one, so there may be none in a text.
+        bare = family.tags.name[0] if family.tags else ""
+        unmarked = f" & ~/(?s:.*){re.escape(bare)}(?s:.*)/" if bare else ""
+        rules = [f"TEXT: {_ANYTHING} & ~/(?s:.*){re.escape(opening)}(?s:.*)/{unmarked}"]
         if opening in family.mark_ids:
             rules.append("start: TEXT calls?")
         else:
             # A mark of several tokens ends the text that it stands in.
             first = "head"
-            rules += ["start: TEXT | calls", f"head[lazy]: /(?s:.*){re.escape(opening)}/"]
+            rules += [
+                "start: TEXT | calls",
+                "head[lazy]: HEAD",
+                f"HEAD: /(?s:.*){re.escape(opening)}/{unmarked}",
+            ]
     rules += _CALLS[family.name](family, first, parallel)
     rules += _tagged(family.tags, tools) if family.tags is not None else _plain(family, tools)
     rules.append("call: " + " | ".join(f"call_{number}" for number in range(len(tools))))

@@ -142,15 +142,24 @@ class MarkedParser(ToolParser):
 
     opening: ClassVar[str]
 
+    @property
+    def _without_mark(self) -> str:
+        """What begins a call whose mark was forgotten; nothing where that cannot be told."""
+        return ""
+
     def _in_text(self) -> bool:
-        found = self._pending.find(self.opening)
-        if found >= 0:
+        bare = self._without_mark
+        found, forgotten = self._pending.find(self.opening), self._pending.find(bare) if bare else -1
+        is_bare = forgotten >= 0 and (found < 0 or forgotten < found)
+        if is_bare or found >= 0:
+            found, mark = (forgotten, bare) if is_bare else (found, self.opening)
             said = len(self._pending[:found].rstrip())
             self._content(said)
-            self._cursor = self._head = found - said + len(self.opening)
+            self._head = found - said + len(mark)
+            self._cursor = self._head - len(mark) * is_bare
             self._step = self._behind_mark
             return True
-        half = partial_end(self._pending, self.opening)
+        half = max(partial_end(self._pending, one) for one in (self.opening, bare) if one)
         if self._final and not (self._cut and half > 1):  # a single sign is more likely text
             return self._rest_of_text()
         sure = len(self._pending) - half

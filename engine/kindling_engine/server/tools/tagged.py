@@ -71,6 +71,11 @@ class TaggedParser(MarkedParser):
     def unfinished(self) -> bool:
         return self._open
 
+    @property
+    def _without_mark(self) -> str:
+        # Some of these models forget the mark in front of a call, but not its function's tag.
+        return self._form.name[0]
+
     def _behind_mark(self) -> bool:
         """The function's name, behind which nothing is content any more."""
         opening, closing = self._form.name
