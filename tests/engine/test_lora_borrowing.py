@@ -12,6 +12,7 @@ from kindling_engine.core.options import CoreOptions
 from kindling_engine.kvcache.arena import Arena
 from kindling_engine.kvcache.manager import KvManager
 from kindling_engine.llm import LLM, SamplingParams
+from kindling_engine.lora.loading import LoaderThread
 from kindling_engine.protocol.ipc import (
     AdapterChanged,
     AdapterList,
@@ -26,6 +27,12 @@ from kindling_tiny_models import adapter_make, model_make
 PROMPT = list(range(5, 45))
 SHAPE = {"num_key_value_heads": 4, "head_dim": 32}
 """A block of 48 KiB, which holds a matrix of rank 96."""
+
+
+@pytest.fixture(autouse=True)
+def read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is in whose way does not depend on when a thread gets its turn."""
+    monkeypatch.setattr(LoaderThread, "read", LoaderThread._settle)
 
 
 @pytest.fixture(scope="module")

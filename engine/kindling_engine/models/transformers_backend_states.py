@@ -27,12 +27,24 @@ _KINDS = ("conv", "recurrent")
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Tokens of a step that a module computes in one call: some of one sequence, or one each of many."""
+    """Tokens of a step that a module computes in one call: some of one sequence, or one each of many.
+
+    ``tokens`` and ``rows`` are those of ``places`` and ``numbers``, on the device.
+    """
 
     tokens: Tensor
     rows: Tensor
+    places: list[int]
+    numbers: list[int]
     fresh: bool
     many: bool
+
+    @classmethod
+    def make(
+        cls, places: list[int], numbers: list[int], device: torch.device, *, fresh: bool, many: bool
+    ) -> "_Part":
+        tokens, rows = (torch.tensor(one, device=device) for one in (places, numbers))
+        return cls(tokens, rows, places, numbers, fresh, many)
 
     def pick(self, values: Tensor) -> Tensor:
         """Of ``[1, n, …]`` as ``[sequences, tokens, …]``."""
@@ -111,8 +123,10 @@ class SequenceStates:
             module.forward = partial(self._mixed, module.forward, layers)
 
     def reserve(self, sequences: int) -> None:
-        """Make tables for so many at once, when the first is needed."""
+        """Make room in the tables for so many at once."""
         self._least_rows = sequences
+        for key, table in list(self._tables.items()):
+            self._table(key, table, sequences - 1)
 
     @contextmanager
     def step(self, sequences: Sequence[SequenceRows], device: torch.device) -> Iterator[dict[str, Any]]:
@@ -127,9 +141,8 @@ class SequenceStates:
         try:
             yield {self._argument: self._outer, "use_cache": True}
             for part, made in zip(self._parts, self._made, strict=True):
-                rows = part.rows.tolist()
-                held = _Held(rows, [ends[row] for row in rows], made)
-                self._held |= {row: (held, place) for place, row in enumerate(rows)}
+                held = _Held(part.numbers, [ends[row] for row in part.numbers], made)
+                self._held |= {row: (held, place) for place, row in enumerate(part.numbers)}
         finally:
             self._parts, self._made = None, []
 
@@ -154,12 +167,14 @@ class SequenceStates:
 
     def _parts_make(self, sequences: Sequence[SequenceRows], device: torch.device) -> list[_Part]:
         ahead = [one for one in sequences if one.position and one.stop - one.start == 1]
-        parts = [_part(ahead, device)] if ahead else []
+        parts = []
+        if ahead:
+            places, numbers = [one.start for one in ahead], [one.row for one in ahead]
+            parts.append(_Part.make(places, numbers, device, fresh=False, many=True))
         for one in sequences:
             if not one.position or one.stop - one.start > 1:
-                tokens = torch.arange(one.start, one.stop, device=device)
-                rows = torch.tensor([one.row], device=device)
-                parts.append(_Part(tokens, rows, fresh=not one.position, many=False))
+                places = list(range(one.start, one.stop))
+                parts.append(_Part.make(places, [one.row], device, fresh=not one.position, many=False))
         return parts
 
     def _mixed(
@@ -175,7 +190,7 @@ class SequenceStates:
             for piece in self._pieces(part):
                 given = [self._given(value, piece, count) for value in arguments]
                 named = {name: self._given(value, piece, count) for name, value in options.items()}
-                with self._sites.narrowed(piece.tokens.tolist()):
+                with self._sites.narrowed(piece.places):
                     made = forward(*given, **named)
                 states = made[0] if isinstance(made, tuple) else made
                 if output is None:
@@ -187,7 +202,10 @@ class SequenceStates:
     def _pieces(self, part: _Part) -> list[_Part]:
         if part.many or part.fresh or self.goes_on:
             return [part]
-        return [_Part(token, part.rows, fresh=False, many=False) for token in part.tokens.split(1)]
+        return [
+            _Part(token, part.rows, [place], part.numbers, fresh=False, many=False)
+            for token, place in zip(part.tokens.split(1), part.places, strict=True)
+        ]
 
     def _given(self, value: Any, part: _Part, count: int) -> Any:
         """An argument as a part needs it: what has an entry for each token of the step is cut."""
@@ -265,9 +283,3 @@ def _states(kept: Any) -> list[tuple[int, str, Tensor]]:
         for kind in _KINDS
         if getattr(kept, f"is_{kind}_states_initialized")[number]
     ]
-
-
-def _part(ahead: Sequence[SequenceRows], device: torch.device) -> _Part:
-    """One token each of sequences that have begun."""
-    tokens = torch.tensor([one.start for one in ahead], device=device)
-    return _Part(tokens, torch.tensor([one.row for one in ahead], device=device), fresh=False, many=True)
