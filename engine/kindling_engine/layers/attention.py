@@ -1,6 +1,7 @@
 """Attention over paged KV: one dispatch point; and the form without a cache, for encoders."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import groupby
 
 import torch
@@ -36,8 +37,9 @@ def attention_for(device: torch.device, *, batch_invariant: bool = False) -> Att
     return _IMPLEMENTATIONS.get(device.type, paged_attention_reference)
 
 
+@cache
 def _kernels() -> AttentionFunction | None:
-    """Those of a GPU, unless triton is missing."""
+    """Those of a GPU, unless triton is missing; one for all layers, which share a step's rows."""
     try:
         from kindling_engine.layers.attention_kernels import KernelAttention
     except ModuleNotFoundError as error:

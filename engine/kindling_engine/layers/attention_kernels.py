@@ -62,9 +62,10 @@ class KernelAttention:
         return out
 
     def _rows(self, inputs: AttentionInputs, device: torch.device) -> PagedInputs:
-        if self._step is None or self._step[0] is not inputs:
-            self._step = (inputs, rows_send(inputs, device))
-        return self._step[1]
+        step = self._step
+        if step is None or step[0] is not inputs:
+            step = self._step = (inputs, rows_send(inputs, device))
+        return step[1]
 
 
 def _decode(  # noqa: PLR0917
