@@ -31,11 +31,17 @@ def made(rig: Any) -> dict[str, list[int]]:
     return {name: rig.tokens(name) for name in PROMPTS}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path, tmp_path_factory) -> dict[str, list[int]]:
+    return made(rig_make(folder, tmp_path_factory.mktemp("blobs"), step_tokens=16))
+
+
 @pytest.mark.parametrize("where", ["_trunk_forward", "logits", "launch"])
-@pytest.mark.parametrize("steps", [{2, 7}, {3}, {5, 9}])
-def test_a_step_that_fails_runs_again(folder: Path, tmp_path: Path, where: str, steps: set[int]):
+@pytest.mark.parametrize("steps", [{2, 7}, {3}])
+def test_a_step_that_fails_runs_again(
+    folder: Path, tmp_path: Path, undisturbed: dict[str, list[int]], where: str, steps: set[int]
+):
     """Behind its last layer, in its logits or while tokens are drawn: each row by itself, from where it was."""
-    undisturbed = made(rig_make(folder, tmp_path, step_tokens=16))
     rig = rig_make(folder, tmp_path, step_tokens=16)
     runner = rig.core._loop._runner
     place = runner._sampler if where == "launch" else runner._model
@@ -69,10 +75,11 @@ def test_a_sequence_that_does_not_go_on_where_its_state_ends_is_an_error(folder:
         assert options["use_cache"]
 
 
-def test_a_row_that_another_sequence_had_begins_anew(folder: Path, tmp_path: Path):
+def test_a_row_that_another_sequence_had_begins_anew(
+    folder: Path, tmp_path: Path, undisturbed: dict[str, list[int]]
+):
     """With one seat all sequences follow each other in the same row."""
-    alone = made(rig_make(folder, tmp_path, max_batch=1))
-    assert alone == made(rig_make(folder, tmp_path, max_batch=8))
+    assert made(rig_make(folder, tmp_path, max_batch=1)) == undisturbed
 
 
 def test_neither_prefixes_nor_guesses_are_for_it(folder: Path, tmp_path: Path):
