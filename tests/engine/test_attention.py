@@ -126,22 +126,26 @@ class World:
             self.query[sequence][start:stop], self.key[sequence][:stop], self.value[sequence][:stop], spec
         )
 
-    def check(self, spans: list[tuple[int, int, int]], spec: AttentionSpec) -> None:
+    def error(self, spans: list[tuple[int, int, int]], spec: AttentionSpec) -> float:
+        """The largest of all implementations, as a share of what rounding may do; NaN where one has made it."""
+        shares = []
         for attention in (attention_for(CPU), paged_attention_reference, paged_attention_tiled):
             for span, got in zip(spans, self.step(spans, spec, attention), strict=True):
-                torch.testing.assert_close(got, self.expected(span, spec), atol=2e-5, rtol=1e-4)
+                expected = self.expected(span, spec)
+                shares.append(((got - expected).abs() / (2e-5 + 1e-4 * expected.abs())).max())
+        return float(torch.stack(shares).max())
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_name)
 def test_a_prompt_in_one_piece(spec):
-    World([50]).check([(0, 0, 50)], spec)
+    assert World([50]).error([(0, 0, 50)], spec) <= 1
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_name)
 def test_a_prompt_in_chunks_that_ignore_pages(spec):
     world = World([75])
     for start, stop in ((0, 21), (21, 48), (48, 75)):
-        world.check([(0, start, stop)], spec)
+        assert world.error([(0, start, stop)], spec) <= 1
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_name)
@@ -151,14 +155,14 @@ def test_decodes_of_very_different_lengths_beside_prefills(spec):
         if length > 2:
             world.step([(sequence, 0, length - 1)], spec)
     world.step([(4, 0, 16)], spec)
-    world.check([(0, 89, 90), (1, 2, 3), (2, 32, 33), (3, 16, 17), (4, 16, 40), (5, 0, 60)], spec)
+    assert world.error([(0, 89, 90), (1, 2, 3), (2, 32, 33), (3, 16, 17), (4, 16, 40), (5, 0, 60)], spec) <= 1
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_name)
 def test_many_decodes_of_equal_length(spec):
     world = World([32] * 5)
     world.step([(sequence, 0, 31) for sequence in range(5)], spec)
-    world.check([(sequence, 31, 32) for sequence in range(5)], spec)
+    assert world.error([(sequence, 31, 32) for sequence in range(5)], spec) <= 1
 
 
 def test_a_prefix_that_two_requests_share():
@@ -168,7 +172,7 @@ def test_a_prefix_that_two_requests_share():
     world.tables[1][:2] = world.tables[0][:2]
     world.key[1][:32], world.value[1][:32] = world.key[0][:32], world.value[0][:32]
     world.step([(0, 0, 64)], spec)
-    world.check([(1, 32, 50)], spec)
+    assert world.error([(1, 32, 50)], spec) <= 1
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=_name)
@@ -188,7 +192,7 @@ def test_decodes_that_share_prefixes_with_some_of_the_others(spec):
     for sequence, length in enumerate(lengths):
         world.step([(sequence, 0, length - 1)], spec)
     spans = [(sequence, length - 1, length) for sequence, length in enumerate(lengths)]
-    world.check(spans, spec)
+    assert world.error(spans, spec) <= 1
     plan = world.rows(spans).plan(None)
     assert sorted(len(prefix.pages) for prefix in plan.shared) == [26, 28]
 
@@ -202,7 +206,7 @@ def test_decodes_that_all_share_a_prefix(spec):
     for sequence in range(6):
         world.step([(sequence, 0, 169)], spec)
     spans = [(sequence, 169, 170) for sequence in range(6)]
-    world.check(spans, spec)
+    assert world.error(spans, spec) <= 1
     assert world.rows(spans).plan(None).shared[0].rows is None
 
 
@@ -212,7 +216,7 @@ def test_a_long_row_does_not_pad_the_short_ones():
     for sequence, length in enumerate(lengths):
         world.step([(sequence, 0, length - 1)], SPECS[0])
     spans = [(sequence, length - 1, length) for sequence, length in enumerate(lengths)]
-    world.check(spans, SPECS[0])
+    assert world.error(spans, SPECS[0]) <= 1
     groups = world.rows(spans).plan(None).groups
     assert [group.rows.tolist() for group in groups] == [[1, 4], [0, 2, 3, 5]]
     assert sum(len(group.pages) for group in groups) == 2 * 57 + 4 * 2

@@ -1,7 +1,7 @@
 """Calls as Hermes and Qwen models write them: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`, any number."""
 
 from kindling_engine.server.tools.call_reader import CallReader
-from kindling_engine.server.tools.parser import MarkedParser, partial_end
+from kindling_engine.server.tools.parser import MarkedParser
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
@@ -10,6 +10,7 @@ class HermesParser(MarkedParser):
     """Finds marked calls anywhere in an answer."""
 
     opening = OPEN
+    closing = CLOSE
 
     def _behind_mark(self) -> bool:
         self._reader = CallReader(self._names)
@@ -30,15 +31,3 @@ class HermesParser(MarkedParser):
             return False
         self._step = self._in_text
         return True
-
-    def _in_broken(self) -> bool:
-        found = self._pending.find(CLOSE)
-        if found >= 0:
-            self._arguments(self._pending[:found])
-            self._drop(found + len(CLOSE))
-            self._step = self._in_text
-            return True
-        sure = len(self._pending) - (0 if self._final else partial_end(self._pending, CLOSE))
-        self._arguments(self._pending[:sure])
-        self._drop(sure)
-        return False

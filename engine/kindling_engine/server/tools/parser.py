@@ -141,6 +141,7 @@ class MarkedParser(ToolParser):
     """Calls that begin with a mark, anywhere in the answer."""
 
     opening: ClassVar[str]
+    closing: ClassVar[str] = ""
 
     @property
     def _without_mark(self) -> str:
@@ -168,6 +169,19 @@ class MarkedParser(ToolParser):
 
     def _half_call(self) -> bool:
         return False if self._cut else self._not_a_call()
+
+    def _in_broken(self) -> bool:
+        """Arguments that have gone wrong: they are given out as they are, up to the closing mark."""
+        found = self._pending.find(self.closing)
+        if found >= 0:
+            self._arguments(self._pending[:found])
+            self._drop(found + len(self.closing))
+            self._step = self._in_text
+            return True
+        sure = len(self._pending) - (0 if self._final else partial_end(self._pending, self.closing))
+        self._arguments(self._pending[:sure])
+        self._drop(sure)
+        return False
 
     @abstractmethod
     def _behind_mark(self) -> bool:

@@ -49,6 +49,7 @@ class TaggedParser(MarkedParser):
     """
 
     opening = OPEN
+    closing = CLOSE
 
     def __init__(
         self,
@@ -200,17 +201,9 @@ class TaggedParser(MarkedParser):
         return True
 
     def _in_broken(self) -> bool:
-        found = self._pending.find(CLOSE)
-        if found >= 0:
-            self._arguments(self._pending[:found])
-            self._drop(found + len(CLOSE))
-            self._open = False
-            self._step = self._in_text
-            return True
-        sure = len(self._pending) - (0 if self._final else partial_end(self._pending, CLOSE))
-        self._arguments(self._pending[:sure])
-        self._drop(sure)
-        return False
+        has_ended = super()._in_broken()
+        self._open = self._open and not has_ended
+        return has_ended
 
 
 def _until(text: str, *ends: str) -> tuple[str, int]:
