@@ -85,6 +85,30 @@ async def test_a_stream_that_we_fail_to_write_ends_with_an_error_and_is_free(
     assert "ValueError" in caplog.text and "one two" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("written", "stream"), [("whole", False), ("piece_events", True), ("end_events", True)]
+)
+async def test_an_end_that_we_fail_to_write_is_free(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, written: str, stream: bool
+):
+    """All of it was made; the client gets an error in its place."""
+    bench.say("one two three four")
+
+    def failing(*_: object) -> bytes:
+        raise ValueError("one two")
+
+    monkeypatch.setattr(ChatReply, written, failing)
+    if stream:
+        chunks = await bench.chat_events()
+        assert chunks[-1]["error"]["code"] == "internal_error"
+    else:
+        async with bench.chat() as reply:
+            assert reply.status == 500
+            assert (await reply.json())["error"]["code"] == "internal_error"
+    (record,) = await bench.records()
+    assert record.finish == "error"
+
+
 async def test_one_of_several_answers_that_is_cut_leaves_the_others_to_be_billed(bench: Bench):
     tokens = bench.say("one two three four", end=False)
     bench.core.fail_code, bench.core.fail_after = "constraint_dead_end", 3

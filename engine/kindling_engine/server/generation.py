@@ -29,8 +29,9 @@ class Start:
 class Generation:
     """Feeds tokens into the texts of a request's choices, and writes exactly one usage record however it ends.
 
-    The record is written before `advance` returns the last piece or raises. Whoever stops calling `advance` early
-    calls `close`, which cancels in the core and records what was made.
+    The record is written before `advance` raises. Behind the last piece whoever tells the answer calls `record` once
+    it is written and before it leaves, or `fail` where it cannot be. Whoever stops early calls `close`, which cancels
+    in the core and records what was made.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Generation:
                 choice.cut_by = CUT_BY_ADAPTER
         limits = [start.submit.max_tokens for start in starts]
         self._grants = GrantShares(limits, sum(limits) if headers.grant is None else headers.grant)
-        self._ended = False
+        self._recorded = False
         # For an answer that is not streamed, where nothing can be said before its end.
         self._turned = asyncio.Event()
         self._core = core
@@ -63,8 +64,8 @@ class Generation:
 
     @property
     def ended(self) -> bool:
-        """Whether the record is written; no piece follows."""
-        return self._ended
+        """Whether no piece follows."""
+        return not self._open
 
     @property
     def grant(self) -> int:
@@ -125,9 +126,13 @@ class Generation:
                 self._finish(choice, tell_core=stopped)
         self._top_up()
         pieces = [choice.take() for choice in touched.values()]
-        if not self._open:
-            self._record(self._joint_finish())
+        if self.ended:
+            self._turned.set()
         return pieces
+
+    def record(self) -> None:
+        """Write the record of a request that has ended; once. Errors: `usage_not_recorded`."""
+        self._record(self._joint_finish())
 
     def extend(self, tokens: int) -> int:
         """Raise the grant to a new total, never lower it; returns the total that holds now."""
@@ -149,7 +154,7 @@ class Generation:
     async def wait_short(self) -> bool:
         """Wait for a notice that was left, or for the request's end; False at the end."""
         await self._turned.wait()
-        return not self._ended
+        return not self.ended
 
     def stop(self) -> int:
         """End every open choice where it is, as if its length were reached; returns the tokens made so far.
@@ -162,14 +167,14 @@ class Generation:
         return self.completion_tokens
 
     def close(self) -> None:
-        """End a request that nobody waits for any more; does nothing after its end."""
-        if not self._ended:
+        """End a request that nobody waits for any more; does nothing behind its record."""
+        if not self._recorded:
             self.abort()
             self._spawn(self._settle("cancelled"))
 
     def fail(self) -> None:
-        """End a request whose answer we fail to tell: it costs nothing. Does nothing after its end."""
-        if not self._ended:
+        """End a request whose answer we fail to tell: it costs nothing. Does nothing behind its record."""
+        if not self._recorded:
             self._fail()
 
     def abort(self) -> None:
@@ -214,7 +219,7 @@ class Generation:
 
     async def _settle(self, finish: str) -> None:
         """Wait for the core's last words, so that the record counts every token that was made."""
-        while self._open and not self._ended:
+        while self._open and not self._recorded:
             for item in await self._inbox.take():
                 choice = self._open.get(item.id)
                 if choice is None:
@@ -241,9 +246,9 @@ class Generation:
 
     def _record(self, finish: str) -> None:
         """Write the record. A record that cannot be written is a failure of ours, so the caller gets no answer."""
-        if self._ended:
+        if self._recorded:
             return
-        self._ended = True
+        self._recorded = True
         self._turned.set()
         record = UsageRecord(
             request_id=self.id,

@@ -84,16 +84,20 @@ async def _whole(
     while not generation.ended:
         pieces += await generation.advance()
         generation.leave_notice()
-    answers = answers_join(pieces, len(generation.choices))
-    if asked.best_of > asked.n:
-        answers = best_select(answers, generation.choices, n=asked.n, of=asked.best_of)
     if generation.first_token_ms is not None:
         extra = extra | {names.WRITTEN_MS: str(max(0, now_ms() - generation.first_token_ms))}
     if asked.perf:
         extra = extra | perf_headers(generation)
-    return web.Response(
-        body=await _whole_body(reply, answers), content_type="application/json", headers=extra
-    )
+    try:
+        answers = answers_join(pieces, len(generation.choices))
+        if asked.best_of > asked.n:
+            answers = best_select(answers, generation.choices, n=asked.n, of=asked.best_of)
+        body = await _whole_body(reply, answers)
+    except Exception:
+        generation.fail()
+        raise
+    generation.record()
+    return web.Response(body=body, content_type="application/json", headers=extra)
 
 
 async def _stream(
@@ -114,6 +118,7 @@ async def _stream(
                 out.append(b": grant %d\n\n" % made)
             if generation.ended:
                 out.append(reply.end_events())
+                generation.record()
             if data := b"".join(out):
                 await _write(request, response, data)
             if generation.ended:
