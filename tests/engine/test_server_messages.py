@@ -111,3 +111,24 @@ async def test_what_others_add_to_a_reply_is_taken_and_named(bench: Bench):
     plain = {"role": "assistant", "content": "x"}
     await bench.chat_whole(messages=[ASKED, plain, ASKED, plain, ASKED])
     assert bench.core.submitted[1].prompt_ids == bench.core.submitted[0].prompt_ids
+
+
+async def test_what_stands_beside_parts_and_calls_is_named_once_and_only_if_it_is_a_name(bench: Bench):
+    """As an answer's header has to hold it."""
+    mark = {"cache_control": {"type": "ephemeral"}, "annotations": None, "a\r\nset-cookie": 1, "x" * 41: 1}
+    asked = {"role": "user", "content": [{"type": "text", "text": "x", **mark}] * 2}
+    call = {
+        "id": "call00001",
+        "type": "function",
+        "index": 0,
+        "function": {"name": "f", "arguments": "{}", "odd": 1},
+    }
+    called = {"role": "assistant", "tool_calls": [call]}
+    told = {"role": "tool", "tool_call_id": "call00001", "content": "done"}
+    async with bench.chat(messages=[asked, called, told]) as answer:
+        assert answer.status == 200, await answer.text()
+        ignored = answer.headers["x-kindling-ignored"].split(",")
+    places = ("content.cache_control", "tool_calls.index", "tool_calls.function.odd")
+    assert ignored == [f"messages.{place}" for place in places]
+    many = {"role": "user", "content": [{"type": "text", "text": "x", **{f"n{i}": i for i in range(99)}}]}
+    assert len(messages_ignored([many])) == 8

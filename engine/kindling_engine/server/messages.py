@@ -1,6 +1,7 @@
 """Checks chat messages and brings them into the plain form that templates expect."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from kindling_engine.server.errors import ApiError, invalid_value, unsupported_field
@@ -10,6 +11,10 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAX_MESSAGES = 10_000
 # What clients and proxies leave in an earlier reply that they send back; nothing of it reaches the model.
 WITHOUT_EFFECT = ("annotations", "audio", "parsed", "provider_specific_fields", "refusal", "thinking_blocks")
+# So many unread fields of parts and calls are named, and names of such a length.
+MAX_NAMED, MAX_NAME = 8, 40
+# The names under which servers tell an earlier reply's reasoning.
+REASONING_NAMES = ("reasoning_content", "reasoning", "thinking")
 # The argument under which a call shows what its arguments were, where they are not those of a call.
 BROKEN_ARGUMENTS = "INVALID_JSON"
 
@@ -25,8 +30,33 @@ def messages_read(value: Any) -> list[dict[str, Any]]:
 
 
 def messages_ignored(value: list[dict[str, Any]]) -> tuple[str, ...]:
-    """The fields of earlier replies that say something and have no effect. The messages have been read."""
-    return tuple(f"messages.{name}" for name in WITHOUT_EFFECT if any(_unused(one, name) for one in value))
+    """The fields of messages that say something and have no effect. The messages have been read."""
+    replies = [f"messages.{name}" for name in WITHOUT_EFFECT if any(_unused(one, name) for one in value)]
+    beside = dict.fromkeys(place for one in value for place in _beside(one))
+    return (*replies, *list(beside)[:MAX_NAMED])
+
+
+def _beside(message: dict[str, Any]) -> Iterator[str]:
+    """What parts and calls hold beside what is read of them, such as the mark up to which a prompt be cached.
+
+    It goes into a header, so names that are no names are left out.
+    """
+    for part in _objects(message.get("content")):
+        yield from _named(part, "messages.content", ("type", part["type"]))
+    for call in _objects(message.get("tool_calls")):
+        yield from _named(call, "messages.tool_calls", ("id", "type", "function"))
+        yield from _named(call["function"], "messages.tool_calls.function", ("name", "arguments"))
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return value if isinstance(value, list) else []
+
+
+def _named(value: dict[str, Any], place: str, read: tuple[str, ...]) -> Iterator[str]:
+    for name, said in value.items():
+        is_name = len(name) <= MAX_NAME and name.isascii() and name.isidentifier()
+        if is_name and name not in read and said is not None:
+            yield f"{place}.{name}"
 
 
 def _unused(message: dict[str, Any], name: str) -> bool:
@@ -64,12 +94,13 @@ def _message(value: Any, path: str) -> dict[str, Any]:
         call = _tool_call({"function": old_call}, path, function_path=f"{path}.function_call")
         message["function_call"] = call["function"]
         message.setdefault("content", "")
-    for name in ("name", "tool_call_id", "reasoning_content", "reasoning"):
+    for name in ("name", "tool_call_id", *REASONING_NAMES):
         text = fields.take(name)
         if text is not None:
             message[name] = text_check(text, f"{path}.{name}")
-    if "reasoning" in message:  # the name under which some servers tell it
-        message.setdefault("reasoning_content", message.pop("reasoning"))
+    for name in REASONING_NAMES[1:]:
+        if name in message:
+            message.setdefault(REASONING_NAMES[0], message.pop(name))
     fields.present(*WITHOUT_EFFECT)
     fields.end()
     return message
