@@ -160,13 +160,14 @@ async def refused(bench: Bench, **fields: Any) -> tuple[str, str]:
     return error["code"], error["param"]
 
 
-async def test_which_earlier_reasoning_the_prompt_shows(bench: Bench):
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+async def test_which_earlier_reasoning_the_prompt_shows(bench: Bench, name: str):
     call = {"id": "c", "type": "function", "function": {"name": "get_time", "arguments": "{}"}}
     messages = [
         {"role": "user", "content": "One"},
         {"role": "assistant", "content": "Two", "reasoning_content": "EARLY"},
         {"role": "user", "content": "Three"},
-        {"role": "assistant", "content": "", "tool_calls": [call], "reasoning": "LATE"},
+        {"role": "assistant", "content": "", "tool_calls": [call], name: "LATE"},
         {"role": "tool", "tool_call_id": "c", "content": "12:00"},
     ]
     shown = {}

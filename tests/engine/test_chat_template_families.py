@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from kindling_chat_templates import CONVERSATIONS, FAMILIES, RAW_ARGUMENTS, TOOLS
+from kindling_chat_templates import CONVERSATIONS, FAMILIES, HARMONY, RAW_ARGUMENTS, TOOLS
 from kindling_engine.server.chat_template import ChatTemplate
 from kindling_engine.server.errors import ApiError
 from kindling_engine.server.messages import messages_read
@@ -31,11 +31,11 @@ def theirs(
 
 @pytest.mark.parametrize("tools", [None, TOOLS], ids=["bare", "tools"])
 @pytest.mark.parametrize("conversation", sorted(CONVERSATIONS))
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", [*sorted(FAMILIES), "harmony"])
 def test_a_family_is_rendered_as_by_transformers(
     reference: Any, family: str, conversation: str, tools: list[dict[str, Any]] | None
 ):
-    source, messages = FAMILIES[family], messages_read(CONVERSATIONS[conversation])
+    source, messages = {**FAMILIES, "harmony": HARMONY}[family], messages_read(CONVERSATIONS[conversation])
     ours = ChatTemplate(source, reference.special_tokens_map).render(messages, tools)
     assert ours == theirs(reference, source, messages, tools=tools)
     assert "Zürich" in ours or conversation in ("plain", "system")

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models
 
 from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.server.detokenizer import Detokenizer
+from kindling_engine.server.harmony.marks import MESSAGE, START
 from kindling_engine.server.model_text import ModelText, TextTooLongError, model_text_load
 from kindling_engine.server.output_text import OutputText
 from kindling_engine.server.stop_strings import StopMatcher
@@ -163,6 +164,18 @@ def test_text_and_logprobs_agree_with_the_definition(ids: list[int], stop_ids: l
 
 
 # Encoding.
+
+
+def test_a_mark_stands_for_itself_and_ends_what_was_held_back():
+    marks = {1: START, 2: MESSAGE}
+    half = TEXT.tokenizer.encode("é", add_special_tokens=False).ids[:1]
+    words = TEXT.tokenizer.encode("final stop", add_special_tokens=False).ids
+    output = OutputText(TEXT.tokenizer, ["final", "stop", "\ufffdf"], marks=marks, min_tokens=len(words))
+    told = [output.accept(token) for token in (*words, 1, *words, 2, *half, 2)]
+    assert not any(told)
+    assert output.take()[0] == f"final stop{START}final stop{MESSAGE}\ufffd{MESSAGE}"
+    assert [output.accept(token) for token in words[:3]] == [False, False, True]
+    assert output.matched == "final"
 
 
 async def test_a_text_that_cannot_fit_is_refused_without_being_encoded(monkeypatch: pytest.MonkeyPatch):

@@ -155,6 +155,12 @@ def test_an_answer_in_a_format_may_be_a_call_instead(world: tuple[Tokenizer, Jud
     assert judge.accepts(bound, hermes("a", A))
     for text in ("Hello", A_BAD, hermes("a", A_BAD)):
         assert not judge.accepts(bound, text)
+    options = [{"$ref": "#/$defs/number"}, {"type": "string"}]
+    either = Constraint(
+        "json_schema", json.dumps({"oneOf": options, "$defs": {"number": {"type": "integer"}}})
+    )
+    bound = tool_grammar(family, TOOLS, required=False, parallel=True, answer=either)
+    assert judge.accepts(bound, '"a"') and not judge.accepts(bound, A)
     anything = tool_grammar(family, TOOLS, required=False, parallel=True, answer=Constraint("json_object"))
     assert judge.accepts(anything, B)
     with pytest.raises(AnswerFormatError):

@@ -267,6 +267,72 @@ ARGUMENT_TAGS = """
 {%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- endif %}
 """
 
+# Messages on channels. The thoughts of a turn are shown until it is answered; there is one call a message, whose results
+# are named by it, and one text of a system.
+HARMONY = """
+{%- macro kind(spec) -%}
+    {%- if spec.type == 'array' -%}{{ kind(spec['items']) + '[]' }}
+    {%- elif spec.type == 'integer' -%}number{%- else -%}{{ spec.type or 'any' }}{%- endif -%}
+{%- endmacro -%}
+{{- '<|start|>system<|message|>You are a large language model.\\nReasoning: ' + (reasoning_effort or 'medium') }}
+{{- '\\n\\n# Valid channels: analysis, commentary, final.' }}
+{%- if tools %}{{- '\\nCalls go to the commentary channel.' }}{%- endif %}
+{{- '<|end|>' }}
+{%- set first = messages[0] %}
+{%- set system = first.content if first.role in ['system', 'developer'] else '' %}
+{%- set rest = messages[1:] if first.role in ['system', 'developer'] else messages %}
+{%- if system or tools %}
+    {{- '<|start|>developer<|message|>' }}
+    {%- if system %}{{- '# Instructions\\n\\n' + system + '\\n\\n' }}{%- endif %}
+    {%- if tools %}
+        {{- '# Tools\\n\\nnamespace functions {\\n\\n' }}
+        {%- for tool in tools %}
+            {%- set tool = tool.function %}
+            {{- '// ' + tool.description + '\\ntype ' + tool.name + ' = (_: {' }}
+            {%- for name, spec in (tool.parameters.properties or {}) | items %}
+                {{- name + ('' if name in (tool.parameters.required or []) else '?') + ': ' + kind(spec) + ', ' }}
+            {%- endfor %}
+            {{- '}) => any;\\n\\n' }}
+        {%- endfor %}
+        {{- '}' }}
+    {%- endif %}
+    {{- '<|end|>' }}
+{%- endif %}
+{%- set last = namespace(call=none) %}
+{%- for message in rest %}
+    {%- if message.role == 'assistant' %}
+        {%- if '<|channel|>final<|message|>' in message.content %}{{- raise_exception('Marks stand in a message.') }}{%- endif %}
+        {%- if 'tool_calls' in message %}
+            {%- set turn = namespace(answered=false) %}
+            {%- for later in rest[loop.index:] %}
+                {%- if later.role == 'assistant' and 'tool_calls' not in later %}{%- set turn.answered = true %}{%- endif %}
+            {%- endfor %}
+            {%- if message.content and message.thinking %}
+                {{- raise_exception('A call has either content or thinking.') }}
+            {%- elif (message.content or message.thinking) and not turn.answered %}
+                {{- '<|start|>assistant<|channel|>analysis<|message|>' + (message.content or message.thinking) + '<|end|>' }}
+            {%- endif %}
+            {%- set call = message.tool_calls[0].function %}
+            {{- '<|start|>assistant to=functions.' + call.name + '<|channel|>commentary json<|message|>' }}
+            {{- call.arguments | tojson }}{{- '<|call|>' }}
+            {%- set last.call = call.name %}
+        {%- else %}
+            {{- '<|start|>assistant<|channel|>final<|message|>' + message.content + '<|end|>' }}
+            {%- set last.call = none %}
+        {%- endif %}
+    {%- elif message.role == 'tool' %}
+        {%- if last.call is none %}{{- raise_exception('A result needs a call before it.') }}{%- endif %}
+        {{- '<|start|>functions.' + last.call + ' to=assistant<|channel|>commentary<|message|>' }}
+        {{- message.content | tojson }}{{- '<|end|>' }}
+    {%- elif message.role == 'user' %}{{- '<|start|>user<|message|>' + message.content + '<|end|>' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|start|>assistant' }}{%- endif %}
+"""
+HARMONY_MARKS = (
+    "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>",
+)  # fmt: skip
+
 FAMILIES = {
     "llama": LLAMA,
     "qwen": QWEN,

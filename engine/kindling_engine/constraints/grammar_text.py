@@ -66,7 +66,14 @@ def grammar_text(kind: str, text: str) -> str:
 _NAMES = {"json_object": "schema", "json_schema": "schema", "regex": "expression", "lark": "grammar"}
 
 
-def _schema_text(text: str) -> str:
+def expression_lark(text: str) -> str:
+    """A regular expression as a Lark grammar."""
+    built = json.loads(matcher().grammar_from_regex(text))
+    return str(built["grammars"][0]["lark_grammar"])
+
+
+def schema_settle(text: str) -> dict[str, Any]:
+    """A schema in the form that the library keeps in full. Raises ConstraintError for one that it does not."""
     schema = schema_prepare(text)
     size_check(schema)
     message = _schema_message(schema)
@@ -77,7 +84,11 @@ def _schema_text(text: str) -> str:
         raise ConstraintError("invalid_schema", f"No JSON value can match the schema: {message}")
     if message:
         raise ConstraintError("unsupported_schema", schema_blame(schema, message, _schema_message))
-    built = _schema_built(schema)
+    return schema
+
+
+def _schema_text(text: str) -> str:
+    built = _schema_built(schema_settle(text))
     if matcher()(byte_tokenizer(), built, log_level=0, limits=limits()).is_error():
         raise ConstraintError(
             "unsupported_schema", "The schema is too complex: its numbers or expressions take too long."

@@ -1,15 +1,15 @@
 """From a chat completion's body to what the core is asked for."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
-from kindling_engine.constraints.base import ConstraintError
-from kindling_engine.constraints.grammar_text import grammar_text
-from kindling_engine.protocol.sampling import Constraint, Thinking
+from kindling_engine.protocol.sampling import Sampling, Thinking
+from kindling_engine.server.chat_binding import answer_bind
 from kindling_engine.server.chat_family import ChatFamily
 from kindling_engine.server.chat_output import ChatShape
 from kindling_engine.server.chat_prompt import ChatPrompt, chat_prompt_make
-from kindling_engine.server.errors import ApiError, invalid_value, unsupported_field
+from kindling_engine.server.errors import invalid_value
 from kindling_engine.server.fields import Fields
 from kindling_engine.server.messages import messages_ignored, messages_read
 from kindling_engine.server.model_text import ModelText
@@ -34,8 +34,6 @@ from kindling_engine.server.sampling_fields import common_fields_read
 from kindling_engine.server.template_files import no_template
 from kindling_engine.server.template_variables import template_variables_read
 from kindling_engine.server.tool_fields import ToolAsk, tool_fields_read
-from kindling_engine.server.tools.binding import tools_bind
-from kindling_engine.server.tools.grammar import AnswerFormatError, tool_grammar
 
 MAX_TOP_LOGPROBS = 20
 MAX_LOGPROBS_OLD_FORM = 5
@@ -63,8 +61,8 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     if text.chat is None:
         raise no_template()
     family = text.chat.pick(tools=asked.active)
-    reasoning.check(reasons=family.reasoning is not None)
-    constraint, unkept = await _tool_constraint(asked, family, answer) if asked.active else (answer, ())
+    reasoning.check(reasons=family.reasons)
+    constraint, unkept = await answer_bind(asked, reasoning, family, answer)
     names = family.template.names
 
     async def prompt_make(kept: list[dict[str, Any]]) -> ChatPrompt:
@@ -86,7 +84,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         chat=True,
         model=common.model,
         prompts=(Prompt(prompt.ids, limit),),
-        sampling=common.sampling,
+        sampling=_sampling(common.sampling, family, facts),
         # A call ends where its schema ends.
         stops=() if asked.demanded else common.stops,
         stream=common.stream,
@@ -113,54 +111,24 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     )
 
 
-async def _tool_constraint(
-    asked: ToolAsk, family: ChatFamily, answer: Constraint | None
-) -> tuple[Constraint | None, tuple[str, ...]]:
-    """What binds the answer when tools are offered, and which parts of their schemas have no effect.
-
-    Errors: `unsupported_field`, and those of schemas.
-    """
-    if family.tools is None or not family.shows_tools:
-        raise unsupported_field(
-            asked.field,
-            "This model's chat template has no tools, or calls them in a form that is not supported.",
-        )
-    required = asked.choice == "required"
-    strict = any(tool.strict for tool in asked.tools)
-    if not (required or strict or answer) and asked.parallel:
-        return None, ()
-    try:
-        bound, unkept = await asyncio.to_thread(tools_bind, asked, tags=family.tools.tags)
-        constraint = await asyncio.to_thread(
-            tool_grammar,
-            family.tools,
-            bound,
-            required=required,
-            parallel=asked.parallel,
-            answer=None if required else answer,
-        )
-        await asyncio.to_thread(grammar_text, constraint.kind, constraint.text)
-    except AnswerFormatError:
-        raise unsupported_field(
-            "response_format",
-            "Beside tools, an answer can be bound to JSON only, not to an expression or grammar.",
-        ) from None
-    except ConstraintError as error:
-        raise ApiError(400, error.code, error.message, param=asked.field) from None
-    return constraint, unkept
-
-
 def _derived(asked: ToolAsk, reasoning: ReasoningAsk, family: ChatFamily) -> dict[str, Any]:
     """What the template is told of the request's other fields, if it looks at them."""
     names: dict[str, Any] = {}
     if asked.given is not None and "tool_choice" in family.template.names:
         names["tool_choice"] = asked.given
-    if family.reasoning and reasoning.field:
-        if family.reasoning.switch:
-            names[family.reasoning.switch] = reasoning.budget != 0
-        if family.reasoning.takes_effort and reasoning.effort:
-            names["reasoning_effort"] = reasoning.effort
+    if family.reasoning and family.reasoning.switch and reasoning.field:
+        names[family.reasoning.switch] = reasoning.budget != 0
+    if family.reasons and reasoning.effort and "reasoning_effort" in family.template.names:
+        names["reasoning_effort"] = reasoning.effort
     return names
+
+
+def _sampling(sampling: Sampling, family: ChatFamily, facts: ModelFacts) -> Sampling:
+    """With the tokens that end an answer in the model's format, where its configuration does not know them."""
+    missing = (family.harmony.end_ids if family.harmony else frozenset()) - facts.eos_ids
+    if sampling.ignore_eos or not missing:
+        return sampling
+    return replace(sampling, stop_token_ids=[*sampling.stop_token_ids, *sorted(missing)])
 
 
 def _thinking(
@@ -180,14 +148,15 @@ def _thinking(
 def _shape(asked: ToolAsk, family: ChatFamily, prompt: str) -> ChatShape | None:
     """How the answer is cut up; None when it can be nothing but content."""
     tools = family.tools if asked.active else None
-    if tools is None and family.reasoning is None:
+    if tools is None and not family.reasons:
         return None
     return ChatShape(
         reasoning=family.reasoning,
         opened=family.reasoning is not None and family.reasoning.opened(prompt),
         tools=tools,
-        offered={tool.name: tool.parameters for tool in asked.tools},
+        offered={tool.name: tool.parameters for tool in asked.tools} if asked.active else {},
         functions=asked.functions,
+        harmony=family.harmony,
     )
 
 

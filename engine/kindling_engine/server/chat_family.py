@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer
 
 from kindling_engine.server.chat_template import ChatTemplate
+from kindling_engine.server.harmony.marks import Harmony, harmony_find
 from kindling_engine.server.reasoning import ReasoningFamily, reasoning_family_find
 from kindling_engine.server.template_files import ChatTemplates
 from kindling_engine.server.tools.family import ToolFamily, tool_family_find
@@ -12,13 +13,24 @@ from kindling_engine.server.tools.family import ToolFamily, tool_family_find
 
 @dataclass(frozen=True, slots=True)
 class ChatFamily:
-    """One template and what was found in it. ``shows_tools``: it has a place for the tools of a request."""
+    """One template and what was found in it. ``shows_tools``: it has a place for the tools of a request. A family with
+    ``harmony`` reasons and calls in that format.
+    """
 
     template: ChatTemplate
     tools: ToolFamily | None
     reasoning: ReasoningFamily | None
     shows_tools: bool
     knows_developer: bool
+    harmony: Harmony | None = None
+
+    @property
+    def reasons(self) -> bool:
+        return self.reasoning is not None or self.harmony is not None
+
+    @property
+    def calls_tools(self) -> bool:
+        return self.shows_tools and (self.tools is not None or self.harmony is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +53,12 @@ def chat_families_find(templates: ChatTemplates, tokenizer: Tokenizer) -> ChatFa
 
 
 def _family(template: ChatTemplate, tokenizer: Tokenizer) -> ChatFamily:
+    harmony = harmony_find(template.source, tokenizer)
     return ChatFamily(
         template=template,
-        tools=tool_family_find(template.source, tokenizer),
-        reasoning=reasoning_family_find(template, tokenizer),
+        harmony=harmony,
+        tools=None if harmony else tool_family_find(template.source, tokenizer),
+        reasoning=None if harmony else reasoning_family_find(template, tokenizer),
         shows_tools="tools" in template.names,
         # A template that prints any role would make a header that the model has never seen.
         knows_developer="developer" in template.source,

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kindling_engine.server.harmony.marks import Harmony
+from kindling_engine.server.harmony.parser import HarmonyParser
 from kindling_engine.server.reasoning import ReasoningFamily
 from kindling_engine.server.tools.deltas import Content, Delta, Reasoning, deltas_join
 from kindling_engine.server.tools.family import ToolFamily
@@ -15,7 +17,7 @@ class ChatShape:
     """What an answer may consist of. ``opened``: it begins inside its reasoning.
 
     ``tools`` is set when tools were ``offered``, here with their parameters; ``functions`` asks for the old form with a
-    single call.
+    single call. With ``harmony`` the answer's messages say what each of them is.
     """
 
     reasoning: ReasoningFamily | None = None
@@ -23,6 +25,7 @@ class ChatShape:
     tools: ToolFamily | None = None
     offered: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     functions: bool = False
+    harmony: Harmony | None = None
 
 
 class ChatOutput:
@@ -30,6 +33,7 @@ class ChatOutput:
 
     def __init__(self, shape: ChatShape) -> None:
         self._splitter = ReasoningSplitter(shape.reasoning, opened=shape.opened) if shape.reasoning else None
+        self._harmony = HarmonyParser(shape.offered) if shape.harmony else None
         self._parser: ToolParser | None = shape.tools.parser(shape.offered) if shape.tools else None
         self._made = 0
         self._shift: int | None = None  # characters in front of those that the parser has been given
@@ -37,15 +41,19 @@ class ChatOutput:
     @property
     def calls(self) -> int:
         """How many calls have begun."""
-        return self._parser.calls if self._parser else 0
+        parser = self._harmony or self._parser
+        return parser.calls if parser else 0
 
     @property
     def unfinished(self) -> bool:
         """Whether a call has begun and not ended."""
-        return self._parser is not None and self._parser.unfinished
+        parser = self._harmony or self._parser
+        return parser is not None and parser.unfinished
 
     def feed(self, text: str, *, final: bool = False, cut: bool = False) -> list[Delta]:
         """Take the next piece in; ``final`` says that no more follows, ``cut`` that it would have."""
+        if self._harmony:
+            return self._harmony.feed(text, final=final, cut=cut)
         deltas = self._split(text, final=final)
         if self._parser is None:
             return deltas

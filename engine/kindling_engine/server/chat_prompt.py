@@ -7,6 +7,7 @@ from typing import Any
 
 from kindling_engine.server.chat_family import ChatFamily
 from kindling_engine.server.errors import invalid_value, unsupported_field
+from kindling_engine.server.harmony.history import harmony_messages, harmony_tools
 from kindling_engine.server.model_text import ModelText, TextTooLongError
 from kindling_engine.server.nesting import MAX_DEPTH, nested_too_deeply
 from kindling_engine.server.reasoning_fields import ReasoningAsk
@@ -91,14 +92,14 @@ def _prepare(
     text: ModelText, family: ChatFamily, given: _Given, safe: bool
 ) -> tuple[_Given, SafeText | None]:
     """What the template gets, and what cuts the prompt where control tokens were written."""
-    messages = [_fit(one, family) for one in given.messages]
+    given = _fitted(given, family)
     _check_depth(given)
     if not safe:
-        return replace(given, messages=messages), None
+        return given, None
     guard = _guard(text, given)
     return (
         _Given(
-            messages=[guard.guard_message(one) for one in messages],
+            messages=[guard.guard_message(one) for one in given.messages],
             tools=guard.guard_value(given.tools),
             variables={name: guard.guard_value(one) for name, one in given.variables.items()},
         ),
@@ -127,10 +128,15 @@ def _with_history(messages: Sequence[dict[str, Any]], history: str) -> Sequence[
     ]
 
 
-def _fit(message: dict[str, Any], family: ChatFamily) -> dict[str, Any]:
-    if message["role"] == "developer" and not family.knows_developer:
-        return {**message, "role": "system"}
-    return message
+def _fitted(given: _Given, family: ChatFamily) -> _Given:
+    """In the form that this family's templates know."""
+    if family.harmony is not None:
+        tools = harmony_tools(given.tools) if given.tools else given.tools
+        return replace(given, messages=harmony_messages(given.messages), tools=tools)
+    if family.knows_developer:
+        return given
+    messages = [{**one, "role": "system"} if one["role"] == "developer" else one for one in given.messages]
+    return replace(given, messages=messages)
 
 
 def _guard(text: ModelText, given: _Given) -> SafeText:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from kindling_engine.protocol.ipc import StepItem
 from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.server.errors import ApiError, core_error
+from kindling_engine.server.harmony.count import HarmonyCount
 from kindling_engine.server.output_text import OutputText, TokenEntry
 from kindling_engine.server.prediction_count import PredictionCount
 from kindling_engine.server.reasoning import ReasoningCount
@@ -79,7 +80,7 @@ class Choice:
         self.guessed = 0
         self.finish = ""
         self.cut_by = CUT_BY_GRAMMAR
-        self.reasoning: ReasoningCount | None = None
+        self.reasoning: ReasoningCount | HarmonyCount | None = None
         self.prediction: PredictionCount | None = None
         self._output = output
         self._end_ids = end_ids

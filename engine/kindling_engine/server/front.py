@@ -74,7 +74,7 @@ class Front:
             core=self.core,
             book=self.book,
             headers=headers,
-            starts=starts_make(request, headers, self.text.tokenizer, self.facts.eos_ids, self.text.is_blank),
+            starts=starts_make(request, headers, self.text, self.facts.eos_ids),
             spawn=self._tasks.spawn,
         )
         self._generations[generation.id] = generation

@@ -1,10 +1,11 @@
 """From the tokens of one request to the text that may be shown: whole characters, stop strings cut off."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.server.detokenizer import Decoder, Detokenizer
+from kindling_engine.server.harmony.marks import HEADER_MARKS
 from kindling_engine.server.stop_strings import StopMatcher
 
 
@@ -24,7 +25,8 @@ class OutputText:
     """Takes tokens in and lets text out.
 
     ``include_stop`` keeps a stop string, or the end token's text, in the text; stop strings are looked for behind the
-    first ``min_tokens`` tokens; ``show_special`` writes special tokens out.
+    first ``min_tokens`` tokens; ``show_special`` writes special tokens out. ``marks`` are tokens that stand for a
+    character of their own: stop strings are not looked for across them, nor in the headers that some of them open.
     """
 
     def __init__(
@@ -35,9 +37,12 @@ class OutputText:
         include_stop: bool = False,
         min_tokens: int = 0,
         show_special: bool = False,
+        marks: Mapping[int, str] | None = None,
     ) -> None:
         self._detokenizer = Detokenizer(decoder, show_special=show_special)
         self._matcher = StopMatcher(stops) if stops else None
+        self._marks = marks or {}
+        self._in_header = False
         self._include_stop = include_stop
         self._unmatched_tokens = min_tokens
         self._ready = ""
@@ -61,7 +66,8 @@ class OutputText:
         """Add a token; True when it completes a stop string, after which nothing more may be added."""
         if logprobs is not None:
             self._entries.append(TokenEntry(token_id, logprobs, self._decoded_chars))
-        return self._add(self._detokenizer.feed(token_id))
+        mark = self._marks.get(token_id)
+        return self._add(self._detokenizer.feed(token_id)) if mark is None else self._add_mark(mark)
 
     def accept_end(self, token_id: int) -> None:
         """Add the token that ended the answer: it is shown only where stops are to be included."""
@@ -92,7 +98,7 @@ class OutputText:
 
     def _add(self, text: str) -> bool:
         self._decoded_chars += len(text)
-        if self._matcher is None or self._unmatched_tokens > 0:
+        if self._matcher is None or self._unmatched_tokens > 0 or self._in_header:
             self._unmatched_tokens -= 1
             self._ready += text
             return False
@@ -102,3 +108,11 @@ class OutputText:
         if self._include_stop:
             self._ready += self._matcher.matched
         return True
+
+    def _add_mark(self, mark: str) -> bool:
+        if self._add(self._detokenizer.flush()):
+            return True
+        self._ready += (self._matcher.flush() if self._matcher else "") + mark
+        self._decoded_chars += len(mark)
+        self._in_header = mark in HEADER_MARKS
+        return False

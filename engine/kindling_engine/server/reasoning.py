@@ -14,9 +14,8 @@ _SWITCHES = ("enable_thinking", "thinking")
 
 @dataclass(frozen=True, slots=True)
 class ReasoningFamily:
-    """The marks around reasoning, as text and as tokens. ``switch`` is the template's variable, where it has one.
-
-    ``takes_effort`` says that the template itself reads ``reasoning_effort``; ``shows_special`` as for tools.
+    """The marks around reasoning, as text and as tokens. ``switch`` is the template's variable, where it has one;
+    ``shows_special`` as for tools.
     """
 
     start: str
@@ -24,7 +23,6 @@ class ReasoningFamily:
     start_ids: tuple[int, ...]
     end_ids: tuple[int, ...]
     switch: str = ""
-    takes_effort: bool = False
     shows_special: bool = False
 
     def opened(self, prompt: str) -> bool:
@@ -42,14 +40,12 @@ def reasoning_family_find(template: ChatTemplate, tokenizer: Tokenizer) -> Reaso
         if end in template.source:
             start_ids, start_special = _ids(tokenizer, start)
             end_ids, end_special = _ids(tokenizer, end)
-            names = template.names
             return ReasoningFamily(
                 start=start,
                 end=end,
                 start_ids=start_ids,
                 end_ids=end_ids,
-                switch=next((name for name in _SWITCHES if name in names), ""),
-                takes_effort="reasoning_effort" in names,
+                switch=next((name for name in _SWITCHES if name in template.names), ""),
                 shows_special=start_special or end_special,
             )
     return None

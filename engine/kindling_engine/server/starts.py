@@ -1,6 +1,5 @@
 """What the core is asked for: one request of its own for every choice."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -8,8 +7,9 @@ from kindling_engine.protocol.headers import EngineHeaders, salt_isolate
 from kindling_engine.protocol.ipc import Submit
 from kindling_engine.protocol.sampling import Sampling
 from kindling_engine.server.choice import Choice
-from kindling_engine.server.detokenizer import Decoder
 from kindling_engine.server.generation import Start
+from kindling_engine.server.harmony.count import HarmonyCount
+from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.output_text import OutputText
 from kindling_engine.server.prediction_count import PredictionCount
 from kindling_engine.server.reasoning import ReasoningCount
@@ -19,11 +19,10 @@ from kindling_engine.server.request_common import GenerationRequest, Prompt
 def starts_make(
     request: GenerationRequest,
     headers: EngineHeaders,
-    decoder: Decoder,
+    text: ModelText,
     eos_ids: frozenset[int],
-    is_blank: Callable[[int], bool],
 ) -> list[Start]:
-    """A choice for every wanted answer to every prompt, in order of index; ``is_blank`` knows tokens of white space."""
+    """A choice for every wanted answer to every prompt, in order of index."""
     prompts = [prompt for prompt in request.prompts for _ in range(request.best_of)]
     end_ids = frozenset(request.sampling.stop_token_ids)
     if not request.sampling.ignore_eos:
@@ -31,8 +30,8 @@ def starts_make(
     starts = []
     for index, prompt in enumerate(prompts):
         core_id = headers.request if len(prompts) == 1 else f"{headers.request}/{index}"
-        choice = _choice(request, prompt, index, core_id=core_id, decoder=decoder, end_ids=end_ids)
-        choice.reasoning = _reasoning(request, is_blank)
+        choice = _choice(request, prompt, index, core_id=core_id, text=text, end_ids=end_ids)
+        choice.reasoning = _reasoning(request, text)
         choice.prediction = PredictionCount(request.prediction) if request.prediction else None
         starts.append(Start(choice, _submit(request, prompt, index, headers, core_id)))
     return starts
@@ -51,15 +50,17 @@ def _choice(
     index: int,
     *,
     core_id: str,
-    decoder: Decoder,
+    text: ModelText,
     end_ids: frozenset[int],
 ) -> Choice:
+    harmony = request.shape.harmony if request.shape else None
     output = OutputText(
-        decoder,
+        text.tokenizer,
         request.stops,
         include_stop=request.include_stop,
         min_tokens=request.sampling.min_tokens,
         show_special=request.show_special,
+        marks=harmony.marks if harmony else None,
     )
     return Choice(
         id=core_id,
@@ -72,11 +73,13 @@ def _choice(
     )
 
 
-def _reasoning(request: GenerationRequest, is_blank: Callable[[int], bool]) -> ReasoningCount | None:
+def _reasoning(request: GenerationRequest, text: ModelText) -> ReasoningCount | HarmonyCount | None:
     shape = request.shape
+    if shape is not None and shape.harmony is not None:
+        return HarmonyCount(shape.harmony, shape.offered, text.token_text)
     if shape is None or shape.reasoning is None:
         return None
-    return ReasoningCount(shape.reasoning, is_blank, opened=shape.opened)
+    return ReasoningCount(shape.reasoning, text.is_blank, opened=shape.opened)
 
 
 def _submit(

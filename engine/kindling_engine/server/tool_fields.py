@@ -63,6 +63,11 @@ class ToolAsk:
         return self.active and self.choice == "required"
 
     @property
+    def binds(self) -> bool:
+        """Whether calls are held to something, or to be made."""
+        return self.active and (self.demanded or not self.parallel or any(tool.strict for tool in self.tools))
+
+    @property
     def field(self) -> str:
         return "functions" if self.functions else "tools"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindling_engine.constraints.base import ConstraintError
-from kindling_engine.constraints.grammar_text import size_check
+from kindling_engine.constraints.grammar_text import schema_settle, size_check
 from kindling_engine.constraints.schema import schema_prepare
 from kindling_engine.protocol.sampling import Constraint
 from kindling_engine.server.tools import hermes, mistral
@@ -19,7 +19,7 @@ from kindling_engine.server.tools.tagged_grammar import TaggedRules
 # As templates print JSON: one way to write it leaves a model nothing to dawdle with.
 _STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
-_ANYTHING = "/(?s:.*)/"
+ANYTHING = "/(?s:.*)/"
 
 
 class AnswerFormatError(ValueError):
@@ -64,12 +64,12 @@ def tool_grammar(
         ]
     elif not opening:
         # Nothing marks a call but that the answer begins with it.
-        rules = ["start: TEXT | LEAD calls", "LEAD: /\\s{0,4}/", f"TEXT: {_ANYTHING} & ~/\\s*\\{{(?s:.*)/"]
+        rules = ["start: TEXT | LEAD calls", "LEAD: /\\s{0,4}/", f"TEXT: {ANYTHING} & ~/\\s*\\{{(?s:.*)/"]
     else:
         # A call whose mark is forgotten is read as one, so there may be none in a text.
         bare = family.tags.name[0] if family.tags else ""
         unmarked = f" & ~/(?s:.*){re.escape(bare)}(?s:.*)/" if bare else ""
-        rules = [f"TEXT: {_ANYTHING} & ~/(?s:.*){re.escape(opening)}(?s:.*)/{unmarked}"]
+        rules = [f"TEXT: {ANYTHING} & ~/(?s:.*){re.escape(opening)}(?s:.*)/{unmarked}"]
         if opening in family.mark_ids:
             rules.append("start: TEXT calls?")
         else:
@@ -133,7 +133,7 @@ def _plain(family: ToolFamily, tools: Sequence[BoundTool]) -> list[str]:
 
 
 def _call(family: ToolFamily, tool: BoundTool, number: int) -> str:
-    arguments = f"%json {_schema(tool)}"
+    arguments = arguments_rule(tool)
     if family.name != MISTRAL_NAMED:
         key = "parameters" if family.name == LLAMA else "arguments"
         before = f'{{"name": {json.dumps(tool.name)}, "{key}": '
@@ -158,21 +158,22 @@ def _placed(tool: BoundTool) -> Iterator[None]:
         raise ConstraintError(error.code, f"{tool.place}: {error.message}") from None
 
 
-def _schema(tool: BoundTool) -> str:
+def arguments_rule(tool: BoundTool) -> str:
+    """Arguments that match the tool's schema. Raises ConstraintError with the schema's place."""
     with _placed(tool):
         # Arguments are an object, whatever else the schema leaves open.
         prepared = schema_prepare(json.dumps(tool.parameters))
         size_check(prepared)
     if prepared.get("type") != "object":
         prepared = {"allOf": [_ANY_OBJECT, prepared]}
-    return _written(prepared)
+    return f"%json {_written(prepared)}"
 
 
 def _answer_schema(answer: Constraint) -> str:
     if answer.kind == "json_object":
         return _written(_ANY_OBJECT)
     if answer.kind == "json_schema":
-        return _written(schema_prepare(answer.text))
+        return _written(schema_settle(answer.text))
     raise AnswerFormatError(answer.kind)
 
 

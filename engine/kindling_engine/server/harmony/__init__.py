@@ -1,0 +1,1 @@
+"""OpenAI's harmony format: an answer is several messages, each on a channel."""
