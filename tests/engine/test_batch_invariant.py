@@ -66,7 +66,7 @@ def test_chunks_and_neighbours_change_no_bit(
     assert differing(together, alone_by_name) == []
 
 
-@pytest.mark.parametrize("name", ["llama-dynamic", "mistral-window", "phi3", "llama-bias"])
+@pytest.mark.parametrize("name", ["llama-dynamic", "mistral-window", "phi3", "llama-bias", "gpt-oss"])
 def test_neither_do_they_in_other_families(tmp_path: Path, name: str):
     folder = model_make(name, tmp_path / "model")
     prompts = prompts_make((2, 33, 100, 150))

@@ -154,8 +154,8 @@ def test_rows_read_a_chunk_together_if_all_of_them_see_all_of_it():
     assert not any(chunk.shared for chunk in windowed.chunks)
 
 
-def _plain_router(weight: Tensor) -> Any:
-    return partial(F.linear, weight=weight)
+def _plain_router(weight: Tensor, bias: Tensor | None) -> Any:
+    return partial(F.linear, weight=weight, bias=bias)
 
 
 def _decodes_alone(**options: Any) -> Any:

@@ -17,7 +17,7 @@ TARGETS = {
 }
 # One of each family, and what differs in where adapters attach.
 NAMES = ["llama", "smollm3", "mistral-window", "qwen2", "qwen3-yarn", "qwen3-moe", "gemma2", "gemma3"]
-NAMES += ["gemma3-vision", "phi3"]
+NAMES += ["gemma3-vision", "phi3", "gpt-oss"]
 
 
 def _adapter_pin(parts: Parts, folder: Path) -> None:

@@ -84,6 +84,20 @@ FORMATS: dict[str, dict[str, dict[str, Any]]] = {
             "alpha_pattern": {r".*\.0\.mlp.*down_proj": 40, "experts.gate_up_proj": 3},
         },
     },
+    # Experts in which gate and up take turns; names of an MLP that is not there are passed over.
+    "gpt-oss": {
+        "all-linear": {"r": 3, "target_modules": "all-linear"},
+        "gate-up": {"r": 9, "target_modules": ALL, "target_parameters": ["mlp.experts.gate_up_proj"]},
+        "down": {"r": 2, "target_modules": [], "target_parameters": ["down_proj"], "use_rslora": True},
+        "router": {"r": 2, "target_modules": ["k_proj"], "target_parameters": ["mlp.router.weight"]},
+        "dora": {"r": 2, "target_modules": [*ATTENTION, "embed_tokens"], "use_dora": True},
+        "experts": {
+            "r": 2,
+            "target_modules": ["v_proj"],
+            "target_parameters": ["0.mlp.experts.gate_up_proj", "2.mlp.experts.down_proj"],
+            "alpha_pattern": {r".*\.0\.mlp.*down_proj": 40, "experts.gate_up_proj": 3},
+        },
+    },
 }
 
 
@@ -115,9 +129,10 @@ def _catalog_shape(folder: Path) -> BaseShape:
         "kv_heads": config["num_key_value_heads"],
         "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
     }
-    if "moe_intermediate_size" in config:
-        experts = config.get("num_local_experts") or config["num_experts"]
-        shapes |= {"experts": experts, "expert_size": config["moe_intermediate_size"]}
+    experts = config.get("num_local_experts") or config.get("num_experts")
+    if experts:
+        size = config.get("moe_intermediate_size", config["intermediate_size"])
+        shapes |= {"experts": experts, "expert_size": size}
     architecture = whole["architectures"][0]
     return BaseShape.of_catalog(
         shapes, architecture=architecture, vocab_size=config["vocab_size"], ref="tiny"

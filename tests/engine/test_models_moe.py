@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from kindling_engine.layers.linear import Linear
+from kindling_engine.layers.mlp import ClampedSwiglu
 from kindling_engine.layers.moe import GroupedExperts, SeparateExperts, SparseMlp
 from kindling_engine.lora.batch import AdapterWeights, Expand, LoraBatch, LoraGroup, SiteWeights
 from kindling_engine.lora.experts import ExpertPair, ExpertWeights, grouped_products, separate_products
@@ -61,6 +62,39 @@ def test_an_expert_without_tokens_is_left_out(weights, kind):
     x = torch.randn(1, HIDDEN).expand(9, HIDDEN).contiguous()
     mlp = SparseMlp(weights[0], _experts(kind, weights), top_k=2, normalised=True)
     expected = _plain(x[:1], weights, 2, normalised=True).expand(9, HIDDEN)
+    torch.testing.assert_close(mlp(x, None), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["separate", "grouped"])
+def test_biases_and_the_clamped_gate_are_those_of_gpt_oss(kind):
+    from transformers import GptOssConfig
+    from transformers.models.gpt_oss.modeling_gpt_oss import GptOssMLP
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": HIDDEN, "intermediate_size": INNER, "num_local_experts": EXPERTS}
+    module = GptOssMLP(GptOssConfig(**sizes, num_experts_per_tok=3, experts_implementation="eager")).eval()
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    both, down = module.experts.gate_up_proj.data, module.experts.down_proj.data.transpose(1, 2).contiguous()
+    gate_up = torch.cat((both[..., 0::2], both[..., 1::2]), dim=-1).transpose(1, 2).contiguous()
+    bias, down_bias = module.experts.gate_up_proj_bias.data, module.experts.down_proj_bias.data
+    biases = torch.cat((bias[:, 0::2], bias[:, 1::2]), dim=1), down_bias
+    if kind == "grouped":
+        experts = GroupedExperts(gate_up, down, ClampedSwiglu(), biases=biases)
+    else:
+        layers = [
+            [Linear(weight, bias) for weight, bias in zip(*pair, strict=True)]
+            for pair in ((gate_up, biases[0]), (down, biases[1]))
+        ]
+        experts = SeparateExperts(*layers, ClampedSwiglu())
+    router = module.router
+    mlp = SparseMlp(router.weight.data, experts, top_k=3, normalised=True, bias=router.bias.data)
+    # Far beyond where gates are clamped, and within.
+    x = torch.linspace(0.1, 5, 40)[:, None] * torch.randn(40, HIDDEN)
+    products = torch.einsum("ni,eio->neo", x, both)
+    assert (products.abs() > 7).any() and (products.abs() < 7).any()
+    with torch.inference_mode():
+        expected = module(x[None])[0][0]
     torch.testing.assert_close(mlp(x, None), expected, atol=1e-4, rtol=1e-4)
 
 

@@ -186,6 +186,44 @@ def test_qwen3_moe(tmp_path):
     assert all(layer.sparse for layer in config.layers)
 
 
+def test_gpt_oss(tmp_path):
+    yarn = {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096}
+    fields = {
+        **_sized(2880, 2880, 24, 64, 8, 201088),
+        "attention_bias": True,
+        "eos_token_id": 200002,
+        "experts_per_token": 4,
+        "head_dim": 64,
+        "hidden_act": "silu",
+        "initial_context_length": 4096,
+        "layer_types": ["sliding_attention", "full_attention"] * 12,
+        "max_position_embeddings": 131072,
+        "num_experts_per_tok": 4,
+        "num_local_experts": 32,
+        "output_router_logits": False,
+        "quantization_config": {"modules_to_not_convert": ["lm_head"], "quant_method": "mxfp4"},
+        "rms_norm_eps": 1e-05,
+        "rope_scaling": {**yarn, "rope_type": "yarn", "truncate": False},
+        "rope_theta": 150000,
+        "router_aux_loss_coef": 0.9,
+        "sliding_window": 128,
+        "swiglu_limit": 7.0,
+        "tie_word_embeddings": False,
+    }
+    config = _read(tmp_path, "GptOssForCausalLM", fields)
+    assert [layer.window for layer in config.layers[:3]] == [128, None, 128]
+    assert config.experts is not None and config.experts.joined and config.experts.normalised
+    assert (config.experts.count, config.experts.intermediate_size, config.experts.top_k) == (32, 2880, 4)
+    rotary = config.rotaries[0]
+    assert (rotary.theta, rotary.kind, rotary.truncate) == (150000.0, "yarn", False)
+    assert config.context_length == 131072 and rotary.attention_factor == pytest.approx(1.3465735902799727)
+    assert config.sinks and config.qkv_bias and config.output_bias
+    left_out = ("rope_scaling", "rope_theta", "layer_types", "swiglu_limit", "rms_norm_eps", "head_dim")
+    shorter = {name: value for name, value in fields.items() if name not in left_out}
+    plain = _read(tmp_path, "GptOssForCausalLM", shorter)
+    assert (plain.rotaries, plain.layers) == (config.rotaries, config.layers)
+
+
 def test_gemma_2(tmp_path):
     fields = {
         **_sized(2304, 9216, 26, 8, 4, 256000),

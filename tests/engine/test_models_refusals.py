@@ -67,6 +67,7 @@ NOT_LLAMA = {
     "use_parallel_residual": True,
     "use_qk_norm": True,
     "kv_lora_rank": 32,
+    "swiglu_limit": 7.0,
 }
 
 
@@ -167,6 +168,16 @@ def test_more_experts_per_token_than_there_are_is_refused(tmp_path):
     assert folder.refusal(num_experts_per_tok=7).code == "model_config"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("swiglu_limit", 5.0), ("swiglu_alpha", 1.0), ("hidden_act", "gelu")]
+)
+def test_another_gate_than_gpt_oss_has_is_refused(tmp_path, field, value):
+    folder = Folder(model_make("gpt-oss", tmp_path))
+    error = folder.refusal(**{field: value})
+    assert error.code == "unsupported_model" and field in error.message
+    assert folder.refusal(num_experts_per_tok=7).code == "model_config"
+
+
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "qwen3"])  # that one is in shards
 def test_a_missing_tensor_is_named(tmp_path, name):
     folder = Folder(model_make(name, tmp_path, seed=3))
@@ -194,12 +205,17 @@ def test_a_tensor_that_nothing_reads_is_named(llama):
         "model__layers__0__self_attn__k_proj__k_scale": torch.ones(1),
         "model__layers__3__eh_proj__weight": torch.ones(4, 4),
         "model__layers__1__self_attn__q_proj__bias": torch.zeros(64),
+        "model__layers__1__self_attn__sinks": torch.zeros(4),
     }
     llama.tensors_change(**extra)
     model_load(llama.path, device=torch.device("cpu"), dtype=torch.float32)
     llama.tensors_change(model__layers__1__self_attn__q_proj__bias=torch.ones(64))
     error = llama.refusal()
     assert error.code == "unsupported_model" and "model.layers.1.self_attn.q_proj.bias" in error.message
+    llama.tensors_change(
+        model__layers__1__self_attn__q_proj__bias=None, model__layers__1__self_attn__sinks=torch.ones(4)
+    )
+    assert "model.layers.1.self_attn.sinks" in llama.refusal().message
 
 
 def test_a_router_of_another_size_is_named(tmp_path):

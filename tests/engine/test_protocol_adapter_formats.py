@@ -1,6 +1,7 @@
 """PEFT's formats of LoRA by their names and shapes: what fits is described, what does not is refused."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -159,6 +160,24 @@ def test_experts_and_routers_take_adapters():
     assert report.target_modules == ["down_proj", "gate", "gate_up_proj"] and report.rank == 4
     single = check_mixture(SINGLE, CONFIG | {"r": 2, "target_modules": ["up_proj"]})
     assert single.ok and single.target_modules == ["up_proj"], single.findings
+
+
+JOINED = replace(MIXTURE, architecture="GptOssForCausalLM")
+
+
+def test_experts_in_which_gate_and_up_take_turns_are_adapted_all_at_once():
+    config = EXPERTS | {"target_parameters": ["gate_up_proj", "down_proj", "mlp.router.weight"]}
+    named = {name.replace("__gate__", "__router__"): shape for name, shape in FUSED.items()}
+    report = check_mixture(named, config, JOINED)
+    assert report.ok and report.target_modules == ["router", "gate_up_proj", "down_proj"], report.findings
+    # Lists for any model name layers of an MLP; a file with matrices for them is another matter.
+    usual = CONFIG | {"r": 2, "target_modules": ["q_proj", "gate_proj", "up_proj"]}
+    assert check_config(json.dumps(usual).encode(), JOINED).ok
+    assert failed(check_mixture(SINGLE, usual, JOINED)) == {"target_modules"}
+    assert failed(check_mixture(FUSED, EXPERTS, JOINED)) == {"target_modules"}, "its router has another name"
+    dense = {"model__layers__0__mlp__up_proj__lora_A__weight": [2, 64]}
+    dense |= {"model__layers__0__mlp__up_proj__lora_B__weight": [112, 2]}
+    assert failed(check_mixture(dense, usual, JOINED)) == {"target_modules"}
 
 
 def test_experts_that_do_not_fit_are_refused():

@@ -20,6 +20,8 @@ from kindling_engine.verify.command import verify
 from kindling_engine.verify.logits import greedy_check, logits_check
 from kindling_engine.verify.ours import Answered
 from kindling_engine.verify.subject import name_and_revision
+from kindling_mxfp4 import mxfp4_folder
+from kindling_tiny_models import model_make
 
 FAST = ["--threads", "1", "--tokens", "6", "--device", "cpu"]
 
@@ -57,6 +59,17 @@ def test_a_model_of_transformers_is_verified_too(tmp_path: Path, capsys: pytest.
     assert found["row"].startswith("| GPTNeoXForCausalLM | through transformers, at each start | acme/neo@")
     assert "by Acme," in found["row"]
     assert "secret-place" not in json.dumps(found) and str(tmp_path) not in json.dumps(found)
+
+
+def test_experts_in_mxfp4_are_verified_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = model_make("gpt-oss", tmp_path, vocab_size=2048, intermediate_size=96, num_hidden_layers=2)
+    mxfp4_folder(folder)
+    for path in SPARK_PATH.iterdir():
+        if path.name.startswith(("tokenizer", "chat_template", "special_tokens")):
+            shutil.copy(path, folder)
+    status, found = answer(capsys, folder, "--name", "acme/oss")
+    assert status == 0 and found["passed"], found["checks"]
+    assert found["decoder"] == "kindling" and "| GptOssForCausalLM | in the tests |" in found["row"]
 
 
 def test_steps_as_a_gpu_runs_them_are_verified_too(

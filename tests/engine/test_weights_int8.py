@@ -33,18 +33,22 @@ def int8_parts(folder: Path, scratch: Path, **options) -> Parts:
     return engine_parts(folder, scratch, weights=INT8, kv_tokens=512, step_tokens=24, **options)
 
 
+def _as_int8(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.dim() == 3:  # experts as one, [experts, in, out]
+        return torch.stack([dequantised(one.t().contiguous()).t() for one in tensor])
+    routes = name.endswith(("mlp.gate.weight", "mlp.router.weight", "_bias"))
+    return tensor if tensor.dim() == 1 or routes else dequantised(tensor.float())
+
+
 def dequantise_folder(folder: Path) -> Path:
     """Replace every matrix of a checkpoint by what int8 makes of it."""
     path = folder / "model.safetensors"
-    tensors = {
-        name: dequantised(tensor.float()) if tensor.dim() == 2 and "mlp.gate.weight" not in name else tensor
-        for name, tensor in load_file(path).items()
-    }
+    tensors = {name: _as_int8(name, tensor) for name, tensor in load_file(path).items()}
     save_file(tensors, path, metadata={"format": "pt"})
     return folder
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen3-moe", "gemma2", "phi3"])
+@pytest.mark.parametrize("name", ["llama", "qwen3-moe", "gemma2", "phi3", "gpt-oss"])
 def test_a_model_and_its_adapter_equal_those_of_the_dequantised_checkpoint(tmp_path, name):
     folder = model_make(name, tmp_path / "model")
     targets = ["qkv_proj", "o_proj"] if name == "phi3" else ["q_proj", "v_proj", "o_proj"]

@@ -17,7 +17,7 @@ SAMPLINGS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["qwen3", "qwen3-moe"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen3-moe", "gpt-oss"])
 def test_a_decoder_on_kernels_makes_the_serial_runners_tokens(device, tmp_path, monkeypatch, name):
     if device.type != "cpu":
         pytest.skip("on a GPU tests/engine/test_core_cuda.py does the same with graphs")

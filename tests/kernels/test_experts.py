@@ -81,7 +81,7 @@ def test_as_torch_does_it(own, device, dtype, routing, rows, normalised):
         experts,
         top_k=TOP_K,
         normalised=normalised,
-        route=lambda weight: lambda rows: F.linear(rows.float(), router),
+        route=lambda weight, bias: lambda rows: F.linear(rows.float(), router),
     )
     expected = _by_torch(x, *weights, normalised=normalised)
     assert error_of(mlp(x, None), expected) <= TOLERANCE[dtype]

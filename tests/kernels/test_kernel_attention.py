@@ -97,7 +97,7 @@ def test_a_shape_without_a_kernel_is_computed_in_torch(device):
     torch.testing.assert_close(got, paged_attention_reference(query, key, value, cache, inputs, SPECS[0]))
 
 
-@pytest.mark.parametrize("architecture", ["GptOssForCausalLM", "DeepseekV3ForCausalLM"])
+@pytest.mark.parametrize("architecture", ["GraniteSWAForCausalLM", "DeepseekV3ForCausalLM"])
 def test_models_of_transformers_on_kernels(device, tmp_path: Path, monkeypatch, architecture):
     """Windows with sinks, and keys wider than values: each start proves itself, this one on kernels."""
     monkeypatch.setattr(transformers_backend, "attention_for", lambda device: KernelAttention())

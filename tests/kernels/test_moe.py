@@ -4,6 +4,11 @@ import pytest
 import torch
 
 from kindling_engine.kernels import moe
+from kindling_engine.kernels.moe_reference import (
+    grouped_linear_reference,
+    route_reference,
+    sparse_mlp_reference,
+)
 from kindling_engine.kernels.tuning import error_of
 from kindling_engine.layers.linear import Linear
 from kindling_engine.layers.mlp import ACTIVATIONS
@@ -22,14 +27,14 @@ def test_routing(device, dtype, normalised):
     # Scores are apart from each other in every dtype, so that there is one order.
     scores = torch.stack([torch.randperm(EXPERTS) * 0.5 for _ in range(ROWS)]).to(device=device, dtype=dtype)
     ours = moe.route(scores, TOP_K, normalised=normalised)
-    expected = moe.route_reference(scores, TOP_K, normalised=normalised)
+    expected = route_reference(scores, TOP_K, normalised=normalised)
     assert torch.equal(ours.experts, expected.experts) and torch.equal(ours.counts, expected.counts)
     assert error_of(ours.weights, expected.weights) <= 1e-6
 
 
 def test_of_equal_scores_the_lower_expert_comes_first(device):
     scores = torch.zeros((2, EXPERTS), device=device)
-    for route in (moe.route, moe.route_reference):
+    for route in (moe.route, route_reference):
         assert route(scores, TOP_K, normalised=True).experts.tolist() == [[0, 1]] * 2
 
 
@@ -64,17 +69,22 @@ def test_grouped_linear(device, dtype, depth, config):
     tiles = moe.tiles_make(routing, config.tiles["BLOCK_M"])
     x, weights = _randn(device, dtype, ROWS, depth), _randn(device, dtype, EXPERTS, 70, depth, seed=1)
     ours = moe.grouped_linear(x, weights, tiles, top_k=TOP_K, config=config)
-    assert error_of(ours, moe.grouped_linear_reference(x, weights, routing.experts)) <= TOLERANCE[dtype]
+    assert error_of(ours, grouped_linear_reference(x, weights, routing.experts)) <= TOLERANCE[dtype]
+    bias = _randn(device, dtype, EXPERTS, 70, seed=2)
+    ours = moe.grouped_linear(x, weights, tiles, top_k=TOP_K, bias=bias, config=config)
+    assert error_of(ours, grouped_linear_reference(x, weights, routing.experts, bias)) <= TOLERANCE[dtype]
 
 
-@pytest.mark.parametrize("normalised", [False, True])
-def test_the_whole(device, dtype, normalised):
+@pytest.mark.parametrize(("normalised", "kind"), [(False, "silu"), (True, "silu"), (True, "clamped_swiglu")])
+def test_the_whole(device, dtype, normalised, kind):
     x, scores = _randn(device, dtype, ROWS, HIDDEN), _randn(device, torch.float32, ROWS, EXPERTS, seed=1)
     gate_up = _randn(device, dtype, EXPERTS, 2 * INNER, HIDDEN, seed=2)
     down = _randn(device, dtype, EXPERTS, HIDDEN, INNER, seed=3)
-    said = {"kind": "silu", "top_k": TOP_K, "normalised": normalised}
+    biases = _randn(device, dtype, EXPERTS, 2 * INNER, seed=4), _randn(device, dtype, EXPERTS, HIDDEN, seed=5)
+    said = {"kind": kind, "top_k": TOP_K, "normalised": normalised}
+    said |= {"biases": biases} if kind == "clamped_swiglu" else {}
     ours = moe.sparse_mlp(x, scores, gate_up, down, **said)
-    assert error_of(ours, moe.sparse_mlp_reference(x, scores, gate_up, down, **said)) <= TOLERANCE[dtype]
+    assert error_of(ours, sparse_mlp_reference(x, scores, gate_up, down, **said)) <= TOLERANCE[dtype]
 
 
 def test_the_whole_is_the_layers_own(device):

@@ -60,6 +60,7 @@ def _trials(device) -> dict[str, Trial]:
     made = {"dtype": DTYPE, "device": device}
     rotary = RotaryConfig(theta=1e4, dim=32)
     gate_up, down = _randn(4, 48, 40).to(device), _randn(4, 40, 24).to(device)
+    biases = _randn(4, 48).to(device), _randn(4, 40).to(device)
     return {
         "decode": decode_trial(
             HEADS,
@@ -101,6 +102,9 @@ def _trials(device) -> dict[str, Trial]:
         "shrink": shrink_trial(SITE, ((4, 2, 4), (4, 4, 8)), **made),
         "expand": expand_trial(SITE, ((4, 2, 4),), **made),
         "experts": experts_trial(3, gate_up, down, kind="silu", top_k=2, normalised=True),
+        "experts with biases": experts_trial(
+            3, gate_up, down, kind="clamped_swiglu", top_k=2, normalised=True, biases=biases
+        ),
     }
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import struct
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,21 @@ def test_another_shape_under_a_name_with_adapters_is_refused(operator: Customer,
         model_import(org=operator.org, name="spark", source_path=folder, actor=operator.actor)
 
     assert refusal(again) == "model_changed"
+    change_config(folder, vocab_size=model.vocab_size, num_key_value_heads=1)
+    assert refusal(again) == "model_changed"
+
+
+def test_sizes_that_nobody_kept_are_added_under_adapters(operator: Customer, folder: Path):
+    from kindling_platform.adapters.models import Adapter
+
+    model = make_model(operator)
+    Adapter.objects.create(organisation=operator.org, base=model, name="tuned")
+    change_config(folder, num_local_experts=4)
+    again = model_import(
+        org=operator.org, name="spark", source_path=folder, is_public=True, actor=operator.actor
+    )
+    added = {"experts": 4, "expert_size": model.shapes["intermediate_size"]}
+    assert (again.id, again.shapes) == (model.id, model.shapes | added)
 
 
 def test_a_name_of_an_adapter_is_taken(operator: Customer):
@@ -190,6 +206,24 @@ def test_older_names_of_the_sizes_are_understood(folder: Path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("sizes", "context_length", "heads"),
+    [
+        ({"n_embed": 64, "n_layer": 3, "num_attention_heads": 4}, 8192, 4),
+        ({"embedding_dim": 64, "num_blocks": 3, "num_heads": 2}, 8192, 2),
+        ({"hidden_size": 64, "num_hidden_layers": 3, "context_length": 1024}, 1024, 1),
+    ],
+)
+def test_other_families_have_other_names(
+    folder: Path, sizes: dict[str, int], context_length: int, heads: int
+):
+    config = {"architectures": ["BloomForCausalLM"], "vocab_size": 320} | sizes
+    (folder / "config.json").write_text(json.dumps(config))
+    facts = model_folder_read(folder)
+    assert facts.context_length == context_length
+    assert [facts.shapes[name] for name in ("hidden_size", "num_layers", "heads")] == [64, 3, heads]
+
+
 def test_a_model_that_keeps_a_state_needs_neither_heads_nor_a_last_position(folder: Path):
     config = {"architectures": ["MambaForCausalLM"], "hidden_size": 64, "n_layer": 3, "vocab_size": 320}
     (folder / "config.json").write_text(json.dumps(config))
@@ -221,6 +255,20 @@ def test_a_mixture_has_the_sizes_of_its_experts_as_well(folder: Path):
         (folder / "config.json").write_text(json.dumps(mixture))
         shapes = plain | ({"experts": count, "expert_size": 40} if count else {})
         assert model_folder_read(folder).shapes == shapes
+
+
+def test_packed_experts_are_counted_as_what_they_stand_for(folder: Path):
+    change_config(folder, architectures=["GptOssForCausalLM"], num_local_experts=4)
+    shapes = {"a.gate_up_proj_blocks": [4, 6, 2, 16], "a.gate_up_proj_scales": [4, 6, 2], "a.bytes": [5]}
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        header[name] = {"dtype": "U8", "shape": shape, "data_offsets": [at, at + prod(shape)]}
+        at += prod(shape)
+    written = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(written)) + written + bytes(at))
+    facts = model_folder_read(folder)
+    assert facts.parameters == 4 * 6 * 64 + 5
+    assert facts.shapes["experts"] == 4 and facts.shapes["expert_size"] == facts.shapes["intermediate_size"]
 
 
 def test_sizes_of_the_text_part_are_found(folder: Path):

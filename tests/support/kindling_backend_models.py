@@ -21,7 +21,6 @@ _SHAPE: dict[str, Any] = {
     "initializer_range": 0.15,
 }
 _HALF_ROTATED = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
-_PLAIN = {"rope_type": "default", "rope_theta": 10000.0}
 _THREE_AXES = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
 LATENT = {
     "num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 24, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16,
@@ -52,13 +51,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "OlmoeForCausalLM": {"num_experts": 4, "num_experts_per_tok": 2},
     "Cohere2ForCausalLM": {"sliding_window": 24, "layer_types": None},
     "VaultGemmaForCausalLM": {"head_dim": 16, "sliding_window": 24, "query_pre_attn_scalar": 16},
-    # Sinks, with and without a window; experts of a form of its own.
-    "GptOssForCausalLM": {
-        "num_local_experts": 4,
-        "head_dim": 16,
-        "sliding_window": 24,
-        "rope_parameters": _PLAIN,
-    },
+    # Sinks, with and without a window, and a rotation for each layer.
+    "GraniteSWAForCausalLM": {"sliding_window": 24, "layer_rope_theta": [0, 10000.0, 5000.0]},
     # Latent attention: keys are wider than values.
     "DeepseekV3ForCausalLM": {**LATENT, "n_routed_experts": 4, "n_group": 1, "topk_group": 1},
     # Heads of two widths, and of two numbers.

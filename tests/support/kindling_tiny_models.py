@@ -63,6 +63,8 @@ _LONGROPE = _rope("longrope", short_factor=[1.0 + 0.1 * i for i in range(8)], lo
 _EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 40, "head_dim": 32}
 _GEMMA = {"head_dim": 32, "query_pre_attn_scalar": 24, "sliding_window": 24}
 _GEMMA3 = {**_GEMMA, "sliding_window_pattern": 2}
+_OSS = {"num_local_experts": 6, "num_experts_per_tok": 2, "head_dim": 16, "sliding_window": 24}
+_OSS_YARN = {**_YARN, "rope_theta": 150000.0, "factor": 8.0, "truncate": False}
 _VISION = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 MODELS: dict[str, TinyModel] = {
@@ -99,6 +101,7 @@ MODELS: dict[str, TinyModel] = {
     ),
     "phi3": _tiny("Phi3", partial_rotary_factor=0.5, sliding_window=40),
     "phi3-longrope": _tiny("Phi3", rope_parameters=_LONGROPE, original_max_position_embeddings=256),
+    "gpt-oss": _tiny("GptOss", **_OSS, rope_parameters=_OSS_YARN, max_position_embeddings=8 * _TRAINED),
 }
 
 
@@ -137,7 +140,7 @@ def _model_write(name: str, folder: Path, seed: int, shape: dict[str, Any]) -> N
     model = getattr(transformers, tiny.architecture)(config).eval()
     for parameter_name, parameter in model.named_parameters():
         # Norms and biases start at one and zero; move them, so that a forgotten one is seen.
-        if parameter_name.endswith(("norm.weight", ".bias")):
+        if parameter_name.endswith(("norm.weight", "bias", "sinks")):
             parameter.data += 0.2 * torch.randn_like(parameter)
     model.save_pretrained(folder, max_shard_size="60KB" if name == "qwen3" else "5GB")
 

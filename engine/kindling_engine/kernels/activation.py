@@ -16,7 +16,7 @@ from torch import Tensor
 from kindling_engine.kernels.ahead import Case
 from kindling_engine.kernels.tuning import TUNER, Config, Key, size_class
 
-Kind = Literal["silu", "gelu", "gelu_tanh"]
+Kind = Literal["silu", "gelu", "gelu_tanh", "clamped_swiglu"]
 
 CONFIGS = tuple(
     Config({"BLOCK": block}, num_warps=warps, num_stages=1)
@@ -26,14 +26,21 @@ CONFIGS = tuple(
 _SILU = tl.constexpr(0)
 _GELU = tl.constexpr(1)
 _GELU_TANH = tl.constexpr(2)
-_KINDS: dict[Kind, int] = {"silu": 0, "gelu": 1, "gelu_tanh": 2}
+_CLAMPED = tl.constexpr(3)
+_KINDS: dict[Kind, int] = {"silu": 0, "gelu": 1, "gelu_tanh": 2, "clamped_swiglu": 3}
 
 
 def gate_reference(gate_up: Tensor, kind: Kind) -> Tensor:
-    """``act(g) ⊙ u`` for ``gate_up [n, 2 · inner]`` that holds g, then u, in fp32, rounded once to ``[n, inner]``."""
+    """``act(g) ⊙ u`` for ``gate_up [n, 2 · inner]`` that holds g, then u, in fp32, rounded once to ``[n, inner]``.
+
+    "clamped_swiglu" is ``g·σ(1.702·g) ⊙ (u + 1)`` with g up to 7 and u within ±7.
+    """
     left, right = gate_up.float().chunk(2, dim=-1)
     if kind == "silu":
         activated = F.silu(left)
+    elif kind == "clamped_swiglu":
+        left, right = left.clamp(max=7.0), right.clamp(-7.0, 7.0) + 1
+        activated = left * torch.sigmoid(1.702 * left)
     else:
         activated = F.gelu(left, approximate="tanh" if kind == "gelu_tanh" else "none")
     return (activated * right).to(gate_up.dtype)
@@ -67,6 +74,10 @@ def _gate_kernel(gate_up, output, stride, INNER: tl.constexpr, KIND: tl.constexp
     source = gate_up + row * stride + columns
     left = tl.load(source, mask=inside, other=0.0).to(tl.float32)
     right = tl.load(source + INNER, mask=inside, other=0.0).to(tl.float32)
+    if KIND == _CLAMPED:
+        # Comparisons, as minimum and maximum would make a number of what is none.
+        left = tl.where(left > 7.0, 7.0, left)
+        right = tl.where(right > 7.0, 7.0, tl.where(right < -7.0, -7.0, right)) + 1.0
     gated = _activated(left, KIND) * right
     tl.store(output + row * INNER + columns, gated.to(output.dtype.element_ty), mask=inside)
 
@@ -78,13 +89,15 @@ def _activated(x, KIND: tl.constexpr):
     if KIND == _GELU_TANH:
         # ½(1 + tanh z) is the logistic function of 2z, which needs no tanh.
         return x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
+    if KIND == _CLAMPED:
+        return x * tl.sigmoid(1.702 * x)
     return x * tl.sigmoid(x)
 
 
 def ahead_cases() -> Iterator[Case]:
     """What the compiler is to take: the inner size of an 8 B model in every configuration, and every activation."""
-    pairs = [("silu", config) for config in CONFIGS] + [("gelu", CONFIGS[0]), ("gelu_tanh", CONFIGS[0])]
-    for kind, config in pairs:
+    others: tuple[Kind, ...] = ("gelu", "gelu_tanh", "clamped_swiglu")
+    for kind, config in [("silu", config) for config in CONFIGS] + [(kind, CONFIGS[0]) for kind in others]:
         yield Case(
             f"gate {kind}",
             _gate_kernel,

@@ -2,25 +2,25 @@
 
     y_i = Σ_j p_ij · down[e_ij]·(act(g) ⊙ u),    (g, u) = gate_up[e_ij]·x_i,    p_i = softmax(router·x_i)
 
-over the ``top_k`` experts e_ij of highest p_i, in the order of their scores. Assignments ``i · top_k + j`` are sorted
-by expert into tiles of BLOCK_M rows, each of one expert, the last one padded; the number of tiles is the most there can
-be for the number of tokens, and programs of those that are not needed end at once, so that a graph replays whatever
-the routing. Sorting is stable, and atomics count assignments alone: a token's result does not depend on who else is
-routed.
+over the ``top_k`` experts e_ij of highest p_i, in the order of their scores; both products may have biases.
+Assignments ``i · top_k + j`` are sorted by expert into tiles of BLOCK_M rows, each of one expert, the last one padded;
+the number of tiles is the most there can be for the number of tokens, and programs of those that are not needed end at
+once, so that a graph replays whatever the routing. Sorting is stable, and atomics count assignments alone: a token's
+result does not depend on who else is routed.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from kindling_engine.kernels.activation import Kind, gate, gate_reference
+from kindling_engine.kernels.activation import Kind, gate
 from kindling_engine.kernels.ahead import Case
 from kindling_engine.kernels.language import dot
+from kindling_engine.kernels.moe_reference import NO_BIASES, Biases, Routing
 from kindling_engine.kernels.tuning import TUNER, Config, Key, size_class
 
 CONFIGS = tuple(
@@ -40,15 +40,6 @@ _LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @dataclass(frozen=True, slots=True)
-class Routing:
-    """``weights`` fp32 and ``experts`` int32, both ``[n, top_k]``, best first; ``counts`` int32 ``[experts]``."""
-
-    weights: Tensor
-    experts: Tensor
-    counts: Tensor
-
-
-@dataclass(frozen=True, slots=True)
 class Tiles:
     """``order`` int32 ``[tiles · block]``: assignments by expert, n · top_k where a tile is padded; ``experts`` int32
     ``[tiles]``: the expert of each, −1 for tiles that are not needed."""
@@ -56,44 +47,6 @@ class Tiles:
     order: Tensor
     experts: Tensor
     block: int
-
-
-def route_reference(scores: Tensor, top_k: int, *, normalised: bool) -> Routing:
-    """For the router's ``scores [n, experts]``: softmax in fp32; ``normalised`` weights sum to one.
-
-    Of equal scores the lower expert comes first, which torch's topk leaves open.
-    """
-    ranked = scores.softmax(dim=-1, dtype=torch.float32).sort(dim=-1, descending=True, stable=True)
-    weights, chosen = ranked.values[:, :top_k], ranked.indices[:, :top_k]
-    if normalised:
-        weights = weights / weights.sum(dim=-1, keepdim=True)
-    counts = torch.bincount(chosen.flatten(), minlength=scores.shape[1])
-    return Routing(weights, chosen.int(), counts.int())
-
-
-def grouped_linear_reference(x: Tensor, weights: Tensor, experts: Tensor) -> Tensor:
-    """``W_e·x`` for each assignment: ``x [n, in]``, ``weights [experts, out, in]``, ``experts [n, k]``.
-
-    Gives ``[n · k, out]``, fp32 within, rounded once.
-    """
-    # One at a time: all experts widened at once are more than a device has beside a model.
-    made = [
-        F.linear(row.float(), weights[expert].float())
-        for row, chosen in zip(x, experts.tolist(), strict=True)
-        for expert in chosen
-    ]
-    return torch.stack(made).to(x.dtype)
-
-
-def sparse_mlp_reference(
-    x: Tensor, scores: Tensor, gate_up: Tensor, down: Tensor, *, kind: Kind, top_k: int, normalised: bool
-) -> Tensor:
-    """The whole: ``x [n, hidden]``, ``gate_up [experts, 2 · inner, hidden]``, ``down [experts, hidden, inner]``."""
-    routing = route_reference(scores, top_k, normalised=normalised)
-    gated = gate_reference(grouped_linear_reference(x, gate_up, routing.experts), kind)
-    made = grouped_linear_reference(gated, down, routing.experts.view(-1, 1))
-    weights = routing.weights.to(x.dtype).float()
-    return (weights[:, :, None] * made.float().view(len(x), top_k, -1)).sum(dim=1).to(x.dtype)
 
 
 def sparse_mlp(
@@ -105,18 +58,19 @@ def sparse_mlp(
     kind: Kind,
     top_k: int,
     normalised: bool,
+    biases: Biases = NO_BIASES,
     config: Config | None = None,
 ) -> Tensor:
     """As ``sparse_mlp_reference``, in six launches and a memset.
 
-    Rows of ``x`` and ``scores`` may lie apart; both weights are contiguous.
+    Rows of ``x`` and ``scores`` may lie apart; weights and biases are contiguous.
     """
     first = config_default(x.shape[0] * top_k, scores.shape[1])
     chosen = config or TUNER.chosen(experts_key(x, gate_up, top_k), (first,))
     routing = route(scores, top_k, normalised=normalised)
     tiles = tiles_make(routing, chosen.tiles["BLOCK_M"])
-    gated = gate(grouped_linear(x, gate_up, tiles, top_k=top_k, config=chosen), kind)
-    made = grouped_linear(gated, down, tiles, top_k=1, config=chosen)
+    gated = gate(grouped_linear(x, gate_up, tiles, top_k=top_k, bias=biases[0], config=chosen), kind)
+    made = grouped_linear(gated, down, tiles, top_k=1, bias=biases[1], config=chosen)
     return combine(made, routing.weights)
 
 
@@ -180,12 +134,18 @@ def tiles_make(routing: Routing, block: int) -> Tiles:
 
 
 def grouped_linear(
-    x: Tensor, weights: Tensor, tiles: Tiles, *, top_k: int, config: Config | None = None
+    x: Tensor,
+    weights: Tensor,
+    tiles: Tiles,
+    *,
+    top_k: int,
+    bias: Tensor | None = None,
+    config: Config | None = None,
 ) -> Tensor:
-    """``W_e·x`` for every assignment a, whose row of ``x`` is ``a // top_k``: 1 where x has a row for each.
+    """``W_e·x + b_e`` for every assignment a, whose row of ``x`` is ``a // top_k``: 1 where x has a row for each.
 
-    ``weights [experts, out, in]`` contiguous; gives ``[n · top_k, out]`` in the order of assignments.
-    ``config`` must have the tiles' BLOCK_M.
+    ``weights [experts, out, in]`` and ``bias [experts, out]`` contiguous; gives ``[n · top_k, out]`` in the order of
+    assignments. ``config`` must have the tiles' BLOCK_M.
     """
     total = x.shape[0] * top_k
     chosen = config or next(one for one in CONFIGS if one.tiles["BLOCK_M"] == tiles.block)
@@ -195,6 +155,7 @@ def grouped_linear(
     _grouped_kernel[grid](
         x,
         weights,
+        bias,
         output,
         tiles.order,
         tiles.experts,
@@ -298,6 +259,7 @@ def _sort_kernel(
 def _grouped_kernel(
     x,
     weights,
+    bias,
     output,
     order,
     owners,
@@ -332,6 +294,8 @@ def _grouped_kernel(
                 a = tl.load(left + start, mask=inside[:, None] & (depth + start < DEPTH)[None, :], other=0.0)
                 b = tl.load(right + start, mask=(depth + start < DEPTH)[:, None], other=0.0)
             acc = dot(a, b, acc)
+        if bias is not None:
+            acc += tl.load(bias + expert.to(tl.int64) * WIDTH + column % WIDTH).to(tl.float32)[None, :]
         target = output + assignment.to(tl.int64)[:, None] * WIDTH + column[None, :]
         tl.store(target, acc.to(output.dtype.element_ty), mask=inside[:, None] & (column < WIDTH)[None, :])
 
@@ -373,11 +337,12 @@ def ahead_cases() -> Iterator[Case]:
         {"TOP_K": 8, "HIDDEN": 2048, "BLOCK": _COMBINE_BLOCK},
         Config(num_warps=4),
     )
-    for config in CONFIGS:
+    for config, bias in [(config, None) for config in CONFIGS] + [(CONFIGS[0], torch.bfloat16)]:
+        narrow = torch.bfloat16
         yield Case(
-            "moe grouped",
+            "moe grouped" + (" bias" if bias else ""),
             _grouped_kernel,
-            (*(torch.bfloat16,) * 3, torch.int32, torch.int32, 4096, 2048),
+            (narrow, narrow, bias, narrow, torch.int32, torch.int32, 4096, 2048),
             {"TOP_K": 8, "WIDTH": 1536, "DEPTH": 2048},
             config,
         )

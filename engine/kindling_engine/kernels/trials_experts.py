@@ -5,6 +5,7 @@ from torch import Tensor
 
 from kindling_engine.kernels import moe
 from kindling_engine.kernels.activation import Kind
+from kindling_engine.kernels.moe_reference import NO_BIASES, Biases, sparse_mlp_reference
 from kindling_engine.kernels.tune import Bout, Trial
 from kindling_engine.kernels.tuning import Config
 
@@ -14,7 +15,14 @@ _NARROW_TOLERANCE = 2e-2
 
 
 def experts_trial(
-    rows: int, gate_up: Tensor, down: Tensor, *, kind: Kind, top_k: int, normalised: bool
+    rows: int,
+    gate_up: Tensor,
+    down: Tensor,
+    *,
+    kind: Kind,
+    top_k: int,
+    normalised: bool,
+    biases: Biases = NO_BIASES,
 ) -> Trial:
     """Routing, both products and the weighted sum for ``rows`` tokens, who choose their experts at random.
 
@@ -25,7 +33,15 @@ def experts_trial(
 
     def run(x: Tensor, scores: Tensor, config: Config | None) -> Tensor:
         return moe.sparse_mlp(
-            x, scores, gate_up, down, kind=kind, top_k=top_k, normalised=normalised, config=config
+            x,
+            scores,
+            gate_up,
+            down,
+            kind=kind,
+            top_k=top_k,
+            normalised=normalised,
+            biases=biases,
+            config=config,
         )
 
     def make() -> Bout:
@@ -34,8 +50,8 @@ def experts_trial(
         # In fp32, where hardly two are equal: of those the reference may take either.
         scores = torch.randn(rows, experts, device=device, generator=generator)
         few, few_scores = x[:_MOST_CHECKED], scores[:_MOST_CHECKED]
-        expected = moe.sparse_mlp_reference(
-            few, few_scores, gate_up, down, kind=kind, top_k=top_k, normalised=normalised
+        expected = sparse_mlp_reference(
+            few, few_scores, gate_up, down, kind=kind, top_k=top_k, normalised=normalised, biases=biases
         )
         return Bout(
             lambda config: run(few, few_scores, config),

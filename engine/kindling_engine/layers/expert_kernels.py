@@ -24,10 +24,12 @@ class ExpertKernels(Protocol):
         activation: ActivationName,
         top_k: int,
         normalised: bool,
+        biases: tuple[Tensor | None, Tensor | None],
     ) -> Tensor:
         """``Σ_e p_e·expert_e(x)`` over the ``top_k`` experts of highest p = softmax(scores ``[n, experts]``).
 
-        ``down [experts, hidden, inner]``. May be captured: nothing waits for what the scores say.
+        ``down [experts, hidden, inner]``, ``biases`` ``[experts, 2 · inner]`` and ``[experts, hidden]``. May be
+        captured: nothing waits for what the scores say.
         """
 
 

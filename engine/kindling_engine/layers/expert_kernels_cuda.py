@@ -33,5 +33,8 @@ class CudaExpertKernels:
         activation: ActivationName,
         top_k: int,
         normalised: bool,
+        biases: tuple[Tensor | None, Tensor | None],
     ) -> Tensor:
-        return sparse_mlp(x, scores, gate_up, down, kind=activation, top_k=top_k, normalised=normalised)
+        return sparse_mlp(
+            x, scores, gate_up, down, kind=activation, top_k=top_k, normalised=normalised, biases=biases
+        )

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kindling_engine.layers.linear import Linear
-from kindling_engine.layers.mlp import ACTIVATIONS, Activation, activation_name
+from kindling_engine.layers.mlp import Activation, ClampedSwiglu, activation_find, activation_name
 from kindling_engine.layers.rotary import Rotary
 from kindling_engine.layers.row_kernels import row_kernels_for
 from kindling_engine.layers.row_tiles import RowFunction, RowTiles, aligned
@@ -29,18 +29,21 @@ class TiledLinear(Linear):
         return super().__call__(x) if self.steady else self._tiles(x)
 
 
-def tiled_router(weight: Tensor) -> RowFunction:
-    """``x·Wᵀ`` of a mixture of experts."""
-    return RowTiles(partial(F.linear, weight=aligned(weight)), ("router", weight.shape))
+def tiled_router(weight: Tensor, bias: Tensor | None = None) -> RowFunction:
+    """``x·Wᵀ + b`` of a mixture of experts."""
+    product = partial(F.linear, weight=aligned(weight), bias=bias)
+    return RowTiles(product, ("router", weight.shape, bias is not None))
 
 
 def tiled_activation(name: str) -> Activation:
-    return RowTiles(ACTIVATIONS[name], ("activation", name), trial_rows=_ACTIVATION_TRIAL_ROWS)
+    activation = activation_find(name)
+    tiled = RowTiles(activation, ("activation", name), trial_rows=_ACTIVATION_TRIAL_ROWS)
+    return ClampedSwiglu(tiled) if isinstance(activation, ClampedSwiglu) else tiled
 
 
 def steady_activation(name: str, inner: int) -> Activation:
     """That of a gate of ``inner`` fp32 values on a CPU: as it is where compiled code has the gate, else in tiles."""
-    kernels, activation = row_kernels_for("cpu"), ACTIVATIONS[name]
+    kernels, activation = row_kernels_for("cpu"), activation_find(name)
     if kernels is None or activation_name(activation) not in kernels.activations:
         return tiled_activation(name)
     return activation if kernels.fits(torch.empty((1, 2 * inner)), inner) else tiled_activation(name)

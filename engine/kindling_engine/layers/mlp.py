@@ -1,6 +1,7 @@
 """The gated MLP (Shazeer, "GLU Variants Improve Transformer", 2020)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch.nn.functional as F
@@ -21,10 +22,35 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_pytorch_tanh": _GELU_TANH,
     "relu": F.relu,
 }
+"""By the names that config.json has for them."""
+
+CLAMPED_SWIGLU = "clamped_swiglu"
+SWISH_SLOPE, GATE_LIMIT = 1.702, 7.0
+
+
+def _steep_swish(x: Tensor) -> Tensor:
+    return x * (SWISH_SLOPE * x).sigmoid_()
+
+
+@dataclass(frozen=True, slots=True)
+class ClampedSwiglu:
+    """The gate of GPT-OSS's experts: ``g·σ(1.702·g) ⊙ (u + 1)``, with g up to 7 and u within ±7."""
+
+    swish: Activation = _steep_swish
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.swish(x)
+
+    def clamp(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """What is activated of g, and what is multiplied with it of u."""
+        return left.clamp(max=GATE_LIMIT), right.clamp(-GATE_LIMIT, GATE_LIMIT).add_(1)
+
+
 _NAMES_IN_KERNELS: dict[Activation, ActivationName] = {
     F.silu: "silu",
     F.gelu: "gelu",
     _GELU_TANH: "gelu_tanh",
+    ClampedSwiglu(): "clamped_swiglu",
 }
 
 
@@ -70,6 +96,11 @@ def gate(gate_up: Tensor, activation: Activation) -> Tensor:
     return kernels.gate(gate_up, name) if name in kernels.activations else _plain_gate(gate_up, activation)
 
 
+def activation_find(name: str) -> Activation:
+    """That of a decoder's configuration."""
+    return ClampedSwiglu() if name == CLAMPED_SWIGLU else ACTIVATIONS[name]
+
+
 def activation_name(activation: Activation) -> ActivationName | None:
     """What kernels call an activation; None for one that they do not have."""
     return _NAMES_IN_KERNELS.get(activation)
@@ -77,4 +108,6 @@ def activation_name(activation: Activation) -> ActivationName | None:
 
 def _plain_gate(gate_up: Tensor, activation: Activation) -> Tensor:
     left, right = gate_up.chunk(2, dim=-1)
+    if isinstance(activation, ClampedSwiglu):
+        left, right = activation.clamp(left, right)
     return activation(left).mul_(right)

@@ -39,7 +39,7 @@ def in_groups(device: torch.device) -> bool:
 
 
 class SparseMlp:
-    """``Σ_e p_e·expert_e(x)`` over the ``top_k`` experts of the highest probability p = softmax(W·x).
+    """``Σ_e p_e·expert_e(x)`` over the ``top_k`` experts of the highest probability p = softmax(W·x + b).
 
     ``normalised`` makes the chosen probabilities sum to one. ``layer`` and ``site`` are where adapters add to experts
     and router.
@@ -56,10 +56,11 @@ class SparseMlp:
         normalised: bool,
         layer: int = 0,
         site: int = 0,
-        route: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None,
+        bias: Tensor | None = None,
+        route: Callable[[Tensor, Tensor | None], Projection] | None = None,
     ) -> None:
-        """``route`` makes x → W·x of W."""
-        self._router = partial(F.linear, weight=router) if route is None else route(router)
+        """``bias`` is the router's; ``route`` makes x → W·x + b of both."""
+        self._router = partial(F.linear, weight=router, bias=bias) if route is None else route(router, bias)
         self._experts = experts
         self._num_experts = router.shape[0]
         self._top_k = top_k
@@ -152,17 +153,24 @@ class SeparateExperts:
 class GroupedExperts:
     """One grouped GEMM for all experts, whose bounds stay on the device: for a GPU.
 
-    ``gate_up [experts, 2 · inner, hidden]``, ``down [experts, hidden, inner]``.
+    ``gate_up [experts, 2 · inner, hidden]``, ``down [experts, hidden, inner]``; ``biases`` of both, by expert.
     """
 
-    __slots__ = ("_kernels", "activation", "down", "gate_up")
+    __slots__ = ("_kernels", "activation", "biases", "down", "gate_up")
 
     def __init__(
-        self, gate_up: Tensor, down: Tensor, activation: Activation, *, by_torch: bool = False
+        self,
+        gate_up: Tensor,
+        down: Tensor,
+        activation: Activation,
+        *,
+        biases: tuple[Tensor | None, Tensor | None] = (None, None),
+        by_torch: bool = False,
     ) -> None:
         """``by_torch``: without kernels, whatever the device has."""
         self.gate_up = gate_up
         self.down = down
+        self.biases = biases
         self.activation = activation
         self._kernels = None if by_torch else expert_kernels_for(gate_up.device.type)
 
@@ -171,19 +179,34 @@ class GroupedExperts:
         if name is None or kernels is None or not kernels.fits(x, self.gate_up):
             return None
         return kernels.mixture(
-            x, routed, self.gate_up, self.down, activation=name, top_k=top_k, normalised=normalised
+            x,
+            routed,
+            self.gate_up,
+            self.down,
+            activation=name,
+            top_k=top_k,
+            normalised=normalised,
+            biases=self.biases,
         )
 
     def __call__(self, x: Tensor, counts: Tensor, shares: Sequence[ExpertShare] = ()) -> Tensor:
         ends = counts.cumsum(0).to(torch.int32)
         gate_up = F.grouped_mm(x, self.gate_up.transpose(1, 2), offs=ends)
+        _add_bias(gate_up, self.biases[0], counts)
         for share in shares:
             share.add(gate_up, x, share.weights.gate_up)
         gated = gate(gate_up, self.activation)
         output = F.grouped_mm(gated, self.down.transpose(1, 2), offs=ends)
+        _add_bias(output, self.biases[1], counts)
         for share in shares:
             share.add(output, gated, share.weights.down)
         return output
+
+
+def _add_bias(output: Tensor, bias: Tensor | None, counts: Tensor) -> None:
+    """Add each expert's bias ``[experts, out]`` to its rows of ``output [n, out]``, which are sorted by expert."""
+    if bias is not None:
+        output += bias.repeat_interleave(counts, 0, output_size=output.shape[0])
 
 
 def _each(layers: Sequence[Projection], x: Tensor, counts: list[int]) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-ActivationName = Literal["silu", "gelu", "gelu_tanh"]
+ActivationName = Literal["silu", "gelu", "gelu_tanh", "clamped_swiglu"]
 
 
 class RowKernels(Protocol):
@@ -25,7 +25,7 @@ class RowKernels(Protocol):
         """The norm of ``residual + added``, both ``[n, size]`` without gaps; the sum stays in ``residual``."""
 
     def gate(self, gate_up: Tensor, activation: ActivationName) -> Tensor:
-        """``act(g) ⊙ u`` for ``gate_up [n, 2 · inner]`` that holds g, then u."""
+        """``act(g) ⊙ u`` for ``gate_up [n, 2 · inner]`` that holds g, then u, as ``layers.mlp.gate`` does it."""
 
 
 @cache

@@ -15,7 +15,7 @@ LARGEST_ROW = 32768
 class CudaRowKernels:
     """In fp32 from load to store, whatever the dtype of the rows."""
 
-    activations: frozenset[ActivationName] = frozenset({"silu", "gelu", "gelu_tanh"})
+    activations: frozenset[ActivationName] = frozenset({"silu", "gelu", "gelu_tanh", "clamped_swiglu"})
 
     def fits(self, x: Tensor, size: int) -> bool:
         return x.dim() == 2 and x.stride(1) == 1 and x.dtype in _DTYPES and size <= LARGEST_ROW

@@ -126,7 +126,10 @@ def _stack(parts: Sequence[Part], name: str, shape: ExpertShape, read: Read, sen
         factors, expert = read(part), _EXPERT_PART.fullmatch(part.path)
         if expert is None or expert[2] is None:
             shrink[:, : part.rank] = send(factors.a.view(shape.count, part.rank, width_in))
-            expand[:, :, : part.rank] = send(factors.b.view(width_out, part.rank, -1).permute(2, 0, 1))
+            rows = factors.b
+            if name == GATE_UP and shape.interleaved:
+                rows = torch.cat((rows[0::2], rows[1::2]))
+            expand[:, :, : part.rank] = send(rows.view(width_out, part.rank, -1).permute(2, 0, 1))
             continue
         index, first = int(expert[2]), used[int(expert[2])]
         used[index] += part.rank

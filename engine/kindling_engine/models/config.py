@@ -25,12 +25,16 @@ class LayerConfig:
 
 @dataclass(frozen=True, slots=True)
 class ExpertsConfig:
-    """A mixture of experts: how many, how wide each, how many per token, and whether their weights sum to one."""
+    """A mixture of experts: how many, how wide each, how many per token, and whether their weights sum to one.
+
+    ``joined``: all of them are one tensor for each product, with biases, and gate and up take turns in it.
+    """
 
     count: int
     intermediate_size: int
     top_k: int
     normalised: bool
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class DecoderConfig:
     """Everything the decoder needs; sizes in elements, ``context_length`` in tokens.
 
     ``centered_norms``: weights of norms are stored less one. ``post_norms``: what attention and MLP put out is
-    normed before it is added. ``fused_weights``: q, k, v and gate, up are stored as one tensor each.
+    normed before it is added. ``fused_weights``: q, k, v and gate, up are stored as one tensor each. ``sinks``:
+    each head has a score of its own for a key without a value.
     ``weight_prefixes`` are the names a checkpoint may give the decoder, ``module_prefix`` the one PEFT does.
     """
 
@@ -69,12 +74,15 @@ class DecoderConfig:
     centered_norms: bool = False
     post_norms: bool = False
     fused_weights: bool = False
+    sinks: bool = False
     experts: ExpertsConfig | None = None
     weight_prefixes: tuple[str, ...] = ("model.",)
     module_prefix: str = "model."
     is_encoder: bool = False
     task: Task = "generate"
     state_bytes: int = 0
+    state_rows: bool = False
+    token_bytes: int = 0
 
     @property
     def num_layers_kv(self) -> int:

@@ -43,7 +43,7 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "n_shared_experts": (0,), "num_shared_experts": (0,), "shared_expert_intermediate_size": (0,),
     "moe_intermediate_size": (), "mlp_only_layers": ([],), "first_k_dense_replace": (0,), "n_group": (1,),
     "topk_group": (1,), "routed_scaling_factor": (1,), "scoring_func": ("softmax",),
-    "norm_topk_prob": (False,),
+    "norm_topk_prob": (False,), "swiglu_alpha": (), "swiglu_limit": (),
 }  # fmt: skip
 
 

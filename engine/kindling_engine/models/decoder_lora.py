@@ -41,9 +41,12 @@ def lora_layout(config: DecoderConfig, folder: Path | None = None) -> LoraLayout
     prefix, mixtures = config.module_prefix, {}
     if config.experts is not None:
         experts = config.experts
-        shape = ExpertShape(experts.count, config.hidden_size, experts.intermediate_size)
+        shape = ExpertShape(
+            experts.count, config.hidden_size, experts.intermediate_size, interleaved=experts.joined
+        )
+        router = "router" if experts.joined else "gate"
         for index in sparse:
-            targets[f"model.layers.{index}.mlp.gate"] = Target(
+            targets[f"model.layers.{index}.mlp.{router}"] = Target(
                 site_index(index, ROUTER), config.hidden_size, 0, experts.count
             )
             mixtures[f"{prefix}layers.{index}.mlp.experts"] = Mixture(index, shape)

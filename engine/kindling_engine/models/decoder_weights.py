@@ -1,6 +1,7 @@
 """Builds a decoder's layers from a checkpoint, by the names that the Llama family gives its tensors."""
 
 import re
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -11,17 +12,18 @@ from kindling_engine.layers.attention_paged import kernels_take, paged_attention
 from kindling_engine.layers.embedding import Table
 from kindling_engine.layers.invariant import steady_activation, tiled_router
 from kindling_engine.layers.linear import Projection
-from kindling_engine.layers.mlp import ACTIVATIONS, Activation, GatedMlp
+from kindling_engine.layers.mlp import Activation, GatedMlp, activation_find
 from kindling_engine.layers.moe import Experts, GroupedExperts, SeparateExperts, SparseMlp, in_groups
 from kindling_engine.layers.norm import CenteredRmsNorm, RmsNorm
 from kindling_engine.lora.sites import DOWN, GATE_UP, OUTPUT, QKV, ROUTER, site_index
 from kindling_engine.models.config import DecoderConfig, ExpertsConfig
 from kindling_engine.models.decoder_layer import Attention, DecoderLayer, Mlp
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.expert_weights import expert_weights, stacked
 from kindling_engine.models.weight_forms import TILED, WeightForm
 from kindling_engine.models.weights import Checkpoint
 
-_LAYER_TENSOR = re.compile(r"layers\.([0-9]{1,4})\..+\.(?:weight|bias)")
+_LAYER_TENSOR = re.compile(r"layers\.([0-9]{1,4})\..+[._](?:weight|bias|sinks)")
 
 
 class DecoderWeights:
@@ -105,7 +107,10 @@ class DecoderWeights:
         q_norm = self._norm(f"{prefix}q_norm", config.head_dim) if config.qk_norm else None
         k_norm = self._norm(f"{prefix}k_norm", config.head_dim) if config.qk_norm else None
         spec = AttentionSpec(
-            scale=config.attention_scale, window=layer.window, softcap=config.attention_softcap
+            scale=config.attention_scale,
+            window=layer.window,
+            softcap=config.attention_softcap,
+            sinks=self._take(f"{prefix}sinks", (config.num_heads,)).float() if config.sinks else None,
         )
         norms = None if q_norm is None or k_norm is None else (q_norm, k_norm)
         paged = None
@@ -141,7 +146,7 @@ class DecoderWeights:
     def _activation(self, inner: int) -> Activation:
         """Of a gate of ``inner`` values."""
         name = self._config.activation
-        return steady_activation(name, inner) if self._batch_invariant else ACTIVATIONS[name]
+        return steady_activation(name, inner) if self._batch_invariant else activation_find(name)
 
     def _mlp(self, index: int, prefix: str) -> Mlp:
         config = self._config
@@ -158,17 +163,12 @@ class DecoderWeights:
 
     def _sparse_mlp(self, index: int, experts: ExpertsConfig, prefix: str) -> SparseMlp:
         hidden, inner = self._config.hidden_size, experts.intermediate_size
-        router = self._take(f"{prefix}gate.weight", (experts.count, hidden))
-        names = [f"{prefix}experts.{expert}." for expert in range(experts.count)]
-        gate_up = (
-            self._rows(name, {"gate_proj": inner, "up_proj": inner}, hidden, "weight") for name in names
-        )
-        down = (self._take(f"{name}down_proj.weight", (hidden, inner)) for name in names)
+        read = expert_weights(self._checkpoint, self._prefix + prefix, experts, hidden)
         made: Experts
         if not in_groups(self._device):
             made = SeparateExperts(
-                [self._form.linear(weight, None) for weight in gate_up],
-                [self._form.linear(weight, None) for weight in down],
+                self._linears(read.gate_up, read.gate_up_bias),
+                self._linears(read.down, read.down_bias),
                 self._activation(inner),
             )
         else:
@@ -178,17 +178,28 @@ class DecoderWeights:
                     f"Experts of {hidden} by {inner} cannot be multiplied in groups on a GPU; multiples of 8 can.",
                 )
             made = GroupedExperts(
-                torch.stack(list(gate_up)), torch.stack(list(down)), self._activation(inner)
+                stacked(read.gate_up, experts.count),
+                stacked(read.down, experts.count),
+                self._activation(inner),
+                biases=(read.gate_up_bias, read.down_bias),
             )
         return SparseMlp(
-            router,
+            read.router,
             made,
             top_k=experts.top_k,
             normalised=experts.normalised,
             layer=index,
             site=site_index(index, ROUTER),
+            bias=read.router_bias,
             route=tiled_router if self._batch_invariant else None,
         )
+
+    def _linears(self, weights: Iterator[Tensor], biases: Tensor | None) -> list[Projection]:
+        """Of each expert, with its row of the biases."""
+        return [
+            self._form.linear(weight, None if biases is None else biases[expert])
+            for expert, weight in enumerate(weights)
+        ]
 
     def _table(self, name: str) -> Table:
         shape = (self._config.vocab_size, self._config.hidden_size)

@@ -24,6 +24,7 @@ FORMAT_NAMES = {
     "vptq": "VPTQ",
 }
 _DEFAULT_BLOCK = (128, 128)
+_MXFP4_ARCHITECTURE = "GptOssForCausalLM"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,15 @@ class Fp8Weights:
     block: tuple[int, int]
 
 
-def quantization_read(config: dict[str, Any]) -> Fp8Weights | None:
+@dataclass(frozen=True, slots=True)
+class Mxfp4Weights:
+    """Experts in blocks of 4-bit floats with scales beside them."""
+
+
+def quantization_read(config: dict[str, Any]) -> Fp8Weights | Mxfp4Weights | None:
     """What a ``config.json`` says of the weights' format; None for plain weights.
 
-    Raises ModelError ``weights_dtype`` for every format but FP8, with its name.
+    Raises ModelError ``weights_dtype`` for every format but FP8 and GPT-OSS's MXFP4, with its name.
     """
     raw = config.get("quantization_config") or config.get("compression_config")
     if not raw:
@@ -46,6 +52,8 @@ def quantization_read(config: dict[str, Any]) -> Fp8Weights | None:
     method = str(raw.get("quant_method") or raw.get("quant_algo") or "").lower()
     if method in ("fp8", "fbgemm_fp8") or (method == "compressed-tensors" and _is_float8(raw)):
         return Fp8Weights(_block_read(raw.get("weight_block_size")))
+    if method == "mxfp4" and (config.get("architectures") or [""])[0] == _MXFP4_ARCHITECTURE:
+        return Mxfp4Weights()
     name = FORMAT_NAMES.get(method, repr(method[:40]) if method else "a format that it does not name")
     raise ModelError(
         "weights_dtype",

@@ -12,6 +12,7 @@ from kindling_engine.models.config_fields import ConfigFields
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.models.families.gemma2 import gemma2
 from kindling_engine.models.families.gemma3 import gemma3, gemma3_conditional
+from kindling_engine.models.families.gpt_oss import gpt_oss
 from kindling_engine.models.families.llama import llama
 from kindling_engine.models.families.mistral import mistral
 from kindling_engine.models.families.phi3 import phi3
@@ -38,6 +39,7 @@ FAMILIES: dict[str, Family] = {
     "Gemma3ForCausalLM": gemma3,
     "Gemma3ForConditionalGeneration": gemma3_conditional,
     "Phi3ForCausalLM": phi3,
+    "GptOssForCausalLM": gpt_oss,
 }
 
 

@@ -13,7 +13,7 @@ from kindling_engine.models.errors import ModelError
 from kindling_engine.models.folder import json_object_read
 from kindling_engine.models.fp8 import SCALE_NAMES, fp8_widen
 from kindling_engine.models.mapped_pages import MappedPages
-from kindling_engine.models.quantization import quantization_read
+from kindling_engine.models.quantization import Fp8Weights, Mxfp4Weights, quantization_read
 from kindling_engine.models.weight_files import file_index, weights_open
 
 LoadProgress = Callable[[int, int], None]
@@ -37,7 +37,7 @@ class Checkpoint:
         self._folder = folder
         self._dtype = dtype
         self._device = device
-        self._fp8 = quantization_read(json_object_read(folder / "config.json"))
+        self._quantization = quantization_read(json_object_read(folder / "config.json"))
         self._file_of = file_index(folder)
         self._taken: set[str] = set()
         self._open: dict[str, Any] = {}
@@ -67,6 +67,16 @@ class Checkpoint:
         return self._dtype
 
     @property
+    def device(self) -> torch.device:
+        """Likewise."""
+        return self._device
+
+    @property
+    def quantization(self) -> Fp8Weights | Mxfp4Weights | None:
+        """The format that ``config.json`` says of the weights; None for plain ones."""
+        return self._quantization
+
+    @property
     def folder(self) -> Path:
         return self._folder
 
@@ -87,6 +97,19 @@ class Checkpoint:
         Raises ModelError that names the tensor if it is absent, misshapen or of a dtype that is not served.
         """
         return self._served(name, self._shaped(name, shape))
+
+    def parts(self, name: str, shape: tuple[int, ...]) -> Iterator[Tensor]:
+        """As ``take``, but what lies along the first axis one by one."""
+        for part in self._shaped(name, shape):
+            yield self._served(name, part)
+
+    def packed(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Bytes as they are stored; raises ModelError as ``take`` does."""
+        tensor = self._shaped(name, shape)
+        if tensor.dtype != torch.uint8:
+            shown = str(tensor.dtype).removeprefix("torch.")
+            raise ModelError("weights_dtype", f"Tensor {name} is {shown}, where MXFP4 has bytes (uint8).")
+        return tensor
 
     def table(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """As ``take``, but for a CPU as it is stored: whoever looks up rows can widen those, and needs no others."""
@@ -129,7 +152,8 @@ class Checkpoint:
             raise ModelError(
                 "weights_missing", f"Tensor {name} is FP8, but the checkpoint has no scale for it."
             )
-        block = (128, 128) if self._fp8 is None else self._fp8.block
+        quantization = self._quantization
+        block = quantization.block if isinstance(quantization, Fp8Weights) else (128, 128)
         return fp8_widen(name, tensor, self._stored(scale), block)
 
     def _name(self, name: str) -> str:

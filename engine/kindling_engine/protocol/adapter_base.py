@@ -9,13 +9,15 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 EMBEDDING, HEAD = "embed_tokens", "lm_head"
 GATE_UP, DOWN = "gate_up_proj", "down_proj"
 _LAYER_LINEAR = re.compile(
-    r"layers\.(0|[1-9][0-9]{0,3})\.(?:self_attn\.([qkvo]_proj|qkv_proj)|mlp\.((?:gate|up|down|gate_up)_proj|gate))"
+    r"layers\.(0|[1-9][0-9]{0,3})\.(?:self_attn\.([qkvo]_proj|qkv_proj)|mlp\.((?:gate|up|down|gate_up)_proj|gate|router))"
 )
 _LAYER_EXPERTS = re.compile(r"layers\.(0|[1-9][0-9]{0,3})\.mlp\.experts")
 _EXPERT = re.compile(r"(.+\.experts)\.(0|[1-9][0-9]{0,4})\.((?:gate|up|down)_proj)")
 _PREFIXES = {"Gemma3ForConditionalGeneration": "model.language_model."}
 _FUSED = frozenset({"Phi3ForCausalLM"})
-_MIXTURES = frozenset({"Qwen3MoeForCausalLM"})
+# Their experts are two parameters in which gate and up take turns; their layers have no other MLP.
+_JOINED = frozenset({"GptOssForCausalLM"})
+_MIXTURES = _JOINED | {"Qwen3MoeForCausalLM"}
 # Their layers' names and widths follow from the sizes in the catalog; what other models have, only an engine knows.
 DECODERS = _FUSED | _MIXTURES | {
     "LlamaForCausalLM", "SmolLM3ForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
@@ -25,11 +27,15 @@ DECODERS = _FUSED | _MIXTURES | {
 
 @dataclass(frozen=True, slots=True)
 class ExpertShape:
-    """Of a mixture's experts: how many, and the widths of the model and of each expert."""
+    """Of a mixture's experts: how many, and the widths of the model and of each expert.
+
+    ``interleaved``: outputs of gate and up take turns, and no expert is ever a layer by itself.
+    """
 
     count: int
     hidden_size: int
     intermediate_size: int
+    interleaved: bool = False
 
     def parameter(self, name: str) -> tuple[int, int]:
         """(input width, output width) of one expert's part of ``gate_up_proj`` or ``down_proj``."""
@@ -102,17 +108,27 @@ class BaseShape:
         if self.linears:
             paths = [*self.linears, *self.embeddings]
             names = [path.rsplit(".", 1)[-1] for path in paths]
-            names += [*TARGETS[4:], GATE_UP] if self.experts else []
+            apart = not all(mixture.interleaved for mixture in self.experts.values())
+            names += [*(TARGETS[4:6] if apart else ()), DOWN, GATE_UP] if self.experts else []
             return tuple(dict.fromkeys(names))
+        if self.architecture in _JOINED:
+            return *TARGETS[:4], EMBEDDING, HEAD, *(("router", GATE_UP, DOWN) if self.num_experts else ())
         fused = ("qkv_proj", "o_proj", GATE_UP, DOWN)
         names = [*(fused if self.architecture in _FUSED else TARGETS), EMBEDDING, HEAD]
         return tuple(names + (["gate", GATE_UP] if self.num_experts else []))
+
+    def knows(self, target: str) -> bool:
+        """Whether a short name may stand among an adapter's targets.
+
+        Lists for any model name layers of an MLP also where there is none; PEFT passes over them.
+        """
+        return target in self.targets or (self.architecture in _JOINED and target in TARGETS)
 
     def linear_at(self, path: str) -> tuple[int, int] | None:
         """(input width, output width) of the layer at a path such as ``model.layers.0.self_attn.q_proj``."""
         expert = _EXPERT.fullmatch(path)
         mixture = self.experts_at(expert[1]) if expert else None
-        if expert and mixture:
+        if expert and mixture and not mixture.interleaved:
             return mixture.linear(expert[3]) if int(expert[2]) < mixture.count else None
         if self.linears:
             return self.linears.get(path) or self.linears.get(_numbers_starred(path))
@@ -136,7 +152,8 @@ class BaseShape:
         match = _LAYER_EXPERTS.fullmatch(self._inner(path))
         if match is None or int(match[1]) >= self.num_layers or not self.num_experts:
             return None
-        return ExpertShape(self.num_experts, self.hidden_size, self.expert_size)
+        joined = self.architecture in _JOINED
+        return ExpertShape(self.num_experts, self.hidden_size, self.expert_size, interleaved=joined)
 
     def linear(self, target: str) -> tuple[int, int]:
         """(input width, output width) of a linear layer by its name."""
@@ -148,15 +165,20 @@ class BaseShape:
         shared = {"o_proj": (heads, hidden), DOWN: (inner, hidden)}
         if self.architecture in _FUSED:
             return {"qkv_proj": (hidden, heads + 2 * kv), GATE_UP: (hidden, 2 * inner), **shared}
-        router = {"gate": (hidden, self.num_experts)} if self.num_experts else {}
+        router = (hidden, self.num_experts)
+        attention = {"q_proj": (hidden, heads), "k_proj": (hidden, kv), "v_proj": (hidden, kv)}
+        if self.architecture in _JOINED:
+            return {
+                **attention,
+                "o_proj": shared["o_proj"],
+                **({"router": router} if self.num_experts else {}),
+            }
         return {
-            "q_proj": (hidden, heads),
-            "k_proj": (hidden, kv),
-            "v_proj": (hidden, kv),
+            **attention,
             "gate_proj": (hidden, inner),
             "up_proj": (hidden, inner),
             **shared,
-            **router,
+            **({"gate": router} if self.num_experts else {}),
         }
 
     def _inner(self, path: str) -> str:

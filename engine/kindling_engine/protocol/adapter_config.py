@@ -40,7 +40,7 @@ KNOWN_FIELDS = {
 }  # fmt: skip
 # These start from weights taken out of the base, so the result fits a base that was changed with them.
 BASE_CHANGING_INITS = ("pissa", "olora", "loftq", "corda", "lora_ga")
-_PARAMETERS = (GATE_UP, DOWN, "gate.weight")
+_PARAMETERS = (GATE_UP, DOWN, "gate.weight", "router.weight")
 
 
 @dataclass(slots=True)
@@ -186,7 +186,7 @@ def _check_targets(report: AdapterReport, config: dict[str, Any], base: BaseShap
 
 
 def _check_names(report: AdapterReport, targets: list[str], base: BaseShape) -> None:
-    unknown = sorted({name for name in targets if name.split(".")[-1] not in base.targets})
+    unknown = sorted({name for name in targets if not base.knows(name.split(".")[-1])})
     if unknown and not base.open:
         names = ", ".join(name[:60] for name in unknown[:5])
         report.add(

@@ -14,7 +14,7 @@ from kindling_engine.kernels.tune import Trial
 from kindling_engine.kernels.tuning import size_class
 from kindling_engine.layers.attention_paged import splits_for
 from kindling_engine.layers.attention_spec import AttentionSpec
-from kindling_engine.layers.mlp import ACTIVATIONS, activation_name
+from kindling_engine.layers.mlp import activation_find, activation_name
 from kindling_engine.layers.moe import GroupedExperts
 from kindling_engine.layers.row_kernels_cuda import LARGEST_ROW
 from kindling_engine.lora.slabs import DeviceSlabs
@@ -89,6 +89,7 @@ def _mixtures(place: _Place) -> Iterator[Trial]:
             kind=kind,
             top_k=mixture.top_k,
             normalised=mixture.normalised,
+            biases=experts.biases,
         )
 
 
@@ -108,7 +109,7 @@ def _rows(place: _Place) -> Iterator[Trial]:
     model, config = place.model, place.model.config
     dtype, device = model.dtype, model.device
     weight_dtype = torch.float32 if config.centered_norms else dtype
-    kind = activation_name(ACTIVATIONS[config.activation])
+    kind = activation_name(activation_find(config.activation))
     inners = {config.intermediate_size} if any(not layer.sparse for layer in config.layers) else set()
     if config.experts is not None:
         inners.add(config.experts.intermediate_size)

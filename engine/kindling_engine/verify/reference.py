@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.folder import json_object_read
+from kindling_engine.models.quantization import Mxfp4Weights, quantization_read
 from kindling_engine.verify.ours import Answered
 
 
@@ -30,6 +32,11 @@ def reference_logits(
             "unsupported_model", f"The installed transformers has no {architecture} to compare with."
         )
     say("transformers: loading")
+    quantization = quantization_read(json_object_read(folder / "config.json"))
+    widened = {}
+    if isinstance(quantization, Mxfp4Weights):
+        # transformers would fetch kernels for them, which answer in bf16.
+        widened = {"quantization_config": transformers.Mxfp4Config(dequantize=True)}
     model = owner.from_pretrained(
         folder,
         dtype=dtype,
@@ -37,6 +44,7 @@ def reference_logits(
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=False,
+        **widened,
     )
     model = model.to(device).eval()
     found = []

@@ -16,7 +16,13 @@ from kindling_engine.protocol.embedding_folder import (
     context_limit,
     embedding_folder_read,
 )
-from kindling_engine.protocol.safetensors_header import LENGTH, HeaderRefused, header_length, parse_header
+from kindling_engine.protocol.safetensors_header import (
+    LENGTH,
+    HeaderRefused,
+    TensorEntry,
+    header_length,
+    parse_header,
+)
 from kindling_engine.protocol.vocabulary import VocabularyUnknown, vocabulary_hash
 from kindling_platform.common.errors import KindlingError
 
@@ -25,11 +31,11 @@ MAX_SIZE = 2**31 - 1
 HASHED_WHOLE_BYTES = 64 * 1024 * 1024
 # Older families use other names for the same sizes.
 OTHER_NAMES = {
-    "hidden_size": ("n_embd", "d_model"),
-    "num_hidden_layers": ("n_layer", "num_layers", "n_layers"),
+    "hidden_size": ("n_embd", "d_model", "n_embed", "emb_dim", "embedding_dim"),
+    "num_hidden_layers": ("n_layer", "num_layers", "n_layers", "num_blocks"),
     "num_attention_heads": ("n_head", "num_heads", "n_heads"),
     "intermediate_size": ("n_inner", "ffn_dim", "ffn_hidden_size", "d_ff"),
-    "max_position_embeddings": ("n_positions", "max_seq_len", "n_ctx"),
+    "max_position_embeddings": ("n_positions", "max_seq_len", "n_ctx", "context_length"),
 }
 
 
@@ -115,10 +121,11 @@ def _size(config: dict[str, Any], name: str, default: int | None = None) -> int:
 def _experts(config: dict[str, Any]) -> dict[str, int]:
     """How many experts a mixture has, and how wide each is; nothing for other models."""
     # Configs of other models hold zeros and nulls there.
-    counts = [config.get(name) for name in ("num_experts", "num_local_experts", "moe_intermediate_size")]
-    experts, more, size = (
-        count if isinstance(count, int) and 0 < count <= MAX_SIZE else 0 for count in counts
+    names = ("num_experts", "num_local_experts", "moe_intermediate_size", "intermediate_size")
+    experts, more, size, only_size = (
+        count if isinstance(count, int) and 0 < count <= MAX_SIZE else 0 for count in map(config.get, names)
     )
+    size = size or only_size  # of a model whose MLPs are all experts
     return {"experts": more or experts, "expert_size": size} if (more or experts) and size else {}
 
 
@@ -162,7 +169,15 @@ def _parameters(file: Path) -> int:
             entries = parse_header(stream.read(length), size)
         except HeaderRefused as refused:
             raise _invalid(f"{file.name}: {refused}.") from refused
-    return sum(prod(entry.shape) for entry in entries)
+    return sum(_numbers(entry) for entry in entries)
+
+
+def _numbers(entry: TensorEntry) -> int:
+    """As many as a tensor stands for: MXFP4 has two in a byte, and bytes with the scales of others."""
+    packed = entry.dtype == "U8"
+    if packed and entry.name.endswith("_scales"):
+        return 0
+    return prod(entry.shape) * (2 if packed and entry.name.endswith("_blocks") else 1)
 
 
 def _licence(path: Path) -> str:

@@ -69,7 +69,10 @@ def model_import(
         changed = {field: value for field, value in values.items() if getattr(model, field) != value}
         if not changed:
             return model
-        if changed.keys() & {"shapes", "architecture", "task", "vocab_size"} and model.adapters.exists():
+        # Sizes that were not kept when the model came are no other ones.
+        sizes = {**facts.shapes, **model.shapes}
+        reshaped = sizes != facts.shapes or changed.keys() & {"architecture", "task", "vocab_size"}
+        if reshaped and model.adapters.exists():
             text = f"Adapters stand on {model.ref}; import a model of another shape under another name."
             raise KindlingError("model_changed", text, 409)
         for field, value in changed.items():

@@ -83,7 +83,7 @@ def _moe(device: torch.device, dtype: torch.dtype, rows: int, shape: MoeShape) -
             experts,
             top_k=shape.top_k,
             normalised=True,
-            route=lambda router: lambda x: one.scores,
+            route=lambda router, bias: lambda x: one.scores,
         )
         return mlp(one.x, None)
 
