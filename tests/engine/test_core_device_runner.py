@@ -3,6 +3,8 @@ CPU's attention and once with everything a GPU runs but for the kernels themselv
 
 import logging
 import random
+from collections.abc import Callable
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -46,17 +48,21 @@ SAMPLINGS = {
 MODELS = ["llama", "qwen3", "mistral-window", "gemma2", "phi3", "llama-dynamic", "qwen3-moe"]
 
 
-@pytest.fixture
-def ahead(request, monkeypatch) -> None:
-    """Run a CPU's decoders as a GPU's are; ``pages`` with its attention and its sampler as well."""
+def work_ahead(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a CPU's decoders as a GPU's are; in the form ``pages`` with its attention and its sampler as well."""
     monkeypatch.setattr(loops, "WORKING_APART", {"cpu"})
-    if request.param == "pages":
+    if form == "pages":
         pytest.importorskip("triton")
         monkeypatch.setattr(decoder_weights, "paged_attention_for", paged_attention_in_torch)
         monkeypatch.setattr(slab_lora, "slab_lora_for", slab_lora_in_torch)
         monkeypatch.setattr(device_runner, "device_sampler_for", lambda device: kernel_sampler_in_torch())
         # What a graph would replay, padding included.
         monkeypatch.setattr(DecodeGraphs, "run", lambda graphs, size: graphs._step(size))
+
+
+@pytest.fixture
+def ahead(request, monkeypatch) -> None:
+    work_ahead(request.param, monkeypatch)
 
 
 BOTH = pytest.mark.parametrize("ahead", ["rows", "pages"], indirect=True)
@@ -114,18 +120,29 @@ def _plans_watched(rig: Rig, monkeypatch) -> list:
     return plans
 
 
-@BOTH
+@pytest.fixture(scope="module")
+def serially(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, dict[str, list]]]:
+    """A model and what a CPU's own runner makes of the mixture; asked for while nothing is patched."""
+
+    @cache
+    def served(name: str) -> tuple[Path, dict[str, list]]:
+        folder = tmp_path_factory.mktemp(name)
+        rig = _rig(model_make(name, folder / "model"), folder)
+        assert not isinstance(rig.core._loop, OverlappedLoop)
+        return folder / "model", _served(rig)
+
+    return served
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_tokens_are_those_of_the_serial_runner(name, ahead, tmp_path, monkeypatch):
-    model = model_make(name, tmp_path / "model")
+@pytest.mark.parametrize("form", ["rows", "pages"])
+def test_tokens_are_those_of_the_serial_runner(name, form, serially, tmp_path, monkeypatch):
+    model, expected = serially(name)
+    work_ahead(form, monkeypatch)
     device = _rig(model, tmp_path)
     assert isinstance(device.core._loop, OverlappedLoop)
     assert isinstance(device.core._parts.runner, DeviceRunner)
-    found = _served(device)
-    monkeypatch.undo()
-    serial = _rig(model, tmp_path)
-    assert not isinstance(serial.core._loop, OverlappedLoop)
-    assert found == _served(serial)
+    assert _served(device) == expected
 
 
 @BOTH

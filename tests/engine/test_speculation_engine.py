@@ -54,13 +54,27 @@ def _with_edits(tokens: list[int]) -> list[int]:
     return [*edited[:20], 3, *edited[20:40], *edited[41:]]
 
 
-@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
-def test_answers_have_the_same_bits_with_guesses_and_without(folder: Path, tmp_path: Path, together: bool):
-    invariant = not folder.name.startswith("Olmo2")
-    plain = _rig(folder, tmp_path, batch_invariant=invariant, speculation="off")
+@pytest.fixture(scope="module")
+def plain(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    """A core that guesses nothing, and has answered one by one."""
+    rig = _rig(
+        folder, tmp_path_factory.mktemp("plain"), batch_invariant=_is_invariant(folder), speculation="off"
+    )
     for kind in KINDS:
-        _ask(plain, kind, kind)
-        plain.run_until(kind)
+        _ask(rig, kind, kind)
+        rig.run_until(kind)
+    return rig
+
+
+def _is_invariant(folder: Path) -> bool:
+    return not folder.name.startswith("Olmo2")
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
+def test_answers_have_the_same_bits_with_guesses_and_without(
+    folder: Path, plain: Rig, tmp_path: Path, together: bool
+):
+    invariant = _is_invariant(folder)
     guessing = _rig(folder, tmp_path, batch_invariant=invariant)
     for kind in KINDS:
         _ask(guessing, kind, kind, prediction_ids=_with_edits(plain.tokens(kind)))
