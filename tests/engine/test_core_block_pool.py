@@ -13,8 +13,7 @@ def _manager(num_blocks: int = 9) -> KvManager:
 
 def _fill(kv: KvManager, tokens: list[int], *, adapter: str = "", salt: str = ""):
     table = kv.table_new(adapter=adapter, salt=salt)
-    found, _missed = kv.prefix_find(table, tokens)
-    cached = kv.prefix_take(table, found)
+    cached = kv.prefix_take(table, kv.prefix_find(table, tokens))
     assert kv.grow(table, len(tokens))
     kv.publish(table, tokens, len(tokens))
     return table, cached
@@ -69,9 +68,8 @@ def test_the_least_recently_released_prefix_goes_first_and_its_tail_before_its_h
     kv.free(new)
     taken = kv.pool.allocate(2)  # the new prompt's unfinished block, then the old prefix's tail
     assert taken is not None
-    probe = kv.table_new(adapter="", salt="")
-    assert len(kv.prefix_find(probe, list(range(100, 133)))[0]) == 1
-    assert len(kv.prefix_find(probe, list(range(200, 217)))[0]) == 1
+    assert len(kv.prefix_find(kv.table_new(adapter="", salt=""), list(range(100, 133))).blocks) == 1
+    assert len(kv.prefix_find(kv.table_new(adapter="", salt=""), list(range(200, 217))).blocks) == 1
 
 
 @pytest.mark.parametrize("other", [{"adapter": "b"}, {"salt": "t"}])

@@ -1,5 +1,5 @@
-"""Over random schedules, booked at once, one step late or with guesses: every request ends, no block is leaked, none
-is shared wrongly, and none goes to somebody else while a step writes to it."""
+"""Over random schedules, booked at once, one step late or with guesses: every request ends, no block and no state
+is leaked, none is shared wrongly, and none goes to somebody else while a step writes to it."""
 
 import logging
 
@@ -48,6 +48,27 @@ actions = st.lists(
 
 schedules = given(actions, st.integers(7, 14), st.integers(2, 5), st.sampled_from([5, 16, 33, 200]))
 
+# Turns of few chats, each of which begins as another does.
+turns = st.tuples(submits, st.integers(40, 84), st.integers(0, 2)).map(
+    lambda three: {
+        **three[0],
+        "prompt": [*([1, 2, 3] * 28)[: three[1]], three[2]],
+        "adapter": three[0]["adapter"] * (three[1] % 4 == 0),
+        "salt": three[0]["salt"] * (three[1] % 5 == 0),
+        "grant": 40,
+        "embeds": False,
+    }
+)
+chats = given(
+    st.lists(
+        st.one_of(turns.map(lambda values: ("submit", values)), actions.map(lambda some: some[0])),
+        max_size=40,
+    ),
+    st.integers(9, 16),
+    st.integers(2, 5),
+    st.sampled_from([5, 16, 33, 200]),
+)
+
 
 class Guessing(Pretended):
     """Steps try what may come next; where a step is broken, one in three is so behind the first guesses alone."""
@@ -61,15 +82,48 @@ class Guessing(Pretended):
         return super().step(bad)
 
 
+class Stateful(Pretended):
+    """Layers keep a state, and few are kept of prefixes."""
+
+    def __post_init__(self) -> None:
+        self.state_slots = 1 + self.num_blocks % 7
+        super().__post_init__()
+
+
+class StatefulLate(Late):
+    def __post_init__(self) -> None:
+        self.state_slots = 1 + self.num_blocks % 7
+        super().__post_init__()
+
+
 WORLDS = pytest.mark.parametrize(
     "world", [Pretended, Late, Guessing], ids=["at once", "one late", "guessing"]
 )
+STATEFUL = pytest.mark.parametrize("world", [Stateful, StatefulLate], ids=["at once", "one late"])
 
 
 @WORLDS
 @settings(max_examples=200, deadline=None)
 @schedules
 def test_random_schedules_end_clean(world, steps, num_blocks, max_batch, step_tokens):
+    ended, added = _run(world, steps, num_blocks, max_batch, step_tokens)
+    assert ended == added
+
+
+@STATEFUL
+@settings(max_examples=60, deadline=None)
+@chats
+def test_random_chats_over_states_end_clean(world, steps, num_blocks, max_batch, step_tokens):
+    ended, added = _run(world, steps, num_blocks, max_batch, step_tokens)
+    assert ended == added
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@STATEFUL
+@settings(max_examples=5_000, deadline=None, suppress_health_check=list(HealthCheck))
+@chats
+def test_five_thousand_random_chats_over_states_end_clean(world, steps, num_blocks, max_batch, step_tokens):
     ended, added = _run(world, steps, num_blocks, max_batch, step_tokens)
     assert ended == added
 

@@ -75,12 +75,21 @@ def test_a_crowded_cache_shows_who_gave_way(tmp_path: Path):
 
 def test_what_waits_is_told_apart_from_what_runs():
     stats = Stats(
-        active=3, waiting=2, free_blocks=4, blocks=10, lent_blocks=3, blocks_borrowed=7, blocks_recalled=4
+        active=3,
+        waiting=2,
+        free_blocks=4,
+        blocks=10,
+        lent_blocks=3,
+        states=5,
+        state_slots=8,
+        blocks_borrowed=7,
+        blocks_recalled=4,
     )
     found = samples(EngineMetrics().render(stats).decode())
     assert found["requests_running", ""] == 3
     assert found["requests_waiting", ""] == 2
     assert found["kv_blocks_used", ""] == 6 and found["kv_blocks_lent", ""] == 3
+    assert found["prefix_states", ""] == 5 and found["prefix_state_slots", ""] == 8
     assert (found["kv_blocks_borrowed_total", ""], found["kv_blocks_recalled_total", ""]) == (7, 4)
 
 

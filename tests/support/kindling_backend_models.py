@@ -96,6 +96,31 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "mamba_dt_rank": 8,
         "mamba_d_state": 8,
     },
+    # Sequence by sequence: biases on scores, keys chosen by an index (fewer than a prompt has, by so many heads that no
+    # scores tie at zero), a cache of its own for linear attention, and states within modules.
+    "BloomForCausalLM": {"n_head": 4, "tie_word_embeddings": False},
+    "DeepseekV32ForCausalLM": {
+        **LATENT,
+        "num_hidden_layers": 2,
+        "n_routed_experts": 4,
+        "n_group": 1,
+        "topk_group": 1,
+        "index_topk": 24,
+        "index_n_heads": 32,
+        "index_head_dim": 16,
+    },
+    "MiniMaxForCausalLM": {
+        "block_size": 16,
+        "head_dim": 16,
+        "num_local_experts": 2,
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    },
+    "RecurrentGemmaForCausalLM": {
+        "lru_width": 64,
+        "attention_window_size": 24,
+        "head_dim": 16,
+        "tie_word_embeddings": False,
+    },
     # Text of models that see.
     "Mistral3ForConditionalGeneration": {
         "text_config": {},

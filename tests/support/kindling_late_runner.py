@@ -68,6 +68,8 @@ class LateRunner:
         return self.launch(plan).draws()
 
     def recover(self, plan: StepPlan) -> None:
+        if self.world.states is not None:
+            self.world.states.release(plan)
         for row in plan.rows:
             self.seats.pop(row.request.id, None)
 
@@ -76,11 +78,16 @@ class LateRunner:
         check(step in self.under_way, "a step was asked for twice")
         check(step.void or self.under_way[0] is step, "results came out of order")
         self.under_way.remove(step)
-        if step.void:
-            raise RuntimeError("a step before this one failed")
+        states = self.world.states
+        if states is not None:
+            states.release(step.plan)
         try:
+            if step.void:
+                raise RuntimeError("a step before this one failed")
             self._fail(step.plan, self.fails_when_read)
         except RuntimeError:
+            if states is not None:
+                states.spoil(step.plan)
             for later in self.under_way:
                 later.void = True
             raise
@@ -90,6 +97,8 @@ class LateRunner:
                 slots.pop(slot, None)
         for one in step.rows:
             tokens = self._tokens(one)
+            if states is not None:
+                check(states.advance(one.row, tokens), "the state of something else")
             for position in range(one.row.start, one.row.start + one.row.count):
                 slots[_slot(one, position)] = _label(one.row.request, tokens, position)
         return [draw for one in step.rows if (draw := self._read(one)) is not None]

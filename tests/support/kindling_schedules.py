@@ -19,6 +19,7 @@ class Pretended:
     max_batch: int = 4
     step_tokens: int = 24
     drafter: "RandomDrafter | None" = None
+    state_slots: int = 0
     finite: int = 0
     now_s: float = 0.0
     slots: dict[int, tuple] = field(default_factory=dict)
@@ -27,7 +28,10 @@ class Pretended:
     plans: list[StepPlan] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.kv = KvManager(num_blocks=self.num_blocks, revision="r", kv_dtype="f")
+        self.kv = KvManager(
+            num_blocks=self.num_blocks, revision="r", kv_dtype="f", state_slots=self.state_slots
+        )
+        self.states = PretendedStates() if self.state_slots else None
         self.scheduler = Scheduler(
             kv=self.kv,
             context_length=self.context_length,
@@ -65,6 +69,11 @@ class Pretended:
         for block in plan.scrub:
             for slot in range(block * PAGE_SIZE, (block + 1) * PAGE_SIZE):
                 self.slots.pop(slot, None)
+        if self.states is not None:
+            self.states.release(plan)
+            for row in plan.rows:
+                known = self.states.advance(row, [*row.request.tokens, *row.draft])
+                assert known, "the state of something else"
         written: set[int] = set()
         for row in plan.rows:
             for position in range(row.start, row.start + row.count):
@@ -102,12 +111,47 @@ class Pretended:
         assert pool.free_count == pool.capacity
         assert all(pool.refs(block) == 0 for block in range(1, pool.capacity + 1))
         assert self.scheduler.active == self.scheduler.waiting == 0
+        if self.kv.states is not None:
+            slots = self.kv.states.slots
+            assert slots.free_count + slots.known == slots.capacity
+            for _ in range(slots.capacity):
+                assert slots.take() is not None, "a state is read by nobody that is there"
 
     def _slot(self, request: Request, position: int) -> int:
         assert request.table is not None
         block = request.table.blocks[position // PAGE_SIZE]
         assert block != 0 and self.kv.pool.refs(block) > 0
         return block * PAGE_SIZE + position % PAGE_SIZE
+
+
+class PretendedStates:
+    """What layers keep of each request and, in slots, of prefixes: labels of all that it depends on."""
+
+    def __init__(self) -> None:
+        self.own: dict[str, tuple] = {}
+        self.kept: dict[int, tuple | None] = {}
+
+    def release(self, plan: StepPlan) -> None:
+        for request_id in plan.released:
+            self.own.pop(request_id, None)
+
+    def advance(self, row: ScheduledRow, tokens: list[int]) -> bool:
+        """Take in a row's tokens; whether they go on from the state that stands before them."""
+        request, states, stop = row.request, row.states, row.start + row.count
+        begun: tuple | None = _state(request, [])
+        if states.source is not None:
+            begun = self.kept.get(states.source)
+        elif row.start:
+            begun = self.own.get(request.id)
+        for position, slot in states.keeps:
+            self.kept[slot] = _state(request, tokens[:position]) if row.start < position <= stop else None
+        self.own[request.id] = _state(request, tokens[:stop])
+        return begun == _state(request, tokens[: row.start])
+
+    def spoil(self, plan: StepPlan) -> None:
+        """The step came to nothing, and left something of it where it was to keep states."""
+        for row in plan.rows:
+            self.kept |= {slot: None for _, slot in row.states.keeps}
 
 
 def token_of(request: Request) -> int:
@@ -122,6 +166,10 @@ def token_next(tokens: list[int]) -> int:
 def _label(row: ScheduledRow, position: int) -> tuple:
     request = row.request
     return (request.adapter, request.salt, (*request.tokens, *row.draft)[: position + 1])
+
+
+def _state(request: Request, tokens: list[int]) -> tuple:
+    return (request.adapter, request.salt, tuple(tokens))
 
 
 def _draw(row: ScheduledRow, place: int) -> int:

@@ -268,6 +268,7 @@ class EngineCore:
                 self._items.append(item)
 
     def _current_stats(self) -> Stats:
+        states, state_slots = self._parts.kv.state_counts
         return Stats(
             active=self._scheduler.active,
             waiting=self._scheduler.waiting + self._desk.pending + self._constraints.pending,
@@ -284,6 +285,8 @@ class EngineCore:
             adapter_evictions=self._parts.adapters.evictions,
             adapter_steps_back=self._desk.stepped_back,
             lent_blocks=self._parts.kv.loans.lent,
+            states=states,
+            state_slots=state_slots,
             blocks_borrowed=self._parts.kv.loans.borrowed,
             blocks_recalled=self._parts.kv.loans.recalled,
             drafted_tokens=0 if self._parts.speculator is None else self._parts.speculator.drafted,

@@ -29,10 +29,12 @@ def runner_make(
     make_lora: MakeLora = LoraBatch,
     slabs: DeviceSlabs | None = None,
     tuning: Tuning | None = None,
+    state_slots: int = 0,
 ) -> ModelRunner:
     """The runner of a model; it has tuned and captured what it can when this returns.
 
     ``slabs`` as ``works_apart`` allows. Without ``tuning`` kernels run as they are tuned in this process already.
+    ``state_slots``: as the KV manager has.
     """
     if isinstance(model, Decoder) and works_apart(model, batch_invariant=batch_invariant):
         runner = DeviceRunner(
@@ -62,6 +64,7 @@ def runner_make(
         adapter_lookup=adapter_lookup,
         batch_invariant=batch_invariant,
         make_lora=make_lora,
+        state_slots=state_slots,
     )
 
 

@@ -39,6 +39,10 @@ _CPU_KV_BYTES = 2048 * _MIB
 # What a block takes in tables and lists, however thin its pages are.
 _LEAST_BLOCK_BYTES = 1024
 _FREE_SHARE = {"cpu": 0.25, "cuda": 0.85}
+# States of prefixes: at most so much of the memory for K and V, and so many slots a seat, or in all with few seats.
+_STATES_SHARE = 0.25
+_SLOTS_A_SEAT = 4
+_MOST_SLOTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,14 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         progress=progress,
     )
     config = model.config
-    num_blocks = _num_blocks(config, options, dtype, device)
+    num_blocks, state_slots = _cache_sizes(config, options, dtype, device)
     kv = KvManager(
         num_blocks=num_blocks,
         revision=f"{options.model_ref}\0{config.revision}",
         kv_dtype=str(dtype),
         rotary_limit=config.rotary_limit,
-        shares=not config.state_bytes,
+        shares=not (config.state_bytes or config.token_bytes),
+        state_slots=state_slots,
     )
     adapters = adapter_memory(
         model, options, kv=kv, block_bytes=_block_bytes(config, dtype), dtype=dtype, wake=wake
@@ -110,9 +115,9 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         device=device,
         memory=adapters.kv_memory,
     )
-    # A state cannot go back to before a wrong guess.
-    guesses = device.type == "cpu" and config.task == "generate" and not config.state_bytes
-    guesses = guesses and options.speculation != OFF
+    # A state cannot go back to before a wrong guess, nor can every cache.
+    guesses = device.type == "cpu" and config.task == "generate" and options.speculation != OFF
+    guesses = guesses and not (config.state_bytes or config.token_bytes)
     speculator = Speculator() if guesses else None
     scheduler = Scheduler(
         kv=kv,
@@ -131,6 +136,7 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         make_lora=adapters.make_lora,
         slabs=adapters.slabs,
         tuning=Tuning(options.tune, options.tuned, options.tune_limit_s),
+        state_slots=state_slots,
     )
     grammars = _grammars(config, options, wake)
     return Parts(config, scheduler, runner, adapters.cache, grammars, kv, device, dtype, speculator)
@@ -163,29 +169,38 @@ def _device(wish: str) -> torch.device:
     return torch.device("cuda" if wish == "cuda" or (wish == "auto" and torch.cuda.is_available()) else "cpu")
 
 
-def _num_blocks(config: ModelConfig, options: CoreOptions, dtype: torch.dtype, device: torch.device) -> int:
-    """Blocks for ``kv_tokens``, or for a full batch of full contexts as far as memory allows; one more for
-    padding.
+def _cache_sizes(
+    config: ModelConfig, options: CoreOptions, dtype: torch.dtype, device: torch.device
+) -> tuple[int, int]:
+    """Blocks for ``kv_tokens``, or for a full batch of full contexts as far as memory allows, one more for padding; and
+    slots for states of prefixes, in at most a share of the same memory.
     """
-    block_bytes = _block_bytes(config, dtype)
+    block_bytes = _block_bytes(config, dtype) + PAGE_SIZE * config.token_bytes
     # A state that a step has made stands beside the one before it.
     free_bytes = max(0, _free_bytes(device) - 2 * options.max_batch * config.state_bytes)
+    room, adapters = int(free_bytes * _FREE_SHARE[device.type]), 0
+    if device.type == "cpu":
+        room = min(room, _CPU_KV_BYTES)
+    else:
+        adapters = options.lora_mib * _MIB
+        room -= adapters
+    slots = 0
+    if config.state_rows and config.state_bytes:
+        slots = max(0, int(room * _STATES_SHARE)) // config.state_bytes
+        slots = min(slots, max(_MOST_SLOTS, _SLOTS_A_SEAT * options.max_batch))
     if options.kv_tokens > 0:
         blocks = -(-options.kv_tokens // PAGE_SIZE) + 1
-        if blocks * block_bytes > free_bytes:
+        left = free_bytes - blocks * block_bytes
+        if left < 0:
             raise ModelError(
                 "out_of_memory",
                 f"A cache of {options.kv_tokens:,} tokens takes {blocks * block_bytes / 1e9:,.1f} GB and "
                 f"{free_bytes / 1e9:,.1f} GB are free; lower --kv-tokens, or leave it out.",
             )
-        return blocks
-    room = int(free_bytes * _FREE_SHARE[device.type])
-    if device.type == "cpu":
-        room = min(room, _CPU_KV_BYTES)
-    else:
-        room -= options.lora_mib * _MIB
+        return blocks, min(slots, max(0, left - adapters) // max(1, config.state_bytes))
+    room -= slots * config.state_bytes
     wanted = options.max_batch * -(-config.context_length // PAGE_SIZE)
-    return max(2, min(wanted, room // max(block_bytes, _LEAST_BLOCK_BYTES)) + 1)
+    return max(2, min(wanted, room // max(block_bytes, _LEAST_BLOCK_BYTES)) + 1), slots
 
 
 def _block_bytes(config: ModelConfig, dtype: torch.dtype) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from kindling_engine.kvcache.manager import PAGE_SIZE, BlockTable, KvManager
+from kindling_engine.kvcache.prefix import UNKNOWN, Prefix
 
 
 class TextRoom(KvManager):
@@ -14,11 +15,9 @@ class TextRoom(KvManager):
     def __init__(self, *, context_length: int) -> None:
         super().__init__(num_blocks=-(-context_length // PAGE_SIZE) + 1, revision="", kv_dtype="")
 
-    def prefix_find(
-        self, table: BlockTable, tokens: Sequence[int]
-    ) -> tuple[list[tuple[int, bytes]], bytes | None]:
+    def prefix_find(self, table: BlockTable, tokens: Sequence[int]) -> Prefix:
         """Nothing is ever found."""
-        return [], None
+        return UNKNOWN
 
     def blocks_missing(self, table: BlockTable, num_tokens: int) -> int:
         """None ever are."""

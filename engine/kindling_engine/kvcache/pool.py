@@ -57,6 +57,9 @@ class BlockPool:
     def lookup(self, block_hash: bytes) -> int | None:
         return self._block_of.get(block_hash)
 
+    def knows(self, block_hash: bytes) -> bool:
+        return block_hash in self._block_of
+
     def share(self, block: int) -> None:
         """Add an owner to a published block, free or not."""
         if self._refs[block] == 0:
@@ -69,12 +72,13 @@ class BlockPool:
             self._hash_of[block] = block_hash
             self._block_of[block_hash] = block
 
-    def forget(self, block: int) -> None:
-        """Take a block's content out of the prefix index."""
+    def forget(self, block: int) -> bytes | None:
+        """Take a block's content out of the prefix index; returns the hash that it had there."""
         block_hash = self._hash_of[block]
         if block_hash is not None:
             self._hash_of[block] = None
             del self._block_of[block_hash]
+        return block_hash
 
     def release(self, blocks: Sequence[int]) -> list[int]:
         """Drop one owner of each block, and return those that became free.

@@ -7,9 +7,29 @@ or replaced adapter cannot meet stale blocks, and the salt keeps one tenant from
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
+from kindling_engine.kvcache.states import TextStates
+
 _DIGEST_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What is cached of a text: the first of its ``blocks``, and what comes of its ``states``.
+
+    While somebody computes what has one of the hashes ``awaited``, more of it will be there soon; whoever goes on from
+    here will make known what has the hashes ``promised``.
+    """
+
+    blocks: Sequence[int] = ()
+    awaited: Sequence[bytes] = ()
+    promised: Sequence[bytes] = ()
+    states: TextStates | None = None
+
+
+UNKNOWN = Prefix()
 
 
 def chain_seed(*, revision: str, adapter: str, salt: str, kv_dtype: str) -> bytes:

@@ -16,12 +16,18 @@ Task = Literal["generate", "embed"]
 
 @dataclass(frozen=True, slots=True)
 class SequenceRows:
-    """Tokens ``start`` to ``stop`` of a step are one sequence's, from ``position`` on; it keeps its ``row``."""
+    """Tokens ``start`` to ``stop`` of a step are one sequence's, from ``position`` on; it keeps its ``row``.
+
+    It goes on from the state in row ``source``, if that is not its own. ``keeps`` are positions that it comes to, and
+    further rows to which the states are copied that it has there.
+    """
 
     row: int
     start: int
     stop: int
     position: int
+    source: int | None = None
+    keeps: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +55,9 @@ class ModelConfig(Protocol):
 
     ``num_layers_kv`` is the number of layers that store K and V: 0 in an encoder. ``rotary_limit`` is the length
     beyond which rotation depends on the sequence's length, None if it never does. ``revision`` names the weights.
-    ``state_bytes`` is what layers keep for each sequence beside keys and values; where they do, no prefix is shared.
+    ``state_bytes`` is what layers keep for each sequence beside keys and values; where they do, a prefix is shared as
+    far as its state was kept, and not at all without ``state_rows``: the model can be told which row's to go on from.
+    ``token_bytes`` is what a model that does without pages keeps for each token by itself; no prefix is shared there.
     """
 
     @property
@@ -72,6 +80,10 @@ class ModelConfig(Protocol):
     def rotary_limit(self) -> int | None: ...
     @property
     def state_bytes(self) -> int: ...
+    @property
+    def state_rows(self) -> bool: ...
+    @property
+    def token_bytes(self) -> int: ...
     @property
     def eos_ids(self) -> tuple[int, ...]: ...
     @property
@@ -98,7 +110,10 @@ class Model(Protocol):
         """Attach the KV pages that ``hidden`` reads and writes."""
 
     def reserve(self, sequences: int) -> None:
-        """So many sequences will run at once: make room for what is kept for each beside K and V."""
+        """So many sequences will be known at once: make room for what is kept for each beside K and V."""
+
+    def release(self, row: int) -> None:
+        """A sequence's row is free: let go of what is kept for it beside K and V, if its size is its own."""
 
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Normed final states ``[m, hidden]`` of the wanted rows; K and V of every token are stored on the

@@ -80,6 +80,9 @@ class Decoder:
     def reserve(self, sequences: int) -> None:
         """There is nothing but K and V."""
 
+    def release(self, row: int) -> None:
+        """There is nothing but K and V."""
+
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Normed final states ``[m, hidden]`` of the wanted rows; K and V of every token are stored on the
         way.

@@ -43,6 +43,8 @@ class EncoderConfig:
     num_layers_kv: int = 0
     rotary_limit: None = None
     state_bytes: int = 0
+    state_rows: bool = False
+    token_bytes: int = 0
     is_encoder: bool = True
     task: Literal["embed"] = "embed"
 

@@ -1,11 +1,13 @@
-"""Any other causal model: transformers' own modules, with our paged attention, scheduler, sampling and LoRA around.
+"""Any other causal model: transformers' own modules, with our scheduler, sampling and LoRA around.
 
+Where it can be, with our paged attention in them; else sequence by sequence, as ``transformers_backend_sequences``.
 transformers is imported here and not before, so that models with a decoder of ours start without it.
 """
 
+import logging
 import sys
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +18,34 @@ from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention import LayerCache, attention_for
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.sites import LoraLayout
-from kindling_engine.models.base import StepInputs
+from kindling_engine.models.base import Model, StepInputs
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.folder import revision_read
-from kindling_engine.models.memory import out_of_memory
 from kindling_engine.models.transformers_backend_attention import (
     NAME,
     PagedStep,
+    attention_leave,
     attention_register,
     step_announced,
 )
+from kindling_engine.models.transformers_backend_caches import OwnCaches
 from kindling_engine.models.transformers_backend_check import parity_check
 from kindling_engine.models.transformers_backend_config import (
     BackendConfig,
     context_length_read,
     eos_ids_read,
+    layers_check,
     transformers_config_read,
 )
 from kindling_engine.models.transformers_backend_lora import LinearSites
 from kindling_engine.models.transformers_backend_observe import Observation, observing
+from kindling_engine.models.transformers_backend_sequences import SequencesModel
 from kindling_engine.models.transformers_backend_states import SequenceStates, keeps_states
+from kindling_engine.models.transformers_backend_trunk import Trunk, faults_named, trunk_watch
 from kindling_engine.models.transformers_backend_weights import causal_load
 from kindling_engine.models.weights import LoadProgress
+
+logger = logging.getLogger(__name__)
 
 _OBSERVED_TOKENS = 3
 
@@ -49,30 +57,25 @@ class TransformersModel:
 
     def __init__(
         self,
-        causal: Any,
+        trunk: Trunk,
         *,
         config: BackendConfig,
-        trunk: Any,
         observed: Observation,
         sites: LinearSites,
         states: SequenceStates | None,
         device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         self.config = config
         self.device = device
-        self.dtype: torch.dtype = causal.dtype
-        self._causal = causal
+        self.dtype = dtype
         self._trunk = trunk
-        self._trunk_forward: Callable[..., Any] = trunk.forward
-        self._output_type: type[Any] | None = None
-        self._given: Tensor | None = None
         self._specs = observed.specs
         self._kv_heads = observed.kv_heads
         self._sites = sites
         self._states = states
         self._attention = attention_for(device)
         self._caches: list[LayerCache] = []
-        trunk.forward = self._trunk_or_given
 
     @property
     def lora(self) -> LoraLayout:
@@ -89,6 +92,9 @@ class TransformersModel:
         if self._states is not None:
             self._states.reserve(sequences)
 
+    def release(self, row: int) -> None:
+        """A state is as large as any other, and its place is the row's."""
+
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Normed final states ``[m, hidden]`` of the wanted rows."""
         step = PagedStep(inputs.attention, self._caches, self._specs, self._attention)
@@ -98,34 +104,18 @@ class TransformersModel:
             else self._states.step(inputs.sequences, self.device)
         )
         with step_announced(step), self._sites.applied(inputs.lora), states as options:
-            output = self._trunk(
+            output = self._trunk.module(
                 input_ids=inputs.tokens[None], position_ids=inputs.positions[None], **options
             )
-        self._output_type = type(output)
         hidden: Tensor = output.last_hidden_state[0]
         return hidden if inputs.logit_rows is None else hidden.index_select(0, inputs.logit_rows)
 
     def logits(self, hidden: Tensor, lora: LoraBatch | None = None) -> Tensor:
-        """Logits ``[m, vocab]`` in fp32, by whatever the model does behind its last layer: scale, cap, project.
-
-        There are no adapters of the head here.
-        """
-        self._given = hidden[None]
-        try:
-            tokens = torch.zeros((1, hidden.shape[0]), dtype=torch.int64, device=self.device)
-            logits: Tensor = self._causal(input_ids=tokens, use_cache=False).logits
-        finally:
-            self._given = None
-        return logits[0].float()
+        """Logits ``[m, vocab]`` in fp32. There are no adapters of the head here."""
+        return self._trunk.logits(hidden)
 
     def forward(self, inputs: StepInputs) -> Tensor:
         return self.logits(self.hidden(inputs))
-
-    def _trunk_or_given(self, *arguments: Any, **options: Any) -> Any:
-        """The trunk's pass; or, while ``logits`` asks, the states it has made before."""
-        if self._given is None or self._output_type is None:
-            return self._trunk_forward(*arguments, **options)
-        return self._output_type(last_hidden_state=self._given)
 
 
 def transformers_load(
@@ -135,118 +125,141 @@ def transformers_load(
     device: torch.device,
     dtype: torch.dtype,
     progress: LoadProgress | None = None,
-) -> TransformersModel:
+) -> Model:
     """Load a causal model of the installed transformers.
 
-    Raises ModelError for one that cannot be served so, with the cause; the checkpoint's own code is never run.
+    Raises ModelError for one that cannot be served, with the cause; the checkpoint's own code is never run.
     """
     attention_register()
     raw = transformers_config_read(folder, architecture)
-    text = raw.get_text_config(decoder=True)
-    causal = causal_load(
-        folder, raw, architecture=architecture, dtype=dtype, device=device, progress=progress
+    load = partial(
+        causal_load, folder, raw, architecture=architecture, dtype=dtype, device=device, progress=progress
     )
+    causal: Any = None
+    try:
+        layers_check(raw, architecture)
+        causal = load(attention=NAME)
+        with ExitStack() as undo:
+            paged = _paged_make(causal, raw, folder, undo)
+            undo.pop_all()
+        return paged
+    except ModelError as error:
+        if error.code != "unsupported_model":
+            raise
+        reason = error
+    causal = load(attention=None) if causal is None else causal
+    attention_leave(causal)
+    try:
+        model = _sequences_make(causal, raw, folder)
+    except ModelError as error:
+        if error.code != "unsupported_model":
+            raise
+        raise ModelError(
+            error.code, f"{reason.message} Nor is it sequence by sequence: {error.message}"
+        ) from error
+    logger.warning(
+        "%s is served sequence by sequence, which is slower. Over pages: %s", architecture, reason.message
+    )
+    return model
+
+
+def _paged_make(causal: Any, raw: Any, folder: Path, undo: ExitStack) -> TransformersModel:
+    """The model over our pages, if transformers confirms it; ``undo`` gets what it has changed in the modules."""
+    architecture, device = type(causal).__name__, causal.device
+    text = raw.get_text_config(decoder=True)
     sites = LinearSites(causal)
     observation = Observation()
     states = SequenceStates(causal, text) if keeps_states(text) else None
     watched = nullcontext({"use_cache": False}) if states is None else states.watching(causal)
-    with torch.inference_mode(), sites.counting(_OBSERVED_TOKENS), watched as options:
-        trunk, hidden_size, vocab_size = _observe(causal, observation, device, architecture, options)
+    tokens = torch.arange(_OBSERVED_TOKENS, device=device)[None]
+    with (
+        torch.inference_mode(),
+        sites.counting(_OBSERVED_TOKENS),
+        watched as options,
+        step_announced(observation),
+        observing(observation),
+    ):
+        trunk, _ = trunk_watch(causal, architecture, tokens, {"position_ids": tokens, **options})
     if not observation.specs and not (states and states.sequence_bytes):
         raise ModelError(
             "unsupported_model",
             f"{architecture} is not served: none of its layers goes through transformers' attention interface.",
         )
+    undo.callback(sites.detach)
     sites.attach()
+    undo.callback(trunk.detach)
+    trunk.attach()
     if states is not None:
+        undo.callback(states.detach)
         states.attach(sites)
     length = context_length_read(text, keeps_states=states is not None)
     config = BackendConfig(
         architecture=architecture,
-        hidden_size=hidden_size,
+        hidden_size=trunk.hidden_size,
         # Pages are what a scheduler counts: a model without attention has thin ones, which stay empty.
         num_layers=max(1, len(observation.specs)),
         num_kv_heads=max(observation.kv_heads, default=1),
         head_dim=max(1, observation.width),
-        vocab_size=min(vocab_size, causal.get_input_embeddings().weight.shape[0]),
+        vocab_size=trunk.vocab_size,
         context_length=min(length, observation.context_limit or sys.maxsize),
         eos_ids=eos_ids_read(folder, text),
         revision=revision_read(folder),
         state_bytes=0 if states is None else states.sequence_bytes,
+        state_rows=states is not None,
     )
     model = TransformersModel(
-        causal, config=config, trunk=trunk, observed=observation, sites=sites, states=states, device=device
+        trunk,
+        config=config,
+        observed=observation,
+        sites=sites,
+        states=states,
+        device=device,
+        dtype=causal.dtype,
     )
     _prove(model, causal, states)
     return model
 
 
-def _prove(model: TransformersModel, causal: Any, states: SequenceStates | None) -> None:
-    """Raises ModelError for what transformers does not confirm; states that cannot go on with several tokens at once
-    go on with one.
+def _sequences_make(causal: Any, raw: Any, folder: Path) -> SequencesModel:
+    """The model sequence by sequence, if transformers confirms it."""
+    architecture = type(causal).__name__
+    text = raw.get_text_config(decoder=True)
+    sites = LinearSites(causal)
+    with torch.inference_mode(), faults_named(architecture, "a pass over text"):
+        caches = OwnCaches(causal, architecture, sites)
+    sites.attach()
+    caches.trunk.attach()
+    config = BackendConfig(
+        architecture=architecture,
+        hidden_size=caches.trunk.hidden_size,
+        # Thin pages, which stay empty.
+        num_layers=1,
+        num_kv_heads=1,
+        head_dim=1,
+        vocab_size=caches.trunk.vocab_size,
+        context_length=context_length_read(text, keeps_states=True),
+        eos_ids=eos_ids_read(folder, text),
+        revision=revision_read(folder),
+        state_bytes=caches.sequence_bytes,
+        token_bytes=caches.token_bytes,
+    )
+    model = SequencesModel(
+        config=config, caches=caches, sites=sites, device=causal.device, dtype=causal.dtype
+    )
+    _prove(model, causal, model)
+    return model
+
+
+def _prove(model: Model, causal: Any, keeper: SequenceStates | SequencesModel | None) -> None:
+    """Raises ModelError for what transformers does not confirm. What is kept of sequences may not go on with several
+    tokens at once, or not at all.
     """
     try:
         parity_check(model, causal)
     except ModelError:
-        if states is None:
+        if keeper is None or not keeper.more_slowly():
             raise
-        states.goes_on = False
-        parity_check(model, causal)
-
-
-def _observe(
-    causal: Any, observation: Observation, device: torch.device, architecture: str, options: dict[str, Any]
-) -> tuple[Any, int, int]:
-    """Run a short pass; gives the module that holds all layers, and the widths of its output and of the logits."""
-    called: list[tuple[Any, Any]] = []
-    handles = [
-        module.register_forward_hook(lambda module, _, output: called.append((module, output)))
-        for module in _trunk_candidates(causal)
-    ]
-    tokens = torch.arange(_OBSERVED_TOKENS, device=device)[None]
-    try:
-        with step_announced(observation), observing(observation):
-            logits = causal(input_ids=tokens, position_ids=tokens, **options).logits
-    except ModelError:
-        raise
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        # Modules that want images, cannot take positions or look into the mask fail here in ways of their own.
-        said = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(
-            "unsupported_model", f"{architecture} is not served: a plain pass over text fails ({said})."
-        ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    # The outermost ends last.
-    whole = [(module, output) for module, output in called if _states(output) is not None]
-    if not whole:
-        raise ModelError("unsupported_model", f"{architecture} is not served: its layers stand in no module.")
-    _uncalled_release(causal, {id(module) for module, _ in called})
-    trunk, output = whole[-1]
-    return trunk, output.last_hidden_state.shape[-1], logits.shape[-1]
-
-
-def _states(output: Any) -> Any:
-    return getattr(output, "last_hidden_state", None)
-
-
-def _uncalled_release(causal: Any, called: set[int]) -> None:
-    """Let go of the weights of whole models within this one that text does not pass through: what sees or hears."""
-    for module in _trunk_candidates(causal):
-        if not any(id(part) in called for part in module.modules()):
-            for parameter in module.parameters():
-                parameter.data = parameter.data.new_empty(0)
-
-
-def _trunk_candidates(causal: Any) -> Iterable[Any]:
-    from transformers import PreTrainedModel
-
-    return [
-        module for module in causal.modules() if isinstance(module, PreTrainedModel) and module is not causal
-    ]
+        _prove(model, causal, keeper)
 
 
 __all__ = ["NAME", "TransformersModel", "transformers_load"]

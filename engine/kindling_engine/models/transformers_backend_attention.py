@@ -79,6 +79,28 @@ def attention_register() -> None:
     AttentionInterface.register(NAME, attention_forward)
 
 
+def attention_use(causal: Any, *names: str) -> None:
+    """Have a model call the first of these functions that it can; one whose attention is all its own has no choice."""
+    if not getattr(causal, "_can_set_attn_implementation", lambda: True)():
+        return
+    for name in names:
+        try:
+            causal.set_attn_implementation(name)
+        except (ValueError, ImportError):
+            continue
+        return
+
+
+def attention_leave(causal: Any) -> None:
+    """Have a model use transformers' attention alone, the faster where there are two."""
+    attention_use(causal, "sdpa", "eager")
+    for module in causal.modules():
+        config: Any = getattr(module, "config", None)
+        # Attention that is all its own, with masks that are made by this name: it must be one that they know.
+        if getattr(config, "_attn_implementation", None) == NAME:
+            config._attn_implementation = "eager"
+
+
 @contextmanager
 def step_announced(step: AttentionStep) -> Iterator[None]:
     """Give the attention calls of this thread to ``step``."""

@@ -1,7 +1,7 @@
-"""The last look before a transformers model is served: its logits through our pages against its own.
+"""The last look before a transformers model is served: its logits in the engine's steps against its own.
 
-A model may look sound and still depend on something that only its own attention does. So two short sequences run
-through paged attention in chunks, side by side, and must give what transformers gives for each of them alone.
+A model may look sound and still depend on something that only its own attention does, or that its cache forgets. So two
+short sequences run in chunks, side by side, and must give what transformers gives for each of them in one pass.
 """
 
 from typing import Any
@@ -15,7 +15,8 @@ from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows, PrefillRows
 from kindling_engine.models.base import Model, SequenceRows, StepInputs
 from kindling_engine.models.errors import ModelError
-from kindling_engine.models.memory import out_of_memory
+from kindling_engine.models.transformers_backend_attention import attention_use
+from kindling_engine.models.transformers_backend_trunk import faults_named
 
 _LENGTHS = (23, 9)
 # Rounding differs between the two ways; in half precision it piles up over the layers of a large model.
@@ -31,30 +32,26 @@ def parity_check(model: Model, causal: Any) -> None:
     """Raises ModelError ``unsupported_model`` when the logits differ, or cannot be had."""
     texts = [_tokens(length, model.config.vocab_size, seed) for seed, length in enumerate(_LENGTHS)]
     try:
-        ours = _paged_logits(model, texts)
-        expected = _own_logits(model, causal, texts)
-    except Exception as error:
-        if out_of_memory(error):
-            raise
-        # Whatever else transformers' modules raise, the model is at fault and the start names it.
-        said = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise ModelError(
-            "unsupported_model",
-            f"{model.config.architecture} is not served: a pass over text fails ({said}).",
-        ) from error
+        with faults_named(model.config.architecture, "a pass over text"):
+            ours = _paged_logits(model, texts)
+            expected = _own_logits(model, causal, texts)
+    finally:
+        for row in range(len(texts)):
+            model.release(row)
     for seen, wanted in zip(ours, expected, strict=True):
         _compare(model, seen, wanted)
 
 
 def _own_logits(model: Model, causal: Any, texts: list[Tensor]) -> list[Tensor]:
     """Each text alone, with transformers' own attention."""
-    causal.set_attn_implementation("eager")
+    before = causal.config._attn_implementation
+    attention_use(causal, "eager")
     try:
         return [
             causal(input_ids=text.to(model.device)[None], use_cache=False).logits[0].float() for text in texts
         ]
     finally:
-        causal.set_attn_implementation("kindling")
+        attention_use(causal, before)
 
 
 def _compare(model: Model, ours: Tensor, expected: Tensor) -> None:
@@ -68,7 +65,7 @@ def _compare(model: Model, ours: Tensor, expected: Tensor) -> None:
     if not bool(error <= bound):
         raise ModelError(
             "unsupported_model",
-            f"{model.config.architecture} is not served: through paged attention its logits differ from those of "
+            f"{model.config.architecture} is not served: in steps its logits differ from those of one pass of "
             f"transformers by {float(error):.1e} (at most {bound:.0e} is allowed).",
         )
 

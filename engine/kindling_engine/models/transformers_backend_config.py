@@ -35,6 +35,8 @@ class BackendConfig:
     is_encoder: bool = False
     rotary_limit: None = None
     state_bytes: int = 0
+    state_rows: bool = False
+    token_bytes: int = 0
     task: Task = "generate"
 
     @property
@@ -80,8 +82,19 @@ def transformers_config_read(folder: Path, architecture: str) -> Any:
     owner: Any = getattr(transformers, architecture)
     if not isinstance(config, owner.config_class):
         raise _refused(architecture, f"config.json describes a model of type {config.model_type!r}")
-    _config_check(config, architecture)
+    if getattr(config, "is_encoder_decoder", False):
+        raise _refused(architecture, "it is an encoder with a decoder")
     return config
+
+
+def layers_check(config: Any, architecture: str) -> None:
+    """Raises ModelError for layers whose cache pages cannot be, before any weight is read."""
+    config = config.get_text_config(decoder=True)
+    kinds = [str(kind) for kind in (getattr(config, "layer_types", None) or ())]
+    kinds += [str(kind) for kind in (getattr(config, "layers_block_type", None) or ())]
+    for kind in kinds:
+        if any(name in kind for name in _OWN_CACHES):
+            raise _refused(architecture, f"it has layers of the kind {kind}")
 
 
 def context_length_read(config: Any, *, keeps_states: bool = False) -> int:
@@ -119,17 +132,6 @@ def eos_ids_read(folder: Path, config: Any) -> tuple[int, ...]:
     if not all(isinstance(item, int) for item in ids):
         raise ModelError("model_config", "eos_token_id must be a token's number, or a list of such.")
     return tuple(ids)
-
-
-def _config_check(config: Any, architecture: str) -> None:
-    if getattr(config, "is_encoder_decoder", False):
-        raise _refused(architecture, "it is an encoder with a decoder")
-    config = config.get_text_config(decoder=True)
-    kinds = [str(kind) for kind in (getattr(config, "layer_types", None) or ())]
-    kinds += [str(kind) for kind in (getattr(config, "layers_block_type", None) or ())]
-    for kind in kinds:
-        if any(name in kind for name in _OWN_CACHES):
-            raise _refused(architecture, f"it has layers of the kind {kind}")
 
 
 def _scalings(rotary: dict[str, Any]) -> list[dict[str, Any]]:

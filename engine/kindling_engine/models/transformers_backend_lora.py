@@ -21,6 +21,7 @@ class LinearSites:
         self._linears = _linears(model)
         self._counts: Counter[str] = Counter()
         self._lora: LoraBatch | None = None
+        self._hooks: list[Any] = []
         self.layout = LoraLayout({}, 0)
 
     @contextmanager
@@ -54,9 +55,13 @@ class LinearSites:
             if self._counts[path] == 1:
                 site = len(targets)
                 targets[path] = Target(site, width_in, 0, width_out)
-                module.register_forward_hook(self._adder(site))
+                self._hooks.append(module.register_forward_hook(self._adder(site)))
         base = ModuleWeights({path: self._linears[path][0] for path in targets})
         self.layout = LoraLayout(targets, len(targets), base=lambda _device: nullcontext(base))
+
+    def detach(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
     @contextmanager
     def applied(self, lora: LoraBatch | None) -> Iterator[None]:

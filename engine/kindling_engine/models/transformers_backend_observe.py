@@ -59,7 +59,8 @@ class Observation:
     def mask(self, **options: Any) -> Tensor:
         """Stands in for transformers' mask builder: a marker that leads back to the window it was asked for."""
         window = options.get("local_size")
-        if window is not None and _is_causal_chunk(options["mask_function"], int(window)):
+        # Some ask for the mask of a window of no tokens, and give it to no layer.
+        if window and _is_causal_chunk(options["mask_function"], int(window)):
             # Within its first chunk it sees all that is before it, and there the context ends.
             self.context_limit = min(self.context_limit or int(window), int(window))
             window = None

@@ -3,7 +3,8 @@
 All else in a step works token by token, so its sequences lie end to end as one. A module that keeps a state is called
 for each sequence by itself instead, and for all that go on by one token together, with a cache of transformers that
 holds just their states. A new state takes the old one's place when its sequence goes on from there: a step that failed
-behind its last layer, too, runs again from where it began.
+behind its last layer, too, runs again from where it began. States that a sequence has on its way are copied to further
+rows, from which other sequences may go on.
 """
 
 import inspect
@@ -29,22 +30,17 @@ _KINDS = ("conv", "recurrent")
 class _Part:
     """Tokens of a step that a module computes in one call: some of one sequence, or one each of many.
 
-    ``tokens`` and ``rows`` are those of ``places`` and ``numbers``, on the device.
+    ``tokens`` are those of ``places``, on the device. They go on from the states in ``rows``, ``fresh`` ones from none,
+    and their states then, those of ``kept`` among the sequences, are copied to rows ``copies``.
     """
 
     tokens: Tensor
-    rows: Tensor
     places: list[int]
-    numbers: list[int]
+    rows: Tensor
     fresh: bool
     many: bool
-
-    @classmethod
-    def make(
-        cls, places: list[int], numbers: list[int], device: torch.device, *, fresh: bool, many: bool
-    ) -> "_Part":
-        tokens, rows = (torch.tensor(one, device=device) for one in (places, numbers))
-        return cls(tokens, rows, places, numbers, fresh, many)
+    kept: Tensor | None = None
+    copies: Tensor | None = None
 
     def pick(self, values: Tensor) -> Tensor:
         """Of ``[1, n, …]`` as ``[sequences, tokens, …]``."""
@@ -52,6 +48,15 @@ class _Part:
 
     def put(self, target: Tensor, values: Tensor) -> None:
         target[0].index_copy_(0, self.tokens, values[:, 0] if self.many else values[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Parts that follow each other, of the sequences in rows ``numbers``, at whose end these stand at ``ends``."""
+
+    parts: list[_Part]
+    numbers: list[int]
+    ends: list[int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +79,8 @@ class SequenceStates:
         self._mixers: list[tuple[nn.Module, tuple[int, ...]]] = []
         self._tables: dict[Key, Tensor] = {}
         self._reached: dict[int, int] = {}
-        self._parts: list[_Part] | None = None
+        self._runs: list[_Run] | None = None
+        self._count = 0
         self._made: list[list[tuple[Key, Tensor]]] = []
         self._held: dict[int, tuple[_Held, int]] = {}
         self._least_rows = 1
@@ -122,6 +128,16 @@ class SequenceStates:
         for module, layers in self._mixers:
             module.forward = partial(self._mixed, module.forward, layers)
 
+    def more_slowly(self) -> bool:
+        """Fall back to tokens one by one; False if they are already."""
+        fell, self.goes_on = self.goes_on, False
+        return fell
+
+    def detach(self) -> None:
+        """Give the modules their own passes back."""
+        for module, _ in self._mixers:
+            del module.forward
+
     def reserve(self, sequences: int) -> None:
         """Make room in the tables for so many at once."""
         self._least_rows = sequences
@@ -133,29 +149,30 @@ class SequenceStates:
         """A pass over these sequences, with the arguments that it needs."""
         self._go_on(sequences, device)
         for one in sequences:
-            if one.position and self._reached.get(one.row) != one.position:
+            if one.position and one.source is None and self._reached.get(one.row) != one.position:
                 raise RuntimeError("a sequence's state does not end where its tokens go on")
-        self._parts = self._parts_make(sequences, device)
-        self._made = [[] for _ in self._parts]
-        ends = {one.row: one.position + one.stop - one.start for one in sequences}
+        self._count = sequences[-1].stop
+        self._runs = self._runs_make(sequences, device)
+        self._made = [[] for _ in self._runs]
         try:
             yield {self._argument: self._outer, "use_cache": True}
-            for part, made in zip(self._parts, self._made, strict=True):
-                held = _Held(part.numbers, [ends[row] for row in part.numbers], made)
-                self._held |= {row: (held, place) for place, row in enumerate(part.numbers)}
+            for run, made in zip(self._runs, self._made, strict=True):
+                held = _Held(run.numbers, run.ends, made)
+                self._held |= {row: (held, place) for place, row in enumerate(run.numbers)}
         finally:
-            self._parts, self._made = None, []
+            self._runs, self._made = None, []
 
     def _go_on(self, sequences: Sequence[SequenceRows], device: torch.device) -> None:
         """Put the states that were made last into the tables, of those that go on from them."""
         followed: dict[_Held, list[int]] = {}
         for one in sequences:
             held, place = self._held.get(one.row, (None, 0))
-            if held is not None and one.position == held.ends[place]:
+            new = not one.position or one.source is not None
+            if held is not None and not new and one.position == held.ends[place]:
                 followed.setdefault(held, []).append(place)
                 self._reached[one.row] = one.position
                 del self._held[one.row]
-            elif not one.position or one.position == self._reached.get(one.row):
+            elif new or one.position == self._reached.get(one.row):
                 # A new sequence has the row, or this one runs once more from where it was.
                 self._held.pop(one.row, None)
         for held, places in followed.items():
@@ -165,47 +182,76 @@ class SequenceStates:
                 table = self._table(key, state, max(held.rows))
                 table.index_copy_(0, rows, state if chosen is None else state.index_select(0, chosen))
 
-    def _parts_make(self, sequences: Sequence[SequenceRows], device: torch.device) -> list[_Part]:
+    def _runs_make(self, sequences: Sequence[SequenceRows], device: torch.device) -> list[_Run]:
         ahead = [one for one in sequences if one.position and one.stop - one.start == 1]
+        rest = [one for one in sequences if not one.position or one.stop - one.start > 1]
+        runs = [self._run(ahead, [(0, 1)], device)] if ahead else []
+        return runs + [self._run([one], self._cuts(one), device) for one in rest]
+
+    def _cuts(self, one: SequenceRows) -> list[tuple[int, int]]:
+        """A sequence's tokens, as first and behind the last, cut where states are kept."""
+        count = one.stop - one.start
+        stops = sorted({*(position - one.position for position, _ in one.keeps), count})
+        if self.goes_on:
+            return list(zip([0, *stops], stops, strict=False))
+        # Behind a state they follow one by one. What has none yet is gone through from its beginning, again and again.
+        return [(0, stop) for stop in stops] if not one.position else [(at, at + 1) for at in range(count)]
+
+    def _run(
+        self, sequences: Sequence[SequenceRows], cuts: Sequence[tuple[int, int]], device: torch.device
+    ) -> _Run:
+        """One sequence in parts, or many that go on by one token."""
+
+        def ints(values: list[int]) -> Tensor:
+            return torch.tensor(values, device=device)
+
+        rows = ints([one.row if one.source is None else one.source for one in sequences])
         parts = []
-        if ahead:
-            places, numbers = [one.start for one in ahead], [one.row for one in ahead]
-            parts.append(_Part.make(places, numbers, device, fresh=False, many=True))
-        for one in sequences:
-            if not one.position or one.stop - one.start > 1:
-                places = list(range(one.start, one.stop))
-                parts.append(_Part.make(places, [one.row], device, fresh=not one.position, many=False))
-        return parts
+        for first, stop in cuts:
+            places = [place for one in sequences for place in range(one.start + first, one.start + stop)]
+            kept = [
+                (place, row)
+                for place, one in enumerate(sequences)
+                for position, row in one.keeps
+                if position == one.position + stop
+            ]
+            parts.append(
+                _Part(
+                    ints(places),
+                    places,
+                    rows,
+                    fresh=not sequences[0].position and not first,
+                    many=len(places) == len(sequences),
+                    kept=ints([place for place, _ in kept]) if kept else None,
+                    copies=ints([row for _, row in kept]) if kept else None,
+                )
+            )
+        ends = [one.position + one.stop - one.start for one in sequences]
+        return _Run(parts, [one.row for one in sequences], ends)
 
     def _mixed(
         self, forward: Callable[..., Any], layers: tuple[int, ...], *arguments: Any, **options: Any
     ) -> Any:
         """A module's pass over a step, part by part; outside of steps its own."""
-        if self._parts is None or self._sites is None:
+        if self._runs is None or self._sites is None:
             return forward(*arguments, **options)
-        count = sum(len(part.tokens) for part in self._parts)
+        count = self._count
         output: Any = None
-        for part, kept in zip(self._parts, self._made, strict=True):
-            self._load(layers, part)
-            for piece in self._pieces(part):
-                given = [self._given(value, piece, count) for value in arguments]
-                named = {name: self._given(value, piece, count) for name, value in options.items()}
-                with self._sites.narrowed(piece.places):
+        for run, kept in zip(self._runs, self._made, strict=True):
+            for part in run.parts:
+                if part.fresh or part is run.parts[0]:
+                    self._load(layers, part)
+                given = [self._given(value, part, count) for value in arguments]
+                named = {name: self._given(value, part, count) for name, value in options.items()}
+                with self._sites.narrowed(part.places):
                     made = forward(*given, **named)
                 states = made[0] if isinstance(made, tuple) else made
                 if output is None:
                     output = states.new_empty((1, count, *states.shape[2:]))
-                piece.put(output, states)
+                part.put(output, states)
+                self._copy(layers, part)
             self._keep(layers, kept)
         return (output, *made[1:]) if isinstance(made, tuple) else output
-
-    def _pieces(self, part: _Part) -> list[_Part]:
-        if part.many or part.fresh or self.goes_on:
-            return [part]
-        return [
-            _Part(token, part.rows, [place], part.numbers, fresh=False, many=False)
-            for token, place in zip(part.tokens.split(1), part.places, strict=True)
-        ]
 
     def _given(self, value: Any, part: _Part, count: int) -> Any:
         """An argument as a part needs it: what has an entry for each token of the step is cut."""
@@ -228,16 +274,25 @@ class SequenceStates:
                     getattr(kept, f"is_{kind}_states_initialized")[number] = state is not None
                 kept.has_previous_state[number] = not part.fresh
 
+    def _copy(self, layers: tuple[int, ...], part: _Part) -> None:
+        """Nobody goes on from these rows before the step has ended well."""
+        if part.kept is None or part.copies is None:
+            return
+        for layer in layers:
+            for number, kind, state in _states(self._inner.layers[layer]):
+                table = self._table((layer, number, kind), state, 0)
+                table.index_copy_(0, part.copies, state.index_select(0, part.kept))
+
     def _keep(self, layers: tuple[int, ...], made: list[tuple[Key, Tensor]]) -> None:
         for layer in layers:
             for number, kind, state in _states(self._inner.layers[layer]):
                 made.append(((layer, number, kind), state))
 
     def _table(self, key: Key, state: Tensor, row: int) -> Tensor:
-        """States of one kind by row, with room for a row."""
+        """States of one kind by row, with room for a row; each is written before it is read."""
         table = self._tables.get(key)
         if table is None or len(table) <= row:
-            grown = state.new_zeros((max(row + 1, self._least_rows), *state.shape[1:]))
+            grown = state.new_empty((max(row + 1, self._least_rows), *state.shape[1:]))
             if table is not None:
                 grown[: len(table)] = table
             table = self._tables[key] = grown

@@ -21,8 +21,9 @@ def causal_load(
     dtype: torch.dtype,
     device: torch.device,
     progress: LoadProgress | None,
+    attention: str | None,
 ) -> Any:
-    """The causal model with its weights, in evaluation mode on the device.
+    """The causal model with its weights, in evaluation mode on the device; without ``attention`` with its own.
 
     transformers starts missing tensors at random and says so in its log; here they are refused. Raises
     ModelError that names the file or the tensor.
@@ -41,7 +42,7 @@ def causal_load(
                 folder,
                 config=config,
                 dtype=dtype,
-                attn_implementation="kindling",
+                attn_implementation=attention,
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -49,7 +50,7 @@ def causal_load(
                 output_loading_info=True,
             )
     except KeyError as error:
-        if error.args != ("kindling",):
+        if attention is None or error.args != (attention,):
             raise
         # Modules with a table of attention classes of their own look our name up in it.
         raise ModelError(

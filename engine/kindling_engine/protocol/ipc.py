@@ -221,10 +221,11 @@ class AdapterList(msgspec.Struct, tag=True):
 class Stats(msgspec.Struct, tag=True):
     """Load of the core, sent about once a second while it changes.
 
-    No request holds ``free_blocks``, and adapters lie in ``lent_blocks`` of them. From ``steps`` on, totals since the
-    start: steps, their seconds, rows and tokens; prompt tokens of started requests and those of them that came out of
-    the cache; of blocks, those that adapters borrowed and that requests called back; of tokens, those that
-    were guessed before they were drawn, and those of them that were right.
+    No request holds ``free_blocks``, and adapters lie in ``lent_blocks`` of them. ``states`` of prefixes are kept in
+    ``state_slots``, for models whose layers have one. From ``steps`` on, totals since the start: steps, their seconds,
+    rows and tokens; prompt tokens of started requests and those of them that came out of the cache; of blocks, those
+    that adapters borrowed and that requests called back; of tokens, those that were guessed before they were drawn,
+    and those of them that were right.
     """
 
     active: int
@@ -232,6 +233,8 @@ class Stats(msgspec.Struct, tag=True):
     free_blocks: int
     blocks: int = 0
     lent_blocks: int = 0
+    states: int = 0
+    state_slots: int = 0
     steps: int = 0
     step_s: float = 0.0
     rows: int = 0

@@ -113,9 +113,20 @@ class InputBuilder:
     def _sequence_rows(self, scheduled: Sequence[ScheduledRow]) -> tuple[SequenceRows, ...]:
         rows, start = [], 0
         for item in scheduled:
-            row = self._rows.row_for(item.request)
-            rows.append(SequenceRows(row, start, start + item.count, item.start))
-            start += item.count
+            row, stop = self._rows.row_for(item.request), start + item.count
+            # States of prefixes lie behind those of requests.
+            first, source = len(self._rows.blocks), item.states.source
+            rows.append(
+                SequenceRows(
+                    row,
+                    start,
+                    stop,
+                    item.start,
+                    None if source is None else first + source,
+                    tuple((position, first + slot) for position, slot in item.states.keeps),
+                )
+            )
+            start = stop
         return tuple(rows)
 
     def _every_row(self, scheduled: Sequence[ScheduledRow]) -> DecodeRows:

@@ -52,13 +52,15 @@ class ModelRunner:
         adapter_lookup: AdapterLookup,
         batch_invariant: bool = False,
         make_lora: MakeLora = LoraBatch,
+        state_slots: int = 0,
     ) -> None:
         """``batch_invariant`` is as the model was loaded; adapters are then applied row by row whatever
-        ``make_lora`` would do.
+        ``make_lora`` would do. ``state_slots``: states of so many prefixes are kept.
         """
         model.bind(storage)
-        if model.config.state_bytes:
-            model.reserve(max_batch)
+        sequences = model.config.state_bytes > 0 or model.config.token_bytes > 0
+        if sequences:
+            model.reserve(max_batch + state_slots)
         self._model = model
         self._storage = storage
         self._rows = RowTable(
@@ -74,7 +76,7 @@ class ModelRunner:
             rotary_lengths=model.config.rotary_limit is not None,
             make_lora=TiledLoraBatch if batch_invariant else make_lora,
             singly=model.device.type == "cpu",
-            sequences=model.config.state_bytes > 0,
+            sequences=sequences,
         )
         self._row_by_row = batch_invariant
         self._sampler = Sampler(
@@ -135,6 +137,7 @@ class ModelRunner:
             row = self._rows.release(request_id)
             if row is not None:
                 self._released(row)
+                self._model.release(row)
         if plan.scrub:
             self._storage.scrub(upload_one(plan.scrub, torch.int64, self._model.device))
 

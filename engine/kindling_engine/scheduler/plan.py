@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from kindling_engine.kvcache.states import NO_MOVES, StateMoves
 from kindling_engine.scheduler.request import Request
 
 Finish = Literal["", "stop", "length", "cancelled", "grant_refused", "error"]
@@ -14,7 +15,8 @@ class ScheduledRow:
 
     ``samples`` is true when the last of them is the last there is, so that the next one can be drawn. A step that is
     planned ahead may start at a token which the step before it is still drawing. ``draft`` are the last of the
-    ``count`` where they are guesses; a token is drawn behind each of them too.
+    ``count`` where they are guesses; a token is drawn behind each of them too. ``states`` says what else is to be done
+    for a model whose layers have a state.
     """
 
     request: Request
@@ -22,6 +24,7 @@ class ScheduledRow:
     count: int
     samples: bool
     draft: tuple[int, ...] = ()
+    states: StateMoves = NO_MOVES
 
     @property
     def draws(self) -> int:

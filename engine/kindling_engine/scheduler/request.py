@@ -1,5 +1,6 @@
 """One request's state from admission to its end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -59,8 +60,8 @@ class Request:
     parked_until_s: float = field(default=0.0, init=False)
     held: bool = field(default=False, init=False)
     """Takes part in no step until it is resumed: it has given its adapter's room to another."""
-    claim: bytes | None = field(default=None, init=False)
-    """Hash of the first block it computes that others may wait to share."""
+    claims: Sequence[bytes] = field(default=(), init=False)
+    """Hashes of what it computes that others may wait to share."""
     drafted: int = field(default=0, init=False)
     """Tokens that were guessed before they were drawn; ``guessed`` of them right."""
     guessed: int = field(default=0, init=False)

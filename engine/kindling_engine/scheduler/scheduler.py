@@ -12,6 +12,7 @@ from bisect import insort
 from collections.abc import Sequence
 
 from kindling_engine.kvcache.manager import PAGE_SIZE, BlockTable, KvManager
+from kindling_engine.kvcache.prefix import UNKNOWN
 from kindling_engine.scheduler.drafts import Drafter, draft_count, drafts_add, verify
 from kindling_engine.scheduler.fairness import FairQueue
 from kindling_engine.scheduler.flights import Flights
@@ -251,7 +252,9 @@ class Scheduler:
             if victim is None:
                 return False
             self._preempt(victim, rows)
-        rows.put(ScheduledRow(request, request.computed, count, samples=count == request.remaining))
+        start, samples = request.computed, count == request.remaining
+        moves = self._kv.state_moves(request.table, start, start + count, running=len(self._running))
+        rows.put(ScheduledRow(request, start, count, samples=samples, states=moves))
         return True
 
     def _grow(self, table: BlockTable, num_tokens: int) -> bool:
@@ -290,15 +293,12 @@ class Scheduler:
                 return
             if self._whole and rows.by_id and len(request.tokens) > left:
                 return
-            found, missed = (
-                ([], None) if request.uncached else self._kv.prefix_find(request.table, request.tokens)
-            )
-            if missed is not None and missed in self._claims:
-                # Somebody is computing the very block it needs next; a step or two later it is there to
-                # share.
+            prefix = UNKNOWN if request.uncached else self._kv.prefix_find(request.table, request.tokens)
+            if not self._claims.isdisjoint(prefix.awaited):
+                # Somebody is computing the very thing it needs next; a step or two later it is there to share.
                 skip.add((request.tenant, request.priority))
                 continue
-            cached = self._kv.prefix_take(request.table, found)
+            cached = self._kv.prefix_take(request.table, prefix)
             fits = len(request.tokens) - cached <= left or prompts_few(self._running, rows, self.max_length)
             if not fits or not self._make_room(request, rows):
                 self._kv.free(request.table)
@@ -311,9 +311,8 @@ class Scheduler:
                 self.prompt_tokens += request.prompt_len
                 self.cached_tokens += request.cached_tokens
             request.computed = cached
-            if missed is not None:
-                request.claim = missed
-                self._claims.add(missed)
+            request.claims = prefix.promised
+            self._claims.update(request.claims)
             self._run(request)
             self._place(request, request.remaining if self._whole else min(request.remaining, left), rows)
 
@@ -382,9 +381,8 @@ class Scheduler:
         return Outcome(request, token, finish, error_code=error_code, error=error)
 
     def _unclaim(self, request: Request) -> None:
-        if request.claim is not None:
-            self._claims.discard(request.claim)
-            request.claim = None
+        self._claims.difference_update(request.claims)
+        request.claims = ()
 
     def _drop_blocks(self, request: Request) -> None:
         self._unclaim(request)

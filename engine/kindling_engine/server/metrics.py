@@ -82,6 +82,8 @@ class EngineMetrics:
             ("kv_blocks", "Blocks of the KV cache.", stats.blocks),
             ("kv_blocks_used", "Blocks that running requests hold.", used),
             ("kv_blocks_lent", "Idle blocks that adapters lie in.", stats.lent_blocks),
+            ("prefix_states", "Layers' states that are kept of prefixes.", stats.states),
+            ("prefix_state_slots", "States that can be kept.", stats.state_slots),
         ):
             yield GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
         for name, text, count in (
