@@ -31,7 +31,7 @@ SPECS = [
     AttentionSpec(scale=0.5, softcap=2.0),
     AttentionSpec(scale=0.5, softcap=2.0, window=20),
     AttentionSpec(scale=DIM**-0.5, sinks=torch.tensor([2.5, -1.0, 0.0, 4.0, 1.0, -30.0])),
-    AttentionSpec(scale=0.3, sinks=torch.tensor([2.5, -1.0, 0.0, 4.0, 1.0, -30.0]), window=20),
+    AttentionSpec(scale=0.3, sinks=torch.tensor([2.5, -torch.inf, 0.0, 4.0, 1.0, -3e38]), window=20),
 ]
 
 

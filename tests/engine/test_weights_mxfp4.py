@@ -1,5 +1,6 @@
 """GPT-OSS as it is published: experts in MXFP4, widened bit for bit as transformers does it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,27 @@ def test_logits_are_those_of_transformers(made: Path, tmp_path: Path):
     expected = reference_logits(made, answered, **said, say=lambda line: None)
     for name, logits in zip(prompts, expected, strict=True):
         assert_logits(ours[name], logits, name)
+
+
+@pytest.mark.parametrize("widened", [False, True])
+def test_blocks_are_told_by_their_scales_whatever_the_config_says(made: Path, folder: Path, widened: bool):
+    """What transformers saves of blocks that it has widened keeps their name and has no scales."""
+    config = json.loads((folder / "config.json").read_text())
+    del config["quantization_config"]
+    (folder / "config.json").write_text(json.dumps(config))
+    if widened:
+        stored = load_file(folder / "model.safetensors")
+        for blocks in [name for name in stored if name.endswith("_blocks")]:
+            scales = blocks.replace("_blocks", "_scales")
+            whole = convert_moe_packed_tensors(stored[blocks], stored[scales], dtype=torch.float32)
+            _tensors_change(folder, {blocks: whole.contiguous(), scales: None})
+    config = ExpertsConfig(EXPERTS, INNER, 2, normalised=True, joined=True)
+    read = []
+    for one in (made, folder):
+        with Checkpoint(one, dtype=torch.float32, device=CPU) as checkpoint:
+            experts = expert_weights(checkpoint, "model.layers.1.mlp.", config, HIDDEN)
+            read.append([*experts.gate_up, *experts.down])
+    assert len(read[0]) == 2 * EXPERTS and all(map(torch.equal, *read))
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,8 @@ def sinks_join(  # noqa: PLR0917, the first four in the order of ``attend``
     """
     width = query.shape[-1]
     query = F.pad(query, (0, _SINK_WIDTH, int(is_causal), 0))
-    query[..., width] = sinks / scale
+    # What is less would be infinite, and times the zeros of other keys no number; its weight is none either way.
+    query[..., width] = (sinks / scale).clamp(min=torch.finfo(query.dtype).min / 256)
     keys, values = (F.pad(one, (0, _SINK_WIDTH, 1, 0)) for one in (keys, values))
     keys[..., 0, width] = 1
     return query, keys, values, None if mask is None else F.pad(mask, (1, 0))

@@ -77,19 +77,25 @@ def _joined(checkpoint: Checkpoint, prefix: str, experts: ExpertsConfig, hidden:
 def _each(
     checkpoint: Checkpoint, name: str, shape: tuple[int, int, int], ordered: Callable[[Tensor], Tensor]
 ) -> Iterator[Tensor]:
-    """Each expert's ``[out, in]`` of a ``shape (experts, out, in)``, its rows in the order that ``ordered`` makes."""
+    """Each expert's ``[out, in]`` of a ``shape (experts, out, in)``, its rows in the order that ``ordered`` makes.
+
+    What transformers saves of blocks that it has widened keeps their name, and has no scales.
+    """
     count, width_out, width_in = shape
-    if name in checkpoint or not isinstance(checkpoint.quantization, Mxfp4Weights):
-        for part in checkpoint.parts(name, (count, width_in, width_out)):
+    blocks = f"{name}_blocks"
+    packed = f"{name}_scales" in checkpoint or isinstance(checkpoint.quantization, Mxfp4Weights)
+    if name in checkpoint or not packed:
+        plain = name if name in checkpoint or blocks not in checkpoint else blocks
+        for part in checkpoint.parts(plain, (count, width_in, width_out)):
             yield ordered(part.t())
         return
     block_shape, scale_shape = mxfp4_shapes(name, shape)
     # The larger one last: it is what stays mapped until the next tensor is read.
     scales = checkpoint.packed(f"{name}_scales", scale_shape)
     mxfp4_check(name, scales)
-    for block, scale in zip(checkpoint.packed(f"{name}_blocks", block_shape), scales, strict=True):
-        packed = (ordered(one).to(checkpoint.device) for one in (block, scale))
-        yield mxfp4_widen(*packed).to(checkpoint.dtype)
+    for block, scale in zip(checkpoint.packed(blocks, block_shape), scales, strict=True):
+        pair = (ordered(one).to(checkpoint.device) for one in (block, scale))
+        yield mxfp4_widen(*pair).to(checkpoint.dtype)
 
 
 def _parted(rows: Tensor) -> Tensor:
