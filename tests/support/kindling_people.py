@@ -3,7 +3,9 @@
 import itertools
 import json
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 from django.test import Client
 
@@ -14,6 +16,8 @@ from kindling_platform.accounts.actor import Actor, user_actor
 from kindling_platform.accounts.models import Organisation, User
 from kindling_platform.accounts.selectors import organisation_get_for_user
 from kindling_platform.accounts.services import operator_ensure, user_register
+from kindling_platform.catalog import services as catalog
+from kindling_platform.catalog.folder import model_folder_read
 from kindling_platform.catalog.models import Model
 from kindling_platform.catalog.services import model_import, model_price_publish
 from kindling_platform.common.ids import uuid7
@@ -23,6 +27,8 @@ PASSWORD = "correct horse battery staple 7"
 NUMBERS = itertools.count(1)
 INPUT, CACHED, OUTPUT = 100_000, 50_000, 400_000
 ALL_SCOPES = ("inference", "read", "manage")
+# The starter model's files stay what they are.
+spark_read = cache(model_folder_read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +87,10 @@ def make_operator() -> Customer:
 
 
 def make_model(owner: Customer, name: str = "spark", *, is_public: bool = True, priced: bool = True) -> Model:
-    model = model_import(
-        org=owner.org, name=name, source_path=SPARK_PATH, is_public=is_public, actor=owner.actor
-    )
+    with patch.object(catalog, "model_folder_read", spark_read):
+        model = model_import(
+            org=owner.org, name=name, source_path=SPARK_PATH, is_public=is_public, actor=owner.actor
+        )
     if priced:
         make_price(model, owner.actor)
     return model
