@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 
 from kindling_chat_templates import HARMONY, HARMONY_MARKS, QWEN
+from kindling_engine.server.chat_choice import ChatChoice
 from kindling_engine.server.chat_output import ChatOutput, ChatShape
 from kindling_engine.server.harmony.count import HarmonyCount
 from kindling_engine.server.harmony.marks import MARKS, Harmony, harmony_find
 from kindling_engine.server.harmony.parser import HarmonyParser
+from kindling_engine.server.output_text import TokenEntry
 from kindling_engine.server.tools.deltas import (
     Content,
     Delta,
@@ -44,7 +46,7 @@ def told(deltas: list[Delta], source: str) -> Told:
             case Content():
                 content += delta.text
                 assert delta.text
-                assert delta.text == "\n\n" or source[delta.start :].startswith(delta.text)
+                assert delta.text in ("\n\n", " ") or source[delta.start :].startswith(delta.text)
             case ToolCallStart():
                 assert delta.index == len(calls)
                 calls.append((delta.name, ""))
@@ -81,13 +83,27 @@ CASES: list[tuple[str, Told]] = [
     ("to=functions.find.all<|message|>{}", ("", "", [("find.all", "{}")])),
     (f"{THOUGHT}{NEXT} to=functions.get_time<|channel|>commentary<|message|>", ("Hm, so.", "", [("get_time", "{}")])),
     (f"{TO} \n{ARGUMENTS}\n <|call|>{NEXT}<|channel|>commentary to=functions.get_time<|message|> <|call|>", ("", "", [FOUND, ("get_time", "{}")])),
+    # Types of every kind, behind the recipient or in front of it.
+    *[(f"<|channel|>{head}<|message|>{ARGUMENTS}", ("", "", [FOUND])) for head in (
+        "commentary to=functions.find JSON", "commentary to=functions.find application/json", "commentary json to=functions.find",
+        "commentary to=functions.find <|constrain|>json_object", "commentary <|constrain|>json to=functions.find",
+        "final to=functions.find <|constrain|> application/x-json+v1.2",
+    )],
+    ("<|channel|>final <|constrain|>response.v2<|message|>{}", ("", "{}", [])),
+    ("<|channel|>final v2<|message|>{}", ("", " v2{}", [])),
+    ("<|channel|>final <|constrain|>json_object{}", ("", "{}", [])),
+    ("<|channel|>commentary to=functions.find Yes, I do", ("", "", [("find", "Yes, I do")])),
+    # What is longer than names are is no name.
+    (f"<|channel|>commentary to={'x' * 300}<|message|>y", ("", f"to={'x' * 300}y", [])),
+    (f"<|channel|>final <|constrain|>{'x' * 70}<|message|>y", ("", f"{'x' * 6}y", [])),
     # What the user is told before a call.
     (f"{THOUGHT}{NEXT}<|channel|>commentary<|message|>I look.<|end|>{NEXT}{TO}{{}}<|call|>", ("Hm, so.", "I look.", [("find", "{}")])),
     (f"<|channel|>commentary<|message|>I look.<|end|>{NEXT}{FINAL}Yes.", ("", "I look.\n\nYes.", [])),
     (f"{FINAL[:-11]} <|constrain|>json<|message|>{{}}", ("", "{}", [])),
     # Calls of nobody's tools are content, with whom they call; those in thoughts are thoughts.
     ("<|channel|>commentary to=functions.rm <|constrain|>json<|message|>{}<|call|>", ("", "to=functions.rm {}", [])),
-    (" to=python<|channel|>commentary<|message|>1 + 1", ("", "to=python1 + 1", [])),
+    (" to=python<|channel|>commentary<|message|>1 + 1", ("", "to=python 1 + 1", [])),
+    ("<|channel|>commentary to=python, I think", ("", "to=python, I think", [])),
     ("<|channel|>analysis to=python code<|message|>1 + 1<|call|>", ("1 + 1", "", [])),
     ("<|channel|>analysis to=browser.search<|message|>{}<|call|>", ("{}", "", [])),
     (f"{FINAL}Yes.<|end|><|start|>functions.find to=assistant<|channel|>commentary<|message|>x", ("", "Yes.\n\nx", [])),
@@ -141,7 +157,11 @@ def test_what_an_answer_says(text: str, expected: Told):
         (f"{FINAL}Ye", ("", "Ye", [])),
         (TO, ("", "", [("find", "")])),
         (f'{TO}{{"q": "', ("", "", [("find", '{"q": "')])),
-        ("Hello", ("", "", [])),
+        (" to=functions.fi", ("", "", [])),
+        ("<|end|>Hel", ("", "", [])),
+        # It may have begun a header, and is more likely all that was said.
+        ("Hello", ("", "Hello", [])),
+        (" to", ("", " to", [])),
         ("Hello there", ("", "Hello there", [])),
     ],
 )
@@ -173,7 +193,7 @@ def test_a_call_is_unfinished_while_its_arguments_are(text: str, unfinished: boo
 
 PIECES = st.sampled_from([
     *MARKS, "analysis", "commentary", "final", "assistant", "user", "poem", " ", "\n", "to=", " to=functions.find", "to=python",
-    "json", "text", "{", "}", '"', ARGUMENTS, marked(TO), marked(THOUGHT), marked(FINAL), marked(NEXT), "é", "<|channel|>",
+    "json", "text", "x" * 70, "x" * 200, " t", "/", "{", "}", '"', ARGUMENTS, marked(TO), marked(THOUGHT), marked(FINAL), marked(NEXT), "é", "<|channel|>",
 ])  # fmt: skip
 WORDS = st.sampled_from(
     ["analysis", "assistant", " ", "\n", "to=", " to=functions.find", "json", "text", "{", "é", "<|channel|>"]
@@ -264,3 +284,15 @@ def test_a_long_answer_takes_a_time_that_grows_with_its_length():
     assert parse(*(text[at : at + 50] for at in range(0, len(text), 50))) == ("", "", [("find", inner)])
     blank = marked("<|channel|>") + " " * 100_000
     assert parse(*(blank[at : at + 50] for at in range(0, len(blank), 50)))[1] == blank[1:]
+    assert parse(*marked("<|channel|>") * 50_000) == ("", "", [])
+    blank = " " * 100_000
+    ended = ("", "", [("find", f"{{{blank}}}")])
+    assert parse(marked(TO), "{", *blank, "}") == ended
+
+
+def test_an_answer_of_many_texts_tells_their_tokens_in_a_time_that_grows_with_its_length():
+    text = marked("a<|constrain|>") * 20_000
+    entries = [TokenEntry(0, None, at) for at in range(len(text))]
+    choice = ChatChoice(ChatShape(harmony=Harmony({}, {})))
+    found = [one.offset for _, inside in choice.feed(text, entries, final=True) for one in inside]
+    assert found == list(range(0, len(text), 2))

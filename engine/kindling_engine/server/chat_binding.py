@@ -1,6 +1,7 @@
 """What binds a chat's answer: its format, the tools it may or must call, and how much of it may be reasoning."""
 
 import asyncio
+from dataclasses import replace
 
 from kindling_engine.constraints.base import ConstraintError
 from kindling_engine.constraints.grammar_text import grammar_text
@@ -29,7 +30,9 @@ async def answer_bind(
             "This model's chat template has no tools, or calls them in a form that is not supported.",
         )
     bounded = family.harmony is not None and reasoning.budget >= 0
-    if not (asked.binds or (answer and (asked.active or family.harmony)) or bounded):
+    # A call ends a harmony answer, so that there is one without being bound to it.
+    calls = asked if family.harmony is None else replace(asked, parallel=True)
+    if not (calls.binds or (answer and (asked.active or family.harmony)) or bounded):
         return answer, ()
     try:
         return await asyncio.to_thread(_bind, asked, reasoning, family, answer)

@@ -11,6 +11,7 @@ from kindling_engine.server.chat_output import ChatShape
 from kindling_engine.server.chat_prompt import ChatPrompt, chat_prompt_make
 from kindling_engine.server.errors import invalid_value
 from kindling_engine.server.fields import Fields
+from kindling_engine.server.harmony.effort import harmony_effort
 from kindling_engine.server.messages import messages_ignored, messages_read
 from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.prediction_fields import (
@@ -62,8 +63,10 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         raise no_template()
     family = text.chat.pick(tools=asked.active)
     reasoning.check(reasons=family.reasons)
-    constraint, unkept = await answer_bind(asked, reasoning, family, answer)
     names = family.template.names
+    if family.harmony is not None:
+        reasoning = harmony_effort(reasoning, names)
+    constraint, unkept = await answer_bind(asked, reasoning, family, answer)
 
     async def prompt_make(kept: list[dict[str, Any]]) -> ChatPrompt:
         return await chat_prompt_make(

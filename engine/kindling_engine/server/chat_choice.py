@@ -1,5 +1,6 @@
 """One choice of a chat's answer on its way to the client: what its pieces come to, and which tokens are content."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ class ChatChoice:
 
     def __init__(self, shape: ChatShape) -> None:
         self._output = ChatOutput(shape)
-        self._waiting: list[TokenEntry] = []
+        self._waiting: deque[TokenEntry] = deque()
         self._content_end = 0
 
     @property
@@ -41,9 +42,12 @@ class ChatChoice:
         end = content.start + len(content.text)
         # A token without text of its own lies where the next one begins: behind content it still belongs to it.
         start = self._content_end if content.start == self._content_end else content.start
-        found = [entry for entry in self._waiting if start <= entry.offset < end]
-        self._waiting = [entry for entry in self._waiting if entry.offset >= end]
         self._content_end = end
+        found = []
+        while self._waiting and self._waiting[0].offset < end:
+            entry = self._waiting.popleft()
+            if entry.offset >= start:
+                found.append(entry)
         return found
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from kindling_engine.server.chat_family import ChatFamily
 from kindling_engine.server.errors import invalid_value, unsupported_field
-from kindling_engine.server.harmony.history import harmony_messages, harmony_tools
+from kindling_engine.server.harmony.history import harmony_messages
+from kindling_engine.server.harmony.shown_tools import harmony_tools
 from kindling_engine.server.model_text import ModelText, TextTooLongError
 from kindling_engine.server.nesting import MAX_DEPTH, nested_too_deeply
 from kindling_engine.server.reasoning_fields import ReasoningAsk
@@ -92,8 +93,8 @@ def _prepare(
     text: ModelText, family: ChatFamily, given: _Given, safe: bool
 ) -> tuple[_Given, SafeText | None]:
     """What the template gets, and what cuts the prompt where control tokens were written."""
-    given = _fitted(given, family)
     _check_depth(given)
+    given = _fitted(given, family)
     if not safe:
         return given, None
     guard = _guard(text, given)

@@ -69,7 +69,7 @@ class ChatReply:
 
     @property
     def _offers_tools(self) -> bool:
-        return self._shape is not None and self._shape.tools is not None
+        return self._shape is not None and bool(self._shape.offered)
 
     def _choice(self, index: int) -> ChatChoice | None:
         if self._shape is None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from kindling_engine.protocol.sampling import TokenLogprobs
 from kindling_engine.server.detokenizer import Decoder, Detokenizer
-from kindling_engine.server.harmony.marks import HEADER_MARKS
+from kindling_engine.server.harmony.header import header_may_open
+from kindling_engine.server.harmony.marks import CONSTRAIN, HEADER_MARKS
 from kindling_engine.server.stop_strings import StopMatcher
 
 
@@ -43,6 +44,8 @@ class OutputText:
         self._matcher = StopMatcher(stops) if stops else None
         self._marks = marks or {}
         self._in_header = False
+        # What the answer begins with, as long as it may be a header in front of all marks.
+        self._opening: str | None = "" if stops and marks else None
         self._include_stop = include_stop
         self._unmatched_tokens = min_tokens
         self._ready = ""
@@ -64,10 +67,16 @@ class OutputText:
 
     def accept(self, token_id: int, logprobs: TokenLogprobs | None = None) -> bool:
         """Add a token; True when it completes a stop string, after which nothing more may be added."""
+        mark = self._marks.get(token_id)
+        # No character goes on behind a mark.
+        ended = mark is not None and self._add(self._detokenizer.flush())
         if logprobs is not None:
             self._entries.append(TokenEntry(token_id, logprobs, self._decoded_chars))
-        mark = self._marks.get(token_id)
-        return self._add(self._detokenizer.feed(token_id)) if mark is None else self._add_mark(mark)
+        if mark is None:
+            return self._add(self._detokenizer.feed(token_id))
+        if not ended:
+            self._add_mark(mark)
+        return ended
 
     def accept_end(self, token_id: int) -> None:
         """Add the token that ended the answer: it is shown only where stops are to be included."""
@@ -76,7 +85,7 @@ class OutputText:
 
     def end(self) -> bool:
         """Release what was held back, since no token follows; True when that completes a stop string."""
-        if self._add(self._detokenizer.flush()):
+        if self._add(self._detokenizer.flush(), last=True):
             return True
         if self._matcher:
             self._ready += self._matcher.flush()
@@ -96,8 +105,14 @@ class OutputText:
         entries, self._entries = self._entries[:count], self._entries[count:]
         return text, entries
 
-    def _add(self, text: str) -> bool:
+    def _add(self, text: str, *, last: bool = False) -> bool:
         self._decoded_chars += len(text)
+        if self._opening is not None:
+            self._opening += text
+            if header_may_open(self._opening) and not last:
+                self._unmatched_tokens -= 1
+                return False
+            text, self._opening = self._opening, None
         if self._matcher is None or self._unmatched_tokens > 0 or self._in_header:
             self._unmatched_tokens -= 1
             self._ready += text
@@ -109,10 +124,10 @@ class OutputText:
             self._ready += self._matcher.matched
         return True
 
-    def _add_mark(self, mark: str) -> bool:
-        if self._add(self._detokenizer.flush()):
-            return True
-        self._ready += (self._matcher.flush() if self._matcher else "") + mark
+    def _add_mark(self, mark: str) -> None:
+        held = self._matcher.flush() if self._matcher else ""
+        self._ready += (self._opening or "") + held + mark
+        self._opening = None
         self._decoded_chars += len(mark)
-        self._in_header = mark in HEADER_MARKS
-        return False
+        if mark != CONSTRAIN:  # it stands inside of headers, and in texts it says nothing
+            self._in_header = mark in HEADER_MARKS

@@ -7,21 +7,30 @@ from kindling_engine.server.harmony.marks import CHANNEL, CONSTRAIN, MARKS
 
 CHANNELS = ("analysis", "commentary", "final")
 _NAME = r"[A-Za-z0-9_.\-]"
+_TYPE = r"[A-Za-z0-9_.+/\-]"
+_FORM = "(?:json|code)"
 _TO = rf"to={_NAME}{{0,256}}"
+
+
+def _words(form: str, to: str, behind: str) -> str:
+    """What may stand behind a channel: the type of what follows, a recipient in front of it or behind."""
+    typed = rf"\s{{0,8}}{CONSTRAIN}\s?{_TYPE}{{0,64}}(?:\s{{1,8}}{to})?"
+    return rf"(?:\s{{1,8}}{form})?(?:\s{{1,8}}{to}(?:\s{{1,8}}{behind})?)?(?:{typed})?"
+
+
 # Every beginning of what may stand in front of the first channel mark, and behind each. What has begun as neither stays
 # neither, whatever follows.
 _BEFORE = re.compile(rf"(?:{_TO}|{_NAME}{{0,256}}(?:\s{{1,8}}(?:t|to|{_TO})?)?)\s{{0,8}}")
 _BEHIND = re.compile(
-    rf"\s?[A-Za-z]{{0,32}}(?:\s{{1,8}}(?:t|to|{_TO})?)?(?:\s{{1,8}}(?:j|js|jso|json|c|co|cod|code)?)?"
-    rf"(?:\s{{0,8}}{CONSTRAIN}\s?[A-Za-z]{{0,32}})?\s{{0,8}}"
+    rf"\s?[A-Za-z]{{0,32}}{_words(_FORM, _TO, _TYPE + '{1,64}')}(?:\s{{1,8}}(?:j|js|jso|c|co|cod|t|to)|\s{{0,8}})"
 )
+# What of it is no text even where the mark behind it is missing.
+_SURE = re.compile(_words(rf"{_FORM}(?!\w)", rf"to={_NAME}{{1,256}}", rf"{_FORM}(?!\w)"))
+_OPENING = re.compile(rf"\s{{0,8}}(?:t|to|{_TO}\s{{0,8}})?")
 _ROLE = re.compile(rf"({_NAME}+)(?![{_NAME[1:-1]}=])")
 _CHANNEL = re.compile(r"\s?([A-Za-z]+)")
 _RECIPIENT = re.compile(rf"(?<!{_NAME})to=({_NAME}+)")
 _WITHOUT_MARKS = str.maketrans("", "", MARKS)
-_REST = re.compile(
-    rf"(?:\s{{1,8}}to={_NAME}+)?(?:\s{{1,8}}(?:json|code)(?!\w))?(?:\s{{0,8}}{CONSTRAIN}\s?[A-Za-z]+)?"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,11 @@ def header_may_be(text: str) -> bool:
     """Whether a header may begin like this."""
     before, *behind = text.split(CHANNEL)
     return bool(_BEFORE.fullmatch(before)) and all(map(_BEHIND.fullmatch, behind))
+
+
+def header_may_open(text: str) -> bool:
+    """Whether a text in front of all marks may be a header that begins with its recipient."""
+    return bool(_OPENING.fullmatch(text))
 
 
 def header_read(text: str) -> Header:
@@ -71,5 +85,5 @@ def header_size(text: str) -> int:
     name = _CHANNEL.match(text, text.rfind(CHANNEL) + 1) if CHANNEL in text else None
     if name is None or name[1] not in CHANNELS:
         return 0
-    rest = _REST.match(text, name.end())
-    return rest.end() if rest else name.end()
+    sure = _SURE.match(text, name.end())
+    return sure.end() if sure else name.end()

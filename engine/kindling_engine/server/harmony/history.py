@@ -1,5 +1,6 @@
 """Earlier messages in the form that harmony templates expect: one system text, one call each with its result."""
 
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,11 +20,6 @@ def harmony_messages(messages: Sequence[Message]) -> list[Message]:
     return [*systems, *_one_by_one(rest)]
 
 
-def harmony_tools(tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Tools with a description each: templates put it into a text whether it is there or not."""
-    return [{**one, "function": {"description": "", **one["function"]}} for one in tools]
-
-
 def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
     index = 0
     while index < len(messages):
@@ -36,21 +32,42 @@ def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
         while index < len(messages) and messages[index]["role"] == "tool":
             results.append(messages[index])
             index += 1
-        yield from _calls(_with_one_thought(message), results)
+        yield from _calls(message, results)
 
 
-def _calls(message: Message, results: list[Message]) -> Iterator[Message]:
-    """Each call of a message with the results that name it; what names none of them stays with the last."""
+def _calls(message: Message, results: Sequence[Message]) -> Iterator[Message]:
+    """Each call of a message with its results. What was said and thought stands in front of the first."""
     calls = message["tool_calls"]
-    bare = {key: one for key, one in message.items() if key != "reasoning_content"}
-    for call in calls:
-        yield {**(message if call is calls[0] else bare), "tool_calls": [call]}
-        if call is calls[-1]:
-            yield from results
-            return
-        mine = [one for one in results if one.get("tool_call_id") == call.get("id", "")]
-        yield from mine
-        results = [one for one in results if all(one is not other for other in mine)]
+    said = _with_one_thought(message)
+    bare = {
+        key: "" if key == "content" else one for key, one in message.items() if key != "reasoning_content"
+    }
+    for call, answers in zip(calls, _paired(calls, results), strict=True):
+        yield {**said, "tool_calls": [call]}
+        yield from answers
+        said = bare
+
+
+def _paired(calls: Sequence[dict[str, Any]], results: Sequence[Message]) -> list[list[Message]]:
+    """The results of each call: those that name it. Calls of one id, or of none, have theirs in order, and so have
+    calls that no result names; the last has what is left.
+    """
+    found: list[list[Message]] = [[] for _ in calls]
+    named: defaultdict[str, deque[int]] = defaultdict(deque)
+    for index, call in enumerate(calls):
+        named[call.get("id", "")].append(index)
+    others = []
+    for result in results:
+        if not (waiting := named.get(result.get("tool_call_id", ""))):
+            others.append(result)
+            continue
+        found[waiting[0]].append(result)
+        if len(waiting) > 1:
+            waiting.popleft()
+    free = iter([index for index, answers in enumerate(found) if not answers])
+    for result in others:
+        found[next(free, -1)].append(result)
+    return found
 
 
 def _with_one_thought(message: Message) -> Message:

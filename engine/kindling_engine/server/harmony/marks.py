@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 # marks does it in letters, and is not misread.
 START, CHANNEL, CONSTRAIN, MESSAGE, END, RETURN, CALL = map(chr, range(0xD800, 0xD807))
 MARKS = START + CHANNEL + CONSTRAIN + MESSAGE + END + RETURN + CALL
-# Behind these comes a part of a header, which is no text.
-HEADER_MARKS = START + CHANNEL + CONSTRAIN
+# Behind these comes a header, which is no text.
+HEADER_MARKS = START + CHANNEL
 _NEEDED = {"<|start|>": START, "<|channel|>": CHANNEL, "<|message|>": MESSAGE, "<|end|>": END}
 _OTHERS = {"<|constrain|>": CONSTRAIN, "<|return|>": RETURN, "<|call|>": CALL}
 _WRITTEN = ("<|start|>assistant", "<|channel|>", "<|message|>")

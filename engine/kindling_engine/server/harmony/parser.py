@@ -33,6 +33,8 @@ from kindling_engine.server.tools.parser import call_id_make
 _PIECE = re.compile(f"[{MARKS}]|[^{MARKS}]+")
 _WORDS = re.compile(f"[^{MARKS}]+")
 _BETWEEN = "\n\n"  # messages of one kind
+# So many channel marks one header may hold: each is read with those before it.
+_CHANNELS = 4
 # Roles that a message may be sent to, which is no call.
 _ROLES = ("assistant", "user")
 
@@ -42,8 +44,8 @@ class HarmonyParser:
 
     ``analysis`` is reasoning, a message to one of the offered ``names`` a call, and all else content, on any channel or
     none: a call of another tool with its ``to=``. A text that is no header is the message itself; a header that no text
-    follows is dropped, as is one in which an answer was ``cut`` by its length. White space around arguments is dropped,
-    and none at all are ``{}``.
+    follows is dropped, as is one in which an answer was ``cut`` by its length, unless it may well be all that was said.
+    White space around arguments is dropped, and none at all are ``{}``.
     """
 
     def __init__(self, names: Collection[str], make_id: Callable[[], str] = call_id_make) -> None:
@@ -57,7 +59,7 @@ class HarmonyParser:
         self._parts = {"reasoning": 0, "content": 0}  # messages with text
         self._has_text = False  # whether this message has
         self._content_end = 0
-        self._blank = ""  # white space that may be the end of arguments
+        self._blank: list[str] = []  # white space that may be the end of arguments
         self._walk: JsonWalk | None = None
         self._out: list[Delta] = []
 
@@ -76,19 +78,24 @@ class HarmonyParser:
             else:
                 self._say(piece, self._read)
             self._read += len(piece)
-        if final and not cut:
-            self._end()
+        if final:
+            self._end(cut=cut)
         out, self._out = self._out, []
         return deltas_join(out)
 
     def _mark(self, mark: str) -> None:
         if mark == MESSAGE and self.at == "header":
             self._begin(self._header, self._read - len(self._header))
-        elif mark in CHANNEL + CONSTRAIN and self.at == "header":
+            if self._has_text:  # a recipient, which stood apart from the text
+                self._out.append(Content(" ", self._content_end - 1))
+        elif self.at == "header" and (mark == CONSTRAIN or self._takes_channel(mark)):
             self._head(mark)
         elif mark in START + CHANNEL + END + RETURN + CALL:
             self._end()
             self.at, self._header, self._is_named = "header", mark * (mark == CHANNEL), mark != START
+
+    def _takes_channel(self, mark: str) -> bool:
+        return mark == CHANNEL and self._header.count(CHANNEL) < _CHANNELS
 
     def _head(self, piece: str) -> None:
         self._header += piece
@@ -107,15 +114,13 @@ class HarmonyParser:
             self._speak("content", header.role, start + text.index(header.role))
         self._has_text = False
         if header.tool in self._names:
-            self.at, self._blank, self._walk = "call", "", JsonWalk()
+            self.at, self._blank, self._walk = "call", [], JsonWalk()
             self._out.append(ToolCallStart(self.calls, self._make_id(), header.tool))
             self.calls += 1
             return
         self.at = "reasoning" if header.channel == "analysis" else "content"
         if self.at == "content" and header.recipient not in ("", *_ROLES):
-            to = text[header.recipient_at :]
-            size = len("to=") + len(header.recipient)
-            self._say(to[: size + to.startswith(" ", size)], start + header.recipient_at)
+            self._say(f"to={header.recipient}", start + header.recipient_at)
 
     def _speak(self, at: str, text: str, start: int) -> None:
         """A message by itself."""
@@ -146,12 +151,14 @@ class HarmonyParser:
             self._out.append(Content(_BETWEEN, self._content_end - len(_BETWEEN)))
 
     def _argue(self, text: str) -> None:
-        said = self._blank + text
-        said = said if self._has_text else said.lstrip()
+        said = text if self._has_text else text.lstrip()
         kept = said.rstrip()
-        self._blank = said[len(kept) :]
         if not kept:
+            if said:
+                self._blank.append(said)
             return
+        blank, self._blank = self._blank, [said[len(kept) :]]
+        kept = "".join([*blank, kept])
         if not self._has_text and kept[0] != "{":
             self._walk = None  # they are no arguments, and never complete
         self._has_text = True
@@ -159,14 +166,19 @@ class HarmonyParser:
         if self._walk is not None and not all(map(self._walk.feed, kept)):
             self._walk = None
 
-    def _end(self) -> None:
+    def _end(self, *, cut: bool = False) -> None:
         """The message has ended, or the answer."""
         if self.at == "call":
-            if not self._has_text:
+            if not (self._has_text or cut):
                 self._argue("{}")
         elif self.at == "header" and self._header:
             header, self._header = self._header, ""
-            start = self._read - len(header)
-            has_form = start or set(header) & set(MARKS)  # else it may be all that was said
-            if not (has_form and header_says_nothing(header)):
-                self._speak("content", header, start)
+            if not self._is_form(header, cut=cut):
+                self._speak("content", header, self._read - len(header))
+
+    def _is_form(self, header: str, *, cut: bool) -> bool:
+        """Whether it says nothing. Words without a mark in or before them may be all that was said."""
+        has_form = len(header) < self._read or not set(header).isdisjoint(MARKS)
+        if cut:
+            return has_form or header.lstrip().startswith("to=")
+        return has_form and header_says_nothing(header)
