@@ -33,8 +33,8 @@ TARGETS: dict[str, list[str] | str] = {
     "DeepseekV32ForCausalLM": ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj"],
     "MiniMaxForCausalLM": ["qkv_proj", "out_proj", "q_proj", "o_proj"],
     "RecurrentGemmaForCausalLM": ["linear_x", "linear_out", "q_proj", "gate_proj"],
-    # Its eyes have projections of the same names.
-    "Mistral3ForConditionalGeneration": r".*language_model.*\.(q_proj|k_proj|o_proj)",
+    # With matrices in what sees, too; the other one that sees has projections of the same names there.
+    "Qwen3VLForConditionalGeneration": "all-linear",
 }
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.weights import Checkpoint
+from kindling_fp8 import fp8_copy
 from kindling_tiny_models import model_make, reference_load
 
 CPU = torch.device("cpu")
@@ -186,40 +187,9 @@ def test_integers_in_place_of_weights_are_named(tmp_path: Path, single: Path):
     assert error.code == "weights_dtype" and name in error.message and "int8" in error.message
 
 
-def _fp8_copy(source: Path, target: Path, kind: str) -> dict[str, torch.Tensor]:
-    """Write the model with FP8 projections, and give the numbers that its weights stand for."""
-    shutil.copytree(source, target)
-    tensors = load_file(source / "model.safetensors")
-    stored, meant = dict(tensors), dict(tensors)
-    for name, tensor in tensors.items():
-        if not name.endswith("_proj.weight"):
-            continue
-        rows, columns = tensor.shape
-        shape = {"tensor": (), "row": (rows, 1), "block": (-(-rows // 48), -(-columns // 40))}[kind]
-        scale = torch.rand(shape) * 0.01 + 1e-3
-        spread = scale
-        if kind == "block":
-            row, column = torch.arange(rows) // 48, torch.arange(columns) // 40
-            spread = scale[row[:, None], column[None, :]]
-        narrow = (tensor / spread).clamp(-448, 448).to(torch.float8_e4m3fn)
-        stored[name] = narrow
-        stored[name + ("_scale_inv" if kind == "block" else "_scale")] = scale
-        meant[name] = narrow.float() * spread
-    save_file(stored, target / "model.safetensors")
-    return meant
-
-
 @pytest.mark.parametrize("kind", ["tensor", "row", "block"])
 def test_fp8_weights_are_widened_exactly(tmp_path: Path, single: Path, kind: str):
-    meant = _fp8_copy(single, tmp_path / "fp8", kind)
-    quantization = {"quant_method": "fp8", "weight_block_size": [48, 40]}
-    if kind == "row":
-        quantization = {
-            "quant_method": "compressed-tensors",
-            "format": "float-quantized",
-            "config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}},
-        }
-    config_change(tmp_path / "fp8", quantization_config=quantization)
+    meant = fp8_copy(single, tmp_path / "fp8", kind)
     with Checkpoint(tmp_path / "fp8", dtype=torch.float32, device=CPU) as checkpoint:
         for name, tensor in meant.items():
             assert torch.equal(checkpoint.take(name, tuple(tensor.shape)), tensor), name
@@ -228,8 +198,7 @@ def test_fp8_weights_are_widened_exactly(tmp_path: Path, single: Path, kind: str
 
 
 def test_an_fp8_weight_needs_a_scale_that_fits(tmp_path: Path, single: Path):
-    _fp8_copy(single, tmp_path / "fp8", "row")
-    config_change(tmp_path / "fp8", quantization_config={"quant_method": "fp8"})
+    fp8_copy(single, tmp_path / "fp8", "row")
     path = tmp_path / "fp8" / "model.safetensors"
     tensors = load_file(path)
     name = "model.layers.0.self_attn.q_proj.weight"
@@ -239,6 +208,9 @@ def test_an_fp8_weight_needs_a_scale_that_fits(tmp_path: Path, single: Path):
     save_file(tensors | {f"{name}_scale": torch.ones(7)}, path)
     error = refusal(tmp_path / "fp8")
     assert error.code == "weights_shape" and name in error.message
+    save_file(tensors | {f"{name}_scale": torch.full((64, 1), 127, dtype=torch.uint8)}, path)
+    error = refusal(tmp_path / "fp8")
+    assert error.code == "weights_dtype" and name in error.message and "exponent" in error.message
 
 
 def test_the_reference_reads_the_same_shards(sharded: Path):

@@ -115,4 +115,5 @@ def _base_shape(layout: LoraLayout, architecture: str, vocab_size: int, ref: str
         linears=layout.linears(),
         embeddings={} if layout.table is None else dict((layout.table,)),
         experts={path: mixture.shape for path, mixture in layout.mixtures.items()},
+        unseen=layout.unseen,
     )

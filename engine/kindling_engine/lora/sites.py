@@ -54,7 +54,8 @@ class LoraLayout:
     A site is a place where ``LoraBatch.add`` is called; targets that share an input may share a site. Sites
     are numbered from 0 to ``num_sites`` − 1. Table, head and mixtures, where they take adapters, are no sites:
     ``table`` and ``head`` are the path with its (rows, width) or (input width, output width). ``base`` opens the
-    base's weights, to be read on a device; what needs them is refused without it.
+    base's weights, to be read on a device; what needs them is refused without it. ``unseen`` are paths of modules that
+    text does not pass through, whose matrices are left aside.
     """
 
     targets: Mapping[str, Target]
@@ -63,6 +64,7 @@ class LoraLayout:
     head: tuple[str, tuple[int, int]] | None = None
     mixtures: Mapping[str, Mixture] = field(default_factory=dict)
     base: Callable[[torch.device], AbstractContextManager[BaseWeights]] | None = None
+    unseen: frozenset[str] = frozenset()
 
     def linears(self) -> dict[str, tuple[int, int]]:
         """(input width, output width) of each linear layer that takes adapters, but for single experts."""

@@ -44,7 +44,7 @@ def quantization_read(config: dict[str, Any]) -> Fp8Weights | Mxfp4Weights | Non
 
     Raises ModelError ``weights_dtype`` for every format but FP8 and GPT-OSS's MXFP4, with its name.
     """
-    raw = config.get("quantization_config") or config.get("compression_config")
+    raw = config.get("quantization_config") or config.get("compression_config") or _of_text(config)
     if not raw:
         return None
     if not isinstance(raw, dict):
@@ -60,6 +60,12 @@ def quantization_read(config: dict[str, Any]) -> Fp8Weights | Mxfp4Weights | Non
         f"The checkpoint is quantised with {name}, which is not served. "
         "Serve the original in bf16, fp16 or fp32, or an FP8 version of it.",
     )
+
+
+def _of_text(config: dict[str, Any]) -> Any:
+    """What the part for text says, in checkpoints that see images beside it."""
+    text = config.get("text_config")
+    return text.get("quantization_config") if isinstance(text, dict) else None
 
 
 def _is_float8(raw: dict[str, Any]) -> bool:

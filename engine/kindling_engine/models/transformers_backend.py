@@ -186,7 +186,7 @@ def _paged_make(causal: Any, raw: Any, folder: Path, undo: ExitStack) -> Transfo
             f"{architecture} is not served: none of its layers goes through transformers' attention interface.",
         )
     undo.callback(sites.detach)
-    sites.attach()
+    sites.attach(trunk.unseen)
     undo.callback(trunk.detach)
     trunk.attach()
     if states is not None:
@@ -227,7 +227,7 @@ def _sequences_make(causal: Any, raw: Any, folder: Path) -> SequencesModel:
     sites = LinearSites(causal)
     with torch.inference_mode(), faults_named(architecture, "a pass over text"):
         caches = OwnCaches(causal, architecture, sites)
-    sites.attach()
+    sites.attach(caches.trunk.unseen)
     caches.trunk.attach()
     config = BackendConfig(
         architecture=architecture,

@@ -48,7 +48,7 @@ class LinearSites:
             for handle in handles:
                 handle.remove()
 
-    def attach(self) -> None:
+    def attach(self, unseen: frozenset[str]) -> None:
         """Fix the layout from what was counted, and hang an adapter's share behind each of its layers."""
         targets: dict[str, Target] = {}
         for path, (module, width_in, width_out) in self._linears.items():
@@ -57,7 +57,7 @@ class LinearSites:
                 targets[path] = Target(site, width_in, 0, width_out)
                 self._hooks.append(module.register_forward_hook(self._adder(site)))
         base = ModuleWeights({path: self._linears[path][0] for path in targets})
-        self.layout = LoraLayout(targets, len(targets), base=lambda _device: nullcontext(base))
+        self.layout = LoraLayout(targets, len(targets), base=lambda _device: nullcontext(base), unseen=unseen)
 
     def detach(self) -> None:
         for hook in self._hooks:

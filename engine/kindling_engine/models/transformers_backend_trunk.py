@@ -15,9 +15,12 @@ from kindling_engine.models.memory import out_of_memory
 class Trunk:
     """The module that holds all layers; once attached, the model gives logits of states that it has made before."""
 
-    def __init__(self, causal: Any, module: Any, output: Any, logits: Tensor) -> None:
-        """``output`` and ``logits`` are those of a pass over text."""
+    def __init__(
+        self, causal: Any, module: Any, output: Any, logits: Tensor, unseen: frozenset[str] = frozenset()
+    ) -> None:
+        """``output`` and ``logits`` are those of a pass over text, which goes by the modules at ``unseen``."""
         self.module = module
+        self.unseen = unseen
         self.hidden_size: int = output.last_hidden_state.shape[-1]
         self.vocab_size = min(logits.shape[-1], causal.get_input_embeddings().weight.shape[0])
         self._causal = causal
@@ -75,10 +78,14 @@ def trunk_watch(causal: Any, architecture: str, tokens: Tensor, options: dict[st
 
     Raises ModelError ``unsupported_model`` where it fails or there is no such module.
     """
-    called: list[tuple[Any, Any]] = []
+    outputs: list[tuple[Any, Any]] = []
+    called: set[int] = set()
     handles = [
-        module.register_forward_hook(lambda module, _, output: called.append((module, output)))
+        module.register_forward_hook(lambda module, _, output: outputs.append((module, output)))
         for module in _candidates(causal)
+    ]
+    handles += [
+        module.register_forward_hook(lambda module, *_: called.add(id(module))) for module in causal.modules()
     ]
     try:
         # Modules that want images, cannot take positions or look into the mask fail here in ways of their own.
@@ -90,23 +97,37 @@ def trunk_watch(causal: Any, architecture: str, tokens: Tensor, options: dict[st
     # The outermost ends last.
     whole = [
         (module, output)
-        for module, output in called
+        for module, output in outputs
         if getattr(output, "last_hidden_state", None) is not None
     ]
     if not whole:
         raise ModelError("unsupported_model", f"{architecture} is not served: its layers stand in no module.")
-    _uncalled_release(causal, {id(module) for module, _ in called})
+    unseen = _uncalled_release(causal, called, text=whole[0][0])
     module, output = whole[-1]
     with faults_named(architecture, "to look for its words"):
-        return Trunk(causal, module, output, logits), output
+        return Trunk(causal, module, output, logits, unseen), output
 
 
-def _uncalled_release(causal: Any, called: set[int]) -> None:
-    """Let go of the weights of whole models within this one that text does not pass through: what sees or hears."""
-    for module in _candidates(causal):
-        if not any(id(part) in called for part in module.modules()):
-            for parameter in module.parameters():
-                parameter.data = parameter.data.new_empty(0)
+def _uncalled_release(causal: Any, called: set[int], text: Any) -> frozenset[str]:
+    """Let go of the weights of whole models within this one that text does not pass through: what sees or hears.
+
+    Gives the paths of all modules there, and of what leads from there to the model of ``text``. Within that one a
+    module that a short pass does not call may be an expert that another text will ask for.
+    """
+
+    def passed_by(module: Any) -> bool:
+        return not any(id(part) in called for part in module.modules())
+
+    released = [module for module in _candidates(causal) if passed_by(module)]
+    for module in released:
+        for parameter in module.parameters():
+            parameter.data = parameter.data.new_empty(0)
+    if not released:
+        return frozenset()
+    kept = {id(part) for part in (*text.modules(), causal.get_output_embeddings())}
+    return frozenset(
+        path for path, module in causal.named_modules() if id(module) not in kept and passed_by(module)
+    )
 
 
 def _candidates(causal: Any) -> Iterable[Any]:

@@ -1,16 +1,19 @@
 """Reads a checkpoint into transformers' modules: safetensors only, and nothing left to chance."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.mapped_pages import heap_trim
 from kindling_engine.models.memory import out_of_memory
-from kindling_engine.models.weight_files import file_index, weights_open
-from kindling_engine.models.weights import LoadProgress
+from kindling_engine.models.weights import Checkpoint, LoadProgress
 
 
 def causal_load(
@@ -30,20 +33,19 @@ def causal_load(
     """
     import transformers
 
-    files = sorted(set(file_index(folder).values()))
-    for name in files:
-        with weights_open(folder / name):
-            pass
-    num_bytes = sum((folder / name).stat().st_size for name in files)
+    transformers.logging.disable_progress_bar()
     owner: Any = getattr(transformers, architecture)
     try:
-        with _progress_told(progress, num_bytes):
+        with (
+            Checkpoint(folder, dtype=dtype, device=device, progress=progress) as checkpoint,
+            _reading(checkpoint) as tensors,
+        ):
             causal, info = owner.from_pretrained(
-                folder,
+                None,
                 config=config,
+                state_dict=tensors,
                 dtype=dtype,
                 attn_implementation=attention,
-                use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,
@@ -65,7 +67,40 @@ def causal_load(
     _info_check(info)
     if getattr(causal.config, "output_router_logits", False):
         causal.config.output_router_logits = False
+    # What was widened or stacked leaves gaps.
+    heap_trim()
     return causal.to(device).requires_grad_(False).eval()
+
+
+class _LazyTensor:
+    """Read when transformers slices it, as it slices a file's tensors."""
+
+    def __init__(self, read: Callable[[], Tensor]) -> None:
+        self._read = read
+
+    def __getitem__(self, _whole: Any) -> Tensor:
+        return self._read()
+
+
+@contextmanager
+def _reading(checkpoint: Checkpoint) -> Iterator[dict[str, _LazyTensor]]:
+    """All tensors by name, FP8 ones without their scales: transformers asks, from several threads, for those that the
+    model has, and stacks and converts them; one at a time is read and widened.
+    """
+    lock, over = threading.Lock(), threading.Event()
+
+    def read(name: str) -> Tensor:
+        with lock:
+            if over.is_set():
+                raise InterruptedError("The files are closed.")
+            return checkpoint.plain(name)
+
+    try:
+        yield {name: _LazyTensor(partial(read, name)) for name in checkpoint.names_meant()}
+    finally:
+        # When one could not be read, the threads go on with others for a moment.
+        with lock:
+            over.set()
 
 
 def _info_check(info: dict[str, Any]) -> None:
@@ -80,33 +115,3 @@ def _info_check(info: dict[str, Any]) -> None:
     if info.get("error_msgs") or info.get("conversion_errors"):
         said = str(info.get("error_msgs") or info.get("conversion_errors"))[:300]
         raise ModelError("weights_unreadable", f"transformers could not place every tensor: {said}")
-
-
-@contextmanager
-def _progress_told(progress: LoadProgress | None, num_bytes: int) -> Iterator[None]:
-    """Turn transformers' progress bar into calls of ours, where this version lets us."""
-    from transformers.utils import logging
-
-    set_hook: Callable[[Any], Any] | None = getattr(logging, "set_tqdm_hook", None)
-    if set_hook is None:
-        yield
-        return
-
-    def bar(_factory: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        items = list(arguments[0] if arguments else options.get("iterable", ()))
-        return _told(items, progress, num_bytes)
-
-    before = set_hook(bar)
-    try:
-        yield
-    finally:
-        set_hook(before)
-    if progress is not None:
-        progress(num_bytes, num_bytes)
-
-
-def _told(items: list[Any], progress: LoadProgress | None, num_bytes: int) -> Iterator[Any]:
-    for index, item in enumerate(items):
-        yield item
-        if progress is not None:
-            progress(num_bytes * (index + 1) // len(items), num_bytes)

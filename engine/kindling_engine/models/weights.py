@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.folder import json_object_read
-from kindling_engine.models.fp8 import SCALE_NAMES, fp8_widen
+from kindling_engine.models.fp8 import SCALE_ENDINGS, fp8_widen
 from kindling_engine.models.mapped_pages import MappedPages
 from kindling_engine.models.quantization import Fp8Weights, Mxfp4Weights, quantization_read
 from kindling_engine.models.weight_files import file_index, weights_open
@@ -87,9 +87,29 @@ class Checkpoint:
         """Tensors in the files that nobody has taken yet."""
         return sorted(self._file_of.keys() - self._taken)
 
+    def names_meant(self) -> list[str]:
+        """All tensors in the files but the scales of others."""
+        names = self._file_of.keys()
+        if not isinstance(self._quantization, Fp8Weights):
+            return sorted(names)
+        return sorted(names - {name + ending for name in names for ending in SCALE_ENDINGS})
+
     def peek(self, name: str) -> Tensor:
         """A tensor as it is stored."""
         return self._stored(name)
+
+    def plain(self, name: str) -> Tensor:
+        """A tensor on the CPU as it is stored, but FP8 in fp32; raises ModelError as ``take`` does, other than for a
+        shape.
+        """
+        tensor = self._stored(name)
+        if tensor.dtype == torch.float8_e4m3fn:
+            return self._widened(name, tensor)
+        # Beside weights, modules keep numbers that count something, and flags.
+        if tensor.itemsize == 1 and tensor.dtype != torch.bool:
+            raise _dtype_refused(name, tensor)
+        # What nobody converts or sends elsewhere would stay a view of the file, whose pages come and go.
+        return tensor.clone() if self._device.type == "cpu" and tensor.dtype == self._dtype else tensor
 
     def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """One tensor in the serving dtype and on the serving device.
@@ -139,16 +159,12 @@ class Checkpoint:
         if tensor.dtype == torch.float8_e4m3fn:
             tensor = self._widened(name, tensor)
         elif tensor.dtype not in _PLAIN:
-            shown = str(tensor.dtype).removeprefix("torch.")
-            raise ModelError(
-                "weights_dtype", f"Tensor {name} is {shown}; fp32, bf16, fp16 and FP8 (e4m3) are served."
-            )
+            raise _dtype_refused(name, tensor)
         return tensor.to(device=self._device, dtype=self._dtype)
 
     def _widened(self, name: str, tensor: Tensor) -> Tensor:
-        prefix = name.removesuffix("weight")
-        scale = next((prefix + scale for scale in SCALE_NAMES if prefix + scale in self), None)
-        if scale is None or tensor.dim() != 2:
+        scale = next((name + ending for ending in SCALE_ENDINGS if name + ending in self), None)
+        if scale is None:
             raise ModelError(
                 "weights_missing", f"Tensor {name} is FP8, but the checkpoint has no scale for it."
             )
@@ -188,3 +204,10 @@ class Checkpoint:
         if file_name not in self._open:
             self._open[file_name] = weights_open(self._folder / file_name)
         return self._open[file_name]
+
+
+def _dtype_refused(name: str, tensor: Tensor) -> ModelError:
+    shown = str(tensor.dtype).removeprefix("torch.")
+    return ModelError(
+        "weights_dtype", f"Tensor {name} is {shown}; fp32, bf16, fp16 and FP8 (e4m3) are served."
+    )

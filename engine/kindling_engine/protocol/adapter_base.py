@@ -53,7 +53,8 @@ class ExpertShape:
 class BaseShape:
     """``linears`` gives the (input width, output width) of every layer that may be adapted, by its path; a ``*`` in a
     path stands for any number. ``embeddings`` gives the (rows, width) of tables likewise, ``experts`` the shape of
-    each mixture. Without ``linears``, all follow from the other sizes, as the families of decoders name them; a base
+    each mixture. ``unseen`` are paths of modules that text does not pass through: their matrices may be there, and do
+    nothing. Without ``linears``, all follow from the other sizes, as the families of decoders name them; a base
     that is ``open`` may have any layers, and what an adapter says of them is taken.
     """
 
@@ -71,6 +72,7 @@ class BaseShape:
     experts: Mapping[str, ExpertShape] = field(default_factory=dict)
     num_experts: int = 0
     expert_size: int = 0
+    unseen: frozenset[str] = frozenset()
     vocabulary_hash: str = ""
     open: bool = False
 
@@ -122,7 +124,9 @@ class BaseShape:
 
         Lists for any model name layers of an MLP also where there is none; PEFT passes over them.
         """
-        return target in self.targets or (self.architecture in _JOINED and target in TARGETS)
+        if target in self.targets or (self.architecture in _JOINED and target in TARGETS):
+            return True
+        return any(path.rsplit(".", 1)[-1] == target for path in self.unseen)
 
     def linear_at(self, path: str) -> tuple[int, int] | None:
         """(input width, output width) of the layer at a path such as ``model.layers.0.self_attn.q_proj``."""

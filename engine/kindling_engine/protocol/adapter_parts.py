@@ -46,11 +46,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """``strange`` are names that belong to nothing, ``faults`` what does not fit, each with its path."""
+    """``strange`` are names that belong to nothing, ``unseen`` those of what stands where text does not pass, and
+    ``faults`` what does not fit, each with its path.
+    """
 
     parts: tuple[Part, ...]
     strange: tuple[str, ...]
     faults: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,12 @@ def adapter_assemble(shapes: Mapping[str, Shape], base: BaseShape) -> Assembly:
     """All tensors of a file by name; never raises."""
     modules: dict[str, _Sides] = {}
     strange: list[str] = []
+    unseen: list[str] = []
     for name, shape in shapes.items():
         found = _NAME.fullmatch(name)
+        if found and found[1] in base.unseen:
+            unseen.append(name)
+            continue
         sides = modules.setdefault(found[1], {}) if found and _known(found[1], base) else None
         side = _side(found) if found else ""
         if sides is None or side in sides:
@@ -107,7 +114,7 @@ def adapter_assemble(shapes: Mapping[str, Shape], base: BaseShape) -> Assembly:
     both = next((path for path in parts if fused and path.rsplit(".", 2)[0] in fused), None)
     if both is not None:
         faults.append(f"{both} is there beside matrices for all experts at once")
-    return Assembly(tuple(parts.values()), tuple(strange), tuple(faults))
+    return Assembly(tuple(parts.values()), tuple(strange), tuple(faults), tuple(unseen))
 
 
 def _side(found: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ from kindling_engine.protocol.findings import Finding
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
+UNSEEN = "unseen_modules"
 MAX_RANK = 256
 MAX_MESSAGE_CHARS = 500
 SAVE_AGAIN = (

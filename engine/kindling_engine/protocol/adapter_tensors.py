@@ -5,8 +5,8 @@ from typing import Any
 
 from kindling_engine.protocol.adapter_base import BaseShape
 from kindling_engine.protocol.adapter_config import transformed_layers
-from kindling_engine.protocol.adapter_parts import Part, adapter_assemble, base_as_adapted
-from kindling_engine.protocol.adapter_report import SAVE_AGAIN, WEIGHTS_NAME, AdapterReport
+from kindling_engine.protocol.adapter_parts import Assembly, Part, adapter_assemble, base_as_adapted
+from kindling_engine.protocol.adapter_report import SAVE_AGAIN, UNSEEN, WEIGHTS_NAME, AdapterReport
 from kindling_engine.protocol.adapter_rules import ModuleRules, RulesRefused, layer_of
 from kindling_engine.protocol.safetensors_header import HeaderRefused, TensorEntry, parse_header
 
@@ -32,6 +32,7 @@ def check_safetensors_header(
         base = base_as_adapted(shapes, base)
     assembly = adapter_assemble(shapes, base)
     _check_names(report, assembly.strange, base)
+    _check_unseen(report, assembly)
     if assembly.faults:
         report.add(
             "tensor_shapes",
@@ -72,6 +73,26 @@ def _check_names(report: AdapterReport, strange: tuple[str, ...], base: BaseShap
             "fail",
             f"{len(strange)} tensors do not belong to {base.ref}, such as {strange[0][:100]!r}.",
             f"Train on {base.ref} with targets among {', '.join(base.targets[:_MANY_TARGETS])}.",
+        )
+
+
+def _check_unseen(report: AdapterReport, assembly: Assembly) -> None:
+    """Targets such as ``all-linear`` also name layers of what sees images, beside the text that is served."""
+    if not assembly.unseen:
+        return
+    where = f"parts of the base that text does not pass through, such as {assembly.unseen[0][:100]!r}"
+    if assembly.parts or assembly.faults:
+        report.add(
+            UNSEEN,
+            "warn",
+            f"{len(assembly.unseen)} matrices stand in {where}. They are left aside; answers to text are the same.",
+        )
+    else:
+        report.add(
+            UNSEEN,
+            "fail",
+            f"All matrices stand in {where}, so the adapter changes nothing.",
+            "Train layers of the language model, too.",
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from kindling_engine.protocol.adapter_report import SAVE_AGAIN
+from kindling_engine.protocol.adapter_report import SAVE_AGAIN, UNSEEN
 from kindling_engine.protocol.findings import Finding
 from kindling_engine.protocol.ipc import AdapterLoaded
 from kindling_engine.protocol.usage_log import read_usage
@@ -25,7 +25,7 @@ DEFAULT_USAGE_RECORDS = 500
 LOAD_TIMEOUT_S = 120.0
 METRICS_WAIT_S = 2.0
 GRANT_WAIT_S = 10.0
-ENGINE_CHECKS = ("values", "smoke")
+ENGINE_CHECKS = ("values", "smoke", UNSEEN)
 _FIXES = {
     "files": "Upload both files of the adapter as PEFT saves them.",
     "values": "Find the training step that diverged and upload a checkpoint from before it.",
