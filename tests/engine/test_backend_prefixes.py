@@ -118,6 +118,15 @@ def test_a_turn_of_a_chat_costs_what_is_new(delta: Path, tmp_path: Path):
     assert 4 < rig.core._current_stats().states < rig.core._current_stats().state_slots == 256
 
 
+def test_the_answer_to_a_prompt_of_less_than_a_block_is_kept_too(delta: Path, tmp_path: Path):
+    rig = rig_make(delta, tmp_path, max_batch=2)
+    rig.submit("first", TEXT[:5], max_tokens=100)
+    rig.run_until("first")
+    rig.submit("next", TEXT[:5] + rig.tokens("first") + TEXT[5:9], max_tokens=2)
+    rig.run_until("next")
+    assert rig.end("next").cached_tokens == 96
+
+
 def test_a_preempted_request_goes_on_from_a_state_that_is_left(delta: Path, tmp_path: Path):
     rig = rig_make(delta, tmp_path, kv_tokens=192, max_batch=2)
     scheduler, runner = rig.core._scheduler, rig.core._loop._runner
@@ -189,6 +198,10 @@ def test_slots_are_a_share_of_the_memory_and_none_is_like_no_prefixes(
     assert slots(1 << 40) == 64
     assert slots(10 * 16 * kept) == 10
     assert slots(10 * 16 * kept, kv_tokens=512) == 10
+    # Of what such a cache leaves a quarter, where nothing else is short.
+    with monkeypatch.context() as ample:
+        ample.setitem(startup._FREE_SHARE, "cpu", 1.0)
+        assert slots(129 * 4096 + 8 * kept, kv_tokens=2048) == 2
     assert slots(140_000, kv_tokens=512) == 0
     rig = rig_make(delta, tmp_path, max_batch=8, kv_tokens=512)
     for name in ("first", "again"):

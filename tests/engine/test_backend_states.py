@@ -36,16 +36,25 @@ def undisturbed(folder: Path, tmp_path_factory) -> dict[str, list[int]]:
     return made(rig_make(folder, tmp_path_factory.mktemp("blobs"), step_tokens=16))
 
 
-@pytest.mark.parametrize("where", ["_forward", "logits", "launch"])
-@pytest.mark.parametrize("steps", [{2, 7}, {3}])
+@pytest.mark.parametrize(
+    ("where", "steps"),
+    [
+        ("_table", {2}),
+        *((where, steps) for where in ("_forward", "logits", "launch") for steps in ({2, 7}, {3})),
+    ],
+)
 def test_a_step_that_fails_runs_again(
     folder: Path, tmp_path: Path, undisturbed: dict[str, list[int]], where: str, steps: set[int]
 ):
-    """Behind its last layer, in its logits or while tokens are drawn: each row by itself, from where it was."""
+    """As it takes states over, behind its last layer, in its logits or in its draws: each row by itself, from where it
+    was.
+    """
     rig = rig_make(folder, tmp_path, step_tokens=16)
     runner = rig.core._loop._runner
     model = runner._model
-    place = {"_forward": model._trunk, "logits": model, "launch": runner._sampler}[where]
+    place = {
+        "_table": model._states, "_forward": model._trunk, "logits": model, "launch": runner._sampler,
+    }[where]  # fmt: skip
     whole, calls = getattr(place, where), []
 
     def failing(*arguments: Any, **options: Any) -> Any:
@@ -81,6 +90,21 @@ def test_a_row_that_another_sequence_had_begins_anew(
 ):
     """With one seat all sequences follow each other in the same row."""
     assert made(rig_make(folder, tmp_path, max_batch=1)) == undisturbed
+
+
+def test_sequences_that_have_ended_or_wait_keep_no_states_of_others(folder: Path, tmp_path: Path):
+    rig = rig_make(folder, tmp_path, max_batch=8)
+    states = rig.core._loop._runner._model._states
+    for number in range(8):
+        waits = {"grant": 3} if number < 2 else {}
+        rig.submit(str(number), [5 + number] * 8, max_tokens=4 + number, **waits)
+    kept = []
+    while rig.core._scheduler.has_work:
+        rig.turn()
+        kept.append(sum(len(one.rows) for one in {held for held, _ in states._held.values()}))
+    assert 2 < max(kept) <= 8
+    # Those that wait for their grants, and the last to end.
+    assert kept[-1] == 3 and rig.core._scheduler.active == 2
 
 
 def test_guesses_are_not_for_it(folder: Path, tmp_path: Path):

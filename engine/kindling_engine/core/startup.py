@@ -197,7 +197,9 @@ def _cache_sizes(
                 f"A cache of {options.kv_tokens:,} tokens takes {blocks * block_bytes / 1e9:,.1f} GB and "
                 f"{free_bytes / 1e9:,.1f} GB are free; lower --kv-tokens, or leave it out.",
             )
-        return blocks, min(slots, max(0, left - adapters) // max(1, config.state_bytes))
+        # The rest stays for what a step computes with.
+        spare = int(max(0, left - adapters) * _STATES_SHARE)
+        return blocks, min(slots, spare // max(1, config.state_bytes))
     room -= slots * config.state_bytes
     wanted = options.max_batch * -(-config.context_length // PAGE_SIZE)
     return max(2, min(wanted, room // max(block_bytes, _LEAST_BLOCK_BYTES)) + 1), slots

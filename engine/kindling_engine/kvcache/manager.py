@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kindling_engine.kvcache.loans import BlockLoans
 from kindling_engine.kvcache.pool import BlockPool
-from kindling_engine.kvcache.prefix import UNKNOWN, Prefix, chain_next, chain_seed
+from kindling_engine.kvcache.prefix import Prefix, chain_next, chain_seed
 from kindling_engine.kvcache.states import NO_MOVES, PrefixStates, StateMoves, TextStates, text_states
 
 PAGE_SIZE = 16
@@ -84,9 +84,8 @@ class KvManager:
         if self.states is None:
             missed = table.chain[known : known + 1] if known < full else ()
             return Prefix(blocks, missed, missed)
-        if not full:
-            return UNKNOWN
-        table.hash_of(full - 1, tokens)
+        if full:
+            table.hash_of(full - 1, tokens)
         begun = self.states.deepest(table.chain[:known])
         states = text_states(begun=begun, known=known, length=full)
         promised = [table.chain[border - 1] for border in states.borders]

@@ -93,7 +93,8 @@ class TransformersModel:
             self._states.reserve(sequences)
 
     def release(self, row: int) -> None:
-        """A state is as large as any other, and its place is the row's."""
+        if self._states is not None:
+            self._states.release(row)
 
     def hidden(self, inputs: StepInputs) -> Tensor:
         """Normed final states ``[m, hidden]`` of the wanted rows."""

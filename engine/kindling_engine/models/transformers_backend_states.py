@@ -138,6 +138,10 @@ class SequenceStates:
         for module, _ in self._mixers:
             del module.forward
 
+    def release(self, row: int) -> None:
+        """A sequence has ended: let go of what a step has made of it."""
+        self._held.pop(row, None)
+
     def reserve(self, sequences: int) -> None:
         """Make room in the tables for so many at once."""
         self._least_rows = sequences
@@ -170,8 +174,6 @@ class SequenceStates:
             new = not one.position or one.source is not None
             if held is not None and not new and one.position == held.ends[place]:
                 followed.setdefault(held, []).append(place)
-                self._reached[one.row] = one.position
-                del self._held[one.row]
             elif new or one.position == self._reached.get(one.row):
                 # A new sequence has the row, or this one runs once more from where it was.
                 self._held.pop(one.row, None)
@@ -181,6 +183,18 @@ class SequenceStates:
             for key, state in held.states:
                 table = self._table(key, state, max(held.rows))
                 table.index_copy_(0, rows, state if chosen is None else state.index_select(0, chosen))
+            # Only now: a copy that failed is made once more.
+            for place in places:
+                self._reached[held.rows[place]] = held.ends[place]
+                del self._held[held.rows[place]]
+            self._part(held)
+
+    def _part(self, held: _Held) -> None:
+        """Rows that did not go on with the others keep their own states alone, not those of all."""
+        for place, row in enumerate(held.rows):
+            if self._held.get(row, (None, 0))[0] is held:
+                own = [(key, state[place : place + 1].clone()) for key, state in held.states]
+                self._held[row] = (_Held([row], [held.ends[place]], own), 0)
 
     def _runs_make(self, sequences: Sequence[SequenceRows], device: torch.device) -> list[_Run]:
         ahead = [one for one in sequences if one.position and one.stop - one.start == 1]
