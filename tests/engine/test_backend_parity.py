@@ -30,7 +30,8 @@ TARGETS: dict[str, list[str] | str] = {
     "MambaForCausalLM": ["in_proj", "x_proj"],
     "JambaForCausalLM": ["in_proj", "out_proj", "q_proj"],
     "BloomForCausalLM": ["query_key_value", "dense", "dense_h_to_4h"],
-    "DeepseekV32ForCausalLM": ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "o_proj"],
+    # One of them expands what is kept of a sequence anew in each step.
+    "DeepseekV32ForCausalLM": ["q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"],
     "MiniMaxForCausalLM": ["qkv_proj", "out_proj", "q_proj", "o_proj"],
     "RecurrentGemmaForCausalLM": ["linear_x", "linear_out", "q_proj", "gate_proj"],
     # With matrices in what sees, too; the other one that sees has projections of the same names there.

@@ -7,17 +7,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from kindling_backend_models import backend_model_make
+from kindling_engine.lora.errors import AdapterError
+from kindling_engine.lora.loader import adapter_load
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.transformers_backend import TransformersModel, transformers_load
 from kindling_engine.models.transformers_backend_observe import Observation
 from kindling_engine.models.transformers_backend_sequences import SequencesModel
-from kindling_tiny_models import model_make
+from kindling_tiny_models import VOCAB, model_make, reference_load
 
 CPU = torch.device("cpu")
 
@@ -189,6 +192,28 @@ def test_a_lack_of_memory_is_no_fault_of_the_model(olmo: Path, monkeypatch: pyte
         monkeypatch.setattr(check, "_paged_logits", full)
     with pytest.raises(RuntimeError, match="allocate memory"):
         model_load(olmo, device=CPU, dtype=torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arm", "target"),
+    [
+        ("BertLMHeadModel", TransformersModel, "transform.dense"),
+        ("RobertaForCausalLM", SequencesModel, "lm_head.dense"),
+    ],
+)
+def test_an_adapter_behind_all_layers_is_refused(tmp_path: Path, architecture: str, arm: type, target: str):
+    """Logits are made when the adapters of a step are gone: it would be taken and change nothing."""
+    folder = backend_model_make(architecture, tmp_path / "model", is_decoder=True, num_hidden_layers=2)
+    model = model_load(folder, device=CPU, dtype=torch.float32)
+    assert isinstance(model, arm) and len(model.lora.targets) == 2 * 6
+    config = peft.LoraConfig(r=2, target_modules=["query", target])
+    peft.get_peft_model(reference_load(folder), config).save_pretrained(tmp_path / "style")
+    with pytest.raises(AdapterError, match=target) as caught:
+        adapter_load(
+            tmp_path / "style", model.lora, architecture=architecture, vocab_size=VOCAB, base_ref="acme/bert",
+            max_bytes=1 << 30, device=CPU, dtype=torch.float32,
+        )  # fmt: skip
+    assert caught.value.code == "target_modules"
 
 
 def test_scalings_that_depend_on_the_length_end_the_context_where_they_set_in(tmp_path: Path):

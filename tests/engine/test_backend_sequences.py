@@ -12,6 +12,8 @@ import torch
 from kindling_backend_models import backend_model_make
 from kindling_core_rig import rig_make
 from kindling_engine.core import startup
+from kindling_engine.core.options import CoreOptions
+from kindling_engine.models import transformers_backend_caches as caches
 from kindling_engine.models.base import SequenceRows, StepInputs
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.registry import model_load
@@ -44,7 +46,7 @@ OTHERS: dict[str, dict[str, Any]] = {
         "index_n_heads": 32,
         "index_head_dim": 16,
     },
-    # Positions that it counts by itself, from another number on.
+    # Positions that begin behind the number of padding.
     "RobertaForCausalLM": {"is_decoder": True, "num_hidden_layers": 2},
     # Nothing is kept at all.
     "OpenAIGPTLMHeadModel": {"n_positions": 512, "n_layer": 2},
@@ -129,6 +131,48 @@ def test_a_long_sequence_is_gone_through_anew_in_parts(folder: Path, monkeypatch
     assert torch.allclose(again, whole[20:], atol=1e-5)
 
 
+def test_what_keeps_tensors_in_its_modules_has_no_pages(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """In half precision a state that is another sequence's passes for rounding."""
+    folder = backend_model_make("RecurrentGemmaForCausalLM", tmp_path)
+    model = model_load(folder, device=CPU, dtype=torch.bfloat16)
+    assert isinstance(model, SequencesModel) and "tensors in its modules" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def roberta(tmp_path_factory) -> Path:
+    """Its positions begin at 2, and by itself it gives none to padding."""
+    shape = {"is_decoder": True, "num_hidden_layers": 2, "pad_token_id": 1, "bos_token_id": 0}
+    folder = tmp_path_factory.mktemp("roberta")
+    return backend_model_make("RobertaForCausalLM", folder, max_position_embeddings=66, **shape)
+
+
+def test_positions_behind_padding_end_the_context_with_their_table(roberta: Path, tmp_path: Path):
+    parts = engine_parts(roberta, tmp_path, step_tokens=16)
+    assert parts.config.context_length == 64
+    tokens = prompt_make(63, 3)
+    tokens[10] = tokens[33] = 1
+    seen = forced_logits(parts, {"all": tokens})["all"]
+    with torch.inference_mode():
+        own = reference_load(roberta)(
+            input_ids=torch.tensor([tokens]), position_ids=torch.arange(2, 65)[None]
+        ).logits[0]
+    assert_logits(seen, own)
+    rig = rig_make(roberta, tmp_path)
+    rig.submit("end", tokens[:60], max_tokens=20)
+    rig.run_until("end")
+    assert (rig.end("end").finish, len(rig.tokens("end"))) == ("length", 4)
+
+
+@pytest.mark.parametrize("padding", [5, 60], ids=["in the table", "behind it"])
+def test_positions_that_cannot_be_told_are_refused(
+    roberta: Path, monkeypatch: pytest.MonkeyPatch, padding: int
+):
+    monkeypatch.setattr(caches, "padding_id_read", lambda _: padding)
+    with pytest.raises(ModelError, match="counts positions in its own way") as caught:
+        model_load(roberta, device=CPU, dtype=torch.float32)
+    assert caught.value.code == "unsupported_model"
+
+
 def step(model: SequencesModel, tokens: torch.Tensor, position: int, row: int = 0) -> torch.Tensor:
     rows = (SequenceRows(row, 0, len(tokens), position),)
     with torch.inference_mode():
@@ -182,6 +226,15 @@ def test_room_is_counted_by_what_transformers_keeps(
     assert parts.runner._storage._blocks.nbytes == 101 * 128
     with pytest.raises(ModelError, match="free"):
         engine_parts(folder, tmp_path, kv_tokens=401 * 16)
+
+
+def test_a_gpu_keeps_room_for_caches_that_grow(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    config = engine_parts(folder, tmp_path).config
+    options = CoreOptions(tmp_path, folder, "t", tmp_path)
+    block = 16 * config.token_bytes + 2 * 16 * 4
+    free = 2 * (200 * block + (options.lora_mib << 20))
+    monkeypatch.setattr(startup, "_free_bytes", lambda _: free)
+    assert startup._cache_sizes(config, options, torch.float32, torch.device("cuda")) == (201, 0)
 
 
 def test_a_state_is_counted_by_sequences(linear: Path, tmp_path: Path):

@@ -1,6 +1,8 @@
 """The core's messages: grants, cancellation, adapters that load late or not at all, refusals."""
 
+import logging
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -313,3 +315,26 @@ def test_a_failed_step_ends_its_requests_and_the_next_ones_run(rig, monkeypatch)
     rig.submit("after", [5, 6], max_tokens=3)
     rig.run_until("after")
     assert rig.end("after").finish == "length"
+
+
+def test_what_a_failed_step_had_computed_is_gone_when_its_rows_run_again(rig, monkeypatch, caplog):
+    """It may have failed for want of that memory."""
+    caplog.set_level(logging.CRITICAL)
+    for name in ("bad", "good"):
+        rig.submit(name, [5, 6], max_tokens=9)
+    execute = rig.core._parts.runner.execute
+    computed, alive, counts = [], [], []
+
+    def broken(_runner, plan):
+        alive.append(any(one() is not None for one in computed))
+        own = torch.zeros(1)
+        computed.append(weakref.ref(own))
+        counts.append(len(plan.rows))
+        if len(plan.rows) > 1 or plan.rows[0].request.id == "bad":
+            raise torch.OutOfMemoryError("no memory")
+        return execute(plan)
+
+    monkeypatch.setattr(type(rig.core._parts.runner), "execute", broken)
+    rig.run_until("bad", "good")
+    assert (rig.end("bad").finish, rig.end("good").finish) == ("error", "length")
+    assert counts[:3] == [2, 1, 1] and not any(alive)

@@ -1,11 +1,13 @@
 """Steps that overlap by one: what is planned ahead, what is thrown away, and when blocks come back."""
 
 import logging
+import weakref
 
 import pytest
+import torch
 
 from kindling_engine.scheduler.request import Request, RequestState
-from kindling_late_runner import Late
+from kindling_late_runner import Late, LateRunner
 
 
 def _request(name: str, prompt: int = 8, *, first: int = 1, max_tokens: int = 6, grant: int = 99, **more):
@@ -142,6 +144,29 @@ def test_a_row_that_fails_alone_ends_alone(launch, caplog):
     assert world.ended["b"].error_code == "engine_step_failed"
     assert world.ended["a"].finish == "length" and len(world.made["a"]) == 9
     world.assert_nothing_is_held()
+
+
+@pytest.mark.parametrize("launch", [True, False], ids=["at its launch", "later"])
+def test_what_a_failed_step_had_computed_is_gone_when_its_rows_run_again(launch, caplog, monkeypatch):
+    """It may have failed for want of that memory."""
+    caplog.set_level(logging.CRITICAL)
+    world = Late()
+    world.add(_request("a", max_tokens=9))
+    world.add(_request("b", first=200, max_tokens=9))
+    world.step()
+    fail, computed, alive = LateRunner._fail, [], []
+
+    def watched(runner, plan, request_id):
+        alive.append(any(one() is not None for one in computed))
+        own = torch.zeros(1)
+        computed.append(weakref.ref(own))
+        fail(runner, plan, request_id)
+
+    monkeypatch.setattr(LateRunner, "_fail", watched)
+    world.fail("b", launch=launch, hopeless=False)
+    world.drain()
+    assert len(world.made["b"]) == 9 and len(alive) > 9
+    assert not any(alive)
 
 
 def test_blocks_that_a_step_under_way_may_spoil_are_scrubbed_before_reuse():

@@ -60,10 +60,8 @@ class OverlappedLoop(StepLoop):
         plan = self.scheduler.plan(now_s)
         if plan is None:
             return None
-        try:
-            launched = self._launcher.launch(plan)
-        except Exception:
-            logger.exception("a step of %d rows could not be launched", len(plan.rows))
+        launched = self._start(plan)
+        if launched is None:
             while self._under_way:
                 self._land()
             self._run_left(plan)
@@ -72,12 +70,23 @@ class OverlappedLoop(StepLoop):
         self._under_way.append((plan, launched))
         return None
 
+    def _start(self, plan: StepPlan) -> StepUnderWay | None:
+        """None if it failed; as with ``_execute``, the error is gone by then."""
+        try:
+            return self._launcher.launch(plan)
+        except Exception:
+            logger.exception("a step of %d rows could not be launched", len(plan.rows))
+            return None
+
     def _land(self) -> None:
         plan, launched = self._under_way.popleft()
+        draws = None
         try:
             draws = launched.draws()
         except Exception:
             logger.exception("a step of %d rows failed", len(plan.rows))
+        if draws is None:
+            del launched
             self._withdraw_later()
             self.scheduler.withdraw(plan)
             self._run_left(plan)

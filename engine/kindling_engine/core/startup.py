@@ -39,6 +39,8 @@ _CPU_KV_BYTES = 2048 * _MIB
 # What a block takes in tables and lists, however thin its pages are.
 _LEAST_BLOCK_BYTES = 1024
 _FREE_SHARE = {"cpu": 0.25, "cuda": 0.85}
+# Where caches are transformers': they grow by copies, and scores of all tokens with all stand beside them.
+_GROWING_SHARE = 0.5
 # States of prefixes: at most so much of the memory for K and V, and so many slots a seat, or in all with few seats.
 _STATES_SHARE = 0.25
 _SLOTS_A_SEAT = 4
@@ -178,7 +180,10 @@ def _cache_sizes(
     block_bytes = _block_bytes(config, dtype) + PAGE_SIZE * config.token_bytes
     # A state that a step has made stands beside the one before it.
     free_bytes = max(0, _free_bytes(device) - 2 * options.max_batch * config.state_bytes)
-    room, adapters = int(free_bytes * _FREE_SHARE[device.type]), 0
+    share = _FREE_SHARE[device.type]
+    if config.token_bytes:
+        share = min(share, _GROWING_SHARE)
+    room, adapters = int(free_bytes * share), 0
     if device.type == "cpu":
         room = min(room, _CPU_KV_BYTES)
     else:

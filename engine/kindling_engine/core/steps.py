@@ -52,10 +52,8 @@ class StepLoop:
         if plan is None:
             return None
         began_s = time.perf_counter()
-        try:
-            draws = self._runner.execute(plan)
-        except Exception:
-            logger.exception("a step of %d rows failed", len(plan.rows))
+        draws = self._execute(plan, "a step of %d rows failed")
+        if draws is None:
             self._run_apart(plan, plan.rows)
         else:
             drafter = self.scheduler.drafter
@@ -63,6 +61,16 @@ class StepLoop:
                 drafter.timed(plan.num_tokens, time.perf_counter() - began_s)
             self._commit(plan, draws)
         return plan
+
+    def _execute(self, plan: StepPlan, failed: str) -> list[Draw] | None:
+        """A step's draws; None if it failed. By then the error is gone, whose frames hold what the step computed: what
+        runs next may need that memory.
+        """
+        try:
+            return self._runner.execute(plan)
+        except Exception:
+            logger.exception(failed, len(plan.rows))
+            return None
 
     def _commit(self, plan: StepPlan, draws: list[Draw]) -> None:
         self.failures = 0
@@ -96,10 +104,8 @@ class StepLoop:
             return
         for row in known:
             alone = replace(plan, rows=(row,), released=(), scrub=(), num_tokens=row.count)
-            try:
-                draws = self._runner.execute(alone)
-            except Exception:
-                logger.exception("a row failed alone, too")
+            draws = self._execute(alone, "%d row failed alone, too")
+            if draws is None:
                 self._recover(alone)
                 self._fail((row,))
             else:

@@ -5,6 +5,7 @@ share.
 those of one target with the scale folded in. Rows without an adapter appear in no group and cost nothing.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -156,6 +157,15 @@ class LoraBatch:
         for group in self.groups:
             spans = _runs([place for place, row in enumerate(wanted) if _within(row, group.spans)])
             groups += [replace(group, spans=spans)] if spans else []
+        return LoraBatch(tuple(groups)) if groups else None
+
+    def of_one(self, token: int) -> "LoraBatch | None":
+        """The batch of any number of rows that all have one token's adapter; None where it has none."""
+        groups = [
+            LoraGroup(((0, sys.maxsize),), group.weights)
+            for group in self.groups
+            if _within(token, group.spans)
+        ]
         return LoraBatch(tuple(groups)) if groups else None
 
     def linear(self, weight: Tensor) -> Callable[[Tensor], Tensor]:

@@ -28,7 +28,7 @@ from kindling_engine.models.transformers_backend_attention import (
     attention_register,
     step_announced,
 )
-from kindling_engine.models.transformers_backend_caches import OwnCaches
+from kindling_engine.models.transformers_backend_caches import OwnCaches, tensors_inside
 from kindling_engine.models.transformers_backend_check import parity_check
 from kindling_engine.models.transformers_backend_config import (
     BackendConfig,
@@ -147,7 +147,8 @@ def transformers_load(
     except ModelError as error:
         if error.code != "unsupported_model":
             raise
-        reason = error
+        # Not the error, whose frames hold what was tried.
+        reason = error.message
     causal = load(attention=None) if causal is None else causal
     attention_leave(causal)
     try:
@@ -155,12 +156,8 @@ def transformers_load(
     except ModelError as error:
         if error.code != "unsupported_model":
             raise
-        raise ModelError(
-            error.code, f"{reason.message} Nor is it sequence by sequence: {error.message}"
-        ) from error
-    logger.warning(
-        "%s is served sequence by sequence, which is slower. Over pages: %s", architecture, reason.message
-    )
+        raise ModelError(error.code, f"{reason} Nor is it sequence by sequence: {error.message}") from error
+    logger.warning("%s is served sequence by sequence, which is slower. Over pages: %s", architecture, reason)
     return model
 
 
@@ -168,26 +165,25 @@ def _paged_make(causal: Any, raw: Any, folder: Path, undo: ExitStack) -> Transfo
     """The model over our pages, if transformers confirms it; ``undo`` gets what it has changed in the modules."""
     architecture, device = type(causal).__name__, causal.device
     text = raw.get_text_config(decoder=True)
-    sites = LinearSites(causal)
-    observation = Observation()
-    states = SequenceStates(causal, text) if keeps_states(text) else None
-    watched = nullcontext({"use_cache": False}) if states is None else states.watching(causal)
-    tokens = torch.arange(_OBSERVED_TOKENS, device=device)[None]
-    with (
-        torch.inference_mode(),
-        sites.counting(_OBSERVED_TOKENS),
-        watched as options,
-        step_announced(observation),
-        observing(observation),
-    ):
-        trunk, _ = trunk_watch(causal, architecture, tokens, {"position_ids": tokens, **options})
+    fresh = tensors_inside(causal)
+    _watch(causal, text)
+    first = tensors_inside(causal)
+    trunk, observation, sites, states = _watch(causal, text)
+    # What only the first pass made, a table for instance, is no sequence's.
+    kept = [place for place, value in tensors_inside(causal).items() if first.get(place) is not value]
+    if kept:
+        for module, name in kept:
+            setattr(module, name, fresh.get((module, name)))
+        raise ModelError(
+            "unsupported_model", f"{architecture} is not served: it keeps tensors in its modules."
+        )
     if not observation.specs and not (states and states.sequence_bytes):
         raise ModelError(
             "unsupported_model",
             f"{architecture} is not served: none of its layers goes through transformers' attention interface.",
         )
     undo.callback(sites.detach)
-    sites.attach(trunk.unseen)
+    sites.attach(trunk)
     undo.callback(trunk.detach)
     trunk.attach()
     if states is not None:
@@ -221,14 +217,33 @@ def _paged_make(causal: Any, raw: Any, folder: Path, undo: ExitStack) -> Transfo
     return model
 
 
+def _watch(causal: Any, text: Any) -> tuple[Trunk, Observation, LinearSites, SequenceStates | None]:
+    """What one short pass shows of the model."""
+    sites = LinearSites(causal)
+    observation = Observation()
+    states = SequenceStates(causal, text) if keeps_states(text) else None
+    watched = nullcontext({"use_cache": False}) if states is None else states.watching(causal)
+    tokens = torch.arange(_OBSERVED_TOKENS, device=causal.device)[None]
+    with (
+        torch.inference_mode(),
+        sites.counting(_OBSERVED_TOKENS),
+        watched as options,
+        step_announced(observation),
+        observing(observation),
+    ):
+        trunk, _ = trunk_watch(causal, type(causal).__name__, tokens, {"position_ids": tokens, **options})
+    return trunk, observation, sites, states
+
+
 def _sequences_make(causal: Any, raw: Any, folder: Path) -> SequencesModel:
     """The model sequence by sequence, if transformers confirms it."""
     architecture = type(causal).__name__
     text = raw.get_text_config(decoder=True)
     sites = LinearSites(causal)
+    positions = context_length_read(text, keeps_states=True)
     with torch.inference_mode(), faults_named(architecture, "a pass over text"):
-        caches = OwnCaches(causal, architecture, sites)
-    sites.attach(caches.trunk.unseen)
+        caches = OwnCaches(causal, architecture, sites, positions=positions)
+    sites.attach(caches.trunk)
     caches.trunk.attach()
     config = BackendConfig(
         architecture=architecture,
@@ -238,7 +253,8 @@ def _sequences_make(causal: Any, raw: Any, folder: Path) -> SequencesModel:
         num_kv_heads=1,
         head_dim=1,
         vocab_size=caches.trunk.vocab_size,
-        context_length=context_length_read(text, keeps_states=True),
+        # Positions from another number on leave the table's beginning unused.
+        context_length=positions - caches.first_position,
         eos_ids=eos_ids_read(folder, text),
         revision=revision_read(folder),
         state_bytes=caches.sequence_bytes,

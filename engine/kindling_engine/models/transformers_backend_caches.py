@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kindling_engine.models.errors import ModelError
+from kindling_engine.models.transformers_backend_config import padding_id_read
 from kindling_engine.models.transformers_backend_lora import LinearSites
 from kindling_engine.models.transformers_backend_trunk import named, trunk_watch
 
@@ -32,32 +34,48 @@ class OwnCaches:
     """Passes over the tokens of one sequence, each on top of what is kept of those before it.
 
     ``token_bytes`` and ``sequence_bytes`` are what that takes, as if nothing were ever dropped. Without ``keeps``
-    nothing is kept, and a pass begins with a sequence's first token.
+    nothing is kept, and a pass begins with a sequence's first token, whose number is ``first_position`` to the model.
     """
 
-    def __init__(self, causal: Any, architecture: str, sites: LinearSites) -> None:
-        """Learn from short passes what is kept, and how much it is. Raises ModelError where they fail."""
-        words = torch.arange(_FIRST, _FIRST + _MORE, device=causal.device)
+    def __init__(self, causal: Any, architecture: str, sites: LinearSites, *, positions: int) -> None:
+        """Learn from short passes what is kept, and how much it is, of a model with so many ``positions``.
+
+        Raises ModelError where they fail.
+        """
+        padding = padding_id_read(causal.config)
+        words = torch.arange(_FIRST, _FIRST + _MORE + 1, device=causal.device)
         words %= causal.get_input_embeddings().weight.shape[0]
-        fresh = _inside(causal)
+        words = words[words != padding][:_MORE]
+        fresh = tensors_inside(causal)
         with sites.counting(_FEW):
             self.trunk, output = trunk_watch(causal, architecture, words[None, :_FEW], {"use_cache": True})
         self._module = self.trunk.module
         self._always = named(self._module, use_cache=True)
         self._positions = bool(named(self._module, position_ids=None))
+        self.first_position = 0
         self._name, self._new = self._given_find(output, causal.config)
         self._places: list[Place] = []
         self._fresh: tuple[Tensor | None, ...] = ()
-        before = _inside(causal)
+        before = tensors_inside(causal)
         _, large = self.go_on(words, 0, None)
         # What only the first pass made, a table for instance, is no sequence's.
-        inside = {place: value for place, value in _inside(causal).items() if before.get(place) is not value}
+        inside = {
+            place: value for place, value in tensors_inside(causal).items() if before.get(place) is not value
+        }
         self._places = list(inside)
         self._fresh = tuple(fresh.get(place) for place in inside)
         states, small = self.go_on(words[:_FEW], 0, None)
-        # Some count positions in a way of their own, which is left to them.
+        # Some count positions from behind the number of padding on.
         plain = output.last_hidden_state[0]
-        self._positions = self._positions and bool((states - plain).norm() <= _SAME * plain.norm())
+        if self._positions and not _same(states, plain):
+            self.first_position = 1 + padding
+            # On a GPU what reads past its table ends the process.
+            if self.first_position + _FEW <= positions:
+                states, small = self.go_on(words[:_FEW], 0, None)
+            if not _same(states, plain):
+                raise ModelError(
+                    "unsupported_model", f"{architecture} is not served: it counts positions in its own way."
+                )
         small_bytes, large_bytes = _bytes(small), _bytes(OwnCache(large.given, tuple(inside.values())))
         each = -(-max(0, large_bytes - small_bytes) // (_MORE - _FEW))
         # The tokens themselves are kept, too.
@@ -80,8 +98,8 @@ class OwnCaches:
         """
         options = dict(self._always)
         if self._positions:
-            positions = torch.arange(position, position + len(tokens), device=tokens.device)
-            options["position_ids"] = positions[None]
+            first = self.first_position + position
+            options["position_ids"] = torch.arange(first, first + len(tokens), device=tokens.device)[None]
         given = self._new() if cache is None else cache.given
         if self._name is not None and given is not None:
             options[self._name] = given
@@ -102,7 +120,7 @@ def _cache_new(config: Any) -> Any:
     return DynamicCache(config=config)
 
 
-def _inside(causal: nn.Module) -> dict[Place, Tensor]:
+def tensors_inside(causal: nn.Module) -> dict[Place, Tensor]:
     """Tensors that lie in modules and are neither parameters nor buffers."""
     return {
         (module, name): value
@@ -110,6 +128,10 @@ def _inside(causal: nn.Module) -> dict[Place, Tensor]:
         for name, value in vars(module).items()
         if isinstance(value, Tensor)
     }
+
+
+def _same(states: Tensor, expected: Tensor) -> bool:
+    return bool((states - expected).norm() <= _SAME * expected.norm())
 
 
 def _bytes(cache: OwnCache) -> int:

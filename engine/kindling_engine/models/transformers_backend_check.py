@@ -16,6 +16,7 @@ from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows, P
 from kindling_engine.models.base import Model, SequenceRows, StepInputs
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.transformers_backend_attention import attention_use
+from kindling_engine.models.transformers_backend_config import padding_id_read
 from kindling_engine.models.transformers_backend_trunk import faults_named
 
 _LENGTHS = (23, 9)
@@ -31,6 +32,9 @@ _STEPS = (((0, 0, 13),), ((0, 13, 22), (1, 0, 8)), ((0, 22, 23), (1, 8, 9)))
 def parity_check(model: Model, causal: Any) -> None:
     """Raises ModelError ``unsupported_model`` when the logits differ, or cannot be had."""
     texts = [_tokens(length, model.config.vocab_size, seed) for seed, length in enumerate(_LENGTHS)]
+    # By itself a model may give padding no position; in a prompt it is a token like others.
+    padding = padding_id_read(causal.config)
+    texts = [torch.where(text == padding, (padding + 1) % model.config.vocab_size, text) for text in texts]
     try:
         with faults_named(model.config.architecture, "a pass over text"):
             ours = _paged_logits(model, texts)

@@ -134,6 +134,12 @@ def eos_ids_read(folder: Path, config: Any) -> tuple[int, ...]:
     return tuple(ids)
 
 
+def padding_id_read(config: Any) -> int:
+    """The token that fills up, which some models give no position of its own; −1 for none."""
+    padding = getattr(config.get_text_config(decoder=True), "pad_token_id", None)
+    return padding if isinstance(padding, int) else -1
+
+
 def _scalings(rotary: dict[str, Any]) -> list[dict[str, Any]]:
     """One, or one for each kind of layer."""
     nested = [value for value in rotary.values() if isinstance(value, dict)]

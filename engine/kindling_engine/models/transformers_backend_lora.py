@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.sites import LoraLayout, Target
+from kindling_engine.models.transformers_backend_trunk import Trunk
 
 _ROWS = 1024
 
@@ -48,16 +49,22 @@ class LinearSites:
             for handle in handles:
                 handle.remove()
 
-    def attach(self, unseen: frozenset[str]) -> None:
-        """Fix the layout from what was counted, and hang an adapter's share behind each of its layers."""
+    def attach(self, trunk: Trunk) -> None:
+        """Fix the layout from what was counted, and hang an adapter's share behind each of its layers.
+
+        What stands behind the trunk runs once the adapters of the step are gone.
+        """
+        inside = set(trunk.module.modules())
         targets: dict[str, Target] = {}
         for path, (module, width_in, width_out) in self._linears.items():
-            if self._counts[path] == 1:
+            if self._counts[path] == 1 and module in inside:
                 site = len(targets)
                 targets[path] = Target(site, width_in, 0, width_out)
                 self._hooks.append(module.register_forward_hook(self._adder(site)))
         base = ModuleWeights({path: self._linears[path][0] for path in targets})
-        self.layout = LoraLayout(targets, len(targets), base=lambda _device: nullcontext(base), unseen=unseen)
+        self.layout = LoraLayout(
+            targets, len(targets), base=lambda _device: nullcontext(base), unseen=trunk.unseen
+        )
 
     def detach(self) -> None:
         for hook in self._hooks:
@@ -72,14 +79,19 @@ class LinearSites:
         finally:
             self._lora = None
 
-    @contextmanager
-    def narrowed(self, tokens: Sequence[int]) -> Iterator[None]:
+    def narrowed(self, tokens: Sequence[int]) -> AbstractContextManager[None]:
         """Inside, layers see these tokens of the step alone, in this order."""
-        whole = self._lora
-        if whole is None:
-            yield
-            return
-        self._lora = whole.narrowed(tokens)
+        return self._replaced(None if self._lora is None else self._lora.narrowed(tokens))
+
+    def of_one(self, token: int) -> AbstractContextManager[None]:
+        """Inside, all that layers see is of one sequence, that of a token of the step: be it this step's or, where a
+        model keeps what it has yet to project, what went before.
+        """
+        return self._replaced(None if self._lora is None else self._lora.of_one(token))
+
+    @contextmanager
+    def _replaced(self, lora: LoraBatch | None) -> Iterator[None]:
+        whole, self._lora = self._lora, lora
         try:
             yield
         finally:

@@ -102,7 +102,7 @@ class SequencesModel:
             parts = [*before.split(_ANEW_TOKENS), new] if self._most > 1 else [tokens]
         position, states = len(tokens) - sum(map(len, parts)), new
         for part in parts:
-            with self._sites.narrowed([one.start] * len(part)):
+            with self._sites.of_one(one.start):
                 states, cache = self._caches.go_on(part, position, cache)
             position += len(part)
         self._kept[one.row] = _Kept(tokens, cache)
