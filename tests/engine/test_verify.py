@@ -20,6 +20,7 @@ from kindling_engine.verify.command import verify
 from kindling_engine.verify.logits import greedy_check, logits_check
 from kindling_engine.verify.ours import Answered
 from kindling_engine.verify.subject import name_and_revision
+from kindling_fp8 import fp8_copy
 from kindling_mxfp4 import mxfp4_folder
 from kindling_tiny_models import model_make
 
@@ -70,6 +71,21 @@ def test_experts_in_mxfp4_are_verified_too(tmp_path: Path, capsys: pytest.Captur
     status, found = answer(capsys, folder, "--name", "acme/oss")
     assert status == 0 and found["passed"], found["checks"]
     assert found["decoder"] == "kindling" and "| GptOssForCausalLM | in the tests |" in found["row"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("llama", "block"), ("Olmo2ForCausalLM", "row"), ("llama", "tensor")]
+)
+def test_weights_in_fp8_are_verified_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, kind: str
+):
+    make = model_make if name == "llama" else backend_model_make
+    fp8_copy(make(name, tmp_path / "plain", vocab_size=2048), tmp_path / "fp8", kind)
+    for path in SPARK_PATH.iterdir():
+        if path.name.startswith(("tokenizer", "chat_template", "special_tokens")):
+            shutil.copy(path, tmp_path / "fp8")
+    status, found = answer(capsys, tmp_path / "fp8")
+    assert status == 0 and found["passed"], found["checks"]
 
 
 def test_steps_as_a_gpu_runs_them_are_verified_too(
