@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kindling_backend_models import backend_model_make
-from kindling_core_rig import rig_make
+from kindling_core_rig import answers_of, rig_make
 from kindling_engine.core import startup
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.models import transformers_backend_caches as caches
@@ -79,16 +79,9 @@ def linear(tmp_path_factory) -> Path:
     return backend_model_make("MiniMaxForCausalLM", tmp_path_factory.mktemp("linear"))
 
 
-def made(rig: Any) -> dict[str, list[int]]:
-    for name, tokens in PROMPTS.items():
-        rig.submit(name, tokens, max_tokens=12)
-    rig.run_until(*PROMPTS)
-    return {name: rig.tokens(name) for name in PROMPTS}
-
-
 @pytest.fixture(scope="module")
 def undisturbed(linear: Path, tmp_path_factory) -> dict[str, list[int]]:
-    return made(rig_make(linear, tmp_path_factory.mktemp("blobs"), step_tokens=16))
+    return answers_of(rig_make(linear, tmp_path_factory.mktemp("blobs"), step_tokens=16), PROMPTS)
 
 
 @pytest.mark.parametrize("where", ["go_on", "logits", "launch"])
@@ -110,7 +103,7 @@ def test_a_step_that_fails_runs_again(
         return output
 
     setattr(place, where, failing)
-    assert made(rig) == undisturbed
+    assert answers_of(rig, PROMPTS) == undisturbed
     assert {rig.end(name).finish for name in PROMPTS} == {"length"}
     assert len(calls) > max(steps)
 
@@ -193,7 +186,7 @@ def test_a_sequence_that_does_not_go_on_where_its_cache_ends_is_an_error(folder:
 def test_a_row_that_another_sequence_had_begins_anew(
     linear: Path, tmp_path: Path, undisturbed: dict[str, list[int]]
 ):
-    assert made(rig_make(linear, tmp_path, max_batch=1)) == undisturbed
+    assert answers_of(rig_make(linear, tmp_path, max_batch=1), PROMPTS) == undisturbed
 
 
 def test_what_was_kept_of_a_sequence_goes_with_it(folder: Path, tmp_path: Path):

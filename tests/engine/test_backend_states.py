@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kindling_backend_models import backend_model_make
-from kindling_core_rig import rig_make
+from kindling_core_rig import answers_of, rig_make
 from kindling_engine.models.base import SequenceRows
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.transformers_backend import TransformersModel
@@ -24,16 +24,9 @@ def folder(tmp_path_factory) -> Path:
     return backend_model_make("Qwen3NextForCausalLM", tmp_path_factory.mktemp("delta"))
 
 
-def made(rig: Any) -> dict[str, list[int]]:
-    for name, tokens in PROMPTS.items():
-        rig.submit(name, tokens, max_tokens=12)
-    rig.run_until(*PROMPTS)
-    return {name: rig.tokens(name) for name in PROMPTS}
-
-
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path, tmp_path_factory) -> dict[str, list[int]]:
-    return made(rig_make(folder, tmp_path_factory.mktemp("blobs"), step_tokens=16))
+    return answers_of(rig_make(folder, tmp_path_factory.mktemp("blobs"), step_tokens=16), PROMPTS)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +58,7 @@ def test_a_step_that_fails_runs_again(
         return output
 
     setattr(place, where, failing)
-    assert made(rig) == undisturbed
+    assert answers_of(rig, PROMPTS) == undisturbed
     assert {rig.end(name).finish for name in PROMPTS} == {"length"}
     assert len(calls) > max(steps)
 
@@ -89,7 +82,7 @@ def test_a_row_that_another_sequence_had_begins_anew(
     folder: Path, tmp_path: Path, undisturbed: dict[str, list[int]]
 ):
     """With one seat all sequences follow each other in the same row."""
-    assert made(rig_make(folder, tmp_path, max_batch=1)) == undisturbed
+    assert answers_of(rig_make(folder, tmp_path, max_batch=1), PROMPTS) == undisturbed
 
 
 def test_sequences_that_have_ended_or_wait_keep_no_states_of_others(folder: Path, tmp_path: Path):

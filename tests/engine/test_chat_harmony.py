@@ -7,14 +7,11 @@ from typing import Any
 
 import pytest
 
-from kindling_chat_templates import HARMONY, HARMONY_MARKS, TOOLS
-from kindling_fake_core import Bench, fake_bench
-from kindling_reasoner import family_text
+from kindling_chat_templates import TOOLS
+from kindling_fake_core import Bench
+from kindling_harmony import ARGUMENTS, FINAL, THOUGHT, harmony_bench
 
-THOUGHT = "<|channel|>analysis<|message|>Hm, so.<|end|><|start|>assistant"
 SAID = "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant"
-FINAL = "<|channel|>final<|message|>"
-ARGUMENTS = '{"city": "Bern", "days": [1]}'
 CALL = f"<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{ARGUMENTS}"
 STRICT = {"type": "function", "function": {**TOOLS[1]["function"], "strict": True}}
 TIME = "<|call|><|start|>assistant to=functions.get_time<|channel|>commentary json<|message|>{}"
@@ -22,9 +19,7 @@ TIME = "<|call|><|start|>assistant to=functions.get_time<|channel|>commentary js
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with fake_bench(tmp_path) as made:
-        made.front.text = family_text(HARMONY, marks=HARMONY_MARKS, special=True)
-        made.say(f"{THOUGHT}{FINAL}Yes, indeed.")
+    async with harmony_bench(tmp_path) as made:
         yield made
 
 

@@ -10,19 +10,14 @@ import pytest
 
 from kindling_chat_templates import HARMONY, HARMONY_MARKS, TOOLS
 from kindling_engine.server.harmony.history import harmony_messages
-from kindling_fake_core import Bench, fake_bench
+from kindling_fake_core import Bench
+from kindling_harmony import ARGUMENTS, FINAL, THOUGHT, harmony_bench
 from kindling_reasoner import family_text
-
-THOUGHT = "<|channel|>analysis<|message|>Hm, so.<|end|><|start|>assistant"
-FINAL = "<|channel|>final<|message|>"
-ARGUMENTS = '{"city": "Bern", "days": [1]}'
 
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    async with fake_bench(tmp_path) as made:
-        made.front.text = family_text(HARMONY, marks=HARMONY_MARKS, special=True)
-        made.say(f"{THOUGHT}{FINAL}Yes, indeed.")
+    async with harmony_bench(tmp_path) as made:
         yield made
 
 

@@ -78,3 +78,11 @@ def rig_make(model: Path, blobs: Path, *, device: str = "cpu", **options) -> Rig
         wake=lambda: None,
     )
     return Rig(EngineCore(parts, blobs=blobs, send=sent.append), sent, blobs)
+
+
+def answers_of(rig: Rig, prompts: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Twelve tokens to each prompt, by name; all run together."""
+    for name, tokens in prompts.items():
+        rig.submit(name, tokens, max_tokens=12)
+    rig.run_until(*prompts)
+    return {name: rig.tokens(name) for name in prompts}
