@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kindling_backend_models import backend_model_make
-from kindling_core_rig import answers_of, rig_make
+from kindling_core_rig import answers_of, calls_failing, rig_make
 from kindling_engine.core import startup
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.models import transformers_backend_caches as caches
@@ -93,16 +93,7 @@ def test_a_step_that_fails_runs_again(
     rig = rig_make(linear, tmp_path, step_tokens=16)
     runner = rig.core._loop._runner
     place = {"go_on": runner._model._caches, "logits": runner._model, "launch": runner._sampler}[where]
-    whole, calls = getattr(place, where), []
-
-    def failing(*arguments: Any, **options: Any) -> Any:
-        output = whole(*arguments, **options)
-        calls.append(None)
-        if len(calls) in steps:
-            raise RuntimeError("lost")
-        return output
-
-    setattr(place, where, failing)
+    calls = calls_failing(place, where, steps)
     assert answers_of(rig, PROMPTS) == undisturbed
     assert {rig.end(name).finish for name in PROMPTS} == {"length"}
     assert len(calls) > max(steps)

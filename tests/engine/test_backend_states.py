@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from kindling_backend_models import backend_model_make
-from kindling_core_rig import answers_of, rig_make
+from kindling_core_rig import answers_of, calls_failing, rig_make
 from kindling_engine.models.base import SequenceRows
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.transformers_backend import TransformersModel
@@ -48,16 +47,7 @@ def test_a_step_that_fails_runs_again(
     place = {
         "_table": model._states, "_forward": model._trunk, "logits": model, "launch": runner._sampler,
     }[where]  # fmt: skip
-    whole, calls = getattr(place, where), []
-
-    def failing(*arguments: Any, **options: Any) -> Any:
-        output = whole(*arguments, **options)
-        calls.append(None)
-        if len(calls) in steps:
-            raise RuntimeError("lost")
-        return output
-
-    setattr(place, where, failing)
+    calls = calls_failing(place, where, steps)
     assert answers_of(rig, PROMPTS) == undisturbed
     assert {rig.end(name).finish for name in PROMPTS} == {"length"}
     assert len(calls) > max(steps)

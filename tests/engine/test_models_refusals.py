@@ -1,6 +1,7 @@
 """Checkpoints that cannot be served: the tensor or the field at fault is named, and nothing is half applied."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,12 @@ NEUTRAL = {
 
 @pytest.mark.parametrize(("field", "value"), NEUTRAL.items(), ids=NEUTRAL)
 def test_a_field_that_asks_for_nothing_is_taken(llama, field, value):
+    family = FAMILIES["LlamaForCausalLM"]
+    llama.config_write({})
+    without = decoder_config(llama.path, "LlamaForCausalLM", family)
     llama.config_write({field: value})
-    decoder_config(llama.path, "LlamaForCausalLM", FAMILIES["LlamaForCausalLM"])
+    found = decoder_config(llama.path, "LlamaForCausalLM", family)
+    assert replace(found, revision=without.revision) == without
 
 
 WRONG_KIND = {

@@ -1,9 +1,10 @@
 """An engine core without its process: messages in, steps on demand, answers collected."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kindling_engine.core.engine import EngineCore
 from kindling_engine.core.options import CoreOptions
@@ -86,3 +87,19 @@ def answers_of(rig: Rig, prompts: dict[str, list[int]]) -> dict[str, list[int]]:
         rig.submit(name, tokens, max_tokens=12)
     rig.run_until(*prompts)
     return {name: rig.tokens(name) for name in prompts}
+
+
+def calls_failing(place: Any, name: str, numbers: set[int]) -> list[None]:
+    """Calls with these numbers, from 1 on, of an object's method raise at their end; gives a list that grows with each."""
+    whole: Callable[..., Any] = getattr(place, name)
+    calls: list[None] = []
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        output = whole(*arguments, **options)
+        calls.append(None)
+        if len(calls) in numbers:
+            raise RuntimeError("lost")
+        return output
+
+    setattr(place, name, failing)
+    return calls
