@@ -90,7 +90,7 @@ def answers_of(rig: Rig, prompts: dict[str, list[int]]) -> dict[str, list[int]]:
 
 
 def calls_failing(place: Any, name: str, numbers: set[int]) -> list[None]:
-    """Calls with these numbers, from 1 on, of an object's method raise at their end; gives a list that grows with each."""
+    """Calls of an object's method with these numbers, from 1 on, raise at their end; gives an entry for each call."""
     whole: Callable[..., Any] = getattr(place, name)
     calls: list[None] = []
 
