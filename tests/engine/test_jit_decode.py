@@ -109,9 +109,8 @@ def test_heads_of_the_same_keys_attend_in_vectors_of_either_width(
     width: int, group: int, monkeypatch: pytest.MonkeyPatch
 ):
     processor = compiling.processor_here()
-    monkeypatch.setattr(compiling, "processor_here", lambda: replace(processor, width=width))
+    monkeypatch.setattr(compiling, "processor_here", lambda: replace(processor, widths=(width,)))
     kernel = DecodeKernel(64)
-    assert kernel.width == width
     compiled = CompiledDecode(kernel, heads=2 * group, kv_heads=2, spec=SPEC, norms=None)
     lengths = [1, 16, 35, 100]
     qkv = random(len(lengths), (2 * group + 4) * 64, seed=5)

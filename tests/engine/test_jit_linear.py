@@ -3,6 +3,7 @@
 import builtins
 import ctypes
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,29 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "kindling" / "code"
 
 
+@pytest.fixture(params=[(8,), (16, 8), "tiles"], ids=["8", "16", "tiles"])
+def widths(request: pytest.FixtureRequest) -> tuple[int, ...] | str:
+    """Vectors of every width run on every processor, with more instructions where its own are narrower."""
+    if request.param == "tiles" and not (KERNEL is not None and compiling.processor_here().tiles):
+        pytest.skip("this processor does not multiply tiles")
+    return request.param
+
+
+@pytest.fixture
+def tiles(widths: tuple[int, ...] | str) -> bool:
+    return widths == "tiles"
+
+
+@pytest.fixture
+def kernel(widths: tuple[int, ...] | str, monkeypatch: pytest.MonkeyPatch) -> LinearKernel:
+    """One for vectors of these widths, and no tiles but where they are asked for."""
+    processor = compiling.processor_here()
+    if isinstance(widths, tuple):
+        processor = replace(processor, widths=widths, tiles=False)
+    monkeypatch.setattr(compiling, "processor_here", lambda: processor)
+    return LinearKernel()
+
+
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -42,45 +66,54 @@ def wanted(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 @needs_kernel
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 40, 130])
-@pytest.mark.parametrize(("outputs", "inputs"), [(16, 2), (80, 30), (144, 576), (64, 9000)])
-def test_it_multiplies(count: int, outputs: int, inputs: int):
-    weight, bias, x = random(outputs, inputs), random(outputs, seed=1), random(count, inputs, seed=2)
+@pytest.mark.parametrize("narrow", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("outputs", "inputs"), [(16, 2), (40, 30), (80, 30), (144, 576), (64, 9000), (176, 1056)]
+)
+def test_it_multiplies(kernel: LinearKernel, outputs: int, inputs: int, narrow: bool):
+    weight, bias = random(outputs, inputs), random(outputs, seed=1)
+    weight = weight.bfloat16().float() if narrow else weight
     torch.set_num_threads(2)
     for one in (None, bias):
-        found = Linear(weight, one)(x)
-        assert found.shape == (count, outputs)
-        assert found.is_contiguous()
-        assert torch.allclose(found.double(), wanted(x, weight, one), rtol=1e-5, atol=1e-5 * inputs**0.5)
+        product = kernel.pack(weight, one)
+        for count in (0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 33, 40, 131):
+            x = random(count, inputs, seed=2)
+            found = product(x)
+            assert found.shape == (count, outputs)
+            assert found.is_contiguous()
+            close = torch.allclose(found.double(), wanted(x, weight, one), rtol=1e-5, atol=1e-5 * inputs**0.5)
+            assert close, count
 
 
 @needs_kernel
-def test_a_row_has_the_same_bits_in_any_company_and_on_any_threads():
-    product, x = Linear(random(400, 130)), random(77, 130, seed=1)
-    assert product.steady
+@pytest.mark.parametrize("narrow", [False, True], ids=["fp32", "bf16"])
+def test_a_row_has_the_same_bits_in_any_company_and_on_any_threads(kernel: LinearKernel, narrow: bool):
+    weight, x = random(400, 1088), random(77, 1088, seed=1)
+    product = kernel.pack(weight.bfloat16().float() if narrow else weight)
     torch.set_num_threads(1)
     alone = torch.cat([product(row) for row in x.split(1)])
     for count in (1, 2):
         torch.set_num_threads(count)
-        for size in (1, 2, 3, 4, 5, 6, 7, 12, 50, 77):
+        for size in (1, 2, 3, 4, 5, 6, 7, 12, 16, 17, 33, 50, 77):
             assert torch.equal(torch.cat([product(rows) for rows in x.split(size)]), alone), (count, size)
 
 
 @needs_kernel
-def test_weights_that_lose_nothing_in_bf16_lie_as_bf16_and_give_the_same_bits():
-    assert KERNEL is not None
+def test_weights_that_lose_nothing_in_bf16_lie_as_bf16(kernel: LinearKernel, tiles: bool):
     rough, bias = random(1200, 64), random(1200, seed=1)
     exact = rough.bfloat16().float()
-    product = KERNEL.pack(exact, bias)
+    product = kernel.pack(exact, bias)
     assert product.weight_bytes == 2 * exact.numel()
-    assert KERNEL.pack(rough).weight_bytes == 4 * rough.numel()
+    assert kernel.pack(rough).weight_bytes == 4 * rough.numel()
     # A single weight that would lose digits, at the very end.
     exact[-1, -1] = 1 + 2**-10
-    wide = KERNEL.pack(exact, bias)
+    wide = kernel.pack(exact, bias)
     assert wide.weight_bytes == 4 * exact.numel()
     for count in (1, 2, 5, 8, 30):
         x = random(count, 64, seed=2)
-        assert torch.equal(product(x)[:, :-1], wide(x)[:, :-1])
+        found, same = (one(x)[:, :-1] for one in (product, wide))
+        # Tiles sum up in another order.
+        assert torch.allclose(found, same, rtol=1e-5, atol=1e-5) if tiles else torch.equal(found, same)
     indices = torch.tensor([0, 7, 1198])
     assert torch.equal(product.rows(indices), exact[indices])
 
@@ -120,8 +153,9 @@ def test_code_is_compiled_once_and_kept(cache: Path, monkeypatch: pytest.MonkeyP
     def compile_again(*_: Any) -> bytes:
         raise AssertionError("compiled although it was kept")
 
-    monkeypatch.setattr(compiling, "_compile", compile_again)
     x, weight = random(3, 64, seed=1), random(64, 64)
+    first.pack(weight)
+    monkeypatch.setattr(compiling, "_compile", compile_again)
     assert torch.equal(LinearKernel().pack(weight)(x), first.pack(weight)(x))
     kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(AssertionError, match="although"):
@@ -132,7 +166,37 @@ def test_code_is_compiled_once_and_kept(cache: Path, monkeypatch: pytest.MonkeyP
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "kindling").write_text("a file where the folder would be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert LinearKernel().width in {8, 16}
+    assert LinearKernel().fits(random(16, 2))
+
+
+@needs_kernel
+def test_without_leave_to_use_tiles_there_are_none(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiling, "tiles_permitted", lambda: False)
+    assert not compiling.processor_here().tiles
+    weight, x = random(64, 64).bfloat16().float(), random(100, 64, seed=1)
+    product = LinearKernel().pack(weight)
+    assert torch.allclose(product(x).double(), wanted(x, weight), atol=1e-4)
+
+
+@needs_kernel
+@pytest.mark.parametrize("widths", ["tiles"], indirect=True)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_tiles_that_multiply_wrongly_are_not_used(
+    kernel: LinearKernel, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    right, looked_at = linear._right, []
+
+    def wrong_for_tiles(product: linear.Product, inputs: int) -> bool:
+        looked_at.append(inputs)
+        return inputs % 32 != 0 and right(product, inputs)
+
+    monkeypatch.setattr(linear, "_right", wrong_for_tiles)
+    weight, x = random(64, 64).to(dtype), random(100, 64, seed=1)
+    product = kernel.pack_as(dtype, weight)
+    assert product is not None
+    assert [inputs % 32 == 0 for inputs in looked_at] == [True, False]
+    assert product.weight_bytes == weight.nbytes
+    assert torch.allclose(product(x).double(), wanted(x, weight), atol=1e-4)
 
 
 def fresh_kernel() -> LinearKernel | None:

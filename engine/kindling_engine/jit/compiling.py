@@ -15,6 +15,9 @@ from llvmlite import binding
 
 _log = logging.getLogger(__name__)
 _WANTED = ("avx2", "fma", "f16c")
+_WANTED_FOR_TILES = ("avx512f", "avx512bw", "amx-tile", "amx-bf16")
+# Of Linux on x86-64: a process asks once for the state that tiles take, and its threads and forks have it, too.
+_ARCH_PRCTL, _ASK_FOR_STATE, _TILES = 158, 0x1023, 18
 _RUNTIMES = ("libgomp", "libiomp5")
 _FROM_RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 _DIGEST_BYTES = 32
@@ -22,11 +25,18 @@ _DIGEST_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Processor:
-    """What code is compiled for. ``width``: floats in a vector."""
+    """What code is compiled for. ``widths``: floats in its vectors, the widest first; ``tiles``: whether it multiplies
+    tiles of bf16.
+    """
 
     name: str
     features: str
-    width: int
+    widths: tuple[int, ...]
+    tiles: bool
+
+    def width_of(self, size: int) -> int | None:
+        """Floats in the widest vectors that ``size`` divides into; None where it divides into none."""
+        return next((width for width in self.widths if size % width == 0), None)
 
 
 def processor_find() -> Processor | None:
@@ -34,7 +44,15 @@ def processor_find() -> Processor | None:
     features = binding.get_host_cpu_features()
     if not binding.get_process_triple().startswith("x86_64") or not all(map(features.get, _WANTED)):
         return None
-    return Processor(binding.get_host_cpu_name(), features.flatten(), 16 if features.get("avx512f") else 8)
+    tiles = all(map(features.get, _WANTED_FOR_TILES)) and tiles_permitted()
+    widths = (16, 8) if features.get("avx512f") else (8,)
+    return Processor(binding.get_host_cpu_name(), features.flatten(), widths, tiles)
+
+
+def tiles_permitted() -> bool:
+    """Whether the kernel lets this process use tiles, from now on."""
+    numbers = (ctypes.c_long(one) for one in (_ARCH_PRCTL, _ASK_FOR_STATE, _TILES))
+    return bool(ctypes.CDLL(None).syscall(*numbers) == 0)
 
 
 def processor_here() -> Processor:

@@ -27,6 +27,7 @@ than one product of all does.
 _CODE_PAGE = 16
 _TOGETHER = 4
 """Query heads that the code takes at once."""
+_TURNED_AT_ONCE = 8
 _LARGEST_HEAD = 256
 
 _pointer, _integer = ctypes.c_void_p, ctypes.c_int64
@@ -106,7 +107,6 @@ class CompiledDecode:
     ) -> None:
         self.kernel = kernel
         self._always = always
-        self._width = kernel.width
         self._head_dim = kernel.head_dim
         self._heads, self._kv_heads = heads, kv_heads
         self._scale = spec.scale
@@ -120,7 +120,7 @@ class CompiledDecode:
         missing = inputs.singly is None if inputs.prefills else inputs.decode is None
         if missing or inputs.slots.device.type != "cpu":
             return False
-        if tables is not None and tables[0].shape[-1] % (2 * self._width):
+        if tables is not None and tables[0].shape[-1] % (2 * _TURNED_AT_ONCE):
             return False
         if self._always:
             return True
@@ -186,9 +186,11 @@ class DecodeKernel:
         from kindling_engine.jit.compiling import code_load, processor_here
 
         processor = processor_here()
-        self.width = processor.width
+        width = processor.width_of(head_dim)
+        if width is None:
+            raise RuntimeError(f"heads of {head_dim} do not divide into vectors")
         self.head_dim = head_dim
-        self._code = code_load("decode", processor, processor.width, head_dim)
+        self._code = code_load("decode", processor, width, head_dim)
         arguments = [_pointer, _pointer, _pointer, _pointer, ctypes.c_int32]
         self.call = ctypes.CFUNCTYPE(None, *arguments)(self._code.address("decode"))
         self.place, self.share = self._code.address("decode_place"), self._code.address("decode_share")
@@ -223,11 +225,6 @@ def decode_kernel(head_dim: int) -> DecodeKernel | None:
     if PAGE_SIZE != _CODE_PAGE:
         return None
     try:
-        from kindling_engine.jit.compiling import processor_find
-
-        processor = processor_find()
-        if processor is None or head_dim % processor.width:
-            return None
         return DecodeKernel(head_dim)
     except (ImportError, OSError, RuntimeError) as error:
         _log.info("attention goes through torch: %s", error)

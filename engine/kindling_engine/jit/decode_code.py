@@ -46,6 +46,8 @@ _VECTORS_AT_ONCE = {1: 8, 2: 4, 3: 4, 4: 3}
 made of they have to fit into 16 registers.
 """
 _SUMS_AT_ONCE = 4
+_TURNED_AT_ONCE = 8
+"""Of a head whose half may be shorter than the processor's vectors."""
 _i64p = i64.as_pointer()
 
 # Keys and values of the layer, floats from one KV head to the next, heads, KV heads, norms of queries and keys (or
@@ -58,14 +60,14 @@ CALL = ir.LiteralStructType([LAYER.as_pointer(), STEP.as_pointer(), f32p, f32p])
 
 
 def decode_module(width: int, head_dim: int) -> Any:
-    """For vectors of ``width`` floats, by which ``head_dim`` and half of what is rotated divide.
+    """For vectors of ``width`` floats, by which ``head_dim`` divides; half of what is rotated does by 8.
 
     ENTRY takes a LAYER, a STEP, ``qkv [rows, heads + 2 · kv_heads, head_dim]``, which it changes, an output
     ``[rows, heads · head_dim]`` and a number of threads as 32 bits. It is PLACE, which takes the first three and is for
     one thread, then SHARE, which takes a CALL, and does what the thread that calls it has to do of its team's work.
     """
     module = ir.Module("decode")
-    place = _place(module, width, head_dim, _norm(module, width, head_dim), _rotate(module, width))
+    place = _place(module, width, head_dim, _norm(module, width, head_dim), _rotate(module))
     heads = {count: _heads(module, width, head_dim, count) for count in _KEYS_AT_ONCE}
     share = _share(module, head_dim, heads)
     _entry(module, place, share)
@@ -93,13 +95,13 @@ def _norm(module: Any, width: int, head_dim: int) -> Any:
     return function
 
 
-def _rotate(module: Any, width: int) -> Any:
+def _rotate(module: Any) -> Any:
     """``(x, cosines, signed sines, size)``: ``x·cos + (−x₂, x₁)·sin`` for one head, in place."""
     function = ir.Function(module, ir.FunctionType(void, [f32p, f32p, f32p, i64]), "rotate")
     function.linkage = "internal"
     x, cosines, sines, size = function.args
     build = ir.IRBuilder(function.append_basic_block("start"))
-    half = build.sdiv(size, number(2))
+    half, width = build.sdiv(size, number(2)), _TURNED_AT_ONCE
     with counted(build, number(0), half, number(width)) as at:
         pair = (at, build.add(at, half))
         left, right = (vector_load(build, build.gep(x, [one]), width) for one in pair)

@@ -1,7 +1,9 @@
 """Products of fp32 rows with packed matrices, by code compiled for this processor.
 
-A matrix that loses nothing in bf16, as those of most checkpoints, lies as bf16 and is widened in registers: half the
-memory and up to twice the speed for few rows, and the same bits. Whoever asks for fp16 or int8 gets them the same way.
+A matrix that loses nothing in bf16, as those of most checkpoints, lies as bf16: half the memory, and up to twice the
+speed for few rows. It is widened in registers, as those are that somebody wants as fp16 or int8, but for processors
+that multiply tiles of bf16: these take two to three times as many rows a second, and give the same digits. Weights in
+int8 and fp16 are multiplied so from some rows on.
 """
 
 import ctypes
@@ -9,11 +11,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from kindling_engine.jit.operations import BF16, FP16, FP32, INT8
+from kindling_engine.jit.operations import BF16, BF16_PAIRS, FP16, FP32, INT8
+from kindling_engine.jit.panels import CHUNK, TILE_WIDTH, lines_pack, lines_rows, pairs_pack, pairs_rows
+
+if TYPE_CHECKING:
+    from kindling_engine.jit.compiling import Code
 
 _log = logging.getLogger(__name__)
 
@@ -26,24 +33,28 @@ _TILE_PANELS = 2
 _ALONE_BELOW = 1 << 17
 """Products; fewer are done before a second thread has woken."""
 _ROWS_AT_ONCE = 1024
-_CHECK_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 30)
+_CHECK_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 30, 100)
 _CHECK_PANELS = 11
-_CHECK_INPUTS = 38
+_CHECK_INPUTS, _CHECK_INPUTS_OF_TILES = 38, 34 * CHUNK
 _CHECK_ERROR = 3e-5
 """Of the largest weight; a product that is wrong is off by a whole one."""
+_ROWS_OF_TILES = {FP16: 48, INT8: 12}
+"""Of one product, from which on it costs less to make bf16 of weights than tiles save. For fp32 it costs as much."""
 _STORED = {torch.float32: FP32, torch.bfloat16: BF16, torch.float16: FP16, torch.int8: INT8}
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Code for matrices whose weights are ``dtype``, in panels of ``width``: a call with a team of its own, and the
-    address of a team's part.
+    """``code`` for matrices whose weights are ``dtype``, in panels of ``width``: a call with a team of its own, and the
+    address of a team's part. ``pairs``: whether panels are made for tiles.
     """
 
+    code: "Code"
     call: Callable[..., None]
     share: int
     width: int
     dtype: torch.dtype
+    pairs: bool
 
 
 class _Matrix(ctypes.Structure):
@@ -61,7 +72,8 @@ class _Matrix(ctypes.Structure):
 class PackedLinear:
     """``y = x·Wᵀ + b`` for fp32 ``x [n, in]``, giving ``[n, out]``; of int8, ``y = s ⊙ (x·Wᵀ) + b``.
 
-    A row has the same bits whatever rows stand beside it, on any number of threads.
+    A row has the same bits on any number of threads, and whatever rows stand beside it, but where int8 and fp16 have
+    tiles for many rows.
     """
 
     __slots__ = (
@@ -69,8 +81,8 @@ class PackedLinear:
         "_call",
         "_matrix",
         "_panels",
+        "_product",
         "_scales",
-        "_width",
         "address",
         "inputs",
         "outputs",
@@ -84,11 +96,11 @@ class PackedLinear:
 
         ``scales [out]`` are there if and only if that is int8.
         """
-        self._call, self.share = product.call, product.share
-        self._width = width = product.width
+        self._product, self._call, self.share = product, product.call, product.share
+        width = product.width
         self.outputs, self.inputs = weight.shape
-        self._panels = torch.empty((self.outputs // width, self.inputs, width), dtype=product.dtype)
-        self._panels.copy_(weight.reshape(-1, width, self.inputs).transpose(1, 2))
+        view = (pairs_pack if product.pairs else lines_pack)(weight, width)
+        self._panels = torch.empty(view.shape, dtype=product.dtype).copy_(view)
         self._bias = torch.zeros(self.outputs) if bias is None else bias.contiguous()
         self._scales = None if scales is None else scales.contiguous()
         fitting = (
@@ -119,7 +131,7 @@ class PackedLinear:
 
     def rows(self, indices: Tensor) -> Tensor:
         """Rows ``[n, in]`` of W, as fp32."""
-        rows = self._panels[indices // self._width, :, indices % self._width].float()
+        rows = (pairs_rows if self._product.pairs else lines_rows)(self._panels, indices).float()
         return rows if self._scales is None else rows.mul_(self._scales[indices, None])
 
     @property
@@ -134,47 +146,70 @@ class LinearKernel:
 
     def __init__(self) -> None:
         """Raises ImportError without llvmlite, RuntimeError and OSError where no right code can be made here."""
-        from kindling_engine.jit.compiling import Code, processor_here
+        from kindling_engine.jit.compiling import processor_here
 
         self._processor = processor_here()
-        self._codes: list[Code] = []
-        self.width = self._processor.width
-        self._wide = self._product_make(torch.float32)
-        self._products: dict[torch.dtype, Product | None] = {}
+        widest = self._processor.widths[0]
+        self._products: dict[tuple[int, int, bool], Product | None] = {
+            (FP32, widest, False): self._product_make(torch.float32, FP32, widest, with_tiles=False)
+        }
 
     def fits(self, weight: Tensor) -> bool:
         """Whether ``weight [out, in]`` has sizes that can be packed."""
         outputs, inputs = weight.shape
-        return outputs % self.width == 0 and inputs % 2 == 0 and weight.numel() > 0
+        if inputs % 2 or not weight.numel():
+            return False
+        return self._product_find(torch.float32, FP32, outputs, with_tiles=False) is not None
 
     def pack(self, weight: Tensor, bias: Tensor | None = None) -> PackedLinear:
         """As bf16 where nothing is lost, else as fp32."""
         narrow = self.pack_as(torch.bfloat16, weight, bias) if _narrow(weight) else None
-        return narrow or PackedLinear(self._wide, weight, bias)
+        packed = narrow or self.pack_as(torch.float32, weight, bias)
+        if packed is None:
+            raise ValueError(f"a matrix of {tuple(weight.shape)} does not fit")
+        return packed
 
     def pack_as(
         self, dtype: torch.dtype, weight: Tensor, bias: Tensor | None = None, scales: Tensor | None = None
     ) -> PackedLinear | None:
         """As ``dtype``: int8 with ``scales [out]``, or a float without. None where no right code for it can be made."""
-        if dtype not in self._products:
-            try:
-                self._products[dtype] = self._product_make(dtype)
-            except (OSError, RuntimeError) as error:
-                _log.warning("there is no code for weights as %s: %s", dtype, error)
-                self._products[dtype] = None
-        product = self._products[dtype]
+        outputs, inputs = weight.shape
+        product, stored = None, _STORED[dtype]
+        if self._processor.tiles and inputs % CHUNK == 0 and outputs % TILE_WIDTH == 0:
+            if dtype == torch.bfloat16:
+                product = self._product_find(dtype, BF16_PAIRS, outputs, with_tiles=True)
+            elif stored in _ROWS_OF_TILES:
+                product = self._product_find(dtype, stored, outputs, with_tiles=True)
+        product = product or self._product_find(dtype, stored, outputs, with_tiles=False)
         return None if product is None else PackedLinear(product, weight, bias, scales)
 
-    def _product_make(self, dtype: torch.dtype) -> Product:
+    def _product_find(
+        self, dtype: torch.dtype, stored: int, outputs: int, *, with_tiles: bool
+    ) -> Product | None:
+        """That for as many outputs; None where they do not divide, or no right code can be made."""
+        width = self._processor.width_of(outputs)
+        if width is None:
+            return None
+        key = stored, width, with_tiles
+        if key not in self._products:
+            try:
+                self._products[key] = self._product_make(dtype, stored, width, with_tiles=with_tiles)
+            except (OSError, RuntimeError) as error:
+                _log.warning("there is no code for weights as %s: %s", dtype, error)
+                self._products[key] = None
+        return self._products[key]
+
+    def _product_make(self, dtype: torch.dtype, stored: int, width: int, *, with_tiles: bool) -> Product:
         from kindling_engine.jit.compiling import code_load
 
-        code = code_load("linear", self._processor, self.width, _STORED[dtype])
-        self._codes.append(code)
+        pairs = stored == BF16_PAIRS
+        both = with_tiles and not pairs
+        code = code_load("linear", self._processor, width, stored, _ROWS_OF_TILES[stored] if both else 0)
         integer, pointer = ctypes.c_int64, ctypes.c_void_p
         kind = ctypes.CFUNCTYPE(None, pointer, pointer, integer, pointer, integer, ctypes.c_int32)
         call, share = kind(code.address("linear")), code.address("linear_share")
-        product = Product(call, share, self.width, dtype)
-        if not _right(product):
+        product = Product(code, call, share, width, dtype, pairs)
+        if not _right(product, _CHECK_INPUTS_OF_TILES if with_tiles else _CHECK_INPUTS):
             raise RuntimeError("the compiled product is wrong on this processor")
         return product
 
@@ -196,9 +231,9 @@ def _narrow(weight: Tensor) -> bool:
     return all(torch.equal(part.bfloat16().float(), part.float()) for part in weight.split(_ROWS_AT_ONCE))
 
 
-def _right(product: Product) -> bool:
+def _right(product: Product, inputs: int) -> bool:
     random = torch.Generator().manual_seed(0)
-    weight = torch.randn((_CHECK_PANELS * product.width, _CHECK_INPUTS), generator=random)
+    weight = torch.randn((_CHECK_PANELS * product.width, inputs), generator=random)
     bias, scales = (torch.randn(weight.shape[0], generator=random) for _ in range(2))
     if product.dtype == torch.int8:
         stored = (40 * weight).to(torch.int8)
@@ -209,7 +244,7 @@ def _right(product: Product) -> bool:
         packed = PackedLinear(product, weight, bias)
     scale = float(exact.abs().max())
     for count in _CHECK_ROWS:
-        x = torch.randn((count, _CHECK_INPUTS), generator=random)
+        x = torch.randn((count, inputs), generator=random)
         wanted = torch.addmm(bias.double(), x.double(), exact.t())
         if not torch.allclose(packed(x).double(), wanted, rtol=1e-5, atol=_CHECK_ERROR * scale):
             return False

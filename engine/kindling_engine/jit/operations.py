@@ -2,5 +2,6 @@
 
 LINEAR, NORM, NORM_OF_SUM, GATE, PLACE, ATTEND, ADAPT = range(7)
 """The kinds of a program's operations."""
-FP32, BF16, FP16, INT8 = range(4)
-"""What the weights of a product are stored as."""
+NORM_CODE, NORM_OF_SUM_CODE, GATE_CODE = "norm", "norm_of_sum", "gate"
+FP32, BF16, FP16, INT8, BF16_PAIRS = range(5)
+"""What the weights of a product are stored as; pairs are for processors that multiply tiles."""

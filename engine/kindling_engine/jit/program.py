@@ -19,7 +19,18 @@ from kindling_engine.jit.adapters import (
 )
 from kindling_engine.jit.decode import CompiledDecode, rows_of, step_of
 from kindling_engine.jit.linear import PackedLinear
-from kindling_engine.jit.operations import ADAPT, ATTEND, GATE, LINEAR, NORM, NORM_OF_SUM, PLACE
+from kindling_engine.jit.operations import (
+    ADAPT,
+    ATTEND,
+    GATE,
+    GATE_CODE,
+    LINEAR,
+    NORM,
+    NORM_CODE,
+    NORM_OF_SUM,
+    NORM_OF_SUM_CODE,
+    PLACE,
+)
 from kindling_engine.jit.patience import Patience
 from kindling_engine.jit.rows import RowKernels, row_kernels
 from kindling_engine.layers.attention_rows import AttentionInputs
@@ -210,7 +221,7 @@ class LayerProgram:
         )
         attended, both = self._shared[self._most_rows * layer.qkv.outputs :].data_ptr(), qkv
         attention, kernel = layer.attention.bind(self._caches[index]), layer.attention.kernel
-        step = self._rotaries.index(layer.rotary)
+        step, inner = self._rotaries.index(layer.rotary), layer.down.inputs
         return [
             self._norm(layer.input_norm, hidden, added if index else None, normed),
             _linear(layer.qkv, normed, qkv),
@@ -219,15 +230,15 @@ class LayerProgram:
             _linear(layer.output, attended, added),
             self._norm(layer.mlp_norm, hidden, added, normed),
             _linear(layer.gate_up, normed, both),
-            _Operation(GATE, self._rows.address("gate"), None, both, None, gated, layer.down.inputs),
+            _Operation(GATE, self._rows.address(GATE_CODE, inner), None, both, None, gated, inner),
             _linear(layer.down, gated, added),
         ]
 
     def _norm(self, norm: RmsNorm, x: int, added: int | None, y: int) -> _Operation:
-        kind, code = (NORM, "norm") if added is None else (NORM_OF_SUM, "norm_of_sum")
+        kind, code = (NORM, NORM_CODE) if added is None else (NORM_OF_SUM, NORM_OF_SUM_CODE)
         size = norm.weight.shape[0]
         return _Operation(
-            kind, self._rows.address(code), norm.weight.data_ptr(), x, added, y, size, 0, norm.eps
+            kind, self._rows.address(code, size), norm.weight.data_ptr(), x, added, y, size, 0, norm.eps
         )
 
 

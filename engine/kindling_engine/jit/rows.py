@@ -3,15 +3,37 @@
 import ctypes
 import logging
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kindling_engine.jit.operations import GATE_CODE, NORM_CODE, NORM_OF_SUM_CODE
 from kindling_engine.layers.row_kernels import ActivationName
 
+if TYPE_CHECKING:
+    from kindling_engine.jit.compiling import Processor
+
 _log = logging.getLogger(__name__)
-_CHECK_ROWS, _CHECK_SIZE, _CHECK_EPSILON = 3, 48, 1e-5
+_CHECK_ROWS, _CHECK_SIZES, _CHECK_EPSILON = 3, (40, 48), 1e-5
+
+
+class _Code:
+    """For vectors of one width."""
+
+    def __init__(self, processor: "Processor", width: int) -> None:
+        from kindling_engine.jit.compiling import code_load
+
+        self._code = code_load("rows", processor, width)
+        self.address = self._code.address
+        integer, pointer = ctypes.c_int64, ctypes.c_void_p
+        norm = [pointer, integer, pointer, pointer, integer, integer, ctypes.c_float]
+        self.norm = ctypes.CFUNCTYPE(None, *norm)(self.address(NORM_CODE))
+        added = [pointer, integer, pointer, *norm[2:]]
+        self.norm_of_sum = ctypes.CFUNCTYPE(None, *added)(self.address(NORM_OF_SUM_CODE))
+        gate = [pointer, integer, pointer, integer, integer]
+        self.gate = ctypes.CFUNCTYPE(None, *gate)(self.address(GATE_CODE))
 
 
 class RowKernels:
@@ -21,22 +43,14 @@ class RowKernels:
 
     def __init__(self) -> None:
         """Raises ImportError without llvmlite, RuntimeError and OSError where no code can be made here."""
-        from kindling_engine.jit.compiling import code_load, processor_here
+        from kindling_engine.jit.compiling import processor_here
 
-        processor = processor_here()
-        self.width = processor.width
-        self._code = code_load("rows", processor, processor.width)
-        integer, pointer = ctypes.c_int64, ctypes.c_void_p
-        norm = [pointer, integer, pointer, pointer, integer, integer, ctypes.c_float]
-        self._norm = ctypes.CFUNCTYPE(None, *norm)(self._code.address("norm"))
-        added = [pointer, integer, pointer, *norm[2:]]
-        self._norm_of_sum = ctypes.CFUNCTYPE(None, *added)(self._code.address("norm_of_sum"))
-        gate = [pointer, integer, pointer, integer, integer]
-        self._gate = ctypes.CFUNCTYPE(None, *gate)(self._code.address("gate"))
+        self._processor = processor_here()
+        self._codes = {width: _Code(self._processor, width) for width in self._processor.widths}
 
-    def address(self, name: str) -> int:
-        """Of the code of ``norm``, ``norm_of_sum`` or ``gate``."""
-        return self._code.address(name)
+    def address(self, name: str, size: int) -> int:
+        """Of the code of NORM_CODE, NORM_OF_SUM_CODE or GATE_CODE for what ``fits``."""
+        return self._code(size).address(name)
 
     def fits(self, x: Tensor, size: int) -> bool:
         """Whether ``x [n, …]`` is rows of fp32 in this machine's memory that divide into ``size``, and vectors."""
@@ -45,21 +59,21 @@ class RowKernels:
             and x.dtype == torch.float32
             and x.device.type == "cpu"
             and x.stride(1) == 1
-            and size % self.width == 0
+            and self._processor.width_of(size) is not None
         )
 
     def norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """``x / rms(x) · w`` for ``x [n, size]``, ``w [size]``."""
         rows, size = x.shape
         y = torch.empty((rows, size))
-        self._norm(x.data_ptr(), x.stride(0), weight.data_ptr(), y.data_ptr(), rows, size, epsilon)
+        self._code(size).norm(x.data_ptr(), x.stride(0), weight.data_ptr(), y.data_ptr(), rows, size, epsilon)
         return y
 
     def norm_of_sum(self, residual: Tensor, added: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """The norm of ``residual + added``, both ``[n, size]`` without gaps; the sum stays in ``residual``."""
         rows, size = residual.shape
         y = torch.empty((rows, size))
-        self._norm_of_sum(
+        self._code(size).norm_of_sum(
             residual.data_ptr(), size, added.data_ptr(), weight.data_ptr(), y.data_ptr(), rows, size, epsilon
         )
         return y
@@ -67,9 +81,16 @@ class RowKernels:
     def gate(self, gate_up: Tensor, activation: ActivationName) -> Tensor:
         """``silu(g) ⊙ u`` for ``[n, 2 · inner]`` that holds g, then u."""
         rows, both = gate_up.shape
-        y = torch.empty((rows, both // 2))
-        self._gate(gate_up.data_ptr(), gate_up.stride(0), y.data_ptr(), rows, both // 2)
+        size = both // 2
+        y = torch.empty((rows, size))
+        self._code(size).gate(gate_up.data_ptr(), gate_up.stride(0), y.data_ptr(), rows, size)
         return y
+
+    def _code(self, size: int) -> _Code:
+        width = self._processor.width_of(size)
+        if width is None:
+            raise ValueError(f"rows of {size} do not divide into vectors")
+        return self._codes[width]
 
 
 @lru_cache(maxsize=1)
@@ -87,19 +108,22 @@ def row_kernels() -> RowKernels | None:
 
 
 def _right(kernels: RowKernels) -> bool:
+    return all(_right_for(kernels, size) for size in _CHECK_SIZES)
+
+
+def _right_for(kernels: RowKernels, size: int) -> bool:
     random = torch.Generator().manual_seed(0)
-    x = 20 * torch.randn((_CHECK_ROWS, _CHECK_SIZE), generator=random)
-    weight = torch.randn(_CHECK_SIZE, generator=random)
-    normed = torch.rms_norm(x, (_CHECK_SIZE,), weight, _CHECK_EPSILON)
+    x = 20 * torch.randn((_CHECK_ROWS, size), generator=random)
+    weight = torch.randn(size, generator=random)
+    normed = torch.rms_norm(x, (size,), weight, _CHECK_EPSILON)
     half = x / 2
     normed_sum = kernels.norm_of_sum(half, x / 2, weight, _CHECK_EPSILON)
-    left, right = x.chunk(2, dim=-1)
-    gated = kernels.gate(x[:, : _CHECK_SIZE // 16 * 16], "silu")
+    both = torch.cat((x, x.flip(0)), dim=1)
     return (
         torch.equal(half, x)
         and all(
             torch.allclose(found, normed, rtol=1e-5)
             for found in (normed_sum, kernels.norm(x, weight, _CHECK_EPSILON))
         )
-        and torch.allclose(gated, F.silu(left) * right, rtol=1e-4, atol=1e-6)
+        and torch.allclose(kernels.gate(both, "silu"), F.silu(x) * x.flip(0), rtol=1e-4, atol=1e-6)
     )

@@ -4,6 +4,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from kindling_engine.jit.operations import GATE_CODE, NORM_CODE, NORM_OF_SUM_CODE
 from kindling_engine.jit.writing import (
     counted,
     exponential,
@@ -21,15 +22,13 @@ from kindling_engine.jit.writing import (
     void,
 )
 
-NORM, NORM_OF_SUM, GATE = "norm", "norm_of_sum", "gate"
-
 
 def rows_module(width: int) -> Any:
     """For vectors of ``width`` floats, by which rows divide.
 
-    NORM takes x, its stride, w, y, rows, their size and ε: ``y = x / √(mean(x²) + ε) · w``. NORM_OF_SUM takes what is
-    added to x first, with x's stride, in front of w; the sum stays in x. GATE takes x, its stride, y, rows and the size
-    of y's: ``y = g / (1 + exp(-g)) · u`` for rows of g, then u. Rows of y follow each other.
+    NORM_CODE takes x, its stride, w, y, rows, their size and ε: ``y = x / √(mean(x²) + ε) · w``. NORM_OF_SUM_CODE takes
+    what is added to x first, with x's stride, in front of w; the sum stays in x. GATE_CODE takes x, its stride, y, rows
+    and the size of y's: ``y = g / (1 + exp(-g)) · u`` for rows of g, then u. Rows of y follow each other.
     """
     module = ir.Module("rows")
     _norm(module, width, adds=False)
@@ -41,7 +40,7 @@ def rows_module(width: int) -> Any:
 def _norm(module: Any, width: int, *, adds: bool) -> None:
     more = [f32p] if adds else []
     kind = ir.FunctionType(void, [f32p, i64, *more, f32p, f32p, i64, i64, f32])
-    function = ir.Function(module, kind, NORM_OF_SUM if adds else NORM)
+    function = ir.Function(module, kind, NORM_OF_SUM_CODE if adds else NORM_CODE)
     x, stride, *added, weight, y, rows, size, epsilon = function.args
     build = ir.IRBuilder(function.append_basic_block("start"))
     # One for all rows: a place on the stack that is taken within a loop is given back only at the end.
@@ -68,7 +67,7 @@ def _norm(module: Any, width: int, *, adds: bool) -> None:
 
 
 def _gate(module: Any, width: int) -> None:
-    function = ir.Function(module, ir.FunctionType(void, [f32p, i64, f32p, i64, i64]), GATE)
+    function = ir.Function(module, ir.FunctionType(void, [f32p, i64, f32p, i64, i64]), GATE_CODE)
     x, stride, y, rows, size = function.args
     build = ir.IRBuilder(function.append_basic_block("start"))
     one = floats(1.0, width)

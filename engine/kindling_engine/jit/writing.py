@@ -103,10 +103,28 @@ def team_place(build: Any) -> tuple[Any, Any]:
     return own, count
 
 
+def team_part(build: Any, count: Any) -> tuple[Any, Any]:
+    """From which to which of ``count`` things this thread's share goes."""
+    own, threads = team_place(build)
+    return (
+        build.sdiv(build.mul(count, own), threads),
+        build.sdiv(build.mul(count, build.add(own, number(1))), threads),
+    )
+
+
 def intrinsic(module: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     """A function of LLVM's own, or one of another library, declared once."""
     found = module.globals.get(name)
     return found if found is not None else ir.Function(module, ir.FunctionType(result, arguments), name)
+
+
+def fetch(build: Any, place: Any, level: int) -> None:
+    """Ask for the line of memory at ``place``, into the cache of this ``level``."""
+    kind = [address, i32, i32, i32]
+    prefetch = intrinsic(build.module, "llvm.prefetch.p0", void, kind)
+    # To read, which caches to keep it in (3: all of them), data.
+    how = (ir.Constant(i32, one) for one in (0, 4 - level, 1))
+    build.call(prefetch, [build.bitcast(place, address), *how])
 
 
 def vector_load(build: Any, place: Any, width: int) -> Any:
