@@ -16,6 +16,7 @@ from kindling_engine.bench.forms import form_measure
 from kindling_engine.bench.invariant import invariant_measure
 from kindling_engine.bench.peers import peers_of
 from kindling_engine.bench.peers_start import Peers, peers_ready, peers_start
+from kindling_engine.bench.published import published_measure
 from kindling_engine.bench.shapes import SMALL, LlamaShape, checkpoint_write
 from kindling_engine.bench.subjects import Worker, WorkerError
 from kindling_engine.bench.workloads import W1, W2, W3, WORKLOADS, Workload
@@ -113,15 +114,17 @@ def _measure(setup: Setup, folder: Path, stack: ExitStack, *, install: bool) -> 
         for load in setup.loads
     }
     figures = _figures(setup, us, results, gbps, peers)
-    return Figures({**figures.values, **_arms(setup, us, folder, seeds)})
+    return Figures({**figures.values, **_arms(setup, us, own, seeds)})
 
 
-def _arms(setup: Setup, us: Entrant, folder: Path, seeds: Iterator[int]) -> dict[str, Value]:
-    """Our engine beside itself: with smaller weights, and in the batch-invariant mode."""
-    values: dict[str, Value] = {}
+def _arms(setup: Setup, us: Entrant, own: dict[str, Any], seeds: Iterator[int]) -> dict[str, Value]:
+    """Our engine, made by its ``own`` settings, beside itself: on a checkpoint in bf16, with weights in other forms,
+    and in the batch-invariant mode.
+    """
     if not setup.arm_pairs:
-        return values
-    vocab_size = setup.shape.vocab_size
+        return {}
+    vocab_size, folder = setup.shape.vocab_size, Path(own["folder"])
+    values = published_measure(us, setup.shape, own, setup.loads, pairs=setup.arm_pairs, seeds=seeds)
     few = tuple(load for load in setup.loads if load.name in {W1.name, W2.name})
     for form in (HALF, INT8):
         values |= form_measure(

@@ -19,7 +19,8 @@ loads the same random checkpoint, runs in a process of its own, and takes turns;
 trial of a quarter of the length found 1.5 times slower than the best is not run at full length; its row says so.
 llama.cpp is its server, compiled for this processor, with eight slots and prefixes kept; OpenVINO GenAI keeps prefixes
 too; both take part if --peers has installed them and if the tokens they choose are transformers' choice as well. Rows
-named fp16 and int8wo: our engine with smaller weights, taking turns with itself on fp32. Their kl_nats and top1_flips
+named bf16: our engine on a checkpoint in bf16, as most are, taking turns with itself on fp32; nothing is rounded. Rows
+named fp16 and int8wo: with the weights made smaller. Their kl_nats and top1_flips
 are KL(fp32 ‖ the form) per token and the share of tokens whose best successor changes, teacher-forced: on random tokens
 for the bench's random model, whose best tokens win by next to nothing, and on dialogues for the starter model (spark).
 Rows named batch_invariant: our engine in that mode, taking turns with the ordinary one; a price is the share of the
