@@ -70,12 +70,14 @@ def wanted(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 @pytest.mark.parametrize(
     ("outputs", "inputs"), [(16, 2), (40, 30), (80, 30), (144, 576), (64, 9000), (176, 1056)]
 )
-def test_it_multiplies(kernel: LinearKernel, outputs: int, inputs: int, narrow: bool):
+def test_it_multiplies(kernel: LinearKernel, tiles: bool, outputs: int, inputs: int, narrow: bool):
     weight, bias = random(outputs, inputs), random(outputs, seed=1)
     weight = weight.bfloat16().float() if narrow else weight
     torch.set_num_threads(2)
     for one in (None, bias):
         product = kernel.pack(weight, one)
+        # Code that is wrong is passed over when it is loaded: here it has to be in use.
+        assert product._product.pairs == (tiles and narrow and not inputs % 32 and not outputs % 16)
         for count in (0, 1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 33, 40, 131):
             x = random(count, inputs, seed=2)
             found = product(x)
@@ -96,6 +98,38 @@ def test_a_row_has_the_same_bits_in_any_company_and_on_any_threads(kernel: Linea
         torch.set_num_threads(count)
         for size in (1, 2, 3, 4, 5, 6, 7, 12, 16, 17, 33, 50, 77):
             assert torch.equal(torch.cat([product(rows) for rows in x.split(size)]), alone), (count, size)
+
+
+@needs_kernel
+def test_many_threads_share_rows_where_panels_are_few(kernel: LinearKernel):
+    weight, x = random(80, 64).bfloat16().float(), random(131, 64, seed=1)
+    product = kernel.pack(weight)
+    torch.set_num_threads(1)
+    alone = product(x)
+    assert torch.allclose(alone.double(), wanted(x, weight), atol=1e-4)
+    for count in (2, 3, 5, 8, 13):
+        torch.set_num_threads(count)
+        for rows in (x, x[:33], x[:32], x[:5]):
+            assert torch.equal(product(rows), alone[: len(rows)]), count
+
+
+@needs_kernel
+@pytest.mark.parametrize("widths", ["tiles"], indirect=True)
+@pytest.mark.parametrize(("dtype", "least"), [(torch.int8, 12), (torch.float16, 48)])
+def test_weights_that_are_no_bf16_go_by_tiles_from_some_rows_on(
+    kernel: LinearKernel, dtype: torch.dtype, least: int
+):
+    weight, x = (20 * random(80, 1088)).to(dtype), random(131, 1088, seed=1)
+    scales = random(80, seed=2).abs() if dtype == torch.int8 else None
+    product = kernel.pack_as(dtype, weight, random(80, seed=3), scales)
+    assert product is not None
+    torch.set_num_threads(1)
+    few, many = product(x[: least - 1]), product(x[:least])
+    assert not torch.equal(few, many[:-1]), "sums go in another order"
+    assert torch.allclose(few, many[:-1], rtol=1e-4, atol=1e-3)
+    for count in (1, 2, 13):
+        torch.set_num_threads(count)
+        assert torch.equal(product(x)[:least], many), count
 
 
 @needs_kernel

@@ -37,8 +37,8 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def decoder_make(name: str, folder: Path) -> Decoder:
-    model = model_load(model_make(name, folder, **SHAPE), device=CPU, dtype=torch.float32)
+def decoder_make(name: str, folder: Path, **changes: int) -> Decoder:
+    model = model_load(model_make(name, folder, **SHAPE | changes), device=CPU, dtype=torch.float32)
     assert isinstance(model, Decoder)
     config = model.config
     storage = KvStorage(
@@ -84,6 +84,17 @@ def test_bits_are_those_of_the_layers(
     for lengths in ([5], [1, 16, 17, 33], [7] * 30, [40]):
         inputs = decodes(model, lengths)
         assert torch.equal(model.hidden(inputs), one_by_one(model, inputs))
+
+
+@pytest.mark.parametrize(("inner", "compiled"), [(24, True), (100, False), (20, False)])
+@torch.inference_mode()
+def test_a_gate_that_does_not_divide_into_vectors_goes_through_torch(
+    inner: int, compiled: bool, tmp_path: Path
+):
+    model = decoder_make("llama", tmp_path, intermediate_size=inner)
+    assert (model._program is not None) == compiled
+    inputs = decodes(model, [5, 9, 17])
+    assert torch.equal(model.hidden(inputs), one_by_one(model, inputs))
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from kindling_engine.layers.linear_compact import CompactLinear, CompactRows, Co
 
 FORMS = {"fp16": CompactRows.half, "int8": CompactRows.int8}
 SHAPES = [(96, 64), (112, 1056), (600, 576), (33, 40), (5, 7)]
-ROWS = [1, 2, 3, 8, 9, 40, 70]
+ROWS = [1, 2, 3, 8, 9, 40, 70, 131]
 KERNEL = linear_kernel()
 
 

@@ -16,11 +16,13 @@ from llvmlite import binding
 _log = logging.getLogger(__name__)
 _WANTED = ("avx2", "fma", "f16c")
 _WANTED_FOR_TILES = ("avx512f", "avx512bw", "amx-tile", "amx-bf16")
-# Of Linux on x86-64: a process asks once for the state that tiles take, and its threads and forks have it, too.
+# Of Linux on x86-64: a process asks once for the state that tiles take, and its threads and forks have it, too. It is
+# refused while a thread's stack for signals is too small to hold that state, as are such stacks afterwards.
 _ARCH_PRCTL, _ASK_FOR_STATE, _TILES = 158, 0x1023, 18
 _RUNTIMES = ("libgomp", "libiomp5")
 _FROM_RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 _DIGEST_BYTES = 32
+_BESIDE_CODE = ("operations", "panels", "writing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,10 @@ def processor_find() -> Processor | None:
     features = binding.get_host_cpu_features()
     if not binding.get_process_triple().startswith("x86_64") or not all(map(features.get, _WANTED)):
         return None
-    tiles = all(map(features.get, _WANTED_FOR_TILES)) and tiles_permitted()
+    tiles = all(map(features.get, _WANTED_FOR_TILES))
+    if tiles and not tiles_permitted():
+        tiles = False
+        _log.info("this process may not use the processor's tiles")
     widths = (16, 8) if features.get("avx512f") else (8,)
     return Processor(binding.get_host_cpu_name(), features.flatten(), widths, tiles)
 
@@ -84,10 +89,8 @@ def code_load(kernel: str, processor: Processor, *sizes: int) -> Code:
     """The code of ``kernel``, which ``<kernel>_module(*sizes)`` in ``<kernel>_code`` writes."""
     here = Path(__file__).parent
     # All of them, as one that calls another's code knows how that lays out what it takes.
-    key = [
-        path.read_bytes()
-        for path in (*sorted(here.glob("*_code.py")), here / "operations.py", here / "writing.py")
-    ]
+    sources = [*sorted(here.glob("*_code.py")), *(here / f"{name}.py" for name in _BESIDE_CODE)]
+    key = [path.read_bytes() for path in sources]
     key.append(repr((llvmlite_version, processor, kernel, sizes)).encode())
     name = hashlib.sha256(b"\0".join(key)).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kindling" / "code" / name

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kindling_engine.jit.operations import TURNED_AT_ONCE
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows
 from kindling_engine.layers.attention_spec import AttentionSpec, LayerCache
@@ -27,7 +28,6 @@ than one product of all does.
 _CODE_PAGE = 16
 _TOGETHER = 4
 """Query heads that the code takes at once."""
-_TURNED_AT_ONCE = 8
 _LARGEST_HEAD = 256
 
 _pointer, _integer = ctypes.c_void_p, ctypes.c_int64
@@ -120,7 +120,7 @@ class CompiledDecode:
         missing = inputs.singly is None if inputs.prefills else inputs.decode is None
         if missing or inputs.slots.device.type != "cpu":
             return False
-        if tables is not None and tables[0].shape[-1] % (2 * _TURNED_AT_ONCE):
+        if tables is not None and tables[0].shape[-1] % (2 * TURNED_AT_ONCE):
             return False
         if self._always:
             return True

@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from kindling_engine.jit.operations import TURNED_AT_ONCE
 from kindling_engine.jit.writing import (
     address,
     counted,
@@ -46,8 +47,6 @@ _VECTORS_AT_ONCE = {1: 8, 2: 4, 3: 4, 4: 3}
 made of they have to fit into 16 registers.
 """
 _SUMS_AT_ONCE = 4
-_TURNED_AT_ONCE = 8
-"""Of a head whose half may be shorter than the processor's vectors."""
 _i64p = i64.as_pointer()
 
 # Keys and values of the layer, floats from one KV head to the next, heads, KV heads, norms of queries and keys (or
@@ -101,7 +100,7 @@ def _rotate(module: Any) -> Any:
     function.linkage = "internal"
     x, cosines, sines, size = function.args
     build = ir.IRBuilder(function.append_basic_block("start"))
-    half, width = build.sdiv(size, number(2)), _TURNED_AT_ONCE
+    half, width = build.sdiv(size, number(2)), TURNED_AT_ONCE
     with counted(build, number(0), half, number(width)) as at:
         pair = (at, build.add(at, half))
         left, right = (vector_load(build, build.gep(x, [one]), width) for one in pair)

@@ -33,7 +33,7 @@ _TILE_PANELS = 2
 _ALONE_BELOW = 1 << 17
 """Products; fewer are done before a second thread has woken."""
 _ROWS_AT_ONCE = 1024
-_CHECK_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 30, 100)
+_CHECK_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 30, 100, 131)
 _CHECK_PANELS = 11
 _CHECK_INPUTS, _CHECK_INPUTS_OF_TILES = 38, 34 * CHUNK
 _CHECK_ERROR = 3e-5

@@ -1,9 +1,10 @@
 """``y = s ⊙ (x·Wᵀ) + b`` in fp32, with W as fp32, bf16, fp16 or int8, and s for int8 alone, written for LLVM.
 
-W lies in panels ``[out / width, in, width]``, a panel one vector wide. A tile of a few rows by some panels is
-summed up in registers while its panels stream by: each weight is read once for all rows of the tile, and each sum adds
-its products in the order of ``in`` with one rounding each. So a row's result has the same bits in any batch and on any
-number of threads. Threads are those of the OpenMP runtime that torch uses, and share the panels.
+W lies in panels ``[out / width, in, width]``, a panel one vector wide. A tile of a few rows by some panels is summed up
+in registers while its panels stream by: each weight is read once for all rows of the tile, and each sum adds its
+products in the order of ``in`` with one rounding each. So a row's result here has the same bits in any batch and on any
+number of threads. Threads are those of the OpenMP runtime that torch uses, and share the panels. On processors that
+multiply tiles, bf16 and many rows of fp16 and int8 go by ``tiles_code``.
 """
 
 from typing import Any

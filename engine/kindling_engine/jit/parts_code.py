@@ -1,7 +1,8 @@
 """Floats as sums of bf16, laid out for the instructions of AMX, written for LLVM.
 
-A float is the exact sum of three bf16: its upper 8 digits, the next 8 and the last 8. One that was fp16 is the sum of
-two, and one that was int8 or bf16 is one.
+A finite float is the exact sum of three bf16: its upper 8 digits, the next 8 and the last 8. One that was fp16 is the
+sum of two, and one that was int8 or bf16 is one. The instructions take numbers below 2⁻¹²⁶ for zero, so those below
+2⁻¹¹⁰ lose digits; infinity has no other parts, and becomes NaN.
 """
 
 from typing import Any

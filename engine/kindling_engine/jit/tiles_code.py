@@ -2,11 +2,12 @@
 
 Each float is the exact sum of three bf16 (``parts_code``). So x is three matrices of bf16, W as many as its weights
 have digits for, and their products, which the instruction sums up in fp32, are as exact as fused multiply-adds in fp32;
-the product of the two smallest parts, which fp32 would not see, is left out. A row's sums go in one order whatever rows
-stand beside it, so it has the same bits in any batch and on any number of threads.
+that of the two smallest parts, below 2⁻²² of a product, is left out. A row's sums go in one order whatever rows stand
+beside it, so it has the same bits in any batch and on any number of threads.
 
 A tile of W is ``[16 pairs of inputs, 16 outputs]``. Weights in bf16 lie so, as ``panels.pairs_pack`` has them; others
-are split as they are read. Each thread splits for itself what it multiplies next, of x and of W.
+are split as they are read. Each thread splits for itself what it multiplies next, of x and of W, so threads that would
+have few panels of many rows share the rows as well.
 """
 
 from collections.abc import Callable
@@ -38,15 +39,15 @@ from kindling_engine.jit.writing import (
     multiply_add,
     number,
     smaller,
-    team_part,
+    team_place,
     vector_load,
     vector_store,
     void,
 )
 
 _BLOCK, _BLOCK_OF_SPLIT = (64, 32), (128, 16)
-"""Rows and chunks of x that are split at a time: 384 kB, in the second-level cache. More rows where W is split for
-them, too, and half as much of that.
+"""Rows and chunks of x that are split at a time: 384 kB, in the second-level cache. More rows and fewer chunks where W
+is split as well, into 64 kB for each of its parts.
 """
 _GROUP = 4
 """Panels that all rows of a block go through one after another."""
@@ -74,30 +75,34 @@ def tiles_share(module: Any, name: str, product_type: Any, stored: int) -> Any:
     most_rows, most_chunks = _BLOCK_OF_SPLIT if split_panel else _BLOCK
     kernels = {shape: _kernel(module, *shape, stored) for shape in product((_LOW, _HIGH), _COLUMNS)}
     function = ir.Function(module, ir.FunctionType(void, [address]), name)
+    # Half a megabyte of stack: a thread that has less ends there, and writes nowhere else.
+    set.add(function.attributes, '"probe-stack"="inline-asm"')
     build = ir.IRBuilder(function.append_basic_block("start"))
     parts = _place(build, ir.ArrayType(_line, PARTS_OF_X * most_chunks * most_rows))
-    split_lines = _GROUP * PARTS[stored] * most_chunks * TILE_WIDTH
-    panel_parts = _place(build, ir.ArrayType(_line, split_lines if split_panel else 1))
+    panel_lines = _GROUP * PARTS[stored] * most_chunks * TILE_WIDTH if split_panel else 1
+    panel_parts = _place(build, ir.ArrayType(_line, panel_lines))
     shapes = _Shapes(build)
     matrix, x, x_stride, y, rows = fields(build, build.bitcast(function.args[0], product_type.as_pointer()))
     weights, scales, bias, inputs, outputs, *_ = fields(build, matrix)
-    bias_bytes, y_bytes = build.bitcast(bias, address), build.bitcast(y, address)
+    bias_bytes, y_bytes = (build.bitcast(one, address) for one in (bias, y))
     y_stride = build.mul(outputs, number(LINE // TILE_WIDTH))
     panels, chunks = build.sdiv(outputs, number(TILE_WIDTH)), build.sdiv(inputs, number(CHUNK))
     chunk_bytes = number(CHUNK * TILE_WIDTH * STORED_BYTES[stored])
     panel_bytes = build.mul(chunks, chunk_bytes)
-    first, end = team_part(build, panels)
+    rows_from, rows_to, first, end = _part(build, rows, panels)
 
     def weights_at(panel: Any) -> Any:
         return build.gep(weights, [build.add(build.mul(panel, panel_bytes), build.mul(chunk, chunk_bytes))])
+
+    def panel_split_at(panel: Any) -> Any:
+        return build.gep(panel_parts, [build.mul(build.sub(panel, group), split_bytes)])
 
     def multiply(row: Any, high: int, wide: int, panel: Any) -> None:
         """Tiles from a row of the block and a panel of the group on."""
         place = build.add(build.mul(build.add(top, row), y_stride), build.mul(panel, number(LINE)))
         tiles, stride = weights_at(panel), panel_bytes
         if split_panel:
-            tiles = build.gep(panel_parts, [build.mul(build.sub(panel, group), split_bytes)])
-            stride = split_bytes
+            tiles, stride = panel_split_at(panel), split_bytes
         given = [
             build.gep(parts, [build.mul(row, number(LINE))]),
             height,
@@ -115,22 +120,21 @@ def tiles_share(module: Any, name: str, product_type: Any, stored: int) -> Any:
         deep = smaller(build, build.sub(chunks, chunk), number(most_chunks))
         split_bytes = build.mul(deep, number(PARTS[stored] * TILE))
         begins = build.icmp_signed("==", chunk, number(0))
-        with counted(build, number(0), rows, number(most_rows)) as top:
-            height = smaller(build, build.sub(rows, top), number(most_rows))
+        with counted(build, rows_from, rows_to, number(most_rows)) as top:
+            height = smaller(build, build.sub(rows_to, top), number(most_rows))
             source = build.gep(x, [build.add(build.mul(top, x_stride), build.mul(chunk, number(CHUNK)))])
             build.call(split, [source, x_stride, height, deep, parts])
             with counted(build, first, end, number(_GROUP)) as group:
                 until = smaller(build, build.add(group, number(_GROUP)), end)
                 if split_panel:
                     with counted(build, group, until, number(1)) as panel:
-                        target = build.gep(panel_parts, [build.mul(build.sub(panel, group), split_bytes)])
-                        build.call(split_panel, [weights_at(panel), panel_bytes, deep, target])
+                        build.call(split_panel, [weights_at(panel), panel_bytes, deep, panel_split_at(panel)])
                 with counted(build, number(0), height, number(_HIGH * TILE_WIDTH)) as row:
                     left = smaller(build, build.sub(height, row), number(_HIGH * TILE_WIDTH))
                     _by_height(build, left, (group, until), shapes, partial(multiply, row))
     _call(build, "tilerelease")
     if stored == INT8:
-        _scale(build, (y, outputs, rows), (first, end), scales, bias)
+        _scale(build, (y, outputs), (rows_from, rows_to, first, end), (scales, bias))
     build.ret_void()
     return function
 
@@ -189,10 +193,29 @@ class _Shapes:
             _call(build, "ldtilecfg", self._told)
 
 
-def _scale(build: Any, result: tuple[Any, Any, Any], panels: tuple[Any, Any], scales: Any, bias: Any) -> None:
-    """``y = s ⊙ y + b`` in a thread's panels."""
-    (y, outputs, rows), (first, end), one = result, panels, number(1)
-    with counted(build, number(0), rows, one) as row, counted(build, first, end, one) as panel:
+def _part(build: Any, rows: Any, panels: Any) -> tuple[Any, Any, Any, Any]:
+    """A thread's rows and panels, from which to which: all rows, unless there are many, and few panels for a thread."""
+    own, threads = team_place(build)
+    enough = build.sdiv(build.add(panels, number(_GROUP - 1)), number(_GROUP))
+    many = build.icmp_signed(">", rows, number(_HIGH * TILE_WIDTH))
+    across = build.select(many, smaller(build, threads, enough), threads)
+    down = build.sdiv(threads, across)
+    column, line = build.srem(own, across), build.sdiv(own, across)
+    rows_from, rows_to = (
+        build.sdiv(build.mul(rows, smaller(build, at, down)), down)
+        for at in (line, build.add(line, number(1)))
+    )
+    panels_from, panels_to = (
+        build.sdiv(build.mul(panels, at), across) for at in (column, build.add(column, number(1)))
+    )
+    return rows_from, rows_to, panels_from, panels_to
+
+
+def _scale(build: Any, result: tuple[Any, Any], part: tuple[Any, Any, Any, Any], by: tuple[Any, Any]) -> None:
+    """``y = s ⊙ y + b`` in a thread's part."""
+    (y, outputs), (scales, bias), one = result, by, number(1)
+    rows_from, rows_to, first, end = part
+    with counted(build, rows_from, rows_to, one) as row, counted(build, first, end, one) as panel:
         column = build.mul(panel, number(TILE_WIDTH))
         place = build.gep(y, [build.add(build.mul(row, outputs), column)])
         scale, shift, value = (

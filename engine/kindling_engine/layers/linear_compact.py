@@ -1,6 +1,7 @@
 """Projections and tables whose weights are fp16, or int8 with a scale per output, for a CPU.
 
-No wider copy is kept. Activations and sums stay fp32 and are never quantised, so the rows of a batch share nothing.
+No wider copy is kept. Activations and sums stay fp32 and are never quantised, so the rows of a batch share nothing but,
+on processors that multiply tiles, the order of sums that goes with their number.
 As fp16, weights stored as fp16 are kept exactly. Those stored as bf16 are, too, from 2⁻¹⁴ to 65,504; smaller ones move
 by 2⁻²⁵ at most.
 """

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from kindling_engine.jit.decode import CompiledDecode
@@ -15,6 +16,7 @@ from kindling_engine.layers.linear_compact import CompactLinear
 from kindling_engine.layers.mlp import GatedMlp
 from kindling_engine.layers.norm import RmsNorm
 from kindling_engine.layers.rotary import RotaryTables, rotate
+from kindling_engine.layers.row_kernels import row_kernels_for
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.models.base import StepInputs
 
@@ -110,6 +112,9 @@ class DecoderLayer:
         qkv, output = _compiled(attention.qkv), _compiled(attention.output)
         gate_up, down = (_compiled(one) for one in mlp.compiled_projections)
         if qkv is None or output is None or gate_up is None or down is None:
+            return None
+        rows, inner = row_kernels_for("cpu"), down.inputs
+        if rows is None or not rows.fits(torch.empty((0, 2 * inner)), inner):
             return None
         return LayerParts(
             self.input_norm,
