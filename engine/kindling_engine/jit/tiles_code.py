@@ -68,14 +68,15 @@ _line = ir.VectorType(i64, LINE // 8)
 
 
 def tiles_share(module: Any, name: str, product_type: Any, stored: int) -> Any:
-    """A function that takes the address of a ``linear_code.PRODUCT``, and does one thread's panels of all rows."""
+    """A function that takes the address of a ``linear_code.PRODUCT``, and does one thread's part of it."""
     split = rows_split(module)
     # What lies as tiles is read where it lies.
     split_panel = None if stored == BF16_PAIRS else panel_split(module, stored)
     most_rows, most_chunks = _BLOCK_OF_SPLIT if split_panel else _BLOCK
     kernels = {shape: _kernel(module, *shape, stored) for shape in product((_LOW, _HIGH), _COLUMNS)}
     function = ir.Function(module, ir.FunctionType(void, [address]), name)
-    # Half a megabyte of stack: a thread that has less ends there, and writes nowhere else.
+    # Half a megabyte of stack: a thread that has less ends there, and writes nowhere else. llvmlite's own way refuses
+    # names that it does not know.
     set.add(function.attributes, '"probe-stack"="inline-asm"')
     build = ir.IRBuilder(function.append_basic_block("start"))
     parts = _place(build, ir.ArrayType(_line, PARTS_OF_X * most_chunks * most_rows))
