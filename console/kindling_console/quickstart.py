@@ -13,11 +13,13 @@ LANGUAGES = (
     ("python", "Python", "python.txt"),
     ("javascript", "JavaScript", "javascript.txt"),
 )
-# What stands before a file's name for models that do not chat.
-FILE_PREFIXES = {"generate": "", "embed": "embed-"}
+# What stands before a file's name, by the surface of a model.
+FILE_PREFIXES = {"chat": "", "completions": "complete-", "embeddings": "embed-"}
 # Stands where a key goes. The real one takes its place only in the answer that creates it.
 KEY_PLACE = "YOUR_API_KEY"
 EXAMPLE = "Tell me a short story about a lighthouse."
+# A base model does as it is told only by chance; it goes on with what it reads.
+BEGINNING = "Once upon a time there was a lighthouse that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +36,22 @@ def base_url() -> str:
     return f"{settings.KINDLING_ENV.public_url}/v1"
 
 
-def snippets(
-    model: str, *, prompt: str = EXAMPLE, key: str = KEY_PLACE, task: str = "generate"
-) -> list[Snippet]:
-    """Snippets that call a model by its reference, ready to run once the key is in."""
+def snippets(model: str, *, surface: str, prompt: str = "", key: str = KEY_PLACE) -> list[Snippet]:
+    """Snippets that call a model or an adapter by its reference, ready to run once the key is in."""
+    prompt = prompt or (BEGINNING if surface == "completions" else EXAMPLE)
     messages = json.dumps([{"role": "user", "content": prompt}], ensure_ascii=False)
     values = {"BASE_URL": base_url(), "API_KEY": key, "MODEL": model, "PARAMS": "", "MESSAGES": messages}
     values["TEXT"] = json.dumps(prompt, ensure_ascii=False)
     return [
         Snippet(snippet.id, snippet.label, _fill(snippet.id, snippet.text, values))
-        for snippet in snippet_templates(task)
+        for snippet in snippet_templates(surface)
     ]
 
 
 @cache
-def snippet_templates(task: str = "generate") -> tuple[Snippet, ...]:
+def snippet_templates(surface: str = "chat") -> tuple[Snippet, ...]:
     """The snippets with their %PLACES% open; the playground fills them in the browser."""
-    prefix = FILE_PREFIXES[task]
+    prefix = FILE_PREFIXES[surface]
     return tuple(
         Snippet(id, label, (FOLDER / f"{prefix}{file}").read_text().rstrip("\n"))
         for id, label, file in LANGUAGES

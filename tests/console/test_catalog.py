@@ -96,3 +96,31 @@ def test_an_embedding_model_offers_no_chat(member: Member, big: Model):
     playground = member.client.get(reverse("console:playground")).content.decode()
     assert "kindling/spark" in playground
     assert "kindling/big" not in playground
+
+
+def test_a_base_model_is_completed_and_offers_no_chat(world: World, member: Member, big: Model):
+    big.chat_ready = False
+    big.save(update_fields=["chat_ready"])
+    html = member.client.get(reverse("console:model", args=["kindling", "big"])).content.decode()
+    assert "Try it" not in html and "chat/completions" not in html
+    assert "/v1/completions" in html and "Once upon a time there was a lighthouse that" in html
+    assert ">Base model<" in cards(member)
+    assert "kindling/big" not in member.client.get(reverse("console:playground")).content.decode()
+
+
+def test_an_adapter_is_called_as_its_base_is(world: World, member: Member):
+    adapter = world.adapter(member)
+    url = reverse("console:adapter", args=[adapter.id])
+    html = member.client.get(url).content.decode()
+    assert "Try it" in html and "chat/completions" in html
+    Model.objects.filter(id=adapter.base_id).update(chat_ready=False)
+    html = member.client.get(url).content.decode()
+    assert "Try it" not in html and "chat/completions" not in html and "/v1/completions" in html
+
+
+def test_models_that_answer_now_come_first(world: World, member: Member, big: Model):
+    """kindling/big stands before kindling/spark in the alphabet, and nothing serves it."""
+    home = member.client.get(reverse("console:home")).content.decode()
+    assert "kindling/spark" in home and "kindling/big" not in home
+    playground = member.client.get(reverse("console:playground")).content.decode()
+    assert playground.index("kindling/spark") < playground.index("kindling/big")

@@ -53,6 +53,15 @@ def test_first_run_makes_everything_a_start_needs():
     assert set(key.scopes) == {"inference", "read", "manage"} and key.kind == "bootstrap"
 
 
+def test_what_an_older_catalog_did_not_know_is_read_again(tmp_path: Path):
+    folder = shutil.copytree(SPARK_PATH, tmp_path / "base")
+    (folder / "chat_template.jinja").unlink()
+    (folder / "tokenizer_config.json").write_text("{}")
+    assert run(str(folder)).surface == "completions"
+    Model.objects.update(chat_ready=True)
+    assert run(str(folder)).surface == "completions" and run().surface == "chat"
+
+
 def test_second_run_changes_nothing_and_shows_no_password():
     first = run()
     rows = (

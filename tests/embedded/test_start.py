@@ -21,8 +21,8 @@ from kindling_platform.embedded.supervisor import Supervisor
 from kindling_platform.embedded.throwaway import Throwaway
 
 FACTS = {
-    "operator_email": "o@example.com", "operator_password": None, "model": "kindling/spark", "deployment_id": "dep_1",
-    "weights": "checkpoint", "api_key": "kd_live_made_anew",
+    "operator_email": "o@example.com", "operator_password": None, "model": "kindling/spark", "surface": "chat",
+    "deployment_id": "dep_1", "weights": "checkpoint", "api_key": "kd_live_made_anew",
 }  # fmt: skip
 
 
@@ -50,6 +50,7 @@ class Start:
         progress.console = Console(file=self.out, width=300)
         self.supervisor = Supervisor(home, progress)
         self.keys: list[str] = []
+        self.surfaces: list[str] = []
         env = SimpleNamespace(
             host="127.0.0.1", port=1, public_url="http://localhost:1", agent_url="", agent_token="", database_url="",
             redis_url="",
@@ -76,10 +77,10 @@ class Start:
     def set(self, name: str, value: Callable[..., object]) -> None:
         self.patch.setattr(room, name, value)
 
-    def run(self, *, is_proven: bool) -> None:
+    def run(self, *, is_proven: bool, surface: str = "chat") -> None:
         def prepared(*_: object) -> dict[str, object]:
             self.happened.append("prepared")
-            return FACTS | {"is_proven": is_proven}
+            return FACTS | {"is_proven": is_proven, "surface": surface}
 
         self.set("preparation_finish", prepared)
         self.supervisor._start()
@@ -88,9 +89,10 @@ class Start:
     def state(self) -> dict[str, object]:
         return dict(json.loads(self.home.state.read_text()))
 
-    def _first_token(self, *, key: str, **_: object) -> FirstToken:
+    def _first_token(self, *, key: str, surface: str, **_: object) -> FirstToken:
         self.keys.append(key)
-        return FirstToken("req_1", "word", self.supervisor.progress.started + 1)
+        self.surfaces.append(surface)
+        return FirstToken("req_1", self.supervisor.progress.started + 1)
 
 
 @pytest.fixture
@@ -128,6 +130,21 @@ def test_a_start_that_is_proven_says_what_it_cost_and_uses_the_key_that_there_is
     assert (
         "generated and billed, $0.000000" in told and "Ready in" in told and "curl http://localhost:1" in told
     )
+
+
+@pytest.mark.parametrize(
+    ("surface", "line", "asked"),
+    [
+        ("chat", "curl http://localhost:1/v1/chat/completions ", '"messages": [{'),
+        ("completions", "curl http://localhost:1/v1/completions ", '"prompt": "'),
+        ("embeddings", "curl http://localhost:1/v1/embeddings ", '"input": ["'),
+    ],
+)
+def test_a_model_is_proven_and_shown_where_it_answers(start: Start, surface: str, line: str, asked: str):
+    start.run(is_proven=False, surface=surface)
+    told = start.out.getvalue()
+    assert start.surfaces == [surface]
+    assert line in told and asked in told
 
 
 @pytest.mark.parametrize(("is_ready", "first"), [(True, "web"), (False, "prepared")])

@@ -57,6 +57,41 @@ def test_the_same_files_have_the_same_revision_and_others_another(folder: Path):
     assert model_folder_read(folder).revision != model_folder_read(SPARK_PATH).revision
 
 
+def in_config(folder: Path, template: object) -> None:
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+
+
+TEMPLATES = {
+    "nowhere": (lambda folder: None, "completions"),
+    "a file": (lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"), "chat"),
+    "an empty file": (lambda folder: (folder / "chat_template.jinja").write_text(""), "completions"),
+    "the config": (lambda folder: in_config(folder, "{{ messages }}"), "chat"),
+    "a list": (lambda folder: in_config(folder, [{"name": "default", "template": "{{ messages }}"}]), "chat"),
+    "only for tools": (
+        lambda folder: in_config(folder, [{"name": "tool_use", "template": "{{ a }}"}]),
+        "completions",
+    ),
+}
+
+
+@pytest.mark.parametrize("where", TEMPLATES)
+def test_a_model_without_a_chat_template_completes_text(folder: Path, operator: Customer, where: str):
+    (folder / "chat_template.jinja").unlink()
+    in_config(folder, None)
+    put, surface = TEMPLATES[where]
+    put(folder)
+    model = model_import(org=operator.org, name="base", source_path=folder, actor=operator.actor)
+    assert (model.surface, model.chat_ready) == (surface, surface == "chat")
+    assert model.lora_ready
+
+
+def test_a_tokenizer_config_that_cannot_be_read_is_refused(folder: Path):
+    (folder / "tokenizer_config.json").write_text("{")
+    with pytest.raises(KindlingError, match=r"tokenizer_config\.json") as refused:
+        model_folder_read(folder)
+    assert refused.value.code == "model_folder_invalid"
+
+
 def no_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 

@@ -69,3 +69,4 @@ def test_an_imported_one_embeds_and_takes_no_adapters(tmp_path: Path, operator: 
         actor=operator.actor,
     )
     assert (model.task, model.lora_ready, model.architecture) == ("embed", False, "BertModel")
+    assert (model.chat_ready, model.surface) == (False, "embeddings")

@@ -7,7 +7,7 @@ from django.urls import reverse
 
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
-from kindling_console.quickstart import snippets
+from kindling_console.quickstart import Snippet, snippets
 from kindling_platform.adapters.selectors import adapter_get, adapter_list
 from kindling_platform.adapters.services import adapter_delete
 from kindling_platform.usage.selectors import adapter_last_used_map
@@ -36,7 +36,7 @@ def adapter_page(request: HttpRequest, visitor: Visitor, adapter_id: str) -> Htt
     """State, report and quickstart."""
     adapter = adapter_get(org=visitor.org, adapter_id=adapter_id)
     context = report_context(adapter) | {
-        "snippets": snippets(adapter.ref, prompt=EXAMPLE) if adapter.state == "ready" else [],
+        "snippets": _snippets(adapter),
         "may_write": visitor.may("adapters.write"),
     }
     return show(request, "console/adapter.html", context)
@@ -47,7 +47,7 @@ def adapter_report(request: HttpRequest, visitor: Visitor, adapter_id: str) -> H
     """The part that changes while an adapter arrives and is checked."""
     adapter = adapter_get(org=visitor.org, adapter_id=adapter_id)
     context = report_context(adapter) | {
-        "snippets": snippets(adapter.ref, prompt=EXAMPLE) if adapter.state == "ready" else [],
+        "snippets": _snippets(adapter),
     }
     return show(request, "console/parts/adapter_report.html", context)
 
@@ -86,3 +86,9 @@ def report_context(adapter: Any) -> dict[str, Any]:
         "dtype": adapter.report.get("dtype"),
         "target_modules": adapter.report.get("target_modules", []),
     }
+
+
+def _snippets(adapter: Any) -> list[Snippet]:
+    if adapter.state != "ready":
+        return []
+    return snippets(adapter.ref, surface=adapter.base.surface, prompt=EXAMPLE)

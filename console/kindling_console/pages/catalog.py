@@ -83,7 +83,7 @@ def model_page(request: HttpRequest, visitor: Visitor, org_slug: str, name: str)
         "adapters": adapters,
         "deployments": deployments,
         "is_live": any(d.state == "live" for d in deployments),
-        "snippets": snippets(model.ref, task=model.task),
+        "snippets": snippets(model.ref, surface=model.surface),
         "speed": _speed(visitor, model.id) if visitor.may("usage.read") else None,
     }
     return show(request, "console/model.html", context)

@@ -59,7 +59,7 @@ def deployment_page(request: HttpRequest, visitor: Visitor, deployment_id: str) 
         "next_step": NEXT_STEPS.get(deployment.state, ""),
         "may_control": _may_control(visitor, deployment),
         "hour_price": _hour_price(deployment),
-        "snippets": snippets(deployment.model.ref, task=deployment.model.task),
+        "snippets": snippets(deployment.model.ref, surface=deployment.model.surface),
         # Where a replica listens and what its process is called is the operator's business.
         "sees_hosts": visitor.is_operator,
         "form": form if visitor.is_operator else None,

@@ -11,10 +11,9 @@ from kindling_console.answers import show
 from kindling_console.quickstart import snippets
 from kindling_console.spans import month_start, today_start
 from kindling_platform.adapters.selectors import adapter_list
-from kindling_platform.catalog.selectors import model_list
 from kindling_platform.common.clock import now
 from kindling_platform.deployments.gpu_reports import gpu_time_spent
-from kindling_platform.deployments.selectors import deployment_list_visible
+from kindling_platform.deployments.selectors import deployment_list_visible, model_list_live_first
 from kindling_platform.keys.selectors import key_list
 from kindling_platform.usage.selectors import (
     adapter_last_used_map,
@@ -41,8 +40,10 @@ class Step:
 @page()
 def home(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """The whole page."""
-    models = list(model_list(org=visitor.org)[:1])
-    context = _live(visitor) | {"snippets": snippets(models[0].ref, task=models[0].task) if models else []}
+    models = list(model_list_live_first(org=visitor.org)[:1])
+    context = _live(visitor) | {
+        "snippets": snippets(models[0].ref, surface=models[0].surface) if models else []
+    }
     return show(request, "console/home.html", context)
 
 

@@ -9,9 +9,9 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import done, is_fragment, private, refused, show
 from kindling_console.forms.keys import KeyForm, KeyRotateForm
 from kindling_console.quickstart import snippets
-from kindling_platform.catalog.selectors import model_list
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.deployments.selectors import model_list_live_first
 from kindling_platform.keys.selectors import key_get, key_list
 from kindling_platform.keys.services import key_create, key_revoke, key_rotate
 
@@ -95,11 +95,11 @@ def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 
 def _made(visitor: Visitor, key: Any, text: str) -> dict[str, object]:
     """What the one answer with a key's text shows."""
-    models = list(model_list(org=visitor.org)[:1])
+    models = list(model_list_live_first(org=visitor.org)[:1])
     return {
         "new_key": key,
         "new_text": text,
-        "snippets": snippets(models[0].ref, key=text, task=models[0].task) if models else [],
+        "snippets": snippets(models[0].ref, key=text, surface=models[0].surface) if models else [],
     }
 
 

@@ -23,7 +23,7 @@ from kindling_console.quickstart import base_url, snippet_templates
 from kindling_console.templatetags.kindling import usd, usd_cost
 from kindling_console.ways_back import method_refused
 from kindling_platform.adapters.selectors import adapter_list
-from kindling_platform.catalog.selectors import model_list
+from kindling_platform.deployments.selectors import model_list_live_first
 from kindling_platform.usage.selectors import usage_event_get
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -156,7 +156,7 @@ async def _answer_whole(visitor: Visitor, fields: dict[str, Any]) -> dict[str, A
 
 
 def _choices(visitor: Visitor) -> list[dict[str, Any]]:
-    models = [model for model in model_list(org=visitor.org) if model.task == "generate"]
+    models = [model for model in model_list_live_first(org=visitor.org) if model.surface == "chat"]
     prices = current_prices((model.id for model in models), visitor)
     by_id = {
         model.id: {"ref": model.ref, "base": "", "context": model.context_length}

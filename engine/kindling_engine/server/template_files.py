@@ -1,12 +1,11 @@
 """Finds a model's chat templates and special tokens in its folder, where transformers looks for them."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import TemplateError
 
+from kindling_engine.protocol.chat_templates import chat_template_sources, json_object
 from kindling_engine.server.chat_template import ChatTemplate, template_check
 from kindling_engine.server.errors import ApiError
 
@@ -28,7 +27,9 @@ class ChatTemplates:
 
 def chat_templates_load(folder: Path) -> ChatTemplates | None:
     """The templates of a model folder, None when it has none. Raises ValueError when they cannot be read."""
-    sources = _sources(folder)
+    sources = chat_template_sources(folder)
+    for name, source in sources.items():
+        _check(name, source)
     default = sources.get("default")
     if default is None:
         return None
@@ -48,7 +49,10 @@ def chat_template_load(folder: Path) -> ChatTemplate | None:
 
 def special_tokens_load(folder: Path) -> dict[str, str]:
     """The texts of the named special tokens, from tokenizer_config.json or special_tokens_map.json."""
-    merged = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
+    merged = {
+        **json_object(folder / "special_tokens_map.json"),
+        **json_object(folder / "tokenizer_config.json"),
+    }
     tokens = {}
     for name in TOKEN_NAMES:
         value = merged.get(name)
@@ -67,30 +71,6 @@ def no_template() -> ApiError:
     )
 
 
-def _sources(folder: Path) -> dict[str, str]:
-    """The templates' texts by name; where there are files of their own, tokenizer_config.json has no say."""
-    given = _json(folder / "tokenizer_config.json").get("chat_template")
-    if given is None:
-        given = _json(folder / "chat_template.json").get("chat_template")
-    if isinstance(given, list):
-        found = {one.get("name"): one.get("template") for one in given if isinstance(one, dict)}
-    else:
-        found = {"default": given}
-    files = {file.stem: file for file in (folder / "additional_chat_templates").glob("*.jinja")}
-    if (folder / "chat_template.jinja").is_file():
-        files["default"] = folder / "chat_template.jinja"
-    if files:
-        found = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
-    named = {
-        name: source
-        for name in ("default", "tool_use")
-        if isinstance(source := found.get(name), str) and source
-    }
-    for name, source in named.items():
-        _check(name, source)
-    return named
-
-
 def _check(name: str, source: str) -> None:
     label = "the chat template" if name == "default" else f"the chat template {name}"
     if len(source) > MAX_TEMPLATE_BYTES:
@@ -99,10 +79,3 @@ def _check(name: str, source: str) -> None:
         template_check(source)
     except (TemplateError, RecursionError) as error:
         raise ValueError(f"{label} does not compile: {str(error)[:300]}") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    value = json.loads(path.read_text(encoding="utf-8"))
-    return value if isinstance(value, dict) else {}

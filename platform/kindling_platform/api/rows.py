@@ -37,7 +37,7 @@ def model_row(model: Model, price: PriceVersion | None) -> dict[str, Any]:
     names = (
         "id", "ref", "name", "display_name", "description", "architecture", "task", "context_length",
         "vocab_size", "vocabulary_hash", "parameters", "shapes", "licence", "revision", "is_public", "is_stand_in",
-        "lora_ready", "created_at",
+        "chat_ready", "lora_ready", "created_at",
     )  # fmt: skip
     return {**plain_row(model, *names), "price": price_row(price)}
 

@@ -33,6 +33,7 @@ class ModelShape(s.Serializer[object]):
     revision = s.CharField()
     is_public = s.BooleanField()
     is_stand_in = s.BooleanField()
+    chat_ready = s.BooleanField(help_text="Whether it has a chat template; a base model completes text.")
     lora_ready = s.BooleanField()
     price = PriceShape(allow_null=True)
     created_at = s.DateTimeField()

@@ -9,6 +9,7 @@ from typing import Any
 
 from kindling_engine.protocol.adapter_base import DECODERS
 from kindling_engine.protocol.adapter_extras import card_licence
+from kindling_engine.protocol.chat_templates import chat_template_sources
 from kindling_engine.protocol.context_lengths import UNBOUNDED_TOKENS
 from kindling_engine.protocol.embedding_folder import (
     EmbeddingFolder,
@@ -41,10 +42,14 @@ OTHER_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """What a folder says of its model; `task` is generate or embed, `revision` a sha256 over its files."""
+    """What a folder says of its model; `task` is generate or embed, `revision` a sha256 over its files.
+
+    `chat_ready`: it generates, and has a chat template.
+    """
 
     architecture: str
     task: str
+    chat_ready: bool
     context_length: int
     vocab_size: int
     vocabulary_hash: str
@@ -74,6 +79,7 @@ def model_folder_read(path: Path) -> ModelFolder:
     return ModelFolder(
         architecture=architecture,
         task="generate" if embedding is None else "embed",
+        chat_ready=embedding is None and _has_chat_template(path),
         context_length=_context_length(config, architecture, embedding),
         vocab_size=_size(config, "vocab_size"),
         vocabulary_hash=_vocabulary_hash(path),
@@ -141,6 +147,13 @@ def _embedding(path: Path, architecture: str) -> EmbeddingFolder | None:
         return embedding_folder_read(path, architecture)
     except EmbeddingFolderError as error:
         raise _invalid(str(error)) from error
+
+
+def _has_chat_template(path: Path) -> bool:
+    try:
+        return "default" in chat_template_sources(path)
+    except (OSError, ValueError) as error:
+        raise _invalid(f"The chat template or tokenizer_config.json of {path} cannot be read.") from error
 
 
 def _listed_layers(config: dict[str, Any]) -> int | None:

@@ -26,6 +26,7 @@ class Model(Created):
     revision = models.CharField(max_length=64)
     is_public = models.BooleanField(default=False)
     is_stand_in = models.BooleanField(default=False)
+    chat_ready = models.BooleanField(default=True, db_default=True)
     lora_ready = models.BooleanField(default=True)
 
     objects = OrgQuerySet.as_manager()
@@ -40,3 +41,10 @@ class Model(Created):
     def ref(self) -> str:
         """The name that clients use: `organisation/name`."""
         return f"{self.organisation.slug}/{self.name}"
+
+    @property
+    def surface(self) -> str:
+        """Where its tokens come from: chat, completions (of a base model, which has no chat template), embeddings."""
+        if self.task == "embed":
+            return "embeddings"
+        return "chat" if self.chat_ready else "completions"

@@ -48,6 +48,7 @@ def model_import(
         "description": description,
         "architecture": facts.architecture,
         "task": facts.task,
+        "chat_ready": facts.chat_ready,
         "context_length": facts.context_length,
         "parameters": facts.parameters,
         "vocab_size": facts.vocab_size,

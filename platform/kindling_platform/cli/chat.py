@@ -1,7 +1,8 @@
 """`kindling chat`: one question, or a conversation until Ctrl-D."""
 
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
@@ -46,10 +47,23 @@ def chat(
 
 
 def _ask(client: Client, body: dict[str, object], messages: list[Message]) -> str:
+    events = client.stream("/v1/chat/completions", {**body, "messages": messages, "stream": True})
+    try:
+        return _print(events)
+    except CliError as error:
+        if error.code != "unsupported_operation":
+            raise
+    # A base model knows no turns; it goes on with what it reads.
+    return _print(
+        client.stream("/v1/completions", {**body, "prompt": messages[-1]["content"], "stream": True})
+    )
+
+
+def _print(events: Iterator[dict[str, Any]]) -> str:
     answer = ""
-    for event in client.stream("/v1/chat/completions", {**body, "messages": messages, "stream": True}):
+    for event in events:
         for choice in event.get("choices", []):
-            text = choice.get("delta", {}).get("content") or ""
+            text = (choice.get("delta") or {}).get("content") or choice.get("text") or ""
             print(text, end="", flush=True)
             answer += text
     print()

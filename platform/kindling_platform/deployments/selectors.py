@@ -1,8 +1,9 @@
 """Reads deployments, replicas and events."""
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from kindling_platform.accounts.models import Organisation
+from kindling_platform.catalog.selectors import model_list
 from kindling_platform.common.errors import not_found
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
@@ -30,6 +31,12 @@ def deployment_list_live(*, model_id: str) -> QuerySet[Deployment]:
 def deployment_list_visible(*, org: Organisation) -> OrgQuerySet:
     """What an organisation may see running: its own deployments and those of public models."""
     return deployment_list().filter(Q(organisation_id=org.id) | Q(model__is_public=True))
+
+
+def model_list_live_first(*, org: Organisation) -> OrgQuerySet:
+    """The models an organisation may use, those that answer now before all others."""
+    live = Exists(deployment_list_visible(org=org).filter(model_id=OuterRef("pk"), state="live"))
+    return model_list(org=org).order_by(live.desc(), "organisation__slug", "name")
 
 
 def deployment_get(*, org: Organisation | None, deployment_id: str) -> Deployment:

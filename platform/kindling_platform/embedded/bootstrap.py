@@ -52,6 +52,7 @@ class Bootstrap:
     operator_password: str | None
     organisation_id: str
     model: str
+    surface: str
     deployment_id: str
     weights: str
     api_key: str
@@ -75,6 +76,7 @@ def bootstrap_run(env: Env) -> Bootstrap:
         operator_password=password,
         organisation_id=org.id,
         model=model.ref,
+        surface=model.surface,
         deployment_id=deployment.id,
         weights=deployment.weights,
         api_key=api_key,
@@ -121,8 +123,9 @@ def _chosen_model(org: Organisation, wanted: str) -> Model:
 def _model_ensure(org: Organisation, name: str, folder: Path) -> Model:
     """The model's row, brought up to date when its folder moved or changed, with a price."""
     model = Model.objects.for_org(org).filter(name=name).first()
-    revision = model_folder_read(folder).revision
-    if model is None or model.revision != revision or model.source_path != str(folder.resolve()):
+    facts = model_folder_read(folder)
+    now_said = (facts.revision, facts.chat_ready, str(folder.resolve()))
+    if model is None or (model.revision, model.chat_ready, model.source_path) != now_said:
         is_spark = folder == SPARK_PATH
         model = model_import(
             org=org,

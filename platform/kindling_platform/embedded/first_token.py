@@ -3,43 +3,51 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
+from typing import Any
 
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.rest import Reply, call, error_text, stream
 
-PROMPT = "Tell me a story about a fox."
+MESSAGE = "Tell me a story about a fox."
+# What a base model goes on with.
+BEGINNING = "Once upon a time there was a fox who"
 MAX_TOKENS = 24
+PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings"}
 # Gateway and worker may be up a moment before they see the replica that the agent already reports.
 RETRIED = {0, 404, 502, 503}
 
 
 @dataclass(frozen=True, slots=True)
 class FirstToken:
-    """What came back; `at` is the monotonic time of the first generated text."""
+    """A request that was answered; `at` is the monotonic time of its first text, or of its end where it has none."""
 
     request_id: str
-    text: str
     at: float
 
 
-def chat_body(model: str, *, streamed: bool = True, max_tokens: int = MAX_TOKENS) -> dict[str, object]:
-    body: dict[str, object] = {
-        "model": model,
-        "messages": [{"role": "user", "content": PROMPT}],
-        "max_tokens": max_tokens,
-    }
-    return body | {"stream": True} if streamed else body
+def example_body(model: str, surface: str, *, max_tokens: int = MAX_TOKENS) -> dict[str, object]:
+    """A request that a model answers; `surface` is one of PATHS."""
+    if surface == "embeddings":
+        return {"model": model, "input": [MESSAGE]}
+    asked = (
+        {"messages": [{"role": "user", "content": MESSAGE}]} if surface == "chat" else {"prompt": BEGINNING}
+    )
+    return {"model": model, **asked, "max_tokens": max_tokens}
 
 
-def first_token_get(*, url: str, key: str, model: str, timeout_s: float) -> FirstToken:
+def first_token_get(*, url: str, key: str, model: str, timeout_s: float, surface: str = "chat") -> FirstToken:
     """Ask until an answer comes. Errors: `first_token_failed` with what the gateway said."""
     deadline = time.monotonic() + timeout_s
+    body = example_body(model, surface)
+    if surface != "embeddings":
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
     while True:
-        reply, lines = stream(f"{url}/v1/chat/completions", token=key, body=chat_body(model))
+        reply, lines = stream(url + PATHS[surface], token=key, body=body)
         if reply.status == 200:
-            return _read(reply, lines)
+            return _vector_read(reply, lines) if surface == "embeddings" else _text_read(reply, lines)
         if reply.status not in RETRIED or time.monotonic() > deadline:
             raise EmbeddedError(
                 "first_token_failed", f"The first request was not answered: {error_text(reply)}"
@@ -63,25 +71,46 @@ def bill_wait(*, url: str, key: str, request_id: str, timeout_s: float) -> int:
         time.sleep(0.05)
 
 
-def _read(reply: Reply, lines: Iterator[bytes]) -> FirstToken:
-    text, at = "", 0.0
-    try:
+def _vector_read(reply: Reply, lines: Iterator[bytes]) -> FirstToken:
+    with _breaking_off():
+        answer = json.loads(b"".join(lines))
+    if not answer.get("data"):
+        raise EmbeddedError("first_token_failed", "The engine answered without a vector.")
+    return FirstToken(_id_of(reply), time.monotonic())
+
+
+def _text_read(reply: Reply, lines: Iterator[bytes]) -> FirstToken:
+    at, tokens = 0.0, 0
+    with _breaking_off():
         for line in lines:
-            said = _text_of(line)
-            at = at or (time.monotonic() if said else 0.0)
-            text += said
-    except (OSError, HTTPException) as error:
+            chunk = json.loads(line[6:]) if line.startswith(b"data: {") else {}
+            if "error" in chunk:
+                message = f"The answer broke off: {chunk['error'].get('message')}"
+                raise EmbeddedError("first_token_failed", message)
+            if not at and _says_something(chunk):
+                at = time.monotonic()
+            tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
+    if not at and not tokens:
+        raise EmbeddedError("first_token_failed", "The engine answered without a single token.")
+    return FirstToken(_id_of(reply), at or time.monotonic())
+
+
+def _says_something(chunk: dict[str, Any]) -> bool:
+    """Text of an answer, or of the thoughts before it, which may be all that a few tokens are enough for."""
+    for choice in chunk.get("choices") or ():
+        said = choice.get("delta") or choice
+        if any(said.get(name) for name in ("content", "reasoning_content", "text")):
+            return True
+    return False
+
+
+@contextmanager
+def _breaking_off() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HTTPException, ValueError) as error:
         raise EmbeddedError("first_token_failed", f"The answer broke off: {error}") from error
-    if not text:
-        raise EmbeddedError("first_token_failed", "The engine answered without a single word.")
-    return FirstToken(reply.headers.get("x-request-id", ""), text, at)
 
 
-def _text_of(line: bytes) -> str:
-    if not line.startswith(b"data: {"):
-        return ""
-    chunk = json.loads(line[6:])
-    if "error" in chunk:
-        raise EmbeddedError("first_token_failed", f"The answer broke off: {chunk['error'].get('message')}")
-    choices = chunk.get("choices") or [{}]
-    return str(choices[0].get("delta", {}).get("content") or "")
+def _id_of(reply: Reply) -> str:
+    return reply.headers.get("x-request-id", "")

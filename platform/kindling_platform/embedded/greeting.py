@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from kindling_platform.embedded.first_token import chat_body
+from kindling_platform.embedded.first_token import PATHS, example_body
 from kindling_platform.embedded.progress import Progress
 from kindling_platform.embedded.state import State
 
@@ -16,7 +16,8 @@ def greeting_print(progress: Progress, state: State, facts: dict[str, Any], *, s
     say = progress.say
     password = facts.get("operator_password")
     login = f"password {password}" if password else "(`./kindling reset-operator` makes a new password)"
-    body = json.dumps(chat_body(state.model, streamed=False, max_tokens=120))
+    surface = facts["surface"]
+    body = json.dumps(example_body(state.model, surface, max_tokens=120))
     say()
     say(Text.assemble("  Console    ", (state.url, "bold cyan")))
     say(Text.assemble("  Operator   ", (facts["operator_email"], "bold"), f"  {login}"))
@@ -31,7 +32,7 @@ def greeting_print(progress: Progress, state: State, facts: dict[str, Any], *, s
         return
     say(f"\n  Ready in {state.start_s:.1f} s. Ctrl-C stops everything. Try:\n")
     line = (
-        f"curl {state.url}/v1/chat/completions "
+        f"curl {state.url}{PATHS[surface]} "
         f"-H {shlex.quote(f'Authorization: Bearer {state.api_key}')} "
         f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
     )

@@ -163,7 +163,11 @@ class Supervisor:
         with self.progress.step("first token") as notes:
             key = facts["api_key"]
             token = first_token_get(
-                url=local_url, key=key, model=facts["model"], timeout_s=FIRST_TOKEN_TIMEOUT_S
+                url=local_url,
+                key=key,
+                model=facts["model"],
+                surface=facts["surface"],
+                timeout_s=FIRST_TOKEN_TIMEOUT_S,
             )
             cost = bill_wait(url=local_url, key=key, request_id=token.request_id, timeout_s=BILL_TIMEOUT_S)
             notes.append(f"generated and billed, ${cost / 10**12:.6f}")
