@@ -2,6 +2,9 @@
 
 import builtins
 import ctypes
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kindling_engine.jit import compiling, linear
+from kindling_engine.jit.compiler import compile_apart
 from kindling_engine.jit.linear import LinearKernel, PackedLinear, linear_kernel
 from kindling_engine.layers.embedding import Embedding
 from kindling_engine.layers.linear import Linear
@@ -189,7 +193,7 @@ def test_code_is_compiled_once_and_kept(cache: Path, monkeypatch: pytest.MonkeyP
 
     x, weight = random(3, 64, seed=1), random(64, 64)
     first.pack(weight)
-    monkeypatch.setattr(compiling, "_compile", compile_again)
+    monkeypatch.setattr(compiling, "compile_apart", compile_again)
     assert torch.equal(LinearKernel().pack(weight)(x), first.pack(weight)(x))
     kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(AssertionError, match="although"):
@@ -201,6 +205,40 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypa
     (tmp_path / "kindling").write_text("a file where the folder would be")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert LinearKernel().fits(random(16, 2))
+
+
+@needs_kernel
+def test_what_compiles_leaves_nothing_in_the_process_that_serves(tmp_path: Path):
+    code = (
+        "import sys; from kindling_engine.jit.linear import LinearKernel; LinearKernel();"
+        "print([name for name in sys.modules if name.endswith('_code')])"
+    )
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert len(list((tmp_path / "kindling/code").iterdir())) == 1
+
+
+@needs_kernel
+def test_a_compiler_that_fails_says_what_it_said(cache: Path):
+    with pytest.raises(RuntimeError, match=r"(?s)compiler of rows ended with 1: .*TypeError"):
+        compiling.code_load("rows", compiling.processor_here(), 8, 9)
+    with pytest.raises(RuntimeError, match="nothing_code"):
+        compiling.code_load("nothing", compiling.processor_here())
+    assert not cache.exists()
+
+
+@needs_kernel
+def test_a_compiler_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kindling_engine.jit.compiler._LONGEST_S", 0.001)
+    with pytest.raises(RuntimeError, match="not compiled after"):
+        compile_apart("rows", "generic", "", (8,))
+
+
+@needs_kernel
+def test_where_no_process_can_be_started_there_is_no_kernel(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert fresh_kernel() is None and not cache.exists()
 
 
 @needs_kernel

@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from kindling_engine.layers.embedding import Embedding
 from kindling_engine.layers.table_head import TableHead
+from kindling_engine.models import mapped_pages
 from kindling_engine.models.mapped_pages import MappedPages, files_mapped
 from kindling_parity import engine_parts, forced_logits, prompt_make
 from kindling_tiny_models import model_make
@@ -51,6 +52,17 @@ def test_a_released_tensor_reads_as_before_and_memory_of_our_own_is_left_alone(t
         pages.release(tensor)
     pages.release_all()
     assert all(torch.equal(tensors[name], tensor) for name, tensor in own.items())
+
+
+def test_gaps_are_given_back_with_the_pages_while_a_model_loads(tmp_path, monkeypatch):
+    """Parts that were joined leave gaps, which are memory as long as nobody gives them back."""
+    trimmed = []
+    monkeypatch.setattr(mapped_pages, "heap_trim", lambda: trimmed.append(True))
+    monkeypatch.setattr(mapped_pages, "_ALL_EVERY_BYTES", 3 << 20)
+    pages = MappedPages(tmp_path)
+    for _ in range(7):
+        pages.release(torch.zeros(1 << 18))
+    assert len(trimmed) == 2
 
 
 def test_files_are_found_among_the_addresses(tmp_path):

@@ -1,17 +1,17 @@
-"""Compiles modules for this processor, once: machine code is kept in the user's cache folder."""
+"""Loads kernels for this processor, compiled once: machine code is kept in the user's cache folder."""
 
 import ctypes
 import hashlib
-import importlib
 import logging
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llvmlite import __version__ as llvmlite_version
 from llvmlite import binding
+
+from kindling_engine.jit.compiler import compile_apart, machine_for
 
 _log = logging.getLogger(__name__)
 _WANTED = ("avx2", "fma", "f16c")
@@ -22,7 +22,7 @@ _ARCH_PRCTL, _ASK_FOR_STATE, _TILES = 158, 0x1023, 18
 _RUNTIMES = ("libgomp", "libiomp5")
 _FROM_RUNTIME = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 _DIGEST_BYTES = 32
-_BESIDE_CODE = ("operations", "panels", "writing")
+_BESIDE_CODE = ("compiler", "operations", "writing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ class Code:
         for name in _FROM_RUNTIME:
             binding.add_symbol(name, ctypes.cast(getattr(runtime, name), ctypes.c_void_p).value)
         binding.add_symbol("syscall", ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value)
-        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(processor))
+        machine = machine_for(processor.name, processor.features)
+        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         self._engine.add_object_file(binding.ObjectFileRef.from_data(content))
         self._engine.finalize_object()
 
@@ -86,7 +87,10 @@ class Code:
 
 
 def code_load(kernel: str, processor: Processor, *sizes: int) -> Code:
-    """The code of ``kernel``, which ``<kernel>_module(*sizes)`` in ``<kernel>_code`` writes."""
+    """The code of ``kernel``, which ``<kernel>_module(*sizes)`` in ``<kernel>_code`` writes.
+
+    Raises RuntimeError and OSError where none can be made.
+    """
     here = Path(__file__).parent
     # All of them, as one that calls another's code knows how that lays out what it takes.
     sources = [*sorted(here.glob("*_code.py")), *(here / f"{name}.py" for name in _BESIDE_CODE)]
@@ -96,9 +100,7 @@ def code_load(kernel: str, processor: Processor, *sizes: int) -> Code:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kindling" / "code" / name
     content = _read(cache)
     if content is None:
-        # What writes code takes longer to import than code to read.
-        written = importlib.import_module(f"kindling_engine.jit.{kernel}_code")
-        content = _compile(getattr(written, f"{kernel}_module")(*sizes), processor)
+        content = compile_apart(kernel, processor.name, processor.features, sizes)
         _keep(cache, content)
     return Code(content, processor)
 
@@ -113,16 +115,6 @@ def _read(cache: Path) -> bytes | None:
     return content if hashlib.sha256(content).digest() == digest else None
 
 
-def _compile(module: Any, processor: Processor) -> bytes:
-    machine = _machine(processor)
-    module.triple = machine.triple
-    parsed = binding.parse_assembly(str(module))
-    parsed.verify()
-    passes = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(speed_level=3))
-    passes.getModulePassManager().run(parsed, passes)
-    return bytes(machine.emit_object(parsed))
-
-
 def _keep(cache: Path, content: bytes) -> None:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -132,13 +124,6 @@ def _keep(cache: Path, content: bytes) -> None:
     except OSError as error:
         # Compiled anew at the next start.
         _log.info("compiled code is not kept: %s", error)
-
-
-def _machine(processor: Processor) -> Any:
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    target = binding.Target.from_triple(binding.get_process_triple())
-    return target.create_target_machine(cpu=processor.name, features=processor.features, opt=3, jit=True)
 
 
 def _runtime_path() -> str:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kindling_engine.jit.operations import BF16, BF16_PAIRS, FP16, FP32, INT8
-from kindling_engine.jit.panels import CHUNK, TILE_WIDTH, lines_pack, lines_rows, pairs_pack, pairs_rows
+from kindling_engine.jit.operations import BF16, BF16_PAIRS, CHUNK, FP16, FP32, INT8, TILE_WIDTH
+from kindling_engine.jit.panels import lines_pack, lines_rows, pairs_pack, pairs_rows
 
 if TYPE_CHECKING:
     from kindling_engine.jit.compiling import Code

@@ -7,3 +7,7 @@ TURNED_AT_ONCE = 8
 """Floats of a head that are rotated at once, of either half."""
 FP32, BF16, FP16, INT8, BF16_PAIRS = range(5)
 """What the weights of a product are stored as; pairs are for processors that multiply tiles."""
+CHUNK = 32
+"""Inputs that one instruction on tiles takes."""
+TILE_WIDTH = 16
+"""Outputs that it gives."""

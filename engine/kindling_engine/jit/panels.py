@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor
 
-CHUNK = 32
-"""Inputs that one instruction on tiles takes."""
-TILE_WIDTH = 16
-"""Outputs that it gives."""
+from kindling_engine.jit.operations import CHUNK
+
 _HALF = CHUNK // 2
 
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from kindling_engine.jit.operations import BF16_PAIRS, FP16, INT8
-from kindling_engine.jit.panels import CHUNK, TILE_WIDTH
+from kindling_engine.jit.operations import BF16_PAIRS, CHUNK, FP16, INT8, TILE_WIDTH
 from kindling_engine.jit.writing import (
     address,
     counted,

@@ -17,8 +17,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from kindling_engine.jit.operations import BF16_PAIRS, INT8
-from kindling_engine.jit.panels import CHUNK, TILE_WIDTH
+from kindling_engine.jit.operations import BF16_PAIRS, CHUNK, INT8, TILE_WIDTH
 from kindling_engine.jit.parts_code import (
     LINE,
     PARTS,

@@ -32,6 +32,7 @@ class MappedPages:
         self._kept_bytes += tensor.nbytes
         if self._kept_bytes >= _ALL_EVERY_BYTES:
             self.release_all()
+            heap_trim()
         elif tensor.nbytes >= _LEAST_BYTES:
             self._release(tensor)
 
