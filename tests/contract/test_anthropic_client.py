@@ -46,6 +46,39 @@ def test_a_tool_is_called_and_its_result_is_told(client: anthropic.Anthropic):
     assert "21" in answer.content[0].text
 
 
+def test_the_clients_own_loop_of_tools_runs_without_a_thread(client: anthropic.Anthropic):
+    """It asks for a thread that the server keeps, and sends everything itself where it is told that there is none."""
+
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """Get the current weather for a city.
+
+        Args:
+            city: The city.
+        """
+        return json.dumps({"temperature": 21, "sky": "sunny", "city": city})
+
+    runner = client.beta.messages.tool_runner(
+        model="kindling/spark",
+        max_tokens=96,
+        messages=PARIS,
+        tools=[get_weather],
+        extra_body={"temperature": 0},
+    )
+    answers = list(runner)
+    assert [one.stop_reason for one in answers] == ["tool_use", "end_turn"]
+    assert "Paris" in answers[-1].content[0].text
+
+
+def test_a_thread_is_refused_in_the_words_that_clients_know(client: anthropic.Anthropic):
+    with pytest.raises(anthropic.BadRequestError) as refused:
+        client.messages.create(
+            model="kindling/spark", max_tokens=4, messages=STORY, extra_body={"thread": {"type": "create"}}
+        )
+    details = refused.value.body["error"]["details"]
+    assert details == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+
 def test_a_stream_says_the_same_as_a_whole_answer(client: anthropic.Anthropic):
     for fields in ({"messages": STORY, "max_tokens": 40}, {"messages": PARIS, "tools": [WEATHER]}):
         whole = ask(client, **fields)

@@ -84,6 +84,7 @@ OTHER_VALUES: dict[tuple[str, str], Any] = {
     ("Messages", "tool_choice"): {"type": "auto"},
     ("Messages", "metadata"): {"user_id": "u"},
     ("Messages", "service_tier"): "fast",
+    ("Messages", "thread"): {"type": "create"},
     ("Responses", "tools"): [{"type": "function", **FUNCTION}],
     ("Responses", "stream_options"): {"include_obfuscation": False},
 }

@@ -113,6 +113,40 @@ async def test_what_others_add_to_a_reply_is_taken_and_named(bench: Bench):
     assert bench.core.submitted[1].prompt_ids == bench.core.submitted[0].prompt_ids
 
 
+async def test_who_speaks_is_named_where_the_template_does_not_say_it(bench: Bench):
+    told = {"role": "tool", "tool_call_id": "call00001", "name": "f", "content": "done"}
+    call = {"id": "call00001", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    called = [ASKED, {"role": "assistant", "tool_calls": [call]}, told]
+    for messages, ignored in (
+        ([ASKED | {"name": "Bob"}], "messages.name"),
+        ([ASKED | {"name": ""}], None),
+        (called, None),
+    ):
+        async with bench.chat(messages=messages) as answer:
+            assert answer.status == 200, await answer.text()
+            assert answer.headers.get("x-kindling-ignored") == ignored
+
+
+@pytest.mark.parametrize(
+    ("body", "shows"),
+    [
+        ("{{ m.name }}", True),
+        ("{{ m['name'] }}", True),
+        ("{{ m.get('name', 'x') }}", True),
+        ("{% if 'name' in m %}{{ m['role'] }}{% endif %}", False),
+        ("{% for call in m.tool_calls %}{{ call.name }}{{ call.function.name }}{% endfor %}", False),
+        ("{{ m.content }}{{ m.get('role') }}{{ tool.name }}", False),
+    ],
+)
+def test_a_template_that_reads_names_of_messages_is_told_apart(body: str, shows: bool):
+    for over in ("messages", "messages[1:]", "loop_messages", "messages | list"):
+        source = f"{{% for m in {over} %}}{body}{{% endfor %}}"
+        assert ChatTemplate(source, {}).shows_speakers is shows
+    assert not ChatTemplate(
+        "{{ tools[0].name }}{% for t in tools %}{{ t.name }}{% endfor %}", {}
+    ).shows_speakers
+
+
 async def test_what_stands_beside_parts_and_calls_is_named_once_and_only_if_it_is_a_name(bench: Bench):
     """As an answer's header has to hold it."""
     mark = {"cache_control": {"type": "ephemeral"}, "annotations": None, "a\r\nset-cookie": 1, "x" * 41: 1}

@@ -56,6 +56,17 @@ def test_headers_of_both_families_on_every_answer(limited):
         assert reply.headers["x-ratelimit-limit-tokens-uncached"] == "20000000"
 
 
+def test_of_several_scopes_that_with_the_least_left_is_told(scene, server: GatewayServer):
+    """A bucket of requests holds ten seconds' worth, so an untouched organisation has a sixth of its limit left."""
+    rows = [limit_row("key", requests_per_minute=30), limit_row("organisation", requests_per_minute=6000)]
+    with server.client(scene.world.key(scene.customer, limits=rows)) as http:
+        for _ in range(3):
+            reply = http.post("/v1/chat/completions", json=chat())
+            assert reply.status_code == 200, reply.text
+            assert reply.headers["x-ratelimit-limit-requests"] == "30"
+            assert int(reply.headers["x-ratelimit-remaining-requests"]) <= 29
+
+
 def test_a_refusal_tells_when_to_come_back(limited):
     http = limited(requests_per_minute=6)
     for _ in range(6):

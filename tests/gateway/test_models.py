@@ -53,6 +53,30 @@ def test_one_model(http: httpx.Client, path: str):
     assert reply.json()["object"] == "model"
 
 
+def test_a_deployment_that_is_none_of_the_models_is_found_nowhere(http: httpx.Client):
+    for path in ("kindling/words%23nope", "kindling/words%23someone/main"):
+        assert http.get(f"/v1/models/{path}").json()["error"]["code"] == "model_not_found"
+        assert http.post("/v1/chat/completions", json=chat(path.replace("%23", "#"))).status_code == 404
+
+
+def test_every_list_has_the_prices_of_the_organisations_plan(http: httpx.Client, scene):
+    scene.world.adapter(scene.customer, "voice", model_id=scene.model_id, base_ref="kindling/words")
+    alias(scene, "gpt-4o", "kindling/words")
+    scene.world.execute(
+        "INSERT INTO gateway_plan_price VALUES (%s, %s, 'prv_plan', 7, 5, 11, 13)",
+        scene.customer.id,
+        scene.model_id,
+    )
+    theirs = {"input": "7", "cached_input": "5", "output": "11", "reasoning": "13"}
+    listed = http.get("/v1/models").json()["data"]
+    assert len(listed) >= 3
+    for model in listed:
+        if "kindling/words" in (model["id"], model["base_model"], model["alias_of"]):
+            assert model["price_per_token_picousd"] == theirs, model["id"]
+            single = http.get(f"/v1/models/{model['id']}").json()
+            assert single["price_per_token_picousd"] == theirs
+
+
 @pytest.mark.parametrize("form", ["{own}/voice", "voice", "accounts/{own}/models/voice", "voice#main"])
 def test_an_adapter_is_called_by_every_form_of_its_name(http: httpx.Client, scene, form: str):
     digest = scene.world.adapter(scene.customer, "voice", model_id=scene.model_id, base_ref="kindling/words")
@@ -97,7 +121,9 @@ def test_an_alias_is_called_under_its_own_name(http: httpx.Client, scene):
     ):
         reply = http.post("/v1/chat/completions", json=chat(name))
         assert reply.status_code == 200, reply.text
-        assert http.get(f"/v1/models/{name}").json()["id"] == ref
+        one = http.get(f"/v1/models/{name}").json()
+        assert (one["id"], one["alias_of"]) == (name, ref)
+        assert one in http.get("/v1/models").json()["data"]
     assert http.post("/v1/chat/completions", json=chat("gpt-4o#main")).status_code == 200
 
 

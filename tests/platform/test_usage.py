@@ -10,6 +10,7 @@ from kindling_billing.selectors import balance_get, price_current
 from kindling_people import Customer, make_model, make_record
 from kindling_platform.accounts.models import User
 from kindling_platform.api.usage_shapes import UsageShape
+from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.usage.questions import question_of
 from kindling_platform.usage.reports import COLUMNS
@@ -94,6 +95,17 @@ def test_a_span_holds_its_first_hour_and_not_its_last(ada: Customer, used: int):
         usage_totals(org=ada.org, start=START + timedelta(hours=49), end=START + timedelta(hours=90)).requests
         == 1
     )
+
+
+def test_sums_are_asked_for_by_whole_steps_and_single_requests_by_any_moment(ada: Customer, used: int):
+    whole = {"from": "2026-08-30T20:00:00Z", "to": "2026-09-01T00:00:00+05:30"}
+    assert ask(ada, **whole).json()["end"] == "2026-08-31T18:30:00Z"
+    future = (now() + timedelta(minutes=7)).isoformat()
+    assert ask(ada, **{"from": "2026-08-31", "to": future}).status_code == 200
+    odd = {"from": "2026-08-31T10:20:00Z", "to": "2026-09-10T10:20:30Z"}
+    assert ask(ada, "usage/requests", **odd).status_code == 200
+    refused = ask(ada, "usage.csv", **odd)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "from")
 
 
 def test_others_see_none_of_it(ada: Customer, bob: Customer, used: int):
@@ -242,6 +254,9 @@ def test_a_refused_csv_is_json_whatever_is_accepted(ada: Customer):
         ({"to": "9999-12-31T23:59:59+14:00"}, "time_invalid"),
         ({"from": "2026-02-01", "to": "2026-01-01"}, "span_invalid"),
         ({"from": "2020-01-01", "to": "2026-01-01"}, "span_invalid"),
+        ({"from": "2026-08-31T10:20:00Z"}, "span_invalid"),
+        ({"from": "2026-08-31", "to": "2026-09-01T10:00:01Z"}, "span_invalid"),
+        ({"from": "2026-08-31T00:10:00", "tz": "Asia/Kolkata"}, "span_invalid"),
         ({"group_by": "colour"}, "group_unknown"),
         ({"interval": "week"}, "interval_unknown"),
         ({"interval": "hour", "from": "2026-01-01"}, "span_too_long"),

@@ -12,7 +12,7 @@ from kindling_engine.server.chat_prompt import ChatPrompt, chat_prompt_make
 from kindling_engine.server.errors import invalid_value
 from kindling_engine.server.fields import Fields
 from kindling_engine.server.harmony.effort import harmony_effort
-from kindling_engine.server.messages import messages_ignored, messages_read
+from kindling_engine.server.messages import messages_ignored, messages_read, names_given
 from kindling_engine.server.model_text import ModelText
 from kindling_engine.server.prediction_fields import (
     prediction_encode,
@@ -95,6 +95,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         ignored=(
             *common.ignored,
             *unused,
+            *(("messages.name",) if names_given(given) and not family.template.shows_speakers else ()),
             *unkept,
             *(("stop",) if asked.demanded and common.stops else ()),
             *(("prediction",) if predicted is not None and not helps else ()),

@@ -77,6 +77,24 @@ class ChatTemplate:
         return frozenset(one.name for one in found if one.ctx == "load")
 
     @cached_property
+    def shows_speakers(self) -> bool:
+        """Whether it reads the ``name`` of messages, however it walks through them. Nothing of it runs."""
+        tree = _environment().parse(self.source)
+        walkers = {
+            loop.target.name
+            for loop in tree.find_all(nodes.For)
+            if isinstance(loop.target, nodes.Name)
+            and any(
+                "messages" in one.name
+                for one in (loop.iter, *loop.iter.find_all(nodes.Name))
+                if isinstance(one, nodes.Name)
+            )
+        }
+        return any(
+            _reads_name(one, walkers) for one in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Call))
+        )
+
+    @cached_property
     def _template(self) -> Template:
         return _environment().from_string(self.source)
 
@@ -103,6 +121,23 @@ class ChatTemplate:
             return self._render(messages, [{"type": "function", "function": function}], {})
         except Exception:  # it cannot be told from this conversation
             return None
+
+
+def _reads_name(one: nodes.Node, walkers: set[str]) -> bool:
+    """``m.name``, ``m['name']`` or ``m.get('name')`` of one of the ``walkers``."""
+    if isinstance(one, nodes.Call):
+        getter = one.node
+        if not (isinstance(getter, nodes.Getattr) and getter.attr == "get" and one.args):
+            return False
+        holder, key = getter.node, one.args[0]
+    elif isinstance(one, nodes.Getitem):
+        holder, key = one.node, one.arg
+    elif isinstance(one, nodes.Getattr):
+        holder, key = one.node, nodes.Const(one.attr)
+    else:
+        return False
+    is_walker = isinstance(holder, nodes.Name) and holder.name in walkers
+    return is_walker and isinstance(key, nodes.Const) and key.value == "name"
 
 
 def template_check(source: str) -> None:

@@ -36,6 +36,11 @@ def messages_ignored(value: list[dict[str, Any]]) -> tuple[str, ...]:
     return (*replies, *list(beside)[:MAX_NAMED])
 
 
+def names_given(value: list[dict[str, Any]]) -> bool:
+    """Whether a message says who speaks; that of a tool's answer is the tool's. The messages have been read."""
+    return any(one.get("name") and one.get("role") not in ("tool", "function") for one in value)
+
+
 def _beside(message: dict[str, Any]) -> Iterator[str]:
     """What parts and calls hold beside what is read of them, such as the mark up to which a prompt be cached.
 

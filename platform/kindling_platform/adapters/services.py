@@ -60,7 +60,7 @@ def adapter_create(
     }
     if Adapter.objects.for_org(org).filter(state=Adapter.State.UPLOADING).count() >= MAX_UPLOADS_AT_ONCE:
         raise KindlingError(
-            "too_many_uploads", "Too many uploads are open; complete or delete some first.", 429
+            "too_many_uploads", "Too many uploads are open; complete or delete some first.", 409
         )
     if Model.objects.for_org(org).filter(name=name).exists():
         raise KindlingError("adapter_exists", f"{org.slug}/{name} is a model already.", 409, param="name")

@@ -25,11 +25,15 @@ def price_row(price: PriceVersion | None) -> dict[str, Any] | None:
         "input": price.input_picousd,
         "cached_input": price.cached_input_picousd,
         "output": price.output_picousd,
+        "reasoning": price.reasoning_picousd,
     }
     return {
         "id": price.id,
-        **{f"{name}_picousd": str(amount) for name, amount in amounts.items()},
-        **{f"{name}_usd_per_million": usd(amount * MILLION) for name, amount in amounts.items()},
+        **{f"{name}_picousd": None if amount is None else str(amount) for name, amount in amounts.items()},
+        **{
+            f"{name}_usd_per_million": None if amount is None else usd(amount * MILLION)
+            for name, amount in amounts.items()
+        },
     }
 
 
@@ -90,8 +94,8 @@ def key_row(key: ApiKey) -> dict[str, Any]:
 def usage_event_row(event: UsageEvent) -> dict[str, Any]:
     names = (
         "model_id", "adapter_id", "key_id", "deployment_id", "prompt_tokens", "cached_tokens",
-        "completion_tokens", "finish", "billable", "price_version_id", "started_at", "first_token_at",
-        "finished_at",
+        "completion_tokens", "reasoning_tokens", "finish", "billable", "price_version_id", "started_at",
+        "first_token_at", "finished_at",
     )  # fmt: skip
     return {
         **plain_row(event, *names),

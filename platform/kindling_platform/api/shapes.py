@@ -14,6 +14,8 @@ class PriceShape(s.Serializer[object]):
     input_usd_per_million = s.CharField()
     cached_input_usd_per_million = s.CharField()
     output_usd_per_million = s.CharField()
+    reasoning_picousd = s.CharField(allow_null=True, help_text="Null: reasoning costs what output does.")
+    reasoning_usd_per_million = s.CharField(allow_null=True)
 
 
 class ModelShape(s.Serializer[object]):
@@ -209,6 +211,7 @@ class UsageEventShape(s.Serializer[object]):
     prompt_tokens = s.IntegerField()
     cached_tokens = s.IntegerField()
     completion_tokens = s.IntegerField()
+    reasoning_tokens = s.IntegerField(help_text="Of the completion's.")
     finish = s.CharField()
     billable = s.BooleanField()
     price_version_id = s.CharField()

@@ -194,7 +194,7 @@ class Gateway:
             case Action.MODELS:
                 await models_list(request, caller, self._catalog)
             case Action.MODEL:
-                await model_get(request, caller, self._catalog, argument)
+                await model_get(request, caller, self._catalog, self._router, argument)
             case Action.RESPONSE if request.method == "DELETE":
                 await response_delete(request, caller, store, argument, jobs=self._background)
             case Action.RESPONSE:

@@ -22,7 +22,7 @@ from kindling_platform.gateway.names import ModelName, parse_model_name
 class Model:
     """A callable base or adapter; `model_id` and `base_ref` are the base's, without `price` no service.
 
-    `alias` is its organisation's other name for it, in a list that has it under that name.
+    `alias` is its organisation's other name for it, where it was found or is listed under that name.
     """
 
     org_id: str
@@ -70,7 +70,9 @@ class Catalog:
             model = entry.value if entry else await self._by_name.get(key)
             if model is None or not may_see(caller, model):
                 # A name of its own comes first, so that an alias never hides a model.
-                model = await self._by_alias.get((caller.org_id, text.partition("#")[0]))
+                alias = text.partition("#")[0]
+                model = await self._by_alias.get((caller.org_id, alias))
+                model = model and replace(model, alias=alias)
         except LoadFailedError as error:
             raise books_unavailable() from error
         if model is None or not may_see(caller, model):
@@ -85,7 +87,7 @@ class Catalog:
             models = await self._by_org.get(caller.org_id)
         except LoadFailedError as error:
             raise books_unavailable() from error
-        return [model for model in models if caller.may_call(model.ref)]
+        return [await self._priced(caller, model) for model in models if caller.may_call(model.ref)]
 
     async def _priced(self, caller: Caller, model: Model) -> Model:
         """The model at the caller's own price, if their organisation's plan has one."""

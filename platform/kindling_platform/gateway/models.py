@@ -9,6 +9,7 @@ from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.catalog import Catalog, Model
 from kindling_platform.gateway.names import parse_model_name
 from kindling_platform.gateway.request import Request
+from kindling_platform.gateway.routing import Router
 
 # Anthropic's clients send it with every request.
 ANTHROPIC = b"anthropic-version"
@@ -24,9 +25,12 @@ async def models_list(request: Request, caller: Caller, catalog: Catalog) -> Non
     await request.reply(200, orjson.dumps(answer))
 
 
-async def model_get(request: Request, caller: Caller, catalog: Catalog, text: str) -> None:
-    """Answer with one model, by any form of its name."""
-    model = await catalog.find(caller, parse_model_name(text), text)
+async def model_get(request: Request, caller: Caller, catalog: Catalog, router: Router, text: str) -> None:
+    """Answer with one model, by any form of its name; with a deployment in it only if that is one of the model's."""
+    name = parse_model_name(text)
+    model = await catalog.find(caller, name, text)
+    if name is not None and name.deployment:
+        await router.check_pin(caller, model, name, text)
     shape = anthropic_object if ANTHROPIC in request.headers else model_object
     await request.reply(200, orjson.dumps(shape(model)))
 
@@ -47,6 +51,8 @@ def model_object(model: Model) -> dict[str, Any]:
             "input": str(price.input),
             "cached_input": str(price.cached_input),
             "output": str(price.output),
+            # Without a price of its own, reasoning costs what output does.
+            "reasoning": None if price.reasoning is None else str(price.reasoning),
         }
         if price
         else None,

@@ -75,7 +75,8 @@ class Question:
 def question_of(org: Organisation, asked: Mapping[str, str], *, exact: bool = False) -> Question:
     """A question from the parameters of an address.
 
-    Roll-ups answer for whole steps, so a span is widened to them, unless it is `exact` for single requests.
+    Roll-ups answer for whole steps: a bound that is none is refused, but for one in the future and unless it is
+    `exact` for single requests. What is not given is found in such a way.
 
     Raises:
         KindlingError: `time_zone_unknown`, `time_invalid`, `span_invalid`, `filter_invalid`, `group_unknown`,
@@ -89,10 +90,21 @@ def question_of(org: Organisation, asked: Mapping[str, str], *, exact: bool = Fa
             "group_unknown", f"group_by must be one of {', '.join(COLUMNS)}.", param="group_by"
         )
     if not exact:
+        for name, moment in (("from", start), ("to", end)):
+            if asked.get(name) and step_floor(moment) != moment and moment < now():
+                raise _no_step(name)
         start, end = step_floor(start), step_ceil(end)
     question = Question(org, start, end, zone, asked.get("interval", ""), by, only_of(org, asked))
     _ = question.starts  # refused here, and not when it is answered
     return question
+
+
+def _no_step(name: str) -> KindlingError:
+    text = (
+        f"{name} must be the beginning of an hour, which sums are kept for, or of a day in any time zone; lists of "
+        "single requests take any moment."
+    )
+    return KindlingError("span_invalid", text, param=name)
 
 
 def span_of(asked: Mapping[str, str], zone: ZoneInfo) -> tuple[datetime, datetime]:

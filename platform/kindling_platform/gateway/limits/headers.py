@@ -18,7 +18,8 @@ def rate_headers(scopes: tuple[Scope, ...], verdict: Verdict) -> Pairs:
                 continue
             left = remaining(offset_us, limit=limit, burst=limits.bursts[number])
             known = tightest[number]
-            if known is None or left / limit < _share(known):
+            # Not by its share: a bucket may hold less than its limit, so that of a full one's share little is told.
+            if known is None or (left, limit) < (known[1], known[0]):
                 tightest[number] = (limit, left, max(offset_us, 0))
     pairs: Pairs = []
     for names, bucket in zip(_HEADERS, tightest, strict=True):

@@ -19,6 +19,8 @@ TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+# What Anthropic's own clients read before they send the same without it; a conversation then goes whole every time.
+DETAILS_BY_PARAM = {"thread": {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}}
 STATUS_BY_TYPE = {kind: status for status, kind in TYPE_BY_STATUS.items()} | {"invalid_request_error": 400}
 STATUS_BY_CODE = {
     DEADLINE_EXCEEDED: 504,
@@ -45,4 +47,7 @@ def error_body(status: int, body: bytes, request_id: str) -> bytes:
     message, param = str(error.get("message") or "The request failed."), error.get("param")
     if param and param not in message:
         message = f"{param}: {message}"
-    return orjson.dumps(error_object(status, message, request_id))
+    answer = error_object(status, message, request_id)
+    if status == 400 and (details := DETAILS_BY_PARAM.get(str(param))):
+        answer["error"]["details"] = details
+    return orjson.dumps(answer)
