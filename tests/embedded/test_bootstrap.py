@@ -16,11 +16,12 @@ from kindling_billing.services import UsageCharge, usage_post
 from kindling_engine.starter import SPARK_PATH
 from kindling_platform.accounts.actor import SYSTEM
 from kindling_platform.accounts.models import User
+from kindling_platform.adapters.models import Adapter
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.catalog.models import Model
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.deployments.models import Deployment
+from kindling_platform.deployments.models import Deployment, ReplicaInterval
 from kindling_platform.deployments.services import deployment_ensure
 from kindling_platform.embedded.bootstrap import OPERATOR_EMAIL, Bootstrap, bootstrap_run, model_name_from
 from kindling_platform.embedded.secrets import secrets_read
@@ -144,6 +145,42 @@ def test_other_model_is_served_instead_of_the_starter(tmp_path: Path):
     assert Deployment.objects.get(id=other.deployment_id).model.source_path == str(folder)
     assert run().deployment_id == spark.deployment_id
     assert Deployment.objects.get(id=spark.deployment_id).desired_state == "running"
+
+
+def test_what_else_is_to_run_is_named(tmp_path: Path):
+    folder = shutil.copytree(SPARK_PATH, tmp_path / "a")
+    assert run(str(folder)).also_running == {}
+    other = shutil.copytree(SPARK_PATH, tmp_path / "b")
+    assert run(str(other)).also_running == {"a": "kindling/a"}
+    Deployment.objects.filter(name="a").update(desired_state="stopped")
+    assert run(str(other)).also_running == {}
+
+
+def test_a_model_that_has_never_worked_does_not_run_beside_another(tmp_path: Path):
+    folder = shutil.copytree(SPARK_PATH, tmp_path / "a")
+    never = run(str(folder)).deployment_id
+    Deployment.objects.update(state="failed")
+    assert run().also_running == {}
+    assert Deployment.objects.get(id=never).desired_state == "stopped"
+    assert run(str(folder)).deployment_id == never
+    assert Deployment.objects.get(id=never).desired_state == "running"
+    ReplicaInterval.objects.create(
+        organisation_id="o", deployment_id=never, model_id="m", replica_name="r", pid=1, restarts=0,
+        started_at=now(), last_seen_at=now(), ready_at=now(),
+    )  # fmt: skip
+    assert run().also_running == {"a": "kindling/a"}
+
+
+def test_adapters_that_were_checked_against_other_files_are_counted_once(tmp_path: Path):
+    folder = shutil.copytree(SPARK_PATH, tmp_path / "model")
+    assert run(str(folder)).adapters_unchecked == 0
+    model = Model.objects.get(name="model")
+    for name, state in (("a", "ready"), ("b", "ready"), ("c", "deleted")):
+        Adapter.objects.create(organisation=model.organisation, base=model, name=name, state=state)
+    assert run(str(folder)).adapters_unchecked == 0
+    (folder / "README.md").write_text("Trained anew.")
+    assert run(str(folder)).adapters_unchecked == 2
+    assert run(str(folder)).adapters_unchecked == 0
 
 
 def test_folder_that_moved_is_followed(tmp_path: Path):

@@ -105,3 +105,43 @@ def test_a_vector_that_breaks_off_fails(gateway: Gateway):
     gateway.says = [(200, [])]
     with pytest.raises(EmbeddedError, match="broke off"):
         gateway.ask("embeddings")
+
+
+REFUSALS = ["invalid_value", "context_length_exceeded"]
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+@pytest.mark.parametrize("surface", ["chat", "completions"])
+def test_where_the_usual_request_is_too_much_a_word_is_completed(gateway: Gateway, surface: str, code: str):
+    said = {"error": {"message": "No chats of one turn.", "code": code}}
+    gateway.says = [(400, said), (503, {"error": {}}), (200, [chunk(text="A"), USED])]
+    found = gateway.ask(surface)
+    assert found.refused == f"No chats of one turn. [{code}]"
+    assert found.path == gateway.asked[-1][0] == "/v1/completions"
+    assert found.body == {"model": "m", "prompt": "Hello", "max_tokens": 4}
+    assert found.body.items() <= gateway.asked[-1][1].items() and gateway.asked[-1][1]["stream"]
+
+
+def test_a_context_that_is_too_short_for_a_sentence_gets_a_word(gateway: Gateway):
+    said = {"error": {"message": "Too long.", "code": "context_length_exceeded"}}
+    gateway.says = [(400, said), (200, {"data": [{"embedding": [0.5]}]})]
+    found = gateway.ask("embeddings")
+    assert (
+        gateway.asked[-1]
+        == (found.path, found.body)
+        == ("/v1/embeddings", {"model": "m", "input": ["Hello"]})
+    )
+
+
+def test_a_model_that_takes_no_word_either_fails_with_the_first_reason(gateway: Gateway):
+    said = {"error": {"message": "No chats of one turn.", "code": "invalid_value"}}
+    gateway.says = [(400, said), (400, {"error": {"message": "No.", "code": "invalid_value"}})]
+    with pytest.raises(EmbeddedError, match="No chats of one turn") as failed:
+        gateway.ask("chat")
+    assert failed.value.code == "first_token_failed" and len(gateway.asked) == 2
+
+
+def test_what_was_answered_is_what_is_shown(gateway: Gateway):
+    gateway.says = [(200, [chunk(delta={"content": "A"}), USED])]
+    found = gateway.ask("chat")
+    assert (found.path, found.body["max_tokens"], found.refused) == ("/v1/chat/completions", 120, "")

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from kindling_platform.embedded import supervisor as room
 from kindling_platform.embedded.__main__ import app
 from kindling_platform.embedded.errors import EmbeddedError
-from kindling_platform.embedded.first_token import FirstToken
+from kindling_platform.embedded.first_token import PATHS, FirstToken, example_body
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.process import Command
 from kindling_platform.embedded.progress import Progress
@@ -23,6 +23,7 @@ from kindling_platform.embedded.throwaway import Throwaway
 FACTS = {
     "operator_email": "o@example.com", "operator_password": None, "model": "kindling/spark", "surface": "chat",
     "deployment_id": "dep_1", "weights": "checkpoint", "api_key": "kd_live_made_anew",
+    "also_running": {}, "adapters_unchecked": 0,
 }  # fmt: skip
 
 
@@ -70,6 +71,8 @@ class Start:
         self.set("engine_wait", lambda **_: "dep_1-g1-r0")
         self.set("first_token_get", self._first_token)
         self.set("bill_wait", lambda **_: 5)
+        self.stood_down: list[dict[str, str]] = []
+        self.set("deployment_stand_down", lambda **given: self.stood_down.append(given))
         patch.setattr(self.supervisor, "_configure", lambda: (env, servers))
         patch.setattr(self.supervisor, "_wait_for_web", lambda _url: None)
         self.supervisor._holds = {"agent": SimpleNamespace(port=2)}  # type: ignore[dict-item]
@@ -77,10 +80,10 @@ class Start:
     def set(self, name: str, value: Callable[..., object]) -> None:
         self.patch.setattr(room, name, value)
 
-    def run(self, *, is_proven: bool, surface: str = "chat") -> None:
+    def run(self, *, is_proven: bool, surface: str = "chat", **facts: object) -> None:
         def prepared(*_: object) -> dict[str, object]:
             self.happened.append("prepared")
-            return FACTS | {"is_proven": is_proven, "surface": surface}
+            return FACTS | {"is_proven": is_proven, "surface": surface} | facts
 
         self.set("preparation_finish", prepared)
         self.supervisor._start()
@@ -92,7 +95,8 @@ class Start:
     def _first_token(self, *, key: str, surface: str, **_: object) -> FirstToken:
         self.keys.append(key)
         self.surfaces.append(surface)
-        return FirstToken("req_1", self.supervisor.progress.started + 1)
+        at = self.supervisor.progress.started + 1
+        return FirstToken("req_1", at, PATHS[surface], example_body("kindling/spark", surface))
 
 
 @pytest.fixture
@@ -115,7 +119,10 @@ def test_a_proof_that_fails_ends_a_first_start_and_no_later_one(start: Start, st
     with pytest.raises(EmbeddedError):
         start.run(is_proven=False)
     assert not start.home.state.exists()
+    (told,) = start.stood_down
+    assert (told["deployment_id"], told["key"]) == ("dep_1", "kd_live_made_anew")
     start.run(is_proven=True)
+    assert len(start.stood_down) == 1
     assert start.state["first_token_s"] is None and start.state["url"] == "http://localhost:1"
     told = start.out.getvalue()
     assert "It does not work." in told and "[it_failed]" in told and "Console    http://localhost:1" in told
@@ -145,6 +152,41 @@ def test_a_model_is_proven_and_shown_where_it_answers(start: Start, surface: str
     told = start.out.getvalue()
     assert start.surfaces == [surface]
     assert line in told and asked in told
+
+
+def test_a_refusal_of_the_usual_request_is_told_above_the_line_that_works(start: Start):
+    body = {"model": "kindling/spark", "prompt": "Hello", "max_tokens": 4}
+    found = FirstToken("req_1", 1, "/v1/completions", body, "Roles must alternate. [invalid_value]")
+    start.set("first_token_get", lambda **_: found)
+    start.run(is_proven=False)
+    told = start.out.getvalue()
+    assert "kindling/spark answers, but not" in told and "Roles must alternate. [invalid_value]" in told
+    assert "curl http://localhost:1/v1/completions " in told and f"'{json.dumps(body)}'" in told
+    assert "Ready in" in told
+
+
+@pytest.mark.parametrize(
+    ("running", "said"),
+    [
+        ({"a": "kindling/a"}, "Also running: kindling/a (`./kindling deployments stop a`)"),
+        (
+            {"a": "kindling/a", "other": "kindling/b"},
+            "Also running: kindling/a, kindling/b as other (`./kindling deployments stop <name>`)",
+        ),
+    ],
+)
+def test_what_runs_beside_is_told(start: Start, running: dict[str, str], said: str):
+    start.run(is_proven=True)
+    assert "Also running" not in start.out.getvalue()
+    start.run(is_proven=True, also_running=running)
+    assert said in start.out.getvalue()
+
+
+def test_adapters_that_were_checked_against_other_files_are_told_of(start: Start):
+    start.run(is_proven=True, adapters_unchecked=1)
+    assert "files of kindling/spark have changed: 1 adapter on it was checked" in start.out.getvalue()
+    start.run(is_proven=True, adapters_unchecked=2)
+    assert "2 adapters on it were checked" in start.out.getvalue()
 
 
 @pytest.mark.parametrize(("is_ready", "first"), [(True, "web"), (False, "prepared")])

@@ -1,5 +1,6 @@
 """Compiled grammars: shared, bounded, and made off the caller's thread."""
 
+import json
 import random
 import threading
 
@@ -10,7 +11,7 @@ from kindling_engine.constraints import grammar
 from kindling_engine.constraints.base import Behind, ConstraintError, mask_make
 from kindling_engine.constraints.cache import GrammarCache
 from kindling_engine.constraints.grammar import CompiledGrammar, GrammarCompiler, GrammarConstraint
-from kindling_engine.constraints.tokenizer import UNAVAILABLE
+from kindling_engine.constraints.tokenizer import UNAVAILABLE, grammar_tokenizer_load
 from kindling_engine.starter import SPARK_PATH
 from kindling_grammars import EOS, VOCAB, accepts, allowed, compiler, encode
 
@@ -137,6 +138,20 @@ def test_padding_is_never_allowed():
 def test_a_model_with_fewer_rows_than_its_tokenizer_is_kept_to_them():
     small = GrammarCompiler(SPARK_PATH, vocab_size=1000, eos_ids=[EOS]).compile("regex", "[a-z ]*")
     assert max(allowed(small.start(), 1000)) < 1000
+
+
+def test_a_tokenizer_that_was_saved_with_padding_or_truncation_cuts_and_fills_nothing(tmp_path):
+    fields = json.loads((SPARK_PATH / "tokenizer.json").read_text())
+    fields["truncation"] = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    fields["padding"] = {
+        "strategy": {"Fixed": 32}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": EOS,
+        "pad_type_id": 0, "pad_token": "<|endoftext|>",
+    }  # fmt: skip
+    (tmp_path / "tokenizer.json").write_text(json.dumps(fields))
+    saved = grammar_tokenizer_load(tmp_path, vocab_size=VOCAB, eos_ids=[EOS])
+    plain = grammar_tokenizer_load(SPARK_PATH, vocab_size=VOCAB, eos_ids=[EOS])
+    text = '{"the name of the fox": "Ann, who lives in the wood", "age": 12}'
+    assert saved.tokenize_str(text) == plain.tokenize_str(text) == encode(text)
 
 
 @pytest.mark.parametrize("content", [None, "{}", '{"model": {"type": "Strange"}}', "\xff"])

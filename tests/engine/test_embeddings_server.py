@@ -5,6 +5,7 @@ import base64
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,10 @@ async def test_a_grant_for_a_call_is_unknown(bench: EmbeddingBench):
         assert reply.status == 404
     bench.core.gate.release()
     await asked
+
+
+async def test_text_with_tokens_that_only_the_tokenizer_knows_is_refused_by_its_field(bench: EmbeddingBench):
+    bench.front.facts = replace(bench.front.facts, vocab_size=8)
+    error = await bench.refused(["w7", "w8"])
+    assert (error["status"], error["code"], error["param"]) == (400, "invalid_value", "input[1]")
+    assert "'w8'" in error["message"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -335,3 +336,19 @@ async def test_any_json_is_served_or_refused_with_400(text: ModelText, fields: d
     for prompt in request.prompts:
         assert 0 < prompt.max_tokens <= 1024 - len(prompt.ids)
     assert 0 <= request.sampling.temperature <= 2
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "asked"),
+    [
+        ("/v1/chat/completions", "messages", {"messages": [{"role": "user", "content": "Once upon a time"}]}),
+        ("/v1/completions", "prompt", {"prompt": "Once upon a time"}),
+    ],
+)
+async def test_text_with_tokens_that_only_the_tokenizer_knows_is_refused_by_its_field(
+    bench: Bench, path: str, field: str, asked: dict[str, Any]
+):
+    bench.front.facts = replace(bench.front.facts, vocab_size=300)
+    error = await refusal(bench, asked | {"model": "kindling/spark"}, path)
+    assert (error["code"], error["param"]) == ("invalid_value", field)
+    assert error["message"].startswith(f"{field} holds the token") and "299" in error["message"]

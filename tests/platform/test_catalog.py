@@ -163,6 +163,45 @@ def test_another_shape_under_a_name_with_adapters_is_refused(operator: Customer,
     assert refusal(again) == "model_changed"
     change_config(folder, vocab_size=model.vocab_size, num_key_value_heads=1)
     assert refusal(again) == "model_changed"
+    with pytest.raises(KindlingError, match=r"\(kindling/tuned\).*another shape.*delete the adapters"):
+        again()
+
+
+def swap_tokens(folder: Path) -> None:
+    """Another tokenizer of the same size."""
+    fields = json.loads((folder / "tokenizer.json").read_text())
+    vocab = fields["model"]["vocab"]
+    vocab["a"], vocab["b"] = vocab["b"], vocab["a"]
+    (folder / "tokenizer.json").write_text(json.dumps(fields))
+
+
+def test_another_tokenizer_under_a_name_with_adapters_is_refused(operator: Customer, folder: Path):
+    from kindling_platform.adapters.models import Adapter
+
+    model = make_model(operator)
+    Adapter.objects.create(organisation=operator.org, base=model, name="tuned")
+    swap_tokens(folder)
+
+    def again() -> None:
+        model_import(org=operator.org, name="spark", source_path=folder, actor=operator.actor)
+
+    with pytest.raises(KindlingError, match="another tokenizer"):
+        again()
+    # One that was not known when the model came is no other one.
+    Model.objects.update(vocabulary_hash="")
+    again()
+    assert Model.objects.get().vocabulary_hash
+
+
+@pytest.mark.parametrize("state", ["deleted", "rejected"])
+def test_adapters_that_answer_no_more_keep_no_name(operator: Customer, folder: Path, state: str):
+    from kindling_platform.adapters.models import Adapter
+
+    model = make_model(operator)
+    Adapter.objects.create(organisation=operator.org, base=model, name="tuned", state=state)
+    change_config(folder, vocab_size=4096)
+    again = model_import(org=operator.org, name="spark", source_path=folder, actor=operator.actor)
+    assert (again.id, again.vocab_size) == (model.id, 4096)
 
 
 def test_sizes_that_nobody_kept_are_added_under_adapters(operator: Customer, folder: Path):

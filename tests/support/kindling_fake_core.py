@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from copy import copy
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,20 @@ class FakeCore:
         self.send(Step([item]))
 
 
+class FakeFront(Front):
+    """The real one; the model has a row for each token of whatever text it is given."""
+
+    @property
+    def text(self) -> ModelText:
+        return self._text
+
+    @text.setter
+    def text(self, text: ModelText) -> None:
+        if hasattr(self, "_text"):
+            self.facts = replace(self.facts, vocab_size=text.tokenizer.get_vocab_size())
+        self._text = text
+
+
 class Bench:
     """The real front over a fake core, and a client."""
 
@@ -279,7 +294,7 @@ async def fake_bench(folder: Path) -> AsyncIterator[Bench]:
     server = await loop.create_unix_server(lambda: link, str(socket))
     await core.connect(socket)
     ready = await link.ready
-    front = Front(
+    front = FakeFront(
         core=link,
         text=copy(_spark_text()),  # a test may give it other templates
         facts=ModelFacts("kindling/spark", ready.context_length, ready.vocab_size, frozenset(ready.eos_ids)),

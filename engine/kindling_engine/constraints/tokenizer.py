@@ -18,10 +18,10 @@ def grammar_tokenizer_load(folder: Path, *, vocab_size: int, eos_ids: Sequence[i
     from llguidance import LLTokenizer
 
     try:
-        text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = _text_without_padding(folder / "tokenizer.json")
+    except (OSError, ValueError):
         raise ConstraintError(
-            UNAVAILABLE, "This model has no tokenizer.json, which constrained output needs."
+            UNAVAILABLE, "This model has no tokenizer.json that can be read, which constrained output needs."
         ) from None
     ends = [token for token in eos_ids if 0 <= token < vocab_size] or None
     try:
@@ -32,3 +32,15 @@ def grammar_tokenizer_load(folder: Path, *, vocab_size: int, eos_ids: Sequence[i
         raise ConstraintError(
             UNAVAILABLE, f"Constrained output does not know this model's kind of tokenizer: {error}"
         ) from None
+
+
+def _text_without_padding(path: Path) -> str:
+    """The file's text, its padding and truncation switched off.
+
+    Some were saved with them, as they were trained: each text of a grammar would be filled up, or cut.
+    """
+    import msgspec
+
+    fields = msgspec.json.decode(path.read_bytes(), type=dict[str, msgspec.Raw])
+    fields["padding"] = fields["truncation"] = msgspec.Raw(b"null")
+    return msgspec.json.encode(fields).decode()

@@ -6,8 +6,8 @@ from kindling_engine.layers.mlp import ACTIVATIONS
 from kindling_engine.layers.rotary_scaling import RotaryConfig
 from kindling_engine.models.config import DecoderConfig, LayerConfig
 from kindling_engine.models.config_fields import ConfigFields, malformed
+from kindling_engine.models.end_tokens import eos_ids_read
 from kindling_engine.models.errors import ModelError
-from kindling_engine.models.folder import json_object_read
 from kindling_engine.models.rotary_fields import context_length, rotary_read
 
 _MAX_LAYERS = 4096
@@ -58,7 +58,9 @@ def decoder_config_read(
         layers=(LayerConfig(),) * num_layers,
         attention_scale=head_dim**-0.5,
         tied_embeddings=fields.flag("tie_word_embeddings", tied),
-        eos_ids=_eos_ids(fields),
+        eos_ids=eos_ids_read(
+            fields.folder, fields.any("eos_token_id"), vocab_size=fields.count("vocab_size")
+        ),
         revision=fields.revision,
     )
 
@@ -107,15 +109,3 @@ def windows_of(types: Sequence[str], window: int | None) -> Sequence[int | None]
     if window is None and SLIDING in types:
         raise malformed("sliding_window", "the width of a window, as layer_types asks for one", None)
     return [window if kind == SLIDING else None for kind in types]
-
-
-def _eos_ids(fields: ConfigFields) -> tuple[int, ...]:
-    """Tokens that end an answer; generation_config.json has the last word."""
-    path = fields.folder / "generation_config.json"
-    value = json_object_read(path).get("eos_token_id") if path.exists() else None
-    if value is None:
-        value = fields.any("eos_token_id")
-    ids = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(type(item) is int for item in ids):
-        raise malformed("eos_token_id", "a token id or a list of them", value)
-    return tuple(ids)

@@ -19,6 +19,7 @@ from kindling_engine.layers.attention import LayerCache, attention_for
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.sites import LoraLayout
 from kindling_engine.models.base import Model, StepInputs
+from kindling_engine.models.end_tokens import eos_ids_read
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.folder import revision_read
 from kindling_engine.models.transformers_backend_attention import (
@@ -33,7 +34,6 @@ from kindling_engine.models.transformers_backend_check import parity_check
 from kindling_engine.models.transformers_backend_config import (
     BackendConfig,
     context_length_read,
-    eos_ids_read,
     layers_check,
     transformers_config_read,
 )
@@ -199,7 +199,7 @@ def _paged_make(causal: Any, raw: Any, folder: Path, undo: ExitStack) -> Transfo
         head_dim=max(1, observation.width),
         vocab_size=trunk.vocab_size,
         context_length=min(length, observation.context_limit or sys.maxsize),
-        eos_ids=eos_ids_read(folder, text),
+        eos_ids=eos_ids_read(folder, getattr(text, "eos_token_id", None), vocab_size=trunk.vocab_size),
         revision=revision_read(folder),
         state_bytes=0 if states is None else states.sequence_bytes,
         state_rows=states is not None,
@@ -255,7 +255,7 @@ def _sequences_make(causal: Any, raw: Any, folder: Path) -> SequencesModel:
         vocab_size=caches.trunk.vocab_size,
         # Positions from another number on leave the table's beginning unused.
         context_length=positions - caches.first_position,
-        eos_ids=eos_ids_read(folder, text),
+        eos_ids=eos_ids_read(folder, getattr(text, "eos_token_id", None), vocab_size=caches.trunk.vocab_size),
         revision=revision_read(folder),
         state_bytes=caches.sequence_bytes,
         token_bytes=caches.token_bytes,

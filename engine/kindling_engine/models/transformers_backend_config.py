@@ -1,6 +1,5 @@
 """What can be told from a checkpoint's configuration before any weight is read."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,22 +115,6 @@ def context_length_read(config: Any, *, keeps_states: bool = False) -> int:
             )
             length = min(length, int(original or length))
     return length
-
-
-def eos_ids_read(folder: Path, config: Any) -> tuple[int, ...]:
-    value = None
-    try:
-        value = json.loads((folder / "generation_config.json").read_bytes()).get("eos_token_id")
-    except (OSError, ValueError, AttributeError):
-        value = None
-    if value is None:
-        value = getattr(config, "eos_token_id", None)
-    if value is None:
-        return ()
-    ids = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, int) for item in ids):
-        raise ModelError("model_config", "eos_token_id must be a token's number, or a list of such.")
-    return tuple(ids)
 
 
 def padding_id_read(config: Any) -> int:

@@ -4,6 +4,15 @@ import msgspec
 
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 
+# Codes of an engine that refuses its model: what lies in the folder is at fault, and no other start mends that.
+MODEL_REFUSED = frozenset(
+    (
+        *("model_missing", "model_config", "unsupported_model", "unsupported_mode", "not_a_generation_model"),
+        *("unsupported_weights", "weights_dtype", "weights_index", "weights_missing", "weights_shape"),
+        *("weights_unreadable", "tokenizer_unusable", "transformers_missing"),
+    )
+)
+
 
 class ReplicaSpec(msgspec.Struct, frozen=True):
     """One engine process as it should be; `device` is auto, cpu or cuda.

@@ -6,7 +6,7 @@ from typing import Any
 from kindling_engine.server.embedding_text import EmbeddingText, TextTooLong
 from kindling_engine.server.errors import ApiError, invalid_value
 from kindling_engine.server.fields import Fields, text_check
-from kindling_engine.server.request_common import ModelFacts, body_object
+from kindling_engine.server.request_common import ModelFacts, body_object, tokens_check
 
 MAX_INPUTS = 2048
 IGNORED = ("user", "metadata", "safety_identifier")
@@ -102,6 +102,8 @@ async def _encoded(
             raise _too_long(path, f"{len(ids)} tokens", facts)
         if not ids:
             raise invalid_value(path, f"{path} holds no text.")
+        if isinstance(one, str):
+            tokens_check(text.tokenizer, ids, path, facts)
         inputs.append(ids)
     return inputs
 

@@ -29,7 +29,7 @@ class EmbeddingText:
         self, text: ModelText, folder: EmbeddingFolder, *, hidden_size: int, end_id: int | None = None
     ) -> None:
         self.hidden_size = hidden_size
-        self._tokenizer = text.tokenizer
+        self.tokenizer = text.tokenizer
         self._folder = folder
         # Appended where the tokenizer is told to close a text and does not do so by itself.
         self._end = [] if end_id is None else [end_id]
@@ -53,7 +53,7 @@ class EmbeddingText:
             # What lies behind this many characters cannot be among the tokens that are kept.
             texts = [text[:sure_chars] for text in texts]
         fitting = [self._worded(text) for text in texts if len(text) <= sure_chars]
-        encoded = iter(self._tokenizer.encode_batch_fast(fitting, add_special_tokens=True))
+        encoded = iter(self.tokenizer.encode_batch_fast(fitting, add_special_tokens=True))
         found: list[list[int] | TextTooLong] = []
         for text in texts:
             if len(text) > sure_chars:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from kindling_engine.protocol.sampling import Constraint, Sampling, Thinking
 from kindling_engine.server.chat_output import ChatShape
 from kindling_engine.server.errors import ApiError, invalid_value
@@ -84,21 +86,27 @@ async def body_object(raw: bytes) -> dict[str, Any]:
 async def prompt_encode(
     text: ModelText, prompt: str, field: str, facts: ModelFacts, *, add_special_tokens: bool
 ) -> list[int]:
-    """Token ids of a prompt. Errors: `context_length_exceeded` where it cannot fit however it is encoded."""
+    """Token ids of a prompt. Errors: `context_length_exceeded` where it cannot fit however it is encoded,
+    `invalid_value` for a token that only the tokenizer knows.
+    """
     try:
-        return await text.encode(
+        ids = await text.encode(
             prompt, add_special_tokens=add_special_tokens, context_length=facts.context_length
         )
     except TextTooLongError:
         raise prompt_too_long(field, f"{len(prompt)} characters", facts) from None
+    tokens_check(text.tokenizer, ids, field, facts)
+    return ids
 
 
 async def parts_encode(text: ModelText, parts: Sequence[str], field: str, facts: ModelFacts) -> list[int]:
     """Token ids of a prompt in parts. Errors: as `prompt_encode`."""
     try:
-        return await text.encode_parts(parts, context_length=facts.context_length)
+        ids = await text.encode_parts(parts, context_length=facts.context_length)
     except TextTooLongError:
         raise prompt_too_long(field, f"{sum(map(len, parts))} characters", facts) from None
+    tokens_check(text.tokenizer, ids, field, facts)
+    return ids
 
 
 def output_limit(
@@ -135,3 +143,17 @@ def prompt_too_long(field: str, size: str, facts: ModelFacts) -> ApiError:
         f"The prompt has {size}; this model takes {facts.context_length} tokens, prompt and answer together.",
         param=field,
     )
+
+
+def tokens_check(tokenizer: Tokenizer, ids: Sequence[int], field: str, facts: ModelFacts) -> None:
+    """Refuse a text with a token that the model has no row for: some tokenizers know more tokens than their models.
+
+    Errors: `invalid_value`.
+    """
+    strange = next((one for one in ids if one >= facts.vocab_size), None)
+    if strange is not None:
+        raise invalid_value(
+            field,
+            f"{field} holds the token {tokenizer.id_to_token(strange)!r}, number {strange}, which only this model's "
+            f"tokenizer knows; the model's own end at {facts.vocab_size - 1}.",
+        )

@@ -1,14 +1,10 @@
 """Reads a Hugging Face model folder without torch: its config, its sizes, and a hash of its files."""
 
-import hashlib
-import json
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from kindling_engine.protocol.adapter_base import DECODERS
-from kindling_engine.protocol.adapter_extras import card_licence
 from kindling_engine.protocol.chat_templates import chat_template_sources
 from kindling_engine.protocol.context_lengths import UNBOUNDED_TOKENS
 from kindling_engine.protocol.embedding_folder import (
@@ -17,19 +13,18 @@ from kindling_engine.protocol.embedding_folder import (
     context_limit,
     embedding_folder_read,
 )
-from kindling_engine.protocol.safetensors_header import (
-    LENGTH,
-    HeaderRefused,
-    TensorEntry,
-    header_length,
-    parse_header,
-)
 from kindling_engine.protocol.vocabulary import VocabularyUnknown, vocabulary_hash
-from kindling_platform.common.errors import KindlingError
+from kindling_platform.catalog.folder_files import (
+    config_read,
+    invalid,
+    licence_read,
+    parameters_count,
+    revision_read,
+    tokenizer_check,
+    weights_find,
+)
 
-MAX_CONFIG_BYTES = 1024 * 1024
 MAX_SIZE = 2**31 - 1
-HASHED_WHOLE_BYTES = 64 * 1024 * 1024
 # Older families use other names for the same sizes.
 OTHER_NAMES = {
     "hidden_size": ("n_embd", "d_model", "n_embed", "emb_dim", "embedding_dim"),
@@ -65,12 +60,9 @@ def model_folder_read(path: Path) -> ModelFolder:
     Raises:
         KindlingError: model_folder_invalid, with what is missing.
     """
-    config = _config(path)
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise _invalid(f"{path} holds no .safetensors files; other formats are not served.")
-    if not (path / "tokenizer.json").is_file():
-        raise _invalid(f"{path} has no tokenizer.json.")
+    config = config_read(path)
+    weights = weights_find(path)
+    tokenizer_check(path)
     architecture = _architecture(config)
     embedding = _embedding(path, architecture)
     # Models that keep a state may have neither heads nor a last position.
@@ -83,7 +75,7 @@ def model_folder_read(path: Path) -> ModelFolder:
         context_length=_context_length(config, architecture, embedding),
         vocab_size=_size(config, "vocab_size"),
         vocabulary_hash=_vocabulary_hash(path),
-        parameters=sum(_parameters(file) for file in weights),
+        parameters=sum(map(parameters_count, weights)),
         shapes={
             **_experts(config),
             "hidden_size": hidden,
@@ -93,23 +85,9 @@ def model_folder_read(path: Path) -> ModelFolder:
             "kv_heads": _size(config, "num_key_value_heads", heads),
             "head_dim": _size(config, "head_dim", hidden // heads),
         },
-        licence=_licence(path),
-        revision=_revision(path),
+        licence=licence_read(path),
+        revision=revision_read(path),
     )
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        content = (path / "config.json").read_bytes()
-    except OSError as error:
-        raise _invalid(f"{path} has no readable config.json.") from error
-    try:
-        config = json.loads(content[:MAX_CONFIG_BYTES])
-    except ValueError as error:
-        raise _invalid(f"{path}/config.json is not valid JSON.") from error
-    if not isinstance(config, dict):
-        raise _invalid(f"{path}/config.json is not a JSON object.")
-    return config
 
 
 def _size(config: dict[str, Any], name: str, default: int | None = None) -> int:
@@ -120,7 +98,7 @@ def _size(config: dict[str, Any], name: str, default: int | None = None) -> int:
     if value is None and default is not None:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIZE:
-        raise _invalid(f"config.json lacks a usable {name}.")
+        raise invalid(f"config.json lacks a usable {name}.")
     return value
 
 
@@ -138,7 +116,7 @@ def _experts(config: dict[str, Any]) -> dict[str, int]:
 def _architecture(config: dict[str, Any]) -> str:
     named = config.get("architectures")
     if not isinstance(named, list) or not named or not isinstance(named[0], str):
-        raise _invalid("config.json does not say which architecture it is for.")
+        raise invalid("config.json does not say which architecture it is for.")
     return named[0][:80]
 
 
@@ -146,14 +124,14 @@ def _embedding(path: Path, architecture: str) -> EmbeddingFolder | None:
     try:
         return embedding_folder_read(path, architecture)
     except EmbeddingFolderError as error:
-        raise _invalid(str(error)) from error
+        raise invalid(str(error)) from error
 
 
 def _has_chat_template(path: Path) -> bool:
     try:
         return "default" in chat_template_sources(path)
     except (OSError, ValueError) as error:
-        raise _invalid(f"The chat template or tokenizer_config.json of {path} cannot be read.") from error
+        raise invalid(f"The chat template or tokenizer_config.json of {path} cannot be read.") from error
 
 
 def _listed_layers(config: dict[str, Any]) -> int | None:
@@ -170,35 +148,8 @@ def _context_length(config: dict[str, Any], architecture: str, embedding: Embedd
         positions = min(positions, _size(config, "attention_chunk_size", positions))
     length = context_limit(positions, config, architecture, embedding)
     if length < 1:
-        raise _invalid("config.json leaves no position for a text.")
+        raise invalid("config.json leaves no position for a text.")
     return length
-
-
-def _parameters(file: Path) -> int:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        try:
-            length = header_length(stream.read(LENGTH.size), size)
-            entries = parse_header(stream.read(length), size)
-        except HeaderRefused as refused:
-            raise _invalid(f"{file.name}: {refused}.") from refused
-    return sum(_numbers(entry) for entry in entries)
-
-
-def _numbers(entry: TensorEntry) -> int:
-    """As many as a tensor stands for: MXFP4 has two in a byte, and bytes with the scales of others."""
-    packed = entry.dtype == "U8"
-    if packed and entry.name.endswith("_scales"):
-        return 0
-    return prod(entry.shape) * (2 if packed and entry.name.endswith("_blocks") else 1)
-
-
-def _licence(path: Path) -> str:
-    """What the front matter of the model's card says."""
-    card = path / "README.md"
-    if not card.is_file():
-        return ""
-    return card_licence(card.read_text(encoding="utf-8", errors="replace"))
 
 
 def _vocabulary_hash(path: Path) -> str:
@@ -207,20 +158,3 @@ def _vocabulary_hash(path: Path) -> str:
         return vocabulary_hash(path / "tokenizer.json")
     except VocabularyUnknown:
         return ""
-
-
-def _revision(path: Path) -> str:
-    """Names, sizes and beginnings of the files: enough to tell versions apart without reading 100 GB twice."""
-    whole = hashlib.sha256()
-    files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
-    # How an embedding model pools lies one level down.
-    for file in sorted([*files, *path.glob("[0-9]_*/config.json")]):
-        part = hashlib.sha256()
-        with file.open("rb") as stream:
-            part.update(stream.read(HASHED_WHOLE_BYTES))
-        whole.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0{part.hexdigest()}\n".encode())
-    return whole.hexdigest()
-
-
-def _invalid(message: str) -> KindlingError:
-    return KindlingError("model_folder_invalid", message)

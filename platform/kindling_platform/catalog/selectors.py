@@ -25,6 +25,14 @@ def model_list_public() -> OrgQuerySet:
     return model_list_all().filter(is_public=True)
 
 
+def stand_in_list(*, org: Organisation | None) -> OrgQuerySet:
+    """The stand-ins among the models that an organisation may use, or everybody, as far as a deployment of them is to
+    run.
+    """
+    rows = model_list_public() if org is None else model_list(org=org)
+    return rows.filter(is_stand_in=True, deployments__desired_state="running").distinct()
+
+
 def model_list_all() -> OrgQuerySet:
     """Every model of every organisation; for the operator."""
     return Model.objects.select_related("organisation").order_by("organisation__slug", "name")

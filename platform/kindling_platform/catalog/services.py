@@ -19,6 +19,8 @@ from kindling_platform.common.actors import SYSTEM, Actor
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.slugs import name_checked
 
+NAMED_ADAPTERS = 3
+
 
 @transaction.atomic
 def model_import(
@@ -37,8 +39,8 @@ def model_import(
     """Enter a Hugging Face folder under a name; a repeat brings the entry up to date.
 
     Raises:
-        KindlingError: `name_invalid`, `name_taken`, `model_changed` when weights of another shape come under a
-            name that adapters stand on, and what `catalog.folder.model_folder_read` raises.
+        KindlingError: `name_invalid`, `name_taken`, `model_changed` when weights of another shape, or with another
+            tokenizer, come under a name that adapters stand on, and what `catalog.folder.model_folder_read` raises.
     """
     name_checked(name)
     path = Path(source_path).resolve()
@@ -73,15 +75,30 @@ def model_import(
         # Sizes that were not kept when the model came are no other ones.
         sizes = {**facts.shapes, **model.shapes}
         reshaped = sizes != facts.shapes or changed.keys() & {"architecture", "task", "vocab_size"}
-        if reshaped and model.adapters.exists():
-            text = f"Adapters stand on {model.ref}; import a model of another shape under another name."
-            raise KindlingError("model_changed", text, 409)
+        # A tokenizer that was not known when the model came is no other one.
+        renumbered = model.vocabulary_hash and "vocabulary_hash" in changed
+        if reshaped or renumbered:
+            _adapters_refuse(model, "shape" if reshaped else "tokenizer")
         for field, value in changed.items():
             setattr(model, field, value)
         model.save(update_fields=list(changed))
     data = {"ref": model.ref, "revision": facts.revision}
     audit_record(actor=actor, action="model.imported", target=model.id, organisation_id=org.id, data=data)
     return model
+
+
+def _adapters_refuse(model: Model, other: str) -> None:
+    """Adapters that may answer were made for what the model was."""
+    standing = model.adapters.exclude(state__in=("deleted", "rejected")).select_related("organisation")
+    names = [adapter.ref for adapter in standing[: NAMED_ADAPTERS + 1]]
+    if not names:
+        return
+    shown = ", ".join(names[:NAMED_ADAPTERS]) + (", …" if len(names) > NAMED_ADAPTERS else "")
+    text = (
+        f"Adapters stand on {model.ref} ({shown}), and this model has another {other}. Rename its folder, which gives "
+        "the model another name; or start with the former one and delete the adapters in the console."
+    )
+    raise KindlingError("model_changed", text, 409)
 
 
 def hub_download(*, repo_id: str, revision: str = "") -> Path:

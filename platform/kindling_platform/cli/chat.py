@@ -11,6 +11,7 @@ from kindling_platform.cli.errors import CliError
 from kindling_platform.cli.output import rows_of
 
 Message = dict[str, str]
+Row = dict[str, Any]
 
 
 def chat(
@@ -71,7 +72,23 @@ def _print(events: Iterator[dict[str, Any]]) -> str:
 
 
 def _first_model(client: Client) -> str:
+    """One that answers if there is one, a base model rather than an adapter; by name among equals."""
     rows = rows_of(client.get("/v1/models"))
     if not rows:
         raise CliError("No model can be called yet.", "model_not_found")
-    return str(rows[0]["id"])
+    running = {str(row["model"]) for row in _rows(client, "/api/v1/deployments") if row["ready_replicas"]}
+    silent = {str(row["ref"]) for row in _rows(client, "/api/v1/models") if row["task"] == "embed"}
+
+    def drawbacks(row: Row) -> tuple[bool, ...]:
+        base = row.get("base_model") or row.get("alias_of") or row["id"]
+        return (base in silent, base not in running, row.get("kind") == "adapter")
+
+    return str(min(rows, key=drawbacks)["id"])
+
+
+def _rows(client: Client, path: str) -> list[Row]:
+    """The rows of a list; none for a key that may not read it."""
+    try:
+        return client.rows(path)
+    except CliError:
+        return []

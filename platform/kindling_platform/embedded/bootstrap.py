@@ -22,6 +22,7 @@ from kindling_platform.catalog.services import hub_download, model_import, model
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.config.env import SECRETS_FILE, Env
+from kindling_platform.deployments.models import ReplicaInterval
 from kindling_platform.deployments.selectors import deployment_list
 from kindling_platform.deployments.services import deployment_ensure, deployment_start, deployment_stop
 from kindling_platform.embedded.model_names import model_name_from
@@ -46,6 +47,8 @@ class Bootstrap:
     """What the start goes on with; the password is there only when the operator was made just now.
 
     `is_proven` says that a request of the operator's was billed before, which only a start that worked can do.
+    `also_running` has the models of the operator's other deployments that are to run, by the deployments' names;
+    `adapters_unchecked` is how many adapters were checked against other files than the model has now.
     """
 
     operator_email: str
@@ -57,6 +60,8 @@ class Bootstrap:
     weights: str
     api_key: str
     is_proven: bool
+    also_running: dict[str, str]
+    adapters_unchecked: int
 
 
 def bootstrap_run(env: Env) -> Bootstrap:
@@ -65,12 +70,15 @@ def bootstrap_run(env: Env) -> Bootstrap:
     org = _operator_organisation(user)
     _credit_ensure(org)
     api_key = _start_key(org, env)
-    spark = _model_ensure(org, "spark", SPARK_PATH)
-    model = spark if env.model == SPARK_NAME else _chosen_model(org, env.model)
+    spark, unchecked = _model_ensure(org, "spark", SPARK_PATH)
+    model = spark
+    if env.model != SPARK_NAME:
+        model, unchecked = _chosen_model(org, env.model)
     deployment = deployment_ensure(org=org, model=model, name=model.name, actor=SYSTEM, weights=env.weights)
     deployment_start(org=org, deployment_id=deployment.id, actor=SYSTEM)
     if model.id != spark.id:
         _spark_stop(org, spark)
+    _failures_stop(org, deployment.id)
     return Bootstrap(
         operator_email=user.email,
         operator_password=password,
@@ -81,13 +89,15 @@ def bootstrap_run(env: Env) -> Bootstrap:
         weights=deployment.weights,
         api_key=api_key,
         is_proven=ledger_list_usage(owner_id=org.id).exists(),
+        also_running=_also_running(org, deployment.id),
+        adapters_unchecked=unchecked,
     )
 
 
 def model_enter(*, folder: Path, name: str) -> Model:
     """Put a folder into the operator's catalog, with a price. Errors: those of `model_import`."""
     user, _password = operator_ensure(email=OPERATOR_EMAIL)
-    return _model_ensure(_operator_organisation(user), name, folder)
+    return _model_ensure(_operator_organisation(user), name, folder)[0]
 
 
 def _operator_organisation(user: User) -> Organisation:
@@ -112,7 +122,7 @@ def _start_key(org: Organisation, env: Env) -> str:
     return used
 
 
-def _chosen_model(org: Organisation, wanted: str) -> Model:
+def _chosen_model(org: Organisation, wanted: str) -> tuple[Model, int]:
     folder = Path(wanted)
     if folder.is_absolute() and not folder.is_dir():
         raise KindlingError("model_folder_missing", f"KINDLING_MODEL names {wanted}, which is no folder.")
@@ -120,10 +130,15 @@ def _chosen_model(org: Organisation, wanted: str) -> Model:
     return _model_ensure(org, name, folder if folder.is_dir() else hub_download(repo_id=wanted))
 
 
-def _model_ensure(org: Organisation, name: str, folder: Path) -> Model:
-    """The model's row, brought up to date when its folder moved or changed, with a price."""
+def _model_ensure(org: Organisation, name: str, folder: Path) -> tuple[Model, int]:
+    """The model's row, brought up to date when its folder moved or changed, with a price; and how many adapters were
+    checked against what it was before.
+    """
     model = Model.objects.for_org(org).filter(name=name).first()
     facts = model_folder_read(folder)
+    unchecked = 0
+    if model is not None and model.revision != facts.revision:
+        unchecked = model.adapters.filter(state="ready").count()
     now_said = (facts.revision, facts.chat_ready, str(folder.resolve()))
     if model is None or (model.revision, model.chat_ready, model.source_path) != now_said:
         is_spark = folder == SPARK_PATH
@@ -146,7 +161,7 @@ def _model_ensure(org: Organisation, name: str, folder: Path) -> Model:
             output_picousd=OUTPUT_PICOUSD,
             actor=SYSTEM,
         )
-    return model
+    return model, unchecked
 
 
 def _credit_ensure(org: Organisation) -> None:
@@ -159,6 +174,20 @@ def _credit_ensure(org: Organisation) -> None:
             memo="The operator's own credit",
             actor=SYSTEM,
         )
+
+
+def _also_running(org: Organisation, but: str) -> dict[str, str]:
+    running = deployment_list(org=org).filter(desired_state="running").exclude(id=but).order_by("name")
+    return {deployment.name: deployment.model.ref for deployment in running}
+
+
+def _failures_stop(org: Organisation, but: str) -> None:
+    """A model that was asked for before and has never worked does not start beside the one that is asked for now."""
+    for deployment in (
+        deployment_list(org=org).filter(desired_state="running", state="failed").exclude(id=but)
+    ):
+        if not ReplicaInterval.objects.filter(deployment_id=deployment.id, ready_at__isnull=False).exists():
+            deployment_stop(org=org, deployment_id=deployment.id, actor=SYSTEM)
 
 
 def _spark_stop(org: Organisation, spark: Model) -> None:

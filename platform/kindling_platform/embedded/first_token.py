@@ -4,17 +4,22 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
 from kindling_platform.embedded.errors import EmbeddedError
-from kindling_platform.embedded.rest import Reply, call, error_text, stream
+from kindling_platform.embedded.rest import Reply, call, error_code, error_text, stream
 
 MESSAGE = "Tell me a story about a fox."
 # What a base model goes on with.
 BEGINNING = "Once upon a time there was a fox who"
-MAX_TOKENS = 24
+MAX_TOKENS, MAX_TOKENS_SHOWN = 24, 120
+# Fits the shortest context, and needs no template.
+WORD = "Hello"
+MAX_TOKENS_OF_WORD = 4
+# Of requests that a template does not take, or for which a context is too short.
+TOO_MUCH = {"invalid_value", "context_length_exceeded"}
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings"}
 # Gateway and worker may be up a moment before they see the replica that the agent already reports.
 RETRIED = {0, 404, 502, 503}
@@ -22,10 +27,17 @@ RETRIED = {0, 404, 502, 503}
 
 @dataclass(frozen=True, slots=True)
 class FirstToken:
-    """A request that was answered; `at` is the monotonic time of its first text, or of its end where it has none."""
+    """A request that was answered; `at` is the monotonic time of its first text, or of its end where it has none.
+
+    `path` and `body` are what else the model answers, to be shown; `refused` says why it did not answer the usual
+    request, where that was so.
+    """
 
     request_id: str
     at: float
+    path: str = ""
+    body: dict[str, object] = field(default_factory=dict)
+    refused: str = ""
 
 
 def example_body(model: str, surface: str, *, max_tokens: int = MAX_TOKENS) -> dict[str, object]:
@@ -39,20 +51,41 @@ def example_body(model: str, surface: str, *, max_tokens: int = MAX_TOKENS) -> d
 
 
 def first_token_get(*, url: str, key: str, model: str, timeout_s: float, surface: str = "chat") -> FirstToken:
-    """Ask until an answer comes. Errors: `first_token_failed` with what the gateway said."""
+    """Ask until an answer comes; a word is asked where the usual request is too much for a template or a context.
+
+    Errors: `first_token_failed` with what the gateway said.
+    """
     deadline = time.monotonic() + timeout_s
-    body = example_body(model, surface)
-    if surface != "embeddings":
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    path, body = PATHS[surface], example_body(model, surface)
+    shown, refused = example_body(model, surface, max_tokens=MAX_TOKENS_SHOWN), ""
     while True:
-        reply, lines = stream(url + PATHS[surface], token=key, body=body)
+        reply, lines = stream(url + path, token=key, body=body | _options(surface))
         if reply.status == 200:
-            return _vector_read(reply, lines) if surface == "embeddings" else _text_read(reply, lines)
+            found = _vector_read(reply, lines) if surface == "embeddings" else _text_read(reply, lines)
+            return FirstToken(*found, path, shown, refused)
+        if reply.status == 400 and not refused and error_code(reply) in TOO_MUCH:
+            refused = error_text(reply)
+            path, surface, body = _word(model, surface)
+            shown = body
+            continue
         if reply.status not in RETRIED or time.monotonic() > deadline:
-            raise EmbeddedError(
-                "first_token_failed", f"The first request was not answered: {error_text(reply)}"
-            )
+            text = f"The first request was not answered: {refused or error_text(reply)}"
+            raise EmbeddedError("first_token_failed", text)
         time.sleep(0.1)
+
+
+def _options(surface: str) -> dict[str, object]:
+    if surface == "embeddings":
+        return {}
+    return {"stream": True, "stream_options": {"include_usage": True}}
+
+
+def _word(model: str, surface: str) -> tuple[str, str, dict[str, object]]:
+    """Path, surface and body of the least that a model can be asked."""
+    if surface == "embeddings":
+        return PATHS[surface], surface, {"model": model, "input": [WORD]}
+    body: dict[str, object] = {"model": model, "prompt": WORD, "max_tokens": MAX_TOKENS_OF_WORD}
+    return PATHS["completions"], "completions", body
 
 
 def bill_wait(*, url: str, key: str, request_id: str, timeout_s: float) -> int:
@@ -71,15 +104,15 @@ def bill_wait(*, url: str, key: str, request_id: str, timeout_s: float) -> int:
         time.sleep(0.05)
 
 
-def _vector_read(reply: Reply, lines: Iterator[bytes]) -> FirstToken:
+def _vector_read(reply: Reply, lines: Iterator[bytes]) -> tuple[str, float]:
     with _breaking_off():
         answer = json.loads(b"".join(lines))
     if not answer.get("data"):
         raise EmbeddedError("first_token_failed", "The engine answered without a vector.")
-    return FirstToken(_id_of(reply), time.monotonic())
+    return _id_of(reply), time.monotonic()
 
 
-def _text_read(reply: Reply, lines: Iterator[bytes]) -> FirstToken:
+def _text_read(reply: Reply, lines: Iterator[bytes]) -> tuple[str, float]:
     at, tokens = 0.0, 0
     with _breaking_off():
         for line in lines:
@@ -92,7 +125,7 @@ def _text_read(reply: Reply, lines: Iterator[bytes]) -> FirstToken:
             tokens = (chunk.get("usage") or {}).get("completion_tokens", tokens)
     if not at and not tokens:
         raise EmbeddedError("first_token_failed", "The engine answered without a single token.")
-    return FirstToken(_id_of(reply), at or time.monotonic())
+    return _id_of(reply), at or time.monotonic()
 
 
 def _says_something(chunk: dict[str, Any]) -> bool:

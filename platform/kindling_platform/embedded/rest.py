@@ -43,6 +43,12 @@ def stream(url: str, *, token: str, body: Any, timeout_s: float = 60) -> tuple[R
     return Reply(opened.status, None, _lower(opened.headers)), _lines(opened)
 
 
+def error_code(reply: Reply) -> str:
+    """The code in an answer of our one error shape, else nothing."""
+    error = reply.body.get("error") if isinstance(reply.body, dict) else None
+    return str(error.get("code")) if isinstance(error, dict) else ""
+
+
 def error_text(reply: Reply) -> str:
     """The sentence in an answer of our one error shape."""
     error = reply.body.get("error") if isinstance(reply.body, dict) else None

@@ -20,7 +20,7 @@ from kindling_platform.embedded.children import (
 )
 from kindling_platform.embedded.engine_wait import engine_wait
 from kindling_platform.embedded.errors import EmbeddedError
-from kindling_platform.embedded.first_token import bill_wait, first_token_get
+from kindling_platform.embedded.first_token import FirstToken, bill_wait, first_token_get
 from kindling_platform.embedded.forks import shared_load
 from kindling_platform.embedded.greeting import greeting_print
 from kindling_platform.embedded.home import Home
@@ -37,6 +37,7 @@ from kindling_platform.embedded.public_bind import check_bind
 from kindling_platform.embedded.rest import call
 from kindling_platform.embedded.secrets import secrets_ensure
 from kindling_platform.embedded.servers import Servers
+from kindling_platform.embedded.stand_down import deployment_stand_down
 from kindling_platform.embedded.stand_in import stand_in_environ
 from kindling_platform.embedded.state import State
 
@@ -124,12 +125,19 @@ class Supervisor:
         with self.progress.step("web, gateway, worker, clock"):
             local_url = f"http://{reachable(env.host)}:{env.port}"
             self._wait_for_web(local_url)
-        first_token_s = None
+        proof = None
         try:
-            first_token_s = self._prove(env, local_url, facts)
+            proof = self._prove(env, local_url, facts)
         except EmbeddedError as error:
             # What worked before is mended in the console: a key, a budget, a model.
             if not facts["is_proven"]:
+                deployment_stand_down(
+                    web_url=local_url,
+                    key=facts["api_key"],
+                    agent_url=env.agent_url,
+                    agent_token=env.agent_token,
+                    deployment_id=facts["deployment_id"],
+                )
                 raise
             self.progress.warn(error.code, error.message)
         self._state = State(
@@ -143,14 +151,14 @@ class Supervisor:
             database_url=env.database_url,
             redis_url=env.redis_url,
             start_s=self.progress.elapsed_s,
-            first_token_s=first_token_s,
+            first_token_s=None if proof is None else proof.at - self.progress.started,
         )
-        greeting_print(self.progress, self._state, facts, stand_in=bool(self._stand_in))
+        greeting_print(self.progress, self._state, facts, proof, stand_in=bool(self._stand_in))
         self._untold = True
         self._tell()
 
-    def _prove(self, env: Env, local_url: str, facts: dict[str, Any]) -> float:
-        """Seconds until a token was generated that is on the bill. Errors: those of the engine, the token, the bill."""
+    def _prove(self, env: Env, local_url: str, facts: dict[str, Any]) -> FirstToken:
+        """A token was generated that is on the bill. Errors: those of the engine, the token, the bill."""
         with self.progress.step(f"engine with {facts['model']}"):
             engine_wait(
                 agent_url=env.agent_url,
@@ -171,7 +179,7 @@ class Supervisor:
             )
             cost = bill_wait(url=local_url, key=key, request_id=token.request_id, timeout_s=BILL_TIMEOUT_S)
             notes.append(f"generated and billed, ${cost / 10**12:.6f}")
-        return token.at - self.progress.started
+        return token
 
     def _configure(self) -> tuple[Env, Servers]:
         try:

@@ -21,6 +21,7 @@ class EngineEvent:
 
     event: str
     message: str = ""
+    code: str = ""
 
 
 def engine_argv(engine: tuple[str, ...], spec: ReplicaSpec, port: int, places: Places) -> tuple[str, ...]:
@@ -64,4 +65,4 @@ def read_event(line: bytes) -> EngineEvent | None:
         return None
     if not isinstance(said, dict) or not isinstance(said.get("event"), str):
         return None
-    return EngineEvent(event=said["event"], message=str(said.get("message", "")))
+    return EngineEvent(said["event"], str(said.get("message", "")), str(said.get("code", "")))

@@ -1,4 +1,7 @@
-"""One replica: an engine process that is started again whenever it dies, until it is told to stop."""
+"""One replica: an engine process that is started again whenever it dies, until it is told to stop.
+
+One that refuses its model is not: it would do so again. It waits for other files in the model's folder.
+"""
 
 import asyncio
 import contextlib
@@ -9,11 +12,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kindling_engine.protocol.replica import ReplicaSpec, ReplicaStatus
+from kindling_engine.protocol.replica import MODEL_REFUSED, ReplicaSpec, ReplicaStatus
 from kindling_platform.embedded.logs import LOOK_EVERY_S, log_roll, log_tail
 from kindling_platform.embedded.ports import PortHold
 from kindling_platform.embedded.process import Backoff, Command, spawn
-from kindling_workers.agent.engine import HOST, engine_argv, engine_env, read_event
+from kindling_workers.agent.engine import HOST, EngineEvent, engine_argv, engine_env, read_event
+from kindling_workers.agent.model_files import ModelFiles, model_files
 from kindling_workers.agent.places import Places
 
 POLL_S = 0.05
@@ -21,6 +25,7 @@ DRAIN_TIMEOUT_S = 10.0
 KILLED_WITHIN_S = 5.0
 # So many deaths in a row before the first token are a failure to report, though we keep trying.
 FAILED_AFTER_DEATHS = 3
+MODEL_LOOKED_AT_EVERY_S = 5.0
 
 
 @dataclass(slots=True)
@@ -38,6 +43,7 @@ class Replica:
     process: subprocess.Popen[bytes] | None = None
     _ready: bool = False
     _deaths_unready: int = 0
+    _refused: bool = False
     _stopping: bool = False
     _backoff: Backoff = field(default_factory=Backoff)
     _task: asyncio.Task[None] | None = None
@@ -75,7 +81,7 @@ class Replica:
             return "stopped"
         if self._ready and self._is_alive():
             return "ready"
-        if self._deaths_unready >= FAILED_AFTER_DEATHS:
+        if self._refused or self._deaths_unready >= FAILED_AFTER_DEATHS:
             return "failed"
         return "restarting" if self.restarts or self._ready else "starting"
 
@@ -92,15 +98,22 @@ class Replica:
     async def _live(self) -> None:
         """One life after the other."""
         while True:
-            started = time.monotonic()
+            started, files = time.monotonic(), await self._model_files()
             await self._live_once()
             # A cancellation that meets the end of the output is swallowed by wait_for in Python 3.11.
             if self._stopping:
                 return
             self._deaths_unready = 0 if self._ready else self._deaths_unready + 1
             self._ready, self.ready_ms = False, None
+            # A folder has no event that works on every file system either.
+            while self._refused and await self._model_files() == files:  # noqa: ASYNC110
+                await asyncio.sleep(MODEL_LOOKED_AT_EVERY_S)
+            self._refused = False
             self.restarts += 1
             await asyncio.sleep(self._backoff.next_delay_s(time.monotonic() - started))
+
+    async def _model_files(self) -> ModelFiles:
+        return await asyncio.to_thread(model_files, self.spec.model_path)
 
     async def _live_once(self) -> None:
         """Spawn the engine and return when it has ended."""
@@ -117,24 +130,27 @@ class Replica:
         except OSError as error:
             self.reason = f"The engine could not be started: {error}"
             return
-        said = ""
+        failure: EngineEvent | None = None
         reading = asyncio.ensure_future(self._read_output(process))
         try:
             await _wait_exit(process)
             await self._end_session()
             # What it said last may still be in the pipe; a full disk under the log stops no next life.
             with contextlib.suppress(TimeoutError, OSError):
-                said = await asyncio.wait_for(reading, timeout=0.5)
+                failure = await asyncio.wait_for(reading, timeout=0.5)
         finally:
             reading.cancel()
-        self.reason = said or _describe_death(process.returncode, log_tail(log_path, 1))
+        self.reason = (failure and failure.message) or _describe_death(
+            process.returncode, log_tail(log_path, 1)
+        )
+        self._refused = failure is not None and failure.code in MODEL_REFUSED
 
-    async def _read_output(self, process: subprocess.Popen[bytes]) -> str:
-        """Follow standard output: mark readiness, log the rest; give the message of a reported failure."""
+    async def _read_output(self, process: subprocess.Popen[bytes]) -> EngineEvent | None:
+        """Follow standard output: mark readiness, log the rest; give a reported failure."""
         reader = asyncio.StreamReader()
         loop = asyncio.get_running_loop()
         pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stdout)
-        failure = ""
+        failure = None
         try:
             with self.places.log(self.spec.name).open("ab") as log:
                 while line := await reader.readline():
@@ -143,7 +159,7 @@ class Replica:
                         self._ready, self.ready_ms, self.reason = True, int(time.time() * 1000), ""
                         self._deaths_unready = 0
                     elif event and event.event == "failed":
-                        failure = event.message
+                        failure = event
                     elif event and event.event == "loading" and not self._ready:
                         self.reason = event.message
                     log.write(line)
