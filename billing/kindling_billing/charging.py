@@ -179,9 +179,9 @@ def topup_check(amount_cents: int) -> None:
     Raises:
         BillingError: `amount_invalid`.
     """
-    cents_check(amount_cents)
     if not LEAST_TOPUP_CENTS <= amount_cents <= MOST_TOPUP_CENTS:
         raise BillingError("amount_invalid", "A top-up is between $5 and $10,000.")
+    cents_check(amount_cents)
 
 
 def _customer_lock(owner_id: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from kindling_billing.book import PriceBook
+from kindling_billing.money import PICO_PER_CENT, round_half_even
 from kindling_billing.rating import GPU, Line
 
 HOUR = timedelta(hours=1)
@@ -26,6 +27,17 @@ class HeldPart:
     @property
     def line(self) -> Line:
         return Line(GPU, self.milliseconds, self.price_picousd)
+
+
+def hour_price_plain(picousd_per_ms: int) -> int:
+    """The roundest price of an hour, in pico-dollars, that is kept as this price of a millisecond: what was typed."""
+    exact, unit = picousd_per_ms * HOUR_MS, PICO_PER_CENT
+    while unit > 1:
+        plain = round_half_even(exact, unit) * unit
+        if round_half_even(plain, HOUR_MS) == picousd_per_ms:
+            return plain
+        unit //= 10
+    return exact
 
 
 def hour_floor(moment: datetime) -> datetime:

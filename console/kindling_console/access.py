@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
+from kindling_console.page_org import page_org_changed, page_org_refusal
 from kindling_console.ways_back import form_page, local_path, method_refused, shows_page
 from kindling_platform.accounts.roles import can
 from kindling_platform.accounts.selectors import (
@@ -82,12 +83,17 @@ def visitor_of(request: HttpRequest) -> Visitor | None:
 
 
 def page(
-    action: str = ANY_MEMBER, *, write: str | None = None, methods: tuple[str, ...] = ("GET",)
+    action: str = ANY_MEMBER,
+    *,
+    write: str | None = None,
+    methods: tuple[str, ...] = ("GET",),
+    of_any_org: bool = False,
 ) -> Callable[[View[P]], Guarded[P]]:
     """Guard a view: signed in, a member, allowed to do `action`, and to do `write` when it is a POST.
 
-    A refusal by role is 403, and so is a change while the organisation is suspended; an object of somebody
-    else is 404 like one that does not exist. A form's address that is opened leads to the page of the form.
+    A page that shows another organisation than the present one is refused with 409, unless what it asks for is
+    `of_any_org`. A refusal by role is 403, and so is a change while the organisation is suspended; an object of
+    somebody else is 404 like one that does not exist. A form's address that is opened leads to the page of the form.
     """
     allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
 
@@ -98,6 +104,10 @@ def page(
             visitor = visitor_of(request)
             if visitor is None:
                 return sign_in_first(request)
+            if not of_any_org and (
+                changed := page_org_changed(request, org=visitor.org, others=visitor.others)
+            ):
+                return page_org_refusal(request, changed)
             needed = write if write and request.method == "POST" else action
             if needed and not visitor.may(needed):
                 raise PermissionDenied(needed)

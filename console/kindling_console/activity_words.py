@@ -48,6 +48,7 @@ WORDS = {
     "member.removed": "Member removed",
     "member.role_changed": "Role changed",
     "organisation.created": "Organisation created",
+    "organisation.renamed": "Organisation renamed",
     "organisation.resumed": "Suspension lifted",
     "organisation.suspended": "Organisation suspended",
     "owner.resumed": "Requests allowed again",

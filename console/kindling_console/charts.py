@@ -53,6 +53,11 @@ class Chart:
     total: int
     peak: Bar | None
 
+    @property
+    def plot(self) -> int:
+        """How wide the bars' part of it is; the values' names stand left of that."""
+        return self.width - self.left
+
 
 def bar_chart(points: Sequence[tuple[str, int]], *, before: Sequence[int] = ()) -> Chart:
     """Bars for labelled values of zero or more, scaled to a round top value; `before` is a mark across each bar."""

@@ -12,13 +12,14 @@ from kindling_console.access import Visitor, visitor_of
 from kindling_console.navigation import nav_groups
 from kindling_platform.accounts.provider import provider_find
 from kindling_platform.accounts.stops import Stop, stop_find
-from kindling_platform.catalog.selectors import model_list, model_list_public
+from kindling_platform.catalog.selectors import stand_in_list
+from kindling_platform.deployments.shortages import Shortage, shortage_find
 
 THEMES = ("light", "dark")
 
 
 def console(request: HttpRequest) -> dict[str, Any]:
-    """Template variables of the frame: visitor, nav, balance, theme, what stops requests, what is owed, stand-ins."""
+    """Template variables of the frame: visitor, nav, balance, theme, what stops requests, stand-ins."""
     theme = request.COOKIES.get("theme", "")
     # Templates call what can be called; `cache` keeps a second mention from asking again.
     return {
@@ -27,6 +28,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
         "nav": cache(lambda: _nav(request)),
         "balance": cache(lambda: _balance(visitor_of(request))),
         "stop": cache(lambda: _stop(visitor_of(request))),
+        "shortage": cache(lambda: _shortage(visitor_of(request))),
         "owed": cache(lambda: _owed(visitor_of(request))),
         "stand_ins": cache(lambda: _stand_ins(visitor_of(request))),
     }
@@ -47,6 +49,10 @@ def _stop(visitor: Visitor | None) -> Stop | None:
     return stop_find(org=visitor.org) if visitor else None
 
 
+def _shortage(visitor: Visitor | None) -> Shortage | None:
+    return shortage_find(org=visitor.org) if visitor else None
+
+
 def _owed(visitor: Visitor | None) -> list[Any]:
     """The invoices that stop requests, for those who may pay them here."""
     if visitor is None or not visitor.may("billing.pay") or provider_find() is None:
@@ -55,8 +61,7 @@ def _owed(visitor: Visitor | None) -> list[Any]:
 
 
 def _stand_ins(visitor: Visitor | None) -> list[Any]:
-    models = model_list(org=visitor.org) if visitor else model_list_public()
-    return [model for model in models if model.is_stand_in]
+    return list(stand_in_list(org=visitor.org if visitor else None))
 
 
 def home_url() -> str:

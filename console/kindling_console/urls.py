@@ -8,6 +8,7 @@ from kindling_console.pages import (
     adapters,
     billing,
     catalog,
+    deployment_logs,
     deployments,
     documents,
     home,
@@ -105,6 +106,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("organisation/", joining.organisation_change, name="organisation-change"),
     path("deployments/", deployments.deployments, name="deployments"),
     path("deployments/<str:deployment_id>/", deployments.deployment_page, name="deployment"),
+    path("deployments/<str:deployment_id>/logs/", deployment_logs.deployment_logs, name="deployment-logs"),
     path(
         "deployments/<str:deployment_id>/delete/",
         deployments.deployment_delete_page,

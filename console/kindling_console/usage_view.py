@@ -11,7 +11,7 @@ from kindling_platform.common.errors import KindlingError
 from kindling_platform.usage.buckets import local_midnight, zone_get
 from kindling_platform.usage.questions import Question, question_of
 from kindling_platform.usage.reports import COLUMNS, UsageSum
-from kindling_platform.usage.steps import HOUR
+from kindling_platform.usage.steps import HOUR, step_ceil
 
 DAY = timedelta(days=1)
 HOURS_UP_TO = 31 * DAY
@@ -94,7 +94,12 @@ def _view(org: Any, asked: Mapping[str, str]) -> UsageView:
         org,
         {
             **{name: asked.get(name, "") for name in FILTERS},
-            **{"tz": zone.key, "from": start.isoformat(), "to": end.isoformat(), "interval": interval},
+            **{
+                "tz": zone.key,
+                "from": start.isoformat(),
+                "to": step_ceil(end).isoformat(),
+                "interval": interval,
+            },
         },
     )
     by, compare = asked.get("by", "model"), asked.get("compare") != "off"
@@ -114,6 +119,8 @@ def _span(asked: Mapping[str, str], zone: Any) -> tuple[str, datetime, datetime,
     moment = now()
     today = moment.astimezone(zone).date()
     first, last = _day(asked, "first"), _day(asked, "last")
+    if first and last and last < first:
+        raise KindlingError("span_invalid", f"The last day, {last}, lies before the first, {first}.")
     if first or last:
         first = first or (last or today) - 6 * DAY
         last = max(first, last or today)

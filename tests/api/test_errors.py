@@ -3,6 +3,7 @@
 from datetime import date
 
 import pytest
+from django.conf import settings
 from django.db import OperationalError
 from django.test import Client
 from rest_framework import exceptions
@@ -10,6 +11,7 @@ from rest_framework import exceptions
 from kindling_billing.models import Invoice
 from kindling_people import Customer
 from kindling_platform.api.errors import error_body, refusal_of
+from kindling_platform.common.errors import KindlingError
 
 pytestmark = pytest.mark.django_db
 
@@ -19,6 +21,7 @@ def assert_shape(body: dict) -> None:
     assert {"message", "type", "param", "code"} <= set(body["error"])
     assert body["error"]["message"]
     assert body["error"]["code"]
+    assert body["error"]["doc_url"] == f"{settings.KINDLING_ENV.public_url}/errors/#{body['error']['code']}"
 
 
 @pytest.mark.parametrize("path", ["/api/v1/nothing", "/api/", "/api/v2/models", "/api/v1/keys/none"])
@@ -56,6 +59,10 @@ def test_a_fault_of_ours_says_nothing_of_its_inside():
     assert_shape(body)
     assert "hunter2" not in str(body)
     assert body["error"]["type"] == "server_error"
+
+
+def test_a_code_that_the_index_lacks_leads_nowhere():
+    assert "doc_url" not in error_body(KindlingError("of_nobody", "No."))["error"]
 
 
 def test_a_database_that_is_away_is_503():

@@ -49,6 +49,16 @@ def test_rotating_at_once_ends_the_old_key(ada: Customer):
     assert (again.status_code, again.json()["error"]["code"]) == (409, "key_revoked")
 
 
+def test_a_key_has_one_successor(ada: Customer):
+    old = made(ada)
+    path = f"keys/{old['id']}/rotate"
+    new = ada.browser().call("post", path, {"overlap_s": 3600}).json()
+    again = ada.browser().call("post", path, {"overlap_s": 3600})
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "key_rotated")
+    assert ApiKey.objects.filter(organisation=ada.org).count() == 2
+    assert ada.browser().call("post", f"keys/{new['id']}/rotate", {}).status_code == 201
+
+
 def test_an_earlier_end_stays(ada: Customer):
     soon = now() + timedelta(minutes=5)
     old = made(ada, expires_at=soon.isoformat())

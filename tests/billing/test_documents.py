@@ -1,7 +1,10 @@
 """Invoices and receipts as PDF: every sum is said, foreign text does no harm, the same books give the same bytes."""
 
+from unicodedata import normalize
+
 import pytest
 
+from kindling_billing.documents.fonts import drawable, missing_characters
 from kindling_billing.documents.invoice import invoice_pdf, invoice_sheet
 from kindling_billing.documents.receipt import receipt_pdf, receipt_sheet
 from kindling_billing.documents.sheet import cents_text, pico_text
@@ -75,3 +78,30 @@ def test_exact_amounts_keep_their_digits(pico: int, text: str):
 
 def test_cents_have_their_sign_before_the_dollar():
     assert [cents_text(cents) for cents in (0, -5, 123_456_789)] == ["$0.00", "-$0.05", "$1,234,567.89"]
+
+
+@pytest.mark.parametrize(
+    "text", ["Łódź\n1 Ash Lane", "Москва, ул. Ленина", "Αθήνα", "Söhne & <Zoë>", "Å", "€ 5 № 7"]
+)
+def test_letters_of_europe_are_printed(text: str):
+    assert missing_characters(text) == ""
+    assert drawable(text) == normalize("NFC", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("東京都, 東京", "東京都"), ("Tel Aviv תל", "תל"), ("دبي", "دبي"), ("A \U0001f3e0", "\U0001f3e0"),
+        ("a\tb", "\t"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_printed_is_named(text: str, missing: str):
+    assert missing_characters(text) == missing
+    assert "?" in drawable(text)
+
+
+def test_a_documents_letters_are_those_of_its_font(used: None):
+    terms_set(owner_id=OWNER, bill_to="Łódź, Москва")
+    invoice = invoice_finalise(owner_id=OWNER, month=MARCH, now=moment(4, 10))
+    pdf = invoice_pdf(owner_id=OWNER, invoice_id=invoice.id, seller=SELLER)
+    assert b"DejaVuSans" in pdf and len(pdf) < 200_000

@@ -8,7 +8,7 @@ from django.urls import reverse
 from kindling_billing.invoicing import invoice_draft
 from kindling_billing.payments import payment_received
 from kindling_billing.services import credit_grant
-from kindling_billing.terms import owner_resume, owner_suspend
+from kindling_billing.terms import owner_resume, owner_suspend, terms_get
 from kindling_console_world import Member, World
 from kindling_fake_stripe import FakeStripe
 from kindling_platform.common.clock import now
@@ -140,3 +140,14 @@ def test_a_suspension_by_the_operator_is_told_as_theirs(world: World, member: Me
     member.org.suspended_at = now()
     member.org.save(update_fields=["suspended_at"])
     assert "Your organisation is suspended." in member.client.get("/console/usage/").content.decode()
+
+
+def test_what_invoices_cannot_print_is_named_beside_its_field(member: Member):
+    url = "/console/billing/details/"
+    assert member.client.post(url, {"bill_to": "Łódź\r\nМосква", "tax_id": "PL 1"}).status_code == 303
+    reply = member.client.post(url, {"bill_to": "東京都", "tax_id": "JP 1"})
+    html = reply.content.decode()
+    assert reply.status_code == 422
+    assert "Invoices cannot print 東 京 都. Write it in Latin, Greek or Cyrillic letters." in html
+    assert re.search(r'<textarea[^>]* name="bill_to"[^>]*>', html)
+    assert "Łódź" in terms_get(owner_id=member.org.id).bill_to

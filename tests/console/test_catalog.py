@@ -123,4 +123,8 @@ def test_models_that_answer_now_come_first(world: World, member: Member, big: Mo
     home = member.client.get(reverse("console:home")).content.decode()
     assert "kindling/spark" in home and "kindling/big" not in home
     playground = member.client.get(reverse("console:playground")).content.decode()
-    assert playground.index("kindling/spark") < playground.index("kindling/big")
+    assert "kindling/spark" in playground and "kindling/big" not in playground
+    world.deployment.desired_state = "stopped"
+    world.deployment.save()
+    stopped = member.client.get(reverse("console:playground")).content.decode()
+    assert "No model to talk to" in stopped and "None that chats is running." in stopped

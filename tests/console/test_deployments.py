@@ -11,7 +11,7 @@ from kindling_platform.deployments.models import Deployment
     ("state", "words"),
     [
         ("pending", "A worker takes it up"), ("starting", "reads the weights"), ("live", "It answers requests."),
-        ("degraded", "being brought back"), ("stopped", "Start it to serve again."),
+        ("degraded", "being brought back"), ("stopped", "with 503, unless another deployment serves the model"),
         ("failed", "tried again by itself"),
     ],
 )  # fmt: skip

@@ -22,7 +22,9 @@ def test_pages_for_strangers(world: World, client: Client, path: str):
     assert not re.search(r"<script(?![^>]*src=)", html)
 
 
-@pytest.mark.parametrize("path", ["password/change", "2fa", "2fa/totp/activate", "email", "logout"])
+@pytest.mark.parametrize(
+    "path", ["password/change", "2fa", "2fa/totp/activate", "email", "sessions", "logout"]
+)
 def test_pages_about_oneself_keep_the_frame(member: Member, path: str):
     reply = member.client.get(f"/accounts/{path}/", follow=True)
     html = reply.content.decode()

@@ -160,7 +160,7 @@ def test_the_price_form_takes_dollars_an_hour_and_keeps_what_it_is_not_told(
         assert reply.status_code == 303, reply.content
     versions = PriceVersion.objects.filter(sku=rented.model_id).order_by("valid_from", "id")
     assert [row.gpu_ms_picousd for row in versions] == [PRICE, 694_444, 694_444, 0]
-    assert "GPU $2.50 an hour" in page(operator, "operator/prices/")
+    assert ">$2.50</span> an hour" in page(operator, "operator/prices/")
     refused = prices.post("/console/operator/prices/", form | {"gpu_hour": "-1", "do": "publish"})
     assert refused.status_code == 422
 

@@ -12,7 +12,7 @@ from kindling_platform.keys.models import ApiKey
 URL = "/console/keys/"
 HTMX = {"HX-Request": "true"}
 FORM = {"name": "laptop", "scopes": ["inference", "read"], "expires": "30"}
-SECRET = re.compile(r"kd_live_[0-9A-Za-z]+")
+SECRET = re.compile(r"kd_live_[0-9A-Za-z]{20,}")
 
 
 def test_a_key_is_shown_once_in_a_dialog_and_never_cached(member: Member):
@@ -97,6 +97,34 @@ def test_rotating_shows_a_successor_once_and_lets_the_old_key_end(member: Member
     assert (made.name, made.scopes, made.family_id) == ("laptop", old.scopes, old.id)
     assert old.revoked_at is None
     assert timedelta(minutes=59) < old.expires_at - now() <= timedelta(hours=1)
+
+
+def test_the_answer_says_when_the_old_key_ends(member: Member):
+    for overlap, said in (("3600", "goes on until"), ("0", "has ended")):
+        old = member.key("laptop")
+        html = member.client.post(
+            reverse("console:key-rotate", args=[old.id]), {"overlap": overlap}
+        ).content.decode()
+        assert re.search(rf'The old key <span class="mono">{old}</span> {said}', html), overlap
+        old.refresh_from_db()
+        assert (f"{old.expires_at:%-d %B %Y, %H:%M} UTC" in html) is (overlap != "0")
+
+
+def test_a_form_that_is_sent_again_makes_no_third_key(member: Member):
+    old = member.key("laptop")
+    url = reverse("console:key-rotate", args=[old.id])
+    assert member.client.post(url, {"overlap": "86400"}).status_code == 200
+    made = ApiKey.objects.exclude(id=old.id).get(organisation=member.org)
+    again = member.client.post(url, {"overlap": "86400"}, follow=True)
+    assert f"“laptop” was rotated already: {made} took its place" in again.content.decode()
+    assert member.client.get(url)["Location"] == URL
+    assert ApiKey.objects.filter(organisation=member.org).count() == 2
+    page = member.client.get(URL).content.decode()
+    assert "rotated already" in page
+    assert f'href="{url}"' not in page and reverse("console:key-rotate", args=[made.id]) in page
+    assert (
+        member.client.post(reverse("console:key-rotate", args=[made.id]), {"overlap": "0"}).status_code == 200
+    )
 
 
 def test_what_cannot_be_rotated_says_why_and_changes_nothing(member: Member):

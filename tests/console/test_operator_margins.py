@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -169,3 +170,12 @@ def test_without_tokens_or_replicas_nothing_is_said():
     assert "No token was served" in finding_of(Margin(running_us=5), None).text
     assert "No replica was seen running" in finding_of(Margin(prompt_tokens=5), None).text
     assert even_point(Margin(prompt_tokens=5), Quote(1, None, 1)) == ""
+
+
+def test_the_months_are_named_by_what_one_sees(world: World):
+    html = world.operator.client.get("/console/operator/margins/?month=2026-03").content.decode()
+    nav = re.search(r'<nav class="segments" aria-label="Month">.*?</nav>', html)
+    assert nav
+    for month, words in (("2026-02", "the month before"), ("2026-04", "the month after")):
+        assert f'{month}<span class="visually-hidden">, {words}</span>' in nav[0]
+    assert nav[0].count("aria-label") == 1

@@ -119,10 +119,21 @@ def test_every_page_says_that_the_model_is_a_stand_in(world: World, member: Memb
     assert "is a stand-in" not in member.client.get(reverse("console:home")).content.decode()
 
 
+def test_a_stand_in_that_is_not_to_run_is_not_told_of(world: World, member: Member):
+    world.deployment.desired_state = "stopped"
+    world.deployment.save()
+    assert "is a stand-in" not in member.client.get(reverse("console:home")).content.decode()
+    assert "tiny stand-in" not in Client().get(reverse("account_login")).content.decode()
+
+
 def test_several_stand_ins_are_told_in_one_sentence(world: World, member: Member):
     for name in ("spark-embed", "spark-two"):
         world.model.pk, world.model.name, world.model._state.adding = f"mdl_{name}", name, True
         world.model.save()
+        deployment = world.deployment
+        deployment.pk, deployment.name, deployment._state.adding = f"dep_{name}", name, True
+        deployment.model = world.model
+        deployment.save()
     for html in (member.client.get(reverse("console:home")), Client().get(reverse("account_login"))):
         text = re.sub(r"<[^>]+>", "", html.content.decode())
         names = "kindling/spark, kindling/spark-embed and kindling/spark-two"

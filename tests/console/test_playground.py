@@ -22,6 +22,7 @@ from kindling_console import playground_keys
 from kindling_console_world import Member, World, make_world
 from kindling_fake_engine import Behaviour, FakeEngine
 from kindling_gateway import GatewayServer, eventually, gateway_env
+from kindling_platform.accounts.models import Membership
 from kindling_platform.common.clock import now
 from kindling_platform.deployments.models import Replica
 from kindling_platform.gateway.app import create_app
@@ -262,6 +263,45 @@ async def test_a_model_that_is_gone_is_said_and_nothing_is_chosen_in_its_place(s
         assert ('<option value="kindling/spark" selected>' in html) is not gone
     compared = await scene.client.get("/console/playground/?model=kindling/spark&compare=kindling/gone")
     assert "cannot be called." in compared.content.decode()
+
+
+async def test_a_page_of_another_organisation_asks_nothing(scene: Scene):
+    dev = await sync_to_async(scene.world.member)("grace")
+    await Membership.objects.acreate(user=scene.member.user, organisation=dev.org, role="developer")
+    shown = {"X-Kindling-Org": dev.org.id}
+    body = json.dumps(ASK)
+    reply = await scene.client.post(RUN, body, content_type="application/json", headers=shown)
+    refusal = json.loads(reply.content)["error"]
+    assert (reply.status_code, refusal["code"]) == (409, "organisation_changed")
+    assert f"This page was for {dev.org.name}; nothing was done." in refusal["message"]
+    form = {"model": "kindling/spark", "message": "Hello!", "kindling_org": dev.org.id}
+    assert (await scene.client.post("/console/playground/", form)).status_code == 409
+    # Who was removed asks nothing in the name of his own organisation either.
+    await Membership.objects.filter(organisation=dev.org, user=scene.member.user).adelete()
+    again = await scene.client.post(RUN, body, content_type="application/json", headers=shown)
+    assert (
+        again.status_code == 409
+        and "not a member of any more" in json.loads(again.content)["error"]["message"]
+    )
+    assert scene.engine.received == []
+    own = {"X-Kindling-Org": scene.member.org.id}
+    reply = await scene.client.post(RUN, body, content_type="application/json", headers=own)
+    assert (await chunks(reply))[-1]["usage"]
+
+
+async def test_the_page_names_what_helps_those_who_may_do_it(scene: Scene):
+    html = (await scene.client.get("/console/playground/")).content.decode()
+    assert 'data-billing="/console/billing/" data-limits="/console/limits/"' in html
+    await sync_to_async(scene.member.role)("developer")
+    html = (await scene.client.get("/console/playground/")).content.decode()
+    assert "data-billing" not in html and 'data-limits="/console/limits/"' in html
+
+
+async def test_an_answer_of_one_token_or_none_has_no_speed(scene: Scene):
+    for made in (0, 1):
+        (request_id,) = await sync_to_async(scene.world.use)(scene.member, completion_tokens=made)
+        booked = (await scene.client.get(f"/console/playground/receipt/{request_id}/")).json()
+        assert (booked["completion_tokens"], booked["tokens_per_s"]) == (made, None)
 
 
 async def test_the_receipt_appears_when_the_request_is_booked(scene: Scene):

@@ -9,22 +9,22 @@ from kindling_billing.notices import LOW_BALANCE, notice_add
 from kindling_console_world import Member, World
 
 LOW = {"balance_picousd": "0", "threshold_picousd": "1"}
-# Session, user, membership, and for whole pages balance and stand-ins are in each.
+# Session, user, membership, and for whole pages balance, shortages and stand-ins are in each.
 PINNED = {
-    "home": 19, "home-live": 16, "catalog": 10, "adapters": 9, "keys": 7, "usage": 17, "requests": 7, "billing": 18,
-    "deployments": 8, "playground": 10, "activity": 9,
-    "limits": 15, "team": 12,
+    "home": 21, "home-live": 16, "catalog": 12, "adapters": 11, "keys": 9, "usage": 19, "requests": 9, "billing": 20,
+    "deployments": 10, "playground": 12, "activity": 11,
+    "limits": 17, "team": 14,
 }  # fmt: skip
 PINNED_OPERATOR = {
-    "operator-organisations": 12,
-    "operator-prices": 9,
-    "operator-fleet": 9,
-    "operator-mail": 12,
-    "operator-payments": 9,
-    **{"operator-revenue": 10, "operator-risk": 22, "operator-reconciliation": 10, "operator-records": 13},
-    **{"operator-proofs": 7, "operator-reratings": 8, "operator-audit": 8},
-    "operator-plans": 10,
-    "operator-margins": 14,
+    "operator-organisations": 13,
+    "operator-prices": 10,
+    "operator-fleet": 10,
+    "operator-mail": 13,
+    "operator-payments": 10,
+    **{"operator-revenue": 11, "operator-risk": 23, "operator-reconciliation": 11, "operator-records": 14},
+    **{"operator-proofs": 8, "operator-reratings": 9, "operator-audit": 9},
+    "operator-plans": 11,
+    "operator-margins": 15,
 }
 
 

@@ -1,5 +1,7 @@
 """What each role may see and do in the console follows the one table of roles."""
 
+import re
+
 import pytest
 from django.urls import reverse
 
@@ -46,6 +48,19 @@ def test_a_viewer_can_change_nothing(world: World, member: Member):
     page = member.client.get(reverse("console:keys")).content.decode()
     assert "Create key" not in page
     assert ">Revoke<" not in page
+
+
+def test_no_button_leads_a_viewer_to_a_refusal(world: World, member: Member):
+    adapter = world.adapter(member)
+    model = reverse("console:model", args=[world.model.organisation.slug, world.model.name])
+    pages = (reverse("console:home"), model, reverse("console:adapter", args=[adapter.id]))
+    links = "|".join(reverse(f"console:{name}") for name in ("playground", "adapter-upload"))
+    button = re.compile(rf'<a class="btn(?: btn-primary)?" href="(?:{links})')
+    for role, may in (("developer", True), ("viewer", False)):
+        member.role(role)
+        for url in pages:
+            head = member.client.get(url).content.decode().split("<main")[1].split('id="adapters"')[0]
+            assert bool(button.search(head)) is may, (role, url)
 
 
 def test_a_form_of_another_site_is_refused_with_a_sentence(world: World, member: Member):

@@ -157,9 +157,14 @@ def test_who_is_removed_is_out_at_once(world: World, member: Member):
 def test_everybody_may_leave_but_the_last_owner(world: World, member: Member):
     grace = world.member("grace")
     join(member, grace, "viewer")
-    assert f"Leave {member.org.name}?" in text_of(grace.client, reverse("console:leave"))
+    page = text_of(grace.client, reverse("console:leave"))
+    assert f"Leave {member.org.name}?" in page and 'id="stays"' not in page and " disabled" not in page
     grace.client.post(reverse("console:leave"), {"keys": "keep"})
     assert f"You have left {member.org.name}" in toasts(grace.client, reverse("console:home"))
+    for url in (reverse("console:leave"), reverse("console:member", args=[member.user.id])):
+        page = text_of(member.client, url)
+        assert 'class="btn btn-danger" disabled aria-describedby="stays">Leave' in page
+        assert f'<p id="stays">{member.user.email} is the only owner.' in page
     member.client.post(reverse("console:leave"))
     assert "is the only owner" in toasts(member.client, reverse("console:leave"))
     assert Membership.objects.filter(organisation=member.org, user=member.user).exists()

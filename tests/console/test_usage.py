@@ -166,17 +166,23 @@ def test_filters_are_in_the_address_and_stay_in_it(world: World, member: Member)
 @pytest.mark.parametrize(
     "query",
     [{"tz": "Mars"}, {"first": "soon"}, {"first": "1200-01-01"}, {"interval": "week"}, {"key": "a\0"},
-     {"range": "90d", "interval": "hour"}],
+     {"range": "90d", "interval": "hour"}, {"first": "2026-02-02", "last": "2026-02-01"}],
 )  # fmt: skip
 def test_an_address_that_makes_no_sense_says_so_and_shows_the_usual(
     world: World, member: Member, query: dict
 ):
     world.use(member)
     reply = member.client.get(URL, query)
-    assert reply.status_code == 400
+    assert reply.status_code == 422
     html = reply.content.decode()
     assert 'role="alert"' in html.split("<main")[1]
     assert "$0.000003 over 7 days" in html
+
+
+def test_days_that_go_backwards_are_refused_and_kept_to_be_mended(member: Member):
+    html = member.client.get(URL, {"first": "2026-02-02", "last": "2026-02-01"}).content.decode()
+    assert "The last day, 2026-02-01, lies before the first, 2026-02-02." in html
+    assert 'value="2026-02-02"' in html and 'value="2026-02-01"' in html
 
 
 def test_requests_can_be_of_a_span_and_of_what_a_filter_names(world: World, member: Member):

@@ -55,7 +55,7 @@ class Guest:
             assert said["type"] == "error"
             assert said["error"]["type"] == "invalid_request_error"
         else:
-            assert set(said["error"]) == {"message", "type", "param", "code"}
+            assert set(said["error"]) == {"message", "type", "param", "code", "doc_url"}
         assert "Traceback" not in reply.text
         assert self._doorway.engine.url not in reply.text
         return str(said["error"]["message"])

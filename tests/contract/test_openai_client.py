@@ -262,6 +262,7 @@ def test_a_bad_request_names_what_is_wrong(client: openai.OpenAI, change: dict, 
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(**ask)
     assert refused.value.code == code
+    assert refused.value.body["doc_url"] == f"{client.base_url.copy_with(path='/errors/')}#{code}"
 
 
 def test_what_the_client_parsed_can_be_sent_back(client: openai.OpenAI):

@@ -178,6 +178,23 @@ def test_a_suspended_customer_pays_in_the_banner_and_goes_on(visit: Callable[...
     poll(lambda: ask(me.url, key).status_code, lambda status: status == 200, every=0.5)
 
 
+def test_who_comes_back_from_the_payment_page_is_not_sent_there_again(visit: Callable[..., Visit]):
+    me = visit()
+    me.sign_up(f"returner-{secrets.token_hex(3)}@example.com")
+    page = me.page
+    page.goto("/console/billing/")
+    page.get_by_label("Amount", exact=True).fill("10")
+    page.get_by_role("button", name="Continue to payment").click()
+    page.wait_for_url(re.compile(r"/pay/cs_test_"))
+    page.go_back()
+    page.wait_for_url(re.compile(r"/console/billing/payments/pay_\w+/$"))
+    with page.expect_response("**/live/") as asked:
+        expect(page.get_by_role("heading", name="Waiting for the confirmation")).to_be_visible()
+    assert asked.value.status == 200
+    page.go_back()
+    page.wait_for_url("**/console/billing/")
+
+
 def test_a_declined_card_can_be_replaced_on_the_page(visit: Callable[..., Visit]):
     me = visit()
     me.sign_up(f"unlucky-{secrets.token_hex(3)}@example.com")

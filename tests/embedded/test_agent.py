@@ -20,6 +20,7 @@ from kindling_platform.embedded.ports import PortHold, hold_port, is_answering
 from kindling_workers.agent import replica, replicas
 from kindling_workers.agent.engine import engine_env
 from kindling_workers.agent.errors import AgentError
+from kindling_workers.agent.model_files import model_files
 from kindling_workers.agent.places import Places
 from kindling_workers.agent.replica import Replica
 from kindling_workers.agent.replicas import Replicas
@@ -138,6 +139,10 @@ def test_killed_engine_comes_back_at_its_address_under_its_generation(agent: Age
     assert second["url"] == first["url"]
     wait_gone(core)
     assert "a word from life 1" in agent.http.get("/replicas/dep_a-1-0/logs?tail=3").text
+    with (agent.home / "logs/dep_a-1-0.log").open("a") as log:
+        log.write("refused kd_live_0123456789abcdef at postgresql://me:secret@host/db\n")
+    shown = agent.http.get("/replicas/dep_a-1-0/logs?tail=3").text
+    assert "refused …" in shown and "secret" not in shown and "0123456789abcdef" not in shown
 
 
 def test_delete_ends_the_engine_and_its_core_and_keeps_the_usage_log(agent: Agent, model: Path):
@@ -188,6 +193,44 @@ def test_engine_that_never_starts_is_reported_with_its_reason_and_recovers(agent
     wait(agent.get, lambda seen: "no such model" in seen["reason"])
     (model / "mode").unlink()
     assert agent.wait_state("ready")["reason"] == ""
+
+
+async def test_an_engine_that_refuses_its_model_is_not_started_again_before_the_files_change(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looks: list[str] = []
+    monkeypatch.setattr(replica, "MODEL_LOOKED_AT_EVERY_S", 0)
+    monkeypatch.setattr(replica, "model_files", lambda folder: looks.append(folder) or model_files(folder))
+    (tmp_path / "logs").mkdir()
+    (model / "mode").write_text("reject")
+    hold = hold_port()
+    spec = ReplicaSpec("r", "d", 1, str(model), "m")
+    one = Replica(spec, Places(tmp_path), hold, (sys.executable, str(ENGINE)), 1.0)
+    one.start()
+    async with asyncio.timeout(60):
+        while len(looks) < 50:
+            await asyncio.sleep(0.01)
+        failed = one.status()
+        assert (failed.state, failed.restarts, failed.reason) == ("failed", 0, "The model is broken.")
+        (model / "mode").unlink()
+        while one.status().state != "ready":
+            await asyncio.sleep(0.01)
+    assert one.status().restarts == 1
+    await one.stop()
+    hold.release()
+
+
+def test_a_models_files_are_told_apart_by_name_size_and_time(model: Path):
+    def look(work: Callable[[], object]) -> bool:
+        before = model_files(str(model))
+        work()
+        return model_files(str(model)) != before
+
+    assert not look(lambda: None)
+    assert look((model / "a").touch) and look(lambda: (model / "a").write_text("x"))
+    assert look(lambda: os.utime(model / "a", (1, 1)))
+    assert look(lambda: (model / "b").symlink_to(model / "c")) and look((model / "c").touch)
+    assert model_files(str(model / "nowhere")) == frozenset()
 
 
 def test_killed_agent_leaves_no_engine_and_the_next_one_restores_it(agent: Agent, model: Path):

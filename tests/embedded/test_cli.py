@@ -175,12 +175,14 @@ def test_keys_are_made_listed_and_revoked(customer: Shell, tmp_path: Path):
 def test_the_operator_makes_changes_and_deletes_a_deployment(stack: Stack, tmp_path: Path):
     operator = Shell(tmp_path, stack.url, stack.api_key)
     assert "spark is live" in operator.run("deployments", "start", "spark")
+    said = operator.run("deployments", "logs", "spark")
+    assert said.startswith("== dep_") and "does not answer" not in said
     made = operator.run("deployments", "create", "second", "kindling/spark", "--weights", "int8wo")
     assert "second is pending" in made
     assert "of 2 replicas" in operator.run("deployments", "change", "second", "--replicas", "2")
     assert "[nothing_to_change]" in operator.run("deployments", "change", "second", good=False)
     assert "asked to be stopped" in operator.run("deployments", "stop", "second")
-    assert "2 replica(s)" in operator.run("deployments", "events", "second")
+    assert "2 replicas" in operator.run("deployments", "events", "second")
     assert "second is deleted." in operator.run("deployments", "delete", "second")
     rows = json.loads(operator.run("deployments", "list", "--json"))
     assert [row["name"] for row in rows] == ["spark"]

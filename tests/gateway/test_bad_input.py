@@ -37,7 +37,7 @@ def code_of(reply: httpx.Response) -> str:
     if body.get("type") == "error":
         assert body["request_id"] == reply.headers["x-request-id"]
         return str(error["type"])
-    assert set(error) == {"message", "type", "param", "code"}
+    assert set(error) == {"message", "type", "param", "code", "doc_url"}
     return str(error["code"])
 
 

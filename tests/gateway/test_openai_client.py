@@ -45,6 +45,7 @@ def test_errors_have_their_classes(server: GatewayServer, scene, client: openai.
     with pytest.raises(openai.NotFoundError) as missing:
         client.chat.completions.create(**(ASK | {"model": "kindling/none"}))
     assert missing.value.code == "model_not_found"
+    assert missing.value.body["doc_url"].endswith("/errors/#model_not_found")
     stranger = openai.OpenAI(base_url=f"{server.url}/v1", api_key="nonsense", max_retries=0)
     with pytest.raises(openai.AuthenticationError):
         stranger.models.list()
@@ -52,3 +53,4 @@ def test_errors_have_their_classes(server: GatewayServer, scene, client: openai.
     with pytest.raises(openai.APIError) as cut:
         list(client.chat.completions.create(**ASK, stream=True))
     assert cut.value.code == "upstream_failed"
+    assert cut.value.body["doc_url"].endswith("/errors/#upstream_failed")

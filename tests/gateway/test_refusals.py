@@ -14,8 +14,9 @@ from kindling_platform.keys import secret
 
 def refused(reply: httpx.Response) -> tuple[int, str]:
     error = reply.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
+    assert set(error) == {"message", "type", "param", "code", "doc_url"}
     assert error["message"]
+    assert error["doc_url"].endswith(f"/errors/#{error['code']}")
     assert reply.headers["x-request-id"]
     return reply.status_code, error["code"]
 

@@ -19,6 +19,7 @@ from kindling_platform.accounts.services import (
     operator_ensure,
     operator_password_reset,
     organisation_create,
+    organisation_rename,
     user_register,
     user_rename,
     user_settle,
@@ -131,6 +132,7 @@ WORKS: dict[str, Callable[[Customer], object]] = {
     "accounts.user_settle": lambda c: user_settle(user=new_user()),
     "accounts.user_rename": lambda c: user_rename(user=c.user, name="Ada", actor=c.actor),
     "accounts.organisation_create": lambda c: organisation_create(name="Two", owner=c.user, actor=c.actor),
+    "accounts.organisation_rename": lambda c: organisation_rename(org=c.org, name="Two", actor=c.actor),
     "accounts.operator_ensure": lambda c: operator_of_another_time(c.user),
     "accounts.operator_password_reset": lambda c: operator_password_reset(email=c.user.email),
     "accounts.credit_give": lambda c: credit_give(
@@ -197,6 +199,7 @@ EXPECTED = {
     "accounts.user_settle": "user.registered",
     "accounts.user_rename": "user.renamed",
     "accounts.organisation_create": "organisation.created",
+    "accounts.organisation_rename": "organisation.renamed",
     "accounts.operator_ensure": "operator.ensured",
     "accounts.operator_password_reset": "operator.password_reset",
     "accounts.credit_give": "credit.granted",

@@ -65,7 +65,7 @@ def test_another_form_of_weights_is_a_new_generation(operator: Customer, deploym
     assert ensure("checkpoint") == ("checkpoint", 1)
     assert ensure("int8wo") == ensure("int8wo") == ("int8wo", 2)
     assert ensure("int8wo", replicas=2) == ("int8wo", 2)
-    assert event_list(deployment=deployment)[0].message.endswith("2 replica(s), weights as int8wo.")
+    assert event_list(deployment=deployment)[0].message.endswith("2 replicas, weights as int8wo.")
     assert refusal(lambda: ensure("int3")) == "weights_unknown"
     assert ensure("checkpoint", replicas=2) == ("checkpoint", 3)
 

@@ -1,5 +1,6 @@
 """The smallest process that behaves like an engine towards the agent; a file `mode` in the model folder
-chooses how: `die` ends at once, `refuse` reports a failure, `deaf` ignores the polite signal."""
+chooses how: `die` ends at once, `refuse` reports a failure, `reject` that it does not take the model, `deaf` ignores
+the polite signal."""
 
 import argparse
 import json
@@ -36,11 +37,9 @@ def main() -> None:
     mode = (model / "mode").read_text().strip() if (model / "mode").exists() else "serve"
     if mode == "die":
         sys.exit("no such model")
-    if mode == "refuse":
-        print(
-            json.dumps({"event": "failed", "code": "bad_model", "message": "The model is broken."}),
-            flush=True,
-        )
+    if mode in ("refuse", "reject"):
+        code = "weights_dtype" if mode == "reject" else "bad_model"
+        print(json.dumps({"event": "failed", "code": code, "message": "The model is broken."}), flush=True)
         sys.exit(3)
     if mode == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,6 +1,5 @@
 """Sets a sheet on A4 pages. The same sheet always gives the same bytes."""
 
-from functools import cache
 from io import BytesIO
 from typing import Any
 from xml.sax.saxutils import escape
@@ -10,13 +9,11 @@ from reportlab.lib.enums import TA_RIGHT
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
-from reportlab.pdfbase.pdfmetrics import registerFont
-from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
+from kindling_billing.documents.fonts import BOLD, FONT, drawable, fonts_register
 from kindling_billing.documents.sheet import Sheet
 
-FONT, BOLD = "Vera", "VeraBd"
 MARGIN = 18 * mm
 WIDTH = A4[0] - 2 * MARGIN
 PADDING = 6  # what a frame adds on each side
@@ -25,7 +22,7 @@ GREY, LINE = colors.HexColor("#5b6470"), colors.HexColor("#d5d9de")
 
 def sheet_pdf(sheet: Sheet) -> bytes:
     """A sheet as PDF; characters that the font lacks become question marks."""
-    _fonts()
+    fonts_register()
     out = BytesIO()
     document = SimpleDocTemplate(
         out,
@@ -51,12 +48,6 @@ def sheet_pdf(sheet: Sheet) -> bytes:
     ]
     document.build(story, onFirstPage=_foot, onLaterPages=_foot)
     return out.getvalue()
-
-
-@cache
-def _fonts() -> None:
-    for name in (FONT, BOLD):
-        registerFont(TTFont(name, f"{name}.ttf"))
 
 
 def _parties(sheet: Sheet) -> Table:
@@ -118,17 +109,7 @@ def _text(
     )
     if right:
         style.alignment = TA_RIGHT
-    return Paragraph(escape(_drawable(text)).replace("\n", "<br/>"), style)
-
-
-def _drawable(text: str) -> str:
-    glyphs = _glyphs()
-    return "".join(char if char == "\n" or ord(char) in glyphs else "?" for char in text)
-
-
-@cache
-def _glyphs() -> frozenset[int]:
-    return frozenset(TTFont(FONT, f"{FONT}.ttf").face.charToGlyph)
+    return Paragraph(escape(drawable(text)).replace("\n", "<br/>"), style)
 
 
 def _foot(canvas: Any, document: Any) -> None:

@@ -4,7 +4,9 @@ from typing import Any
 
 from django import forms
 
-from kindling_billing.money import PICO_PER_CENT, usd_to_pico
+from kindling_billing.documents.fonts import missing_characters
+from kindling_billing.money import PICO_PER_CENT
+from kindling_console.forms.amounts import dollars_typed
 
 MOST_CENTS = 100_000_000
 
@@ -21,11 +23,13 @@ class DollarsField(forms.CharField):
         if not text:
             return None
         try:
-            pico = usd_to_pico(str(text).strip().removeprefix("$").replace(",", ""))
+            pico = dollars_typed(str(text))
         except ValueError:
             raise forms.ValidationError("Give an amount such as 25 or 7.50.") from None
-        if pico % PICO_PER_CENT or not 0 <= pico <= MOST_CENTS * PICO_PER_CENT:
-            raise forms.ValidationError("Give whole cents, and not less than zero.")
+        if not 0 <= pico <= MOST_CENTS * PICO_PER_CENT:
+            raise forms.ValidationError(f"Give an amount from $0 to ${MOST_CENTS // 100:,}.")
+        if pico % PICO_PER_CENT:
+            raise forms.ValidationError("Give whole cents, such as 7.50.")
         return pico // PICO_PER_CENT
 
 
@@ -66,6 +70,12 @@ class DetailsForm(forms.Form):
         label="Tax id", required=False, max_length=40, widget=forms.TextInput(attrs={"class": "form-control"})
     )
 
+    def clean_bill_to(self) -> str:
+        return _printable(self.cleaned_data["bill_to"])
+
+    def clean_tax_id(self) -> str:
+        return _printable(self.cleaned_data["tax_id"])
+
 
 class RefundForm(forms.Form):
     """How much of a payment goes back; the form's own id makes a form that is sent twice refund once."""
@@ -74,3 +84,16 @@ class RefundForm(forms.Form):
     amount = DollarsField(label="Amount")
     reason = forms.CharField(max_length=300, label="Reason")
     reference = forms.RegexField(r"^rfd_[0-9a-z]{26}$", widget=forms.HiddenInput)
+
+
+def _printable(text: str) -> str:
+    """A text that invoices can show.
+
+    Raises:
+        ValidationError: it names what they cannot.
+    """
+    if missing := missing_characters(text):
+        raise forms.ValidationError(
+            f"Invoices cannot print {' '.join(missing)}. Write it in Latin, Greek or Cyrillic letters."
+        )
+    return text

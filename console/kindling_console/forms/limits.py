@@ -5,7 +5,8 @@ from typing import Any
 
 from django import forms
 
-from kindling_billing.money import pico_to_usd_text, usd_to_pico
+from kindling_billing.money import pico_to_usd_text
+from kindling_console.forms.amounts import dollars_typed
 
 RATES = {
     "requests_per_minute": "Requests a minute",
@@ -74,7 +75,7 @@ class LimitsForm(forms.Form):
         if not text.strip():
             return None
         try:
-            return usd_to_pico(text.strip().removeprefix("$").replace(",", ""))
+            return dollars_typed(text)
         except ValueError:
             self.add_error(name, "Give an amount such as 25 or 0.50.")
             return None

@@ -4,7 +4,8 @@ from typing import Any
 
 from django import forms
 
-from kindling_billing.money import PICO_PER_USD, usd_to_pico
+from kindling_billing.money import PICO_PER_USD
+from kindling_console.forms.amounts import dollars_typed
 
 MAX_GRANT_USD = 1_000_000
 
@@ -26,7 +27,7 @@ class CreditForm(forms.Form):
 
     def _amount(self, text: str) -> int:
         try:
-            amount = usd_to_pico(text.strip().removeprefix("$").replace(",", ""))
+            amount = dollars_typed(text)
         except ValueError:
             self.add_error("amount", "Give an amount such as 25 or 0.50.")
             return 0

@@ -8,16 +8,16 @@ from django import forms
 
 from kindling_billing.book import Version
 from kindling_billing.effects import draft
-from kindling_billing.gpu_hours import HOUR_MS
+from kindling_billing.gpu_hours import HOUR_MS, hour_price_plain
 from kindling_billing.money import (
     PICO_PER_USD,
     per_million_to_pico,
     pico_to_per_million,
     pico_to_usd_text,
     round_half_even,
-    usd_to_pico,
 )
 from kindling_billing.rating import Price
+from kindling_console.forms.amounts import dollars_typed
 
 Choices = Iterable[tuple[str, str]]
 MOST_GPU_HOUR_USD = 10_000
@@ -56,7 +56,7 @@ class UsdField(forms.CharField):
         if not text:
             return None
         try:
-            amount = usd_to_pico(str(text).strip().removeprefix("$").replace(",", ""))
+            amount = dollars_typed(str(text))
         except ValueError:
             raise forms.ValidationError("Give an amount such as 25 or 0.50.") from None
         if not 0 <= amount <= self._most_usd * PICO_PER_USD:
@@ -132,7 +132,7 @@ def price_initial(price: Price | None) -> dict[str, Any]:
 
 def gpu_hour_text(gpu_ms: int) -> str:
     """A price of a millisecond as dollars per hour, with all digits that it has; "" for none."""
-    whole, _, digits = pico_to_usd_text(gpu_ms * HOUR_MS, 12).replace(",", "").partition(".")
+    whole, _, digits = pico_to_usd_text(hour_price_plain(gpu_ms), 12).replace(",", "").partition(".")
     return f"{whole}.{digits.rstrip('0').ljust(2, '0')}" if gpu_ms else ""
 
 

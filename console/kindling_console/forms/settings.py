@@ -1,4 +1,4 @@
-"""The switch of the log of prompts and answers."""
+"""What an organisation settles for itself: its name, and the switch of the log of prompts and answers."""
 
 from typing import Any
 
@@ -7,6 +7,15 @@ from django import forms
 LOG_CHOICES = (
     (0, "Not kept"), (1, "Kept for 1 day"), (7, "Kept for 7 days"), (30, "Kept for 30 days"), (90, "Kept for 90 days"),
 )  # fmt: skip
+
+
+class OrganisationNameForm(forms.Form):
+    """How an organisation is called where people read it."""
+
+    name = forms.CharField(
+        label="Name", max_length=120, help_text="People see it here, in letters and in invitations.",
+        widget=forms.TextInput(attrs={"class": "form-control", "autocomplete": "organization"}),
+    )  # fmt: skip
 
 
 class RequestLogForm(forms.Form):

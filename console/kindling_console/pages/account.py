@@ -15,7 +15,7 @@ from kindling_platform.accounts.services import user_rename
 A_YEAR_S = 365 * 24 * 3600
 
 
-@page(methods=("GET", "POST"))
+@page(methods=("GET", "POST"), of_any_org=True)
 def account(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Name, sign-in and where second factors are set up."""
     form = NameForm(request.POST or None, initial={"name": visitor.user.name})

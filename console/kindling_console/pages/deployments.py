@@ -7,6 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 
+from kindling_billing.gpu_hours import HOUR_MS
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
 from kindling_console.forms.deployments import DeploymentChangeForm
@@ -23,12 +24,13 @@ from kindling_platform.deployments.services import (
 
 EVENTS = 50
 ACTIONS = {"start": deployment_start, "stop": deployment_stop}
+REFUSED = "requests are refused with 503, unless another deployment serves the model."
 NEXT_STEPS = {
     "pending": "A worker takes it up within seconds.",
-    "starting": "The engine reads the weights; requests are refused with 503 until it is ready.",
+    "starting": f"The engine reads the weights. Until it is ready, {REFUSED}",
     "live": "It answers requests.",
     "degraded": "Some replicas answer; the others are being brought back.",
-    "stopped": "Requests to it are refused with 503. Start it to serve again.",
+    "stopped": f"Start it to serve again: {REFUSED}",
     "failed": "It will be tried again by itself. The reason says what to mend.",
 }
 
@@ -58,7 +60,7 @@ def deployment_page(request: HttpRequest, visitor: Visitor, deployment_id: str) 
         "events": event_list(deployment=deployment, limit=EVENTS),
         "next_step": NEXT_STEPS.get(deployment.state, ""),
         "may_control": _may_control(visitor, deployment),
-        "hour_price": _hour_price(deployment),
+        "replica_price": _replica_price(deployment),
         "snippets": snippets(deployment.model.ref, surface=deployment.model.surface),
         # Where a replica listens and what its process is called is the operator's business.
         "sees_hosts": visitor.is_operator,
@@ -128,10 +130,10 @@ def _visible(visitor: Visitor, deployment_id: str) -> Any:
     return found
 
 
-def _hour_price(deployment: Any) -> int:
-    """Pico-dollars for an hour of one replica; 0 for the operator's, whose hours nobody pays for."""
+def _replica_price(deployment: Any) -> int:
+    """Pico-dollars for a millisecond of one replica; 0 for the operator's, whose time nobody pays for."""
     org = deployment.organisation
-    return 0 if org.is_operator else hour_price_picousd(org=org, model=deployment.model)
+    return 0 if org.is_operator else hour_price_picousd(org=org, model=deployment.model) // HOUR_MS
 
 
 def _may_control(visitor: Visitor, deployment: Any) -> bool:

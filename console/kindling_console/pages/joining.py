@@ -8,7 +8,7 @@ from django.views.decorators.http import require_http_methods
 
 from kindling_console.access import Visitor, page, sign_in_first
 from kindling_console.answers import done, private, show
-from kindling_console.ways_back import shows_page
+from kindling_console.ways_back import local_path, shows_page
 from kindling_platform.accounts.invitations import invitation_accept, invitation_find
 from kindling_platform.accounts.selectors import CHOSEN_ORGANISATION
 from kindling_platform.common.errors import KindlingError
@@ -34,15 +34,16 @@ def join(request: HttpRequest, text: str) -> HttpResponseBase:
     return private(show(request, "console/join.html", context))
 
 
-@page(methods=("POST",))
+@page(methods=("POST",), of_any_org=True)
 def organisation_change(request: HttpRequest, visitor: Visitor) -> HttpResponse:
-    """Work in another organisation from now on, in this browser."""
+    """Work in another organisation from now on, in this browser; on the page `next`, if the form names one."""
     wanted = request.POST.get("organisation", "")
-    found = next((org for org in visitor.others if org.id == wanted), None)
+    # The present one is among them: another tab may have changed to it already.
+    found = next((org for org in (*visitor.others, visitor.org) if org.id == wanted), None)
     if found is None:
         raise Http404("There is no such organisation.")
     request.session[CHOSEN_ORGANISATION] = found.id
-    return done(request, reverse("console:home"))
+    return done(request, local_path(request.POST.get("next", "")) or reverse("console:home"))
 
 
 def _accept(request: HttpRequest, text: str) -> HttpResponseBase:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
@@ -12,7 +13,7 @@ from kindling_console.quickstart import snippets
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.selectors import model_list_live_first
-from kindling_platform.keys.selectors import key_get, key_list
+from kindling_platform.keys.selectors import key_get, key_list, key_successor_find
 from kindling_platform.keys.services import key_create, key_revoke, key_rotate
 
 SHOWN = 200
@@ -40,7 +41,7 @@ def key_revoke_page(request: HttpRequest, visitor: Visitor, key_id: str) -> Http
 
 @page("keys.write", methods=("GET", "POST"))
 def key_rotate_page(request: HttpRequest, visitor: Visitor, key_id: str) -> HttpResponse:
-    """Ask how long the old key goes on, then make its successor and show it once."""
+    """Ask how long the old key goes on, then make its successor and show it once; a form sent again makes none."""
     key = key_get(org=visitor.org, key_id=key_id)
     form = KeyRotateForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
@@ -54,7 +55,13 @@ def key_rotate_page(request: HttpRequest, visitor: Visitor, key_id: str) -> Http
             )
         except KindlingError as error:
             return refused(request, reverse("console:keys"), error)
-        return private(show(request, "console/key_created.html", _made(visitor, made, text)))
+        ending = key_get(org=visitor.org, key_id=key.id)
+        context = _made(visitor, made, text) | {"old_key": ending, "old_is_over": _is_over(ending)}
+        return private(show(request, "console/key_created.html", context))
+    if key_successor_find(key=key) is not None:
+        said = f"“{key.name}” was rotated already: rotate its successor, or make a new key."
+        messages.error(request, said)
+        return done(request, reverse("console:keys"))
     status = 422 if form.is_bound else 200
     return show(request, "console/key_rotate.html", {"key": key, "form": form}, status=status)
 
@@ -104,17 +111,17 @@ def _made(visitor: Visitor, key: Any, text: str) -> dict[str, object]:
 
 
 def _context(visitor: Visitor, form: KeyForm) -> dict[str, object]:
-    moment = now()
     rows = list(key_list(org=visitor.org)[:SHOWN])
+    newest: dict[str, Any] = {}
+    for key in rows:
+        newest.setdefault(key.family_key_id, key)
     return {
         "form": form,
-        "live": [
-            key
-            for key in rows
-            if key.revoked_at is None and not (key.expires_at and key.expires_at <= moment)
-        ],
-        "past": [
-            key for key in rows if key.revoked_at is not None or (key.expires_at and key.expires_at <= moment)
-        ],
+        "live": [(key, newest[key.family_key_id] is not key) for key in rows if not _is_over(key)],
+        "past": [key for key in rows if _is_over(key)],
         "may_write": visitor.may("keys.write"),
     }
+
+
+def _is_over(key: Any) -> bool:
+    return bool(key.revoked_at is not None or (key.expires_at and key.expires_at <= now()))

@@ -17,13 +17,14 @@ from kindling_console.access import Visitor, page, visitor_of
 from kindling_console.answers import show
 from kindling_console.forms.playground import PlaygroundForm
 from kindling_console.inference import Upstream, chat_body, chat_open
+from kindling_console.page_org import page_org_changed
 from kindling_console.playground_keys import playground_key, playground_key_forget
 from kindling_console.prices import current_prices
 from kindling_console.quickstart import base_url, snippet_templates
 from kindling_console.templatetags.kindling import usd, usd_cost
 from kindling_console.ways_back import method_refused
 from kindling_platform.adapters.selectors import adapter_list
-from kindling_platform.deployments.selectors import model_list_live_first
+from kindling_platform.deployments.selectors import model_list_running
 from kindling_platform.usage.selectors import usage_event_get
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -63,7 +64,10 @@ async def run(request: HttpRequest) -> HttpResponseBase:
         return await sync_to_async(method_refused)(request, {"POST"})
     visitor = await sync_to_async(visitor_of)(request)
     if visitor is None:
-        return _refusal(401, "signed_out", "You are signed out. Reload the page and sign in again.")
+        return _refusal(401, "signed_out", "You are signed out; nothing was sent.")
+    changed = await sync_to_async(page_org_changed)(request, org=visitor.org, others=visitor.others)
+    if changed:
+        return _refusal(409, "organisation_changed", changed.message)
     if not visitor.may("playground.use"):
         return _refusal(403, "role", "Your role does not allow the playground.")
     if len(request.body) > MAX_BODY_BYTES:
@@ -98,6 +102,7 @@ def receipt(request: HttpRequest, visitor: Visitor, request_id: str) -> HttpResp
     """What a request cost, once it is in the ledger; 404 until then."""
     event = usage_event_get(org=visitor.org, request_id=request_id)
     first = (event.first_token_at - event.started_at).total_seconds() if event.first_token_at else None
+    made = event.completion_tokens
     writing = (event.finished_at - event.first_token_at).total_seconds() if event.first_token_at else 0
     balance = balance_get(owner_id=visitor.org.id).picousd if visitor.may("billing.read") else None
     return JsonResponse(
@@ -106,9 +111,9 @@ def receipt(request: HttpRequest, visitor: Visitor, request_id: str) -> HttpResp
             "cost_exact_usd": pico_to_usd_text(int(event.cost_picousd), 12),
             "prompt_tokens": event.prompt_tokens,
             "cached_tokens": event.cached_tokens,
-            "completion_tokens": event.completion_tokens,
+            "completion_tokens": made,
             "first_token_ms": round(first * 1000) if first is not None else None,
-            "tokens_per_s": round((event.completion_tokens - 1) / writing, 1) if writing > 0 else None,
+            "tokens_per_s": round((made - 1) / writing, 1) if made > 1 and writing > 0 else None,
             "finish": event.finish,
             "url": reverse("console:request", args=[event.request_id]),
             "balance": usd(balance) if balance is not None else None,
@@ -156,7 +161,7 @@ async def _answer_whole(visitor: Visitor, fields: dict[str, Any]) -> dict[str, A
 
 
 def _choices(visitor: Visitor) -> list[dict[str, Any]]:
-    models = [model for model in model_list_live_first(org=visitor.org) if model.surface == "chat"]
+    models = [model for model in model_list_running(org=visitor.org) if model.surface == "chat"]
     prices = current_prices((model.id for model in models), visitor)
     by_id = {
         model.id: {"ref": model.ref, "base": "", "context": model.context_length}

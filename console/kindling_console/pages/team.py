@@ -11,7 +11,7 @@ from kindling_console.forms.team import ROLES, InviteForm, RemoveForm, RoleForm
 from kindling_console.meters import meters_of, rates_of
 from kindling_platform.accounts.invitation_letters import invitation_send, invitation_url
 from kindling_platform.accounts.invitations import invitation_create, invitation_list, invitation_withdraw
-from kindling_platform.accounts.team import member_get, member_role_set, roles_given
+from kindling_platform.accounts.team import member_get, member_role_set, owner_check, roles_given
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.keys.leaving import key_list_live_of, member_remove
@@ -137,7 +137,17 @@ def _leaving(visitor: Visitor, member: Any) -> dict[str, Any]:
         "keys": keys[:KEYS_SHOWN],
         "more_keys": len(keys) > KEYS_SHOWN,
         "is_self": member.user_id == visitor.user.id,
+        "stays": _stays(visitor, member),
     }
+
+
+def _stays(visitor: Visitor, member: Any) -> str:
+    """Why a member cannot go, or be removed by this visitor; empty when they can."""
+    try:
+        owner_check(member, may_own=visitor.is_owner or member.user_id == visitor.user.id)
+    except KindlingError as error:
+        return error.message
+    return ""
 
 
 def _roles(visitor: Visitor, *others: str) -> list[str]:

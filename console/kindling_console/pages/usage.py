@@ -81,7 +81,7 @@ def usage(request: HttpRequest, visitor: Visitor) -> HttpResponse:
         "requests_query": address_of(view, asked),
         "csv_query": address_of(view, asked, interval=question.interval, group_by=view.by),
     }  # fmt: skip
-    return show(request, "console/usage.html", context, status=400 if view.error else 200)
+    return show(request, "console/usage.html", context, status=422 if view.error else 200)
 
 
 @page("usage.read")

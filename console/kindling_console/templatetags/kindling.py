@@ -13,8 +13,9 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from kindling_billing.gpu_hours import HOUR_MS
+from kindling_billing.gpu_hours import HOUR_MS, hour_price_plain
 from kindling_billing.money import PICO_PER_USD, pico_to_usd_text
+from kindling_console.page_org import FIELD
 from kindling_platform.common.clock import now
 
 register = template.Library()
@@ -32,6 +33,17 @@ def asset(path: str) -> str:
     """The address of a static file, with its content's hash so that an upgrade is seen at once."""
     version = _digest(path) if not settings.DEBUG else _digest.__wrapped__(path)
     return f"{static(path)}?v={version}"
+
+
+@register.simple_tag(takes_context=True)
+def csrf_token(context: template.Context) -> SafeString:
+    """What each form carries in this place: Django's token, and the organisation that the page shows."""
+    hidden = format_html('<input type="hidden" name="csrfmiddlewaretoken" value="{}">', context["csrf_token"])
+    found = context.get("visitor")
+    visitor = found() if callable(found) else found
+    if visitor is None:
+        return hidden
+    return hidden + format_html('<input type="hidden" name="{}" value="{}">', FIELD, visitor.org.id)
 
 
 @register.simple_tag
@@ -81,12 +93,12 @@ def usd_cost(picousd: int | None) -> str:
     """A cost: cents from a cent up, else as many of six decimals as it has, and more for less than those."""
     if picousd is None:
         return "—"
-    cost = int(picousd)
+    cost, sign = abs(int(picousd)), "−" if int(picousd) < 0 else ""
     if cost == 0:
         return "$0"
-    if abs(cost) < PICO_PER_USD // 10**6:
-        return "$" + pico_to_usd_text(cost, 9).rstrip("0")
-    return usd(cost) if abs(cost) < 100 * CENT_PICOUSD else f"${pico_to_usd_text(cost, 2)}"
+    if cost < PICO_PER_USD // 10**6:
+        return f"{sign}${pico_to_usd_text(cost, 9 if cost >= 1000 else 12).rstrip('0')}"
+    return sign + (usd(cost) if cost < 100 * CENT_PICOUSD else f"${pico_to_usd_text(cost, 2)}")
 
 
 @register.filter
@@ -98,7 +110,9 @@ def usd_moved(picousd: int) -> str:
 @register.filter
 def usd_exact(picousd: int | None) -> str:
     """The whole truth to the last pico-dollar, for titles."""
-    return "" if picousd is None else f"${pico_to_usd_text(int(picousd), 12)}"
+    if picousd is None:
+        return ""
+    return f"{'−' if int(picousd) < 0 else ''}${pico_to_usd_text(abs(int(picousd)), 12)}"
 
 
 @register.filter
@@ -144,9 +158,13 @@ def gpu_hours(milliseconds: int | None) -> str:
 
 
 @register.filter
-def gpu_hour(picousd_per_ms: int) -> str:
-    """A price of a millisecond as dollars per hour."""
-    return usd_cost(int(picousd_per_ms) * HOUR_MS)
+def gpu_hour(picousd_per_ms: int) -> SafeString:
+    """A price of a millisecond as dollars per hour: as it was typed, with what is charged in its title."""
+    whole, _, part = pico_to_usd_text(hour_price_plain(int(picousd_per_ms)), 12).partition(".")
+    exact = usd_exact(int(picousd_per_ms) * HOUR_MS)
+    return SafeString(
+        f'<span title="{exact}">${whole}.{part.rstrip("0").ljust(2, "0")}</span>'
+    )  # figures alone
 
 
 @register.filter

@@ -89,6 +89,29 @@ def user_rename(*, user: User, name: str, actor: Actor) -> User:
     return user
 
 
+@transaction.atomic
+def organisation_rename(*, org: Organisation, name: str, actor: Actor) -> Organisation:
+    """Change the name that people see; addresses and names of models keep the slug.
+
+    Raises:
+        KindlingError: `name_invalid`.
+    """
+    plain = " ".join(name.split())
+    if not plain or len(plain) > MAX_NAME_CHARS or not plain.isprintable():
+        text = f"A name has 1 to {MAX_NAME_CHARS} characters that can be printed."
+        raise KindlingError("name_invalid", text, param="name")
+    row = Organisation.objects.select_for_update().get(id=org.id)
+    if row.name == plain:
+        return row
+    before, row.name = row.name, plain
+    row.save(update_fields=["name"])
+    audit_record(
+        actor=actor, action="organisation.renamed", target=row.id, organisation_id=row.id,
+        before={"name": before}, after={"name": plain},
+    )  # fmt: skip
+    return row
+
+
 class _Operator(TypedDict):
     is_staff: bool
     is_superuser: bool

@@ -8,7 +8,12 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.request import Request
 
 from kindling_platform.accounts.models import User
-from kindling_platform.accounts.selectors import CHOSEN_ORGANISATION, organisation_get_for_user
+from kindling_platform.accounts.pages import ORGANISATION_HEADER, organisation_changed_find
+from kindling_platform.accounts.selectors import (
+    CHOSEN_ORGANISATION,
+    membership_chosen,
+    membership_list_for_user,
+)
 from kindling_platform.api.caller import Caller
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.clock import now
@@ -55,7 +60,7 @@ class KeyAuthentication(BaseAuthentication):
 
 
 class MemberAuthentication(SessionAuthentication):
-    """The console's own calls: a session and a CSRF token."""
+    """The console's own calls: a session, a CSRF token, and the organisation that the page shows."""
 
     def authenticate(self, request: Request) -> tuple[User, Caller] | None:
         found = super().authenticate(request)
@@ -63,7 +68,13 @@ class MemberAuthentication(SessionAuthentication):
             return None
         user: User = found[0]
         chosen = request._request.session.get(CHOSEN_ORGANISATION)
-        org, membership = organisation_get_for_user(user=user, chosen=chosen)
+        memberships = membership_list_for_user(user=user)
+        membership = membership_chosen(memberships, chosen)
+        org = membership.organisation
+        shown = request.headers.get(ORGANISATION_HEADER, "")
+        others = (one.organisation for one in memberships)
+        if changed := organisation_changed_find(shown=shown, org=org, others=others):
+            raise KindlingError("organisation_changed", changed.message, 409)
         actor = Actor(id=user.id, label=user.email, ip=client_ip(request._request))
         origin_actor_set(actor)
         return user, Caller(org=org, actor=actor, membership=membership, role=membership.role)

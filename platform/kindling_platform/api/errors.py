@@ -3,6 +3,7 @@
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, DataError
 from django.http import Http404, HttpRequest, JsonResponse
@@ -12,6 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
 from kindling_billing.errors import BillingError
+from kindling_platform.common.error_index.entries import error_url
 from kindling_platform.common.errors import KindlingError
 
 log = structlog.get_logger("kindling.api")
@@ -42,7 +44,7 @@ def handle(error: Exception, context: dict[str, Any]) -> Response:
 
 
 def error_body(error: KindlingError) -> dict[str, Any]:
-    """The JSON of an error; `details` is there only when it says more."""
+    """The JSON of an error; `details` is there only when it says more, `doc_url` where the index has the code."""
     kind = TYPES.get(error.status) or ("server_error" if error.status >= 500 else "invalid_request_error")
     body: dict[str, Any] = {
         "message": error.message,
@@ -52,6 +54,8 @@ def error_body(error: KindlingError) -> dict[str, Any]:
     }
     if error.details is not None:
         body["details"] = error.details
+    if url := error_url(settings.KINDLING_ENV.public_url, error.code):
+        body["doc_url"] = url
     return {"error": body}
 
 

@@ -16,6 +16,7 @@ ERROR = {
                 "param": TEXT | {"nullable": True, "description": "The field or parameter that it is about."},
                 "code": TEXT | {"description": "Stable: programs go by this."},
                 "details": {"description": "More, where there is more to say."},
+                "doc_url": TEXT | {"description": "Where the code is explained."},
             },
         }
     },

@@ -279,5 +279,16 @@ class FilesShape(s.Serializer[object]):
     data = FileShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
 
 
+class ReplicaLogShape(s.Serializer[object]):
+    name = s.CharField()
+    rank = s.IntegerField()
+    text = s.CharField(help_text="Its last lines.")
+    problem = s.CharField(help_text="Why they cannot be had, else empty.")
+
+
+class ReplicaLogsShape(s.Serializer[object]):
+    data = ReplicaLogShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
+
+
 class EventsShape(s.Serializer[object]):
     data = EventShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class

@@ -57,6 +57,7 @@ urlpatterns = [
     path("v1/deployments/<str:deployment_id>/start", deployments.DeploymentStart.as_view()),
     path("v1/deployments/<str:deployment_id>/stop", deployments.DeploymentStop.as_view()),
     path("v1/deployments/<str:deployment_id>/events", deployments.DeploymentEvents.as_view()),
+    path("v1/deployments/<str:deployment_id>/logs", deployments.DeploymentLogs.as_view()),
     path("v1/usage", usage.Usage.as_view()),
     path("v1/usage.csv", usage.UsageCsv.as_view()),
     path("v1/usage/gpu-time", gpu_time.GpuTime.as_view()),

@@ -83,6 +83,15 @@ def events(which: Which, as_json: AsJson = False) -> None:
     print_rows(rows, ["created_at", "kind", "message"], as_json=as_json, empty="Nothing happened yet.")
 
 
+@app.command()
+def logs(which: Which) -> None:
+    """What its replicas have said lately."""
+    client = Client()
+    for row in rows_of(client.get(f"{PATH}/{_id(client, which)}/logs")):
+        print(f"== {row['name']}")
+        print(row["problem"] or row["text"] or "It has said nothing yet.")
+
+
 def _id(client: Client, which: str) -> str:
     found = [row["id"] for row in client.rows(PATH) if which in (row["id"], row["name"])]
     if not found:

@@ -11,7 +11,7 @@ RESERVED = frozenset(
     {
         OPERATOR_SLUG,
         *("v1", "inference", "api", "admin", "console", "static", "accounts", "healthz", "metrics", "stripe"),
-        *("docs", "status"),
+        *("docs", "errors", "status"),
     }
 )
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")

@@ -13,6 +13,7 @@ def mail_settings(smtp_url: str | None, home: Path) -> dict[str, Any]:
         return {
             "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
             "EMAIL_FILE_PATH": str(home / "mail"),
+            "DEFAULT_FROM_EMAIL": "kindling@localhost",
         }
     parts = urlsplit(smtp_url)
     options = parse_qs(parts.query)

@@ -38,7 +38,7 @@ def credit_check(*, org: Organisation, model: Model, replicas: int) -> None:
     left = credit_left_map(owner_ids=[org.id])[org.id]
     if left < needed:
         text = (
-            f"An hour of {replicas} replica(s) costs ${pico_to_usd_text(needed, 2)}, and"
+            f"An hour of {replicas} replica{'' if replicas == 1 else 's'} costs ${pico_to_usd_text(needed, 2)}, and"
             f" ${pico_to_usd_text(max(left, 0), 2)} is left. Add credit first."
         )
         raise KindlingError("insufficient_credit", text, 402)
@@ -79,7 +79,7 @@ def _budget_check(org: Organisation, needed: int, replicas: int) -> None:
     if budget is None or budget.left_picousd >= needed:
         return
     text = (
-        f"An hour of {replicas} replica(s) costs ${pico_to_usd_text(needed, 2)}, and"
+        f"An hour of {replicas} replica{'' if replicas == 1 else 's'} costs ${pico_to_usd_text(needed, 2)}, and"
         f" ${pico_to_usd_text(max(budget.left_picousd, 0), 2)} is left of your organisation's budget"
         f" {PERIODS[budget.period]}. Raise the budget first."
     )

@@ -39,6 +39,12 @@ def model_list_live_first(*, org: Organisation) -> OrgQuerySet:
     return model_list(org=org).order_by(live.desc(), "organisation__slug", "name")
 
 
+def model_list_running(*, org: Organisation) -> OrgQuerySet:
+    """Those of them that a deployment is to serve, the ones that answer now first."""
+    served = deployment_list_visible(org=org).filter(model_id=OuterRef("pk"), desired_state="running")
+    return model_list_live_first(org=org).filter(Exists(served))
+
+
 def deployment_get(*, org: Organisation | None, deployment_id: str) -> Deployment:
     """A deployment by id; of any organisation when `org` is None, for operator and workers.
 

@@ -321,7 +321,8 @@ def _change(found: Deployment, model: Model, replicas: int | None, weights: str 
 
 def _what_runs(deployment: Deployment) -> str:
     form = "" if deployment.weights == CHECKPOINT else f", weights as {deployment.weights}"
-    return f"{deployment.model.ref} with {deployment.desired_replicas} replica(s){form}"
+    count = deployment.desired_replicas
+    return f"{deployment.model.ref} with {count} replica{'' if count == 1 else 's'}{form}"
 
 
 def _org_named(ref: str) -> Organisation:

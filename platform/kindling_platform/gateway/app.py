@@ -18,6 +18,7 @@ from kindling_platform.gateway.cors import Cors
 from kindling_platform.gateway.database import Database
 from kindling_platform.gateway.errors import (
     ClientGoneError,
+    ErrorDocs,
     GatewayError,
     method_not_allowed,
     model_not_found,
@@ -88,6 +89,7 @@ class Gateway:
         self._idempotency = Idempotency(ReplyStore(self._kept), env.secret_key, self._metering, self._log)
         self._request_log = RequestLog(self._kept, env.secret_key, self._log)
         self._bodies = Bodies()
+        self._error_docs = ErrorDocs(env.public_url)
         self._watches = Watches(grace_s=grace_s)
         self._metrics = GatewayMetrics()
         self._metrics_token = env.metrics_token
@@ -129,6 +131,7 @@ class Gateway:
         """Serve one HTTP request."""
         request = request_open(scope, receive, send)
         request.bodies = self._bodies
+        request.error_docs = self._error_docs
         self._cors.mark(request)
         self._metrics.begin()
         if self._traces:
@@ -323,11 +326,10 @@ class Gateway:
         await request.reply(200, body, [(b"content-type", CONTENT_TYPE)])
 
     async def _fail(self, request: Request, error: GatewayError) -> None:
-        if not request.started:
+        if request.started:
+            await request.break_off(error)
+        else:
             await request.refuse(error)
-            return
-        await request.write(error.event())
-        await request.end()
 
 
 def create_app(env: Env, *, grace_s: float = GRACE_S, traces: Traces | None = None) -> Gateway:

@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 
+from kindling_platform.common.error_index.entries import error_entries, error_url
+
 TYPE_BY_STATUS = {
     401: "authentication_error",
     402: "insufficient_quota",
@@ -36,9 +38,27 @@ class GatewayError(Exception):
         """The JSON body ``{"error": {"message", "type", "param", "code"}}``."""
         return orjson.dumps(error_object(self.status, self.code, self.message, self.param))
 
-    def event(self) -> bytes:
-        """The same as a server-sent event, for a stream whose headers are already out."""
-        return b"data: " + self.body() + b"\n\n"
+
+class ErrorDocs:
+    """Says in errors where their code is explained: ``doc_url``, into the index under `public_url`."""
+
+    __slots__ = ("_public_url",)
+
+    def __init__(self, public_url: str) -> None:
+        self._public_url = public_url
+        error_entries()  # read at the start, so that no request waits for it
+
+    def body(self, body: bytes) -> bytes:
+        """An error's body with its ``doc_url``; unchanged where it is no error of OpenAI's shape with a known code."""
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return body
+        error = answer.get("error") if isinstance(answer, dict) else None
+        if not isinstance(error, dict) or not (url := error_url(self._public_url, error.get("code"))):
+            return body
+        error["doc_url"] = url
+        return orjson.dumps(answer)
 
 
 class ClientGoneError(Exception):

@@ -23,14 +23,31 @@ class EventFilter:
     Takes out ``: grant <made>`` comments and, unless the client asked for it, the final usage chunk
     (``choices`` empty). Keeps what it saw: `usage`, `made`, whether the stream is `done` or `failed`, and whether a
     choice has ended for its `length`. A chunk that ends a choice for its length says in ``limited_by`` what has cut it
-    short, when `limited_by` knows.
+    short, when `limited_by` knows. An error's event goes through `documented`, which adds where it is explained.
     """
 
-    __slots__ = ("_keep_usage", "_limited_by", "_rest", "done", "failed", "length", "made", "usage")
+    __slots__ = (
+        "_documented",
+        "_keep_usage",
+        "_limited_by",
+        "_rest",
+        "done",
+        "failed",
+        "length",
+        "made",
+        "usage",
+    )
 
-    def __init__(self, *, keep_usage: bool, limited_by: Callable[[], str] = str) -> None:
+    def __init__(
+        self,
+        *,
+        keep_usage: bool,
+        limited_by: Callable[[], str] = str,
+        documented: Callable[[bytes], bytes] = bytes,
+    ) -> None:
         self._keep_usage = keep_usage
         self._limited_by = limited_by
+        self._documented = documented
         self._rest = b""
         self.usage: Usage | None = None
         self.made: int | None = None
@@ -82,6 +99,7 @@ class EventFilter:
             return event + b"\n\n"
         if "error" in chunk:
             self.failed = True
+            event = DATA + self._documented(event[len(DATA) :])
         usage = chunk.get("usage")
         if usage:
             self.usage = usage_of(usage)

@@ -99,7 +99,9 @@ class Inference:
         self._extension: asyncio.Task[bool] | None = None
         self._quiet: QuietGrants | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._events = EventFilter(keep_usage=ask.include_usage, limited_by=self._admission.limit)
+        self._events = EventFilter(
+            keep_usage=ask.include_usage, limited_by=self._admission.limit, documented=request.documented
+        )
         self._free = True
         self._has_told_limits = False
 

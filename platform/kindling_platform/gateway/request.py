@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kindling_platform.common.ids import uuid7_text
 from kindling_platform.gateway.bodies import SMALL_BYTES, Bodies, BodyUnreadError
-from kindling_platform.gateway.errors import ClientGoneError, GatewayError
+from kindling_platform.gateway.errors import ClientGoneError, ErrorDocs, GatewayError
 
 if TYPE_CHECKING:
     from kindling_platform.gateway.request_log.copy import Copy
@@ -55,7 +55,7 @@ class Request:
 
     `before_reply` is awaited with a whole answer before the client gets any of it, `on_new_id` when the request goes on
     under another id. `writing_since` is when a write began that the client has not made room for; 0 without one.
-    `bodies` counts what is held of the body until `forget`.
+    `bodies` counts what is held of the body until `forget`; `error_docs` says in errors where they are explained.
     """
 
     __slots__ = (
@@ -67,6 +67,7 @@ class Request:
         "before_reply",
         "bodies",
         "copy",
+        "error_docs",
         "extra_headers",
         "facts",
         "headers",
@@ -97,6 +98,7 @@ class Request:
         self.trace: Trace | None = None
         self.copy: Copy | None = None
         self.bodies: Bodies | None = None
+        self.error_docs: ErrorDocs | None = None
         self._held = 0
 
     @property
@@ -171,7 +173,9 @@ class Request:
         await self._send({"type": "http.response.body", "body": part, "more_body": False})
 
     async def reply(self, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Send a whole answer, JSON unless the headers say otherwise."""
+        """Send a whole answer, JSON unless the headers say otherwise; any error gets its ``doc_url``."""
+        if status >= 400:
+            body = self.documented(body)
         every = list(headers)
         if not any(name == b"content-type" for name, _ in every):
             every.append(JSON_HEADER)
@@ -192,7 +196,7 @@ class Request:
         if not isinstance(error, BodyUnreadError):
             await self.reply(error.status, error.body(), headers)
             return
-        body = self.error_body(error.status, error.body())
+        body = self.documented(self.error_body(error.status, error.body()))
         # Closing at once would reset the connection while the client still sends, and it would never read
         # the answer. So the answer goes out, and what still comes is dropped unseen.
         sizes = [JSON_HEADER, (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
@@ -201,9 +205,18 @@ class Request:
         await self._discard()
         await self.end()
 
+    async def break_off(self, error: GatewayError) -> None:
+        """End a stream with an error as its last event: its headers are already out."""
+        await self.write(b"data: " + self.documented(error.body()) + b"\n\n")
+        await self.end()
+
     def error_body(self, status: int, body: bytes) -> bytes:
         """An error's body as this request's client reads it."""
         return body
+
+    def documented(self, body: bytes) -> bytes:
+        """An error's body that says where its code is explained."""
+        return self.error_docs.body(body) if self.error_docs else body
 
     def tap(self, begin: Callable[[bytes], None], hear: Callable[[bytes], None]) -> None:
         """Have somebody hear all that the client gets: the answer's content type, then its parts."""

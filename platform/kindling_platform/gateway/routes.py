@@ -8,7 +8,7 @@ from enum import StrEnum
 OTHER_PATHS = frozenset(
     {
         *("v1", "inference", "api", "admin", "console", "static", "accounts", "healthz", "metrics", "stripe"),
-        *("docs", "status"),
+        *("docs", "errors", "status"),
     }
 )
 

@@ -119,12 +119,22 @@ def _target(org: Organisation, member_id: str, key_id: str) -> dict[str, str | N
 def _check(name: str, value: int | None) -> None:
     if name not in (*RATES, *BUDGETS):
         raise KindlingError("limit_unknown", f"There is no limit {name[:80]!r}.", param=name[:80])
-    most = MOST if name in RATES else MOST_BUDGET_PICOUSD
-    if value is not None and not 1 <= value <= most:
+    if value is None:
+        return
+    if value < 1:
         text = (
             "A limit is more than nothing; leave it empty for none, and revoke a key that shall not be used."
         )
         raise KindlingError("limit_invalid", text, param=name)
+    if name in RATES and value > MOST:
+        raise KindlingError(
+            "limit_invalid", f"A rate is at most {MOST:,}; leave it empty for none.", param=name
+        )
+    if name in BUDGETS and value > MOST_BUDGET_PICOUSD:
+        most = f"${MOST_BUDGET_PICOUSD // PICO_PER_USD:,}"
+        raise KindlingError(
+            "limit_invalid", f"A budget is at most {most}; leave it empty for none.", param=name
+        )
 
 
 def _percents(values: Sequence[int]) -> list[int]:

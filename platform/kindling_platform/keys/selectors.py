@@ -31,6 +31,13 @@ def key_get(*, org: Organisation, key_id: str) -> ApiKey:
     return key
 
 
+def key_successor_find(*, key: ApiKey) -> ApiKey | None:
+    """The key that took this one's place when it was rotated, whatever became of it; None when it was not."""
+    later = ApiKey.objects.filter(organisation_id=key.organisation_id, family_id=key.family_key_id)
+    found: ApiKey | None = later.filter(created_at__gt=key.created_at).order_by("created_at", "id").first()
+    return found
+
+
 def key_name_map(*, org: Organisation) -> dict[str, str]:
     """Names of all keys by id, the playground's too."""
     return dict(ApiKey.objects.for_org(org).values_list("id", "name"))

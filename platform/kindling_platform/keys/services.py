@@ -16,6 +16,7 @@ from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.keys import secret
 from kindling_platform.keys.epochs import epoch_publish
 from kindling_platform.keys.models import OPERATOR_SCOPE, SCOPES, ApiKey
+from kindling_platform.keys.selectors import key_successor_find
 
 MAX_KEYS = 500
 MAX_NAME_CHARS = 80
@@ -121,11 +122,12 @@ def key_rotate(
 ) -> tuple[ApiKey, str]:
     """Make a successor with the same scopes, limits and budget; the old key goes on for `overlap` and then expires.
 
-    The successor is of whoever rotates, who has its text: it may do no more than they may, and leaves with them.
+    The successor is of whoever rotates, who has its text: it may do no more than they may, and leaves with them. A
+    key has one: a second would end with the old key, and a request that was sent twice would make it.
 
     Raises:
-        KindlingError: `not_found`, `key_revoked` for a key that is revoked or has expired, `overlap_invalid`, and what
-            `key_create` raises.
+        KindlingError: `not_found`, `key_revoked` for a key that is revoked or has expired, `key_rotated` for one that
+            has a successor, `overlap_invalid`, and what `key_create` raises.
     """
     if not timedelta(0) <= overlap <= MAX_OVERLAP:
         text = f"The old key may go on for up to {MAX_OVERLAP.days} days."
@@ -136,6 +138,12 @@ def key_rotate(
     moment = now()
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= moment):
         raise KindlingError("key_revoked", "This key is over. Make a new one.", 409)
+    if (successor := key_successor_find(key=old)) is not None:
+        text = (
+            f"“{old.name}” was rotated already: {successor} took its place, and its text was shown once. "
+            "Rotate that one, or make a new key."
+        )
+        raise KindlingError("key_rotated", text, 409)
     made, text = key_create(
         org=org,
         name=old.name,

@@ -11,7 +11,7 @@ from aiohttp import web
 from kindling_engine.protocol.replica import ReplicaSpec
 from kindling_engine.protocol.usage_log import read_usage
 from kindling_engine.protocol.usage_parts import part_delete
-from kindling_platform.embedded.logs import log_tail
+from kindling_platform.embedded.logs import log_tail, secrets_hide
 from kindling_workers.agent.errors import AgentError
 from kindling_workers.agent.replicas import Replicas
 
@@ -72,7 +72,7 @@ async def delete_replica(request: web.Request) -> web.Response:
 async def get_logs(request: web.Request) -> web.Response:
     path = request.app[REPLICAS].places.log(request.match_info["name"])
     lines = _number(request, "tail", default=200, most=MAX_LOG_LINES)
-    return web.Response(text=await asyncio.to_thread(log_tail, path, lines))
+    return web.Response(text=secrets_hide(await asyncio.to_thread(log_tail, path, lines)))
 
 
 async def get_usage(request: web.Request) -> web.Response:

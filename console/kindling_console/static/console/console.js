@@ -59,7 +59,27 @@ function setUpDialogs(root) {
   }
 }
 
+// What is scrolled can be reached by the keyboard, while there is something to scroll; a list stays a list.
+function setUpScrollers() {
+  for (const box of document.querySelectorAll(".table-wrap, .chart-scroll, .timeline")) {
+    const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
+    if (scrolls === box.hasAttribute("tabindex")) continue;
+    const named = scrolls && !box.matches(".timeline");
+    const title = document.getElementById(box.closest("section[aria-labelledby]")?.getAttribute("aria-labelledby"));
+    const kind = box.matches(".chart-scroll") ? "chart" : "table";
+    for (const [name, value] of [
+      ["tabindex", scrolls && "0"], ["role", named && "region"],
+      ["aria-label", named && `${title?.textContent.trim() ?? "Page"}, ${kind}`],
+    ]) {
+      if (value) box.setAttribute(name, value);
+      else box.removeAttribute(name);
+    }
+  }
+}
+
 function setUp(root) {
+  setUpScrollers();
+  for (const button of root.querySelectorAll("[data-copy][hidden]")) button.hidden = false;
   setUpTabs(root);
   setUpDialogs(root);
 }
@@ -138,6 +158,15 @@ document.addEventListener("htmx:error", (event) => {
   if (lost > 1) document.body.classList.add("is-stale");
 });
 
+// A page that leads on does so once: whoever comes back to it stays, so the history has its address without `go`.
+const leadsOn = () => document.querySelector("[data-leads-on]");
+if (leadsOn()) {
+  const url = new URL(location);
+  url.searchParams.delete("go");
+  history.replaceState(null, "", url);
+}
+addEventListener("pageshow", (event) => { if (event.persisted && leadsOn()) location.reload(); });
+
 const spoken = new Map();
 function speak() {
   for (const element of document.querySelectorAll("[data-announce]")) {
@@ -153,5 +182,8 @@ for (const toast of document.querySelectorAll("[data-toast]")) {
   announce(toast.textContent.trim());
   if (!toast.matches(".is-error")) setTimeout(() => toast.remove(), 6000);
 }
+addEventListener("resize", setUpScrollers);
+// What is folded up has no size until it is opened.
+document.addEventListener("toggle", setUpScrollers, { capture: true });
 setUp(document);
 speak();

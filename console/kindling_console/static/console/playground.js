@@ -1,6 +1,7 @@
 // The playground: streams answers, stops them, and shows what the engine's log and the ledger say of each.
 const form = document.getElementById("playground");
 const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
+const org = form.querySelector("[name=kindling_org]").value;
 const message = document.getElementById("id_message");
 const send = document.getElementById("pg-send");
 const stop = document.getElementById("pg-stop");
@@ -16,13 +17,13 @@ const placeholder = lanes.a.log.querySelector(".pg-empty")?.cloneNode(true);
 const RECEIPT_TRIES = 40;
 const RECEIPT_FIRST_MS = 700;
 const RECEIPT_WAIT_MS = 300;
-const FIXES = {
-  insufficient_credit: "Ask the operator for credit, or shorten the prompt and the longest answer.",
-  no_replica: "No engine is ready for this model. It may be starting: try again in some seconds.",
-  model_not_found: "It may have been deleted. Reload the page to see what can be called.",
-  overloaded: "Many requests run at the moment. Try again in some seconds.",
-};
+const KEPT = `kindling.playground.${form.dataset.kept}`;
+// Fetched at once: it is needed when nothing can be fetched any more.
+const refusals = import(form.dataset.refusals);
+const SAID = { stopped: "Answer stopped", length: "Answer ended at the limit", cut: "The answer was cut off" };
 let running = null;
+// Grows when the chat is cleared: what an earlier one still waits for has no place in it.
+let chat = 0;
 
 function announce(text) {
   document.dispatchEvent(new CustomEvent("kindling:announce", { detail: text }));
@@ -63,20 +64,21 @@ function thoughtEnds(shown, isAnswered, outcome) {
   shown.details.dataset.ended = "yes";
   shown.details.open = !isAnswered;
   shown.details.querySelector("summary").textContent = "Thought";
-  if (!isAnswered && outcome === "length") shown.body.textContent = "The limit was reached while it was thinking. Raise the longest answer and try again.";
+  if (!isAnswered && outcome === "length") {
+    shown.body.textContent = "The limit was reached while it was thinking. Raise the longest answer and try again.";
+    shown.body.dataset.limit = "yes";
+  }
 }
 
-function fail(lane, title, text, errorCode) {
-  const note = element("div", "note is-bad");
-  note.setAttribute("role", "alert");
-  const inner = element("div");
-  const line = element("p", "", text);
-  if (errorCode) line.append(" ", element("code", "", errorCode));
-  inner.append(element("strong", "", title), line);
-  if (FIXES[errorCode]) inner.append(element("p", "", FIXES[errorCode]));
-  note.append(inner);
-  lane.log.append(note);
+async function fail(lane, title, text, errorCode) {
+  const { noteOf } = await refusals;
+  lane.log.append(noteOf(form, csrf(), title, text, errorCode));
   lane.log.scrollTop = lane.log.scrollHeight;
+}
+
+// Signing in again, in another tab, makes a new one.
+function csrf() {
+  return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? token;
 }
 
 function number(id) {
@@ -90,7 +92,9 @@ function settings() {
 
 function messages(lane) {
   const system = document.getElementById("id_system").value;
-  return [...(system.trim() ? [{ role: "system", content: system }] : []), ...lane.turns];
+  // A question that got no answer, in this lane or because it was stopped, is not asked again beside the next.
+  const turns = lane.turns.filter((turn, i) => turn.role !== "user" || i === lane.turns.length - 1 || lane.turns[i + 1].role !== "user");
+  return [...(system.trim() ? [{ role: "system", content: system }] : []), ...turns.map(({ role, content }) => ({ role, content }))];
 }
 
 async function* events(body) {
@@ -110,6 +114,7 @@ async function* events(body) {
 }
 
 async function answer(lane, signal) {
+  const mine = chat;
   const model = lane.select.value;
   const shown = bubble(lane, model, "model", "");
   shown.article.setAttribute("aria-busy", "true");
@@ -119,19 +124,22 @@ async function answer(lane, signal) {
   let tokens = null;
   try {
     const reply = await fetch(form.dataset.run, {
-      method: "POST", signal, headers: { "Content-Type": "application/json", "X-CSRFToken": token },
+      method: "POST", signal, headers: { "Content-Type": "application/json", "X-CSRFToken": csrf(), "X-Kindling-Org": org },
       body: JSON.stringify({ ...settings(), model, messages: messages(lane) }),
     });
     requestId = reply.headers.get("X-Kindling-Request") ?? "";
     if (!reply.ok) {
       const { error } = await reply.json().catch(() => ({ error: null }));
       shown.article.remove();
-      fail(lane, "No answer", error?.message ?? `The server answered ${reply.status}.`, error?.code);
+      if (mine !== chat) return "cleared";
+      await fail(lane, "No answer", error?.message ?? `The server answered ${reply.status}.`, error?.code);
+      announce("No answer");
       return "failed";
     }
     for await (const event of events(reply.body)) {
+      if (mine !== chat) break;
       if (event.error) {
-        fail(lane, "The answer broke off", `${event.error.message} Nothing is charged for it.`, event.error.code);
+        await fail(lane, "The answer broke off", `${event.error.message} Nothing is charged for it.`, event.error.code);
         outcome = "failed";
       }
       const choice = event.choices?.[0];
@@ -147,16 +155,23 @@ async function answer(lane, signal) {
       if (event.usage) tokens = event.usage;
     }
   } catch (error) {
-    outcome = error.name === "AbortError" ? "stopped" : "cut";
-    if (outcome === "cut") fail(lane, "The connection was lost", "What arrived is kept above.");
+    if (error.name === "AbortError") outcome = "stopped";
   } finally {
     shown.article.setAttribute("aria-busy", "false");
   }
+  // A cleared answer has no place any more, but its cost is booked and changes the balance.
+  if (requestId) receipt(lane, shown, requestId, outcome);
+  if (mine !== chat) return "cleared";
   thoughtEnds(shown, Boolean(text), outcome);
-  lane.turns.push({ role: "assistant", content: text });
+  if (outcome === "cut") {
+    await fail(lane, "The connection was lost", text ? "What arrived is kept above." : "No answer arrived.");
+    if (!text) outcome = "failed";
+  }
+  if (outcome === "failed" && !text && !shown.thought) shown.article.remove();
+  if (outcome !== "failed" && text) lane.turns.push({ role: "assistant", content: text, model });
   if (tokens) draft(shown.stats, tokens);
-  if (requestId) receipt(lane, shown.stats, requestId, outcome);
-  announce(`Answer ${outcome === "stopped" ? "stopped" : "complete"}${tokens ? `, ${tokens.completion_tokens} tokens` : ""}`);
+  const said = outcome === "failed" ? (text ? "The answer broke off" : "No answer") : (SAID[outcome] ?? "Answer complete");
+  announce(`${said}${tokens ? `, ${tokens.completion_tokens} tokens` : ""}`);
   return outcome;
 }
 
@@ -171,13 +186,15 @@ function draft(stats, tokens) {
 }
 
 // The ledger has the last word: its row appears within two seconds of the answer's end.
-async function receipt(lane, stats, requestId, outcome) {
+async function receipt(lane, { stats, body }, requestId, outcome) {
   const url = form.dataset.receipt.replace("REQUEST", requestId);
   for (let attempt = 0; attempt < RECEIPT_TRIES; attempt += 1) {
     await new Promise((resolve) => setTimeout(resolve, attempt ? RECEIPT_WAIT_MS : RECEIPT_FIRST_MS));
     const reply = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
     if (!reply?.ok) continue;
     const row = await reply.json();
+    const { apart } = await refusals;
+    const ranOut = row.finish === "grant_refused";
     const cost = element("a", "", row.cost);
     cost.href = row.url;
     cost.title = `$${row.cost_exact_usd}, booked`;
@@ -187,8 +204,12 @@ async function receipt(lane, stats, requestId, outcome) {
       fact(row.cached_tokens ? `in (${row.cached_tokens} cached)` : "in", row.prompt_tokens),
       fact("out", row.completion_tokens), cost,
       outcome === "stopped" ? element("span", "", "stopped by you") : null,
-      outcome === "length" ? element("span", "", "ended at the limit") : null,
+      outcome === "length" && !ranOut ? element("span", "", "ended at the limit") : null,
+      ranOut ? element("span", "", "cut: credit or a budget ran out") : null,
+      ranOut && form.dataset.billing ? apart("Billing", form.dataset.billing) : null,
+      ranOut && form.dataset.limits ? apart("Limits", form.dataset.limits) : null,
     ];
+    if (ranOut && body.dataset.limit) body.textContent = "Credit or a budget ran out while it was thinking.";
     stats.replaceChildren(...parts.filter(Boolean));
     stats.dataset.booked = row.cost_exact_usd;
     const balance = document.querySelector("[data-balance]");
@@ -212,28 +233,38 @@ async function run() {
 }
 
 async function exchange(text) {
+  const mine = chat;
+  for (const old of form.querySelectorAll("[data-lost]")) old.remove();
   running = new AbortController();
   showTools(false);
   stop.hidden = false;
   send.disabled = true;
   stop.focus();
   const active = Object.values(lanes).filter(open);
-  for (const lane of active) {
+  const asked = active.map((lane) => {
     lane.turns.push({ role: "user", content: text });
-    bubble(lane, "You", "user", text);
-  }
+    return bubble(lane, "You", "user", text).article;
+  });
   const outcomes = await Promise.all(active.map((lane) => answer(lane, running.signal)));
-  const isLost = outcomes.every((outcome) => outcome === "failed");
-  if (isLost) {
-    // Nothing is lost: the message comes back to be sent again.
-    for (const lane of active) lane.turns.pop();
-    message.value = text;
-  }
   running = null;
   stop.hidden = true;
   send.disabled = false;
-  showTools(!isLost);
+  if (mine === chat) {
+    const isLost = outcomes.every((outcome) => outcome === "failed");
+    // Nothing is lost: the message comes back to be sent again. What is said of this try stays until then.
+    if (isLost) takeBackLost(active, asked, text);
+    showTools(!isLost);
+  }
   message.focus();
+}
+
+function takeBackLost(active, asked, text) {
+  active.forEach((lane, i) => {
+    lane.turns.pop();
+    for (let left = asked[i].nextElementSibling; left; left = left.nextElementSibling) left.dataset.lost = "yes";
+    asked[i].remove();
+  });
+  message.value ||= text;
 }
 
 // The last question with its answers, out of every lane; gives the question.
@@ -281,6 +312,7 @@ function showCompared(isShown) {
 }
 
 function wipe() {
+  chat += 1;
   for (const lane of Object.values(lanes)) {
     lane.turns = [];
     lane.log.replaceChildren();
@@ -289,28 +321,36 @@ function wipe() {
   if (placeholder) lanes.a.log.append(placeholder.cloneNode(true));
 }
 
-const STYLES = {
-  curl: { indent: "    ", write: (name, value) => `"${name}": ${value},` },
-  python: { indent: "    ", write: (name, value) => `${name}=${value},` },
-  javascript: { indent: "  ", write: (name, value) => `${name}: ${value},` },
-};
-
-function showCode() {
+async function showCode() {
+  const { write } = await import(form.dataset.code);
   const turns = messages(lanes.a);
   const next = message.value.trim();
   if (next || !turns.some((turn) => turn.role === "user")) turns.push({ role: "user", content: next || "Hello!" });
   if (turns.at(-1).role === "assistant") turns.pop();
-  const chosen = Object.entries(settings()).filter(([, value]) => value !== undefined);
-  for (const template of JSON.parse(document.getElementById("pg-templates").textContent)) {
-    const { indent, write } = STYLES[template.id];
-    let list = JSON.stringify(turns, null, 2).replaceAll("\n", `\n${indent}`);
-    if (template.id === "curl") list = list.replaceAll("'", "'\\''");
-    const params = chosen.map(([name, value]) => `${indent}${write(name, value)}\n`).join("");
-    document.getElementById(`code-pg-${template.id}`).textContent = template.text
-      .replaceAll("%BASE_URL%", form.dataset.baseUrl).replaceAll("%API_KEY%", "YOUR_API_KEY")
-      .replaceAll("%MODEL%", () => lanes.a.select.value || "YOUR_MODEL").replaceAll("%PARAMS%", () => params).replaceAll("%MESSAGES%", () => list);
-  }
+  write({ turns, settings: settings(), model: lanes.a.select.value || "YOUR_MODEL", baseUrl: form.dataset.baseUrl });
   document.getElementById("pg-code-dialog").showModal();
+}
+
+// The chat is kept in this tab for a reload, and for whoever comes back to the same address.
+function keep() {
+  const talks = Object.fromEntries(Object.entries(lanes).map(([name, lane]) => [name, lane.turns]));
+  const kept = { search: location.search, talks, draft: message.value };
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify(kept));
+  } catch {
+    sessionStorage.removeItem(KEPT);
+  }
+}
+
+function bringBack() {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+  if (kept?.search !== location.search || lanes.a.log.querySelector(".msg, .note")) return;
+  message.value ||= kept.draft;
+  for (const [name, lane] of Object.entries(lanes)) {
+    lane.turns = kept.talks[name];
+    for (const { role, content, model } of lane.turns) bubble(lane, model ?? "You", role === "user" ? "user" : "model", content);
+  }
+  showTools(lanes.a.turns.length > 0);
 }
 
 if (matchMedia("(max-width: 1080px)").matches) form.querySelector(".pg-settings").open = false;
@@ -334,3 +374,5 @@ document.getElementById("pg-single").addEventListener("click", () => showCompare
 for (const lane of Object.values(lanes)) lane.select.addEventListener("change", remember);
 const compared = new URL(location).searchParams.get("compare");
 if (compared && lanes.b.select.value === compared) showCompared(true);
+bringBack();
+addEventListener("pagehide", keep);

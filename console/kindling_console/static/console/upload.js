@@ -17,6 +17,7 @@ const outcome = document.getElementById("upload-outcome");
 const start = document.getElementById("upload-start");
 const stop = document.getElementById("upload-stop");
 const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
+const org = form.querySelector("[name=kindling_org]").value;
 let chosen = [];
 // The adapter whose files are sent, and what it was made with. A browser may have kept what was typed over a reload.
 let upload = {
@@ -36,7 +37,7 @@ class Refusal extends Error {
 
 async function call(method, path, { body, headers = {}, signal } = {}) {
   const reply = await fetch(form.dataset.api + path, {
-    method, body, signal, headers: { "X-CSRFToken": token, Accept: "application/json", ...headers },
+    method, body, signal, headers: { "X-CSRFToken": token, "X-Kindling-Org": org, Accept: "application/json", ...headers },
   });
   const text = await reply.text();
   const data = text ? JSON.parse(text) : null;

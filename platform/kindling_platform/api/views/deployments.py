@@ -1,5 +1,7 @@
 """What runs and what should."""
 
+from dataclasses import asdict
+
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,7 +15,9 @@ from kindling_platform.api.shapes import (
     DeploymentCreateShape,
     DeploymentShape,
     EventsShape,
+    ReplicaLogsShape,
 )
+from kindling_platform.deployments.replica_logs import replica_log_list
 from kindling_platform.deployments.selectors import deployment_get, deployment_list, event_list
 from kindling_platform.deployments.services import (
     deployment_change,
@@ -132,3 +136,16 @@ class DeploymentEvents(APIView):
         events = event_list(deployment=found, limit=limit_of(request))
         rows = [plain_row(event, "id", "kind", "message", "created_at") for event in events]
         return Response(EventsShape({"data": rows}).data)
+
+
+class DeploymentLogs(APIView):
+    actions = {"GET": "deployments.read"}
+
+    @extend_schema(
+        operation_id="deployments_logs",
+        summary="What its replicas have said lately",
+        responses=ReplicaLogsShape,
+    )
+    def get(self, request: Request, deployment_id: str) -> Response:
+        logs = replica_log_list(org=caller_of(request).org, deployment_id=deployment_id)
+        return Response(ReplicaLogsShape({"data": [asdict(log) for log in logs]}).data)

@@ -1,0 +1,63 @@
+"""axe looks at the main pages: by all rules of WCAG 2.2 AA, and once more at the contrast of the dark theme."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from kindling_browser import Visit
+from kindling_stack import Stack
+
+pytestmark = [pytest.mark.stack, pytest.mark.browser]
+BAD = {"serious", "critical"}
+ALL: dict[str, Any] = {
+    "resultTypes": ["violations"],
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"],
+}
+CONTRAST = ALL | {"runOnly": ["color-contrast"]}
+STRANGERS = ["accounts/login/"]
+MEMBERS = [
+    "", "catalog/", "playground/", "adapters/upload/", "deployments/", "keys/", "usage/", "billing/", "limits/",
+    "settings/",
+]  # fmt: skip
+OPERATORS = ["operator/organisations/", "operator/prices/", "operator/revenue/"]
+# In the other theme other colours are set, and nothing else: those pages that have the most of them.
+DARK = {"", "playground/", "usage/", "billing/", "operator/prices/"}
+
+
+def found(me: Visit, paths: list[str]) -> list[tuple[str, str, str]]:
+    """What axe holds against some pages: where, which rule and theme, and the element."""
+    findings = []
+    # Pages that ask again by themselves change under axe's eyes.
+    me.page.route("**/htmx.min.js*", lambda route: route.fulfill(body="", content_type="text/javascript"))
+    for path in paths:
+        me.page.goto(f"/{path}" if path.startswith("accounts") else f"/console/{path}")
+        for scheme, options in (("light", ALL), ("dark", CONTRAST)):
+            if scheme == "dark" and path not in DARK:
+                continue
+            me.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            for violation in Axe().run(me.page, options=options).response["violations"]:
+                if violation["impact"] in BAD:
+                    rule = f"{violation['id']}, {scheme}"
+                    findings += [(path, rule, node["html"][:200]) for node in violation["nodes"]]
+    return findings
+
+
+def test_nothing_serious_is_found_on_pages_for_members(visit: Callable[..., Visit]):
+    me = visit()
+    assert found(me, STRANGERS) == []
+    me.sign_up("axe@example.com")
+    assert found(me, MEMBERS) == []
+    me.page.set_viewport_size({"width": 390, "height": 844})
+    assert found(me, ["billing/"]) == []
+
+
+def test_nothing_serious_is_found_on_the_operators_pages(visit: Callable[..., Visit], stack: Stack):
+    me, (email, password) = visit(), stack.operator_login()
+    me.page.goto("/accounts/login/")
+    me.page.get_by_label("Email").fill(email)
+    me.page.get_by_label("Password").fill(password)
+    me.page.get_by_role("button", name="Sign in").click()
+    me.page.wait_for_url("**/console/")
+    assert found(me, OPERATORS) == []
