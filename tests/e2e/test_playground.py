@@ -27,7 +27,7 @@ CLEAR_AT_FIRST_WORD = """
 
 def opened(visit: Callable[..., Visit], name: str) -> Visit:
     me = visit()
-    me.sign_up(f"{name}@example.com")
+    me.sign_up(f"talk-{name}@example.com")
     me.page.goto("/console/playground/?model=kindling/spark")
     return me
 
