@@ -9,14 +9,22 @@ import pytest
 from django.urls import reverse
 
 from kindling_console_world import Member, World
+from kindling_platform.accounts.models import Membership
+from kindling_platform.deployments import replica_logs
+
+EVENT = '{"event": "ready", "port": 1}'
 
 
 class Agent(BaseHTTPRequestHandler):
-    """Says what it was asked for, to whoever knows the token."""
+    """Says what it was asked for, to whoever knows the token; says nothing to those who ask for a stopped one."""
+
+    hangs = threading.Event()
 
     def do_GET(self) -> None:
         right = self.headers["authorization"] == "Bearer agent-secret"
-        body = f"<b>ready</b> {self.path}".encode() if right else b"{}"
+        if "mute" in self.path:
+            self.hangs.wait(20)
+        body = f"<b>ready</b> {self.path}\n{EVENT}".encode() if right else b"{}"
         self.send_response(200 if right else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -27,10 +35,13 @@ class Agent(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def agent_url() -> Iterator[str]:
+def agent_url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Agent)
+    Agent.hangs.clear()
+    monkeypatch.setattr(replica_logs._Agent, "silent_until", 0.0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
+    Agent.hangs.set()
     server.shutdown()
     server.server_close()
 
@@ -81,9 +92,54 @@ def test_whose_deployment_it_is_reads_them(world: World, member: Member, setting
     assert seen["text"].startswith("<b>ready</b>")
     world.deployment.organisation = member.org
     world.deployment.save()
-    assert member.client.get(url).json()["data"] == [seen] == world.operator.client.get(url).json()["data"]
+    assert EVENT in seen["text"] and world.operator.client.get(url).json()["data"] == [seen]
+    (theirs,) = member.client.get(url).json()["data"]
+    assert theirs == seen | {"text": seen["text"].removesuffix(f"\n{EVENT}")} != seen
     page = reverse("console:deployment-logs", args=[world.deployment.id])
     assert "&lt;b&gt;ready&lt;/b&gt;" in member.client.get(page).content.decode()
     assert (
         page in member.client.get(reverse("console:deployment", args=[world.deployment.id])).content.decode()
     )
+
+
+def test_only_who_may_operate_reads_the_logs_of_others(
+    world: World, member: Member, settings, agent_url: str
+):
+    settings.KINDLING_ENV = dataclasses.replace(
+        settings.KINDLING_ENV, agent_url=agent_url, agent_token="agent-secret"
+    )
+    world.deployment.organisation = member.org
+    world.deployment.save()
+    page = reverse("console:deployment-logs", args=[world.deployment.id])
+    url = f"/api/v1/deployments/{world.deployment.id}/logs"
+    assert world.operator.client.get(page).status_code == world.operator.client.get(url).status_code == 200
+    membership = Membership.objects.get(user=world.operator.user)
+    for role in ("viewer", "developer"):
+        membership.role = role
+        membership.save()
+        assert world.operator.client.get(page).status_code == 404, role
+        assert world.operator.client.get(url).status_code == 404, role
+    membership.role = "billing"
+    membership.save()
+    assert world.operator.client.get(page).status_code == 403
+
+
+def test_an_agent_that_hangs_holds_nobody_up_for_long(
+    world: World, settings, agent_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    settings.KINDLING_ENV = dataclasses.replace(
+        settings.KINDLING_ENV, agent_url=agent_url, agent_token="agent-secret"
+    )
+    monkeypatch.setattr(replica_logs, "WITHIN_S", 0.2)
+    asked: list[str] = []
+    monkeypatch.setattr(
+        replica_logs,
+        "_read",
+        lambda name, within_s, real=replica_logs._read: asked.append(name) or real("mute", within_s),
+    )
+    replica = world.deployment.replicas.get()
+    replica.pk, replica.name, replica.rank = None, f"{replica.name}-2", 1
+    replica.save()
+    for _ in range(3):
+        assert page(world).count("The agent does not answer: timed out") == 2
+    assert len(asked) == 1

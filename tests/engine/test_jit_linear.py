@@ -2,6 +2,7 @@
 
 import builtins
 import ctypes
+import hashlib
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kindling_engine.jit import compiling, linear
-from kindling_engine.jit.compiler import compile_apart
+from kindling_engine.jit.compiler import compile_kernel
 from kindling_engine.jit.linear import LinearKernel, PackedLinear, linear_kernel
 from kindling_engine.layers.embedding import Embedding
 from kindling_engine.layers.linear import Linear
@@ -193,7 +194,7 @@ def test_code_is_compiled_once_and_kept(cache: Path, monkeypatch: pytest.MonkeyP
 
     x, weight = random(3, 64, seed=1), random(64, 64)
     first.pack(weight)
-    monkeypatch.setattr(compiling, "compile_apart", compile_again)
+    monkeypatch.setattr(compiling, "compile_kernel", compile_again)
     assert torch.equal(LinearKernel().pack(weight)(x), first.pack(weight)(x))
     kept.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(AssertionError, match="although"):
@@ -220,25 +221,49 @@ def test_what_compiles_leaves_nothing_in_the_process_that_serves(tmp_path: Path)
 
 
 @needs_kernel
-def test_a_compiler_that_fails_says_what_it_said(cache: Path):
-    with pytest.raises(RuntimeError, match=r"(?s)compiler of rows ended with 1: .*TypeError"):
-        compiling.code_load("rows", compiling.processor_here(), 8, 9)
-    with pytest.raises(RuntimeError, match="nothing_code"):
-        compiling.code_load("nothing", compiling.processor_here())
-    assert not cache.exists()
+@pytest.mark.parametrize("executable", ["/nowhere/python", "/bin/false", "", None])
+def test_where_no_other_process_compiles_this_one_does(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, executable: str | None
+):
+    monkeypatch.setattr(sys, "executable", executable)
+    assert fresh_kernel() is not None and len(list(cache.iterdir())) == 1
+    assert "linear is compiled here" in caplog.text
 
 
 @needs_kernel
-def test_a_compiler_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch):
+def test_a_compiler_that_fails_says_what_it_said(cache: Path, caplog: pytest.LogCaptureFixture):
+    with pytest.raises(ModuleNotFoundError, match="nothing_code"):
+        compiling.code_load("nothing", compiling.processor_here())
+    assert "nothing_code" in caplog.text and not cache.exists()
+
+
+@needs_kernel
+def test_a_compiler_that_dies_or_does_not_end_takes_nobody_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(killed))
+        with pytest.raises(RuntimeError, match="ended by signal 9"):
+            compile_kernel("rows", "generic", "", (8,))
     monkeypatch.setattr("kindling_engine.jit.compiler._LONGEST_S", 0.001)
     with pytest.raises(RuntimeError, match="not compiled after"):
-        compile_apart("rows", "generic", "", (8,))
+        compile_kernel("rows", "generic", "", (8,))
 
 
 @needs_kernel
-def test_where_no_process_can_be_started_there_is_no_kernel(cache: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    assert fresh_kernel() is None and not cache.exists()
+def test_what_else_a_compiler_prints_is_no_code(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "sitecustomize.py").write_text("print('hello'); import sys; print('hello', file=sys.stderr)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert fresh_kernel() is not None
+    (kept,) = cache.iterdir()
+    assert kept.read_bytes()[32:36] == b"\x7fELF"
+    # What some other version may have kept as code, digest and all.
+    content = b"hello" + kept.read_bytes()[32:]
+    kept.write_bytes(hashlib.sha256(content).digest() + content)
+    assert fresh_kernel() is not None and kept.read_bytes()[32:36] == b"\x7fELF"
 
 
 @needs_kernel

@@ -47,6 +47,26 @@ def test_the_tokenizers_end_is_one_beside_those_that_are_named(
     assert eos_ids_read(tmp_path, config, vocab_size=10) == ids
 
 
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_the_end_is_found_in_the_vocabulary_and_in_no_other_token(tmp_path: Path, ascii_only: bool):
+    words = {'x"b': 3, "b": 4, "type_id": 5, "<一>": 6, "c": 1.5, "d": -5}
+    made = {
+        "post_processor": {"type_id": 0},
+        "model": {"vocab": words},
+        "added_tokens": [{"id": -5, "content": "e"}],
+    }
+    write(tmp_path, "tokenizer.json", json.dumps(made, ensure_ascii=ascii_only))
+    for end, own in (("b", (4,)), ("type_id", (5,)), ("<一>", (6,)), ("c", ()), ("d", ()), ("e", ())):
+        write(tmp_path, "tokenizer_config.json", {"eos_token": end})
+        assert eos_ids_read(tmp_path, None, vocab_size=10) == own, end
+
+
+def test_nesting_without_end_leaves_what_is_named(tmp_path: Path):
+    tokenizer_write(tmp_path, "<|im_end|>")
+    write(tmp_path, "tokenizer.json", '{"added_tokens": ' + "[" * 100_000)
+    assert eos_ids_read(tmp_path, [0], vocab_size=10) == (0,)
+
+
 def test_an_end_that_the_model_has_no_row_for_is_none(tmp_path: Path):
     tokenizer_write(tmp_path, "<|im_end|>")
     assert eos_ids_read(tmp_path, 0, vocab_size=9) == (0,)

@@ -21,6 +21,7 @@ from kindling_platform.usage.selectors import (
     usage_totals,
 )
 from kindling_platform.usage.services import usage_ingest
+from kindling_platform.usage.steps import step_ceil
 from kindling_usage import Books
 
 pytestmark = pytest.mark.django_db
@@ -100,8 +101,12 @@ def test_a_span_holds_its_first_hour_and_not_its_last(ada: Customer, used: int):
 def test_sums_are_asked_for_by_whole_steps_and_single_requests_by_any_moment(ada: Customer, used: int):
     whole = {"from": "2026-08-30T20:00:00Z", "to": "2026-09-01T00:00:00+05:30"}
     assert ask(ada, **whole).json()["end"] == "2026-08-31T18:30:00Z"
-    future = (now() + timedelta(minutes=7)).isoformat()
-    assert ask(ada, **{"from": "2026-08-31", "to": future}).status_code == 200
+    for behind_s in (-400, -1, 0, 1):
+        moment = now() - timedelta(seconds=behind_s)
+        if step_ceil(moment) > now():
+            assert ask(ada, **{"from": "2026-08-31", "to": moment.isoformat()}).status_code == 200
+    old = (now() - timedelta(hours=1, seconds=1)).replace(minute=7, second=3).isoformat()
+    assert ask(ada, **{"from": "2026-08-31", "to": old}).status_code == 400
     odd = {"from": "2026-08-31T10:20:00Z", "to": "2026-09-10T10:20:30Z"}
     assert ask(ada, "usage/requests", **odd).status_code == 200
     refused = ask(ada, "usage.csv", **odd)

@@ -12,6 +12,6 @@ from kindling_platform.deployments.selectors import deployment_get
 def deployment_logs(request: HttpRequest, visitor: Visitor, deployment_id: str) -> HttpResponse:
     """The last lines of each replica; they follow by themselves."""
     deployment = deployment_get(org=None if visitor.is_operator else visitor.org, deployment_id=deployment_id)
-    logs = replica_log_list(org=visitor.org, deployment_id=deployment_id)
+    logs = replica_log_list(deployment=deployment, sees_hosts=visitor.is_operator)
     context = {"deployment": deployment, "logs": logs, "lines": LINES}
     return show(request, "console/deployment_logs.html", context, part="console/parts/replica_logs.html")

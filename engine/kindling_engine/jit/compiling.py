@@ -11,7 +11,7 @@ from pathlib import Path
 from llvmlite import __version__ as llvmlite_version
 from llvmlite import binding
 
-from kindling_engine.jit.compiler import compile_apart, machine_for
+from kindling_engine.jit.compiler import compile_kernel, is_object, machine_for
 
 _log = logging.getLogger(__name__)
 _WANTED = ("avx2", "fma", "f16c")
@@ -100,7 +100,7 @@ def code_load(kernel: str, processor: Processor, *sizes: int) -> Code:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kindling" / "code" / name
     content = _read(cache)
     if content is None:
-        content = compile_apart(kernel, processor.name, processor.features, sizes)
+        content = compile_kernel(kernel, processor.name, processor.features, sizes)
         _keep(cache, content)
     return Code(content, processor)
 
@@ -112,7 +112,7 @@ def _read(cache: Path) -> bytes | None:
     except OSError:
         return None
     digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
-    return content if hashlib.sha256(content).digest() == digest else None
+    return content if hashlib.sha256(content).digest() == digest and is_object(content) else None
 
 
 def _keep(cache: Path, content: bytes) -> None:

@@ -27,13 +27,13 @@ def eos_ids_read(folder: Path, configured: Any, *, vocab_size: int) -> tuple[int
         raise malformed("eos_token_id", "a token id or a list of them", value)
     own = _tokenizers_end(folder)
     # A tokenizer may know more tokens than the model has rows.
-    return tuple(ids) if own is None or own in ids or own >= vocab_size else (*ids, own)
+    return tuple(ids) if own is None or own in ids or not 0 <= own < vocab_size else (*ids, own)
 
 
 def _tokenizers_end(folder: Path) -> int | None:
     try:
         named = json_object(folder / "tokenizer_config.json").get("eos_token")
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     token = named.get("content") if isinstance(named, dict) else named
     if not isinstance(token, str):
@@ -41,12 +41,22 @@ def _tokenizers_end(folder: Path) -> int | None:
     try:
         text = (folder / "tokenizer.json").read_text(encoding="utf-8")
         added = _added_tokens(text)
-    except (OSError, ValueError):
+        return added[token] if token in added else _in_vocabulary(text, token)
+    except (OSError, ValueError, RecursionError):
         return None
-    if token in added:
-        return added[token]
-    found = re.search(re.escape(json.dumps(token, ensure_ascii=False)) + r"\s*:\s*(\d+)", text)
-    return int(found[1]) if found else None
+
+
+def _in_vocabulary(text: str, token: str) -> int | None:
+    """Where a vocabulary is an object of tokens and their numbers, and nowhere before it."""
+    start = text.find('"vocab"')
+    if start < 0:
+        return None
+    for written in {json.dumps(token, ensure_ascii=False), json.dumps(token)}:
+        # Not the end of another token with a quote in it.
+        pattern = re.compile(r"(?<!\\)" + re.escape(written) + r"\s*:\s*(\d{1,9})\s*[,}]")
+        if found := pattern.search(text, start):
+            return int(found[1])
+    return None
 
 
 def _added_tokens(text: str) -> dict[str, int]:

@@ -60,7 +60,8 @@ def causal_load(
             f"{architecture} is not served: it does not go through transformers' attention interface.",
         ) from error
     except (ValueError, RuntimeError, OSError, ImportError) as error:
-        if out_of_memory(error):
+        # Not the model's fault: another try may find disk and device better.
+        if out_of_memory(error) or "CUDA error" in str(error) or getattr(error, "errno", None):
             raise
         said = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise ModelError("unsupported_model", f"transformers cannot load {architecture}: {said}") from error

@@ -4,12 +4,12 @@ import msgspec
 
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 
-# Codes of an engine that refuses its model: what lies in the folder is at fault, and no other start mends that.
+# Codes of an engine that refuses its model: what lies in the folder is at fault, and another start alone mends nothing.
 MODEL_REFUSED = frozenset(
     (
         *("model_missing", "model_config", "unsupported_model", "unsupported_mode", "not_a_generation_model"),
         *("unsupported_weights", "weights_dtype", "weights_index", "weights_missing", "weights_shape"),
-        *("weights_unreadable", "tokenizer_unusable", "transformers_missing"),
+        *("tokenizer_unusable", "transformers_missing"),
     )
 )
 

@@ -130,7 +130,7 @@ def _embedding(path: Path, architecture: str) -> EmbeddingFolder | None:
 def _has_chat_template(path: Path) -> bool:
     try:
         return "default" in chat_template_sources(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise invalid(f"The chat template or tokenizer_config.json of {path} cannot be read.") from error
 
 

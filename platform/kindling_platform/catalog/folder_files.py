@@ -137,7 +137,7 @@ def _names_in_index(index: Path) -> list[str]:
         _pointer_refuse(index, content)
         # Names only: a path in an index must not lead out of the folder.
         return sorted({Path(str(name)).name for name in json.loads(content)["weight_map"].values()})
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise invalid(f"{index.name} does not say which file holds which weights.") from error
 
 

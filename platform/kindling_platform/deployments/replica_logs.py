@@ -1,17 +1,23 @@
 """What replicas have said lately, as the agent of their host keeps it."""
 
 import http.client
+import time
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from django.conf import settings
 
-from kindling_platform.accounts.models import Organisation
-from kindling_platform.deployments.selectors import deployment_get
+from kindling_billing.pooled import connection_lend
+from kindling_platform.deployments.models import Deployment
 
 LINES = 300
-TIMEOUT_S = 5.0
+# Of all replicas together; who asks waits no longer, whatever the agent does.
+WITHIN_S = 3.0
+# An agent that was silent is left alone for so long, so that many who look hold nobody up.
+SILENT_S = 5.0
 MOST_BYTES = 1 << 20
+# Lines of the engine to its agent: where it listens and what its process is called are the operator's business.
+EVENT = '{"event"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +30,50 @@ class ReplicaLog:
     problem: str = ""
 
 
-def replica_log_list(*, org: Organisation, deployment_id: str) -> list[ReplicaLog]:
-    """Of each replica of a deployment of the organisation's own; whoever runs the installation sees all. An agent that
-    does not answer is a sentence and no error.
+class _Agent:
+    """Until when it is left alone, in monotonic seconds, and why."""
 
-    Raises:
-        KindlingError: not_found.
+    silent_until = 0.0
+    problem = ""
+
+
+def replica_log_list(*, deployment: Deployment, sees_hosts: bool) -> list[ReplicaLog]:
+    """Of each of its replicas; for others than the operator without what says where it runs. An agent that does not
+    answer is a sentence and no error.
     """
-    deployment = deployment_get(org=None if org.is_operator else org, deployment_id=deployment_id)
+    replicas = list(deployment.replicas.order_by("rank", "-generation"))
+    connection_lend()  # while another machine is asked, the database's is of use to somebody else
+    until = time.monotonic() + WITHIN_S
     found = []
-    for replica in deployment.replicas.order_by("rank", "-generation"):
-        try:
-            text = _read(replica.name)
-        except (OSError, http.client.HTTPException) as error:
-            found.append(
-                ReplicaLog(replica.name, replica.rank, problem=f"The agent does not answer: {error}")
-            )
-        else:
-            found.append(ReplicaLog(replica.name, replica.rank, text=text))
+    for replica in replicas:
+        text, problem = _text_of(replica.name, until)
+        if not sees_hosts:
+            text = "\n".join(line for line in text.splitlines() if not line.startswith(EVENT))
+        found.append(ReplicaLog(replica.name, replica.rank, text, problem))
     return found
 
 
-def _read(name: str) -> str:
+def _text_of(name: str, until: float) -> tuple[str, str]:
+    now = time.monotonic()
+    if now < _Agent.silent_until:
+        return "", _Agent.problem
+    try:
+        if now >= until:
+            raise TimeoutError("there are too many replicas to ask at once")
+        return _read(name, until - now), ""
+    except (OSError, http.client.HTTPException) as error:
+        problem = f"The agent does not answer: {error}"
+        if isinstance(error, TimeoutError) and now < until:
+            _Agent.silent_until, _Agent.problem = time.monotonic() + SILENT_S, problem
+        return "", problem
+
+
+def _read(name: str, within_s: float) -> str:
     """Errors: OSError and HTTPException, also for an answer that is no log."""
     env = settings.KINDLING_ENV
     address = urlsplit(env.agent_url)
     kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-    connection = kind(address.hostname or "", address.port, timeout=TIMEOUT_S)
+    connection = kind(address.hostname or "", address.port, timeout=within_s)
     try:
         path = f"{address.path}/replicas/{quote(name, safe='')}/logs?tail={LINES}"
         connection.request("GET", path, headers={"authorization": f"Bearer {env.agent_token}"})

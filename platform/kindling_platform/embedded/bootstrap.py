@@ -22,7 +22,6 @@ from kindling_platform.catalog.services import hub_download, model_import, model
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.config.env import SECRETS_FILE, Env
-from kindling_platform.deployments.models import ReplicaInterval
 from kindling_platform.deployments.selectors import deployment_list
 from kindling_platform.deployments.services import deployment_ensure, deployment_start, deployment_stop
 from kindling_platform.embedded.model_names import model_name_from
@@ -78,7 +77,6 @@ def bootstrap_run(env: Env) -> Bootstrap:
     deployment_start(org=org, deployment_id=deployment.id, actor=SYSTEM)
     if model.id != spark.id:
         _spark_stop(org, spark)
-    _failures_stop(org, deployment.id)
     return Bootstrap(
         operator_email=user.email,
         operator_password=password,
@@ -139,8 +137,14 @@ def _model_ensure(org: Organisation, name: str, folder: Path) -> tuple[Model, in
     unchecked = 0
     if model is not None and model.revision != facts.revision:
         unchecked = model.adapters.filter(state="ready").count()
-    now_said = (facts.revision, facts.chat_ready, str(folder.resolve()))
-    if model is None or (model.revision, model.chat_ready, model.source_path) != now_said:
+    now_said = (facts.revision, str(folder.resolve()))
+    if model is not None and (model.revision, model.source_path) == now_said:
+        # What an older catalog did not read; all else of the row may be somebody's choice.
+        Model.objects.filter(id=model.id).exclude(chat_ready=facts.chat_ready).update(
+            chat_ready=facts.chat_ready
+        )
+        model.refresh_from_db(fields=["chat_ready"])
+    else:
         is_spark = folder == SPARK_PATH
         model = model_import(
             org=org,
@@ -179,15 +183,6 @@ def _credit_ensure(org: Organisation) -> None:
 def _also_running(org: Organisation, but: str) -> dict[str, str]:
     running = deployment_list(org=org).filter(desired_state="running").exclude(id=but).order_by("name")
     return {deployment.name: deployment.model.ref for deployment in running}
-
-
-def _failures_stop(org: Organisation, but: str) -> None:
-    """A model that was asked for before and has never worked does not start beside the one that is asked for now."""
-    for deployment in (
-        deployment_list(org=org).filter(desired_state="running", state="failed").exclude(id=but)
-    ):
-        if not ReplicaInterval.objects.filter(deployment_id=deployment.id, ready_at__isnull=False).exists():
-            deployment_stop(org=org, deployment_id=deployment.id, actor=SYSTEM)
 
 
 def _spark_stop(org: Organisation, spark: Model) -> None:

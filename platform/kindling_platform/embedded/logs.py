@@ -10,7 +10,7 @@ MOST_BYTES = 16 * 2**20
 # What comes between two looks; a log that was long before anybody looked is cut to its end.
 SLACK_BYTES = 64 * 2**20
 LOOK_EVERY_S = 30.0
-TAIL_BYTES = 16_384
+TAIL_BYTES, LINE_BYTES = 16_384, 200
 SECRET = re.compile(r"kd_[a-z]+_[0-9A-Za-z]+|://[^@\s]*@")
 
 
@@ -63,7 +63,10 @@ def _last_lines(path: Path, lines: int) -> list[str]:
     try:
         with path.open("rb") as log:
             log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - TAIL_BYTES))
+            start = max(0, log.tell() - max(TAIL_BYTES, lines * LINE_BYTES))
+            log.seek(start)
+            if start:
+                log.readline()  # half a line may hold half a secret, which nobody would know for one
             return log.read().decode(errors="replace").splitlines()[-lines:]
     except FileNotFoundError:
         return []

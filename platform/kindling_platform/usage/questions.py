@@ -75,8 +75,8 @@ class Question:
 def question_of(org: Organisation, asked: Mapping[str, str], *, exact: bool = False) -> Question:
     """A question from the parameters of an address.
 
-    Roll-ups answer for whole steps: a bound that is none is refused, but for one in the future and unless it is
-    `exact` for single requests. What is not given is found in such a way.
+    Roll-ups answer for whole steps: a bound that is none is refused, but for one in the step that runs and unless it
+    is `exact` for single requests.
 
     Raises:
         KindlingError: `time_zone_unknown`, `time_invalid`, `span_invalid`, `filter_invalid`, `group_unknown`,
@@ -91,7 +91,8 @@ def question_of(org: Organisation, asked: Mapping[str, str], *, exact: bool = Fa
         )
     if not exact:
         for name, moment in (("from", start), ("to", end)):
-            if asked.get(name) and step_floor(moment) != moment and moment < now():
+            # Up to now, by whosever clock, is up to the end of the step that runs.
+            if asked.get(name) and step_floor(moment) != moment and step_ceil(moment) <= now():
                 raise _no_step(name)
         start, end = step_floor(start), step_ceil(end)
     question = Question(org, start, end, zone, asked.get("interval", ""), by, only_of(org, asked))

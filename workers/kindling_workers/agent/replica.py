@@ -26,6 +26,7 @@ KILLED_WITHIN_S = 5.0
 # So many deaths in a row before the first token are a failure to report, though we keep trying.
 FAILED_AFTER_DEATHS = 3
 MODEL_LOOKED_AT_EVERY_S = 5.0
+REFUSED_AGAIN_S = 300.0
 
 
 @dataclass(slots=True)
@@ -105,8 +106,12 @@ class Replica:
                 return
             self._deaths_unready = 0 if self._ready else self._deaths_unready + 1
             self._ready, self.ready_ms = False, None
+            # What looked like the model's own fault may have been a disk's or a device's.
+            again_at = time.monotonic() + REFUSED_AGAIN_S
             # A folder has no event that works on every file system either.
-            while self._refused and await self._model_files() == files:  # noqa: ASYNC110
+            while self._refused and time.monotonic() < again_at:
+                if await self._model_files() != files:
+                    break
                 await asyncio.sleep(MODEL_LOOKED_AT_EVERY_S)
             self._refused = False
             self.restarts += 1

@@ -147,5 +147,8 @@ class DeploymentLogs(APIView):
         responses=ReplicaLogsShape,
     )
     def get(self, request: Request, deployment_id: str) -> Response:
-        logs = replica_log_list(org=caller_of(request).org, deployment_id=deployment_id)
+        caller = caller_of(request)
+        operates = caller.may("operator.read")
+        found = deployment_get(org=None if operates else caller.org, deployment_id=deployment_id)
+        logs = replica_log_list(deployment=found, sees_hosts=operates)
         return Response(ReplicaLogsShape({"data": [asdict(log) for log in logs]}).data)
