@@ -92,12 +92,18 @@ def test_letters_of_europe_are_printed(text: str):
     ("text", "missing"),
     [
         ("東京都, 東京", "東京都"), ("Tel Aviv תל", "תל"), ("دبي", "دبي"), ("A \U0001f3e0", "\U0001f3e0"),
-        ("a\tb", "\t"),
+        ("a\tb", "\t"), ("a\x1fb", "\x1f"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_printed_is_named(text: str, missing: str):
     assert missing_characters(text) == missing
     assert "?" in drawable(text)
+
+
+def test_what_is_not_seen_is_neither_taken_nor_printed():
+    unseen = "\u200b\u202e\u00ad\u2028\u2029"
+    assert missing_characters(f"Ash{unseen}Lane") == unseen
+    assert drawable(f"Ash{unseen}Lane") == "AshLane"
 
 
 def test_a_documents_letters_are_those_of_its_font(used: None):

@@ -1,6 +1,7 @@
 """Letters about accounts: the links in them are followed, as the people who get them follow them."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from django.core import mail
@@ -67,6 +68,25 @@ def test_an_unknown_address_is_told_so_in_a_letter_alone(world: World, settings)
     settings.ACCOUNT_PREVENT_ENUMERATION = True
     Client().post("/accounts/password/reset/", {"email": "nobody@example.com"})
     assert link_to("nobody@example.com") == "/accounts/signup/"
+
+
+def test_links_lead_to_the_public_url_whatever_the_request_calls_the_host(
+    world: World, member: Member, settings
+):
+    settings.ACCOUNT_PREVENT_ENUMERATION, settings.ACCOUNT_EMAIL_VERIFICATION = True, "mandatory"
+    settings.KINDLING_ENV = replace(settings.KINDLING_ENV, public_url="https://kindling.example")
+    forged = {"headers": {"host": "localhost:6666"}}
+    for email in (member.user.email, "nobody@example.com"):
+        Client().post("/accounts/password/reset/", {"email": email}, **forged)
+    form = {"email": member.user.email, "password1": PASSWORD, "password2": PASSWORD}
+    Client().post("/accounts/signup/", form, **forged)
+    member.client.post("/accounts/email/", {"action_add": "", "email": "third@example.com"}, **forged)
+    bodies = [letter.body for letter in mail.outbox[-4:]]
+    for body, path in zip(
+        bodies, ("password/reset/key/usr_", "signup/", "password/reset/", "confirm-email/"), strict=True
+    ):
+        assert f"https://kindling.example/accounts/{path}" in body
+        assert "Kindling, kindling.example" in body and "localhost" not in body
 
 
 def test_another_address_is_confirmed_by_its_letters_link(member: Member):

@@ -151,3 +151,13 @@ def test_what_invoices_cannot_print_is_named_beside_its_field(member: Member):
     assert "Invoices cannot print 東 京 都. Write it in Latin, Greek or Cyrillic letters." in html
     assert re.search(r'<textarea[^>]* name="bill_to"[^>]*>', html)
     assert "Łódź" in terms_get(owner_id=member.org.id).bill_to
+
+
+def test_white_space_is_folded_and_what_is_not_seen_has_a_number(member: Member):
+    url = "/console/billing/details/"
+    form = {"bill_to": "Ada\tByron\u00a0 Ltd \r\n1  Ash Lane", "tax_id": "PL\t1"}
+    assert member.client.post(url, form).status_code == 303
+    terms = terms_get(owner_id=member.org.id)
+    assert (terms.bill_to, terms.tax_id) == ("Ada Byron Ltd\n1 Ash Lane", "PL 1")
+    html = member.client.post(url, {"bill_to": "Ada\u202e \x07", "tax_id": "PL 1"}).content.decode()
+    assert "Invoices cannot print U+202E U+0007." in html

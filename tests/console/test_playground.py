@@ -279,10 +279,9 @@ async def test_a_page_of_another_organisation_asks_nothing(scene: Scene):
     # Who was removed asks nothing in the name of his own organisation either.
     await Membership.objects.filter(organisation=dev.org, user=scene.member.user).adelete()
     again = await scene.client.post(RUN, body, content_type="application/json", headers=shown)
-    assert (
-        again.status_code == 409
-        and "not a member of any more" in json.loads(again.content)["error"]["message"]
-    )
+    refusal = json.loads(again.content)["error"]
+    assert (again.status_code, refusal["code"]) == (409, "organisation_left")
+    assert "not a member of any more" in refusal["message"]
     assert scene.engine.received == []
     own = {"X-Kindling-Org": scene.member.org.id}
     reply = await scene.client.post(RUN, body, content_type="application/json", headers=own)

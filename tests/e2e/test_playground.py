@@ -147,6 +147,7 @@ def test_a_refusal_says_what_to_do_and_where(visit: Callable[..., Visit]):
         ("insufficient_credit", 402, "Add credit", "/console/billing/"),
         ("budget_exceeded", 402, "can raise it", "/console/limits/"),
         ("context_length_exceeded", 400, "Clear the chat or shorten it.", ""),
+        ("organisation_left", 409, "Reload the page", ""),
         ("signed_out", 401, "Sign in in a new tab", "/accounts/login/?next=/console/playground/"),
     ]
     replies(page, *(refusal(code, status) for code, status, _, _ in fixes))
@@ -162,6 +163,7 @@ def test_a_refusal_says_what_to_do_and_where(visit: Callable[..., Visit]):
             expect(link).to_have_attribute("target", "_blank")
         else:
             expect(link).to_have_count(0)
+        expect(note.get_by_role("button")).to_have_count(0)
     forgive(me, "playground/run")
 
 
@@ -221,6 +223,48 @@ def test_the_chat_is_there_again_after_a_reload(visit: Callable[..., Visit]):
     page.get_by_role("button", name="Clear").click()
     page.reload()
     expect(page.locator(".msg")).to_have_count(0)
+
+
+def test_a_message_is_not_lost_with_the_words_about_refusals(visit: Callable[..., Visit]):
+    me = visit()
+    me.sign_up("talk-wordless@example.com")
+    page = me.page
+    page.route("**/playground_refusals*.js*", lambda route: route.abort())
+    page.goto("/console/playground/?model=kindling/spark")
+    replies(page, refusal("overloaded", 429), said(WHOLE))
+    send(page, "One?")
+    expect(page.locator(".pg-log .note")).to_have_text("No answer. It is overloaded.")
+    expect(page.get_by_label("Message")).to_have_value("One?")
+    send(page, "One?")
+    expect(page.locator(".msg .msg-text")).to_have_text(["One?", "Four."])
+    forgive(me, "playground/run", "playground_refusals")
+
+
+@pytest.mark.parametrize("spoilt", ["{", "{}", "7"])
+def test_a_kept_chat_that_cannot_be_read_is_left(visit: Callable[..., Visit], spoilt: str):
+    me = opened(visit, f"spoilt{ord(spoilt[-1])}")
+    page = me.page
+    key = f"kindling.playground.{page.locator('#playground').get_attribute('data-kept')}"
+    page.evaluate(f"addEventListener('pagehide', () => sessionStorage.setItem('{key}', '{spoilt}'))")
+    page.reload()
+    replies(page, said(WHOLE))
+    send(page, "One?")
+    expect(page.locator(".msg .msg-text")).to_have_text(["One?", "Four."])
+    page.get_by_role("button", name="Edit").wait_for()
+    page.reload()
+    expect(page.locator(".msg .msg-text")).to_have_text(["One?", "Four."])
+
+
+def test_the_kept_chat_goes_when_somebody_signs_out(visit: Callable[..., Visit]):
+    me = opened(visit, "leaver")
+    page = me.page
+    page.get_by_label("Message").fill("A secret")
+    kept = "Object.keys(sessionStorage).filter((key) => key.startsWith('kindling.playground.')).length"
+    page.goto("/console/account/")
+    assert page.evaluate(kept) == 1
+    page.locator("#main").get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/accounts/login/")
+    page.wait_for_function(f"{kept} === 0")
 
 
 def test_the_same_request_is_shown_as_code(visit: Callable[..., Visit]):

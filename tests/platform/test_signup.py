@@ -2,9 +2,11 @@
 
 import pytest
 from allauth.account.models import EmailAddress
+from django.contrib.admin import site
 from django.contrib.auth.hashers import make_password
 from django.core.cache import cache
 from django.test import Client
+from django.urls import reverse
 
 from kindling_billing.selectors import balance_get, ledger_sum
 from kindling_people import PASSWORD, Customer
@@ -180,6 +182,16 @@ def test_the_admin_changes_nothing(operator: Customer):
     page = browser.get(f"/admin/accounts/organisation/{operator.org.id}/change/")
     assert page.status_code == 200
     assert operator.org.salt not in page.content.decode()
+
+
+def test_every_list_of_the_admin_can_be_searched(operator: Customer):
+    browser = operator.browser()
+    lists = [
+        reverse(f"admin:{model._meta.label_lower.replace('.', '_')}_changelist") for model in site._registry
+    ]
+    assert len(lists) > 20
+    assert {browser.get(url, {"q": "x"}).status_code for url in lists} <= {200, 302}
+    assert browser.get("/admin/usersessions/usersession/?q=x").status_code == 404
 
 
 @pytest.mark.parametrize("role", ROLE_ACTIONS)

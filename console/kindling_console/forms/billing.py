@@ -1,6 +1,7 @@
 """What customers type about money: dollars, kept in cents."""
 
 from typing import Any
+from unicodedata import category
 
 from django import forms
 
@@ -87,13 +88,19 @@ class RefundForm(forms.Form):
 
 
 def _printable(text: str) -> str:
-    """A text that invoices can show.
+    """A text that invoices can show: its lines stay, and other white space, tabs among it, becomes single spaces.
 
     Raises:
         ValidationError: it names what they cannot.
     """
+    text = "\n".join(" ".join(line.split()) for line in text.splitlines())
     if missing := missing_characters(text):
         raise forms.ValidationError(
-            f"Invoices cannot print {' '.join(missing)}. Write it in Latin, Greek or Cyrillic letters."
+            f"Invoices cannot print {' '.join(map(_named, missing))}. Write it in Latin, Greek or Cyrillic letters."
         )
     return text
+
+
+def _named(char: str) -> str:
+    """A character as a message shows it: by its number where there is nothing to see."""
+    return f"U+{ord(char):04X}" if category(char)[0] in "CZ" else char

@@ -67,7 +67,9 @@ async def run(request: HttpRequest) -> HttpResponseBase:
         return _refusal(401, "signed_out", "You are signed out; nothing was sent.")
     changed = await sync_to_async(page_org_changed)(request, org=visitor.org, others=visitor.others)
     if changed:
-        return _refusal(409, "organisation_changed", changed.message)
+        # Nobody changes back to what they were removed from.
+        code = "organisation_changed" if changed.shown else "organisation_left"
+        return _refusal(409, code, changed.message)
     if not visitor.may("playground.use"):
         return _refusal(403, "role", "Your role does not allow the playground.")
     if len(request.body) > MAX_BODY_BYTES:

@@ -1,8 +1,11 @@
-"""Ties the sign-up form to our services: a new user gets an organisation and its starting credit at once."""
+"""Ties allauth to ours: a new user gets an organisation and its starting credit, and letters have our public URL."""
 
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
+from django.conf import settings
 from django.http import HttpRequest
 
 from kindling_platform.accounts.models import User
@@ -10,8 +13,30 @@ from kindling_platform.accounts.services import user_settle
 
 
 class SignupAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ships no types
-    """allauth's adapter with our way of saving a new user."""
+    """allauth's adapter with our way of saving a new user and of linking to pages in letters."""
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         user = super().save_user(request, user, form, commit=False)
         return user_settle(user=user, ip=request.META.get("REMOTE_ADDR") or None) if commit else user
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """Send a letter whose links lead to the public URL.
+
+        allauth builds them from the request's Host header, which is chosen by whoever asks for the letter, and that
+        may be a stranger: the reader would bring a working token to another place.
+        """
+        links = {name: _public(value) for name, value in context.items() if name.endswith("_url")}
+        site = SimpleNamespace(
+            domain=urlsplit(settings.KINDLING_ENV.public_url).netloc, name=settings.SITE_NAME
+        )
+        super().send_mail(template_prefix, email, context | links | {"current_site": site})
+
+    def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
+        """By account alone: allauth's has the request's Host, so another port there would be another count."""
+        return str(credentials.get("email", credentials.get("username", ""))).lower()
+
+
+def _public(url: str) -> str:
+    """The same page under the public URL."""
+    place = urlsplit(url)
+    return f"{settings.KINDLING_ENV.public_url}{place._replace(scheme='', netloc='').geturl()}"

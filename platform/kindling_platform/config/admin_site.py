@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from allauth.account.decorators import secure_admin_login
+from allauth.usersessions.models import UserSession
 from django.apps import apps
 from django.contrib import admin
 from django.db.models import Model
@@ -37,6 +38,9 @@ class ReadOnlyAdmin(Base):
 def register_all() -> None:
     """Enter every table of ours; signing in goes through allauth, so that second factors count here too."""
     admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+    # allauth's own page searches for user names, which our users do not have, and may change what it shows.
+    if admin.site.is_registered(UserSession):
+        admin.site.unregister(UserSession)
     for label in OURS:
         for model in apps.get_app_config(label).get_models():
             if admin.site.is_registered(model):

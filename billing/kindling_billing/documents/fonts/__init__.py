@@ -5,12 +5,14 @@ Scripts that are written from right to left have glyphs here, too, but nothing w
 
 from functools import cache
 from pathlib import Path
-from unicodedata import bidirectional, normalize
+from unicodedata import bidirectional, category, normalize
 
 FONT, BOLD = "DejaVuSans", "VeraBd"
 FILES = {FONT: str(Path(__file__).with_name("DejaVuSans.ttf")), BOLD: "VeraBd.ttf"}
 FROM_THE_RIGHT = {"R", "AL", "AN"}
 BREAKS = "\r\n"
+# Marks without a shape of their own: the font has glyphs for some, and some turn the letters around them.
+UNSEEN = {"Cf", "Zl", "Zp"}
 
 
 @cache
@@ -29,12 +31,17 @@ def missing_characters(text: str) -> str:
 
 
 def drawable(text: str) -> str:
-    """A text with question marks for what cannot be printed: it may be older than this font."""
-    return "".join(char if _is_drawable(char) else "?" for char in normalize("NFC", text))
+    """A text with question marks for what cannot be printed, less what is not seen: it may be older than this font."""
+    seen = (char for char in normalize("NFC", text) if category(char) not in UNSEEN)
+    return "".join(char if _is_drawable(char) else "?" for char in seen)
 
 
 def _is_drawable(char: str) -> bool:
-    return char in BREAKS or (ord(char) in _glyphs() and bidirectional(char) not in FROM_THE_RIGHT)
+    if char in BREAKS:
+        return True
+    if category(char) in UNSEEN or bidirectional(char) in FROM_THE_RIGHT:
+        return False
+    return ord(char) in _glyphs()
 
 
 @cache

@@ -167,6 +167,12 @@ if (leadsOn()) {
 }
 addEventListener("pageshow", (event) => { if (event.persisted && leadsOn()) location.reload(); });
 
+// Who comes to sign in may be somebody else than who had this tab: what was kept for the one goes.
+const forgotten = document.querySelector("[data-forget]")?.dataset.forget;
+if (forgotten) {
+  for (const key of Object.keys(sessionStorage)) if (key.startsWith(forgotten)) sessionStorage.removeItem(key);
+}
+
 const spoken = new Map();
 function speak() {
   for (const element of document.querySelectorAll("[data-announce]")) {

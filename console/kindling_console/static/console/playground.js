@@ -19,7 +19,7 @@ const RECEIPT_FIRST_MS = 700;
 const RECEIPT_WAIT_MS = 300;
 const KEPT = `kindling.playground.${form.dataset.kept}`;
 // Fetched at once: it is needed when nothing can be fetched any more.
-const refusals = import(form.dataset.refusals);
+const refusals = import(form.dataset.refusals).catch(() => ({ noteOf: plainNote, apart: (text) => element("span", "", text) }));
 const SAID = { stopped: "Answer stopped", length: "Answer ended at the limit", cut: "The answer was cut off" };
 let running = null;
 // Grows when the chat is cleared: what an earlier one still waits for has no place in it.
@@ -68,6 +68,14 @@ function thoughtEnds(shown, isAnswered, outcome) {
     shown.body.textContent = "The limit was reached while it was thinking. Raise the longest answer and try again.";
     shown.body.dataset.limit = "yes";
   }
+}
+
+// What is said of a refusal when the words about refusals themselves could not be fetched.
+function plainNote(_form, _token, title, text) {
+  const note = element("div", "note is-bad");
+  note.setAttribute("role", "alert");
+  note.append(element("p", "", `${title}. ${text}`));
+  return note;
 }
 
 async function fail(lane, title, text, errorCode) {
@@ -245,17 +253,22 @@ async function exchange(text) {
     lane.turns.push({ role: "user", content: text });
     return bubble(lane, "You", "user", text).article;
   });
-  const outcomes = await Promise.all(active.map((lane) => answer(lane, running.signal)));
-  running = null;
-  stop.hidden = true;
-  send.disabled = false;
-  if (mine === chat) {
-    const isLost = outcomes.every((outcome) => outcome === "failed");
-    // Nothing is lost: the message comes back to be sent again. What is said of this try stays until then.
-    if (isLost) takeBackLost(active, asked, text);
-    showTools(!isLost);
+  // Should showing an answer itself go wrong, none counts, and the next can be asked.
+  let outcomes = [];
+  try {
+    outcomes = await Promise.all(active.map((lane) => answer(lane, running.signal)));
+  } finally {
+    running = null;
+    stop.hidden = true;
+    send.disabled = false;
+    if (mine === chat) {
+      const isLost = outcomes.every((outcome) => outcome === "failed");
+      // Nothing is lost: the message comes back to be sent again. What is said of this try stays until then.
+      if (isLost) takeBackLost(active, asked, text);
+      showTools(!isLost);
+    }
+    message.focus();
   }
-  message.focus();
 }
 
 function takeBackLost(active, asked, text) {
@@ -342,12 +355,20 @@ function keep() {
   }
 }
 
+function lastKept() {
+  try {
+    return JSON.parse(sessionStorage.getItem(KEPT));
+  } catch {
+    return null;
+  }
+}
+
 function bringBack() {
-  const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
-  if (kept?.search !== location.search || lanes.a.log.querySelector(".msg, .note")) return;
+  const kept = lastKept();
+  if (!kept?.talks || kept.search !== location.search || lanes.a.log.querySelector(".msg, .note")) return;
   message.value ||= kept.draft;
   for (const [name, lane] of Object.entries(lanes)) {
-    lane.turns = kept.talks[name];
+    lane.turns = kept.talks[name] ?? [];
     for (const { role, content, model } of lane.turns) bubble(lane, model ?? "You", role === "user" ? "user" : "model", content);
   }
   showTools(lanes.a.turns.length > 0);

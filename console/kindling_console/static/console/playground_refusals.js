@@ -7,6 +7,7 @@ function fixes({ billing, limits, signIn }) {
     budget_exceeded: limits ? ["Owners and admins can raise it.", "See Limits", limits] : ["Ask an owner or admin to raise it."],
     context_length_exceeded: shorter,
     request_too_large: shorter,
+    organisation_left: ["Reload the page to go on in the other one."],
     signed_out: ["Sign in in a new tab, come back here and send it once more.", "Sign in", signIn],
     no_replica: [`No engine is ready for this model. It may be starting: ${later}`],
     model_not_found: ["It may have been deleted. Reload the page to see what can be called."],
