@@ -70,6 +70,7 @@ async def test_a_model_that_was_refused_is_tried_again_now_and_then(
         (model / "mode").unlink()
         while one.status().state != "ready":
             await asyncio.sleep(0.01)
+    assert one.status().restarts >= 2 and one.status().reason == ""
     await one.stop()
     hold.release()
 

@@ -105,6 +105,8 @@ def test_sums_are_asked_for_by_whole_steps_and_single_requests_by_any_moment(ada
         moment = now() - timedelta(seconds=behind_s)
         if step_ceil(moment) > now():
             assert ask(ada, **{"from": "2026-08-31", "to": moment.isoformat()}).status_code == 200
+    # A beginning would reach back, whenever it is.
+    assert ask(ada, **{"from": now().replace(minute=7, second=3).isoformat()}).status_code == 400
     old = (now() - timedelta(hours=1, seconds=1)).replace(minute=7, second=3).isoformat()
     assert ask(ada, **{"from": "2026-08-31", "to": old}).status_code == 400
     odd = {"from": "2026-08-31T10:20:00Z", "to": "2026-09-10T10:20:30Z"}

@@ -75,8 +75,8 @@ class Question:
 def question_of(org: Organisation, asked: Mapping[str, str], *, exact: bool = False) -> Question:
     """A question from the parameters of an address.
 
-    Roll-ups answer for whole steps: a bound that is none is refused, but for one in the step that runs and unless it
-    is `exact` for single requests.
+    Roll-ups answer for whole steps: a bound that is none is refused, but for an end in the step that runs, and unless
+    it is `exact` for single requests.
 
     Raises:
         KindlingError: `time_zone_unknown`, `time_invalid`, `span_invalid`, `filter_invalid`, `group_unknown`,
@@ -90,10 +90,11 @@ def question_of(org: Organisation, asked: Mapping[str, str], *, exact: bool = Fa
             "group_unknown", f"group_by must be one of {', '.join(COLUMNS)}.", param="group_by"
         )
     if not exact:
-        for name, moment in (("from", start), ("to", end)):
-            # Up to now, by whosever clock, is up to the end of the step that runs.
-            if asked.get(name) and step_floor(moment) != moment and step_ceil(moment) <= now():
-                raise _no_step(name)
+        if asked.get("from") and step_floor(start) != start:
+            raise _no_step("from")
+        # Up to now, by whosever clock, is up to the end of the step that runs.
+        if asked.get("to") and step_floor(end) != end and step_ceil(end) <= now():
+            raise _no_step("to")
         start, end = step_floor(start), step_ceil(end)
     question = Question(org, start, end, zone, asked.get("interval", ""), by, only_of(org, asked))
     _ = question.starts  # refused here, and not when it is answered
