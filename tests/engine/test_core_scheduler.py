@@ -206,6 +206,51 @@ def test_priority_goes_first_and_waiting_ages():
     assert world.step().rows[0].request.id == "low"
 
 
+def test_a_lower_class_gives_its_seat_up_and_loses_no_token():
+    world = Pretended(num_blocks=60, max_batch=2)
+    for name in ("low0", "low1"):
+        world.add(_request(name, 20, priority=-12, max_tokens=30))
+    for _ in range(3):
+        world.step()
+    world.add(_request("high", 20, max_tokens=4))
+    assert world.step().rows[0].request.id != "high"
+    running = {row.request.id for row in world.step().rows}
+    assert running == {"low0", "high"}
+    while "low1" not in world.ended:
+        world.step()
+    assert list(world.ended) == ["high", "low0", "low1"]
+    assert world.scheduler.preemptions == 1
+    assert [world.ended[name].request.made for name in ("low0", "low1")] == [30, 30]
+
+
+def test_a_lower_class_gives_its_blocks_up():
+    world = Pretended(num_blocks=12, max_batch=4)
+    for name in ("low0", "low1"):
+        world.add(_request(name, 70, priority=-12, max_tokens=20))
+    while world.scheduler.waiting or any(row.count > 1 for row in world.step().rows):
+        world.step()
+    world.add(_request("high", 80, max_tokens=2))
+    while "high" not in world.ended:
+        world.step()
+    assert (list(world.ended), world.scheduler.preemptions) == (["high"], 1)
+    while len(world.ended) < 3:
+        world.step()
+    assert [world.ended[name].request.made for name in ("low0", "low1")] == [20, 20]
+
+
+def test_a_lower_class_whose_turn_has_come_keeps_its_seat():
+    world = Pretended(num_blocks=60, max_batch=1)
+    world.add(_request("low", 8, priority=-1, max_tokens=20))
+    for number in range(30):
+        world.add(_request(f"high{number}", 8, max_tokens=4))
+    world.now_s += 0.5
+    while "low" not in world.ended:
+        world.step()
+        world.now_s += 1.0
+    assert 0 < len(world.ended) - 1 < 10
+    assert world.scheduler.preemptions == 0
+
+
 def test_logits_that_are_not_finite_end_one_request_and_scrub_its_blocks():
     world = Pretended(step_tokens=100)
     bad = world.add(_request("bad", 20, adapter="x"))

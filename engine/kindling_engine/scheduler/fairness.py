@@ -81,6 +81,10 @@ class FairQueue:
         firsts = (group.lanes.first(skip) for _, group in ranked)
         return next((request for request in firsts if request is not None), None)
 
+    def has_above(self, priority: int) -> bool:
+        """Whether somebody of a higher class waits."""
+        return any(waiting > priority for waiting in self._classes)
+
     def pop(self, request: Request, now_s: float) -> None:
         """Take out the request that ``peek`` returned."""
         self._classes[request.priority].since_s = now_s

@@ -60,6 +60,8 @@ class Request:
     parked_until_s: float = field(default=0.0, init=False)
     held: bool = field(default=False, init=False)
     """Takes part in no step until it is resumed: it has given its adapter's room to another."""
+    risen: bool = field(default=False, init=False)
+    """Its turn came ahead of a higher class, since its own had waited for long enough."""
     claims: Sequence[bytes] = field(default=(), init=False)
     """Hashes of what it computes that others may wait to share."""
     drafted: int = field(default=0, init=False)

@@ -21,6 +21,7 @@ from kindling_engine.scheduler.parked import Parked
 from kindling_engine.scheduler.plan import Finish, Outcome, ScheduledRow, StepPlan
 from kindling_engine.scheduler.request import Request, RequestState
 from kindling_engine.scheduler.rows import StepRows
+from kindling_engine.scheduler.victims import for_blocks, outranked
 
 GRANT_WAIT_S = 2.0
 
@@ -248,7 +249,7 @@ class Scheduler:
         while not self._grow(request.table, request.computed + count):
             if self._blocks_awaited:
                 return False
-            victim = self._victim(request)
+            victim = for_blocks(request, self._running, self._parked.holding())
             if victim is None:
                 return False
             self._preempt(victim, rows)
@@ -267,13 +268,6 @@ class Scheduler:
         self._blocks_awaited |= missing <= self._flights.blocks_coming
         return False
 
-    def _victim(self, request: Request) -> Request | None:
-        holding = self._parked.holding()
-        if holding:
-            return holding[-1]
-        last = self._running[-1]
-        return None if last is request else last
-
     def _preempt(self, victim: Request, rows: StepRows) -> None:
         self.preemptions += 1
         rows.drop(victim.id)
@@ -289,7 +283,7 @@ class Scheduler:
         while not self._blocks_awaited:
             left = self.step_tokens - rows.tokens
             request = self._queue.peek(now_s, skip)
-            if request is None or request.table is None or left < 1 or not self._make_seat(rows):
+            if request is None or request.table is None or left < 1 or not self._make_seat(request, rows):
                 return
             if self._whole and rows.by_id and len(request.tokens) > left:
                 return
@@ -303,6 +297,7 @@ class Scheduler:
             if not fits or not self._make_room(request, rows):
                 self._kv.free(request.table)
                 return
+            request.risen = self._queue.has_above(request.priority)
             self._queue.pop(request, now_s)
             if request.admitted_s is None:
                 request.admitted_s = now_s
@@ -316,26 +311,33 @@ class Scheduler:
             self._run(request)
             self._place(request, request.remaining if self._whole else min(request.remaining, left), rows)
 
-    def _make_seat(self, rows: StepRows) -> bool:
-        """Whether one more request may run. With nothing running, a parked request gives its seat up."""
+    def _make_seat(self, request: Request, rows: StepRows) -> bool:
+        """Whether one more may run. A parked request gives its seat up if nothing runs, one that runs if outranked."""
         holding = [] if self.active < self._max_batch else self._parked.holding()
         if len(self._running) + len(holding) < self._max_batch:
             return True
         if self._running:
-            return False
+            return self._outrank(request, rows)
         self._preempt(holding[-1], rows)
         return True
 
+    def _outrank(self, request: Request, rows: StepRows) -> bool:
+        if victim := outranked(request, self._running):
+            self._preempt(victim, rows)
+        return victim is not None
+
     def _make_room(self, request: Request, rows: StepRows) -> bool:
-        """Whether all of a request's tokens fit: a first chunk alone leads to preemption. Parked ones give way to the
-        queue if nothing runs.
-        """
+        """Whether all of a request's tokens fit, or lower classes give way, or parked ones where nothing runs."""
         if request.table is None:
             return False
         missing = self._kv.blocks_missing(request.table, len(request.tokens))
         while not self._kv.make_free(missing):
+            if missing <= self._flights.blocks_coming:
+                return False
+            if self._outrank(request, rows):
+                continue
             holding = self._parked.holding()
-            if self._running or not holding or missing <= self._flights.blocks_coming:
+            if self._running or not holding:
                 return False
             self._preempt(holding[-1], rows)
         return True
