@@ -55,6 +55,11 @@ class Limits:
     def has_budget(self) -> bool:
         return any(budget is not None for budget in self.budgets)
 
+    def money_only(self) -> "Limits":
+        """The budgets alone."""
+        day, month, total = self.budgets
+        return Limits(budget_day_nano=day, budget_month_nano=month, budget_total_nano=total)
+
     def or_else(self, other: "Limits") -> "Limits":
         """These limits, with those of `other` where nothing is set."""
         names = [one.name for one in fields(self) if one.init]

@@ -1,6 +1,6 @@
 """What usage costs: pure integer arithmetic over counts and a price version, with the lines that explain it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kindling_billing.money import round_half_even
@@ -41,6 +41,18 @@ class Price:
         else:
             full = self.output
         return round_half_even(full * self.batch_percent, 100) if batch else full
+
+    def for_batch(self) -> "Price":
+        """What batch work pays, as prices of their own: rating at them gives what `usage_rate` gives for a batch."""
+        return replace(
+            self,
+            input=self.of(PROMPT, batch=True),
+            cached_input=self.of(CACHED, batch=True),
+            output=self.of(OUTPUT, batch=True),
+            reasoning=None if self.reasoning is None else self.of(REASONING, batch=True),
+            gpu_ms=self.of(GPU, batch=True),
+            batch_percent=100,
+        )
 
 
 # Made by the million, and a tuple is made in a third of a dataclass's time.

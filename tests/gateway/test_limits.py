@@ -15,6 +15,12 @@ PATHS = {action: path for path, action in POST_PATHS.items()} | {
     "response": "responses/resp_1",
     "response_items": "responses/resp_1/input_items",
     "response_cancel": "responses/resp_1/cancel",
+    "files": "files",
+    "file": "files/file-1",
+    "file_content": "files/file-1/content",
+    "batches": "batches",
+    "batch": "batches/batch_1",
+    "batch_cancel": "batches/batch_1/cancel",
 }
 BODIES = {
     "rerank": {"model": "kindling/words", "query": "a", "documents": ["b"]},

@@ -63,7 +63,7 @@ def test_every_list_has_the_prices_of_the_organisations_plan(http: httpx.Client,
     scene.world.adapter(scene.customer, "voice", model_id=scene.model_id, base_ref="kindling/words")
     alias(scene, "gpt-4o", "kindling/words")
     scene.world.execute(
-        "INSERT INTO gateway_plan_price VALUES (%s, %s, 'prv_plan', 7, 5, 11, 13)",
+        "INSERT INTO gateway_plan_price VALUES (%s, %s, 'prv_plan', 7, 5, 11, 13, 50)",
         scene.customer.id,
         scene.model_id,
     )

@@ -61,6 +61,7 @@ def test_a_wellformed_key_that_nobody_has(server: GatewayServer):
         ({"scopes": ("read", "manage")}, (403, "scope_missing")),
         ({"suspended_for": "operator"}, (412, "account_suspended")),
         ({"suspended_for": "unpaid"}, (412, "account_unpaid")),
+        ({"suspended_for": "deleted"}, (412, "organisation_deleted")),
     ],
 )
 def test_a_key_that_may_not(server: GatewayServer, scene, columns: dict, expected: tuple[int, str]):

@@ -211,7 +211,7 @@ def test_what_has_no_effect_is_named():
         user="u",
         reasoning={"summary": "auto"},
         include=["reasoning.encrypted_content"],
-        service_tier="flex",
+        service_tier="priority",
         text={"verbosity": "low"},
         max_tool_calls=3,
     ).ignored

@@ -30,6 +30,7 @@ from kindling_platform.gateway.limits.scopes import RATES
 from kindling_platform.keys import secret
 
 INPUT, CACHED_INPUT, OUTPUT = 100_000, 50_000, 400_000
+BATCH_PERCENT = 50
 USD = 10**12
 CONTEXT = 4096
 TABLES = """
@@ -39,14 +40,14 @@ CREATE TABLE gateway_key (digest bytea, key_id text, org_id text, org_slug text,
 CREATE TABLE gateway_model (org_id text, org_slug text, is_public boolean, name text, kind text,
     model_id text, base_ref text, adapter_id text, adapter_hash text, context_length integer,
     price_version_id text, input_picousd bigint, cached_input_picousd bigint, output_picousd bigint,
-    created_at timestamptz, reasoning_picousd bigint);
+    created_at timestamptz, reasoning_picousd bigint, batch_percent smallint);
 CREATE TABLE gateway_alias (org_id text, alias text, target_slug text, target_name text);
 CREATE TABLE gateway_replica (deployment_id text, deployment_name text, org_id text, org_slug text,
     model_id text, replica_name text, url text);
 CREATE TABLE gateway_deployment (deployment_id text, deployment_name text, org_id text, org_slug text, model_id text);
 CREATE TABLE gateway_balance (org_id text, balance_picousd numeric, version bigint);
 CREATE TABLE gateway_plan_price (org_id text, model_id text, price_version_id text, input_picousd bigint,
-    cached_input_picousd bigint, output_picousd bigint, reasoning_picousd bigint);
+    cached_input_picousd bigint, output_picousd bigint, reasoning_picousd bigint, batch_percent smallint);
 CREATE TABLE gateway_posted (org_id text, request_id uuid);
 CREATE TABLE gateway_spending (org_id text, key_id text, member_id text, hour timestamptz, cost_picousd numeric);
 """
@@ -140,9 +141,10 @@ class World:
         model_id, base_ref, adapter_id, digest, priced = rest
         price = ("prc_1", INPUT, CACHED_INPUT, OUTPUT) if priced else (None, None, None, None)
         self.execute(
-            "INSERT INTO gateway_model VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            "INSERT INTO gateway_model"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, NULL, %s)",
             org.id, org.slug, is_public, name, kind, model_id, base_ref, adapter_id, digest, CONTEXT,
-            *price, datetime.now(UTC),
+            *price, datetime.now(UTC), BATCH_PERCENT if priced else None,
         )  # fmt: skip
 
     def replica(self, org: Org, model_id: str, url: str, *, name: str = "", deployment: str = "main") -> None:

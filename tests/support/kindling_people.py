@@ -109,12 +109,13 @@ def make_record(
     *,
     request_id: str = "",
     context: str | None = None,
+    batch: bool = False,
     **changes: Any,
 ) -> UsageRecord:
-    facts = {
+    facts: dict[str, Any] = {
         "org": org_id, "key": "key_1", "model": model.id, "name": model.ref, "adapter": "", "deployment": "dep_1",
         "price": price.id,
-    }  # fmt: skip
+    } | ({"batch": True} if batch else {})  # fmt: skip
     values: dict[str, Any] = {
         "request_id": request_id or str(uuid7()), "context": json.dumps(facts) if context is None else context,
         "tenant": org_id, "adapter": "", "prompt_tokens": 10, "cached_tokens": 4, "completion_tokens": 5,

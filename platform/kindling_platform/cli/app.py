@@ -2,7 +2,19 @@
 
 import typer
 
-from kindling_platform.cli import adapters, bench, chat, deployments, keys, limits, login, models, team, usage
+from kindling_platform.cli import (
+    adapters,
+    batches,
+    bench,
+    chat,
+    deployments,
+    keys,
+    limits,
+    login,
+    models,
+    team,
+    usage,
+)
 
 EPILOG = (
     "Also, for the stack on this machine: up, down, doctor, reset-operator, backup, restore <file>, "
@@ -12,12 +24,13 @@ EPILOG = (
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG,
-    help="Models, adapters, deployments, keys, team and usage of your organisation, from the command line.",
+    help="Models, adapters, batches, deployments, keys, team and usage of your organisation, from the command line.",
 )  # fmt: skip
 app.command("login")(login.login)
 app.command("models")(models.list_models)
 app.add_typer(adapters.app, name="adapters")
 app.command("chat")(chat.chat)
+app.add_typer(batches.app, name="batches")
 app.command("usage")(usage.show_usage)
 app.add_typer(keys.app, name="keys")
 app.add_typer(limits.app, name="limits")

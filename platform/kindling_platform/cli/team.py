@@ -1,6 +1,7 @@
-"""`kindling team list|invite|invitations|withdraw|role|remove`."""
+"""`kindling team list|invite|invitations|withdraw|role|remove|delete-organisation`."""
 
 from typing import Annotated
+from urllib.parse import urlencode
 
 import typer
 
@@ -62,3 +63,16 @@ def remove(
     """Remove a member, and revoke the keys that the member has made."""
     Client().call("DELETE", f"/api/v1/members/{member}?keys={'keep' if keep_keys else 'revoke'}")
     print(f"{member} is removed.")
+
+
+@app.command("delete-organisation")
+def delete_organisation(
+    slug: Annotated[str, typer.Argument(help="The organisation's slug, to confirm that it is meant.")],
+    give_up_usd: Annotated[
+        str, typer.Option(help="How many dollars of money that was paid in are given up, such as 12.34.")
+    ] = "0",
+) -> None:
+    """Delete the whole organisation for good, this key included; its books stay."""
+    query = urlencode({"confirm": slug, "give_up_usd": give_up_usd})
+    Client().call("DELETE", f"/api/v1/organisation?{query}")
+    print(f"{slug} is deleted.")

@@ -1,6 +1,7 @@
 """The data plane as one ASGI callable: dispatch by path, one shape of errors, one access line per request."""
 
 import asyncio
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -9,8 +10,8 @@ import orjson
 from kindling_billing import admission_scripts, budgets, holds
 from kindling_platform.config.env import Env
 from kindling_platform.gateway.access_log import AccessLog, make_log
-from kindling_platform.gateway.auth import Caller, Keys
-from kindling_platform.gateway.bodies import Bodies, BodyUnreadError, nodes_check
+from kindling_platform.gateway.auth import Caller, Keys, flexible
+from kindling_platform.gateway.bodies import Bodies, BodyUnreadError, nodes_check, refused_unread
 from kindling_platform.gateway.books import READ as READ_BOOKS
 from kindling_platform.gateway.books import books_metrics, books_read
 from kindling_platform.gateway.catalog import Catalog, Model
@@ -38,9 +39,14 @@ from kindling_platform.gateway.routes import METHODS, POST_PATHS, Action, Route,
 from kindling_platform.gateway.routing import Router
 from kindling_platform.gateway.scribe import Scribe
 from kindling_platform.gateway.spool.metering import Metering
+from kindling_platform.gateway.surface.batches.routes import batches_serve
+from kindling_platform.gateway.surface.batches.runner import BatchRunner
+from kindling_platform.gateway.surface.batches.store import BatchStore
 from kindling_platform.gateway.surface.calls import COUNTS, ENGINE_PATHS, WITHOUT_OUTPUT, Call, asked_read
 from kindling_platform.gateway.surface.count import tokens_count
 from kindling_platform.gateway.surface.feedback import feedback_post
+from kindling_platform.gateway.surface.files.routes import files_serve
+from kindling_platform.gateway.surface.files.store import FileStore
 from kindling_platform.gateway.surface.open import authorization_of, request_open
 from kindling_platform.gateway.surface.responses.background import Background
 from kindling_platform.gateway.surface.responses.routes import (
@@ -88,6 +94,12 @@ class Gateway:
         self._metering = Metering(env.home, self._shipped, self._log, cap_bytes=env.spool_max_bytes)
         self._idempotency = Idempotency(ReplyStore(self._kept), env.secret_key, self._metering, self._log)
         self._request_log = RequestLog(self._kept, env.secret_key, self._log)
+        self._stored = Database(env.database_url, writes=True)
+        self._files = FileStore(self._stored, env.secret_key)
+        self._batches = BatchStore(self._stored)
+        self._runner = BatchRunner(
+            self._stored, self._files, env.secret_key, keys=self._keys, serve=self._serve_inner, log=self._log
+        )
         self._bodies = Bodies()
         self._error_docs = ErrorDocs(env.public_url)
         self._watches = Watches(grace_s=grace_s)
@@ -99,6 +111,7 @@ class Gateway:
         """Open pools; what is down now is found when it comes up."""
         await self._database.open()
         await self._kept.open()
+        await self._stored.open()
         await self._shipped.open()
         await self._valkey.open()
         await self._engines.open()
@@ -106,9 +119,11 @@ class Gateway:
         self._metering.open()
         self._request_log.open()
         self._watches.open()
+        self._runner.open()
 
     async def shutdown(self) -> None:
         """End what still runs, ship what was used, let settlements finish and close every pool."""
+        await self._runner.close()
         await self._watches.close()
         await self._background.close()
         await self._metering.close()
@@ -117,6 +132,7 @@ class Gateway:
         await self._engines.close()
         await self._valkey.close()
         await self._shipped.close()
+        await self._stored.close()
         await self._kept.close()
         await self._database.close()
         if self._traces:
@@ -124,21 +140,31 @@ class Gateway:
         self._access.flush()
 
     def drain(self) -> None:
-        """The process is about to stop: running requests get a grace period, then an error."""
+        """The process is about to stop: running requests get a grace period, then an error. Batches go to others."""
+        self._runner.drain()
         self._watches.drain()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
         request = request_open(scope, receive, send)
         request.bodies = self._bodies
-        request.error_docs = self._error_docs
         self._cors.mark(request)
+        await self._answer(request, self._serve(request))
+
+    async def _serve_inner(self, request: ShapedRequest, caller: Caller, action: Action) -> None:
+        """A request that comes from inside: like any other, but that it is known who asks what."""
+        request.facts |= {"org": caller.org_id, "key": caller.key_id}
+        await self._answer(request, self._infer(request, caller, action))
+
+    async def _answer(self, request: ShapedRequest, work: Awaitable[None]) -> None:
+        """Do the work of a request, answer with its error if it ends in one, and count it."""
+        request.error_docs = self._error_docs
         self._metrics.begin()
         if self._traces:
             request.trace = self._traces.begin(request)
             request.facts["trace"] = request.trace.id
         try:
-            await self._serve(request)
+            await work
         except ClientGoneError:
             request.facts["outcome"] = "client_gone"
         except GatewayError as error:
@@ -182,12 +208,15 @@ class Gateway:
         origin = request.headers.get(b"origin", b"")
         if origin:
             self._cors.mark_token(request, self._keys.token_of(authorization))
-        caller = await self._keys.authenticate(authorization, route.org_slug, origin=origin)
+        uploads = route.action is Action.FILES and request.method == "POST"
+        with refused_unread(uploads):
+            caller = await self._keys.authenticate(authorization, route.org_slug, origin=origin)
         request.facts |= {"org": caller.org_id, "key": caller.key_id}
         if route.action in ENGINE_PATHS:
             await self._infer(request, caller, route.action)
             return
-        await check_in(request, caller, keys=self._keys, wallets=self._wallets)
+        with refused_unread(uploads):
+            await check_in(request, caller, keys=self._keys, wallets=self._wallets)
         store, argument = self._responses, route.argument
         match route.action:
             case Action.CLIENT_TOKENS:
@@ -208,6 +237,12 @@ class Gateway:
                 await response_cancel(request, caller, store, argument, jobs=self._background)
             case Action.FEEDBACK:
                 await feedback_post(request, caller, self._kept)
+            case Action.FILES | Action.FILE | Action.FILE_CONTENT:
+                await files_serve(request, caller, route, self._files)
+            case Action.BATCHES | Action.BATCH | Action.BATCH_CANCEL:
+                await batches_serve(
+                    request, caller, route, self._batches, files=self._files, runner=self._runner
+                )
 
     async def _infer(self, request: ShapedRequest, caller: Caller, action: Action) -> None:
         try:
@@ -225,6 +260,7 @@ class Gateway:
             if error.status < 500:
                 await self._count_refused(request, caller, error)
             raise
+        caller = flexible(caller) if call.ask.flex else caller
         request.facts |= {"model": model.ref, "stream": call.ask.stream}
         if action not in COUNTS and HEADER in request.headers:
             if not call.ask.stream:

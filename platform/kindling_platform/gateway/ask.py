@@ -14,6 +14,7 @@ MESSAGE_TOKENS = 16
 COMPLETION_TOKENS = 16
 # More answers than any engine gives; whoever asks for them is refused there.
 MAX_ANSWERS = 128
+FLEX = "flex"
 # Gives, for the status and body of an engine's refusal and what was sent, what to send instead; None: nothing.
 Spare = Callable[[int, bytes, bytes], bytes | None]
 
@@ -24,6 +25,7 @@ class Ask:
 
     `texts` counts the prompts or inputs, each of which may fill the context; `answers` counts the outputs, each of
     which may have `max_tokens`. `include_cost` is the gateway's own and goes to no engine; None where it is absent.
+    `flex` asks for the price of batch work, and comes behind all that pay in full.
     """
 
     model: str
@@ -34,6 +36,7 @@ class Ask:
     texts: int = 1
     answers: int = 1
     include_cost: bool | None = None
+    flex: bool = False
 
 
 def parse_ask(body: bytes) -> Ask:
@@ -77,6 +80,7 @@ def ask_of(fields: dict[str, Any], *, bound_bytes: int) -> Ask:
         texts=texts,
         answers=min(texts * _answers_each(fields), MAX_ANSWERS),
         include_cost=include_cost,
+        flex=fields.get("service_tier") == FLEX and not {"messages", "prompt"}.isdisjoint(fields),
     )
 
 

@@ -33,6 +33,11 @@ SUSPENSIONS = {
         "The operator of this platform has suspended your organisation, so its requests are stopped. Its owners "
         "can ask the operator why and what ends it; keys, adapters and credit are kept.",
     ),
+    "deleted": (
+        "organisation_deleted",
+        "An owner of your organisation has deleted it, so its keys are not good for anything any more. Use a key of "
+        "another organisation.",
+    ),
 }
 
 
@@ -40,7 +45,8 @@ SUSPENSIONS = {
 class Caller:
     """A known key and its organisation; `salt_hex` keeps prompts of organisations apart in the engine.
 
-    `suspended_for` names why the organisation's requests are stopped, "" while they are not.
+    `suspended_for` names why the organisation's requests are stopped, "" while they are not. `batch` marks the calls of
+    a batch: they pay its price and come behind all others. Without `rated` no rates bind the caller, but money does.
     """
 
     digest: bytes
@@ -56,6 +62,8 @@ class Caller:
     models: frozenset[str] | None = None
     limit_scopes: tuple[Scope, ...] = ()
     token: ClientToken | None = None
+    batch: bool = False
+    rated: bool = True
     payer: Payer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -141,8 +149,19 @@ class Keys:
                 raise invalid_key()
             if known.epoch >= epoch:
                 known.check()
-                return bound_to(known, caller.token) if caller.token else known
+                if not caller.rated:
+                    return in_batch(known)
+                known = bound_to(known, caller.token) if caller.token else known
+                return flexible(known) if caller.batch else known
         raise books_unavailable()
+
+    async def batch_caller(self, digest: bytes) -> Caller:
+        """Who asks in a batch that the key with this digest has made. Errors: what keeps the key from being used."""
+        caller = await self._find(digest)
+        if caller is None:
+            raise invalid_key()
+        caller.check()
+        return in_batch(caller)
 
     async def recheck(self, caller: Caller) -> bool:
         """Whether the key is still good; a running stream asks before it spends more."""
@@ -220,6 +239,18 @@ def bound_to(caller: Caller, token: ClientToken) -> Caller:
         scopes += (Scope("token", token.id, Limits(budget_total_nano=token.budget_nano)),)
     models = caller.models if token.models is None else token.models & (caller.models or token.models)
     return replace(caller, models=models, limit_scopes=scopes, token=token)
+
+
+def in_batch(caller: Caller) -> Caller:
+    """The same caller at work in a batch: of its limits those of money remain."""
+    budgets = (replace(scope, limits=scope.limits.money_only()) for scope in caller.limit_scopes)
+    scopes = tuple(one for one in budgets if one.limits.has_budget)
+    return replace(caller, batch=True, rated=False, limit_scopes=scopes)
+
+
+def flexible(caller: Caller) -> Caller:
+    """The same caller, who waits for the price of batch work."""
+    return replace(caller, batch=True)
 
 
 def caller_from_row(digest: bytes, row: dict[str, Any], *, defaults: Limits = NO_LIMITS) -> Caller:

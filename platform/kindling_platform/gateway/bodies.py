@@ -1,5 +1,8 @@
 """Bounds on what bodies cost this process before anything is known of their requests: memory, and time to parse."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from kindling_platform.gateway.errors import GatewayError
 
 MOST_BYTES = 512 * 1024 * 1024
@@ -12,6 +15,19 @@ MOST_NODES = 500_000
 
 class BodyUnreadError(GatewayError):
     """A refusal in the midst of a body; the rest of it still has to be thrown away."""
+
+
+@contextmanager
+def refused_unread(applies: bool) -> Iterator[None]:
+    """Where it applies, a refusal comes before a large body was read, and its client is heard out."""
+    try:
+        yield
+    except GatewayError as error:
+        if not applies or isinstance(error, BodyUnreadError):
+            raise
+        unread = BodyUnreadError(error.status, error.code, error.message, param=error.param)
+        unread.headers = error.headers
+        raise unread from error
 
 
 class Bodies:

@@ -144,12 +144,12 @@ def model_not_allowed(ref: str) -> GatewayError:
     return GatewayError(403, "model_not_allowed", message, param="model")
 
 
-def price_of(model: Model) -> Price:
-    """The price of a model; no price, no service."""
+def price_of(model: Model, caller: Caller) -> Price:
+    """What a caller pays for a model; no price, no service."""
     if model.price is None:
         message = f"The model {model.ref!r} has no price yet, so it cannot be called. Tell its owner."
         raise GatewayError(503, "price_missing", message, param="model")
-    return model.price
+    return model.price.for_batch() if caller.batch else model.price
 
 
 def model_from_row(row: dict[str, Any]) -> Model:
@@ -178,4 +178,5 @@ def _price(row: dict[str, Any]) -> Price:
         row["cached_input_picousd"],
         row["output_picousd"],
         reasoning=row["reasoning_picousd"],
+        batch_percent=row["batch_percent"],
     )

@@ -28,7 +28,7 @@ KEY_BY_DIGEST = (
 _MODEL = (
     "SELECT m.org_id, org_slug, is_public, name, kind, model_id, base_ref, adapter_id, adapter_hash,"
     " context_length, price_version_id, input_picousd, cached_input_picousd, output_picousd, reasoning_picousd,"
-    " created_at"
+    " batch_percent, created_at"
     " FROM gateway_model m"
 )
 MODEL_BY_NAME = _MODEL + " WHERE org_slug = %s AND name = %s ORDER BY kind = 'adapter' LIMIT 1"
@@ -42,7 +42,8 @@ ALIASES_OF_ORG = (
     "SELECT alias, target_slug, target_name FROM gateway_alias WHERE org_id = %s ORDER BY alias LIMIT 10000"
 )
 PLAN_PRICES_OF_ORG = (
-    "SELECT model_id, price_version_id, input_picousd, cached_input_picousd, output_picousd, reasoning_picousd"
+    "SELECT model_id, price_version_id, input_picousd, cached_input_picousd, output_picousd, reasoning_picousd,"
+    " batch_percent"
     " FROM gateway_plan_price WHERE org_id = %s"
 )
 REPLICAS_OF_MODEL = (

@@ -12,6 +12,8 @@ from kindling_platform.gateway.upstream import lines_of
 
 # What a client may say to the engine by header; the engine checks it.
 FORWARDED_HEADERS = (b"x-prompt-cache-isolation-key",)
+# Nobody waits for an answer of a batch: whoever does goes first. The engine lets what has waited long rise.
+BATCH_PRIORITY = "-12"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ def errand_make(
         "x-kindling-adapter": model.adapter_hash,
         "x-kindling-salt": caller.salt_hex,
         "x-kindling-tenant": caller.org_id,
-        "x-kindling-priority": "0",
+        "x-kindling-priority": BATCH_PRIORITY if caller.batch else "0",
         "x-kindling-context": context,
     }
     for name in FORWARDED_HEADERS:

@@ -87,7 +87,7 @@ class Inference:
             keys=keys,
             request_id=request.id,
             ask=ask,
-            price=price_of(model),
+            price=price_of(model, caller),
             context_length=model.context_length,
             generates=generates,
             caps=self._caps,

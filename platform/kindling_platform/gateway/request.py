@@ -1,7 +1,7 @@
 """One HTTP request and its reply over bare ASGI: headers, a capped body, whole and streamed answers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -136,6 +136,26 @@ class Request:
         except TimeoutError as error:
             message = f"The request body did not arrive within {BODY_TIMEOUT_S:.0f} seconds."
             raise GatewayError(408, "request_timeout", message) from error
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """The body in parts as they arrive, for one that is not held whole; `body` is not asked then.
+
+        Raises:
+            GatewayError: 408 when nothing arrives for too long. ClientGoneError.
+        """
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout(BODY_TIMEOUT_S):
+                    message = await self._receive()
+            except TimeoutError as error:
+                text = f"No part of the request body arrived within {BODY_TIMEOUT_S:.0f} seconds."
+                raise GatewayError(408, "request_timeout", text) from error
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            more = message.get("more_body", False)
+            if part := message.get("body", b""):
+                yield bytes(part)
 
     def on_gone(self, callback: Callable[[], None] | None) -> bool:
         """Have `callback` called when the client closes the connection, None to end that; only after the body was read.

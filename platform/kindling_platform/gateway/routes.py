@@ -29,6 +29,12 @@ class Action(StrEnum):
     RERANK = "rerank"
     FEEDBACK = "feedback"
     CLIENT_TOKENS = "client_tokens"
+    FILES = "files"
+    FILE = "file"
+    FILE_CONTENT = "file_content"
+    BATCHES = "batches"
+    BATCH = "batch"
+    BATCH_CANCEL = "batch_cancel"
     MODELS = "models"
     MODEL = "model"
     ROOT = "root"
@@ -55,6 +61,11 @@ RESPONSE_PATHS = {
     "input_items": Action.RESPONSE_ITEMS,
     "cancel": Action.RESPONSE_CANCEL,
 }
+FILE_PATHS = {"": Action.FILE, "content": Action.FILE_CONTENT}
+BATCH_PATHS = {"": Action.BATCH, "cancel": Action.BATCH_CANCEL}
+LISTS = {"models": Action.MODELS, "files": Action.FILES, "batches": Action.BATCHES}
+# What is named by an id, and what may follow that.
+BY_ID = {"responses": RESPONSE_PATHS, "files": FILE_PATHS, "batches": BATCH_PATHS}
 METHODS = {
     Action.CHAT: ("POST",),
     Action.COMPLETION: ("POST",),
@@ -69,6 +80,12 @@ METHODS = {
     Action.RERANK: ("POST",),
     Action.FEEDBACK: ("POST",),
     Action.CLIENT_TOKENS: ("POST",),
+    Action.FILES: ("GET", "HEAD", "POST"),
+    Action.FILE: ("GET", "HEAD", "DELETE"),
+    Action.FILE_CONTENT: ("GET",),
+    Action.BATCHES: ("GET", "HEAD", "POST"),
+    Action.BATCH: ("GET", "HEAD"),
+    Action.BATCH_CANCEL: ("POST",),
     Action.MODELS: ("GET", "HEAD"),
     Action.MODEL: ("GET", "HEAD"),
     Action.ROOT: ("GET", "HEAD"),
@@ -78,7 +95,7 @@ METHODS = {
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A parsed path: `org_slug` of ``/<org>/v1``, `argument` the model's name or the response's id."""
+    """A parsed path: `org_slug` of ``/<org>/v1``, `argument` the model's name or the id of what is asked for."""
 
     action: Action
     org_slug: str | None = None
@@ -114,19 +131,20 @@ def route_find(path: str) -> Route | None:
     org_slug, rest = found
     if rest in POST_PATHS:
         return Route(POST_PATHS[rest], org_slug)
-    if rest == "models":
-        return Route(Action.MODELS, org_slug)
+    if rest in LISTS:
+        return Route(LISTS[rest], org_slug)
     if rest.startswith("models/") and len(rest) > len("models/"):
         return Route(Action.MODEL, org_slug, rest.removeprefix("models/"))
-    if rest.startswith("responses/"):
-        return _response_find(rest.removeprefix("responses/"), org_slug)
+    kind, _, named = rest.partition("/")
+    if named and kind in BY_ID:
+        return _find_by_id(BY_ID[kind], named, org_slug)
     if not rest:
         return Route(Action.ROOT, org_slug)
     return Route(Action.UNKNOWN, org_slug)
 
 
-def _response_find(rest: str, org_slug: str | None) -> Route:
-    response_id, _, what = rest.partition("/")
-    is_id = response_id and response_id not in OTHER_RESPONSE_PATHS
-    action = RESPONSE_PATHS.get(what) if is_id else None
-    return Route(action, org_slug, response_id) if action else Route(Action.UNKNOWN, org_slug)
+def _find_by_id(paths: dict[str, Action], rest: str, org_slug: str | None) -> Route:
+    named, _, what = rest.partition("/")
+    is_id = named and not (paths is RESPONSE_PATHS and named in OTHER_RESPONSE_PATHS)
+    action = paths.get(what) if is_id else None
+    return Route(action, org_slug, named) if action else Route(Action.UNKNOWN, org_slug)

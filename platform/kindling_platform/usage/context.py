@@ -4,7 +4,7 @@ import msgspec
 
 
 class UsageContext(msgspec.Struct, frozen=True):
-    """Ids bound when a request was admitted."""
+    """Ids bound when a request was admitted, and whether it pays the price of batch work."""
 
     org: str
     key: str
@@ -13,6 +13,12 @@ class UsageContext(msgspec.Struct, frozen=True):
     price: str
     adapter: str = ""
     deployment: str = ""
+    batch: bool = False
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All that is text."""
+        return (self.org, self.key, self.model, self.name, self.price, self.adapter, self.deployment)
 
 
 def context_parse(text: str) -> UsageContext | None:

@@ -22,7 +22,7 @@ SUM_COLUMNS = (
 )  # fmt: skip
 REQUEST_COLUMNS = (
     "model_name", "adapter_id", "key_id", "deployment_id", "finish", "billable", "prompt_tokens",
-    "cached_tokens", "completion_tokens", "reasoning_tokens", "price_version_id",
+    "cached_tokens", "completion_tokens", "reasoning_tokens", "batch", "price_version_id",
 )  # fmt: skip
 COST_COLUMNS = ("cost_picousd", "cost_usd")
 

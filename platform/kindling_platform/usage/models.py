@@ -25,6 +25,7 @@ class UsageEvent(models.Model):
     cached_tokens = models.PositiveIntegerField(default=0)
     completion_tokens = models.PositiveIntegerField()
     reasoning_tokens = models.PositiveIntegerField(default=0, db_default=0)
+    batch = models.BooleanField(default=False, db_default=False)
     finish = models.CharField(max_length=24)
     billable = models.BooleanField()
     price_version_id = models.CharField(max_length=ID, blank=True)
@@ -41,6 +42,10 @@ class UsageEvent(models.Model):
             models.Index(fields=["adapter_id", "-finished_at"]),
             # For all organisations' requests of some days: previews, proofs, rebuilding.
             BrinIndex(fields=["finished_at"], name="usage_event_by_time", autosummarize=True),
+            # Whether there is batch work in a span, which sums do not tell apart.
+            models.Index(
+                fields=["finished_at"], name="usage_event_of_batches", condition=models.Q(batch=True)
+            ),
         ]
 
     def __str__(self) -> str:

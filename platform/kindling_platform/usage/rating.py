@@ -63,6 +63,7 @@ def event_lines(event: UsageEvent, price: Price) -> tuple[Line, ...]:
         cached_tokens=event.cached_tokens,
         completion_tokens=event.completion_tokens,
         reasoning_tokens=event.reasoning_tokens,
+        batch=event.batch,
     )
     return usage_rate(price, used)
 
@@ -87,7 +88,7 @@ def _unbillable(
     """Why a record cannot be booked, "" when it can. One bad record must not stop those behind it."""
     if context is None:
         return "The record does not say who asked."
-    texts = (*msgspec.structs.astuple(context), record.adapter, record.finish, record.replica)
+    texts = (*context.ids, record.adapter, record.finish, record.replica)
     if any(len(text) > limit or "\0" in text for text, limit in zip(texts, TEXT_LIMITS, strict=True)):
         return "A name or an id in the record cannot be stored."
     if context.org not in known_orgs:
@@ -135,6 +136,7 @@ def _event(
         cached_tokens=record.cached_tokens,
         completion_tokens=record.completion_tokens,
         reasoning_tokens=record.reasoning_tokens,
+        batch=context.batch,
         finish=record.finish,
         billable=record.billable,
         price_version_id=context.price,

@@ -1,8 +1,8 @@
 """What prices that are not published yet would have made of the usage of a span; nothing is written.
 
 Usage by organisation and model comes from the sums of whole days and from the single requests before the first and
-behind the last of them. Only where reasoning has a price of its own are all requests read, since sums do not tell it
-apart; a statement that takes too long is given up.
+behind the last of them. Where reasoning has a price of its own, or there is batch work in the span, all requests are
+read, since sums do not tell them apart; a statement that takes too long is given up.
 """
 
 from collections.abc import Sequence
@@ -14,23 +14,24 @@ from django.db import OperationalError, connection, transaction
 
 from kindling_billing.book import Term, Version
 from kindling_billing.effects import Effect, Usage, effects_of
-from kindling_billing.rating import CACHED, OUTPUT, PROMPT, REASONING
+from kindling_billing.rating import BATCH, CACHED, OUTPUT, PROMPT, REASONING
 from kindling_billing.selectors import term_list, version_list
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.usage.models import UsageEvent
 from kindling_platform.usage.steps import day_ceil, day_floor
 from kindling_platform.usage.witnesses import FAILED
 
 LIMIT_S = 20
 UNITS = (PROMPT, CACHED, REASONING, OUTPUT)
 REQUESTS = """
-    SELECT organisation_id, model_id, sum(prompt_tokens - cached_tokens), sum(cached_tokens), sum(reasoning_tokens),
-           sum(completion_tokens - reasoning_tokens), sum(cost_picousd)
+    SELECT organisation_id, model_id, batch, sum(prompt_tokens - cached_tokens), sum(cached_tokens),
+           sum(reasoning_tokens), sum(completion_tokens - reasoning_tokens), sum(cost_picousd)
     FROM usage_usageevent
     WHERE billable AND finished_at >= %s AND finished_at < %s AND model_id = ANY(%s)
-    GROUP BY organisation_id, model_id
+    GROUP BY organisation_id, model_id, batch
 """
 DAYS_AND_REQUESTS = """
-    SELECT organisation_id, model_id, sum(prompt_tokens - cached_tokens), sum(cached_tokens), 0,
+    SELECT organisation_id, model_id, false, sum(prompt_tokens - cached_tokens), sum(cached_tokens), 0,
            sum(completion_tokens), sum(cost_picousd)
     FROM (
         SELECT organisation_id, model_id, requests, prompt_tokens, cached_tokens, completion_tokens, cost_picousd
@@ -76,8 +77,8 @@ def prices_preview(*, drafts: Sequence[Version], start: datetime, end: datetime)
         KindlingError: `preview_too_long`.
     """
     skus = sorted({version.sku for version in drafts})
-    split = any(version.price.reasoning is not None for version in drafts)
-    usage = quantities_sum(skus=skus, start=start, end=end, split_reasoning=split)
+    split = any(version.price.reasoning is not None for version in drafts) or _has_batches(start, end)
+    usage = quantities_sum(skus=skus, start=start, end=end, split=split)
     owners = {used.owner_id for used in usage}
     versions: list[Version] = version_list(skus=skus)
     terms: list[Term] = term_list(owner_ids=owners)
@@ -86,12 +87,10 @@ def prices_preview(*, drafts: Sequence[Version], start: datetime, end: datetime)
     return Preview(start, end, effects)
 
 
-def quantities_sum(
-    *, skus: Sequence[str], start: datetime, end: datetime, split_reasoning: bool
-) -> list[Usage]:
+def quantities_sum(*, skus: Sequence[str], start: datetime, end: datetime, split: bool) -> list[Usage]:
     """Billable quantities and charges of a span by organisation and model.
 
-    Unless `split_reasoning` says otherwise, reasoning counts as output.
+    Unless it is to `split` them, reasoning counts as output and batch work as any other.
 
     Raises:
         KindlingError: `preview_too_long`.
@@ -99,7 +98,7 @@ def quantities_sum(
     first, last = day_ceil(start), day_floor(end)
     query = REQUESTS
     arguments: list[Any] = [start, end, list(skus)]
-    if not split_reasoning and first < last:
+    if not split and first < last:
         wanted = list(skus)
         query = DAYS_AND_REQUESTS
         arguments = [FAILED, first, last, wanted, wanted, start, first, wanted, last, end]
@@ -114,6 +113,14 @@ def quantities_sum(
         text = f"Going through the usage of this span takes more than {LIMIT_S} seconds. Nothing was changed."
         raise KindlingError("preview_too_long", text, 503) from error
     return [
-        Usage(owner, sku, dict(zip(UNITS, map(int, counts[:-1]), strict=True)), int(counts[-1]))
-        for owner, sku, *counts in rows
+        Usage(owner, sku, dict(zip(_units(batch), map(int, counts[:-1]), strict=True)), int(counts[-1]))
+        for owner, sku, batch, *counts in rows
     ]
+
+
+def _units(batch: bool) -> tuple[str, ...]:
+    return tuple(BATCH + unit for unit in UNITS) if batch else UNITS
+
+
+def _has_batches(start: datetime, end: datetime) -> bool:
+    return UsageEvent.objects.filter(batch=True, finished_at__gte=start, finished_at__lt=end).exists()

@@ -22,10 +22,10 @@ LIMIT_S = 20
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 GROUPS = """
     SELECT organisation_id, price_version_id, width_bucket(started_at, %s::timestamptz[]), count(*), sum(cost_picousd),
-           sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(reasoning_tokens)
+           sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(reasoning_tokens), batch
     FROM usage_usageevent
     WHERE model_id = %s AND billable AND finished_at >= %s AND finished_at < %s AND (%s = '' OR organisation_id = %s)
-    GROUP BY 1, 2, 3
+    GROUP BY 1, 2, 3, batch
 """
 
 
@@ -121,8 +121,9 @@ def _groups(sku: str, start: datetime, end: datetime, owner_id: str) -> list[_Gr
 
 
 def _used(counts: list[int]) -> Used:
-    prompt, cached, completion, reasoning = map(int, counts)
-    return Used(prompt, cached, completion, reasoning)
+    *tokens, batch = counts
+    prompt, cached, completion, reasoning = map(int, tokens)
+    return Used(prompt, cached, completion, reasoning, batch=bool(batch))
 
 
 def _effect(

@@ -15,9 +15,10 @@ def context_text(caller: Caller, model: Model, *, deployment_id: str = "") -> st
         *(caller.org_id, caller.key_id, model.model_id, model.ref, model.adapter_id),
         *(deployment_id, model.price_version_id),
     )
-    return _text(bound)
+    return _text(bound, caller.batch)
 
 
 @lru_cache(maxsize=4096)
-def _text(bound: tuple[str, ...]) -> str:
-    return json.dumps(dict(zip(NAMES, bound, strict=True)), separators=(",", ":"))
+def _text(bound: tuple[str, ...], batch: bool) -> str:
+    named: dict[str, str | bool] = dict(zip(NAMES, bound, strict=True))
+    return json.dumps(named | {"batch": True} if batch else named, separators=(",", ":"))

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from kindling_platform.gateway.ask import Ask, Spare, ask_of, parse_ask
-from kindling_platform.gateway.auth import Caller
+from kindling_platform.gateway.auth import Caller, flexible
 from kindling_platform.gateway.catalog import Model, price_of
 from kindling_platform.gateway.routes import Action
 from kindling_platform.gateway.surface.body import INLINE_BODY_BYTES, Translated, body_write
-from kindling_platform.gateway.surface.cost import CostForm, cost_body_read
+from kindling_platform.gateway.surface.cost import TIER, CostForm, own_fields_take
 from kindling_platform.gateway.surface.messages.reply import MessageForm
 from kindling_platform.gateway.surface.messages.request import message_body_read
 from kindling_platform.gateway.surface.rerank.reply import RerankForm
@@ -80,19 +80,19 @@ async def asked_read(
         case Action.RESPONSE_TOKENS:
             return _response_tokens(request, caller, store, await _read(_response_counted_read, raw))
         case _:
-            return await _plain(request, raw)
+            return await _plain(request, caller, raw)
 
 
-async def _plain(request: ShapedRequest, raw: bytes) -> Asked:
+async def _plain(request: ShapedRequest, caller: Caller, raw: bytes) -> Asked:
     """OpenAI's own shape: the engine gets the bytes as they came, unless the gateway keeps a field for itself."""
     ask = parse_ask(raw)
-    if ask.include_cost is None:
+    if ask.include_cost is None and not ask.flex:
         return Asked(ask.model, _given(Call(raw, ask)))
-    body = body_write(await _read(cost_body_read, raw))
-    call = Call(body, parse_ask(body))
+    body = body_write(await _read(own_fields_take, raw))
+    call = Call(body, replace(parse_ask(body), flex=ask.flex))
 
     async def priced(model: Model) -> Call:
-        request.form = CostForm(price_of(model))
+        request.form = CostForm(price_of(model, flexible(caller) if ask.flex else caller))
         return call
 
     return Asked(ask.model, priced if ask.include_cost else _given(call))
@@ -150,8 +150,10 @@ def _counted_read(raw: bytes) -> Translated:
 
 
 def _call(translated: Translated) -> Call:
-    body = body_write(translated.fields)
-    return Call(body, ask_of(translated.fields, bound_bytes=len(body)))
+    asked = ask_of(translated.fields, bound_bytes=0)
+    fields = {name: value for name, value in translated.fields.items() if not (asked.flex and name == TIER)}
+    body = body_write(fields)
+    return Call(body, replace(ask_of(fields, bound_bytes=len(body)), flex=asked.flex))
 
 
 def _given(call: Call) -> Callable[[Model], Awaitable[Call]]:

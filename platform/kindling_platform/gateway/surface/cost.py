@@ -6,18 +6,24 @@ from typing import Any
 import orjson
 
 from kindling_billing.rating import REASONING, Price, event_cost_picousd
+from kindling_platform.gateway.ask import FLEX
 from kindling_platform.gateway.events import usage_of
 from kindling_platform.gateway.surface.body import object_read
 from kindling_platform.gateway.surface.form import DATA
 
 PICO_DIGITS = 12
 FIELD = "include_cost"
+TIER = "service_tier"
 
 
-def cost_body_read(raw: bytes) -> dict[str, Any]:
-    """A body without `include_cost`, which is the gateway's own; a stream then has the chunk with its usage."""
+def own_fields_take(raw: bytes) -> dict[str, Any]:
+    """A body without what is the gateway's own: `include_cost`, with which a stream has the chunk with its usage, and
+    the tier that it serves by price and priority.
+    """
     fields = object_read(raw)
-    if fields.pop(FIELD) is True and fields.get("stream") is True:
+    if fields.get(TIER) == FLEX:
+        del fields[TIER]
+    if fields.pop(FIELD, None) is True and fields.get("stream") is True:
         options = fields.get("stream_options") or {}
         if isinstance(options, dict):
             fields["stream_options"] = options | {"include_usage": True}

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kindling_platform.gateway.ask import FLEX
 from kindling_platform.gateway.errors import GatewayError
 from kindling_platform.gateway.surface.body import Translated, object_read
 from kindling_platform.gateway.surface.fields import Fields, invalid_value, unsupported
+from kindling_platform.gateway.surface.metadata import metadata_read
 from kindling_platform.gateway.surface.naming import Naming
 from kindling_platform.gateway.surface.responses.conversation import messages_of
 from kindling_platform.gateway.surface.responses.items import Item, items_read
@@ -14,7 +16,6 @@ from kindling_platform.gateway.surface.responses.tools import tools_translate
 
 LOGPROBS = "message.output_text.logprobs"
 ENCRYPTED = "reasoning.encrypted_content"
-MAX_METADATA = 16
 # Room for the answer that `truncation` leaves where the body names none, and the most where it does: of the context.
 ANSWER_SHARE, MOST_ANSWER_SHARE = 4, 2
 NAMES = {
@@ -115,7 +116,12 @@ def _answer(fields: Fields, chat: dict[str, Any], echo: dict[str, Any]) -> None:
     _logprobs(fields, chat, echo)
     store = fields.boolean("store") is not False
     background = _background(fields, stream=stream, store=store)
-    echo |= {"store": store, "background": background, "metadata": _metadata(fields)}
+    echo |= {"store": store, "background": background, "metadata": metadata_read(fields)}
+    tier = fields.choice("service_tier", "auto", "default", FLEX, "priority")
+    if tier == FLEX:
+        chat["service_tier"] = echo["service_tier"] = FLEX
+    elif tier == "priority":
+        fields.ignored.append("service_tier")
     _harmless(fields, echo)
 
 
@@ -196,25 +202,8 @@ def _reasoning(fields: Fields, chat: dict[str, Any], echo: dict[str, Any]) -> No
     echo["reasoning"] = {"effort": effort, "summary": None}
 
 
-def _metadata(fields: Fields) -> dict[str, str]:
-    given = fields.take("metadata")
-    if given is None:
-        return {}
-    fine = isinstance(given, dict) and len(given) <= MAX_METADATA
-    if not fine or not all(
-        len(name) <= 64 and isinstance(value, str) and len(value) <= 512 for name, value in given.items()
-    ):
-        text = (
-            f"metadata has to be up to {MAX_METADATA} pairs of a name of 64 and a string of 512 characters."
-        )
-        raise invalid_value("metadata", text)
-    return dict(given)
-
-
 def _harmless(fields: Fields, echo: dict[str, Any]) -> None:
     """What is repeated, has no effect, or is allowed only while it asks for nothing."""
-    if fields.choice("service_tier", "auto", "default", "flex", "priority") in ("flex", "priority"):
-        fields.ignored.append("service_tier")
     if options := fields.inside("stream_options"):
         options.ignore("include_obfuscation")
         options.end()

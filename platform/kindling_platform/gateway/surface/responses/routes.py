@@ -1,7 +1,6 @@
 """What can be done with a kept response: read it, list its input, delete it."""
 
 from typing import Any
-from urllib.parse import parse_qs
 
 import orjson
 
@@ -9,6 +8,7 @@ from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.errors import GatewayError
 from kindling_platform.gateway.request import Request
 from kindling_platform.gateway.surface.fields import invalid_value, unsupported
+from kindling_platform.gateway.surface.query import page_read, query_read
 from kindling_platform.gateway.surface.responses.background import Background
 from kindling_platform.gateway.surface.responses.items import Item
 from kindling_platform.gateway.surface.responses.store import ResponseStore
@@ -18,7 +18,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 
 async def response_get(request: Request, caller: Caller, store: ResponseStore, response_id: str) -> None:
     """Answer with a response."""
-    query = _query(request)
+    query = query_read(request)
     if query.get("stream", "false") != "false":
         raise unsupported("stream", "A kept response is not streamed again; leave stream out.")
     stored = await store.get(caller, response_id)
@@ -52,14 +52,9 @@ async def response_cancel(
 
 async def response_items(request: Request, caller: Caller, store: ResponseStore, response_id: str) -> None:
     """Answer with a page of the items that a response was asked with, newest first unless the order says otherwise."""
-    query = _query(request)
-    limit, order = query.get("limit", str(DEFAULT_LIMIT)), query.get("order", "desc")
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 4 and 1 <= int(limit) <= MAX_LIMIT):
-        raise invalid_value("limit", f"limit has to be an integer from 1 to {MAX_LIMIT}.")
-    if order not in ("asc", "desc"):
-        raise invalid_value("order", "order has to be asc or desc.")
+    asked = page_read(query_read(request), default=DEFAULT_LIMIT, most=MAX_LIMIT)
     items = (await store.get(caller, response_id)).items
-    page = items_page(items, after=query.get("after", ""), limit=int(limit), newest_first=order == "desc")
+    page = items_page(items, after=asked.after, limit=asked.limit, newest_first=not asked.ascending)
     await request.reply(200, orjson.dumps(page))
 
 
@@ -79,12 +74,3 @@ def items_page(items: list[Item], *, after: str, limit: int, newest_first: bool)
         "last_id": page[-1]["id"] if page else "",
         "has_more": start + limit < len(ordered),
     }
-
-
-def _query(request: Request) -> dict[str, str]:
-    """The query's fields; of one that occurs twice the last."""
-    text = bytes(request.scope.get("query_string", b"")).decode("latin-1")
-    try:
-        return {name: values[-1] for name, values in parse_qs(text, max_num_fields=20).items()}
-    except ValueError as error:
-        raise invalid_value("query", "The query has too many fields.") from error

@@ -1,0 +1,75 @@
+"""`service_tier: flex`: the price of batch work for whoever can wait, within the limits of everybody."""
+
+import json
+
+import httpx
+import openai
+import pytest
+
+from kindling_gateway import INPUT, OUTPUT, GatewayServer, chat, eventually, limit_row
+from kindling_platform.gateway.errand import BATCH_PRIORITY
+from kindling_spools import shipped_one
+
+HALF = (7 * INPUT + 8 * OUTPUT) // 2
+PATHS = {
+    "/v1/chat/completions": chat(),
+    "/v1/completions": {"model": "kindling/words", "prompt": "One", "max_tokens": 8},
+    "/v1/responses": {"model": "kindling/words", "input": "One", "max_output_tokens": 8},
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_it_costs_what_batch_work_does_and_comes_behind_others(
+    http: httpx.Client, scene, path: str, stream: bool
+):
+    answer = http.post(path, json=PATHS[path] | {"service_tier": "flex", "stream": stream})
+    assert (answer.status_code, answer.headers.get("x-kindling-ignored")) == (200, None)
+    received = scene.engine.received[-1]
+    assert (received.headers["x-kindling-priority"], "service_tier" in received.body) == (
+        BATCH_PRIORITY,
+        False,
+    )
+    request_id = answer.headers["x-request-id"]
+    row = eventually(lambda: shipped_one(scene.world, request_id))
+    assert json.loads(row.record.context)["batch"] is True
+
+
+def test_a_response_says_its_tier(http: httpx.Client):
+    body = PATHS["/v1/responses"]
+    assert http.post("/v1/responses", json=body | {"service_tier": "flex"}).json()["service_tier"] == "flex"
+    answer = http.post("/v1/responses", json=body | {"service_tier": "priority"})
+    assert (answer.json()["service_tier"], answer.headers["x-kindling-ignored"]) == (
+        "default",
+        "service_tier",
+    )
+
+
+def test_its_cost_is_told_at_that_price(http: httpx.Client):
+    answer = http.post("/v1/chat/completions", json=chat(service_tier="flex", include_cost=True))
+    assert answer.json()["usage"]["cost_usd"] == f"0.{HALF:012d}"
+    answer = http.post("/v1/chat/completions", json=chat(service_tier="default", include_cost=True))
+    assert answer.json()["usage"]["cost_usd"] == f"0.{2 * HALF:012d}"
+
+
+@pytest.mark.parametrize("tier", ["auto", "default", "priority", None, 7, "FLEX"])
+def test_every_other_tier_is_the_engines_business_and_pays_in_full(http: httpx.Client, scene, tier):
+    answer = http.post("/v1/chat/completions", json=chat(service_tier=tier))
+    received = scene.engine.received[-1]
+    assert (received.body["service_tier"], received.headers["x-kindling-priority"]) == (tier, "0")
+    row = eventually(lambda: shipped_one(scene.world, answer.headers["x-request-id"]))
+    assert "batch" not in json.loads(row.record.context)
+
+
+def test_embeddings_have_no_tier(http: httpx.Client, scene):
+    http.post("/v1/embeddings", json={"model": "kindling/words", "input": "a", "service_tier": "flex"})
+    assert scene.engine.received[-1].body["service_tier"] == "flex"  # and the engine refuses it
+    assert scene.engine.received[-1].headers["x-kindling-priority"] == "0"
+
+
+def test_rates_bind_it(server: GatewayServer, scene):
+    key = scene.world.key(scene.customer, limits=[limit_row("key", requests_per_minute=1)])
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0)
+    client.chat.completions.create(**chat(service_tier="flex"))
+    with pytest.raises(openai.RateLimitError):
+        client.chat.completions.create(**chat(service_tier="flex"))
