@@ -1,6 +1,7 @@
 """Calls the gateway the way a customer's program does, so that limits, refusals and the bill are the same."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -8,10 +9,18 @@ from django.conf import settings
 
 CONNECT_S = 5
 SILENCE_S = 120
-CHAT_FIELDS = (
-    "model", "messages", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop",
+SAMPLING_FIELDS = (
+    "model", "max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop",
     "frequency_penalty", "presence_penalty", "repetition_penalty",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request: where it goes, and its body."""
+
+    path: str
+    body: dict[str, Any]
 
 
 class Upstream:
@@ -66,18 +75,18 @@ def gateway_url() -> str:
     return str(named or f"http://127.0.0.1:{settings.KINDLING_ENV.port}")
 
 
-def chat_body(fields: dict[str, Any], *, stream: bool) -> dict[str, Any]:
-    """A request's body from what the page sent: known fields alone, nothing that is empty."""
-    body = {name: fields[name] for name in CHAT_FIELDS if fields.get(name) not in (None, "", [])}
-    # A long conversation gets shorter answers rather than a refusal.
-    body |= {"stream": stream, "context_length_exceeded_behavior": "truncate"}
-    if stream:
-        body["stream_options"] = {"include_usage": True}
-    return body
+def chat_ask(fields: dict[str, Any], *, stream: bool) -> Ask:
+    """A conversation that the page sent."""
+    return _ask("/v1/chat/completions", "messages", fields, stream=stream)
 
 
-async def chat_open(body: dict[str, Any], *, key: str) -> Upstream:
-    """Send a chat request; returns as soon as the gateway has answered with a status.
+def completion_ask(fields: dict[str, Any], *, stream: bool) -> Ask:
+    """A text that the page wants continued."""
+    return _ask("/v1/completions", "prompt", fields, stream=stream)
+
+
+async def ask_open(ask: Ask, *, key: str) -> Upstream:
+    """Send a request; returns as soon as the gateway has answered with a status.
 
     Raises:
         aiohttp.ClientError, TimeoutError: the gateway cannot be reached.
@@ -86,9 +95,20 @@ async def chat_open(body: dict[str, Any], *, key: str) -> Upstream:
     session = aiohttp.ClientSession(timeout=timeout)
     try:
         response = await session.post(
-            f"{gateway_url()}/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"}
+            f"{gateway_url()}{ask.path}", json=ask.body, headers={"Authorization": f"Bearer {key}"}
         )
     except BaseException:
         await session.close()
         raise
     return Upstream(session, response)
+
+
+def _ask(path: str, text: str, fields: dict[str, Any], *, stream: bool) -> Ask:
+    """Known fields alone, nothing that is empty; ``text`` is the field of what is said."""
+    known = (*SAMPLING_FIELDS, text)
+    body = {name: fields[name] for name in known if fields.get(name) not in (None, "", [])}
+    # A long conversation gets shorter answers rather than a refusal.
+    body |= {"stream": stream, "context_length_exceeded_behavior": "truncate"}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    return Ask(path, body)

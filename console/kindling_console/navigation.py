@@ -15,6 +15,8 @@ class NavItem:
     icon: str
     url: str
     current: bool
+    # The letter that leads there after `g`; empty where none does.
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ BUILD = [
     ("Playground", "message-chatbot", "playground", "playground.use"),
     ("Adapters", "puzzle", "adapters", "adapters.read"),
     ("Deployments", "server", "deployments", "deployments.read"),
+    ("Batches", "folder", "batches", "usage.read"),
 ]
 MANAGE = [
     ("API keys", "key", "keys", "keys.read"),
@@ -54,6 +57,11 @@ OPERATE = [
     ("Fleet", "activity", "operator-fleet", "operator"),
     ("Mail outbox", "mail", "operator-mail", "operator"),
 ]
+# What leads there after `g`, by the name of the page.
+GO_KEYS = {
+    "home": "h", "catalog": "c", "playground": "p", "adapters": "a", "deployments": "d", "keys": "k", "usage": "u",
+    "billing": "b",
+}  # fmt: skip
 
 
 def nav_groups(visitor: Visitor, path: str) -> list[NavGroup]:
@@ -63,9 +71,10 @@ def nav_groups(visitor: Visitor, path: str) -> list[NavGroup]:
         NavGroup(
             title,
             [
-                NavItem(label, icon, reverse(f"console:{name}"), _is_open(path, reverse(f"console:{name}")))
+                NavItem(label, icon, url, _is_open(path, url), GO_KEYS.get(name, ""))
                 for label, icon, name, action in rows
                 if not action or visitor.may(action)
+                for url in [reverse(f"console:{name}")]
             ],
         )
         for title, rows in groups

@@ -18,6 +18,12 @@ FILE_PREFIXES = {"chat": "", "completions": "complete-", "embeddings": "embed-"}
 # Stands where a key goes. The real one takes its place only in the answer that creates it.
 KEY_PLACE = "YOUR_API_KEY"
 EXAMPLE = "Tell me a short story about a lighthouse."
+# How far a base model goes on, which has no end of its own.
+CONTINUED = {
+    "curl": '    "max_tokens": 120,\n',
+    "python": "    max_tokens=120,\n",
+    "javascript": "  max_tokens: 120,\n",
+}
 # A base model does as it is told only by chance; it goes on with what it reads.
 BEGINNING = "Once upon a time there was a lighthouse that"
 
@@ -40,10 +46,11 @@ def snippets(model: str, *, surface: str, prompt: str = "", key: str = KEY_PLACE
     """Snippets that call a model or an adapter by its reference, ready to run once the key is in."""
     prompt = prompt or (BEGINNING if surface == "completions" else EXAMPLE)
     messages = json.dumps([{"role": "user", "content": prompt}], ensure_ascii=False)
-    values = {"BASE_URL": base_url(), "API_KEY": key, "MODEL": model, "PARAMS": "", "MESSAGES": messages}
-    values["TEXT"] = json.dumps(prompt, ensure_ascii=False)
+    text = json.dumps(prompt, ensure_ascii=False)
+    values = {"BASE_URL": base_url(), "API_KEY": key, "MODEL": model, "MESSAGES": messages, "TEXT": text}
+    params = CONTINUED if surface == "completions" else dict.fromkeys(CONTINUED, "")
     return [
-        Snippet(snippet.id, snippet.label, _fill(snippet.id, snippet.text, values))
+        Snippet(snippet.id, snippet.label, _fill(snippet, {"PARAMS": params[snippet.id]} | values))
         for snippet in snippet_templates(surface)
     ]
 
@@ -58,9 +65,10 @@ def snippet_templates(surface: str = "chat") -> tuple[Snippet, ...]:
     )
 
 
-def _fill(language: str, text: str, values: dict[str, str]) -> str:
+def _fill(snippet: Snippet, values: dict[str, str]) -> str:
+    text = snippet.text
     for name, value in values.items():
         # The shell's own quote has to leave the quoted body, speak for itself and come back.
-        safe = value.replace("'", "'\\''") if language == "curl" else value
+        safe = value.replace("'", "'\\''") if snippet.id == "curl" else value
         text = text.replace(f"%{name}%", safe)
     return text

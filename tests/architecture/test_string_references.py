@@ -16,6 +16,7 @@ LAYERS = [
     "catalog",
     "adapters",
     "requestlog",
+    "batches",
     "responses",
     "usage",
     "deployments",

@@ -23,7 +23,7 @@ from kindling_platform.requestlog.services import request_log_set
 
 USD = 10**12
 URL = "/console/settings/activity/"
-OF_NO_ORGANISATION = {"plan.created", "user.renamed"}
+OF_NO_ORGANISATION = {"plan.created", "user.deleted", "user.renamed", "user.shortcuts_set"}
 
 
 def html_of(member: Member, **query: str) -> str:

@@ -114,7 +114,7 @@ def test_every_form_that_changes_something_says_which_organisation_it_shows():
     assert forms > 50
 
 
-@pytest.mark.parametrize("script", ["playground.js", "upload.js"])
+@pytest.mark.parametrize("script", ["playground_stream.js", "upload.js"])
 def test_every_script_that_changes_something_says_it(script: str):
     text = (TEMPLATES.parents[1] / "static/console" / script).read_text()
     sent = re.findall(r'headers: {[^}]*"X-CSRFToken"[^}]*}', text)
@@ -123,7 +123,7 @@ def test_every_script_that_changes_something_says_it(script: str):
 
 def test_no_other_script_sends_anything():
     # The theme is a cookie, and whoever changes back does so from any page.
-    known = {"playground.js", "upload.js", "console.js", "playground_refusals.js"}
+    known = {"playground_stream.js", "upload.js", "console.js", "playground_refusals.js"}
     sending = {
         path.name
         for path in (TEMPLATES.parents[1] / "static/console").glob("*.js")

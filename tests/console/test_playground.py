@@ -3,10 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import pytest
@@ -19,53 +16,16 @@ from django.test import AsyncClient
 from kindling_billing.selectors import balance_get
 from kindling_billing.services import credit_grant
 from kindling_console import playground_keys
-from kindling_console_world import Member, World, make_world
-from kindling_fake_engine import Behaviour, FakeEngine
-from kindling_gateway import GatewayServer, eventually, gateway_env
+from kindling_fake_engine import Behaviour
+from kindling_gateway import eventually
 from kindling_platform.accounts.models import Membership
 from kindling_platform.common.clock import now
-from kindling_platform.deployments.models import Replica
-from kindling_platform.gateway.app import create_app
 from kindling_platform.keys.models import ApiKey
+from kindling_playground import ASK, RUN, Scene, backend, chunks, scene
+
+__all__ = ["backend", "scene"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
-RUN = "/console/playground/run/"
-ASK = {"model": "kindling/spark", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 8}
-
-
-@dataclass(slots=True)
-class Scene:
-    """A customer in front of the playground, with the gateway and an engine behind it."""
-
-    world: World
-    member: Member
-    engine: FakeEngine
-    client: AsyncClient
-
-    async def run(self, **fields):
-        return await self.client.post(RUN, json.dumps(ASK | fields), content_type="application/json")
-
-
-@pytest.fixture
-def backend(db, settings) -> Iterator[FakeEngine]:
-    playground_keys._kept.clear()
-    parts = urlsplit(gateway_env().database_url)
-    url = urlunsplit(parts._replace(path=f"/{connection.settings_dict['NAME']}"))
-    with FakeEngine() as engine, GatewayServer(create_app(gateway_env(database_url=url))) as gateway:
-        settings.KINDLING_GATEWAY_URL = gateway.url
-        yield engine
-
-
-@pytest.fixture
-async def scene(backend: FakeEngine) -> AsyncIterator[Scene]:
-    world = await sync_to_async(make_world)()
-    member = await sync_to_async(world.member)("ada")
-    await Replica.objects.aupdate(url=backend.url)
-    client = AsyncClient()
-    await client.aforce_login(member.user)
-    yield Scene(world, member, backend, client)
-    # Or the thread that asked for this test keeps its connection, and the database cannot be dropped.
-    await sync_to_async(connections.close_all)()
 
 
 class DjangoServer:
@@ -91,11 +51,6 @@ class DjangoServer:
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
         self._thread.join(60)
-
-
-async def chunks(reply) -> list[dict]:
-    text = b"".join([piece async for piece in reply.streaming_content]).decode()
-    return [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
 
 
 async def test_an_answer_streams_with_its_usage_and_request_id(scene: Scene):

@@ -13,7 +13,7 @@ LOW = {"balance_picousd": "0", "threshold_picousd": "1"}
 PINNED = {
     "home": 21, "home-live": 16, "catalog": 12, "adapters": 11, "keys": 9, "usage": 19, "requests": 9, "billing": 20,
     "deployments": 10, "playground": 12, "activity": 11,
-    "limits": 17, "team": 14,
+    "limits": 17, "team": 14, "search": 8,
 }  # fmt: skip
 PINNED_OPERATOR = {
     "operator-organisations": 13,

@@ -41,7 +41,8 @@ def test_a_viewer_can_change_nothing(world: World, member: Member):
     for name, args in [
         ("keys", []), ("key-revoke", [key.id]), ("key-rotate", [key.id]), ("key-limits", [key.id]),
         ("adapter-delete", [adapter.id]),
-        ("adapter-upload", []), ("playground", []), ("deployment-action", [world.deployment.id, "stop"]),
+        ("adapter-upload", []), ("adapter-hub", []), ("playground", []),
+        ("deployment-action", [world.deployment.id, "stop"]),
     ]:  # fmt: skip
         assert member.client.post(reverse(f"console:{name}", args=args)).status_code == 403, name
     assert ApiKey.objects.get(id=key.id).revoked_at is None

@@ -11,6 +11,7 @@ from kindling_billing.payments import payment_received
 from kindling_billing.webhooks.cards import card_apply, customer_known
 from kindling_console_world import Member, World, request_keep
 from kindling_platform.accounts.invitations import invitation_create
+from kindling_stored_batches import stored_batch, stored_file
 
 # Addresses with nobody's object in them.
 OPEN = {
@@ -21,7 +22,19 @@ OPEN = {
     "operator-price-table", "operator-price-book", "operator-plans", "operator-margins", "operator-margins-csv",
 }  # fmt: skip
 
-OPEN |= {"limits", "team", "leave", "settings", "request-log", "activity", "activity-csv", "gpu-time-csv"}
+OPEN |= {
+    "search",
+    "limits",
+    "team",
+    "leave",
+    "settings",
+    "request-log",
+    "activity",
+    "activity-csv",
+    "gpu-time-csv",
+}
+OPEN |= {"batches"}
+OPEN |= {"account-data", "account-delete", "organisation-delete"}
 
 # The operator's pages about money, each with its CSV.
 BOOKS = {
@@ -34,6 +47,7 @@ OPEN |= BOOKS
 # Those that only take a form.
 FORMS = {
     "organisation-change",
+    "adapter-hub",
     "credit-add",
     "auto-topup",
     "auto-topup-off",
@@ -55,6 +69,8 @@ READ_ONLY = {
     "payment-live",
     "receipt",
     "invoice",
+    "batch",
+    "batch-file",
 }
 POST_ONLY = {
     *("invoice-pay", "card-action"),
@@ -109,6 +125,9 @@ def theirs(world: World) -> dict[str, list[str]]:
         "playground-receipt": [request_id],
         "request": [request_id],
         "logged-request": [str(request_keep(other).request_id)],
+        "batch": [stored_batch(other.org).id],
+        "batch-cancel": [stored_batch(other.org).id],
+        "batch-file": [stored_file(other.org, b"{}").id],
         "deployment": [world.deployment.id],
         "deployment-delete": [world.deployment.id],
         "deployment-action": [world.deployment.id, "stop"],

@@ -23,6 +23,7 @@ TABLES = (
     *("responses_storedresponse", "responses_retention", "gateway_request", "usage_feedback"),
     *("usage_spooledusage", "usage_idempotentreply"),
     *("requestlog_logsetting", "requestlog_loggedrequest"),
+    *("batches_storedfile", "batches_filepart", "batches_batch", "batches_batchresult"),
 )
 COLUMNS = (
     "SELECT table_name, column_name, data_type, is_nullable, character_maximum_length"

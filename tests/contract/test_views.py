@@ -41,6 +41,7 @@ COLUMNS = {
         "adapter_id": "character varying", "adapter_hash": "character varying", "context_length": "integer",
         "price_version_id": "character varying", "input_picousd": "bigint", "cached_input_picousd": "bigint",
         "output_picousd": "bigint", "created_at": "timestamp with time zone", "reasoning_picousd": "bigint",
+        "batch_percent": "smallint",
     },
     "gateway_alias": {
         "org_id": "character varying", "alias": "character varying", "target_slug": "text", "target_name": "text",
@@ -113,6 +114,9 @@ def test_a_key_in_each_of_its_states(ada: Customer):
     ada.org.save()
     row = rows(gateway.KEY_BY_DIGEST, digest)[0]
     assert (row["revoked"], row["suspended_for"]) == (True, "operator")
+    ada.org.deleting_at = now()
+    ada.org.save()
+    assert rows(gateway.KEY_BY_DIGEST, digest)[0]["suspended_for"] == "deleted"
 
 
 def test_a_key_carries_every_limit_that_binds_it(ada: Customer):
@@ -168,11 +172,12 @@ def test_posted_gpu_time_is_spent_by_the_organisation_and_by_no_key_or_member(
     operator: Customer, ada: Customer
 ):
     """Through the gateway's query and through the workers', whichever month it is of."""
-    model = make_model(operator)
+    model = make_model(operator, priced=False)
     gpu_price(model.id)
     deployment = Deployment.objects.create(organisation=ada.org, model=model, name="night-shift")
-    # Of yesterday: the first hour of today may not be over.
-    day = (now() - timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+    # Of yesterday, as the first hour of today may not be over; single hours are read of the month that runs alone.
+    today = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    day = today if today.day == 1 else today - timedelta(days=1)
     month = day.replace(day=1)
     for place, start in enumerate((month - timedelta(days=40), month - timedelta(hours=1), day)):
         held(deployment, start=start, lasts=timedelta(hours=1), name=f"r{place}")

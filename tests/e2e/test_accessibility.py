@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 from kindling_browser import Visit
 from kindling_stack import Stack
@@ -19,11 +20,22 @@ CONTRAST = ALL | {"runOnly": ["color-contrast"]}
 STRANGERS = ["accounts/login/"]
 MEMBERS = [
     "", "catalog/", "playground/", "adapters/upload/", "deployments/", "keys/", "usage/", "billing/", "limits/",
-    "settings/",
+    "settings/", "playground/?mode=raw",
 ]  # fmt: skip
 OPERATORS = ["operator/organisations/", "operator/prices/", "operator/revenue/"]
 # In the other theme other colours are set, and nothing else: those pages that have the most of them.
 DARK = {"", "playground/", "usage/", "billing/", "operator/prices/"}
+FITS = """one => {
+  const { left, right, top, bottom } = one.getBoundingClientRect();
+  return left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight;
+}"""
+
+
+def held(me: Visit, options: dict[str, Any]) -> list[tuple[str, str]]:
+    """What axe holds against the page as it is: which rule, and the element."""
+    violations = Axe().run(me.page, options=options).response["violations"]
+    bad = [one for one in violations if one["impact"] in BAD]
+    return [(one["id"], node["html"][:200]) for one in bad for node in one["nodes"]]
 
 
 def found(me: Visit, paths: list[str]) -> list[tuple[str, str, str]]:
@@ -37,10 +49,7 @@ def found(me: Visit, paths: list[str]) -> list[tuple[str, str, str]]:
             if scheme == "dark" and path not in DARK:
                 continue
             me.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            for violation in Axe().run(me.page, options=options).response["violations"]:
-                if violation["impact"] in BAD:
-                    rule = f"{violation['id']}, {scheme}"
-                    findings += [(path, rule, node["html"][:200]) for node in violation["nodes"]]
+            findings += [(path, f"{rule}, {scheme}", html) for rule, html in held(me, options)]
     return findings
 
 
@@ -61,3 +70,27 @@ def test_nothing_serious_is_found_on_the_operators_pages(visit: Callable[..., Vi
     me.page.get_by_role("button", name="Sign in").click()
     me.page.wait_for_url("**/console/")
     assert found(me, OPERATORS) == []
+
+
+def test_nothing_serious_is_found_in_what_the_keyboard_opens(visit: Callable[..., Visit]):
+    me = visit()
+    me.sign_up("axekeys@example.com")
+    page = me.page
+    page.goto("/console/catalog/")
+    for width in (1320, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            for opened, shown in (
+                ("?", "Go to a page"),
+                ("Control+k", "API keys"),
+                ("zzz", "Nothing is called"),
+            ):
+                page.keyboard.type(opened) if opened == "zzz" else page.keyboard.press(opened)
+                dialog = page.get_by_role("dialog")
+                expect(dialog.get_by_text(shown)).to_be_visible()
+                assert held(me, ALL) == [], (width, scheme, opened)
+                assert dialog.evaluate(FITS) and me.sideways_scroll_px() == 0, (width, opened)
+                if opened != "Control+k":
+                    page.keyboard.press("Escape")
+                    expect(dialog).to_be_hidden()

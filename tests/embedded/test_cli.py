@@ -157,6 +157,15 @@ def test_somebody_is_invited_joins_gets_another_role_and_is_removed(customer: Sh
 
 
 @pytest.mark.stack
+def test_an_owner_deletes_the_organisation_and_the_key_with_it(stack: Stack, tmp_path: Path):
+    owner = stack.sign_up("cli-leaver")
+    shell = Shell(tmp_path, stack.url, owner.key)
+    assert "[confirmation_wrong]" in shell.run("team", "delete-organisation", "another", good=False)
+    assert f"{owner.slug} is deleted." in shell.run("team", "delete-organisation", owner.slug)
+    assert "deleted it" in shell.run("team", "list", good=False)
+
+
+@pytest.mark.stack
 def test_keys_are_made_listed_and_revoked(customer: Shell, tmp_path: Path):
     made = customer.run("keys", "create", "laptop", "--scope", "inference", "--scope", "read").strip()
     row = next(row for row in json.loads(customer.run("keys", "list", "--json")) if row["name"] == "laptop")

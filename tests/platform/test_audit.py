@@ -14,7 +14,7 @@ from django.db import DatabaseError, connection, transaction
 from kindling_engine.starter import ADAPTER_PATHS, SPARK_PATH
 from kindling_people import PASSWORD, Customer, make_customer, make_model
 from kindling_platform.accounts.credit import credit_give, signup_credit_grant
-from kindling_platform.accounts.models import User
+from kindling_platform.accounts.models import Organisation, User
 from kindling_platform.accounts.services import (
     operator_ensure,
     operator_password_reset,
@@ -23,6 +23,7 @@ from kindling_platform.accounts.services import (
     user_register,
     user_rename,
     user_settle,
+    user_shortcuts_set,
 )
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.adapters.services import (
@@ -34,8 +35,13 @@ from kindling_platform.adapters.services import (
     upload_list_expire,
 )
 from kindling_platform.audit.models import AuditEvent
+from kindling_platform.batches.services import batch_cancel, batch_file_open
 from kindling_platform.catalog.services import model_import, model_price_publish
 from kindling_platform.common import leases
+from kindling_platform.common.clock import now
+from kindling_platform.departures.exports import personal_data_export
+from kindling_platform.departures.organisations import organisation_clear, organisation_delete
+from kindling_platform.departures.persons import user_delete
 from kindling_platform.deployments.models import Deployment
 from kindling_platform.deployments.services import (
     deployment_change,
@@ -48,9 +54,11 @@ from kindling_platform.deployments.services import (
 )
 from kindling_platform.keys.secret import generate
 from kindling_platform.keys.services import key_create, key_ensure, key_revoke, key_rotate
+from kindling_stored_batches import stored_batch, stored_file
 
 pytestmark = pytest.mark.django_db
-ROOMS = ("accounts", "keys", "catalog", "adapters", "deployments", "usage")
+GOING = ("departures.organisations", "departures.persons", "departures.exports")
+ROOMS = ("accounts", "keys", "catalog", "adapters", "deployments", "usage", "batches")
 FILES = {
     path.name: path.read_bytes() for path in Path(ADAPTER_PATHS["intent"]).iterdir() if path.suffix != ".md"
 }
@@ -74,13 +82,19 @@ OBSERVATIONS = {
     "catalog.hub_download": "files on the disk; entering them is audited",
     "catalog.model_import_hub": "hub_download and model_import",
     "keys.pepper_id": "pure",
+    "batches.batches_purge": "deletes what is old",
+    "batches.batches_delete": "a step of a deletion, which is audited",
+    "departures.organisations_clear": "organisation_clear, which is audited",
+    "departures.cards_forget_late": "cards_detach, which is audited",
+    "departures.place_list": "reads",
+    "departures.origins_forget": "a step of a deletion, which is audited",
 }
 
 
 def public_services() -> set[str]:
     """`room.function` of every public function in a services module."""
     found = set()
-    for name in [*(f"{room}.services" for room in ROOMS), "accounts.credit"]:
+    for name in [*(f"{room}.services" for room in ROOMS), "accounts.credit", *GOING]:
         room = name.split(".")[0]
         module = importlib.import_module(f"kindling_platform.{name}")
         tree = ast.parse(inspect.getsource(module))
@@ -127,10 +141,28 @@ def operator_of_another_time(user: User) -> None:
     operator_ensure(email="other@example.test")
 
 
+def going() -> Customer:
+    """Somebody with an organisation that may be deleted; the operator's may not."""
+    return make_customer("going")
+
+
+def organisation_gone() -> None:
+    one = going()
+    organisation_delete(org=one.org, typed=one.org.slug, actor=one.actor)
+    Organisation.objects.filter(id=one.org.id).update(deleting_at=now() - timedelta(minutes=1))
+    assert organisation_clear(org=one.org)
+
+
+def account_gone() -> None:
+    one = going()
+    user_delete(user=one.user, typed=one.user.email, keep_keys=False, actor=one.actor)
+
+
 WORKS: dict[str, Callable[[Customer], object]] = {
     "accounts.user_register": lambda c: user_register(email="x@example.test", password=PASSWORD),
     "accounts.user_settle": lambda c: user_settle(user=new_user()),
     "accounts.user_rename": lambda c: user_rename(user=c.user, name="Ada", actor=c.actor),
+    "accounts.user_shortcuts_set": lambda c: user_shortcuts_set(user=c.user, enabled=False, actor=c.actor),
     "accounts.organisation_create": lambda c: organisation_create(name="Two", owner=c.user, actor=c.actor),
     "accounts.organisation_rename": lambda c: organisation_rename(org=c.org, name="Two", actor=c.actor),
     "accounts.operator_ensure": lambda c: operator_of_another_time(c.user),
@@ -185,6 +217,14 @@ WORKS: dict[str, Callable[[Customer], object]] = {
     "deployments.deployment_halt": lambda c: deployment_halt(
         deployment_id=deployed(c).id, reason="No credit."
     ),
+    "batches.batch_cancel": lambda c: batch_cancel(org=c.org, batch_id=stored_batch(c.org).id, actor=c.actor),
+    "batches.batch_file_open": lambda c: batch_file_open(
+        org=c.org, file_id=stored_file(c.org, b"{}").id, actor=c.actor
+    ),
+    "departures.organisation_delete": lambda c: organisation_gone(),
+    "departures.organisation_clear": lambda c: organisation_gone(),
+    "departures.user_delete": lambda c: account_gone(),
+    "departures.personal_data_export": lambda c: personal_data_export(user=c.user, settings={}, actor=c.actor),
 }  # fmt: skip
 
 
@@ -198,6 +238,7 @@ EXPECTED = {
     "accounts.user_register": "user.registered",
     "accounts.user_settle": "user.registered",
     "accounts.user_rename": "user.renamed",
+    "accounts.user_shortcuts_set": "user.shortcuts_set",
     "accounts.organisation_create": "organisation.created",
     "accounts.organisation_rename": "organisation.renamed",
     "accounts.operator_ensure": "operator.ensured",
@@ -222,6 +263,12 @@ EXPECTED = {
     "deployments.deployment_change": "deployment.change",
     "deployments.deployment_delete": "deployment.deleted",
     "deployments.deployment_halt": "deployment.halted",
+    "batches.batch_cancel": "batch.cancel",
+    "batches.batch_file_open": "batch_file.open",
+    "departures.organisation_delete": "organisation.delete_begun",
+    "departures.organisation_clear": "organisation.deleted",
+    "departures.user_delete": "user.deleted",
+    "departures.personal_data_export": "user.data_exported",
 }
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kindling_gpu_time import gpu_price
-from kindling_people import Customer, make_model
+from kindling_people import Customer, make_customer, make_model
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.common.clock import now
@@ -204,6 +204,16 @@ def test_a_restarted_replica_is_told(deployment: Deployment):
     assert Replica.objects.count() == 1
     told = DeploymentEvent.objects.get(kind="restarted")
     assert told.message == "Replica 0 died and was started again."
+
+
+def test_a_public_models_deployment_for_one_organisation_is_seen_by_that_one_alone(
+    operator: Customer, ada: Customer, deployment: Deployment
+):
+    own = Deployment.objects.create(organisation=ada.org, model=deployment.model, name="night-shift")
+    bob = make_customer("bob")
+    assert set(deployment_list_visible(org=ada.org)) == {deployment, own}
+    assert set(deployment_list_visible(org=bob.org)) == {deployment}
+    assert set(deployment_list_visible(org=operator.org)) == {deployment}
 
 
 def test_others_see_public_models_running_and_cannot_touch_them(ada: Customer, deployment: Deployment):

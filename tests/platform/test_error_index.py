@@ -30,7 +30,7 @@ INSIDE = {
         "payment_mismatch",
     ),
     *("dispute_too_large", "dispute_unknown", "month_open", "month_closed", "month_invalid"),
-    *("hub_not_found", "hub_forbidden", "hub_offline", "model_folder_invalid", "model_changed", "name_taken"),
+    *("model_folder_invalid", "model_changed", "name_taken"),
     *(
         "email_taken",
         "slug_taken",

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from kindling_billing.effects import draft
 from kindling_billing.models import PriceVersion
-from kindling_billing.rating import OUTPUT, REASONING, Price
+from kindling_billing.rating import BATCH, OUTPUT, PROMPT, REASONING, Price
 from kindling_people import Customer, make_customer, make_model, make_operator, make_record
 from kindling_platform.catalog.models import Model
 from kindling_platform.usage.models import UsageEvent
@@ -48,7 +48,7 @@ def used(module_rows: None) -> tuple[Model, list[Customer]]:
 
 def sums(model: Model, hours: tuple[float, float], *, split: bool) -> dict[str, tuple[Counter, int]]:
     start, end = (START + timedelta(hours=one) for one in hours)
-    found = quantities_sum(skus=[model.id], start=start, end=end, split_reasoning=split)
+    found = quantities_sum(skus=[model.id], start=start, end=end, split=split)
     merged = {}
     for one in found:
         quantities = Counter(one.quantities)
@@ -86,3 +86,30 @@ def test_reasoning_with_a_price_of_its_own_is_told_apart(used: tuple[Model, list
     assert effect(Price(0, 0, 7)) == effect(Price(0, 0, 7, reasoning=7))
     billable = UsageEvent.objects.filter(billable=True).values_list("reasoning_tokens", flat=True)
     assert effect(Price(0, 0, 0, reasoning=3)) == 3 * sum(billable)
+
+
+def test_batch_work_is_told_apart_and_pays_its_part(used: tuple[Model, list[Customer]]):
+    model, (ada, _) = used
+    price = PriceVersion.objects.get(sku=model.id)
+    at = int((START + timedelta(hours=30)).timestamp() * 1000)
+    times = {"started_ms": at - 5, "first_token_ms": at - 2, "finished_ms": at}
+    records = [
+        make_record(ada.org.id, model, price, batch=batch, prompt_tokens=9, cached_tokens=0, **times)
+        for batch in (True, False)
+    ]
+    usage_ingest(source="r9", log_id="log", after=0, records=records, next_offset=2)
+    whole, half = (UsageEvent.objects.get(request_id=record.request_id) for record in reversed(records))
+    assert (whole.batch, half.batch) == (False, True)
+    assert half.cost_picousd * 2 == whole.cost_picousd
+    found = quantities_sum(skus=[model.id], start=START, end=START + timedelta(days=3), split=True)
+    batched = [one for one in found if BATCH + PROMPT in one.quantities]
+    assert [(one.owner_id, one.quantities[BATCH + PROMPT], one.billed_picousd) for one in batched] == [
+        (ada.org.id, 9, half.cost_picousd)
+    ]
+    change = draft(
+        sku=model.id, valid_from=START - timedelta(days=9), price=Price(1000, 0, 0, batch_percent=10)
+    )
+    preview = prices_preview(drafts=[change], start=START, end=START + timedelta(days=3))
+    billable = UsageEvent.objects.filter(billable=True)
+    tokens = sum(event.prompt_tokens - event.cached_tokens for event in billable if not event.batch)
+    assert preview.after_picousd == 1000 * tokens + 100 * 9

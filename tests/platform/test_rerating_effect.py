@@ -30,9 +30,9 @@ def publish(model: Model, factor: int, valid_from: datetime, plan_id: str = ""):
 
 @pytest.fixture
 def used() -> tuple[Model, list[Customer]]:
-    """Requests of two organisations over four days, all charged at one price."""
+    """Requests of two organisations over four days, in batches and not, all charged at one price."""
     model, customers = make_model(make_operator(), priced=False), [make_customer(), make_customer()]
-    price = publish(model, 100, DAY - timedelta(days=90))
+    price = publish(model, 101, DAY - timedelta(days=90))
     for number, customer in enumerate(customers):
         records = []
         for hour in HOURS:
@@ -41,6 +41,7 @@ def used() -> tuple[Model, list[Customer]]:
                 make_record(
                     customer.org.id, model, price, started_ms=at, first_token_ms=at + 5, finished_ms=at + 9,
                     prompt_tokens=100 + hour, cached_tokens=20, completion_tokens=50 + number,
+                    batch=hour % 2 == 1,
                 )
             )  # fmt: skip
         usage_ingest(source=f"r{number}", log_id="log", after=0, records=records, next_offset=len(records))
@@ -49,7 +50,7 @@ def used() -> tuple[Model, list[Customer]]:
 
 def test_the_effect_is_what_the_run_then_does(used: tuple[Model, list[Customer]]):
     model, customers = used
-    publish(model, 60, DAY - timedelta(days=1))
+    publish(model, 61, DAY - timedelta(days=1))
     publish(model, 250, DAY + timedelta(hours=1))
     plan = plan_create(name="Half")
     publish(model, 50, DAY - timedelta(days=80), plan.id)

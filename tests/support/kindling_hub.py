@@ -12,12 +12,16 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Repository:
-    """One model: files by commit; the last commit is `main`. `token` is what a gated one asks for."""
+    """One model: files by commit; the last commit is `main`. `token` is what a gated one asks for.
+
+    `sizes` is what the listing says of files, whatever they have.
+    """
 
     commits: dict[str, dict[str, bytes]]
     token: str = ""
     private: bool = False
     sizes_told: bool = True
+    sizes: dict[str, int] = field(default_factory=dict)
 
     def resolve(self, revision: str) -> str | None:
         if revision == "main":
@@ -27,7 +31,11 @@ class Repository:
 
 @dataclass
 class Hub:
-    """`cut_after` ends the next answer of a file after so many bytes; `status` answers everything with it."""
+    """`cut_after` ends the next answer of a file after so many bytes; `status` answers everything with it.
+
+    An answer that reaches the byte `hold_at` of a file waits there, `is_held`, for `go_on`. With a `storage` files come
+    from that other address, as the hub's large ones do. `tokens` is what was said with each of the `calls`.
+    """
 
     url: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -35,6 +43,11 @@ class Hub:
     ranges: list[str] = field(default_factory=list)
     cut_after: dict[str, int] = field(default_factory=dict)
     status: int = 0
+    hold_at: dict[str, int] = field(default_factory=dict)
+    is_held: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    storage: str = ""
+    tokens: list[str] = field(default_factory=list)
 
     def fetched(self) -> list[str]:
         """Names of the files whose bytes were asked for."""
@@ -57,6 +70,7 @@ def hub_run() -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.go_on.set()
         server.shutdown()
         server.server_close()
 
@@ -84,6 +98,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path).lstrip("/")
         self.hub.calls.append((self.command, path))
+        self.hub.tokens.append((self.headers.get("Authorization") or "").removeprefix("Bearer "))
         if self.hub.status:
             self._send(self.hub.status, b"{}", {})
         elif path.startswith("api/models/"):
@@ -110,11 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
                 {"type": "file", "path": name, "size": len(content), "oid": commit_name(name)}
                 for name, content in files.items()
             ]
-        siblings = [
-            {"rfilename": name}
-            | ({"size": len(content), "blobId": _etag(content)} if repository.sizes_told else {})
-            for name, content in files.items()
-        ]
+        siblings = []
+        for name, content in files.items():
+            told = {"size": repository.sizes.get(name, len(content)), "blobId": _etag(content)}
+            siblings.append({"rfilename": name} | (told if repository.sizes_told else {}))
         return {
             "id": repo_id, "modelId": repo_id, "sha": commit, "private": repository.private,
             "gated": "manual" if repository.token else False, "disabled": False, "tags": [], "downloads": 0,
@@ -132,14 +146,25 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
             return
         headers = {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
-        asked, status, start = self.headers.get("Range"), 200, 0
+        if self.hub.storage:
+            linked = {"X-Linked-Size": str(len(content)), "X-Linked-Etag": headers["ETag"]}
+            self._send(302, b"", headers | linked | {"Location": self.hub.storage + self.path})
+            return
+        asked, status, start, end = self.headers.get("Range"), 200, 0, len(content)
         if asked and asked.startswith("bytes=") and self.command == "GET":
             self.hub.ranges.append(asked)
-            start = int(asked.removeprefix("bytes=").split("-")[0])
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            start, end = int(first), min(int(last) + 1 if last else end, end)
             status = 206
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        cut = self.hub.cut_after.pop(name, None) if self.command == "GET" else None
-        self._send(status, content[start:], headers, cut=cut)
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        if self.command == "HEAD":
+            self._send(status, content, headers)
+            return
+        hold = self.hub.hold_at.get(name, end)
+        self._send(
+            status, content[start:end], headers, cut=self.hub.cut_after.pop(name, None),
+            hold=hold - start if start <= hold < end else None,
+        )  # fmt: skip
 
     def _allowed(
         self, repo_id: str, revision: str, *, listing: bool = False
@@ -158,7 +183,15 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return repo_id, repository, commit
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str], *, cut: int | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        body: bytes,
+        headers: dict[str, str],
+        *,
+        cut: int | None = None,
+        hold: int | None = None,
+    ) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -166,6 +199,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        if hold is not None:
+            self.wfile.write(body[:hold])
+            self.wfile.flush()
+            self.hub.is_held.set()
+            self.hub.go_on.wait(60)
+            body = body[hold:]
         self.wfile.write(body if cut is None else body[:cut])
         if cut is not None:
             self.wfile.flush()

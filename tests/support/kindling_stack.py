@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from kindling_hub import Hub, hub_run
 from kindling_tenant import Tenant
 
 START_TIMEOUT_S = 120
@@ -33,6 +34,7 @@ class Stack:
     process: subprocess.Popen[bytes]
     log: Path
     new_password: str = ""
+    hub: Hub | None = None
 
     @property
     def state(self) -> dict[str, Any]:
@@ -134,8 +136,11 @@ shared = ExitStack()
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """One stack for every test that leaves it as it found it."""
-    yield shared.enter_context(started_stack(tmp_path_factory.mktemp("stack")))
+    """One stack for every test that leaves it as it found it, with a hub of its own that has nothing yet."""
+    hub = shared.enter_context(hub_run())
+    running = shared.enter_context(started_stack(tmp_path_factory.mktemp("stack"), HF_ENDPOINT=hub.url))
+    running.hub = hub
+    yield running
     shared.close()
 
 

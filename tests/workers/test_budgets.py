@@ -110,19 +110,22 @@ def test_posted_gpu_time_counts_in_the_organisations_budget_once_and_in_no_keys(
     key, _ = key_create(org=shop.org, name="k", scopes=["inference"], actor=SYSTEM)
     limits_set(org=shop.org, values={"budget_total_picousd": DOLLAR}, actor=SYSTEM, key_id=key.id)
     month = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    # Two hours of the month before, and all of this one that is posted.
-    for place, start in enumerate((month - timedelta(hours=2), month)):
-        held(shop.deployment, start=start, lasts=timedelta(hours=2), name=f"r{place}")
-    wallets, later = Wallets(valkey), max(moment, month + timedelta(hours=3))
-    gpu_time_bill(wallets, moment=later)
+    # Two hours of the month before, and two of this one, or as many as are over on its first morning.
+    over = min((moment - month) // timedelta(hours=1), 2)
+    for place, (start, hours) in enumerate(((month - timedelta(hours=2), 2), (month, over))):
+        if hours:
+            held(shop.deployment, start=start, lasts=timedelta(hours=hours), name=f"r{place}")
+    wallets = Wallets(valkey)
+    gpu_time_bill(wallets, moment=moment)
     spent = valkey.hgetall(spent_keys(name)[0])
     hour_nano = HOUR_COST // 1000
-    assert (int(spent["ms"]), int(spent["t"])) == (2 * hour_nano, 4 * hour_nano)
-    assert int(spent["ds"]) == (2 * hour_nano if moment.day == 1 else 0)
+    assert (int(spent["ms"]), int(spent["t"])) == (over * hour_nano, (2 + over) * hour_nano)
+    assert int(spent["ds"]) == (over * hour_nano if moment.day == 1 else 0)
     assert int(spent["v"]) == balance_get(owner_id=shop.org.id).version
     assert valkey.hget(spent_keys(f"key:{key.id}")[0], "t") == "0"
-    assert [(one.percent, one.spent_picousd) for one in BudgetAlert.objects.all()] == [(50, 2 * HOUR_COST)]
-    gpu_time_bill(wallets, moment=later)
+    told = [(50, 2 * HOUR_COST)] if over == 2 else []
+    assert [(one.percent, one.spent_picousd) for one in BudgetAlert.objects.all()] == told
+    gpu_time_bill(wallets, moment=moment)
     done = wallets.refresh()
     assert (done.budgets, done.budgets_drifted) == (2, 0)
     # All but the moment when it was looked at last.

@@ -50,12 +50,14 @@ GATEWAY_POINTS = {
     "idempotency.kept": "key",
 }
 WORKER_POINTS = ("book.written", "book.committed", "ingest.written", "ingest.committed")
+# Tried where batches are, which several processes share.
+BATCH_POINTS = ("batch.answered", "batch.put", "batch.written")
 NONE = "none"
 REPLICA = "rep-1"
 
 
 def test_every_point_is_tried():
-    assert set(POINTS) == {*GATEWAY_POINTS, *WORKER_POINTS, *GPU_POINTS}
+    assert set(POINTS) == {*GATEWAY_POINTS, *WORKER_POINTS, *GPU_POINTS, *BATCH_POINTS}
 
 
 class World:

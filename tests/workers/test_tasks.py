@@ -22,8 +22,9 @@ from kindling_workers.valkey import valkey_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NAMES = {
-    "adapters.validate", "adapters.sweep", "adapters.tidy", "books.chase", "books.expire", "books.invoice",
-    "books.prove", "books.rerate", "deployments.bill",
+    "adapters.fetch", "adapters.validate", "adapters.sweep", "adapters.tidy",
+    "books.chase", "books.expire", "books.invoice",
+    "books.prove", "books.rerate", "catalog.measure", "departures.sweep", "departures.tidy", "deployments.bill",
     "deployments.meter", "deployments.reconcile", "deployments.sweep", "usage.book", "usage.compare", "usage.ingest",
     "limits.alerts", "responses.purge", "retention.sweep", "wallets.refresh",
     "payments.events", "payments.invoices", "payments.letters", "payments.reconcile", "payments.sweep",

@@ -29,6 +29,8 @@ VISIBILITY_TIMEOUT_S = 120
 TASKS = (
     "adapters",
     "books",
+    "catalog",
+    "departures",
     "deployments",
     "limits",
     "payments",
@@ -37,8 +39,8 @@ TASKS = (
     "usage",
     "wallets",
 )
-# Celery's own lines about every tick would drown ours.
-CHATTY = ("celery.app.trace", "celery.beat", "celery.worker.strategy")
+# Celery's own lines about every tick would drown ours, and addresses of private files on the hub are as good as keys.
+CHATTY = ("celery.app.trace", "celery.beat", "celery.worker.strategy", "httpx")
 
 # Without Celery's Django fix-up, which would make each thread connect to the database anew for every tick.
 app = Celery("kindling", fixups=[])

@@ -10,14 +10,20 @@ from kindling_console.answers import done, show
 from kindling_console.context import THEMES
 from kindling_console.forms.account import NameForm
 from kindling_console.ways_back import method_refused
-from kindling_platform.accounts.services import user_rename
+from kindling_platform.accounts.services import user_rename, user_shortcuts_set
 
 A_YEAR_S = 365 * 24 * 3600
 
 
 @page(methods=("GET", "POST"), of_any_org=True)
 def account(request: HttpRequest, visitor: Visitor) -> HttpResponse:
-    """Name, sign-in and where second factors are set up."""
+    """Name, keyboard, sign-in and where second factors are set up."""
+    if request.POST.get("do") == "shortcuts":
+        # An unchecked box sends nothing.
+        enabled = "shortcuts" in request.POST
+        user_shortcuts_set(user=visitor.user, enabled=enabled, actor=visitor.actor)
+        text = f"Single-key shortcuts are {'on' if enabled else 'off'}."
+        return done(request, reverse("console:account"), text)
     form = NameForm(request.POST or None, initial={"name": visitor.user.name})
     if request.method == "POST" and form.is_valid():
         user_rename(user=visitor.user, name=form.cleaned_data["name"], actor=visitor.actor)

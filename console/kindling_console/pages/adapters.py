@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
@@ -10,6 +11,7 @@ from kindling_console.answers import done, show
 from kindling_console.quickstart import Snippet, snippets
 from kindling_platform.adapters.selectors import adapter_get, adapter_list
 from kindling_platform.adapters.services import adapter_delete
+from kindling_platform.common.error_index.entries import error_url
 from kindling_platform.usage.selectors import adapter_last_used_map
 
 SHOWN = 200
@@ -74,6 +76,7 @@ def report_context(adapter: Any) -> dict[str, Any]:
     unique = {(found["check"], found["message"]): found for found in adapter.report.get("findings", [])}
     findings = sorted(unique.values(), key=lambda finding: LEVELS.get(finding["level"], 0))
     levels = [finding["level"] for finding in findings]
+    files = list(adapter.files.all())
     return {
         "adapter": adapter,
         "findings": findings,
@@ -81,7 +84,9 @@ def report_context(adapter: Any) -> dict[str, Any]:
         "warns": levels.count("warn"),
         "passes": levels.count("pass"),
         "moving": adapter.state in MOVING,
-        "files": list(adapter.files.all()),
+        "error_url": error_url(settings.KINDLING_ENV.public_url, adapter.error_code),
+        "files": files,
+        "arrived_bytes": sum(file.received_bytes for file in files),
         "parameters": adapter.report.get("parameters"),
         "dtype": adapter.report.get("dtype"),
         "target_modules": adapter.report.get("target_modules", []),

@@ -1,113 +1,82 @@
 """The catalog: models to call, and one model's page."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 
 from kindling_console.access import Visitor, page
-from kindling_console.answers import show
-from kindling_console.prices import current_prices
+from kindling_console.answers import is_fragment, show
+from kindling_console.catalog_view import FILTER_WORDS, asked_of, choices_of, stand, ways_out
 from kindling_console.quickstart import snippets
 from kindling_platform.adapters.selectors import adapter_list
-from kindling_platform.catalog.selectors import model_get, model_list
-from kindling_platform.deployments.selectors import deployment_list_visible
-from kindling_platform.usage.selectors import usage_event_list
+from kindling_platform.catalog.offers import TASKS, Offer
+from kindling_platform.catalog.speeds import Speeds
+from kindling_platform.catalog.wishes import wish_of
+from kindling_platform.deployments.offers import offer_get, offer_list, serving_list
+from kindling_platform.deployments.speeds import ORGANISATIONS, SAMPLES, TAIL_SAMPLES
 
-CONTEXTS = ((0, "Any context"), (4096, "4k and more"), (32768, "32k and more"), (131072, "128k and more"))
-SAMPLE = 100
+ADAPTERS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A model with what a visitor chooses by."""
+    """An offer and the speed to compare it by, as far as the visitor may see it."""
 
-    model: Any
-    price: Any
-    is_live: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """Medians over the visitor's own latest requests; times in milliseconds."""
-
-    samples: int
-    first_token_ms: int
-    tokens_per_s: float
+    offer: Offer
+    speed: Any
 
 
 @page("models.read")
 def catalog(request: HttpRequest, visitor: Visitor) -> HttpResponse:
-    """Cards that match the filters in the URL."""
-    query = request.GET.get("q", "").strip()[:80]
-    lora, live = "lora" in request.GET, "live" in request.GET
-    context_min = _whole(request.GET.get("context", "0"))
-    everything = list(model_list(org=visitor.org))
-    prices = current_prices((model.id for model in everything), visitor)
-    live_ids = {d.model_id for d in deployment_list_visible(org=visitor.org) if d.state == "live"}
-    cards = [Card(model, prices.get(model.id), model.id in live_ids) for model in everything]
-    filters: dict[str, tuple[bool, Callable[[Card], bool]]] = {
-        f"the search for “{query}”": (bool(query), lambda card: _matches(card.model, query)),
-        "“LoRA-ready”": (lora, lambda card: card.model.lora_ready),
-        "“Live now”": (live, lambda card: card.is_live),
-        "the context length": (context_min > 0, lambda card: card.model.context_length >= context_min),
-    }
-    active = {name: test for name, (is_on, test) in filters.items() if is_on}
-    shown = [card for card in cards if all(test(card) for test in active.values())]
-    # An empty result says which single filter is to blame.
-    culprits = [
-        name
-        for name in active
-        if any(all(test(card) for other, test in active.items() if other != name) for card in cards)
-    ]
+    """Cards that match the filters in the URL; those who use htmx get the cards alone, and their address."""
+    wish, errors = wish_of(request.GET.dict())
+    offers = offer_list(org=visitor.org)
+    shown = wish.choose(offers)
+    choices = choices_of(wish, offers)
     context = {
-        "cards": shown, "total": len(cards), "query": query, "lora": lora, "live": live,
-        "context_min": context_min, "contexts": CONTEXTS, "culprits": [] if shown else culprits,
-    }  # fmt: skip
-    return show(request, "console/catalog.html", context, part="console/parts/catalog_cards.html")
+        "cards": [Card(offer, _visible(visitor, offer.speeds).shown) for offer in shown],
+        "total": len(offers),
+        "is_filtered": bool(wish.filters(offers)),
+        "ways_out": ways_out(wish, offers) if not shown else [],
+        "wrong": [(FILTER_WORDS[error.param or "q"], error.message) for error in errors],
+        "asked": asked_of(request, wish, [str(error.param) for error in errors], choices),
+        "choices": choices,
+    }
+    response = show(request, "console/catalog.html", context, part="console/parts/catalog_cards.html")
+    return stand(request, response, wish)
 
 
 @page("models.read")
 def model_page(request: HttpRequest, visitor: Visitor, org_slug: str, name: str) -> HttpResponse:
-    """Everything about one model."""
-    model = model_get(org=visitor.org, ref=f"{org_slug}/{name}")
-    adapters = []
-    if visitor.may("adapters.read"):
-        adapters = [a for a in adapter_list(org=visitor.org)[:200] if a.base_id == model.id]
-    deployments = [d for d in deployment_list_visible(org=visitor.org) if d.model_id == model.id]
-    context = {
+    """Everything about one model; its speeds are asked for again by themselves."""
+    offer = offer_get(org=visitor.org, ref=f"{org_slug}/{name}")
+    model = offer.model
+    context: dict[str, Any] = {
         "model": model,
-        "price": current_prices([model.id], visitor).get(model.id),
-        "adapters": adapters,
-        "deployments": deployments,
-        "is_live": any(d.state == "live" for d in deployments),
+        "speeds": _visible(visitor, offer.speeds),
+        "enough": {"own": SAMPLES, "everybody": TAIL_SAMPLES, "organisations": ORGANISATIONS},
+    }
+    if is_fragment(request):
+        return show(request, "console/model.html", context, part="console/parts/model_speed.html")
+    if visitor.may("adapters.read"):
+        adapters = list(adapter_list(org=visitor.org).filter(base_id=model.id)[: ADAPTERS + 1])
+        context |= {"adapters": adapters[:ADAPTERS], "more_adapters": len(adapters) > ADAPTERS}
+    if visitor.may("deployments.read"):
+        context["deployments"] = serving_list(org=visitor.org, model=model)
+    context |= {
+        "price": offer.price,
+        "is_warm": offer.is_warm,
+        "task_words": [TASKS[task].lower() for task in offer.tasks],
+        "deploy_url": reverse("console:operator-deployments", args=[visitor.org.id])
+        if visitor.is_operator
+        else "",
         "snippets": snippets(model.ref, surface=model.surface),
-        "speed": _speed(visitor, model.id) if visitor.may("usage.read") else None,
     }
     return show(request, "console/model.html", context)
 
 
-def _speed(visitor: Visitor, model_id: str) -> Speed | None:
-    timed = [
-        event
-        for event in usage_event_list(org=visitor.org)[:SAMPLE]
-        if event.model_id == model_id and event.first_token_at and event.completion_tokens > 1
-    ]
-    if not timed:
-        return None
-    firsts = [(event.first_token_at - event.started_at).total_seconds() * 1000 for event in timed]
-    rates = [
-        (event.completion_tokens - 1) / max((event.finished_at - event.first_token_at).total_seconds(), 0.001)
-        for event in timed
-    ]
-    return Speed(len(timed), round(median(firsts)), round(median(rates), 1))
-
-
-def _matches(model: Any, query: str) -> bool:
-    return query.lower() in f"{model.ref} {model.display_name} {model.description}".lower()
-
-
-def _whole(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 9 else 0
+def _visible(visitor: Visitor, speeds: Speeds) -> Speeds:
+    """Without what the visitor's own organisation used, where their role does not see usage."""
+    return speeds if visitor.may("usage.read") else Speeds(everybody=speeds.everybody)

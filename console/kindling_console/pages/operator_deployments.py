@@ -25,7 +25,7 @@ SHOWN = 100
 def organisation_deployments(request: HttpRequest, visitor: Visitor, organisation_id: str) -> HttpResponse:
     """What an organisation's machines cost this month; a post makes a deployment that it pays for."""
     org = organisation_get(organisation_id=organisation_id)
-    initial = _alike(org, request.GET.get("like", ""))
+    initial = _alike(org, request.GET.get("like", "")) or {"model": request.GET.get("model", "")}
     form = DeploymentForm(request.POST or None, models=model_ref_list(org=org), initial=initial)
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data

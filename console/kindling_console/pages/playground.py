@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 from asgiref.sync import async_to_sync, sync_to_async
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import reverse
@@ -15,16 +16,15 @@ from kindling_billing.pooled import connection_lend
 from kindling_billing.selectors import balance_get
 from kindling_console.access import Visitor, page, visitor_of
 from kindling_console.answers import show
-from kindling_console.forms.playground import PlaygroundForm
-from kindling_console.inference import Upstream, chat_body, chat_open
+from kindling_console.forms.playground import ChatForm, RawForm
+from kindling_console.inference import Ask, Upstream, ask_open, chat_ask, completion_ask
 from kindling_console.page_org import page_org_changed
+from kindling_console.playground_choices import CHAT, RAW, choice_pick, choices_get
 from kindling_console.playground_keys import playground_key, playground_key_forget
-from kindling_console.prices import current_prices
 from kindling_console.quickstart import base_url, snippet_templates
 from kindling_console.templatetags.kindling import usd, usd_cost
 from kindling_console.ways_back import method_refused
-from kindling_platform.adapters.selectors import adapter_list
-from kindling_platform.deployments.selectors import model_list_running
+from kindling_platform.common.error_index.entries import error_url
 from kindling_platform.usage.selectors import usage_event_get
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -33,27 +33,38 @@ UNREACHABLE = "The gateway does not answer. Try again in a moment."
 
 @page("playground.use", methods=("GET", "POST"))
 def playground(request: HttpRequest, visitor: Visitor) -> HttpResponse:
-    """The page; without scripts a post of its form answers once, in whole."""
-    choices = _choices(visitor)
-    form = PlaygroundForm(request.POST or request.GET or None, refs=[choice["ref"] for choice in choices])
-    asked = request.POST.get("model", "") if request.method == "POST" else request.GET.get("model", "")
-    compared = request.GET.get("compare", "")
-    first = choices[0]["ref"] if choices and request.method != "POST" else ""
+    """The page in one of its modes; without scripts a post of its form answers once, in whole."""
+    choices = choices_get(visitor)
+    is_form = request.method == "POST"
+    given = request.POST if is_form else request.GET
+    picked = choice_pick(
+        choices,
+        model=given.get("model", ""),
+        compare=request.GET.get("compare", ""),
+        mode=given.get("mode", ""),
+        is_form=is_form,
+    )
+    kind = RawForm if picked.mode == RAW else ChatForm
+    form = kind(given or None, refs=[choice["ref"] for choice in choices.of(picked.mode)])
+    surface = "completions" if picked.mode == RAW else "chat"
     context: dict[str, Any] = {
         "form": form,
-        "choices": choices,
-        # Another model in the place of one that is gone would answer, and be paid for, unasked.
-        "chosen": _known(asked, choices) if asked else first,
-        "compared": _known(compared, choices),
-        "unknown": [ref for ref in dict.fromkeys((asked, compared)) if ref and not _known(ref, choices)],
-        "templates": [{"id": s.id, "label": s.label, "text": s.text} for s in snippet_templates()],
+        "choices": choices.texts,
+        "chats": choices.chats,
+        "picked": picked,
+        "chosen": picked.chosen,
+        # A message to a model that turned out to take none stands there as a prompt.
+        "prompt": request.POST.get("prompt") or request.POST.get("message", ""),
+        "can_chat": bool(choices.known(picked.chosen, mode=CHAT)) or not picked.chosen,
+        "templates": [{"id": s.id, "label": s.label, "text": s.text} for s in snippet_templates(surface)],
         "base_url": base_url(),
     }
     status = 200
-    if request.method == "POST":
+    if is_form:
         status = 422
         if form.is_valid():
-            context |= async_to_sync(_answer_whole)(visitor, form.chat_fields())
+            ask = completion_ask if picked.mode == RAW else chat_ask
+            context |= async_to_sync(_answer_whole)(visitor, ask(form.ask_fields(), stream=False))
             status = context["status"]
     return show(request, "console/playground.html", context, status=status)
 
@@ -82,8 +93,9 @@ async def run(request: HttpRequest) -> HttpResponseBase:
         fields = None
     if not isinstance(fields, dict):
         return _refusal(400, "invalid_json", "The page sent something unreadable. Reload it.")
+    ask = completion_ask if "prompt" in fields else chat_ask
     try:
-        upstream = await _open(visitor, chat_body(fields, stream=True))
+        upstream = await _open(visitor, ask(fields, stream=True))
     except (aiohttp.ClientError, TimeoutError):
         return _refusal(502, "gateway_unreachable", UNREACHABLE)
     response: HttpResponseBase
@@ -123,13 +135,13 @@ def receipt(request: HttpRequest, visitor: Visitor, request_id: str) -> HttpResp
     )
 
 
-async def _open(visitor: Visitor, body: dict[str, Any]) -> Upstream:
-    upstream = await chat_open(body, key=await sync_to_async(_key)(visitor))
+async def _open(visitor: Visitor, ask: Ask) -> Upstream:
+    upstream = await ask_open(ask, key=await sync_to_async(_key)(visitor))
     if upstream.status == 401:
         # The kept key was revoked or has just expired: once more with a new one.
         await upstream.close()
         playground_key_forget(visitor)
-        upstream = await chat_open(body, key=await sync_to_async(_key)(visitor))
+        upstream = await ask_open(ask, key=await sync_to_async(_key)(visitor))
     return upstream
 
 
@@ -144,51 +156,27 @@ async def _relay(upstream: Upstream) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _answer_whole(visitor: Visitor, fields: dict[str, Any]) -> dict[str, Any]:
+async def _answer_whole(visitor: Visitor, ask: Ask) -> dict[str, Any]:
     try:
-        upstream = await _open(visitor, chat_body(fields, stream=False))
+        upstream = await _open(visitor, ask)
         status, request_id, body = upstream.status, upstream.request_id, json.loads(await upstream.body())
     except (aiohttp.ClientError, TimeoutError, ValueError):
-        return {"status": 502, "failure": UNREACHABLE}
+        return {"status": 502, "failure": {"message": UNREACHABLE}}
     if status != 200:
-        return {"status": status, "failure": body.get("error", {}).get("message", UNREACHABLE)}
-    said = body["choices"][0]["message"]
+        return {"status": status, "failure": {"message": UNREACHABLE} | body.get("error", {})}
+    choice = body["choices"][0]
+    said = choice.get("message", {})
     return {
         "status": 200,
-        "answer": said["content"] or "",
+        "answer": choice["text"] if "text" in choice else said["content"] or "",
         "answer_thought": said.get("reasoning_content", ""),
         "answer_usage": body.get("usage", {}),
         "answer_request_id": request_id,
     }
 
 
-def _choices(visitor: Visitor) -> list[dict[str, Any]]:
-    models = [model for model in model_list_running(org=visitor.org) if model.surface == "chat"]
-    prices = current_prices((model.id for model in models), visitor)
-    by_id = {
-        model.id: {"ref": model.ref, "base": "", "context": model.context_length}
-        | _price(prices.get(model.id))
-        for model in models
-    }
-    adapters = [
-        by_id[adapter.base_id] | {"ref": adapter.ref, "base": adapter.base.ref}
-        for adapter in adapter_list(org=visitor.org)[:200]
-        if adapter.state == "ready" and adapter.base_id in by_id
-    ]
-    return [*by_id.values(), *adapters]
-
-
-def _price(price: Any) -> dict[str, Any]:
-    if price is None:
-        return {"input": None, "output": None}
-    return {"input": price.input_picousd, "output": price.output_picousd}
-
-
-def _known(ref: str, choices: list[dict[str, Any]]) -> str:
-    return ref if any(choice["ref"] == ref for choice in choices) else ""
-
-
 def _refusal(status: int, code: str, message: str) -> JsonResponse:
-    return JsonResponse(
-        {"error": {"message": message, "type": "console_error", "param": None, "code": code}}, status=status
-    )
+    error = {"message": message, "type": "console_error", "param": None, "code": code}
+    if url := error_url(settings.KINDLING_ENV.public_url, code):
+        error["doc_url"] = url
+    return JsonResponse({"error": error}, status=status)

@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.http.response import HttpResponseBase
 
-from kindling_billing.rating import CACHED, OUTPUT, PROMPT, REASONING
+from kindling_billing.rating import BATCH, CACHED, OUTPUT, PROMPT, REASONING
 from kindling_billing.selectors import price_map, price_of
 from kindling_console.access import Visitor, page
 from kindling_console.answers import show
@@ -84,10 +84,15 @@ def _words(visitor: Visitor, asked: dict[str, str]) -> list[str]:
     return words
 
 
+def _part_name(unit: str) -> str:
+    plain = unit.removeprefix(BATCH)
+    return PARTS.get(plain, plain) + (" in a batch" if plain != unit else "")
+
+
 def _cost_parts(event: Any, price: Any) -> list[tuple[str, int, int, int]]:
     if price is None:
         return []
     return [
-        (PARTS.get(line.unit, line.unit), line.quantity, line.unit_price_picousd, line.amount_picousd)
+        (_part_name(line.unit), line.quantity, line.unit_price_picousd, line.amount_picousd)
         for line in event_lines(event, price_of(price))
     ]

@@ -34,6 +34,7 @@ def organisation_settings(request: HttpRequest, visitor: Visitor) -> HttpRespons
         "may_write": visitor.may("settings.write"),
         "may_see_activity": visitor.may("activity.read"),
         "may_open": visitor.may("prompts.open"),
+        "may_delete": visitor.may("organisation.delete"),
     }
     return show(
         request, "console/settings.html", context, status=422 if form.is_bound or name_form.is_bound else 200

@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
+from kindling_console.forms.hub import HubForm
 from kindling_console.forms.upload import UploadForm
 from kindling_platform.adapters.selectors import adapter_get
 from kindling_platform.adapters.services import (
@@ -25,31 +26,62 @@ from kindling_platform.common.errors import KindlingError
 @page("adapters.write", methods=("GET", "POST"))
 def adapter_upload(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """The drop zone, and the plain form under it."""
-    bases = [model for model in model_list(org=visitor.org) if model.lora_ready]
-    choices = [(model.ref, model.display_name) for model in bases]
-    form = UploadForm(request.POST or None, request.FILES or None, bases=choices)
-    resumed = _resumed(visitor, request.GET.get("adapter", ""))
+    bases = base_choices(visitor)
+    form = UploadForm(request.POST or None, request.FILES or None, bases=bases)
     if request.method == "POST" and form.is_valid():
         try:
             return _receive(request, visitor, form)
         except KindlingError as error:
             form.add_error("name" if error.param == "name" else None, error.message)
-    given = {name: request.GET.get(name, "") for name in ("name", "base")} | request.POST.dict()
+    return upload_show(request, visitor, bases, form=form, status=422 if form.is_bound else 200)
+
+
+def base_choices(visitor: Visitor) -> list[tuple[str, str]]:
+    """The models that take adapters."""
+    return [(model.ref, model.display_name) for model in model_list(org=visitor.org) if model.lora_ready]
+
+
+def upload_show(
+    request: HttpRequest,
+    visitor: Visitor,
+    bases: list[tuple[str, str]],
+    *,
+    form: UploadForm | None = None,
+    hub_form: HubForm | None = None,
+    status: int,
+) -> HttpResponse:
+    """The page with its two forms, of which one may be refused."""
+    resumed = _resumed(visitor, request.GET.get("adapter", ""))
+    asked = {name: request.GET.get(name, "") for name in ("name", "base", "hub", "revision")}
+    given = asked | (request.POST.dict() if form and form.is_bound else {})
     context = {
-        "form": form,
+        "form": form or UploadForm(bases=bases),
+        "hub_form": hub_form or HubForm(initial=_hub_wanted(asked), bases=bases),
         "bases": bases,
         "resumed": resumed,
         "name": resumed.name if resumed else given["name"],
         "base": resumed.base.ref if resumed else given.get("base_model") or given["base"],
     }
-    return show(request, "console/adapter_upload.html", context, status=422 if form.is_bound else 200)
+    return show(request, "console/adapter_upload.html", context, status=status)
+
+
+def _hub_wanted(asked: dict[str, str]) -> dict[str, str]:
+    """What an address asks of the hub's form, as after a download that did not work out."""
+    if not asked["hub"]:
+        return {"base_model": asked["base"]}
+    return {
+        "hub_id": asked["hub"],
+        "revision": asked["revision"],
+        "name": asked["name"],
+        "base_model": asked["base"],
+    }
 
 
 def _resumed(visitor: Visitor, adapter_id: str) -> Any:
     if not adapter_id:
         return None
     adapter = adapter_get(org=visitor.org, adapter_id=adapter_id)
-    return adapter if adapter.state == "uploading" else None
+    return adapter if adapter.state == "uploading" and adapter.hub is None else None
 
 
 def _receive(request: HttpRequest, visitor: Visitor, form: UploadForm) -> HttpResponse:

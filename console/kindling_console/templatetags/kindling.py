@@ -116,9 +116,10 @@ def usd_exact(picousd: int | None) -> str:
 
 
 @register.filter
-def per_million(picousd_per_token: int | None) -> str:
+def per_million(picousd_per_token: int | str | None) -> str:
     """A price per token as dollars per million tokens."""
-    if picousd_per_token is None:
+    # Of a price that is not there a template reads "".
+    if picousd_per_token is None or picousd_per_token == "":
         return "no price"
     text = pico_to_usd_text(int(picousd_per_token) * 10**6, 6).rstrip("0")
     whole, _, part = text.partition(".")

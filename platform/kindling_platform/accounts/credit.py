@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Q
 
 from kindling_billing.errors import BillingError
 from kindling_billing.models import SavedCard
@@ -14,7 +15,7 @@ from kindling_billing.saved_cards import card_default, card_is_shared
 from kindling_billing.selectors import balance_get
 from kindling_billing.services import credit_grant
 from kindling_platform.accounts.actor import Actor, user_actor
-from kindling_platform.accounts.models import Membership, Organisation, User
+from kindling_platform.accounts.models import DELETED_DOMAIN, Membership, Organisation, User
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
@@ -163,11 +164,10 @@ def _too_many(user: User) -> bool:
     # One at a time, or many sign-ups in the same instant would each see the count before the others.
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-    recent = User.objects.filter(
-        created_at__gt=now() - WINDOW,
-        memberships__role="owner",
-        memberships__organisation__signup_credit_note="",
-    ).exclude(id=user.id)
+    given = Q(memberships__role="owner", memberships__organisation__signup_credit_note="")
+    # Whoever deletes an account and signs up anew is counted with both.
+    gone = Q(is_active=False, email__endswith=f"@{DELETED_DOMAIN}")
+    recent = User.objects.filter(given | gone, created_at__gt=now() - WINDOW).exclude(id=user.id)
     if recent.distinct().count() >= MAX_IN_ALL:
         return True
     address = user.signup_ip

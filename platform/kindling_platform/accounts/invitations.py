@@ -88,6 +88,11 @@ def invitations_end(*, org: Organisation, user_id: str) -> int:
     return rows.update(ended_at=now())
 
 
+def invitations_end_all(*, org: Organisation) -> int:
+    """End every link of an organisation; gives how many those were."""
+    return Invitation.objects.filter(organisation=org, ended_at=None).update(ended_at=now())
+
+
 def invitations_forget(*, limit: int = FORGOTTEN_AT_ONCE) -> int:
     """Delete up to `limit` of those that have been over for long; gives their number."""
     rows = Invitation.objects.filter(expires_at__lt=now() - KEPT_FOR).order_by("expires_at")
@@ -163,7 +168,8 @@ def _digest(text: str) -> bytes:
 def _holding(found: Invitation | None) -> Invitation:
     if found is None:
         raise not_found("invitation")
-    if found.ended_at is not None or found.expires_at <= now():
+    is_over = found.ended_at is not None or found.expires_at <= now()
+    if is_over or found.organisation.deleting_at is not None:
         text = "This invitation does not hold any more. Ask whoever invited you for a new one."
         raise KindlingError("invitation_over", text, 410)
     return found

@@ -8,6 +8,9 @@ from django.db import models
 from kindling_platform.accounts.roles import ROLE_CHOICES
 from kindling_platform.common.models import Created, id_field
 
+# Addresses of users who have deleted their account: no letter ever goes there (RFC 2606).
+DELETED_DOMAIN = "deleted.invalid"
+
 
 class UserManager(BaseUserManager["User"]):
     """Makes users whose e-mail address is their name."""
@@ -34,6 +37,8 @@ class User(Created, AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField(default=False)
     is_active = models.BooleanField(default=True)
     signup_ip = models.GenericIPAddressField(null=True, blank=True)
+    # Whether single keys do things in the console, for whom they are no nuisance.
+    shortcuts = models.BooleanField(default=True, db_default=True)
 
     objects = UserManager()
 
@@ -58,11 +63,22 @@ class Organisation(Created):
     suspended_at = models.DateTimeField(null=True, blank=True)
     salt = models.CharField(max_length=64, default=new_salt, editable=False)
     signup_credit_note = models.CharField(max_length=200, blank=True)
+    # Since when it is being deleted, and when nothing was left to delete. The row stays: the books name it, and nobody
+    # else gets its slug.
+    deleting_at = models.DateTimeField(null=True, blank=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=["is_operator"], condition=models.Q(is_operator=True), name="one_operator_organisation"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["deleting_at"],
+                condition=models.Q(deleting_at__isnull=False, deleted_at=None),
+                name="organisations_going",
             )
         ]
 

@@ -13,12 +13,12 @@ from kindling_billing.charging import (
 from kindling_billing.models import AutoTopUp, OutboxCall, SavedCard, Terms
 from kindling_billing.money import round_half_even
 from kindling_billing.outbox.sending import call_send
-from kindling_billing.saved_cards import card_default, card_forget, card_prefer
+from kindling_billing.saved_cards import card_default, card_forget, card_list, card_prefer
 from kindling_billing.stripe_api import reading
 from kindling_billing.stripe_api.client import StripeApi
 from kindling_billing.terms import auto_topup_set, terms_get, terms_set
 from kindling_platform.accounts.models import Organisation
-from kindling_platform.accounts.provider import AWAY, REFUSED, provider_get, refusals
+from kindling_platform.accounts.provider import AWAY, REFUSED, provider_find, provider_get, refusals
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.errors import KindlingError
@@ -138,6 +138,26 @@ def card_remove(*, org: Organisation, card_id: str, actor: Actor) -> OutboxCall:
             audit_record(actor=actor, action="card.removed", target=card_id, organisation_id=org.id)
             enqueue("payments.sweep")
         return _sent(api, call)
+
+
+@transaction.atomic
+def cards_detach(*, org: Organisation, actor: Actor) -> int:
+    """Ask the provider to remove every saved card; gives how many were not asked for before. Workers send it.
+
+    Cards stay on our list until the provider has said yes.
+    """
+    cards = list(card_list(owner_id=org.id)) if provider_find() is not None else []
+    asked = OutboxCall.objects.filter(
+        kind=OutboxCall.Kind.FORGET_CARD, subject__in=[card.id for card in cards]
+    )
+    known = set(asked.values_list("subject", flat=True))
+    fresh = [card for card in cards if card.id not in known]
+    for card in fresh:
+        card_forget(owner_id=org.id, card_id=card.id)
+        audit_record(actor=actor, action="card.removed", target=card.id, organisation_id=org.id)
+    if fresh:
+        enqueue("payments.sweep")
+    return len(fresh)
 
 
 def card_choose(*, org: Organisation, card_id: str, actor: Actor) -> SavedCard:

@@ -21,12 +21,15 @@ BUILD = frozenset(
         "playground.use",
         "responses.write",
         "prompts.open",
+        "batches.write",
     }
 )
 # `billing.pay` settles what is owed; unlike what is called write, it goes on while an organisation is suspended.
 GOVERN = frozenset({"activity.read", "billing.write", "billing.pay", "settings.write", "team.write"})
+# What nobody undoes is the owners' alone.
+END = frozenset({"organisation.delete"})
 ROLE_ACTIONS: dict[str, frozenset[str]] = {
-    "owner": READ | BUILD | GOVERN,
+    "owner": READ | BUILD | GOVERN | END,
     "admin": READ | BUILD | GOVERN,
     "developer": READ | BUILD,
     "viewer": READ,

@@ -1,11 +1,13 @@
 """Reads users and organisations."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from django.db.models import Q, QuerySet
 
 from kindling_platform.accounts.models import Membership, Organisation, User
 from kindling_platform.common.errors import KindlingError, not_found
+from kindling_platform.common.matching import best_first
 
 # Where a session keeps the organisation that its user has chosen to work in.
 CHOSEN_ORGANISATION = "organisation"
@@ -66,6 +68,11 @@ def organisation_find(*, query: str) -> QuerySet[Organisation]:
     """Organisations whose slug or name has `query` in it, all of them without one, newest first; for the operator."""
     rows = organisation_list()
     return rows.filter(Q(slug__icontains=query) | Q(name__icontains=query)) if query else rows
+
+
+def organisation_list_named(*, query: str) -> QuerySet[Any]:
+    """Organisations that are called like `query`, the best first; for the operator."""
+    return best_first(organisation_list(), query, fields=("name", "slug"))
 
 
 def organisation_list() -> QuerySet[Organisation]:

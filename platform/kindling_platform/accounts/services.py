@@ -90,6 +90,20 @@ def user_rename(*, user: User, name: str, actor: Actor) -> User:
 
 
 @transaction.atomic
+def user_shortcuts_set(*, user: User, enabled: bool, actor: Actor) -> User:
+    """Whether single keys do something in the user's console."""
+    before = User.objects.select_for_update().values_list("shortcuts", flat=True).get(id=user.id)
+    user.shortcuts = enabled
+    if before != enabled:
+        user.save(update_fields=["shortcuts"])
+        audit_record(
+            actor=actor, action="user.shortcuts_set", target=user.id,
+            before={"shortcuts": before}, after={"shortcuts": enabled},
+        )  # fmt: skip
+    return user
+
+
+@transaction.atomic
 def organisation_rename(*, org: Organisation, name: str, actor: Actor) -> Organisation:
     """Change the name that people see; addresses and names of models keep the slug.
 

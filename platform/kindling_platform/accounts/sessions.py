@@ -20,13 +20,13 @@ class SessionsAdapter(DefaultUserSessionsAdapter):  # type: ignore[misc]  # alla
         one is read: too much for a page, not for something that is done once in a while.
         """
         super().end_sessions(sessions)
-        request = self.request
-        others = Session.objects.filter(expire_date__gt=now()).exclude(
-            session_key=request.session.session_key
-        )
-        keys = [
-            other.session_key
-            for other in others.iterator()
-            if other.get_decoded().get(SESSION_KEY) == str(request.user.pk)
-        ]
-        Session.objects.filter(session_key__in=keys).delete()
+        sessions_end(user_id=self.request.user.pk, but_key=self.request.session.session_key)
+
+
+def sessions_end(*, user_id: str, but_key: str | None = "") -> None:
+    """End every session of a user but one, wherever it was begun; every session there is, is read for that."""
+    others = Session.objects.filter(expire_date__gt=now()).exclude(session_key=but_key)
+    keys = [
+        other.session_key for other in others.iterator() if other.get_decoded().get(SESSION_KEY) == user_id
+    ]
+    Session.objects.filter(session_key__in=keys).delete()

@@ -42,8 +42,8 @@ def stop_find(*, org: Organisation) -> Stop | None:
 
 
 def suspension_find(*, org: Organisation) -> Suspension | None:
-    """Since when, why and by whom an organisation is suspended; None while it is not."""
-    if org.suspended_at is None:
+    """Since when, why and by whom an organisation is suspended; None while it is not, or was deleted."""
+    if org.suspended_at is None or org.deleting_at is not None:
         return None
     event = event_newest(org=org, action="organisation.suspended")
     if event is None:

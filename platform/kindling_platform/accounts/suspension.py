@@ -39,10 +39,13 @@ def organisation_resume(*, org: Organisation, reason: str, actor: Actor) -> Orga
     """Lift the operator's suspension; one for an unpaid invoice stays until that is paid.
 
     Raises:
-        KindlingError: `not_found`, `reason_missing`.
+        KindlingError: `not_found`, `reason_missing`, `organisation_deleted`.
     """
     why = _reason(reason)
     row = _locked(org)
+    if row.deleting_at is not None:
+        text = "This organisation was deleted by its owner. Nothing of it goes on."
+        raise KindlingError("organisation_deleted", text, 409)
     if row.suspended_at is None:
         return row
     row.suspended_at = None

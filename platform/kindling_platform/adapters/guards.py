@@ -13,7 +13,7 @@ def adapter_uploading_get(*, org: Organisation, adapter_id: str) -> Adapter:
     """
     adapter: Adapter | None = (
         Adapter.objects.for_org(org)
-        .select_related("base__organisation", "organisation")
+        .select_related("base__organisation", "organisation", "hub_fetch")
         .filter(id=adapter_id)
         .exclude(state=Adapter.State.DELETED)
         .first()
@@ -26,6 +26,19 @@ def adapter_uploading_get(*, org: Organisation, adapter_id: str) -> Adapter:
         raise KindlingError(
             "not_uploading", "This adapter is complete; create a new one to upload again.", 409
         )
+    return adapter
+
+
+def adapter_sendable_get(*, org: Organisation, adapter_id: str) -> Adapter:
+    """An adapter that takes files from its owner.
+
+    Raises:
+        KindlingError: fetched_from_hub, and those of `adapter_uploading_get`.
+    """
+    adapter = adapter_uploading_get(org=org, adapter_id=adapter_id)
+    if adapter.hub is not None:
+        text = "The files of this adapter are fetched from the hub; create another one to send your own."
+        raise KindlingError("fetched_from_hub", text, 409)
     return adapter
 
 

@@ -4,6 +4,7 @@ from django.db import models
 
 from kindling_platform.accounts.models import Organisation, User
 from kindling_platform.catalog.models import Model
+from kindling_platform.common.clock import now
 from kindling_platform.common.models import Created, OrgQuerySet, id_field
 
 
@@ -52,6 +53,33 @@ class Adapter(Created):
     def ref(self) -> str:
         """The name that clients use: `organisation/name`."""
         return f"{self.organisation.slug}/{self.name}"
+
+    @property
+    def hub(self) -> "HubFetch | None":
+        """Where its files come from, if it was not somebody who sent them."""
+        found: HubFetch | None = getattr(self, "hub_fetch", None)
+        return found
+
+
+class HubFetch(models.Model):
+    """An adapter's files on their way from the Hugging Face Hub, and afterwards the note of where they were."""
+
+    adapter = models.OneToOneField(
+        Adapter, on_delete=models.CASCADE, primary_key=True, related_name="hub_fetch"
+    )
+    repo_id = models.CharField(max_length=96)
+    revision = models.CharField(max_length=128, blank=True)
+    # What the revision was when the first file was asked for; all of them are of it.
+    commit = models.CharField(max_length=64, blank=True)
+    # Only while the files are on their way.
+    sealed_token = models.BinaryField(default=b"", blank=True)
+    # In a row, without a byte between them.
+    failures = models.PositiveSmallIntegerField(default=0)
+    due_at = models.DateTimeField(default=now)
+    stepped_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.repo_id}@{self.commit or self.revision or 'main'}"
 
 
 class AdapterFile(models.Model):

@@ -9,6 +9,7 @@ from kindling_platform.accounts.actor import Actor
 from kindling_platform.adapters.early_check import base_shape, early_report, report_json
 from kindling_platform.adapters.files import WEIGHTS, file_accepted, size_checked
 from kindling_platform.adapters.guards import adapter_locked, adapter_uploading_get, rejected
+from kindling_platform.adapters.hub_seal import token_forget
 from kindling_platform.adapters.models import Adapter, AdapterFile
 from kindling_platform.adapters.storage import file_settle, upload_discard, upload_folder, upload_write
 from kindling_platform.audit.services import audit_record
@@ -102,6 +103,7 @@ def _check_early(adapter: Adapter, actor: Actor) -> None:
         sentence = f"{failed.message} {failed.fix}".strip()
         row.error_code, row.error, row.reason = failed.check, sentence[:500], sentence[:300]
         row.save()
+        token_forget(row.id)
         audit_record(
             actor=actor,
             action="adapter.rejected",

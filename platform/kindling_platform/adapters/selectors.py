@@ -1,10 +1,14 @@
 """Reads adapters."""
 
-from django.db.models import Q
+from typing import Any
+
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Concat
 
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.common.errors import not_found
+from kindling_platform.common.matching import best_first
 from kindling_platform.common.models import OrgQuerySet
 
 
@@ -13,10 +17,17 @@ def adapter_list(*, org: Organisation) -> OrgQuerySet:
     return (
         Adapter.objects.for_org(org)
         .exclude(state=Adapter.State.DELETED)
-        .select_related("base__organisation", "organisation", "created_by")
+        .select_related("base__organisation", "organisation", "created_by", "hub_fetch")
         .prefetch_related("files")
         .order_by("-created_at", "-id")
     )
+
+
+def adapter_list_named(*, org: Organisation, query: str) -> QuerySet[Any]:
+    """Those of them that are called like `query`, the best first; without their files."""
+    rows = adapter_list(org=org).prefetch_related(None)
+    rows = rows.annotate(full_name=Concat("organisation__slug", Value("/"), "name"))
+    return best_first(rows, query, fields=("name", "full_name"))
 
 
 def adapter_ref_list(*, org: Organisation) -> list[str]:
@@ -50,4 +61,6 @@ def adapter_list_unvalidated() -> list[str]:
 
 def adapter_get_any(*, adapter_id: str) -> Adapter | None:
     """An adapter of whatever organisation; for the workers."""
-    return Adapter.objects.filter(id=adapter_id).select_related("base__organisation", "organisation").first()
+    found = Adapter.objects.filter(id=adapter_id)
+    adapter: Adapter | None = found.select_related("base__organisation", "organisation", "hub_fetch").first()
+    return adapter

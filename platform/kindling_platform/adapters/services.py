@@ -9,8 +9,10 @@ from django.db import IntegrityError, transaction
 from kindling_platform.accounts.actor import SYSTEM, Actor
 from kindling_platform.accounts.models import Organisation, User
 from kindling_platform.adapters.files import NEEDED, file_accepted, size_checked
-from kindling_platform.adapters.guards import adapter_locked, adapter_uploading_get, rejected
-from kindling_platform.adapters.models import Adapter, AdapterFile
+from kindling_platform.adapters.guards import adapter_locked, adapter_sendable_get, rejected
+from kindling_platform.adapters.hub_seal import token_close, token_forget
+from kindling_platform.adapters.hub_source import HubSource, hub_source_checked
+from kindling_platform.adapters.models import Adapter, AdapterFile, HubFetch
 from kindling_platform.adapters.receiving import file_receive
 from kindling_platform.adapters.selectors import adapter_get
 from kindling_platform.adapters.storage import (
@@ -31,6 +33,7 @@ from kindling_platform.common.slugs import name_checked
 MAX_UPLOADS_AT_ONCE = 50
 UPLOAD_IDLE_S = 24 * 3600.0
 VALIDATE_JOB = "adapters.validate"
+FETCH_JOB = "adapters.fetch"
 COMPLETED = {Adapter.State.VALIDATING, Adapter.State.READY}
 
 
@@ -42,14 +45,25 @@ class FileClaim(TypedDict):
 
 
 def adapter_create(
-    *, org: Organisation, name: str, base_ref: str, files: list[FileClaim], actor: Actor
+    *,
+    org: Organisation,
+    name: str,
+    base_ref: str,
+    files: list[FileClaim],
+    actor: Actor,
+    hub: HubSource | None = None,
 ) -> Adapter:
-    """Open an upload. A rejected or unfinished adapter of the same name makes way; a ready one does not.
+    """Open an upload, or have a worker fetch the files from the `hub`.
+
+    A rejected or unfinished adapter of the same name makes way; a ready one does not.
 
     Raises:
-        KindlingError: name_invalid, adapter_exists, not_found, not_lora_ready, too_many_uploads, and those of files.
+        KindlingError: name_invalid, adapter_exists, not_found, not_lora_ready, too_many_uploads, hub_id_invalid, and
+            those of files.
     """
     name_checked(name)
+    if hub is not None:
+        hub_source_checked(hub)
     base = model_get(org=org, ref=base_ref)
     if not base.lora_ready:
         raise KindlingError("not_lora_ready", f"{base.ref} does not take adapters.", param="base_model")
@@ -78,7 +92,15 @@ def adapter_create(
             AdapterFile.objects.bulk_create(
                 AdapterFile(adapter=adapter, name=file, size_bytes=size) for file, size in kept.items()
             )
-            audit_record(actor=actor, action="adapter.create", target=adapter.id, organisation_id=org.id)
+            if hub is not None:
+                _hub_fetch_begin(adapter, hub)
+            audit_record(
+                actor=actor,
+                action="adapter.create",
+                target=adapter.id,
+                organisation_id=org.id,
+                data={"hub_id": hub.repo_id, "revision": hub.revision} if hub is not None else None,
+            )
     except IntegrityError as error:
         raise _exists(org, name) from error
     return adapter
@@ -101,10 +123,10 @@ def adapter_file_put(
         KindlingError: not_found, not_uploading, file_not_expected, range_mismatch, file_too_large, empty_file,
             upload_busy, adapter_rejected, disk_full.
     """
-    adapter = adapter_uploading_get(org=org, adapter_id=adapter_id)
+    adapter = adapter_sendable_get(org=org, adapter_id=adapter_id)
     with upload_locked(adapter.id) as folder:
         return file_receive(
-            adapter=adapter_uploading_get(org=org, adapter_id=adapter_id),
+            adapter=adapter_sendable_get(org=org, adapter_id=adapter_id),
             folder=folder,
             name=name,
             blocks=blocks,
@@ -141,6 +163,7 @@ def adapter_complete(*, org: Organisation, adapter_id: str, actor: Actor) -> Ada
         adapter.size_bytes = sum(file.size_bytes for file in files.values())
         adapter.completed_at = now()
         adapter.save(update_fields=["state", "reason", "size_bytes", "completed_at"])
+        token_forget(adapter.id)
         audit_record(actor=actor, action="adapter.complete", target=adapter.id, organisation_id=org.id)
         enqueue(VALIDATE_JOB, adapter_id=adapter.id)
     return adapter_get(org=org, adapter_id=adapter.id)
@@ -160,11 +183,14 @@ def adapter_delete(*, org: Organisation, adapter_id: str, actor: Actor) -> None:
 @transaction.atomic
 def upload_list_expire(*, idle_s: float = UPLOAD_IDLE_S) -> list[str]:
     """Delete uploads that nobody went on with and give their ids; safe to run at any time."""
+    # A download ends by itself, however long it has to wait.
     stale = Adapter.objects.filter(
-        state=Adapter.State.UPLOADING, created_at__lt=now() - timedelta(seconds=idle_s)
+        state=Adapter.State.UPLOADING,
+        created_at__lt=now() - timedelta(seconds=idle_s),
+        hub_fetch__isnull=True,
     )
     expired = []
-    for adapter in stale.select_for_update(skip_locked=True):
+    for adapter in stale.select_for_update(skip_locked=True, of=("self",)):
         if upload_idle_s(adapter.id) >= idle_s:
             _mark_deleted(adapter, SYSTEM)
             expired.append(adapter.id)
@@ -220,6 +246,18 @@ def adapter_validation_postpone(*, adapter_id: str, token: str, reason: str) -> 
     )
 
 
+def _hub_fetch_begin(adapter: Adapter, hub: HubSource) -> None:
+    HubFetch.objects.create(
+        adapter=adapter,
+        repo_id=hub.repo_id,
+        revision=hub.revision,
+        sealed_token=token_close(hub.token, org_id=adapter.organisation_id, adapter_id=adapter.id),
+    )
+    adapter.reason = "Waiting for a worker."
+    adapter.save(update_fields=["reason"])
+    enqueue(FETCH_JOB)
+
+
 def _make_way(org: Organisation, name: str, actor: Actor) -> None:
     existing = (
         Adapter.objects.for_org(org)
@@ -238,6 +276,7 @@ def _make_way(org: Organisation, name: str, actor: Actor) -> None:
 def _mark_deleted(adapter: Adapter, actor: Actor) -> None:
     adapter.state = Adapter.State.DELETED
     adapter.save(update_fields=["state"])
+    token_forget(adapter.id)
     audit_record(
         actor=actor, action="adapter.delete", target=adapter.id, organisation_id=adapter.organisation_id
     )

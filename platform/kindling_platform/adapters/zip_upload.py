@@ -6,7 +6,7 @@ from kindling_platform.accounts.actor import Actor
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.adapters.archive import archive_open, archive_read
 from kindling_platform.adapters.files import LIMITS_BYTES
-from kindling_platform.adapters.guards import adapter_uploading_get
+from kindling_platform.adapters.guards import adapter_sendable_get
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.adapters.receiving import file_receive
 from kindling_platform.adapters.selectors import adapter_get
@@ -22,9 +22,9 @@ def adapter_zip_put(*, org: Organisation, adapter_id: str, blocks: Iterable[byte
     Raises:
         KindlingError: those of `archive_open` and `adapter_file_put`. A refused zip leaves nothing behind.
     """
-    adapter = adapter_uploading_get(org=org, adapter_id=adapter_id)
+    adapter = adapter_sendable_get(org=org, adapter_id=adapter_id)
     with upload_locked(adapter.id) as folder:
-        adapter = adapter_uploading_get(org=org, adapter_id=adapter_id)
+        adapter = adapter_sendable_get(org=org, adapter_id=adapter_id)
         path = folder / ZIP
         try:
             upload_write(path, offset=0, blocks=blocks, limit_bytes=MAX_ZIP_BYTES)

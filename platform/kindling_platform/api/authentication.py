@@ -37,6 +37,12 @@ class KeyAuthentication(BaseAuthentication):
         key = key_find(text=text.strip())
         if key is None:
             raise _refused("invalid_api_key", "This API key is not valid. Check that it was copied whole.")
+        if key.organisation.deleting_at is not None:
+            text = (
+                "An owner of your organisation has deleted it, so its keys are not good for anything any more. "
+                "Use a key of another organisation."
+            )
+            raise KindlingError("organisation_deleted", text, 412)
         if key.revoked_at is not None:
             raise _refused("key_revoked", "This API key was revoked. Use another one.")
         if key.expires_at is not None and key.expires_at <= now():

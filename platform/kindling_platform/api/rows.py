@@ -5,7 +5,6 @@ from typing import Any
 from kindling_billing.models import LedgerEntry, PriceVersion
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.api.money import usd
-from kindling_platform.catalog.models import Model
 from kindling_platform.deployments.models import Deployment
 from kindling_platform.keys.models import ApiKey
 from kindling_platform.usage.models import UsageEvent
@@ -37,15 +36,6 @@ def price_row(price: PriceVersion | None) -> dict[str, Any] | None:
     }
 
 
-def model_row(model: Model, price: PriceVersion | None) -> dict[str, Any]:
-    names = (
-        "id", "ref", "name", "display_name", "description", "architecture", "task", "context_length",
-        "vocab_size", "vocabulary_hash", "parameters", "shapes", "licence", "revision", "is_public", "is_stand_in",
-        "chat_ready", "lora_ready", "created_at",
-    )  # fmt: skip
-    return {**plain_row(model, *names), "price": price_row(price)}
-
-
 def file_row(file: Any) -> dict[str, Any]:
     return plain_row(file, "name", "size_bytes", "received_bytes")
 
@@ -59,6 +49,8 @@ def adapter_row(adapter: Adapter) -> dict[str, Any]:
     return {
         **plain_row(adapter, *names),
         "base_model": adapter.base.ref,
+        "hub_id": adapter.hub.repo_id if adapter.hub else "",
+        "hub_commit": adapter.hub.commit if adapter.hub else "",
         "files": [file_row(file) for file in files],
     }
 
@@ -94,8 +86,8 @@ def key_row(key: ApiKey) -> dict[str, Any]:
 def usage_event_row(event: UsageEvent) -> dict[str, Any]:
     names = (
         "model_id", "adapter_id", "key_id", "deployment_id", "prompt_tokens", "cached_tokens",
-        "completion_tokens", "reasoning_tokens", "finish", "billable", "price_version_id", "started_at",
-        "first_token_at", "finished_at",
+        "completion_tokens", "reasoning_tokens", "batch", "finish", "billable", "price_version_id",
+        "started_at", "first_token_at", "finished_at",
     )  # fmt: skip
     return {
         **plain_row(event, *names),

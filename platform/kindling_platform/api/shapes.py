@@ -1,8 +1,11 @@
 """What requests and answers look like. Plain serializers: they describe and convert, and decide nothing."""
 
+from typing import Any
+
 from rest_framework import serializers as s
 
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
+from kindling_platform.adapters.hub_source import MAX_ID_CHARS, MAX_REVISION_CHARS, MAX_TOKEN_CHARS
 from kindling_platform.api.strict import StrictShape
 
 
@@ -16,29 +19,6 @@ class PriceShape(s.Serializer[object]):
     output_usd_per_million = s.CharField()
     reasoning_picousd = s.CharField(allow_null=True, help_text="Null: reasoning costs what output does.")
     reasoning_usd_per_million = s.CharField(allow_null=True)
-
-
-class ModelShape(s.Serializer[object]):
-    id = s.CharField()
-    ref = s.CharField()
-    name = s.CharField()
-    display_name = s.CharField()
-    description = s.CharField()
-    architecture = s.CharField()
-    task = s.ChoiceField(choices=["generate", "embed"])
-    context_length = s.IntegerField()
-    vocab_size = s.IntegerField()
-    vocabulary_hash = s.CharField()
-    parameters = s.IntegerField()
-    shapes = s.DictField(child=s.IntegerField())
-    licence = s.CharField()
-    revision = s.CharField()
-    is_public = s.BooleanField()
-    is_stand_in = s.BooleanField()
-    chat_ready = s.BooleanField(help_text="Whether it has a chat template; a base model completes text.")
-    lora_ready = s.BooleanField()
-    price = PriceShape(allow_null=True)
-    created_at = s.DateTimeField()
 
 
 class FileShape(s.Serializer[object]):
@@ -56,6 +36,8 @@ class AdapterShape(s.Serializer[object]):
     name = s.CharField()
     ref = s.CharField()
     base_model = s.CharField()
+    hub_id = s.CharField(help_text="The repository on the Hugging Face Hub that it comes from, or empty.")
+    hub_commit = s.CharField(help_text="The commit of that, once it is known.")
     state = s.ChoiceField(choices=["uploading", "validating", "rejected", "ready"])
     reason = s.CharField()
     rank = s.IntegerField(allow_null=True)
@@ -89,6 +71,33 @@ class AdapterCreateShape(StrictShape):
     name = s.CharField(max_length=200)
     base_model = s.CharField(max_length=200)
     files = s.ListField(child=FileClaimShape(), required=False, max_length=64)
+    hub_id = s.CharField(
+        required=False,
+        max_length=MAX_ID_CHARS,
+        help_text="In place of files: the repository on the Hugging Face Hub, as owner/name, that a worker fetches "
+        "them from. Follow `state`; there is nothing to complete.",
+    )
+    revision = s.CharField(
+        required=False,
+        max_length=MAX_REVISION_CHARS,
+        help_text="Of `hub_id`: a branch, a tag or a commit; main.",
+    )
+    hub_token = s.CharField(
+        required=False,
+        max_length=MAX_TOKEN_CHARS,
+        write_only=True,
+        help_text="Of `hub_id`: a token that may read it, if it is private or gated. It is kept sealed until the files "
+        "are here, and then forgotten.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Raises ValidationError for fields that say nothing beside or without `hub_id`."""
+        of_the_other = ("files",) if "hub_id" in attrs else ("revision", "hub_token")
+        for name in of_the_other:
+            if attrs.get(name):
+                with_it = "beside" if name == "files" else "without"
+                raise s.ValidationError({name: f"It says nothing {with_it} hub_id; leave it out."})
+        return attrs
 
 
 class ReplicaShape(s.Serializer[object]):
@@ -212,6 +221,7 @@ class UsageEventShape(s.Serializer[object]):
     cached_tokens = s.IntegerField()
     completion_tokens = s.IntegerField()
     reasoning_tokens = s.IntegerField(help_text="Of the completion's.")
+    batch = s.BooleanField(help_text="Whether it paid the price of batch work.")
     finish = s.CharField()
     billable = s.BooleanField()
     price_version_id = s.CharField()

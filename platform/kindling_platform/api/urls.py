@@ -18,6 +18,7 @@ from kindling_platform.api.views import (
     me,
     members,
     models,
+    organisation,
     payments,
     request_log,
     responses,
@@ -31,6 +32,7 @@ urlpatterns = [
         "schema/", SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]), name="schema"
     ),
     path("v1/me", me.Me.as_view()),
+    path("v1/organisation", organisation.OneOrganisation.as_view()),
     path("v1/models", models.Models.as_view()),
     path("v1/models/<path:ref>", models.OneModel.as_view()),
     path("v1/keys", keys.Keys.as_view()),

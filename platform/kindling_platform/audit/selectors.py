@@ -45,6 +45,12 @@ def event_newest(*, org: HasId, action: str) -> AuditEvent | None:
     return found
 
 
+def event_list_by_actor(*, actor_ids: Iterable[str]) -> QuerySet[AuditEvent]:
+    """What some users and keys did, wherever they did it, newest first."""
+    rows: QuerySet[AuditEvent] = AuditEvent.objects.filter(actor_id__in=[one for one in actor_ids if one])
+    return rows.order_by("-created_at", "-id")
+
+
 def event_list_by_noun(*, org: HasId, nouns: Iterable[str]) -> QuerySet[AuditEvent]:
     """Events of an organisation whose action begins with one of these nouns, newest first."""
     rows: QuerySet[AuditEvent] = AuditEvent.objects.for_org(org).filter(_begins_with(nouns))

@@ -68,4 +68,4 @@ def hub_offline(repo_id: str, reason: str) -> KindlingError:
         f"{repo_id} could not be fetched: {reason}. Check the network, set HF_ENDPOINT to a mirror, or import a "
         "folder instead; what has arrived is kept."
     )
-    return KindlingError("hub_offline", text, 503)
+    return KindlingError("hub_offline", text, 503, details=reason)

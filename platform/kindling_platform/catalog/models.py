@@ -48,3 +48,41 @@ class Model(Created):
         if self.task == "embed":
             return "embeddings"
         return "chat" if self.chat_ready else "completions"
+
+
+class ModelSpeed(models.Model):
+    """How fast a model answered in a span, measured anew every minute or so (`deployments.speeds`).
+
+    `organisation_id` is whose requests they were; "" are everybody's by the model's own deployments, of which `samples`
+    are rounded down. Each figure has its own number of samples, and is null where those were too few. Of a hundred
+    requests 95 were done within a p95 of times, and were made at least as fast as a p95 of tokens per second says.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    model = models.ForeignKey(Model, on_delete=models.CASCADE, related_name="speeds")
+    organisation_id = models.CharField(max_length=32, blank=True)
+    window_start = models.DateTimeField()
+    window_end = models.DateTimeField()
+    samples = models.PositiveIntegerField()
+    first_token_samples = models.PositiveIntegerField()
+    tokens_per_s_samples = models.PositiveIntegerField()
+    duration_p50_ms = models.FloatField()
+    duration_p95_ms = models.FloatField(null=True)
+    first_token_p50_ms = models.FloatField(null=True)
+    first_token_p95_ms = models.FloatField(null=True)
+    tokens_per_s_p50 = models.FloatField(null=True)
+    tokens_per_s_p95 = models.FloatField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["model", "organisation_id"], name="one_model_speed"),
+        ]
+        indexes = [models.Index(fields=["organisation_id"], name="catalog_speed_owner")]
+
+    def __str__(self) -> str:
+        return f"{self.model_id}: {self.samples}"
+
+    @property
+    def is_everybodys(self) -> bool:
+        """Whether it was measured over all organisations."""
+        return not self.organisation_id

@@ -1,10 +1,14 @@
 """Reads the catalog."""
 
-from django.db.models import Q
+from typing import Any
+
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Concat
 
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.catalog.models import Model
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.matching import best_first
 from kindling_platform.common.models import OrgQuerySet
 
 
@@ -12,6 +16,12 @@ def model_list(*, org: Organisation) -> OrgQuerySet:
     """The models an organisation may use: public ones and its own, by reference."""
     rows = Model.objects.filter(Q(is_public=True) | Q(organisation=org)).select_related("organisation")
     return rows.order_by("organisation__slug", "name")
+
+
+def model_list_named(*, org: Organisation, query: str) -> QuerySet[Any]:
+    """Those of them that are called like `query`, the best first."""
+    rows = model_list(org=org).annotate(full_name=Concat("organisation__slug", Value("/"), "name"))
+    return best_first(rows, query, fields=("name", "display_name", "full_name"))
 
 
 def model_ref_list(*, org: Organisation) -> list[str]:

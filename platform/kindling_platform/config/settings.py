@@ -58,6 +58,7 @@ INSTALLED_APPS = [
     "kindling_platform.adapters",
     "kindling_platform.usage",
     "kindling_platform.responses",
+    "kindling_platform.batches",
     "kindling_platform.requestlog",
     "kindling_platform.deployments",
     "kindling_platform.api",

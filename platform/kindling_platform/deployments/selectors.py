@@ -1,10 +1,13 @@
 """Reads deployments, replicas and events."""
 
+from typing import Any
+
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.catalog.selectors import model_list
 from kindling_platform.common.errors import not_found
+from kindling_platform.common.matching import best_first
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
 
@@ -29,8 +32,14 @@ def deployment_list_live(*, model_id: str) -> QuerySet[Deployment]:
 
 
 def deployment_list_visible(*, org: Organisation) -> OrgQuerySet:
-    """What an organisation may see running: its own deployments and those of public models."""
-    return deployment_list().filter(Q(organisation_id=org.id) | Q(model__is_public=True))
+    """What an organisation may see running: its own deployments, and those that all share, a public model's owner's."""
+    shared = Q(model__is_public=True, organisation_id=F("model__organisation_id"))
+    return deployment_list().filter(Q(organisation_id=org.id) | shared)
+
+
+def deployment_list_named(*, org: Organisation, query: str) -> QuerySet[Any]:
+    """Those of them that are called like `query`, the best first; without their replicas."""
+    return best_first(deployment_list_visible(org=org).prefetch_related(None), query, fields=("name",))
 
 
 def model_list_live_first(*, org: Organisation) -> OrgQuerySet:

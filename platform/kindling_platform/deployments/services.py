@@ -326,7 +326,9 @@ def _what_runs(deployment: Deployment) -> str:
 
 
 def _org_named(ref: str) -> Organisation:
-    found: Organisation | None = Organisation.objects.filter(Q(slug=ref) | Q(id=ref)).first()
+    found: Organisation | None = Organisation.objects.filter(
+        Q(slug=ref) | Q(id=ref), deleting_at=None
+    ).first()
     if found is None:
         raise KindlingError(
             "organisation_unknown", f"There is no organisation {ref[:64]!r}.", 404, param="organisation"

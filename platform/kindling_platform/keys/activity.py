@@ -26,7 +26,7 @@ KINDS = {
     ),
     "adapters": ("adapter", "alias"),
     "deployments": ("deployment",),
-    "prompts": ("request_log", "responses"),
+    "prompts": ("request_log", "responses", "batch", "batch_file"),
 }  # fmt: skip
 # Of what the operator did, these say what holds for the organisation now; the rest may hold reasons and notes, as one
 # of a refund does.

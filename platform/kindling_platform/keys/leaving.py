@@ -33,6 +33,18 @@ def member_remove(
     """
     member = member_lock(org=org, user_id=user_id)
     owner_check(member, may_own=may_own)
+    return member_end(org=org, member=member, actor=actor, keep_keys=keep_keys)
+
+
+@transaction.atomic
+def member_end(
+    *, org: Organisation, member: Membership, actor: Actor, keep_keys: bool, stays: bool = True
+) -> int:
+    """End a membership, the last owner's too; for whoever has decided that it may, and holds `member_lock`.
+
+    A user who `stays` has an organisation of their own afterwards; who deletes their account has none.
+    """
+    user_id = member.user_id
     ending = ApiKey.objects.for_org(org).filter(created_by_id=user_id, revoked_at=None)
     if keep_keys:
         ending = ending.filter(kind=ApiKey.Kind.PLAYGROUND)
@@ -44,7 +56,7 @@ def member_remove(
     powers_end(member)
     data = {"email": member.user.email, "role": role, "keys": "kept" if keep_keys else "revoked"}
     audit_record(actor=actor, action="member.removed", target=user_id, organisation_id=org.id, data=data)
-    if not Membership.objects.filter(user_id=user_id).exists():
+    if stays and not Membership.objects.filter(user_id=user_id).exists():
         name = member.user.name or member.user.email.split("@")[0]
         organisation_create(name=name, owner=member.user, actor=SYSTEM)
     return len([key for key in revoked if key.kind != ApiKey.Kind.PLAYGROUND])

@@ -1,12 +1,15 @@
 """Reads API keys."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from django.conf import settings
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from kindling_platform.accounts.models import Membership, Organisation
+from kindling_platform.common.clock import now
 from kindling_platform.common.errors import not_found
+from kindling_platform.common.matching import best_first
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.common.tenancy import HasId
 from kindling_platform.keys import secret
@@ -17,6 +20,12 @@ def key_list(*, org: Organisation) -> OrgQuerySet:
     """An organisation's keys, newest first; the playground's short-lived ones are left out."""
     rows = ApiKey.objects.for_org(org).exclude(kind=ApiKey.Kind.PLAYGROUND).select_related("created_by")
     return rows.order_by("-created_at", "-id")
+
+
+def key_list_named(*, org: Organisation, query: str) -> QuerySet[Any]:
+    """Those of them that work and are called like `query`, or end with it, the best first."""
+    works = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now()))
+    return best_first(key_list(org=org).filter(works), query, fields=("name",), exact=("last4",))
 
 
 def key_get(*, org: Organisation, key_id: str) -> ApiKey:

@@ -1,15 +1,17 @@
-"""Wake-ups of the validation, and of what tidies its files."""
+"""Wake-ups of the downloads and the validation of adapters, and of what tidies their files."""
 
 from dataclasses import asdict
 from threading import Lock
 
 import structlog
 
+from kindling_platform.adapters.hub_fetch import hub_fetch_list_due
 from kindling_platform.adapters.selectors import adapter_list_unvalidated
 from kindling_platform.adapters.services import upload_list_expire
 from kindling_platform.adapters.tidying import files_tidy
 from kindling_workers.app import app
 from kindling_workers.books import deadlines_hold
+from kindling_workers.hub_fetch import hub_fetch_step
 from kindling_workers.ticks import tick
 from kindling_workers.validation import adapter_validate
 from kindling_workers.valkey import valkey_client
@@ -19,6 +21,8 @@ EXPIRES_S = 30
 log = structlog.get_logger("kindling.workers")
 # Each may read gigabytes and wait a minute for an engine; the threads of a worker are there for others as well.
 _turn = Lock()
+# A download may wait for the network all the time, which must not hold up the checks.
+_fetch_turn = Lock()
 
 
 @app.task(name="adapters.validate")
@@ -32,11 +36,26 @@ def validate(adapter_id: str) -> None:
         _turn.release()
 
 
+@app.task(name="adapters.fetch")
+def fetch() -> None:
+    """One step of the download whose turn it is, and a word to the next."""
+    if not _fetch_turn.acquire(blocking=False):
+        return
+    try:
+        done = any(hub_fetch_step(adapter_id=adapter_id) for adapter_id in hub_fetch_list_due())
+    finally:
+        _fetch_turn.release()
+    if done:
+        fetch.apply_async(expires=EXPIRES_S)
+
+
 @app.task(name="adapters.sweep")
 def sweep() -> None:
     with tick("adapters.sweep") as mine:
         if not mine:
             return
+        if hub_fetch_list_due(1):
+            fetch.apply_async(expires=EXPIRES_S)
         for adapter_id in adapter_list_unvalidated():
             validate.apply_async(kwargs={"adapter_id": adapter_id}, expires=EXPIRES_S)
         upload_list_expire()

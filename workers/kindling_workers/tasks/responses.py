@@ -1,5 +1,6 @@
-"""Wake-ups that delete responses and opinions whose time is over."""
+"""Wake-ups that delete responses, files, batches and opinions whose time is over."""
 
+from kindling_platform.batches.services import batches_purge
 from kindling_platform.requestlog.services import request_log_purge
 from kindling_platform.responses.services import responses_purge
 from kindling_platform.usage.feedback import feedback_purge
@@ -13,4 +14,5 @@ def purge() -> None:
         if mine:
             responses_purge()
             request_log_purge()
+            batches_purge()
             feedback_purge()

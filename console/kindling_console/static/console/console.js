@@ -118,11 +118,6 @@ document.addEventListener("keydown", (event) => {
       menu.querySelector("summary").focus();
     }
   }
-  const typing = event.target.closest?.("input, textarea, select, [contenteditable]");
-  if (!typing && !event.ctrlKey && !event.metaKey && !event.altKey && event.key === "/") {
-    const search = document.querySelector("[data-search]");
-    if (search) { event.preventDefault(); search.focus(); }
-  }
 });
 
 document.addEventListener("submit", (event) => {

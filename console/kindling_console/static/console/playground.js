@@ -1,7 +1,5 @@
 // The playground: streams answers, stops them, and shows what the engine's log and the ledger say of each.
 const form = document.getElementById("playground");
-const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
-const org = form.querySelector("[name=kindling_org]").value;
 const message = document.getElementById("id_message");
 const send = document.getElementById("pg-send");
 const stop = document.getElementById("pg-stop");
@@ -14,11 +12,9 @@ const lanes = Object.fromEntries([...form.querySelectorAll("[data-lane]")].map((
   element, log: element.querySelector(".pg-log"), select: element.querySelector("select"), turns: [],
 }]));
 const placeholder = lanes.a.log.querySelector(".pg-empty")?.cloneNode(true);
-const RECEIPT_TRIES = 40;
-const RECEIPT_FIRST_MS = 700;
-const RECEIPT_WAIT_MS = 300;
 const KEPT = `kindling.playground.${form.dataset.kept}`;
 // Fetched at once: it is needed when nothing can be fetched any more.
+const parts = Promise.all([import(form.dataset.stream), import(form.dataset.stats)]).catch(() => null);
 const refusals = import(form.dataset.refusals).catch(() => ({ noteOf: plainNote, apart: (text) => element("span", "", text) }));
 const SAID = { stopped: "Answer stopped", length: "Answer ended at the limit", cut: "The answer was cut off" };
 let running = null;
@@ -78,15 +74,10 @@ function plainNote(_form, _token, title, text) {
   return note;
 }
 
-async function fail(lane, title, text, errorCode) {
-  const { noteOf } = await refusals;
-  lane.log.append(noteOf(form, csrf(), title, text, errorCode));
+async function fail(lane, title, text, error) {
+  const [{ noteOf }, loaded] = await Promise.all([refusals, parts]);
+  lane.log.append(noteOf(form, loaded?.[0].csrf(form), title, text, error));
   lane.log.scrollTop = lane.log.scrollHeight;
-}
-
-// Signing in again, in another tab, makes a new one.
-function csrf() {
-  return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? token;
 }
 
 function number(id) {
@@ -105,22 +96,6 @@ function messages(lane) {
   return [...(system.trim() ? [{ role: "system", content: system }] : []), ...turns.map(({ role, content }) => ({ role, content }))];
 }
 
-async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    rest += value;
-    const blocks = rest.split(/\r?\n\r?\n/);
-    rest = blocks.pop();
-    for (const block of blocks) {
-      const data = block.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart()).join("\n");
-      if (data && data !== "[DONE]") yield JSON.parse(data);
-    }
-  }
-}
-
 async function answer(lane, signal) {
   const mine = chat;
   const model = lane.select.value;
@@ -130,24 +105,28 @@ async function answer(lane, signal) {
   let requestId = "";
   let outcome = "cut";
   let tokens = null;
+  const loaded = await parts;
+  if (!loaded) {
+    shown.article.remove();
+    await fail(lane, "Nothing was sent", "A part of this page could not be fetched. Reload it.");
+    return "failed";
+  }
+  const [{ ask, events }, { draft, receipt }] = loaded;
   try {
-    const reply = await fetch(form.dataset.run, {
-      method: "POST", signal, headers: { "Content-Type": "application/json", "X-CSRFToken": csrf(), "X-Kindling-Org": org },
-      body: JSON.stringify({ ...settings(), model, messages: messages(lane) }),
-    });
+    const reply = await ask(form, { ...settings(), model, messages: messages(lane) }, signal);
     requestId = reply.headers.get("X-Kindling-Request") ?? "";
     if (!reply.ok) {
       const { error } = await reply.json().catch(() => ({ error: null }));
       shown.article.remove();
       if (mine !== chat) return "cleared";
-      await fail(lane, "No answer", error?.message ?? `The server answered ${reply.status}.`, error?.code);
+      await fail(lane, "No answer", error?.message ?? `The server answered ${reply.status}.`, error);
       announce("No answer");
       return "failed";
     }
     for await (const event of events(reply.body)) {
       if (mine !== chat) break;
       if (event.error) {
-        await fail(lane, "The answer broke off", `${event.error.message} Nothing is charged for it.`, event.error.code);
+        await fail(lane, "The answer broke off", `${event.error.message} Nothing is charged for it.`, event.error);
         outcome = "failed";
       }
       const choice = event.choices?.[0];
@@ -162,13 +141,14 @@ async function answer(lane, signal) {
       if (choice?.finish_reason) outcome = choice.finish_reason;
       if (event.usage) tokens = event.usage;
     }
-  } catch (error) {
-    if (error.name === "AbortError") outcome = "stopped";
+  } catch {
+    // Whatever went wrong, nothing has ended the answer: it was stopped, or it is cut off.
   } finally {
     shown.article.setAttribute("aria-busy", "false");
   }
+  if (outcome === "cut" && signal.aborted) outcome = "stopped";
   // A cleared answer has no place any more, but its cost is booked and changes the balance.
-  if (requestId) receipt(lane, shown, requestId, outcome);
+  if (requestId) receipt({ form, refusals, shown, requestId, outcome }).then(() => { lane.log.scrollTop = lane.log.scrollHeight; });
   if (mine !== chat) return "cleared";
   thoughtEnds(shown, Boolean(text), outcome);
   if (outcome === "cut") {
@@ -181,51 +161,6 @@ async function answer(lane, signal) {
   const said = outcome === "failed" ? (text ? "The answer broke off" : "No answer") : (SAID[outcome] ?? "Answer complete");
   announce(`${said}${tokens ? `, ${tokens.completion_tokens} tokens` : ""}`);
   return outcome;
-}
-
-function fact(label, value) {
-  const span = element("span");
-  span.append(element("b", "", value), ` ${label}`);
-  return span;
-}
-
-function draft(stats, tokens) {
-  stats.replaceChildren(fact("in", tokens.prompt_tokens), fact("out", tokens.completion_tokens), element("span", "", "being booked"));
-}
-
-// The ledger has the last word: its row appears within two seconds of the answer's end.
-async function receipt(lane, { stats, body }, requestId, outcome) {
-  const url = form.dataset.receipt.replace("REQUEST", requestId);
-  for (let attempt = 0; attempt < RECEIPT_TRIES; attempt += 1) {
-    await new Promise((resolve) => setTimeout(resolve, attempt ? RECEIPT_WAIT_MS : RECEIPT_FIRST_MS));
-    const reply = await fetch(url, { headers: { Accept: "application/json" } }).catch(() => null);
-    if (!reply?.ok) continue;
-    const row = await reply.json();
-    const { apart } = await refusals;
-    const ranOut = row.finish === "grant_refused";
-    const cost = element("a", "", row.cost);
-    cost.href = row.url;
-    cost.title = `$${row.cost_exact_usd}, booked`;
-    const parts = [
-      row.first_token_ms === null ? null : fact("ms to first token", row.first_token_ms),
-      row.tokens_per_s === null ? null : fact("tok/s", row.tokens_per_s),
-      fact(row.cached_tokens ? `in (${row.cached_tokens} cached)` : "in", row.prompt_tokens),
-      fact("out", row.completion_tokens), cost,
-      outcome === "stopped" ? element("span", "", "stopped by you") : null,
-      outcome === "length" && !ranOut ? element("span", "", "ended at the limit") : null,
-      ranOut ? element("span", "", "cut: credit or a budget ran out") : null,
-      ranOut && form.dataset.billing ? apart("Billing", form.dataset.billing) : null,
-      ranOut && form.dataset.limits ? apart("Limits", form.dataset.limits) : null,
-    ];
-    if (ranOut && body.dataset.limit) body.textContent = "Credit or a budget ran out while it was thinking.";
-    stats.replaceChildren(...parts.filter(Boolean));
-    stats.dataset.booked = row.cost_exact_usd;
-    const balance = document.querySelector("[data-balance]");
-    if (balance && row.balance) balance.textContent = row.balance;
-    lane.log.scrollTop = lane.log.scrollHeight;
-    return;
-  }
-  stats.append(element("span", "", "The cost will appear under Usage."));
 }
 
 function open(lane) {

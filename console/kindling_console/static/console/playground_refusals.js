@@ -29,6 +29,13 @@ export function apart(text, url) {
   return made;
 }
 
+// A code that the index of errors has an entry for.
+function linked(code, entry) {
+  const link = apart("", entry);
+  link.append(element("code", code));
+  return link;
+}
+
 // Back to the organisation that this page shows; its chat is kept over that.
 function wayBack(form, token) {
   const button = element("button", "Change back", "btn");
@@ -46,12 +53,13 @@ function wayBack(form, token) {
   return button;
 }
 
-export function noteOf(form, token, title, text, code) {
+export function noteOf(form, token, title, text, error) {
+  const { code, doc_url: entry } = error ?? {};
   const note = element("div", "", "note is-bad");
   note.setAttribute("role", "alert");
   const inner = element("div");
   const line = element("p", text);
-  if (code) line.append(" ", element("code", code));
+  if (code) line.append(" ", entry ? linked(code, entry) : element("code", code));
   inner.append(element("strong", title), line);
   const [fix, place, url] = fixes(form.dataset)[code] ?? [];
   if (fix) {

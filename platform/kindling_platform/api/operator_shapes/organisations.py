@@ -24,7 +24,9 @@ class OperatedOrganisationShape(s.Serializer[object]):
     slug = s.CharField()
     name = s.CharField()
     is_operator = s.BooleanField()
-    state = s.CharField(help_text="active; suspended by the operator; unpaid, while an invoice is overdue.")
+    state = s.CharField(
+        help_text="active; suspended by the operator; unpaid, while an invoice is overdue; deleting; deleted."
+    )
     balance_picousd = s.CharField()
     balance_usd = s.CharField()
     created_at = s.DateTimeField()
@@ -77,9 +79,15 @@ class GrantGiveShape(StrictShape):
 
 def organisation_row(org: Organisation, *, balance: Balance | None, is_unpaid: bool) -> dict[str, Any]:
     """One line of the list."""
-    state = "suspended" if org.suspended_at else "unpaid" if is_unpaid else "active"
-    names = ("id", "slug", "name", "is_operator", "created_at", "suspended_at")
-    return {**plain_row(org, *names), "state": state, **money("balance", (balance or NOTHING).picousd)}
+    state = _state(org, is_unpaid=is_unpaid)
+    names = ("id", "slug", "name", "is_operator", "created_at")
+    suspended_at = None if org.deleting_at else org.suspended_at
+    return {
+        **plain_row(org, *names),
+        "suspended_at": suspended_at,
+        "state": state,
+        **money("balance", (balance or NOTHING).picousd),
+    }
 
 
 def one_organisation_row(
@@ -115,3 +123,9 @@ def grant_row(grant: CreditGrant) -> dict[str, Any]:
         **money("amount", int(grant.amount_picousd)),
         **money("remaining", int(grant.remaining_picousd)),
     }
+
+
+def _state(org: Organisation, *, is_unpaid: bool) -> str:
+    if org.deleting_at:
+        return "deleted" if org.deleted_at else "deleting"
+    return "suspended" if org.suspended_at else "unpaid" if is_unpaid else "active"

@@ -5,6 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from kindling_platform.adapters.hub_source import HubSource
 from kindling_platform.adapters.selectors import adapter_get, adapter_list
 from kindling_platform.adapters.services import adapter_complete, adapter_create, adapter_delete
 from kindling_platform.api.caller import caller_of
@@ -27,20 +28,23 @@ class Adapters(APIView):
 
     @extend_schema(
         operation_id="adapters_create",
-        summary="Open an upload",
+        summary="Open an upload, or have an adapter fetched from the Hugging Face Hub",
         request=AdapterCreateShape,
         responses={201: AdapterShape},
     )
     def post(self, request: Request) -> Response:
         asked = AdapterCreateShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        caller = caller_of(request)
+        caller, given = caller_of(request), asked.validated_data
         adapter = adapter_create(
             org=caller.org,
-            name=asked.validated_data["name"],
-            base_ref=asked.validated_data["base_model"],
-            files=asked.validated_data.get("files", []),
+            name=given["name"],
+            base_ref=given["base_model"],
+            files=given.get("files", []),
             actor=caller.actor,
+            hub=HubSource(given["hub_id"], given.get("revision", ""), given.get("hub_token", ""))
+            if "hub_id" in given
+            else None,
         )
         return Response(AdapterShape(adapter_row(adapter)).data, status=201)
 

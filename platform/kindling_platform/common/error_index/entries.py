@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-FILES = ("inference.toml", "control.toml", "operator.toml")
+FILES = ("inference.toml", "control.toml", "departures.toml", "operator.toml")
 PATH = "/errors/"
 
 
