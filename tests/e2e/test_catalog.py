@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.browser]
 
 def test_choices_stand_in_the_address_and_can_be_gone_back_from(visit: Callable[..., Visit]):
     me = visit()
-    me.sign_up("chooser@example.com")
+    me.sign_up("filterer@example.com")
     page = me.page
     page.goto("/console/catalog/")
     cards = page.locator(".model-card")

@@ -151,10 +151,10 @@ class World:
             assert not idle and borrowers <= self.desk._users._leaving
         self._preempt(victim, rows)
 
-    def _seated(self, rows) -> bool:
+    def _seated(self, request: Request, rows) -> bool:
         self._seating = True
         try:
-            return self._seat(rows)
+            return self._seat(request, rows)
         finally:
             self._seating = False
 
