@@ -48,6 +48,7 @@ class Job:
         self._serve = serve
         self._turns = turns
         self._lines: set[asyncio.Task[None]] = set()
+        self.parked_s: float | None = None
         self._held_bytes = 0
         self._total = batch.total
         self._wait: tuple[str, float] | None = None
@@ -102,6 +103,7 @@ class Job:
         else:
             code, seconds = self._wait or ("", ROOM_S)
             await self._work.park(batch, waits_for=code, wait_s=seconds)
+            self.parked_s = seconds
 
     def _status(self, done: int) -> str:
         """How the batch ends; "" when it does not yet."""

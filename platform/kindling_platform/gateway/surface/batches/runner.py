@@ -105,6 +105,8 @@ class BatchRunner:
         self._jobs[batch.id] = job
         try:
             await job.run()
+            if job.parked_s is not None:
+                asyncio.get_running_loop().call_later(job.parked_s, self.wake)
         except asyncio.CancelledError:
             with suppress(DatabaseUnavailableError, LeaseLostError):
                 await self._work.park(batch, waits_for="", wait_s=0)
