@@ -1,11 +1,14 @@
 """Pages of batches: what they are at, what they wait for, what came of them, and who may open that."""
 
+from datetime import timedelta
+
 import pytest
 from django.urls import reverse
 
 from kindling_console_world import Member, World
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.batches.models import Batch, FilePart
+from kindling_platform.common.clock import now
 from kindling_stored_batches import stored_batch, stored_file
 
 
@@ -88,12 +91,13 @@ def test_who_may_not_open_prompts_sees_figures_and_no_files(world: World, member
 
 
 def test_a_batch_is_cancelled_after_a_question(world: World, member: Member):
-    batch = stored_batch(member.org, waits_for="overloaded")
+    batch = stored_batch(member.org, waits_for="overloaded", due_at=now() + timedelta(hours=1))
     url = reverse("console:batch-cancel", args=[batch.id])
     assert "Cancel this batch?" in member.client.get(url).content.decode()
     assert member.client.post(url).status_code == 303
     batch.refresh_from_db()
     assert (batch.status, batch.waits_for, batch.cancelling_at is not None) == ("cancelling", "", True)
+    assert batch.due_at <= now()
     assert AuditEvent.objects.get(action="batch.cancel").target == batch.id
     # Twice leads back to it and changes nothing.
     assert member.client.post(url)["Location"] == reverse("console:batch", args=[batch.id])

@@ -83,10 +83,10 @@ class World:
         note = self.pretended.note
         self.pretended.note = lambda outcome: self._note(note, outcome)
         scheduler = self.pretended.scheduler
-        self._plan, self._preempt, self._seat = scheduler.plan, scheduler._preempt, scheduler._make_seat
+        self._plan, self._preempt, self._way = scheduler.plan, scheduler._preempt, scheduler._make_way
         scheduler.plan, scheduler._preempt = self._planned, self._preempted
-        scheduler._make_seat = self._seated
-        self._seating = False
+        scheduler._make_way = self._made_way
+        self._coming: Request | None = None
         self.most_lent = 0
 
     def submit(self, name: str, adapter: str, prompt: int, tokens: int) -> None:
@@ -145,18 +145,19 @@ class World:
 
     def _preempted(self, victim: Request, rows) -> None:
         """Nobody loses a block while a loan has not been called back; seats are another matter."""
-        if not self._seating:
+        coming, free = self._coming, self.kv.pool.free_count
+        if coming is None or self.kv.blocks_missing(coming.table, len(coming.tokens)) > free:
             borrowers = set(self.cache.borrowers())
             idle = self.kv.loans.lent - sum(map(self.cache.borrowed_blocks, borrowers))
             assert not idle and borrowers <= self.desk._users._leaving
         self._preempt(victim, rows)
 
-    def _seated(self, request: Request, rows) -> bool:
-        self._seating = True
+    def _made_way(self, request: Request, rows) -> bool:
+        self._coming = request
         try:
-            return self._seat(request, rows)
+            return self._way(request, rows)
         finally:
-            self._seating = False
+            self._coming = None
 
     def _admit(self, request: Request, now_s: float) -> None:
         self.pretended.add(request)

@@ -11,6 +11,7 @@ import pytest
 
 from kindling_batches import CHAT, begin, ended, lines_of, request
 from kindling_gateway import (
+    BATCH_PERCENT,
     CACHED_INPUT,
     INPUT,
     OUTPUT,
@@ -75,7 +76,7 @@ def test_its_requests_pay_the_batchs_price_and_come_behind_others(client: openai
     assert [context["batch"] for context in contexts(scene)] == [True] * 3
     batch = client.batches.list().data[0]
     costs = {line["response"]["body"]["usage"]["cost_usd"] for line in lines_of(client, batch.output_file_id)}
-    expected = (4 * INPUT + 3 * CACHED_INPUT + 8 * OUTPUT) // 2
+    expected = (4 * INPUT + 3 * CACHED_INPUT + 8 * OUTPUT) * BATCH_PERCENT // 100
     assert costs == {f"0.{expected:012d}"}
     eventually(lambda: list(held_nano(scene.valkey, scene.customer).values()) == [-(-expected // 1000)] * 3)
     client.chat.completions.create(**chat())
@@ -260,8 +261,12 @@ def test_one_that_is_over_is_not_cancelled(client: openai.OpenAI):
 def test_an_expired_one_tells_what_was_not_made(
     client: openai.OpenAI, scene, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(store, "WINDOW_S", 0)
-    read = ended(client, begin(client, [request(n) for n in range(3)]))
+    monkeypatch.setattr(call, "ROOM_S", 0.1)
+    scene.engine.behaviour.fail_status, scene.engine.behaviour.fail_code = 503, "overloaded"
+    made = begin(client, [request(n) for n in range(3)])
+    eventually(lambda: client.batches.retrieve(made.id).to_dict()["waits_for"] == "overloaded")
+    scene.world.execute("UPDATE batches_batch SET expires_at = now() WHERE id = %s", made.id)
+    read = ended(client, made)
     assert (read.status, read.output_file_id, read.expired_at is not None) == ("expired", None, True)
     assert {line["error"]["code"] for line in lines_of(client, read.error_file_id)} == {"batch_expired"}
 
@@ -319,6 +324,12 @@ def test_its_file_cannot_be_deleted_meanwhile(client: openai.OpenAI, scene):
     scene.engine.behaviour.held_at = None
     ended(client, made)
     assert client.files.delete(made.input_file_id).deleted
+
+
+def test_one_that_nobody_looked_at_in_its_day_ends_without_files(client: openai.OpenAI, monkeypatch):
+    monkeypatch.setattr(store, "WINDOW_S", 0)
+    read = ended(client, begin(client, [request(0)]))
+    assert (read.status, read.output_file_id, read.error_file_id) == ("expired", None, None)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import httpx
 import openai
 import pytest
 
-from kindling_gateway import INPUT, OUTPUT, GatewayServer, chat, eventually, limit_row
+from kindling_gateway import BATCH_PERCENT, INPUT, OUTPUT, GatewayServer, chat, eventually, limit_row
 from kindling_platform.gateway.errand import BATCH_PRIORITY
 from kindling_spools import shipped_one
 
-HALF = (7 * INPUT + 8 * OUTPUT) // 2
+FULL = 7 * INPUT + 8 * OUTPUT
 PATHS = {
     "/v1/chat/completions": chat(),
     "/v1/completions": {"model": "kindling/words", "prompt": "One", "max_tokens": 8},
@@ -47,9 +47,9 @@ def test_a_response_says_its_tier(http: httpx.Client):
 
 def test_its_cost_is_told_at_that_price(http: httpx.Client):
     answer = http.post("/v1/chat/completions", json=chat(service_tier="flex", include_cost=True))
-    assert answer.json()["usage"]["cost_usd"] == f"0.{HALF:012d}"
+    assert answer.json()["usage"]["cost_usd"] == f"0.{FULL * BATCH_PERCENT // 100:012d}"
     answer = http.post("/v1/chat/completions", json=chat(service_tier="default", include_cost=True))
-    assert answer.json()["usage"]["cost_usd"] == f"0.{2 * HALF:012d}"
+    assert answer.json()["usage"]["cost_usd"] == f"0.{FULL:012d}"
 
 
 @pytest.mark.parametrize("tier", ["auto", "default", "priority", None, 7, "FLEX"])

@@ -34,7 +34,7 @@ def stored_batch(org: HasId, **fields: Any) -> Batch:
         "endpoint": "/v1/chat/completions", "input_file_id": "file-none", "output_file_id": "", "error_file_id": "",
         "model_name": "kindling/spark", "metadata": {"night": "first"}, "output_s": 3600, "status": "in_progress",
         "waits_for": "", "total": 3, "completed": 1, "failed": 1, "prompt_tokens": 21, "cached_tokens": 3,
-        "completion_tokens": 14, "reasoning_tokens": 0, "due_at": now(), "created_at": now(),
+        "completion_tokens": 14, "reasoning_tokens": 0, "stored_bytes": 0, "due_at": now(), "created_at": now(),
         "expires_at": now() + timedelta(days=1),
     }  # fmt: skip
     return Batch.objects.create(**values | fields)

@@ -81,9 +81,10 @@ class FairQueue:
         firsts = (group.lanes.first(skip) for _, group in ranked)
         return next((request for request in firsts if request is not None), None)
 
-    def has_above(self, priority: int) -> bool:
-        """Whether somebody of a higher class waits."""
-        return any(waiting > priority for waiting in self._classes)
+    def has_above(self, priority: int, skip: Container[tuple[str, int]] = ()) -> bool:
+        """Whether somebody of a higher class waits for its turn, leaving out the lanes in ``skip``."""
+        above = (group.lanes for waiting, group in self._classes.items() if waiting > priority)
+        return any(lanes.first(skip) is not None for lanes in above)
 
     def pop(self, request: Request, now_s: float) -> None:
         """Take out the request that ``peek`` returned."""

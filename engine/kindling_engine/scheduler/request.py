@@ -61,7 +61,13 @@ class Request:
     held: bool = field(default=False, init=False)
     """Takes part in no step until it is resumed: it has given its adapter's room to another."""
     risen: bool = field(default=False, init=False)
-    """Its turn came ahead of a higher class, since its own had waited for long enough."""
+    """Gives way to no higher class: its turn came ahead of one, since its own had waited for long enough, or it has
+    ``lost`` as many tokens as it has.
+    """
+    lost: int = field(default=0, init=False)
+    """Tokens that were computed once more, since it gave its blocks up and they went to others."""
+    had: int = field(default=0, init=False)
+    """Of how many tokens it had the KV when it gave its blocks up."""
     claims: Sequence[bytes] = field(default=(), init=False)
     """Hashes of what it computes that others may wait to share."""
     drafted: int = field(default=0, init=False)
@@ -81,3 +87,15 @@ class Request:
     def remaining(self) -> int:
         """Tokens whose KV is still to be computed; 1 for a request in steady decode."""
         return len(self.tokens) + self.ahead - self.computed
+
+    def start(self, cached: int, *, passed: bool) -> None:
+        """It runs, with ``cached`` tokens to begin with; ``passed``: a higher class waits meanwhile."""
+        self.lost += max(0, self.had - cached)
+        self.risen = passed or self.lost >= len(self.tokens)
+        self.computed, self.had = cached, 0
+
+    def leave(self) -> None:
+        """It has no blocks any more."""
+        self.had = self.computed
+        self.computed = self.ahead = 0
+        self.suspect = False

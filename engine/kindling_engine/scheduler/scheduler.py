@@ -21,7 +21,7 @@ from kindling_engine.scheduler.parked import Parked
 from kindling_engine.scheduler.plan import Finish, Outcome, ScheduledRow, StepPlan
 from kindling_engine.scheduler.request import Request, RequestState
 from kindling_engine.scheduler.rows import StepRows
-from kindling_engine.scheduler.victims import for_blocks, outranked
+from kindling_engine.scheduler.victims import for_blocks, giving_way
 
 GRANT_WAIT_S = 2.0
 
@@ -283,7 +283,7 @@ class Scheduler:
         while not self._blocks_awaited:
             left = self.step_tokens - rows.tokens
             request = self._queue.peek(now_s, skip)
-            if request is None or request.table is None or left < 1 or not self._make_seat(request, rows):
+            if request is None or request.table is None or left < 1 or not self._has_seat(request):
                 return
             if self._whole and rows.by_id and len(request.tokens) > left:
                 return
@@ -294,10 +294,10 @@ class Scheduler:
                 continue
             cached = self._kv.prefix_take(request.table, prefix)
             fits = len(request.tokens) - cached <= left or prompts_few(self._running, rows, self.max_length)
-            if not fits or not self._make_room(request, rows):
+            if not fits or not self._make_way(request, rows):
                 self._kv.free(request.table)
                 return
-            request.risen = self._queue.has_above(request.priority)
+            request.start(cached, passed=self._queue.has_above(request.priority, skip))
             self._queue.pop(request, now_s)
             if request.admitted_s is None:
                 request.admitted_s = now_s
@@ -305,41 +305,41 @@ class Scheduler:
                 self._queue.charge(request, prompt_tokens=request.prompt_len - request.cached_tokens)
                 self.prompt_tokens += request.prompt_len
                 self.cached_tokens += request.cached_tokens
-            request.computed = cached
             request.claims = prefix.promised
             self._claims.update(request.claims)
             self._run(request)
             self._place(request, request.remaining if self._whole else min(request.remaining, left), rows)
 
-    def _make_seat(self, request: Request, rows: StepRows) -> bool:
-        """Whether one more may run. A parked request gives its seat up if nothing runs, one that runs if outranked."""
-        holding = [] if self.active < self._max_batch else self._parked.holding()
-        if len(self._running) + len(holding) < self._max_batch:
+    @property
+    def _seated(self) -> bool:
+        """Whether a seat is free. Parked requests have one while they hold blocks."""
+        if self.active < self._max_batch:
             return True
-        if self._running:
-            return self._outrank(request, rows)
-        self._preempt(holding[-1], rows)
-        return True
+        return len(self._running) + len(self._parked.holding()) < self._max_batch
 
-    def _outrank(self, request: Request, rows: StepRows) -> bool:
-        if victim := outranked(request, self._running):
-            self._preempt(victim, rows)
-        return victim is not None
+    def _has_seat(self, request: Request) -> bool:
+        """Whether one more may run, or somebody would give way; nobody has to yet."""
+        return self._seated or not self._running or bool(giving_way(request, self._running, self._kv.pool))
 
-    def _make_room(self, request: Request, rows: StepRows) -> bool:
-        """Whether all of a request's tokens fit, or lower classes give way, or parked ones where nothing runs."""
+    def _make_way(self, request: Request, rows: StepRows) -> bool:
+        """Whether a request may run with all of its tokens: if that is enough, lower classes give way for it.
+
+        Where nothing runs, parked requests do. Whose steps are under way frees its blocks when they have ended.
+        """
         if request.table is None:
             return False
         missing = self._kv.blocks_missing(request.table, len(request.tokens))
-        while not self._kv.make_free(missing):
-            if missing <= self._flights.blocks_coming:
+        while not (enough := self._kv.make_free(missing)) or not self._seated:
+            if not enough and missing <= self._flights.blocks_coming:
                 return False
-            if self._outrank(request, rows):
-                continue
-            holding = self._parked.holding()
-            if self._running or not holding:
+            lacking = 0 if enough else missing - self._kv.pool.free_count
+            giving = giving_way(request, self._running, self._kv.pool, lacking)
+            if not self._running:
+                giving = self._parked.holding()[-1:]
+            if not giving:
                 return False
-            self._preempt(holding[-1], rows)
+            for one in giving:
+                self._preempt(one, rows)
         return True
 
     def _accept(self, request: Request, token: int, now_s: float) -> Outcome:
@@ -394,6 +394,5 @@ class Scheduler:
                 request.table = BlockTable(table.seed)
             else:
                 self._kv.free(table, suspect=request.suspect)
-        request.suspect = False
-        request.computed = request.ahead = 0
+        request.leave()
         self._released.append(request.id)

@@ -40,7 +40,7 @@ from kindling_engine.server.errors import ApiError, engine_unavailable
 logger = logging.getLogger(__name__)
 
 _OfAdapters = AdapterLoaded | AdapterChanged | AdapterList
-# Texts of all calls together that the core may have in line.
+# Texts of all calls together that the core may have in line; those of a priority below 0 come in up to half of it.
 MAX_OPEN_TEXTS = 16_384
 CORE_GONE = "The engine stopped while it worked on this request; it is being restarted."
 
@@ -112,7 +112,8 @@ class CoreLink(asyncio.Protocol):
         """Start all texts of a call. Errors: `duplicate_request`, `overloaded`, `engine_unavailable`."""
         if any(message.id in self._texts for message in messages):
             raise ApiError(409, "duplicate_request", "A request with this id is already running.")
-        if len(self._texts) + len(messages) > MAX_OPEN_TEXTS:
+        most = MAX_OPEN_TEXTS // 2 if any(message.priority < 0 for message in messages) else MAX_OPEN_TEXTS
+        if len(self._texts) + len(messages) > most:
             raise ApiError(
                 503, "overloaded", "The engine has too many texts in line. Try again.", retry_after_s=1
             )

@@ -19,7 +19,7 @@ async def post_embeddings(request: web.Request) -> web.Response:
     """Answer one call with a vector for each of its inputs."""
     front = request.app[FRONT]
     headers = headers_read(request)
-    front.check_open()
+    front.check_open(headers.priority)
     text = front.embedding
     if text is None:
         raise ApiError(
@@ -29,7 +29,7 @@ async def post_embeddings(request: web.Request) -> web.Response:
             param="model",
         )
     asked = await embedding_body_read(await request.read(), text, front.facts)
-    front.check_open()  # reading may have taken long
+    front.check_open(headers.priority)  # reading may have taken long
     call = front.embed(asked.inputs, headers)
     try:
         vectors = await call.vectors()

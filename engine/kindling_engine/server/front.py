@@ -17,6 +17,7 @@ from kindling_engine.server.starts import starts_make
 from kindling_engine.server.task_set import TaskSet
 from kindling_engine.server.usage import UsageBook
 
+# Requests that may be in line; those of a priority below 0 come in up to half of it.
 MAX_OPEN_REQUESTS = 1024
 LAST_WORDS_WITHIN_S = 2.0
 
@@ -46,13 +47,15 @@ class Front:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def check_open(self) -> None:
-        """Errors: `engine_unavailable` while stopping, dead or out of disk; `overloaded`."""
+    def check_open(self, priority: int = 0) -> None:
+        """Errors: `engine_unavailable` while stopping, dead or out of disk; `overloaded`, below
+        priority 0 at half of what others get, so that what can wait keeps nobody out.
+        """
         if self.draining:
             raise engine_unavailable("The engine is shutting down.")
         if self.core.closed.done():
             raise engine_unavailable("The engine's core has stopped; it is being restarted.")
-        if self.core.open_requests >= MAX_OPEN_REQUESTS:
+        if self.core.open_requests >= (MAX_OPEN_REQUESTS // 2 if priority < 0 else MAX_OPEN_REQUESTS):
             raise ApiError(
                 503, "overloaded", "The engine has too many requests in line. Try again.", retry_after_s=1
             )

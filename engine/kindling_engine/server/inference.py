@@ -54,10 +54,10 @@ async def post_chat_tokens(request: web.Request) -> web.StreamResponse:
 async def _answer(request: web.Request, read_body: ReadBody) -> web.StreamResponse:
     front = request.app[FRONT]
     headers = headers_read(request)
-    front.check_open()
+    front.check_open(headers.priority)
     front.check_generates()
     asked = await read_body(await request.read(), front.text, front.facts)
-    front.check_open()  # reading may have taken long
+    front.check_open(headers.priority)  # reading may have taken long
     generation = front.start(asked, headers)
     try:
         # The status depends on how the first step goes, so nothing is sent before it.

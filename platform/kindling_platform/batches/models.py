@@ -77,6 +77,7 @@ class Batch(models.Model):
     cached_tokens = models.BigIntegerField()
     completion_tokens = models.BigIntegerField()
     reasoning_tokens = models.BigIntegerField()
+    stored_bytes = models.BigIntegerField()
     lease = models.UUIDField(null=True)
     leased_until = models.DateTimeField(null=True)
     due_at = models.DateTimeField()
@@ -93,6 +94,11 @@ class Batch(models.Model):
         indexes = [
             models.Index(fields=["organisation_id", "-id"], name="batches_batch_of_org"),
             models.Index(fields=["due_at"], name="batches_batch_due", condition=models.Q(status__in=ACTIVE)),
+            models.Index(
+                fields=["leased_until"],
+                name="batches_batch_leased",
+                condition=models.Q(leased_until__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

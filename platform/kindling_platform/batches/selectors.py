@@ -23,7 +23,7 @@ def batch_list(*, org: HasId) -> OrgQuerySet:
 
 def batch_get(*, org: HasId, batch_id: str) -> Batch:
     """One batch. Errors: `not_found`, also for those of others."""
-    found: Batch | None = Batch.objects.for_org(org).filter(id=batch_id).first()
+    found: Batch | None = Batch.objects.for_org(org).filter(id=batch_id).first() if _is_id(batch_id) else None
     if found is None:
         raise not_found("batch")
     return found
@@ -32,7 +32,7 @@ def batch_get(*, org: HasId, batch_id: str) -> Batch:
 def file_get(*, org: HasId, file_id: str) -> StoredFile:
     """A file that can be read. Errors: `not_found`, also for those of others."""
     rows = StoredFile.objects.for_org(org).filter(is_complete=True, expires_at__gt=now())
-    found: StoredFile | None = rows.filter(id=file_id).first()
+    found: StoredFile | None = rows.filter(id=file_id).first() if _is_id(file_id) else None
     if found is None:
         raise not_found("file")
     return found
@@ -67,3 +67,8 @@ def file_text(*, file: StoredFile) -> Iterator[bytes]:
         except (SealBrokenError, SealedTooLongError) as error:
             text = "This file was written under another secret of the installation, and cannot be opened any more."
             raise KindlingError("file_sealed", text, 409) from error
+
+
+def _is_id(text: str) -> bool:
+    """Whether Postgres can be asked for it; paths of pages may hold any character."""
+    return text.isprintable()

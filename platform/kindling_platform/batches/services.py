@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import Q
 
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.audit.services import audit_record
@@ -16,9 +17,12 @@ from kindling_platform.common.purging import purged
 from kindling_platform.common.tenancy import HasId
 
 CANCELLABLE = ("validating", "in_progress")
-# How long an ended batch can be read, and how long an upload may stay unfinished.
+# How long an ended batch can be read, and when a file that is unfinished is taken for left behind: uploads are ended
+# sooner.
 KEPT = timedelta(days=30)
 UNFINISHED = timedelta(hours=1)
+# How long the files of a batch may take to be written.
+UNWRITTEN = timedelta(days=1)
 # A file of these has up to a hundred pieces of a megabyte.
 PURGE_FILES, PURGE_ROWS, PURGE_BATCHES = 5, 500, 20
 
@@ -58,8 +62,10 @@ def batches_purge() -> int:
     """Delete what is over, in bounded steps; gives the number of rows."""
     moment = now()
     old_files = StoredFile.objects.filter(expires_at__lte=moment)
-    cut_off = StoredFile.objects.filter(is_complete=False, created_at__lte=moment - UNFINISHED)
-    left = BatchResult.objects.exclude(batch__status__in=ACTIVE)
+    late = Q(purpose="batch", created_at__lte=moment - UNFINISHED) | Q(created_at__lte=moment - UNWRITTEN)
+    cut_off = StoredFile.objects.filter(late, is_complete=False)
+    over = Batch.objects.filter(id__in=list(_with_results())).exclude(status__in=ACTIVE)
+    left = BatchResult.objects.filter(batch_id__in=list(over.values_list("id", flat=True)))
     old = Batch.objects.exclude(status__in=ACTIVE).filter(ended_at__lte=moment - KEPT)
     return (
         purged(old_files, limit=PURGE_FILES, batches=PURGE_BATCHES)
@@ -67,6 +73,19 @@ def batches_purge() -> int:
         + purged(left, limit=PURGE_ROWS, batches=PURGE_BATCHES)
         + purged(old, limit=PURGE_ROWS, batches=PURGE_BATCHES)
     )
+
+
+def _with_results() -> Iterator[str]:
+    """The ids of batches with results: one look into an index for each, however many results it has.
+
+    Those that are over are emptied when they end; only of one whose gateway died just then are some left.
+    """
+    last: str | None = ""
+    while last is not None:
+        rows = BatchResult.objects.filter(batch_id__gt=last).order_by("batch_id", "number")
+        last = rows.values_list("batch_id", flat=True).first()
+        if last is not None:
+            yield last
 
 
 @transaction.atomic

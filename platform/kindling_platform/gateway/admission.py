@@ -86,8 +86,10 @@ class Admission:
 
         Raises:
             GatewayError: 402 when not even one token is affordable, 429 for limits, 401 for a key that was revoked.
+
+        A caller whom no rates bind gets all that is wanted or nothing: no answer of a batch is cut for want of money.
         """
-        tokens = min(first_tokens, self.wanted)
+        tokens = self.wanted if not self._caller.rated else min(first_tokens, self.wanted)
         verdict = await self._ask(tokens, self._units(tokens), is_first=True)
         if verdict.state != HELD:
             raise refusal(self._caller.limit_scopes, verdict)
@@ -180,6 +182,8 @@ class Admission:
     ) -> Verdict:
         self.touched = True  # before the call: one that is cancelled may have placed its hold
         least = max(self.granted + 1, 0) if not moved_to else max(self.granted, 0)
+        if not self._caller.rated:
+            least = max(tokens, 0)
         claim = Claim(
             request_id=moved_to or self.request_id,
             prompt_picousd=min(self._prompt_picousd, MOST_PICOUSD),

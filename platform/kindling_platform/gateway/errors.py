@@ -68,7 +68,13 @@ class ClientGoneError(Exception):
 def error_object(status: int, code: str, message: str, param: str | None = None) -> dict[str, Any]:
     """OpenAI's error object; the type follows from the status."""
     kind = TYPE_BY_STATUS.get(status, "invalid_request_error" if status < 500 else "api_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    named = None if param is None else shown(param)
+    return {"error": {"message": shown(message), "type": kind, "param": named, "code": code}}
+
+
+def shown(text: str) -> str:
+    """A text with a `?` for each byte of a client's that was no character, which neither JSON nor Postgres takes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def unknown_url(method: str, path: str) -> GatewayError:

@@ -43,6 +43,8 @@ from kindling_platform.gateway.wire.line import CutError, Line, NotSentError
 
 EXTEND_WITHIN_TOKENS = 64
 STOP_TRIES, STOP_PAUSE_S = 20, 0.05
+# Who pays the price of batch work comes behind all others, and an engine says nothing of a whole answer before its end.
+BATCH_SILENCE_S = 4 * 3600.0
 STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -239,8 +241,9 @@ class Inference:
         if not self._ask.stream and self._admission.granted < self._admission.wanted:
             self._quiet = self._quiet_grants(replica)
         reply = await self._engines.post(
-            replica, path, headers, self._body, ready=errand.lines, sent=self._tell_limits
-        )
+            replica, path, headers, self._body, ready=errand.lines, sent=self._tell_limits,
+            silence_s=BATCH_SILENCE_S if self._caller.batch else None,
+        )  # fmt: skip
         self._reply = reply
         crash_point("dispatch.sent")
         if reply.status == 200 and reply.is_event_stream:

@@ -25,6 +25,7 @@ DISCARD_CAP_BYTES = 256 * 1024 * 1024
 DISCARD_TIMEOUT_S = 10.0
 BODY_TIMEOUT_S = 120.0
 JSON_HEADER = (b"content-type", b"application/json")
+EVENT_STREAM = b"text/event-stream"
 # Where a scope names the server's own half of a connection, if that is one that spares us work.
 SERVER = "kindling.server"
 
@@ -62,6 +63,7 @@ class Request:
         "_held",
         "_receive",
         "_send",
+        "_sends_events",
         "_server",
         "_tapped",
         "before_reply",
@@ -86,6 +88,7 @@ class Request:
         self._send = send
         self._server: Server | None = scope.get(SERVER)
         self._tapped = False
+        self._sends_events = False
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.id = uuid7_text()
         self.started_at = monotonic()
@@ -176,6 +179,9 @@ class Request:
         """Send the status and the headers, with the request's id and what CORS needs."""
         every = self.head(status, headers)
         self.status = status
+        self._sends_events = any(
+            name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in every
+        )
         await self._send({"type": "http.response.start", "status": status, "headers": every})
 
     def head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -226,7 +232,13 @@ class Request:
         await self.end()
 
     async def break_off(self, error: GatewayError) -> None:
-        """End a stream with an error as its last event: its headers are already out."""
+        """End an answer whose headers are already out: a stream of events with an error as its last one.
+
+        Of any other the rest is missing: the server sees that it is not complete and closes the connection, so that
+        nobody takes it for whole, or an error for a part of it.
+        """
+        if not self._sends_events:
+            return
         await self.write(b"data: " + self.documented(error.body()) + b"\n\n")
         await self.end()
 

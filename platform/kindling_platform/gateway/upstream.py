@@ -40,10 +40,12 @@ class Engines:
         *,
         ready: bytes = b"",
         sent: Callable[[], None] | None = None,
+        silence_s: float | None = None,
     ) -> Line:
         """Send a request and return when the reply's headers are there; the caller has to close it.
 
-        `ready` are further headers, as of `lines_of`; `sent` is called once the request is on its way.
+        `ready` are further headers, as of `lines_of`; `sent` is called once the request is on its way. `silence_s` is
+        for how long the engine may say nothing, where that is not the usual time.
 
         Raises:
             NotSentError: nobody has seen it.
@@ -51,6 +53,7 @@ class Engines:
         """
         place = self._lines.place(replica.url)
         line = await self._lines.take(place)
+        line.silence_s = silence_s
         try:
             head = head_of(place, "POST", path, headers, len(body), ready=ready)
             await line.ask(head, body, sent=sent)

@@ -1,8 +1,8 @@
 """What prices that are not published yet would have made of the usage of a span; nothing is written.
 
 Usage by organisation and model comes from the sums of whole days and from the single requests before the first and
-behind the last of them. Where reasoning has a price of its own, or there is batch work in the span, all requests are
-read, since sums do not tell them apart; a statement that takes too long is given up.
+behind the last of them. Where reasoning has a price of its own, or these models have done batch work in the span, all
+requests are read, since sums do not tell them apart; a statement that takes too long is given up.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ def prices_preview(*, drafts: Sequence[Version], start: datetime, end: datetime)
         KindlingError: `preview_too_long`.
     """
     skus = sorted({version.sku for version in drafts})
-    split = any(version.price.reasoning is not None for version in drafts) or _has_batches(start, end)
+    split = any(version.price.reasoning is not None for version in drafts) or _has_batches(skus, start, end)
     usage = quantities_sum(skus=skus, start=start, end=end, split=split)
     owners = {used.owner_id for used in usage}
     versions: list[Version] = version_list(skus=skus)
@@ -122,5 +122,8 @@ def _units(batch: bool) -> tuple[str, ...]:
     return tuple(BATCH + unit for unit in UNITS) if batch else UNITS
 
 
-def _has_batches(start: datetime, end: datetime) -> bool:
-    return UsageEvent.objects.filter(batch=True, finished_at__gte=start, finished_at__lt=end).exists()
+def _has_batches(skus: Sequence[str], start: datetime, end: datetime) -> bool:
+    rows = UsageEvent.objects.filter(
+        batch=True, model_id__in=skus, finished_at__gte=start, finished_at__lt=end
+    )
+    return rows.exists()

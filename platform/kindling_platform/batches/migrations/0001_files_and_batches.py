@@ -36,6 +36,7 @@ class Migration(migrations.Migration):
                 ('cached_tokens', models.BigIntegerField()),
                 ('completion_tokens', models.BigIntegerField()),
                 ('reasoning_tokens', models.BigIntegerField()),
+                ('stored_bytes', models.BigIntegerField()),
                 ('lease', models.UUIDField(null=True)),
                 ('leased_until', models.DateTimeField(null=True)),
                 ('due_at', models.DateTimeField()),
@@ -47,7 +48,7 @@ class Migration(migrations.Migration):
                 ('ended_at', models.DateTimeField(null=True)),
             ],
             options={
-                'indexes': [models.Index(fields=['organisation_id', '-id'], name='batches_batch_of_org'), models.Index(condition=models.Q(('status__in', ('validating', 'in_progress', 'finalizing', 'cancelling'))), fields=['due_at'], name='batches_batch_due')],
+                'indexes': [models.Index(fields=['organisation_id', '-id'], name='batches_batch_of_org'), models.Index(condition=models.Q(('status__in', ('validating', 'in_progress', 'finalizing', 'cancelling'))), fields=['due_at'], name='batches_batch_due'), models.Index(condition=models.Q(('leased_until__isnull', False)), fields=['leased_until'], name='batches_batch_leased')],
             },
         ),
         migrations.CreateModel(

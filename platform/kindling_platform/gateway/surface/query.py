@@ -6,6 +6,8 @@ from urllib.parse import parse_qs
 from kindling_platform.gateway.request import Request
 from kindling_platform.gateway.surface.fields import invalid_value
 
+MAX_TEXT = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -33,4 +35,12 @@ def page_read(query: dict[str, str], *, default: int, most: int) -> Page:
         raise invalid_value("limit", f"limit has to be an integer from 1 to {most}.")
     if order not in ("asc", "desc"):
         raise invalid_value("order", "order has to be asc or desc.")
-    return Page(int(limit), query.get("after", ""), ascending=order == "asc")
+    return Page(int(limit), text_read(query, "after"), ascending=order == "asc")
+
+
+def text_read(query: dict[str, str], name: str) -> str:
+    """A short text of a query, "" without one. Errors: 400 that names the field, also for what Postgres refuses."""
+    text = query.get(name, "")
+    if len(text) > MAX_TEXT or not text.isprintable():
+        raise invalid_value(name, f"{name} has to be a text of up to {MAX_TEXT} printable characters.")
+    return text

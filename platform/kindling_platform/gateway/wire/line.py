@@ -41,7 +41,7 @@ class Line(asyncio.Protocol):
             "_transport",
             "_until_end",
         ),
-        *("_waiter", "free_since", "headers", "heard_at", "status"),
+        *("_waiter", "free_since", "headers", "heard_at", "silence_s", "status"),
     )
 
     def __init__(self, done: "Callable[[Line], None]") -> None:
@@ -59,6 +59,8 @@ class Line(asyncio.Protocol):
         self.headers: dict[bytes, bytes] = {}
         self.heard_at = monotonic()
         self.free_since = 0.0
+        # For how long its engine may say nothing, where that is not the usual time.
+        self.silence_s: float | None = None
 
     @property
     def is_usable(self) -> bool:

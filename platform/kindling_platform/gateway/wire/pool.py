@@ -85,7 +85,7 @@ class Lines:
         while free:
             line = free.pop()
             if line.is_usable:
-                self._busy[line] = place
+                self._busy[line], line.silence_s = place, None
                 return line
         line = await self._connect(place)
         self._busy[line] = place
@@ -119,7 +119,9 @@ class Lines:
         while True:
             await asyncio.sleep(min(LOOK_EVERY_S, self._keep_alive_s / 4, self._silence_s / 4))
             now = monotonic()
-            for line in [one for one in self._busy if now - one.heard_at > self._silence_s]:
+            for line in [
+                one for one in self._busy if now - one.heard_at > (one.silence_s or self._silence_s)
+            ]:
                 line.abort()
             for place, free in list(self._free.items()):
                 self._end_old(free, now)

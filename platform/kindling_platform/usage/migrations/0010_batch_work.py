@@ -13,10 +13,4 @@ class Migration(migrations.Migration):
             name="batch",
             field=models.BooleanField(db_default=False, default=False),
         ),
-        migrations.AddIndex(
-            model_name="usageevent",
-            index=models.Index(
-                fields=["finished_at"], name="usage_event_of_batches", condition=models.Q(batch=True)
-            ),
-        ),
     ]

@@ -27,7 +27,6 @@ WAITS = {
     "budget_exceeded": MONEY_S,
     "account_unpaid": MONEY_S,
     "account_suspended": MONEY_S,
-    "price_missing": MONEY_S,
 }
 RUNS_ELSEWHERE = "idempotency_running"
 Serve = Callable[[ShapedRequest, Caller, Action], Awaitable[None]]
@@ -86,8 +85,15 @@ class Answer:
         code = self.code
         if code in WAITS:
             return WAITS[code]
+        if code == "price_missing":
+            return MONEY_S
         busy = self.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
         return ROOM_S if busy else 0.0
+
+    @property
+    def is_of_its_model(self) -> bool:
+        """Whether lines of other models need not wait for the same."""
+        return self.code in ("price_missing", "no_replica", "overloaded")
 
     @property
     def runs_elsewhere(self) -> bool:

@@ -1,5 +1,6 @@
 """The lines of a batch's input: read one by one, and checked before the first of them runs."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,11 +25,20 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Body(msgspec.Struct):
-    """What a batch has to know of a body."""
+    """What a batch has to know of a body, as it was written: what else stands there may take long to read."""
 
-    model: Any = None
-    stream: Any = None
-    background: Any = None
+    model: msgspec.Raw = msgspec.Raw(b"null")
+    stream: msgspec.Raw = msgspec.Raw(b"null")
+    background: msgspec.Raw = msgspec.Raw(b"null")
+    input: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def name(self) -> str:
+        """The model's, "" where it is none."""
+        try:
+            return msgspec.json.decode(self.model, type=str)
+        except msgspec.MsgspecError:
+            return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,7 @@ class Checker:
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
-        self._seen: set[str] = set()
+        self._seen: set[bytes] = set()
         self.errors: list[LineError] = []
         self.total = 0
         self.model = ""
@@ -118,9 +128,10 @@ class Checker:
                 f"custom_id has to have 1 to {MAX_CUSTOM_ID} characters.",
                 "custom_id",
             )
-        elif line.custom_id in self._seen:
+        elif (mark := _mark(line.custom_id)) in self._seen:
             self._note(number, "duplicate_custom_id", "Another line has the same custom_id.", "custom_id")
-        self._seen.add(line.custom_id)
+        else:
+            self._seen.add(mark)
         if line.method != "POST":
             self._note(number, "invalid_method", "method has to be POST.", "method")
         if line.url != self._endpoint:
@@ -128,22 +139,35 @@ class Checker:
             self._note(number, "mismatched_url", message, "url")
         if body is None:
             self._note(number, "invalid_body", "body has to be an object.", "body")
-        elif body.stream or body.background:
-            name = "stream" if body.stream else "background"
+        elif _asks(body.stream) or _asks(body.background):
+            name = "stream" if _asks(body.stream) else "background"
             self._note(
                 number,
                 "unsupported_field",
                 f"{name} has no meaning in a batch; leave it out.",
                 f"body.{name}",
             )
-        elif not isinstance(body.model, str):
+        elif not body.name or "\0" in body.name:
             self._note(number, "missing_field", "The body names no model.", "body.model")
         else:
-            self.model = self.model or body.model[:160]
+            self.model = self.model or body.name[:160]
 
     def _note(self, line: int, code: str, message: str, param: str | None = None) -> None:
         if len(self.errors) < MAX_ERRORS:
-            self.errors.append(LineError(code, message, line, param))
+            self.errors.append(LineError(code, message.replace("\0", ""), line, param))
+
+
+def body_read(line: Line) -> Body:
+    """What a batch has to know of a line that was checked before."""
+    return msgspec.json.decode(line.body, type=Body)
+
+
+def _asks(value: msgspec.Raw) -> bool:
+    return bytes(value).strip() not in (b"null", b"false")
+
+
+def _mark(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def too_long(number: int) -> LineError:

@@ -1,5 +1,6 @@
 """Makes the files of a batch that is over: one line for each of its input's, in the same order."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from kindling_platform.batches.seal import Seal
@@ -11,7 +12,7 @@ from kindling_platform.gateway.surface.files.store import FileStore, FileWriter
 MADE = "batch_output"
 PAGE = 50
 # Of a result: a whole answer, of which some carry vectors.
-MAX_RESULT_BYTES = 64 * 1024 * 1024
+MAX_RESULT_BYTES = 512 * 1024 * 1024
 UNMADE = {
     "expired": ("batch_expired", "The batch's 24 hours were over before it came to this request."),
     "cancelled": ("batch_cancelled", "The batch was cancelled before it came to this request."),
@@ -51,7 +52,8 @@ class Output:
         start = 0
         while rows := await self._work.results(self._batch, start=start, limit=PAGE):
             for row in rows:
-                text = self._seal.open(
+                text = await asyncio.to_thread(
+                    self._seal.open,
                     bytes(row["sealed"]), org_id=self._batch.organisation_id, owner=self._batch.id,
                     number=row["number"], most_bytes=MAX_RESULT_BYTES,
                 )  # fmt: skip

@@ -8,9 +8,10 @@ INSERT = """
     )
     INSERT INTO batches_batch (id, organisation_id, key_id, key_digest, endpoint, input_file_id, output_file_id,
         error_file_id, model_name, metadata, output_s, status, waits_for, total, completed, failed, prompt_tokens,
-        cached_tokens, completion_tokens, reasoning_tokens, due_at, created_at, expires_at)
+        cached_tokens, completion_tokens, reasoning_tokens, stored_bytes, due_at, created_at, expires_at)
     SELECT %(id)s, %(org)s::varchar, %(key)s, %(digest)s, %(endpoint)s, %(file)s, '', '', '', %(metadata)s,
-        %(output_s)s, 'validating', '', 0, 0, 0, 0, 0, 0, 0, now(), now(), now() + make_interval(secs => %(window_s)s)
+        %(output_s)s, 'validating', '', 0, 0, 0, 0, 0, 0, 0, 0,
+        now(), now(), now() + make_interval(secs => %(window_s)s)
     FROM kept WHERE %(most)s > (
         SELECT count(*) FROM batches_batch WHERE organisation_id = %(org)s::varchar
         AND status IN ('validating', 'in_progress', 'finalizing', 'cancelling')
@@ -28,16 +29,17 @@ CANCEL = """
 """
 # Whose organisation has the fewest at work goes first, then the oldest.
 CLAIM = """
+    WITH busy AS (
+        SELECT organisation_id, count(*) AS running FROM batches_batch
+        WHERE leased_until IS NOT NULL AND leased_until > now() GROUP BY 1
+    )
     UPDATE batches_batch SET lease = %(lease)s, leased_until = now() + make_interval(secs => %(lease_s)s)
     WHERE id = (
-        SELECT due.id FROM batches_batch due
+        SELECT due.id FROM batches_batch due LEFT JOIN busy ON busy.organisation_id = due.organisation_id
         WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling')
             AND due_at <= now() AND (leased_until IS NULL OR leased_until < now())
-        ORDER BY (
-            SELECT count(*) FROM batches_batch other
-            WHERE other.organisation_id = due.organisation_id AND other.leased_until > now()
-            AND other.status IN ('validating', 'in_progress', 'finalizing', 'cancelling')
-        ), due.id
+            AND due.organisation_id <> ALL(%(full)s::varchar[])
+        ORDER BY coalesce(busy.running, 0), due.id
         LIMIT 1 FOR UPDATE OF due SKIP LOCKED
     ) RETURNING *
 """
@@ -66,13 +68,20 @@ PUT = """
         failed = batches_batch.failed + put.failed::int, waits_for = '',
         prompt_tokens = prompt_tokens + %(prompt_tokens)s, cached_tokens = cached_tokens + %(cached_tokens)s,
         completion_tokens = completion_tokens + %(completion_tokens)s,
-        reasoning_tokens = reasoning_tokens + %(reasoning_tokens)s
-    FROM put WHERE id = %(id)s RETURNING id
+        reasoning_tokens = reasoning_tokens + %(reasoning_tokens)s,
+        stored_bytes = stored_bytes + octet_length(%(sealed)s::bytea)
+    FROM put WHERE id = %(id)s RETURNING stored_bytes
 """
 DONE = "SELECT number FROM batches_batchresult WHERE batch_id = %(id)s"
+# A page of results, and no more of it than so many bytes behind the first one.
 RESULTS = """
-    SELECT number, failed, sealed FROM batches_batchresult WHERE batch_id = %(id)s AND number >= %(start)s
-    ORDER BY number LIMIT %(limit)s
+    SELECT number, failed, sealed FROM (
+        SELECT number, failed, sealed, sum(octet_length(sealed)) OVER (ORDER BY number) - octet_length(sealed) AS before
+        FROM (
+            SELECT number, failed, sealed FROM batches_batchresult
+            WHERE batch_id = %(id)s AND number >= %(start)s ORDER BY number LIMIT %(limit)s
+        ) page
+    ) sized WHERE before < %(most_bytes)s ORDER BY number
 """
 FINALIZE = """
     UPDATE batches_batch SET status = CASE WHEN status = 'cancelling' THEN status ELSE 'finalizing' END,

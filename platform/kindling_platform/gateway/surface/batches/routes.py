@@ -9,7 +9,7 @@ from kindling_platform.gateway.request import Request
 from kindling_platform.gateway.routes import Action, Route
 from kindling_platform.gateway.surface.batches.objects import WINDOW, batch_object
 from kindling_platform.gateway.surface.batches.runner import BatchRunner
-from kindling_platform.gateway.surface.batches.store import BatchStore
+from kindling_platform.gateway.surface.batches.store import BatchStore, too_many_batches
 from kindling_platform.gateway.surface.body import object_read
 from kindling_platform.gateway.surface.fields import Fields, invalid_value
 from kindling_platform.gateway.surface.files.routes import page_object
@@ -69,6 +69,9 @@ async def _create(request: Request, caller: Caller, store: BatchStore, files: Fi
     batch = await store.create(
         caller, endpoint=endpoint, file_id=file.id, metadata=metadata, output_s=output_s
     )
+    if batch is None:
+        await files.get(caller.org_id, file_id)  # it may have been deleted meanwhile
+        raise too_many_batches()
     return batch_object(batch)
 
 

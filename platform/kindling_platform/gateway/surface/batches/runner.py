@@ -1,9 +1,12 @@
 """Works through batches in this process: claims those that are due, and goes on with what others have left."""
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from kindling_platform.batches.seal import Seal
 from kindling_platform.gateway.access_log import Log
@@ -18,7 +21,9 @@ from kindling_platform.gateway.surface.files.store import FileStore
 
 LOOK_EVERY_S = 2.0
 JOBS_AT_ONCE = 8
-REQUESTS_AT_ONCE = 128
+# Of one organisation: nobody's batches keep all others from beginning.
+JOBS_EACH = 3
+REQUESTS_EACH = 64
 LAST_WORDS_S = 1.0
 
 
@@ -44,7 +49,8 @@ class BatchRunner:
         self._serve = serve
         self._log = log
         self._look_every_s = look_every_s
-        self._turns = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._owners: Counter[str] = Counter()
         self._woken = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._jobs: dict[str, Job] = {}
@@ -82,10 +88,11 @@ class BatchRunner:
     async def _look(self) -> None:
         while True:
             try:
-                while len(self._tasks) < JOBS_AT_ONCE and (batch := await self._work.claim(uuid4())):
+                while len(self._tasks) < JOBS_AT_ONCE and (batch := await self._claim()):
                     task = asyncio.create_task(self._run(batch))
                     self._tasks.add(task)
-                    task.add_done_callback(self._job_ended)
+                    self._owners[batch.organisation_id] += 1
+                    task.add_done_callback(partial(self._job_ended, batch.organisation_id))
             except DatabaseUnavailableError:
                 self._log.debug("batches_not_looked_for")
             self._woken.clear()
@@ -100,7 +107,8 @@ class BatchRunner:
             seal=self._seal,
             keys=self._keys,
             serve=self._serve,
-            turns=self._turns,
+            turns=self._turns_of(batch.organisation_id),
+            log=self._log,
         )
         self._jobs[batch.id] = job
         try:
@@ -130,6 +138,18 @@ class BatchRunner:
             errors = [LineError("internal_error", "Something went wrong on our side.").told()]
             await self._work.end(batch, "failed", errors=errors)
 
-    def _job_ended(self, task: "asyncio.Task[None]") -> None:
+    async def _claim(self) -> Batch | None:
+        full = [org_id for org_id, running in self._owners.items() if running >= JOBS_EACH]
+        return await self._work.claim(uuid4(), full=full)
+
+    def _turns_of(self, org_id: str) -> asyncio.Semaphore:
+        """How many requests of an organisation may run at once, over all its batches here."""
+        turns = self._turns.get(org_id)
+        if turns is None:
+            turns = self._turns[org_id] = asyncio.Semaphore(REQUESTS_EACH)
+        return turns
+
+    def _job_ended(self, org_id: str, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
+        self._owners -= Counter([org_id])
         self._woken.set()

@@ -1,5 +1,7 @@
 """Batches in Postgres: whoever works on one has its lease, and writes nothing once that is lost."""
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, LiteralString
@@ -18,6 +20,8 @@ from kindling_platform.gateway.surface.query import Page
 LEASE_S = 20.0
 WINDOW_S = 24 * 3600
 MAX_ACTIVE = 100
+BATCH_ID = re.compile(r"batch_[0-9a-f]{32}")
+PAGE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -45,6 +49,7 @@ class Batch:
     cached_tokens: int
     completion_tokens: int
     reasoning_tokens: int
+    stored_bytes: int
     lease: UUID | None
     leased_until: datetime | None
     due_at: datetime
@@ -71,20 +76,18 @@ class BatchStore:
 
     async def create(
         self, caller: Caller, *, endpoint: str, file_id: str, metadata: dict[str, str] | None, output_s: int
-    ) -> Batch:
-        """A new batch. Errors: 429 `too_many_batches`."""
+    ) -> Batch | None:
+        """A new batch; None where there are too many, or its file is gone."""
         values = {
             "id": f"batch_{uuid7().hex}", "org": caller.org_id, "key": caller.key_id, "digest": caller.digest,
             "endpoint": endpoint, "file": file_id, "metadata": None if metadata is None else Jsonb(metadata),
             "output_s": output_s, "window_s": WINDOW_S, "kept_s": 2 * WINDOW_S, "most": MAX_ACTIVE,
         }  # fmt: skip
         rows = await self._rows(queries.INSERT, values)
-        if not rows:
-            message = f"{MAX_ACTIVE} batches of your organisation are not over. Wait for some of them, or cancel them."
-            raise GatewayError(429, "too_many_batches", message, headers={"retry-after": "60"})
-        return batch_from_row(rows[0])
+        return batch_from_row(rows[0]) if rows else None
 
     async def get(self, org_id: str, batch_id: str) -> Batch:
+        _check_id(batch_id)
         rows = await self._rows(queries.READ, {"id": batch_id, "org": org_id})
         if not rows:
             raise batch_not_found(batch_id)
@@ -97,6 +100,7 @@ class BatchStore:
 
     async def cancel(self, org_id: str, batch_id: str) -> Batch:
         """Have a batch end with what it has. Errors: 409 `batch_over`."""
+        _check_id(batch_id)
         rows = await self._rows(queries.CANCEL, {"id": batch_id, "org": org_id})
         if rows:
             return batch_from_row(rows[0])
@@ -121,9 +125,10 @@ class WorkStore:
         self._database = database
         self.lease_s = lease_s
 
-    async def claim(self, lease: UUID) -> Batch | None:
-        """A batch that nobody works on, if there is one that is due."""
-        rows = await self._database.rows(queries.CLAIM, {"lease": lease, "lease_s": self.lease_s})
+    async def claim(self, lease: UUID, *, full: Collection[str] = ()) -> Batch | None:
+        """A batch that nobody works on, if one is due, of an organisation that is not among the `full` ones."""
+        values = {"lease": lease, "lease_s": self.lease_s, "full": list(full)}
+        rows = await self._database.rows(queries.CLAIM, values)
         return batch_from_row(rows[0]) if rows else None
 
     async def renew(self, batch: Batch) -> str:
@@ -134,29 +139,37 @@ class WorkStore:
         """Let go of a batch for a while. Errors: LeaseLostError."""
         await self._mine(batch, queries.PARK, waits_for=waits_for, wait_s=wait_s)
 
-    async def begin(self, batch: Batch, *, total: int, model: str) -> None:
-        """Its lines are sound. Errors: LeaseLostError, also for one that was cancelled meanwhile."""
-        await self._mine(batch, queries.BEGIN, total=total, model=model)
+    async def begin(self, batch: Batch, *, total: int, model: str) -> bool:
+        """Its lines are sound; False for one that was cancelled meanwhile. Errors: LeaseLostError."""
+        values = {"id": batch.id, "lease": batch.lease, "total": total, "model": model}
+        return (
+            bool(await self._database.rows(queries.BEGIN, values)) or await self.renew(batch) != "cancelling"
+        )
 
     async def put(
         self, batch: Batch, number: int, sealed: bytes, *, failed: bool, usage: Usage | None
-    ) -> None:
-        """What became of a line; of one that has a result already, nothing changes."""
+    ) -> int:
+        """What became of a line; of one that has a result already, nothing changes.
+
+        Gives what all results have together, in bytes as they are stored; 0 where nothing was changed.
+        """
         used = usage or Usage(0, 0, 0)
         values = {
             "id": batch.id, "lease": batch.lease, "number": number, "failed": failed, "sealed": sealed,
             "prompt_tokens": used.prompt_tokens, "cached_tokens": used.cached_tokens,
             "completion_tokens": used.completion_tokens, "reasoning_tokens": used.reasoning_tokens,
         }  # fmt: skip
-        await self._database.rows(queries.PUT, values)
+        rows = await self._database.rows(queries.PUT, values)
+        return int(rows[0]["stored_bytes"]) if rows else 0
 
     async def done(self, batch: Batch) -> set[int]:
         """The numbers of the lines that have a result."""
         return {row["number"] for row in await self._database.rows(queries.DONE, {"id": batch.id})}
 
     async def results(self, batch: Batch, *, start: int, limit: int) -> list[dict[str, Any]]:
-        """Results in the order of their lines, as they are stored."""
-        return await self._database.rows(queries.RESULTS, {"id": batch.id, "start": start, "limit": limit})
+        """Some results in the order of their lines, as they are stored."""
+        values = {"id": batch.id, "start": start, "limit": limit, "most_bytes": PAGE_BYTES}
+        return await self._database.rows(queries.RESULTS, values)
 
     async def finalize(self, batch: Batch) -> str:
         """All lines that will have a result have one; gives the status. Errors: LeaseLostError."""
@@ -191,3 +204,16 @@ def batch_from_row(row: dict[str, Any]) -> Batch:
 def batch_not_found(batch_id: str) -> GatewayError:
     """404 for a batch that there is not, or that belongs to others."""
     return GatewayError(404, "batch_not_found", f"There is no batch {batch_id[:80]!r} of your organisation.")
+
+
+def too_many_batches() -> GatewayError:
+    """429 while an organisation has as many at work as it may."""
+    message = (
+        f"{MAX_ACTIVE} batches of your organisation are not over. Wait for some of them, or cancel them."
+    )
+    return GatewayError(429, "too_many_batches", message, headers={"retry-after": "60"})
+
+
+def _check_id(batch_id: str) -> None:
+    if not BATCH_ID.fullmatch(batch_id):
+        raise batch_not_found(batch_id)

@@ -7,12 +7,13 @@ from typing import Any
 import orjson
 
 from kindling_platform.gateway.auth import Caller
+from kindling_platform.gateway.bodies import refused_unread
 from kindling_platform.gateway.errors import GatewayError
 from kindling_platform.gateway.request import Request
 from kindling_platform.gateway.routes import Action, Route
 from kindling_platform.gateway.surface.files.store import UPLOADED, FileStore, StoredFile, key_required
-from kindling_platform.gateway.surface.files.upload import upload_read
-from kindling_platform.gateway.surface.query import page_read, query_read
+from kindling_platform.gateway.surface.files.upload import most_bytes, upload_read
+from kindling_platform.gateway.surface.query import page_read, query_read, text_read
 
 # OpenAI gives ten thousand; a page is a thousandth of a second's work for each hundred.
 DEFAULT_LIMIT, MAX_LIMIT = 1000, 10_000
@@ -66,10 +67,13 @@ def page_object(rows: list[Any], *, limit: int, shape: Callable[[Any], dict[str,
 
 
 async def _upload(request: Request, caller: Caller, store: FileStore) -> None:
-    room = await store.room_bytes(caller.org_id)
-    writer = await store.writer(caller.org_id, caller.key_id, purpose=UPLOADED)
+    size = most_bytes(request)
+    with refused_unread(True):
+        writer = await store.writer(caller.org_id, caller.key_id, purpose=UPLOADED, most_bytes=size)
     try:
-        file = await upload_read(request, writer, room_bytes=room)
+        with refused_unread(True):
+            await store.room_check(caller.org_id)
+        file = await upload_read(request, writer)
     except BaseException:
         with suppress(GatewayError):  # what is left is swept up later
             await writer.drop()
@@ -80,7 +84,7 @@ async def _upload(request: Request, caller: Caller, store: FileStore) -> None:
 async def _list(request: Request, caller: Caller, store: FileStore) -> None:
     query = query_read(request)
     asked = page_read(query, default=DEFAULT_LIMIT, most=MAX_LIMIT)
-    rows = await store.page(caller.org_id, asked, purpose=query.get("purpose", ""))
+    rows = await store.page(caller.org_id, asked, purpose=text_read(query, "purpose"))
     await request.reply(200, orjson.dumps(page_object(rows, limit=asked.limit, shape=file_object)))
 
 

@@ -1,6 +1,7 @@
 """Files in Postgres, in sealed pieces of a megabyte; every query names the organisation they belong to."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,10 @@ PART_BYTES = 1024 * 1024
 KEPT_S = 30 * 24 * 3600
 MAX_ORG_BYTES = 2 * 1024 * 1024 * 1024
 MAX_UPLOADS = 8
+# An upload that takes longer is ended; what is left of one after that belongs to no living process.
+UPLOAD_S = 30 * 60
 UPLOADED = "batch"
+FILE_ID = re.compile(r"file-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +47,17 @@ class FileStore:
         self._database = database
         self._seal = Seal(secret)
 
-    async def writer(self, org_id: str, key_id: str, *, purpose: str) -> "FileWriter":
-        """Begin a file that nobody sees until it is complete."""
+    async def writer(self, org_id: str, key_id: str, *, purpose: str, most_bytes: int = 0) -> "FileWriter":
+        """Begin a file that nobody sees until it is complete; until then it counts as `most_bytes`."""
         file_id = f"file-{uuid7().hex}"
-        await self._run(queries.OPEN, id=file_id, org=org_id, key=key_id, purpose=purpose, kept_s=KEPT_S)
+        await self._run(
+            queries.OPEN, id=file_id, org=org_id, key=key_id, purpose=purpose, size=most_bytes, kept_s=KEPT_S
+        )
         return FileWriter(self, org_id, file_id)
 
     async def get(self, org_id: str, file_id: str) -> StoredFile:
-        rows = await self._rows(queries.READ, id=file_id, org=org_id)
+        is_id = FILE_ID.fullmatch(file_id)  # Postgres does not take every text
+        rows = await self._rows(queries.READ, id=file_id, org=org_id) if is_id else []
         if not rows:
             raise file_not_found(file_id)
         return StoredFile(**rows[0])
@@ -61,13 +68,25 @@ class FileStore:
         rows = await self._rows(query, org=org_id, purpose=purpose, after=asked.after, limit=asked.limit + 1)
         return [StoredFile(**row) for row in rows]
 
-    async def room_bytes(self, org_id: str) -> int:
-        """How much more an organisation may upload. Errors: 429 `too_many_uploads`."""
-        row = (await self._rows(queries.HELD, org=org_id, sent=UPLOADED))[0]
-        if row["uploads"] >= MAX_UPLOADS:
+    async def room_check(self, org_id: str) -> None:
+        """Refuse an upload that has begun and is one too many, or too large for what is left of the room.
+
+        It is counted before it is judged: of those that begin at the same time, none can pass unseen by all others.
+
+        Raises:
+            GatewayError: 429 `too_many_uploads`, 413 `files_full`.
+        """
+        row = (await self._rows(queries.HELD, org=org_id, sent=UPLOADED, upload_s=UPLOAD_S))[0]
+        if row["uploads"] > MAX_UPLOADS:
             message = f"{MAX_UPLOADS} uploads of your organisation are under way. Try again when one of them has ended."
             raise BodyUnreadError(429, "too_many_uploads", message, headers={"retry-after": "5"})
-        return MAX_ORG_BYTES - int(row["bytes"])
+        if row["bytes"] > MAX_ORG_BYTES:
+            most = MAX_ORG_BYTES // (1024 * 1024 * 1024)
+            message = (
+                f"The files of your organisation would have more than {most} GiB, those that are being uploaded among"
+                " them. Delete some of them first."
+            )
+            raise BodyUnreadError(413, "files_full", message)
 
     async def read(self, file: StoredFile) -> AsyncIterator[bytes]:
         """The pieces of a file. One that can no longer be opened, or was deleted meanwhile, ends in a 404."""
@@ -83,16 +102,15 @@ class FileStore:
     async def delete(self, org_id: str, file_id: str) -> None:
         """Delete a file. Errors: 409 `file_in_use` while a batch reads it."""
         await self.get(org_id, file_id)
-        if await self._rows(queries.USED, id=file_id, org=org_id):
-            message = (
-                "A batch that is not over reads this file. Cancel the batch, or wait until it has ended."
-            )
-            raise GatewayError(409, "file_in_use", message)
-        await self.drop(org_id, file_id)
+        if await self._rows(queries.DELETE, id=file_id, org=org_id):
+            return
+        await self.get(org_id, file_id)  # somebody else may have been faster
+        message = "A batch that is not over reads this file. Cancel the batch, or wait until it has ended."
+        raise GatewayError(409, "file_in_use", message)
 
     async def drop(self, org_id: str, file_id: str) -> None:
         """Delete whatever there is of a file."""
-        await self._rows(queries.DELETE, id=file_id, org=org_id)
+        await self._rows(queries.DROP, id=file_id, org=org_id)
 
     async def put_part(self, org_id: str, file_id: str, number: int, text: bytes) -> None:
         sealed = await asyncio.to_thread(self._seal.close, text, org_id=org_id, owner=file_id, number=number)

@@ -1,5 +1,6 @@
 """Reads the form with which a file is uploaded, and stores the file while it arrives."""
 
+import asyncio
 import re
 from typing import Any, cast
 
@@ -8,12 +9,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
 from kindling_platform.gateway.bodies import BodyUnreadError, refused_unread
-from kindling_platform.gateway.errors import GatewayError
+from kindling_platform.gateway.errors import GatewayError, shown
 from kindling_platform.gateway.request import Request
 from kindling_platform.gateway.surface.fields import invalid_value, missing_field, unsupported
 from kindling_platform.gateway.surface.files.store import (
     KEPT_S,
-    MAX_ORG_BYTES,
+    UPLOAD_S,
     UPLOADED,
     FileWriter,
     StoredFile,
@@ -40,9 +41,11 @@ class Form:
 
     async def take(self, part: BodyPartReader, name: str) -> None:
         """Read a field. Errors: 400 that name it."""
-        text = await part.read_chunk(MAX_FIELD_BYTES)
-        if await part.read_chunk(MAX_FIELD_BYTES):
-            raise invalid_value(name[:80], f"{name[:80]} may have at most {MAX_FIELD_BYTES} bytes.")
+        text = bytearray()
+        while chunk := await part.read_chunk(MAX_FIELD_BYTES):  # as much as has arrived
+            text += chunk
+            if len(text) > MAX_FIELD_BYTES:
+                raise invalid_value(name[:80], f"{name[:80]} may have at most {MAX_FIELD_BYTES} bytes.")
         if len(self._fields) >= MAX_FIELDS or name in self._fields:
             raise invalid_value(name[:80], "The form has too many fields, or one of them twice.")
         try:
@@ -90,12 +93,29 @@ def kept_read(anchor: Any, seconds: Any, path: str = "expires_after") -> int:
     return seconds
 
 
-async def upload_read(request: Request, writer: FileWriter, *, room_bytes: int) -> StoredFile:
+def most_bytes(request: Request) -> int:
+    """How large the file of an upload can be, from what the request says of its body."""
+    declared = request.headers.get(b"content-length", b"")
+    return min(int(declared), MAX_FILE_BYTES) if declared.isdigit() else MAX_FILE_BYTES
+
+
+async def upload_read(request: Request, writer: FileWriter) -> StoredFile:
     """Store the file of a form; what is wrong with the form ends it, and leaves nothing visible.
 
     Raises:
-        GatewayError: 400 `invalid_multipart` and ones that name a field, 413 `file_too_large`, `files_full`, 415, 408.
+        GatewayError: 400 `invalid_multipart` and ones that name a field, 413 `file_too_large`, 415, 408.
     """
+    try:
+        async with asyncio.timeout(UPLOAD_S) as bound:
+            return await _read(request, writer)
+    except TimeoutError as error:
+        if not bound.expired():
+            raise
+        message = f"The upload took longer than {UPLOAD_S // 60} minutes. Split the file."
+        raise BodyUnreadError(408, "request_timeout", message) from error
+
+
+async def _read(request: Request, writer: FileWriter) -> StoredFile:
     kind = request.headers.get(b"content-type", b"")
     if not kind.lower().startswith(MULTIPART):
         message = "A file is uploaded as multipart/form-data with the fields purpose and file."
@@ -110,12 +130,12 @@ async def upload_read(request: Request, writer: FileWriter, *, room_bytes: int) 
                 if not isinstance(part, BodyPartReader) or not part.name:
                     raise invalid_multipart("a part of it has no name")
                 if part.name != "file":
-                    await form.take(part, part.name)
+                    await form.take(part, shown(part.name))
                 elif filename is not None:
                     raise invalid_value("file", "The form has more than one file.")
                 else:
-                    filename = UNPRINTABLE.sub("_", part.filename or DEFAULT_NAME)[:255]
-                    await _store(part, writer, room_bytes)
+                    filename = UNPRINTABLE.sub("_", shown(part.filename or DEFAULT_NAME))[:255]
+                    await _store(part, writer)
         except (ValueError, LookupError, AssertionError, RuntimeError, HttpProcessingError) as error:
             raise invalid_multipart(str(error)[:100]) from error
     purpose, kept_s = form.purpose(), form.kept_s()
@@ -127,17 +147,11 @@ async def upload_read(request: Request, writer: FileWriter, *, room_bytes: int) 
     return await writer.end(filename=filename, purpose=purpose, kept_s=kept_s)
 
 
-async def _store(part: BodyPartReader, writer: FileWriter, room_bytes: int) -> None:
+async def _store(part: BodyPartReader, writer: FileWriter) -> None:
     while text := await part.read_chunk(READ_BYTES):
         if writer.size_bytes + len(text) > MAX_FILE_BYTES:
             most = MAX_FILE_BYTES // (1024 * 1024)
             raise BodyUnreadError(413, "file_too_large", f"A file may have at most {most} MiB. Split it.")
-        if writer.size_bytes + len(text) > room_bytes:
-            most = MAX_ORG_BYTES // (1024 * 1024 * 1024)
-            message = (
-                f"The files of your organisation would have more than {most} GiB. Delete some of them first."
-            )
-            raise BodyUnreadError(413, "files_full", message)
         await writer.write(text)
 
 

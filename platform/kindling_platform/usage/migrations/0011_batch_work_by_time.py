@@ -1,0 +1,19 @@
+"""Finds requests of batches; made while others go on writing, as there may be millions of rows."""
+
+from django.contrib.postgres.operations import AddIndexConcurrently
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    atomic = False
+    dependencies = [
+        ("usage", "0010_batch_work"),
+    ]
+    operations = [
+        AddIndexConcurrently(
+            model_name="usageevent",
+            index=models.Index(
+                fields=["finished_at"], name="usage_event_of_batches", condition=models.Q(batch=True)
+            ),
+        ),
+    ]
