@@ -75,6 +75,15 @@ def test_lines_are_quantity_times_price_and_nothing_is_left_out(
     assert [tuple(line) for line in usage_rate(price, used)] == expected
 
 
+@given(PRICES, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
+def test_what_a_gateway_holds_of_batch_work_is_what_the_books_charge(
+    price, fresh, cached, thought, said, gpu
+):
+    used = Used(fresh + cached, cached, thought + said, thought, gpu)
+    held = sum(line.amount_picousd for line in usage_rate(price.for_batch(), used))
+    assert held == sum(line.amount_picousd for line in usage_rate(price, used._replace(batch=True)))
+
+
 @pytest.mark.parametrize(
     "used",
     [
