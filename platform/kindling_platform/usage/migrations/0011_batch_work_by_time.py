@@ -1,4 +1,7 @@
-"""Finds requests of batches; made while others go on writing, as there may be millions of rows."""
+"""Finds requests of batches; made while others go on writing, as there may be millions of rows.
+
+A process that dies meanwhile leaves an index that is not valid, so the next one begins anew.
+"""
 
 from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
@@ -10,6 +13,7 @@ class Migration(migrations.Migration):
         ("usage", "0010_batch_work"),
     ]
     operations = [
+        migrations.RunSQL("DROP INDEX CONCURRENTLY IF EXISTS usage_event_of_batches", migrations.RunSQL.noop),
         AddIndexConcurrently(
             model_name="usageevent",
             index=models.Index(
