@@ -6,16 +6,17 @@ from django.db.migrations.executor import MigrationExecutor
 
 pytestmark = pytest.mark.django_db(transaction=True)
 BEFORE, AFTER = [("usage", "0010_batch_work")], [("usage", "0011_batch_work_by_time")]
-VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('usage_event_of_batches') AND indpred IS NOT NULL"
+NAME = "usage_event_of_batches"
+VALID = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s) AND indpred IS NOT NULL"
 
 
 def test_what_a_dead_start_has_left_is_made_anew():
     try:
         MigrationExecutor(connection).migrate(BEFORE)
         with connection.cursor() as cursor:
-            cursor.execute("CREATE INDEX usage_event_of_batches ON usage_usageevent (finished_at)")
+            cursor.execute(f"CREATE INDEX {NAME} ON usage_usageevent (finished_at)")
     finally:
         MigrationExecutor(connection).migrate(AFTER)
     with connection.cursor() as cursor:
-        cursor.execute(VALID)
+        cursor.execute(VALID, [NAME])
         assert cursor.fetchall() == [(True,)]
