@@ -16,6 +16,7 @@ from kindling_engine.server.embedding_body import embedding_body_read
 from kindling_engine.server.messages import ROLES
 from kindling_engine.server.model_text import model_text_load
 from kindling_engine.server.request_common import ModelFacts
+from kindling_engine.server.tokens_body import detokenize_body_read, tokenize_body_read
 from kindling_engine.starter import SPARK_PATH
 from kindling_fake_core import Bench, fake_bench
 
@@ -59,6 +60,19 @@ async def test_embeddings_read_what_the_page_says(monkeypatch: pytest.MonkeyPatc
     body = {"model": "m", "input": [5, 6]}
     record = await FieldRecord.of(monkeypatch, embedding_body_read, text, FACTS, body=body)
     assert record.read == said(EMBEDDINGS, "yes", "ignored")
+
+
+async def test_routes_of_tokens_read_what_the_page_says(monkeypatch: pytest.MonkeyPatch):
+    text = model_text_load(SPARK_PATH)
+    rows = table("Tokens")
+    routes = (
+        (1, tokenize_body_read, [{"model": "m", "messages": MESSAGES}, {"model": "m", "prompt": "Hi"}]),
+        (2, detokenize_body_read, [{"model": "m", "tokens": [5]}]),
+    )
+    for column, read, bodies in routes:
+        found = [await FieldRecord.of(monkeypatch, read, text, FACTS, body=body) for body in bodies]
+        fields = {name for row in rows if row[column] != "no" for name in names_in(row[0])}
+        assert set().union(*(record.read for record in found)) == fields
 
 
 @pytest.mark.parametrize("route", BODIES)

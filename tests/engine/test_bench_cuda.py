@@ -1,18 +1,21 @@
 """The engine bench of a GPU, as far as a CPU can run it: the gate, loads of different lengths, decode at batches."""
 
+import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from kindling_engine.bench import cuda_gate
+from kindling_engine.bench import cuda_gate, engine_cuda
+from kindling_engine.bench.command import bench
 from kindling_engine.bench.cuda_decode import decode_measure
 from kindling_engine.bench.cuda_gate import SHAPES, WrongNumbersError, gate_measure, gates_measure
-from kindling_engine.bench.engine_cuda import W1, mixed_measure
+from kindling_engine.bench.engine_cuda import W1, measured_or_why, mixed_measure
 from kindling_engine.bench.logits import logits_compare
 from kindling_engine.bench.ours import OurEngine
 from kindling_engine.bench.shapes import LLAMA_1B, LLAMA_8B, QWEN3_06B, QWEN3_8B, LlamaShape
+from kindling_engine.bench.subjects import WorkerError
 from kindling_engine.bench.workloads import MixedWorkload, Workload
 
 TINY = LlamaShape(64, 2, 4, 2, 112, 320, tie_word_embeddings=True, head_size=32, qk_norm=True)
@@ -94,6 +97,33 @@ def test_decode_at_each_batch_beside_its_ceiling():
     assert figures["gpu_ttft_1k_ms"] > 0 and figures["gpu_w2_tok_s"] > 0
     # e4m3 wants a GPU: without one there is a reason in place of a figure.
     assert figures["gpu_8b_fp8_b32_vs_bf16"] is None and "fp8" in figures["fp8: why not"]
+
+
+def test_a_part_that_fails_costs_no_other_its_figures(capsys):
+    def fails() -> dict[str, float]:
+        raise WorkerError("ours ended with status 1")
+
+    assert measured_or_why("gpu_w1", fails) == {"gpu_w1: why not": "WorkerError: ours ended with status 1"}
+    assert "in fails" in capsys.readouterr().err
+    assert measured_or_why("gpu_w1", lambda: {"gpu_w1_tok_s": 1.0}) == {"gpu_w1_tok_s": 1.0}
+
+
+def test_one_part_of_the_bench_can_be_asked_for(monkeypatch, capsys):
+    """Nothing of the others runs, and the kept figures of a whole run are not written over."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name, pretended in {
+        "get_device_name": lambda device: "a GPU",
+        "empty_cache": lambda: None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, pretended)
+    monkeypatch.setattr(engine_cuda, "read_gbps", lambda device: 4321.0)
+    monkeypatch.setattr(engine_cuda, "decode_measure", lambda *args, **said: {"gpu_8b_b1_tok_s": 250.0})
+    assert bench(["engine", "--only", "decode", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["gpu_8b_b1_tok_s"] == 250.0 and "gate_logit_deviation" not in figures
+    with pytest.raises(SystemExit):
+        bench(["kernels", "--only", "decode"])
+    assert "on a GPU" in capsys.readouterr().err
 
 
 def test_a_mixed_load_beside_its_peers():

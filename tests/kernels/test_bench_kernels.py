@@ -82,6 +82,15 @@ def test_a_kernel_that_computes_something_else_has_no_row_but_a_reason(device):
     assert "computes what its reference does" in figures["failed"]["rms_norm 2 × 64 float32"]
 
 
+def test_a_problem_that_nobody_foresaw_costs_no_other_its_row(device):
+    def impossible(index):
+        raise AssertionError("no slot")
+
+    first, second = list(_problems(device))[:2]
+    figures = figures_of([replace(first, inputs=impossible), second], CEILINGS, _OneLaunch())
+    assert list(figures["failed"].values()) == ["no slot"] and len(figures["rows"]) == 1
+
+
 def test_a_peer_that_fails_or_errs_is_named_and_not_timed(device):
     def absent(one):
         raise ImportError("no such wheel")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kindling_engine.bench.figures import BenchOptions, DeviceMissingError, Figures
+from kindling_engine.bench.figures import CUDA_PARTS, BenchOptions, DeviceMissingError, Figures
 from kindling_engine.bench.report import DEFAULT_FOLDER, report_write
 from kindling_engine.starter import SPARK_PATH
 
@@ -76,15 +76,20 @@ def bench(arguments: Sequence[str]) -> int:
         "--peers", action="store_true", help="install peers that are missing, in a venv of their own"
     )
     parser.add_argument("--out", type=Path, help="folder for <name>-<device>.json and .md")
+    parser.add_argument(
+        "--only", choices=CUDA_PARTS, default="", help="of the engine on a GPU one part, which takes minutes"
+    )
     options = parser.parse_args(arguments)
+    if options.only and (options.name != "engine" or options.device == "cpu"):
+        parser.error("--only is for the bench of the engine on a GPU")
     try:
         figures = BENCHES[options.name](
-            BenchOptions(options.model, options.device, options.quick, options.peers)
+            BenchOptions(options.model, options.device, options.quick, options.peers, options.only)
         )
     except DeviceMissingError as error:
         print(error, file=sys.stderr)
         return 1
-    if not options.quick or options.out:
+    if not (options.quick or options.only) or options.out:
         device = "cuda" if figures.values.get("device") == "cuda" else "cpu"
         flags = " --quick" * options.quick + " --peers" * options.peers
         report_write(figures, options.name, device, options.out or DEFAULT_FOLDER, flags=flags)

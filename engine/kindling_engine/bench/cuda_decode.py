@@ -1,5 +1,6 @@
 """An 8 B shape on a GPU: decode at several batches beside the memory's limit, a long load, and the first token."""
 
+from collections.abc import Sequence
 from itertools import count
 from statistics import median
 
@@ -17,7 +18,8 @@ from kindling_engine.protocol.weight_forms import FP8
 
 _BATCHES = (1, 32, 256)
 _FP8_BATCH = 32
-_CONTEXT, _OUTPUT = 1024, 64
+# 256 prompts are read in some 32 steps and answers end as far apart: few of 256 tokens, and half of 64.
+_CONTEXT, _OUTPUT = 1024, 256
 W2 = Workload("gpu_w2", 512, 0, 1024, 256)
 
 
@@ -41,7 +43,7 @@ def decode_measure(
     engine = _engine(shape, device, max(batches), context + output)
     values: dict[str, Value] = {}
     for batch in batches:
-        tok_s = _decode_tok_s(engine, batch, context, output, repeats=repeats, seeds=seeds)
+        tok_s = decode_tok_s(engine, batch, context, output, repeats=repeats, seeds=seeds)
         width = engine.dtype.itemsize
         kv_bytes = batch * (context + output / 2) * shape.kv_elements_per_token * width
         ceiling = batch * gbps * 1e9 / (shape.read_per_step * width + kv_bytes)
@@ -65,7 +67,7 @@ def decode_measure(
     except ModelError as error:
         return {**values, "gpu_8b_fp8_b32_vs_bf16": None, "fp8: why not": error.message}
     quantised = _engine(shape, device, batch, context + output, form)
-    tok_s = _decode_tok_s(quantised, batch, context, output, repeats=repeats, seeds=seeds)
+    tok_s = decode_tok_s(quantised, batch, context, output, repeats=repeats, seeds=seeds)
     base = values[f"gpu_8b_b{batch}_tok_s"]
     assert isinstance(base, float)
     return {**values, f"gpu_8b_fp8_b{batch}_tok_s": tok_s, f"gpu_8b_fp8_b{batch}_vs_bf16": tok_s / base}
@@ -83,13 +85,22 @@ def _engine(
     )
 
 
-def _decode_tok_s(
-    engine: OurEngine, batch: int, context: int, output: int, *, repeats: int, seeds: "count[int]"
+def decode_tok_s(
+    engine: OurEngine,
+    batch: int,
+    context: int,
+    output: int,
+    *,
+    repeats: int,
+    seeds: "count[int]",
+    adapters: Sequence[str] = (),
 ) -> float:
+    """Tokens a second once all prompts are read; ``adapters`` by row, none for the base alone."""
     load = Workload(f"b{batch}", batch, 0, context, output)
     rates = []
     for _ in range(repeats + 1):
-        run = engine.run(load.prompts(vocab_size=engine.vocab_size, seed=next(seeds)), output)
+        prompts = load.prompts(vocab_size=engine.vocab_size, seed=next(seeds))
+        run = engine.run(prompts, output, adapters)
         rates.append(run.decode_tokens / run.decode_s)
     # The first run of a batch size pays for what is compiled on first use.
     return median(rates[1:])

@@ -51,7 +51,7 @@ class Setup:
 
 def engine_measure(options: BenchOptions) -> Figures:
     """Run the loads; raises WorkerError when our own engine fails."""
-    if options.on_cuda:
+    if options.on_cuda or options.only:
         from kindling_engine.bench.engine_cuda import engine_cuda_measure
 
         return engine_cuda_measure(options)

@@ -1,7 +1,10 @@
 """The engine's speed on a GPU: a small model beside its peers, and an 8 B shape beside the memory's limit."""
 
+import gc
 import os
 import tempfile
+import traceback
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -12,7 +15,15 @@ import torch
 from kindling_engine.bench.contest import Entrant, contest, say
 from kindling_engine.bench.cuda_decode import decode_measure
 from kindling_engine.bench.cuda_gate import gates_measure
-from kindling_engine.bench.figures import BenchOptions, DeviceMissingError, Figures, Value, circumstances
+from kindling_engine.bench.cuda_lora import lora_decode_measure
+from kindling_engine.bench.figures import (
+    CUDA_PARTS,
+    BenchOptions,
+    DeviceMissingError,
+    Figures,
+    Value,
+    circumstances,
+)
 from kindling_engine.bench.memory import read_gbps
 from kindling_engine.bench.peers import peers_of
 from kindling_engine.bench.peers_start import peers_ready, peers_start
@@ -36,20 +47,38 @@ def engine_cuda_measure(options: BenchOptions) -> Figures:
     if not torch.cuda.is_available():
         raise DeviceMissingError("There is no CUDA device here; --device cpu measures the engine on a CPU.")
     device = torch.device("cuda")
-    gbps = read_gbps(device)
+    gbps, repeats = read_gbps(device), 1 if options.quick else 3
     say(f"{torch.cuda.get_device_name(device)}: memory reads at {gbps:,.0f} GB/s")
     values: dict[str, Value] = {
         **circumstances(),
         "device": "cuda",
         "gpu": torch.cuda.get_device_name(device),
         "read_gbps": gbps,
-        **gates_measure(device),
-        **mixed_measure(QWEN3_06B, W1, repeats=_REPEATS[options.quick], install=options.peers),
-        **decode_measure(LLAMA_8B, device=device, gbps=gbps, repeats=1 if options.quick else 3),
     }
+    measures: dict[str, Callable[[], Mapping[str, Value]]] = {
+        "gates": lambda: gates_measure(device),
+        "mixed": lambda: mixed_measure(QWEN3_06B, W1, repeats=_REPEATS[options.quick], install=options.peers),
+        "decode": lambda: decode_measure(LLAMA_8B, device=device, gbps=gbps, repeats=repeats),
+        "adapters": lambda: lora_decode_measure(LLAMA_8B, device=device, repeats=repeats),
+    }
+    for name in [options.only] if options.only else CUDA_PARTS:
+        # Graphs and what they hold are in cycles, and the next part needs their memory.
+        gc.collect()
+        torch.cuda.empty_cache()
+        # Nothing is timed behind a wrong number.
+        values |= measures[name]() if name == "gates" else measured_or_why(name, measures[name])
     if gbps < LEAST_READ_GBPS:
         values["void"] = f"the memory reads at {gbps:,.0f} GB/s, below {LEAST_READ_GBPS:,.0f}"
     return Figures(values)
+
+
+def measured_or_why(name: str, measure: Callable[[], Mapping[str, Value]]) -> Mapping[str, Value]:
+    """What ``measure`` gives; where it fails the reason, as that must not cost the other parts' figures."""
+    try:
+        return measure()
+    except Exception as error:  # a device, a worker, a compiler
+        traceback.print_exc()
+        return {f"{name}: why not": f"{type(error).__name__}: {error}"[:300]}
 
 
 def mixed_measure(

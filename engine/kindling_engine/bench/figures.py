@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 Value = float | int | str | Mapping[str, Any] | None
+CUDA_PARTS = ("gates", "mixed", "decode", "adapters")
+"""Of the engine bench on a GPU, in the order in which they run."""
 LIBRARIES = ("torch", "transformers", "aiohttp", "tokenizers")
 
 
@@ -19,12 +21,15 @@ class DeviceMissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """``quick`` takes medians of 3 instead of 5; ``peers`` installs those that are not there."""
+    """``quick`` takes medians of 3 instead of 5; ``peers`` installs those that are not there. ``only``: one of
+    CUDA_PARTS, all where it is empty.
+    """
 
     model: Path
     device: str
     quick: bool
     peers: bool = False
+    only: str = ""
 
     @property
     def repeats(self) -> int:

@@ -64,7 +64,8 @@ def lora_measure(options: BenchOptions) -> Figures:
     """Run the loads; raises WorkerError when our own engine fails, DeviceMissingError on a GPU."""
     if options.on_cuda:
         raise DeviceMissingError(
-            "On a GPU adapters are measured kernel by kernel: ./kindling bench kernels --device cuda."
+            "On a GPU adapters are measured kernel by kernel, and in a batch that decodes: ./kindling bench kernels, "
+            "./kindling bench engine --only adapters."
         )
     setup = setup_for(quick=options.quick, repeats=options.repeats, threads=os.cpu_count() or 1)
     with tempfile.TemporaryDirectory(prefix="kindling-bench-") as name, ExitStack() as stack:

@@ -1,7 +1,7 @@
 """Our own engine as a bench runs it: model, scheduler and runner in one process, without HTTP."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from kindling_engine.core.loops import loop_make, runner_make
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.lora.batch import AdapterWeights
+from kindling_engine.lora.slabs import DeviceSlabs
 from kindling_engine.models.base import Model
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.weight_forms import weight_form
@@ -47,8 +48,10 @@ class OurEngine:
         max_batch: int,
         step_tokens: int,
         batch_invariant: bool = False,
+        slabs: DeviceSlabs | None = None,
+        adapters: Mapping[str, AdapterWeights] | None = None,
     ) -> None:
-        """``batch_invariant`` is as the model was loaded."""
+        """``batch_invariant`` is as the model was loaded; ``adapters`` lie in ``slabs``."""
         config = model.config
         num_blocks = -(-kv_tokens // PAGE_SIZE) + 1
         storage = KvStorage(
@@ -81,8 +84,9 @@ class OurEngine:
             storage,
             max_batch=max_batch,
             max_length=self._scheduler.max_length,
-            adapter_lookup=_no_adapter,
+            adapter_lookup=(adapters or {}).__getitem__,
             batch_invariant=batch_invariant,
+            slabs=slabs,
             tuning=Tuning(limit_s=_TUNE_S),
         )
         self._loop = loop_make(self._scheduler, self._runner, emit=self._take)
@@ -117,13 +121,15 @@ class OurEngine:
             batch_invariant=batch_invariant,
         )
 
-    def run(self, prompts: list[list[int]], output: int | list[int]) -> Run:
-        """Generate exactly ``output`` tokens for each prompt, greedily, all submitted at once."""
+    def run(self, prompts: list[list[int]], output: int | list[int], adapters: Sequence[str] = ()) -> Run:
+        """Generate exactly ``output`` tokens for each prompt, greedily, all submitted at once; ``adapters`` by prompt,
+        none for the base alone.
+        """
         outputs = outputs_of(prompts, output)
         self._synchronize()
         began, cpu_began = time.perf_counter(), time.process_time()
-        for prompt, length in zip(prompts, outputs, strict=True):
-            self._submit(prompt, length)
+        for prompt, length, adapter in zip(prompts, outputs, adapters or [""] * len(prompts), strict=True):
+            self._submit(prompt, length, adapter)
         first_s: dict[str, float] = {}
         tokens, decode_tokens, all_first_s = 0, 0, 0.0
         while self._scheduler.has_work:
@@ -173,7 +179,7 @@ class OurEngine:
             yield self._runner.logits_all(plan)
             self._scheduler.commit(plan, [0 for row in plan.rows if row.samples], time.monotonic())
 
-    def _submit(self, prompt: list[int], output: int) -> Request:
+    def _submit(self, prompt: list[int], output: int, adapter: str = "") -> Request:
         self._made += 1
         request = Request(
             id=f"bench/{self._made}",
@@ -181,6 +187,7 @@ class OurEngine:
             max_tokens=output,
             grant=output,
             arrived_s=time.monotonic(),
+            adapter=adapter,
             payload=_GREEDY,
         )
         refused = self._scheduler.add(request, time.monotonic())
@@ -195,10 +202,6 @@ class OurEngine:
     def _synchronize(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-
-
-def _no_adapter(name: str) -> AdapterWeights:
-    raise KeyError(name)
 
 
 class OurSubject:

@@ -34,7 +34,8 @@ class Worker:
             [python, "-m", "kindling_engine.bench.worker", kind, json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            # What ours warns of may be why it is slow: of steps that cannot be captured, for one.
+            stderr=None if kind in OURS else subprocess.DEVNULL,
             # Ours waits as it does when it serves; peers as they come.
             env=patient(_environment(threads)) if kind in OURS else _environment(threads),
             text=True,

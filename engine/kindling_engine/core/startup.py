@@ -221,6 +221,8 @@ def _block_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
 
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
+        # What weights took while they were converted is torch's until it is given back.
+        torch.cuda.empty_cache()
         return int(torch.cuda.mem_get_info(device)[0])
     granted = ControlGroups().memory_bytes()
     for line in Path("/proc/meminfo").read_text().splitlines():

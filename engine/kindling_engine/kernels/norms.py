@@ -107,14 +107,19 @@ def _rms_norm_kernel(
 
 
 def ahead_cases() -> Iterator[Case]:
-    """What the compiler is to take: hidden sizes of 8 B and 0.6 B models."""
-    for hidden in (1024, 4096):
+    """What the compiler is to take: hidden sizes of 8 B and 0.6 B models; weights of centred norms are fp32."""
+    narrow = torch.bfloat16
+    for hidden, weight, configs in (
+        (1024, narrow, CONFIGS),
+        (4096, narrow, CONFIGS),
+        (4096, torch.float32, CONFIGS[:1]),
+    ):
         for adds in (False, True):
-            for config in CONFIGS:
+            for config in configs:
                 yield Case(
-                    f"rms_norm {hidden}{' add' if adds else ''}",
+                    f"rms_norm {hidden}{' add' if adds else ''}{'' if weight is narrow else ' centred'}",
                     _rms_norm_kernel,
-                    (*(torch.bfloat16,) * 5, 1e-6, hidden, hidden),
+                    (*(narrow,) * 4, weight, 1e-6, hidden, hidden),
                     {"HIDDEN": hidden, "BLOCK": triton.next_power_of_2(hidden), "ADDS": adds},
                     config,
                 )

@@ -234,13 +234,14 @@ def ahead_cases() -> Iterator[Case]:
     yield _ahead_case("gemma", head_dim=256, group=2, window=1024, softcap=50.0)
     yield _ahead_case("oss", head_dim=64, group=8, window=128, sinks=torch.float32)
     yield _ahead_case("uncut", head_dim=96, group=1, q_len=4, splits=False)
-    yield Case(
-        "paged_decode merge",
-        merge_pieces_kernel,
-        (torch.float32, torch.float32, torch.int32, None, torch.bfloat16, torch.float32, 4096),
-        {"Q_LEN": 1, "GROUP": 4, "HEAD_DIM": 128, "BLOCK_D": 128, "PIECES": 16},
-        Config(num_warps=4, num_stages=1),
-    )
+    for sinks, lse in ((None, None), (torch.float32, torch.float32)):
+        yield Case(
+            f"paged_decode merge{' with sinks' if sinks else ''}",
+            merge_pieces_kernel,
+            (torch.float32, torch.float32, torch.int32, sinks, torch.bfloat16, lse, 4096),
+            {"Q_LEN": 1, "GROUP": 4, "HEAD_DIM": 128, "BLOCK_D": 128, "PIECES": 16},
+            Config(num_warps=4),
+        )
 
 
 def _ahead_case(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.kvcache.storage import KvStorage
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +133,46 @@ def paged_inputs(
         q_len=q_len,
         length=length,
     )
+
+
+def cache_layers(
+    shape: Shape,
+    *,
+    requests: int,
+    length: int,
+    layers: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    seed: int,
+) -> list[PagedInputs]:
+    """One query for each request, layer by layer of one cache as it is served: every block has all layers, so that
+    those that a layer reads lie far apart. Random numbers, blocks in random order, which all layers have in common.
+    """
+    generator = torch.Generator(device=device).manual_seed(seed)
+    width = -(-length // PAGE_SIZE)
+    sizes = {"num_layers": layers, "num_kv_heads": shape.kv_heads, "head_dim": shape.head_dim}
+    blocks = requests * width + 1
+    memory = torch.empty(
+        blocks * KvStorage.block_bytes(**sizes, dtype=dtype), dtype=torch.uint8, device=device
+    )
+    memory.view(dtype).normal_(generator=generator)
+    storage = KvStorage(**sizes, num_blocks=blocks, dtype=dtype, device=device, memory=memory)
+    order = torch.randperm(blocks - 1, device=device, generator=generator).to(torch.int32) + 1
+    queries = torch.randn(
+        layers, requests, shape.heads, shape.head_dim, device=device, generator=generator
+    ).to(dtype)
+    return [
+        PagedInputs(
+            query=query,
+            key_pages=keys,
+            value_pages=values,
+            tables=order.view(requests, width) * storage.pages_per_block,
+            rows=torch.arange(requests, dtype=torch.int32, device=device),
+            starts=torch.arange(requests + 1, dtype=torch.int32, device=device),
+            lengths=torch.full((requests,), length, dtype=torch.int32, device=device),
+            requests=requests,
+            q_len=1,
+            length=length,
+        )
+        for query, (keys, values) in zip(queries, storage.layers, strict=True)
+    ]

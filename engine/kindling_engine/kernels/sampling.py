@@ -235,7 +235,7 @@ def _aligned(size: int) -> int:
 
 
 def ahead_cases() -> Iterator[Case]:
-    """What the compiler is to take: Qwen3's vocabulary, logits in both dtypes."""
+    """What the compiler is to take: Qwen3's vocabulary, logits in both dtypes, with everything and as it is served."""
     for dtype, changes, survey in (
         *((torch.bfloat16, True, one) for one in SURVEY_CONFIGS),
         (torch.float32, False, SURVEY_CONFIGS[0]),
@@ -245,28 +245,33 @@ def ahead_cases() -> Iterator[Case]:
             f"sample survey {'changes' if changes else 'plain'}",
             survey_kernel,
             (
-                *(dtype, *_ASKED, *_PENALTIES),
-                *(torch.bool, torch.int32, torch.float32, torch.int32, torch.int64, torch.int32, torch.bool),
+                *(dtype, *_ASKED),
+                *((*_PENALTIES, *_OTHERS) if changes else (torch.float32,) * 12),
                 *(torch.float32, torch.float32, torch.int32, 151936, shape.stride, shape.chunks_at),
             ),
             {**shape.survey(32, 8), "CHANGES": changes, "MASKS": changes},
             survey,
         )
-    for config in CONFIGS:
+    for dtype, changes, config in (
+        *((torch.bfloat16, True, one) for one in CONFIGS),
+        (torch.float32, False, CONFIGS[0]),
+    ):
         shape = _Shape(151936, config.tiles["POOL"], SURVEY_CONFIGS[0].tiles["SLICE"])
         yield Case(
-            "sample choose",
+            f"sample choose {'changes' if changes else 'plain'}",
             choose_kernel,
             (
-                *(torch.bfloat16, *_ASKED, *_PENALTIES),
+                *(dtype, *_ASKED, *(_PENALTIES if changes else (torch.float32,) * 5)),
                 *(torch.float32, torch.float32, torch.int32, torch.int32),
                 *(torch.int64, torch.float32, torch.float32),
                 *(151936, shape.stride, shape.chunks_at, shape.pool_at),
             ),
-            {**shape.choose(), "CHANGES": True},
+            {**shape.choose(), "CHANGES": changes},
             config,
         )
 
 
 _ASKED = (torch.int64, torch.int64, torch.float32, torch.int64, torch.float32, torch.float32)
 _PENALTIES = (torch.int64, torch.float32, torch.float32, torch.float32, torch.int32)
+_OTHERS = (torch.bool, torch.int32, torch.float32, torch.int32, torch.int64, torch.int32, torch.bool)
+"""Of SampleRows and SampleChanges, in the kernels' order; without changes scratch memory stands in their place."""

@@ -32,7 +32,10 @@ class ReplicaSpec(msgspec.Struct, frozen=True):
 
 
 class ReplicaStatus(msgspec.Struct):
-    """One engine process as it is: state is starting, ready, restarting, failed or stopped."""
+    """One engine process as it is: state is starting, ready, restarting, failed or stopped.
+
+    Whoever finds no room for one calls it waiting.
+    """
 
     name: str
     generation: int

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from kindling_engine.protocol import headers as names
-from kindling_engine.server import control, embeddings, inference
+from kindling_engine.server import control, embeddings, inference, tokens
 from kindling_engine.server.errors import ApiError, place_of
 from kindling_engine.server.front import Front
 from kindling_engine.server.keys import FRONT
@@ -30,6 +30,8 @@ def create_app(front: Front) -> web.Application:
             web.post("/v1/chat/completions", inference.post_chat),
             web.post("/v1/chat/tokens", inference.post_chat_tokens),
             web.post("/v1/completions", inference.post_completion),
+            web.post("/v1/tokenize", tokens.post_tokenize),
+            web.post("/v1/detokenize", tokens.post_detokenize),
             web.post("/v1/embeddings", embeddings.post_embeddings),
             web.post("/requests/{id}/grant", control.post_grant),
             web.get("/requests/{id}/grant", control.get_grant),

@@ -54,7 +54,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     safe = fields.take("safe_tokenization") is None or fields.boolean("safe_tokenization")
     predicted = prediction_read(fields)
     helps = prediction_helps(common.sampling, facts)
-    unused = (*fields.present("verbosity"), *messages_ignored(given))
+    unused = fields.present("verbosity")
     fields.only("modalities", ["text"])
     fields.only("echo", False)
     fields.end()
@@ -75,7 +75,7 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
             family,
             kept,
             tools=[tool.shown for tool in asked.tools] if asked.active else None,
-            variables=_derived(asked, reasoning, family) | variables,
+            variables=chat_names(asked, reasoning, family) | variables,
             reasoning=reasoning,
             safe=safe,
             large=large,
@@ -95,11 +95,10 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         ignored=(
             *common.ignored,
             *unused,
-            *(("messages.name",) if names_given(given) and not family.template.shows_speakers else ()),
+            *chat_ignored(given, variables, family),
             *unkept,
             *(("stop",) if asked.demanded and common.stops else ()),
             *(("prediction",) if predicted is not None and not helps else ()),
-            *(f"chat_template_kwargs.{name}" for name in variables if name not in names),
         ),
         n=common.n,
         best_of=common.n,
@@ -115,7 +114,20 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
     )
 
 
-def _derived(asked: ToolAsk, reasoning: ReasoningAsk, family: ChatFamily) -> dict[str, Any]:
+def chat_ignored(
+    given: list[dict[str, Any]], variables: dict[str, Any], family: ChatFamily
+) -> tuple[str, ...]:
+    """What of the messages as they came, and of the template's variables, the template does not show."""
+    nameless = names_given(given) and not family.template.shows_speakers
+    unread = (name for name in variables if name not in family.template.names)
+    return (
+        *messages_ignored(given),
+        *(("messages.name",) if nameless else ()),
+        *(f"chat_template_kwargs.{name}" for name in unread),
+    )
+
+
+def chat_names(asked: ToolAsk, reasoning: ReasoningAsk, family: ChatFamily) -> dict[str, Any]:
     """What the template is told of the request's other fields, if it looks at them."""
     names: dict[str, Any] = {}
     if asked.given is not None and "tool_choice" in family.template.names:

@@ -45,9 +45,10 @@ async def chat_prompt_make(
     reasoning: ReasoningAsk,
     safe: bool,
     large: bool,
+    begins: bool = True,
 ) -> ChatPrompt:
-    """Render and encode. ``safe`` reads control tokens in what the request holds as letters; ``large`` requests are
-    made ready in a thread, so that the event loop goes on streaming to the others.
+    """Render and encode, ending where the assistant ``begins``. ``safe`` reads control tokens in what the request holds
+    as letters; ``large`` requests are made ready in a thread, so that the event loop goes on streaming to the others.
 
     Errors: `invalid_value` when the template refuses or something is nested too deeply, `context_length_exceeded`,
     `unsupported_field` where the template drops reasoning that was to be kept.
@@ -58,7 +59,9 @@ async def chat_prompt_make(
         given, guard = await asyncio.to_thread(_prepare, text, family, given, safe)
     else:
         given, guard = _prepare(text, family, given, safe)
-    prompt = await template_process().render(family.template, given.messages, given.tools, given.variables)
+    prompt = await template_process().render(
+        family.template, given.messages, given.tools, given.variables, begins=begins
+    )
     if reasoning.history == "preserved":
         _check_kept(given.messages, prompt)
     parts = guard.parts(prompt) if guard else [prompt]

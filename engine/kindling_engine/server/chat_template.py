@@ -44,15 +44,18 @@ class ChatTemplate:
         messages: list[dict[str, Any]],
         tools: list[dict[str, Any]] | None = None,
         variables: Mapping[str, Any] | None = None,
+        *,
+        begins: bool = True,
     ) -> str:
-        """The prompt's text, ending where the assistant begins. Errors: `invalid_value` in the template's words.
+        """The prompt's text, ending where the assistant ``begins``. Errors: `invalid_value` in the template's words.
 
         Arguments of tool calls come as objects; a template that would print them as they are gets JSON text.
         """
         if any("tool_calls" in message for message in messages) and self._prints_arguments:
             messages = [_with_argument_text(message) for message in messages]
         try:
-            return self._render([_with_reasoning_names(one) for one in messages], tools, variables or {})
+            named = [_with_reasoning_names(one) for one in messages]
+            return self._render(named, tools, variables or {}, begins=begins)
         except TemplateError as error:
             raise invalid_value(
                 "messages", f"The model's chat template refused: {str(error)[:300]}"
@@ -63,12 +66,16 @@ class ChatTemplate:
             ) from None
 
     def _render(
-        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, variables: Mapping[str, Any]
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        variables: Mapping[str, Any],
+        *,
+        begins: bool = True,
     ) -> str:
         names = {**self.special_tokens, **variables}
-        return self._template.render(
-            {**names, "messages": messages, "tools": tools, "documents": None, "add_generation_prompt": True}
-        )
+        own = {"messages": messages, "tools": tools, "documents": None, "add_generation_prompt": begins}
+        return self._template.render({**names, **own})
 
     @cached_property
     def names(self) -> frozenset[str]:

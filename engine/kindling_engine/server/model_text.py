@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -66,6 +67,23 @@ class ModelText:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, without special ones."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def decode_whole(self, ids: Sequence[int]) -> str:
+        """The text of tokens with the special ones."""
+        # The batch call lets other threads run meanwhile.
+        (text,) = self.tokenizer.decode_batch([list(ids)], skip_special_tokens=False)
+        return str(text)
+
+    def token_strings(self, ids: Sequence[int]) -> list[str]:
+        """Tokens as the vocabulary writes them, bytes and word beginnings in its own letters."""
+        return [self.tokenizer.id_to_token(one) or "" for one in ids]
+
+    @cached_property
+    def special_ends(self) -> tuple[list[int], list[int]]:
+        """The special tokens that the tokenizer puts before and behind a text."""
+        bare, full = self._encode("a", False), self._encode("a", True)
+        start = next((at for at in range(len(full)) if full[at : at + len(bare)] == bare), 0)
+        return full[:start], full[start + len(bare) :]
 
     def token_text(self, token_id: int) -> str:
         """One token's text by itself, special ones too; half a character reads as U+FFFD."""

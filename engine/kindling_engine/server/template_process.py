@@ -42,10 +42,13 @@ class TemplateProcess:
         messages: list[dict[str, Any]],
         tools: list[dict[str, Any]] | None = None,
         variables: Mapping[str, Any] | None = None,
+        *,
+        begins: bool = True,
     ) -> str:
         """As `ChatTemplate.render`. Errors: `invalid_value` when it refuses, fails or does not end."""
         loop = asyncio.get_running_loop()
-        fields = {"messages": messages, "tools": tools, "variables": dict(variables or {})}
+        fields: dict[str, Any] = {"messages": messages, "tools": tools, "begins": begins}
+        fields["variables"] = dict(variables or {})
         return await loop.run_in_executor(self._queue, self._render, template, fields)
 
     def warm(self) -> None:

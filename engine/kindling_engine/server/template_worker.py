@@ -38,7 +38,9 @@ def _answer(asked: dict[str, Any], templates: dict[int, ChatTemplate]) -> bytes:
     if "source" in asked:
         templates[number] = ChatTemplate(asked["source"], asked["special_tokens"])
     try:
-        text = templates[number].render(asked["messages"], asked["tools"], asked["variables"])
+        text = templates[number].render(
+            asked["messages"], asked["tools"], asked["variables"], begins=asked["begins"]
+        )
         return json.dumps({"text": text}).encode()
     except ApiError as error:
         return json.dumps({"error": error.message}).encode()

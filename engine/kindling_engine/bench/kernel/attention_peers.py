@@ -22,12 +22,14 @@ _WORKSPACE_BYTES = 256 << 20
 _MOST_SHAPES = 64
 
 
-def attention_peers() -> Mapping[str, Make]:
-    """Peers of decode and of prefill alike."""
+def attention_peers(*, compiled: bool = True) -> Mapping[str, Make]:
+    """Peers of decode and of prefill alike; ``compiled``: with the one that is compiled for each shape anew, for up to
+    half a minute.
+    """
     return {
         "sdpa flash": lambda one: _sdpa(one, SDPBackend.FLASH_ATTENTION),
         "sdpa cudnn": lambda one: _sdpa(one, SDPBackend.CUDNN_ATTENTION),
-        "flex": _flex,
+        **({"flex": _flex} if compiled else {}),
         "flashinfer": _flashinfer,
         "fa3": _fa3,
     }

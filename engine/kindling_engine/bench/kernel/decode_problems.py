@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from kindling_engine.kernels.paged_inputs import (
     QWEN3_06B_HEADS,
     PagedInputs,
     Shape,
+    cache_layers,
     paged_inputs,
 )
 from kindling_engine.kernels.paged_reference import paged_reference
@@ -21,6 +23,9 @@ from kindling_engine.kernels.tuning import Config
 from kindling_engine.layers.attention_spec import AttentionSpec
 
 MAX_SPLITS = 64
+_LAYERS = 32
+_COMPILED_LOAD = (32, 4096)
+"""Compiled for all of them, a peer would take most of the bench's minutes."""
 _LOADS = ((1, 1024), (1, 16384), (32, 1024), (32, 4096), (32, 16384), (128, 1024), (128, 4096), (256, 1024))
 
 
@@ -32,13 +37,16 @@ def decode_problems(
     loads: tuple[tuple[int, int], ...] = _LOADS,
     q_len: int = 8,
 ) -> Iterator[Problem]:
-    """Each load of (requests, keys) with one query a request; the first shape also with several, and over e4m3."""
+    """Each load of (requests, keys) with one query a request; the first shape also with several, over e4m3, and in a
+    cache whose blocks have all layers, where the others have one layer's pages by themselves.
+    """
     for shape in shapes:
         for requests, length in loads:
             yield decode_problem(shape, requests, length, dtype, device)
     requests, length = loads[len(loads) // 2 - 1]
     yield decode_problem(shapes[0], requests, length, dtype, device, q_len=q_len)
     yield decode_problem(shapes[0], requests, length, dtype, device, page_dtype=torch.float8_e4m3fn)
+    yield decode_problem(shapes[0], requests, length, dtype, device, layers=_LAYERS)
 
 
 def decode_problem(
@@ -50,8 +58,9 @@ def decode_problem(
     *,
     q_len: int = 1,
     page_dtype: torch.dtype | None = None,
+    layers: int = 1,
 ) -> Problem:
-    """One row. Over e4m3 pages only our own reference says what is right."""
+    """One row. Over e4m3 pages, and in a cache of several ``layers``, only our own reference says what is right."""
     pages = page_dtype or dtype
     spec = AttentionSpec(1 / math.sqrt(shape.head_dim))
     scale = torch.ones(shape.kv_heads, device=device) if page_dtype else None
@@ -65,7 +74,15 @@ def decode_problem(
         device=device,
     )
 
+    @cache
+    def served() -> list[PagedInputs]:
+        return cache_layers(
+            shape, requests=requests, length=length, layers=layers, dtype=dtype, device=device, seed=0
+        )
+
     def inputs(index: int) -> PagedInputs:
+        if layers > 1:
+            return served()[index % layers]
         return paged_inputs(
             shape,
             requests=requests,
@@ -112,7 +129,8 @@ def decode_problem(
     keys = 2 * requests * length * shape.kv_heads * shape.head_dim * pages.itemsize
     return Problem(
         op="decode_attention",
-        shape=f"{shape}, {requests} × {q_len} queries, {length:,} keys",
+        shape=f"{shape}, {requests} × {q_len} queries, {length:,} keys"
+        + (f", a layer of {layers}" if layers > 1 else ""),
         dtype=str(pages).removeprefix("torch."),
         inputs=inputs,
         ours=ours,
@@ -122,5 +140,7 @@ def decode_problem(
         bytes_read=keys + rows,
         bytes_written=rows,
         flops=4.0 * requests * q_len * length * shape.heads * shape.head_dim,
-        peers={} if page_dtype else attention_peers(),
+        peers={}
+        if page_dtype or layers > 1
+        else attention_peers(compiled=(requests, length) == _COMPILED_LOAD),
     )
