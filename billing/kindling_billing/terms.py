@@ -14,6 +14,7 @@ from kindling_billing.trail import trail_note
 
 MAX_LIMIT_PICOUSD = 1_000_000 * PICO_PER_USD
 MAX_NET_DAYS = 120
+MAX_OWN_REPLICAS = 64
 SUSPENDED = "owner.suspended"
 RESUMED = "owner.resumed"
 PAUSED = "topup.paused"
@@ -34,13 +35,13 @@ def owners_suspended(*, owner_ids: Collection[str]) -> set[str]:
 def terms_set(*, owner_id: str, **changes: Any) -> Terms:
     """Change terms; fields that are not named stay.
 
-    Fields: mode, credit_limit_picousd, net_days, tax_basis_points, bill_to, tax_id, low_balance_picousd.
+    Fields: mode, credit_limit_picousd, net_days, tax_basis_points, own_replicas, bill_to, tax_id, low_balance_picousd.
 
     Raises:
         BillingError: `amount_invalid`, `terms_invalid`.
     """
     known = {"mode", "credit_limit_picousd", "net_days", "tax_basis_points", "bill_to", "tax_id"}
-    if unknown := set(changes) - known - {"low_balance_picousd"}:
+    if unknown := set(changes) - known - {"low_balance_picousd", "own_replicas"}:
         raise BillingError("terms_invalid", f"There is no term {min(unknown)!r}.")
     for name in ("credit_limit_picousd", "low_balance_picousd"):
         if not 0 <= changes.get(name, 0) <= MAX_LIMIT_PICOUSD:
@@ -51,6 +52,8 @@ def terms_set(*, owner_id: str, **changes: Any) -> Terms:
         raise BillingError("terms_invalid", f"An invoice is due within {MAX_NET_DAYS} days.")
     if not 0 <= changes.get("tax_basis_points", 0) <= 10_000:
         raise BillingError("terms_invalid", "A tax lies between 0 and 100 percent.")
+    if not 0 <= changes.get("own_replicas", 0) <= MAX_OWN_REPLICAS:
+        raise BillingError("terms_invalid", f"An organisation deploys {MAX_OWN_REPLICAS} replicas at most.")
     if len(changes.get("bill_to", "")) > 1000 or len(changes.get("tax_id", "")) > 40:
         raise BillingError("terms_invalid", "The address or the tax id is too long.")
     terms = _locked(owner_id)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec
 
+from allauth.core.exceptions import ReauthenticationRequired
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
@@ -12,8 +13,13 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from kindling_console.page_org import page_org_changed, page_org_refusal
+from kindling_console.second_factor import factor_first
+from kindling_console.sure import sure_first
 from kindling_console.ways_back import form_page, local_path, method_refused, shows_page
+from kindling_platform.accounts.actor import user_actor
 from kindling_platform.accounts.roles import can
+from kindling_platform.accounts.second_factors import factor_is_missing
+from kindling_platform.accounts.seeing import HIDDEN, seeing_find
 from kindling_platform.accounts.selectors import (
     CHOSEN_ORGANISATION,
     membership_chosen,
@@ -47,9 +53,20 @@ class Visitor:
     membership: Any
     ip: str | None
     others: tuple[Any, ...] = ()
+    # Whether the organisation asks for a second factor that the visitor has not.
+    is_barred: bool = False
+    # While one of the operator's people sees the console as this visitor: until when, and who.
+    seeing: Any = None
 
     def may(self, action: str) -> bool:
-        """Whether the visitor's role allows an action."""
+        """Whether the visitor's role allows an action, and nothing of what is hidden from those who only look.
+
+        Whoever lacks the second factor that the organisation asks for may do nothing in it.
+        """
+        if self.is_barred:
+            return False
+        if self.seeing is not None and action in HIDDEN:
+            return False
         return can(self.membership, action)
 
     @property
@@ -64,7 +81,9 @@ class Visitor:
 
     @property
     def actor(self) -> Actor:
-        """The visitor as the audit names them."""
+        """The visitor as the audit names them; who only looks is named as themselves."""
+        if self.seeing is not None:
+            return user_actor(self.seeing.operator, ip=self.ip)
         return Actor(id=self.user.id, label=self.user.email, ip=self.ip)
 
 
@@ -88,12 +107,16 @@ def page(
     write: str | None = None,
     methods: tuple[str, ...] = ("GET",),
     of_any_org: bool = False,
+    without_factor: bool = False,
 ) -> Callable[[View[P]], Guarded[P]]:
     """Guard a view: signed in, a member, allowed to do `action`, and to do `write` when it is a POST.
 
     A page that shows another organisation than the present one is refused with 409, unless what it asks for is
     `of_any_org`. A refusal by role is 403, and so is a change while the organisation is suspended; an object of
     somebody else is 404 like one that does not exist. A form's address that is opened leads to the page of the form.
+
+    Whoever lacks the second factor that the organisation asks for is led to adding one, unless the page is of no
+    organisation or open `without_factor`.
     """
     allowed = {*methods, "HEAD"} if "GET" in methods else set(methods)
 
@@ -101,6 +124,8 @@ def page(
         def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if request.method not in allowed:
                 return method_refused(request, allowed)
+            if "\x00" in request.path:
+                raise Http404("No address has such a letter, and no database takes it.")
             visitor = visitor_of(request)
             if visitor is None:
                 return sign_in_first(request)
@@ -108,6 +133,8 @@ def page(
                 changed := page_org_changed(request, org=visitor.org, others=visitor.others)
             ):
                 return page_org_refusal(request, changed)
+            if visitor.is_barred and not (of_any_org or without_factor):
+                return factor_first(request)
             needed = write if write and request.method == "POST" else action
             if needed and not visitor.may(needed):
                 raise PermissionDenied(needed)
@@ -119,6 +146,8 @@ def page(
                 raise Suspended(needed)
             try:
                 return view(request, visitor, *args, **kwargs)
+            except ReauthenticationRequired:
+                return sure_first(request)
             except KindlingError as error:
                 if error.status == 404:
                     raise Http404(error.message) from error
@@ -150,10 +179,14 @@ def sign_in_first(request: HttpRequest) -> HttpResponseBase:
 def _visitor(request: HttpRequest) -> Visitor | None:
     if not request.user.is_authenticated:
         return None
+    if seen := seeing_find(session=request.session, user_id=request.user.pk):
+        member = seen.membership
+        return Visitor(member.user, member.organisation, member, client_ip(request), seeing=seen.row)
     memberships = membership_list_for_user(user=request.user)
     try:
         chosen = membership_chosen(memberships, request.session.get(CHOSEN_ORGANISATION))
     except KindlingError:
         return None
-    others = tuple(one.organisation for one in memberships if one is not chosen)
-    return Visitor(request.user, chosen.organisation, chosen, client_ip(request), others)
+    org, others = chosen.organisation, tuple(one.organisation for one in memberships if one is not chosen)
+    is_barred = factor_is_missing(org=org, user=request.user)
+    return Visitor(request.user, org, chosen, client_ip(request), others, is_barred=is_barred)

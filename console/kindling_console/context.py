@@ -14,6 +14,7 @@ from kindling_platform.accounts.provider import provider_find
 from kindling_platform.accounts.stops import Stop, stop_find
 from kindling_platform.catalog.selectors import stand_in_list
 from kindling_platform.deployments.shortages import Shortage, shortage_find
+from kindling_platform.status.selectors import notice_list_active
 
 THEMES = ("light", "dark")
 
@@ -30,6 +31,7 @@ def console(request: HttpRequest) -> dict[str, Any]:
         "stop": cache(lambda: _stop(visitor_of(request))),
         "shortage": cache(lambda: _shortage(visitor_of(request))),
         "owed": cache(lambda: _owed(visitor_of(request))),
+        "notices_active": cache(lambda: _notices(visitor_of(request))),
         "stand_ins": cache(lambda: _stand_ins(visitor_of(request))),
     }
 
@@ -46,11 +48,11 @@ def _balance(visitor: Visitor | None) -> int | None:
 
 
 def _stop(visitor: Visitor | None) -> Stop | None:
-    return stop_find(org=visitor.org) if visitor else None
+    return stop_find(org=visitor.org) if visitor and not visitor.is_barred else None
 
 
 def _shortage(visitor: Visitor | None) -> Shortage | None:
-    return shortage_find(org=visitor.org) if visitor else None
+    return shortage_find(org=visitor.org) if visitor and not visitor.is_barred else None
 
 
 def _owed(visitor: Visitor | None) -> list[Any]:
@@ -60,8 +62,13 @@ def _owed(visitor: Visitor | None) -> list[Any]:
     return list(invoice_list_holding(owner_id=visitor.org.id))
 
 
+def _notices(visitor: Visitor | None) -> list[Any]:
+    """What the operator says goes on now, on pages of those who are signed in; others have the status page."""
+    return notice_list_active() if visitor else []
+
+
 def _stand_ins(visitor: Visitor | None) -> list[Any]:
-    return list(stand_in_list(org=visitor.org if visitor else None))
+    return list(stand_in_list(org=visitor.org if visitor and not visitor.is_barred else None))
 
 
 def home_url() -> str:

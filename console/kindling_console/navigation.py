@@ -55,6 +55,7 @@ OPERATE = [
     ("Records", "folder", "operator-records", "operator"),
     ("Audit log", "history", "operator-audit", "operator"),
     ("Fleet", "activity", "operator-fleet", "operator"),
+    ("Status page", "circle-check", "operator-status", "operator"),
     ("Mail outbox", "mail", "operator-mail", "operator"),
 ]
 # What leads there after `g`, by the name of the page.

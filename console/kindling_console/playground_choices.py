@@ -1,5 +1,6 @@
 """What an organisation can try in the playground, and how each of it is talked to."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,8 @@ from kindling_platform.deployments.selectors import model_list_running
 
 CHAT, RAW = "chat", "raw"
 MOST_ADAPTERS = 200
+# Beside the first, so three in all.
+MOST_COMPARED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class Picked:
 
     mode: str
     chosen: str
-    compared: str = ""
+    # Those in the lanes beside it, in their order.
+    compared: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     vectors: dict[str, str] = field(default_factory=dict)
 
@@ -87,19 +91,20 @@ def choices_get(visitor: Visitor) -> Choices:
     return Choices([*by_id.values(), *tuned], vectors)
 
 
-def choice_pick(choices: Choices, *, model: str, compare: str, mode: str, is_form: bool) -> Picked:
+def choice_pick(choices: Choices, *, model: str, compare: Sequence[str], mode: str, is_form: bool) -> Picked:
     """Raw if it is asked for, and for what cannot chat whatever is asked for."""
     chosen = choices.known(model)
     if not model and not is_form:
         chosen = choices.first(mode)
     can_chat = not chosen or bool(choices.known(chosen, mode=CHAT))
     picked = RAW if mode == RAW or not can_chat else CHAT
-    asked = [ref for ref in dict.fromkeys((model, compare)) if ref and not choices.known(ref)]
+    beside = [*compare[:MOST_COMPARED]]
+    asked = [ref for ref in dict.fromkeys((model, *beside)) if ref and not choices.known(ref)]
     return Picked(
         mode=picked,
         # Another model in the place of one that is gone would answer, and be paid for, unasked.
         chosen=chosen,
-        compared=choices.known(compare, mode=CHAT) if picked == CHAT else "",
+        compared=[choices.known(ref, mode=picked) for ref in beside],
         unknown=[ref for ref in asked if ref not in choices.vectors],
         vectors={ref: choices.vectors[ref] for ref in asked if ref in choices.vectors},
     )

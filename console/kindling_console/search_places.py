@@ -36,12 +36,15 @@ WORDS = {
     "Payments": "stripe refunds",
     "Records": "parked",
     "Fleet": "replicas nodes gpu",
+    "Status page": "incidents notices outage maintenance",
     "Mail outbox": "letters",
 }
 # (title, icon, url name, place on that page, action needed, other words)
 BEHIND = [
     ("Create key", "plus", "console:keys", "#new-key", "keys.write", "new api key token"),
+    ("Shared conversations", "folder", "console:shared", "", "playground.use", "playground links"),
     ("Upload adapter", "cloud-upload", "console:adapter-upload", "", "adapters.write", "new lora"),
+    ("New batch", "plus", "console:batch-new", "", "batches.write", "prompts jsonl file bulk"),
     ("Requests", "activity", "console:requests", "", "usage.read", "calls"),
     ("Prompts and answers", "history", "console:request-log", "", "prompts.open", "kept requests log"),
     ("Invite somebody", "plus", "console:team", "#invite", "team.write", "new member"),
@@ -50,6 +53,7 @@ BEHIND = [
     ("Single-key shortcuts", "settings", "console:account", "#keyboard", "", "keyboard"),
     ("E-mail addresses", "mail", "account_email", "", "", "email"),
     ("Change password", "key", "account_change_password", "", "", ""),
+    ("Passkeys", "key", "mfa_list_webauthn", "", "", "webauthn fido security key fingerprint"),
     ("Two-factor authentication", "settings", "mfa_index", "", "", "mfa totp recovery codes authenticator"),
     ("Sessions", "device-desktop", "usersessions_list", "", "", "devices sign out"),
     ("Price table", "tag", "console:operator-price-table", "", "operator", "new prices"),
@@ -57,6 +61,7 @@ BEHIND = [
     ("Proofs", "circle-check", "console:operator-proofs", "", "operator", "records"),
     ("Rating anew", "refresh", "console:operator-reratings", "", "operator", "records"),
     ("API reference", "code", "docs", "", "", "documentation rest openapi"),
+    ("Platform status", "activity", "status", "", "", "up down outage incidents"),
     ("Error codes", "alert-triangle", "error-index", "", "", "documentation"),
 ]
 # What has an address and no name.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kindling_platform.usage.names import BASE, GONE, name_map
+from kindling_platform.usage.names import BASE, GONE, OUTCOMES, name_map
 from kindling_platform.usage.questions import MAX_VALUES
 from kindling_platform.usage.reports import UsageSum, sums_add
 
@@ -56,4 +56,5 @@ def _named(by: str, sums: Sequence[UsageSum], names: Any) -> dict[str, list[Usag
 
 def _values(by: str, rows: Sequence[UsageSum]) -> str:
     ids = [row.group or (BASE if by == "adapter" else "") for row in rows]
-    return ",".join(ids) if all(ids) and len(ids) <= MAX_VALUES else ""
+    known = all(ids) if by != "status" else OUTCOMES.keys() >= set(ids)
+    return ",".join(ids) if known and len(ids) <= MAX_VALUES else ""

@@ -159,7 +159,7 @@ def test_no_key_reaches_a_log(
 
     text = ada.key()
     client = ada.client()
-    monkeypatch.setattr(me, "plain_row", lambda *_: 1 / 0)  # our own fault, with a traceback
+    monkeypatch.setattr(me, "organisation_row", lambda *_: 1 / 0)  # our own fault, with a traceback
     with caplog.at_level("DEBUG"):
         for key in (text, text[:-1], "kd_live_nonsense"):
             client.get("/api/v1/me", HTTP_AUTHORIZATION=f"Bearer {key}")

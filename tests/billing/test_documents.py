@@ -11,6 +11,8 @@ from kindling_billing.documents.sheet import cents_text, pico_text
 from kindling_billing.invoicing import invoice_draft, invoice_finalise
 from kindling_billing.models import Payment
 from kindling_billing.payments import payment_received, payment_refunded
+from kindling_billing.rating import Price
+from kindling_billing.selectors import balance_get
 from kindling_billing.services import credit_grant, usage_post
 from kindling_billing.terms import terms_get, terms_set
 from kindling_books_rig import MARCH, OWNER, USD, charge, moment, refused
@@ -48,6 +50,26 @@ def test_an_invoice_says_its_lines_and_sums(used: None):
     assert pdf.startswith(b"%PDF-")
     assert pdf.count(b"/Type /Page\n") >= 3
     assert pdf == invoice_pdf(owner_id=OWNER, invoice_id=invoice.id, seller=SELLER)
+
+
+def test_batch_work_has_lines_of_its_own_at_its_part_of_the_price(db: None):
+    terms_set(owner_id=OWNER, mode="postpaid")
+    used = {"prompt": 30_000_000, "cached": 10_000_000, "made": 20_000_000}
+    price = Price(100_001, 50_001, 400_001, batch_percent=33)  # a part that is no whole number is rounded
+    usage_post([charge(name, price=price, batch=name != "alone", **used) for name in ("alone", "b1", "b2")])
+    invoice = invoice_finalise(owner_id=OWNER, month=MARCH, now=moment(4, 10))
+    sheet = invoice_sheet(invoice, list(invoice.lines.order_by("position")), seller=SELLER)
+    assert sorted(sheet.rows) == [
+        ("mdl_a: cached prompt tokens", "10,000,000", "$0.050001", "$0.50"),
+        ("mdl_a: cached prompt tokens in batches", "20,000,000", "$0.0165", "$0.33"),
+        ("mdl_a: output tokens", "20,000,000", "$0.400001", "$8.00"),
+        ("mdl_a: output tokens in batches", "40,000,000", "$0.132", "$5.28"),
+        ("mdl_a: prompt tokens", "20,000,000", "$0.100001", "$2.00"),
+        ("mdl_a: prompt tokens in batches", "40,000,000", "$0.033", "$1.32"),
+    ]
+    assert dict(sheet.sums) == {"Usage": "$17.43", "Total due": "$17.43"}
+    assert "exactly $17.43005;" in sheet.notes[0]
+    assert balance_get(owner_id=OWNER).picousd == 0
 
 
 def test_a_draft_can_be_looked_at_and_others_see_none_of_it(used: None):

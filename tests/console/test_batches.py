@@ -55,8 +55,14 @@ def test_a_batch_that_waits_says_for_what(world: World, member: Member):
 
 
 def test_a_failed_batch_names_its_lines(world: World, member: Member):
-    errors = [{"line": 3, "code": "mismatched_url", "message": "<b>url</b> has to be", "param": "url"}]
+    errors = [
+        {"line": line, "code": "mismatched_url", "message": "<b>url</b> has to be", "param": "url"}
+        for line in (3, 4, 5, 9)
+    ]
+    errors.append({"line": None, "code": "files_full", "message": "No room.", "param": None})
     text = page(member, "batch", stored_batch(member.org, status="failed", total=0, errors=errors).id)
+    assert "<td>3–5, 9</td>" in text
+    assert "<td></td>" in text
     assert "mismatched_url" in text
     assert "&lt;b&gt;url" in text
 

@@ -3,8 +3,10 @@
 import pytest
 from django.urls import reverse
 
-from kindling_console_world import Member, World
-from kindling_platform.deployments.models import Deployment
+from kindling_billing.services import price_publish
+from kindling_console_world import CACHED, INPUT, OUTPUT, Member, World
+from kindling_platform.common.clock import now
+from kindling_platform.deployments.models import Deployment, DeploymentSpeed
 
 
 @pytest.mark.parametrize(
@@ -111,3 +113,48 @@ def test_a_customer_cannot_stop_what_everybody_uses(world: World, member: Member
     assert 'name="csrfmiddlewaretoken"' in member.client.get("/console/deployments/").content.decode()
     page = member.client.get(reverse("console:deployment", args=[world.deployment.id])).content.decode()
     assert "/stop/" not in page
+
+
+def test_a_list_says_how_fast_how_busy_and_how_dear_each_is(world: World, member: Member):
+    price_publish(
+        sku=world.model.id, input_picousd=INPUT, cached_input_picousd=CACHED, output_picousd=OUTPUT,
+        gpu_ms_picousd=555_556,
+    )  # fmt: skip
+    own = Deployment.objects.create(
+        organisation=member.org, model=world.model, name="mine", state="live", desired_replicas=2
+    )
+    url = reverse("console:deployments")
+    assert "paid by token" in member.client.get(url).content.decode()
+    for deployment, scope, p95 in ((own, member.org.id, 1234.0), (world.deployment, "*", 77.0)):
+        DeploymentSpeed.objects.create(
+            deployment=deployment, scope=scope, window_start=now(), window_end=now(), samples=1500,
+            first_token_samples=1500, duration_p50_ms=50, duration_p95_ms=p95, hour_requests=7200,
+        )  # fmt: skip
+    html = member.client.get(url, headers={"HX-Request": "true"}).content.decode()
+    mine, shared = (html.split(f'id="row-{one.id}"')[1].split("</tr>")[0] for one in (own, world.deployment))
+    for words in ("1.23 s", "1,500 answers", "2.00", "your requests", "$4.00", "2 replicas"):
+        assert words in mine, words
+    # What belongs to the operator, and what all of them asked for, is not a customer's to see.
+    assert "77 ms" not in html and "2.00" not in shared
+    page = member.client.get(reverse("console:deployment", args=[own.id])).content.decode()
+    assert "1.23 s" in page and "7,200 in all" in page and "2 replicas at $2.00" in page
+    seen = world.operator.client.get(url).content.decode()
+    assert "77 ms" in seen and "all requests" in seen and "to you" in seen
+
+
+def test_what_is_done_to_one_is_a_button_in_its_row(world: World, member: Member):
+    own = Deployment.objects.create(organisation=member.org, model=world.model, name="mine")
+    url = reverse("console:deployments")
+    actions = {name: reverse("console:deployment-action", args=[own.id, name]) for name in ("start", "stop")}
+    delete = reverse("console:deployment-delete", args=[own.id])
+    html = member.client.get(url).content.decode()
+    assert f'href="{actions["stop"]}"' in html and f'href="{delete}"' in html and actions["start"] not in html
+    assert world.deployment.id + "/stop/" not in html and "?like=" not in html
+    Deployment.objects.filter(id=own.id).update(desired_state="stopped")
+    html = member.client.get(url).content.decode()
+    assert f'action="{actions["start"]}"' in html and actions["stop"] not in html
+    theirs = world.operator.client.get(url).content.decode()
+    assert f"?like={world.deployment.id}" in theirs and world.deployment.id + "/stop/" in theirs
+    member.role("viewer")
+    html = member.client.get(url).content.decode()
+    assert delete not in html and actions["start"] not in html

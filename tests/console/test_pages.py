@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 PLAIN = [
     "home", "catalog", "playground", "adapters", "adapter-upload", "deployments", "keys", "usage", "requests",
     "billing", "limits", "team", "account", "settings", "request-log", "activity", "home-live",
-    "search",
+    "search", "deployment-new",
 ]  # fmt: skip
 OPERATOR = [
     "operator-organisations",
@@ -26,6 +26,7 @@ OPERATOR = [
     "operator-price-table",
     "operator-plans",
     "operator-margins",
+    "operator-status",
 ]
 
 

@@ -7,24 +7,26 @@ from django.urls import reverse
 
 from kindling_billing.notices import LOW_BALANCE, notice_add
 from kindling_console_world import Member, World
+from kindling_shared import shared
 
 LOW = {"balance_picousd": "0", "threshold_picousd": "1"}
-# Session, user, membership, and for whole pages balance, shortages and stand-ins are in each.
+# Session, user, membership, and for whole pages balance, shortages, notices and stand-ins are in each.
 PINNED = {
-    "home": 21, "home-live": 16, "catalog": 12, "adapters": 11, "keys": 9, "usage": 19, "requests": 9, "billing": 20,
-    "deployments": 10, "playground": 12, "activity": 11,
-    "limits": 17, "team": 14, "search": 8,
+    "home": 22, "home-live": 16, "catalog": 13, "adapters": 12, "keys": 10, "usage": 20, "requests": 10, "billing": 21,
+    "deployments": 14, "playground": 14, "activity": 12,
+    "limits": 18, "team": 16, "search": 9, "shared": 12,
 }  # fmt: skip
 PINNED_OPERATOR = {
-    "operator-organisations": 13,
-    "operator-prices": 10,
-    "operator-fleet": 10,
-    "operator-mail": 13,
-    "operator-payments": 10,
-    **{"operator-revenue": 11, "operator-risk": 23, "operator-reconciliation": 11, "operator-records": 14},
-    **{"operator-proofs": 8, "operator-reratings": 9, "operator-audit": 9},
-    "operator-plans": 11,
-    "operator-margins": 15,
+    "operator-organisations": 14,
+    "operator-prices": 11,
+    "operator-fleet": 11,
+    "operator-mail": 14,
+    "operator-payments": 11,
+    **{"operator-revenue": 12, "operator-risk": 24, "operator-reconciliation": 12, "operator-records": 15},
+    **{"operator-proofs": 9, "operator-reratings": 10, "operator-audit": 10},
+    "operator-plans": 12,
+    "operator-margins": 16,
+    "operator-status": 13,
 }
 
 
@@ -64,4 +66,5 @@ def fill(world: World, member: Member, times: int) -> None:
         adapter = world.adapter(member, name=f"adapter-{suffix}")
         world.use(member, adapter=adapter)
         world.use(member, finish="error")
+        shared(member)
         notice_add(kind=LOW_BALANCE, key=f"test:{suffix}", owner_id=member.org.id, data=LOW)

@@ -42,7 +42,8 @@ def test_a_viewer_can_change_nothing(world: World, member: Member):
         ("keys", []), ("key-revoke", [key.id]), ("key-rotate", [key.id]), ("key-limits", [key.id]),
         ("adapter-delete", [adapter.id]),
         ("adapter-upload", []), ("adapter-hub", []), ("playground", []),
-        ("deployment-action", [world.deployment.id, "stop"]),
+        ("deployment-action", [world.deployment.id, "stop"]), ("deployment-new", []),
+        ("deployment-restored", [world.deployment.id, "1"]),
     ]:  # fmt: skip
         assert member.client.post(reverse(f"console:{name}", args=args)).status_code == 403, name
     assert ApiKey.objects.get(id=key.id).revoked_at is None

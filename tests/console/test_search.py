@@ -65,7 +65,7 @@ def test_names_are_found_by_any_part_of_them_the_best_first(world: World, member
 def test_a_kind_comes_before_others_when_its_best_is_better(world: World, member: Member):
     world.adapter(member, name="teamwork")
     assert list(found(member, "team")) == ["Pages", "Adapters"]
-    assert found(member, "key")["Pages"] == ["API keys", "Create key", "Single-key shortcuts"]
+    assert found(member, "key")["Pages"] == ["API keys", "Create key", "Single-key shortcuts", "Passkeys"]
     assert list(found(member, "teamwork")) == ["Adapters"]
     member.key("Settings of the bot")
     assert list(found(member, "settings of")) == ["API keys"]

@@ -11,6 +11,7 @@ from kindling_billing.payments import payment_received
 from kindling_billing.webhooks.cards import card_apply, customer_known
 from kindling_console_world import Member, World, request_keep
 from kindling_platform.accounts.invitations import invitation_create
+from kindling_shared import shared
 from kindling_stored_batches import stored_batch, stored_file
 
 # Addresses with nobody's object in them.
@@ -33,8 +34,9 @@ OPEN |= {
     "activity-csv",
     "gpu-time-csv",
 }
-OPEN |= {"batches"}
-OPEN |= {"account-data", "account-delete", "organisation-delete"}
+OPEN |= {"batches", "batch-new", "operator-status", "deployment-new"}
+OPEN |= {"second-factor"}
+OPEN |= {"account-data", "account-delete", "organisation-delete", "shared"}
 
 # The operator's pages about money, each with its CSV.
 BOOKS = {
@@ -47,7 +49,9 @@ OPEN |= BOOKS
 # Those that only take a form.
 FORMS = {
     "organisation-change",
+    "second-factor-required",
     "adapter-hub",
+    "seeing-end",
     "credit-add",
     "auto-topup",
     "auto-topup-off",
@@ -71,6 +75,7 @@ READ_ONLY = {
     "invoice",
     "batch",
     "batch-file",
+    "shared-conversation",
 }
 POST_ONLY = {
     *("invoice-pay", "card-action"),
@@ -80,6 +85,8 @@ POST_ONLY = {
         "operator-event",
         "operator-price-withdraw",
         "operator-suspension",
+        "operator-deployable",
+        "deployment-restored",
     ),
     *("member-removed", "invitation-withdrawn"),
     *("operator-record-action", "operator-difference", "operator-invoice-give-up"),
@@ -128,6 +135,8 @@ def theirs(world: World) -> dict[str, list[str]]:
         "batch": [stored_batch(other.org).id],
         "batch-cancel": [stored_batch(other.org).id],
         "batch-file": [stored_file(other.org, b"{}").id],
+        "shared-conversation": [shared(other).id],
+        "shared-revoke": [shared(other).id],
         "deployment": [world.deployment.id],
         "deployment-delete": [world.deployment.id],
         "deployment-action": [world.deployment.id, "stop"],
@@ -151,6 +160,10 @@ def theirs(world: World) -> dict[str, list[str]]:
         "operator-deployments": [other.org.id],
         "deployment-logs": [world.deployment.id],
         "operator-suspension": [other.org.id],
+        "operator-deployable": [world.model.id],
+        "operator-seeing": [other.org.id, other.user.id],
+        "deployment-restored": [world.deployment.id, "1"],
+        "operator-notice": ["ntc_any"],
         "operator-price-withdraw": [world.price_id],
         "operator-margin": [world.model.id],
     }

@@ -223,6 +223,18 @@ def test_outcomes_have_words(world: World, member: Member, finish: str, words: s
     assert request_id in listed
 
 
+def test_an_outcome_that_there_is_not_is_refused_with_those_there_are(world: World, member: Member):
+    world.use(member, finish="unheard")
+    for url, status in ((URL, 422), (reverse("console:requests"), 400), (f"{URL}usage.csv", 400)):
+        reply = member.client.get(url, {"status": "stop,unheard"})
+        assert reply.status_code == status
+        assert "one or several of stop, length, cancelled, grant_refused, error" in reply.content.decode(), (
+            url
+        )
+    html = page(member, by="status")
+    assert "another outcome" in html and "status=unheard" not in html
+
+
 def test_requests_are_paged_by_cursor(world: World, member: Member):
     ids = world.use(member, requests=60)
     first = member.client.get(reverse("console:requests")).content.decode()

@@ -30,6 +30,8 @@ ROUTES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "messages/count_tokens": ("Messages", 1, {"messages": CHAT["messages"]}),
     "responses": ("Responses", 1, {"input": "Hi", "max_output_tokens": 2}),
     "rerank": ("Rerank and feedback", 1, {"query": "w5", "documents": ["w6"]}),
+    "tokenize": ("Tokens", 1, {"messages": CHAT["messages"]}),
+    "detokenize": ("Tokens", 2, {"tokens": [5]}),
     "feedback": ("Rerank and feedback", 2, {"request_id": "x", "score": 1}),
 }
 SECRET = f"treasure{secrets.token_hex(4)}"

@@ -32,10 +32,18 @@ BODIES: dict[str, dict[str, Any]] = {
     "Responses": {"input": "Hello!", "max_output_tokens": 4},
     "Rerank": {"query": "w5", "documents": ["w5", "w6"]},
     "Feedback": {"request_id": uuid7_text(), "score": 0.5},
+    "Tokenize": {"messages": MESSAGES},
+    "Detokenize": {"tokens": [5]},
     "Client tokens": {},
 }
 # Routes that no official client has a name for.
-OWN_ROUTES = {"Rerank": "/rerank", "Feedback": "/feedback", "Client tokens": "/client_tokens"}
+OWN_ROUTES = {
+    "Rerank": "/rerank",
+    "Feedback": "/feedback",
+    "Tokenize": "/tokenize",
+    "Detokenize": "/detokenize",
+    "Client tokens": "/client_tokens",
+}
 # What a request may bound itself with stands in a table of its own, for the routes of OpenAI's shape.
 OPENAI_SHAPE = ("Chat", "Completions", "Embeddings")
 BOUNDS = ("max_cost", "deadline_ms")
@@ -76,6 +84,8 @@ VALUES: dict[str, Any] = {
     "prompt_cache_retention": "24h", "prompt_cache_options": {"ttl": "24h"}, "verbosity": "low",
     "max_tool_calls": 3, "background": True, "top_n": 1, "return_documents": True,
     "include_cost": True, "request_id": uuid7_text(), "score": 1, "label": "good", "models": ["kindling/spark"],
+    "tokens": [5], "add_special_tokens": True, "add_generation_prompt": False, "return_token_strs": True,
+    "continue_final_message": True, "mm_processor_kwargs": {"a": 1},
     "origins": ["https://app.example.com"], "budget": "0.5", "expires_in": 60,
 }  # fmt: skip
 OTHER_VALUES: dict[tuple[str, str], Any] = {
@@ -94,6 +104,8 @@ BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("Completions", "stream_options"): {"stream": True},
     ("Chat", "top_logprobs"): {"logprobs": True},
     ("Chat", "tool_choice"): {"tools": VALUES["tools"]},
+    ("Tokenize", "tool_choice"): {"tools": VALUES["tools"]},
+    ("Tokenize", "function_call"): {"functions": [FUNCTION]},
     ("Messages", "tool_choice"): {"tools": OTHER_VALUES["Messages", "tools"]},
     ("Chat", "function_call"): {"functions": [FUNCTION]},
     ("Chat", "min_tokens"): {"max_tokens": 8},
@@ -129,6 +141,8 @@ def cells() -> Iterator[Cell]:
         ("Responses", 1, "Responses"),
         ("Rerank and feedback", 1, "Rerank"),
         ("Rerank and feedback", 2, "Feedback"),
+        ("Tokens", 1, "Tokenize"),
+        ("Tokens", 2, "Detokenize"),
     ]
     for heading, column, route in columns:
         for row in table(heading):
@@ -165,7 +179,7 @@ def send(doorway: Doorway, route: str, body: dict[str, Any]) -> httpx.Response:
         ).http_response
     client = openai.OpenAI(base_url=f"{doorway.url}/v1", api_key=doorway.key, max_retries=0)
     if route in OWN_ROUTES:
-        whole = ids | body if route == "Rerank" else body
+        whole = ids | body if route in ("Rerank", "Tokenize", "Detokenize") else body
         return client.post(OWN_ROUTES[route], cast_to=httpx.Response, body=whole)
     calls: dict[str, Any] = {
         "Chat": client.chat.completions,

@@ -7,11 +7,14 @@ import pytest
 from django.db import connection
 
 from kindling_billing.plans import plan_assign, plan_create
+from kindling_billing.rating import Used, usage_rate
+from kindling_billing.selectors import price_of
 from kindling_billing.services import price_publish
 from kindling_billing.terms import owner_resume, owner_suspend, terms_set
 from kindling_people import Customer, make_customer, make_model, make_operator
 from kindling_platform.common.clock import now
 from kindling_platform.gateway import database as gateway
+from kindling_platform.gateway.catalog import model_from_row
 from kindling_platform.keys.models import ApiKey
 
 pytestmark = pytest.mark.django_db
@@ -66,15 +69,43 @@ def test_a_plan_has_prices_of_its_own_and_does_not_touch_the_book(ada: Customer)
         cached_input_picousd=2,
         output_picousd=3,
         reasoning_picousd=5,
+        batch_percent=0,
     )
-    assert rows(gateway.MODEL_BY_NAME, "kindling", "spark")[0]["input_picousd"] == 100_000
-    assert rows(gateway.MODEL_BY_NAME, "kindling", "spark")[0]["reasoning_picousd"] is None
+    book = rows(gateway.MODEL_BY_NAME, "kindling", "spark")[0]
+    assert (book["input_picousd"], book["reasoning_picousd"], book["batch_percent"]) == (100_000, None, 50)
     assert rows(gateway.PLAN_PRICES_OF_ORG, ada.org.id) == []
     plan_assign(owner_id=ada.org.id, plan_id=plan.id)
     found = rows(gateway.PLAN_PRICES_OF_ORG, ada.org.id)[0]
     assert (found["model_id"], found["input_picousd"], found["output_picousd"]) == (model.id, 1, 3)
-    assert found["reasoning_picousd"] == 5
+    assert (found["reasoning_picousd"], found["batch_percent"]) == (5, 0)
     plan_assign(owner_id=ada.org.id, plan_id="", valid_from=now() + timedelta(hours=1))
     assert len(rows(gateway.PLAN_PRICES_OF_ORG, ada.org.id)) == 1
     plan_assign(owner_id=ada.org.id, plan_id="")
     assert rows(gateway.PLAN_PRICES_OF_ORG, ada.org.id) == []
+
+
+@pytest.mark.parametrize("percent", [0, 1, 33, 100])
+def test_batch_work_is_held_at_the_part_that_the_books_charge(ada: Customer, percent: int):
+    """From the price book to the gateway's price, of a model and of a plan."""
+    model, plan = make_model(make_operator(), priced=False), plan_create(name="Friends")
+    prices = {
+        "input_picousd": 301,
+        "cached_input_picousd": 101,
+        "output_picousd": 701,
+        "reasoning_picousd": 1303,
+    }
+    made = price_publish(sku=model.id, batch_percent=percent, **prices)
+    for_plan = price_publish(sku=model.id, plan_id=plan.id, batch_percent=100 - percent, **prices)
+    plan_assign(owner_id=ada.org.id, plan_id=plan.id)
+    [row] = rows(gateway.MODEL_BY_NAME, "kindling", "spark")
+    assert row in rows(gateway.MODELS_OF_ORG, ada.org.id)
+    [plan_row] = rows(gateway.PLAN_PRICES_OF_ORG, ada.org.id)
+    used = Used(11, 3, 17, 5, batch=True)
+    for found, version in ((row, made), (row | plan_row, for_plan)):
+        assert (found["price_version_id"], found["batch_percent"]) == (version.id, version.batch_percent)
+        price = model_from_row(found).price
+        assert price
+        held = usage_rate(price.for_batch(), used._replace(batch=False))
+        assert [line.amount_picousd for line in held] == [
+            line.amount_picousd for line in usage_rate(price_of(version), used)
+        ]

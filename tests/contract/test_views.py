@@ -57,6 +57,10 @@ COLUMNS = {
     },
     "gateway_balance": {"org_id": "character varying", "balance_picousd": "numeric", "version": "bigint"},
     "gateway_posted": {"org_id": "character varying", "request_id": "uuid"},
+    "gateway_settled": {
+        "org_id": "character varying", "request_id": "uuid", "prompt_tokens": "integer", "cached_tokens": "integer",
+        "completion_tokens": "integer", "reasoning_tokens": "integer",
+    },
     "gateway_spending": {
         "org_id": "character varying", "key_id": "character varying", "member_id": "character varying",
         "hour": "timestamp with time zone", "cost_picousd": "numeric",
@@ -95,6 +99,19 @@ def test_columns_and_types(view: str):
             "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = %s", [view]
         )
         assert dict(cursor.fetchall()) == COLUMNS[view]
+
+
+def test_the_view_of_models_stays_when_a_column_that_it_does_not_tell_goes():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name FROM information_schema.view_column_usage"
+            " WHERE view_name = 'gateway_model' AND table_name = 'catalog_model'"
+        )
+        read = {name for (name,) in cursor.fetchall()}
+        # As Django drops columns.
+        cursor.execute("ALTER TABLE catalog_model DROP COLUMN deployable CASCADE")
+        cursor.execute("SELECT count(*) FROM gateway_model")
+    assert read == {"id", "organisation_id", "name", "is_public", "context_length", "created_at"}
 
 
 def test_a_key_in_each_of_its_states(ada: Customer):
@@ -308,6 +325,24 @@ def test_what_is_posted_is_seen_with_the_balance_by_its_organisation_alone(opera
     assert [str(request_id) for request_id in found["posted"]] == [record.request_id]
     assert found["version"] == 2
     assert others["posted"] == []
+
+
+def test_what_a_request_used_is_told_to_its_organisation_where_it_is_paid_for(
+    operator: Customer, ada: Customer
+):
+    model = make_model(operator)
+    price = price_current(sku=model.id)
+    assert price
+    cut, ours = (
+        make_record(ada.org.id, model, price, finish=finish, reasoning_tokens=2)
+        for finish in ("cancelled", "error")
+    )
+    usage_ingest(source="r", log_id="l", after=0, records=[cut, ours], next_offset=2)
+    assert rows(gateway.SETTLED_OF_REQUEST, ada.org.id, cut.request_id.replace("-", "")) == [
+        {"prompt_tokens": 10, "cached_tokens": 4, "completion_tokens": 5, "reasoning_tokens": 2}
+    ]
+    assert rows(gateway.SETTLED_OF_REQUEST, ada.org.id, ours.request_id) == []
+    assert rows(gateway.SETTLED_OF_REQUEST, operator.org.id, cut.request_id) == []
 
 
 @pytest.mark.parametrize("view", COLUMNS)

@@ -17,14 +17,14 @@ ALL: dict[str, Any] = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"],
 }
 CONTRAST = ALL | {"runOnly": ["color-contrast"]}
-STRANGERS = ["accounts/login/"]
+STRANGERS = ["accounts/login/", "status"]
 MEMBERS = [
     "", "catalog/", "playground/", "adapters/upload/", "deployments/", "keys/", "usage/", "billing/", "limits/",
-    "settings/", "playground/?mode=raw",
+    "settings/", "playground/?mode=raw", "playground/shared/",
 ]  # fmt: skip
-OPERATORS = ["operator/organisations/", "operator/prices/", "operator/revenue/"]
+OPERATORS = ["operator/organisations/", "operator/status/", "operator/prices/", "operator/revenue/"]
 # In the other theme other colours are set, and nothing else: those pages that have the most of them.
-DARK = {"", "playground/", "usage/", "billing/", "operator/prices/"}
+DARK = {"", "status", "playground/", "usage/", "billing/", "operator/prices/"}
 FITS = """one => {
   const { left, right, top, bottom } = one.getBoundingClientRect();
   return left >= 0 && top >= 0 && right <= innerWidth && bottom <= innerHeight;
@@ -44,7 +44,7 @@ def found(me: Visit, paths: list[str]) -> list[tuple[str, str, str]]:
     # Pages that ask again by themselves change under axe's eyes.
     me.page.route("**/htmx.min.js*", lambda route: route.fulfill(body="", content_type="text/javascript"))
     for path in paths:
-        me.page.goto(f"/{path}" if path.startswith("accounts") else f"/console/{path}")
+        me.page.goto(f"/{path}" if path.startswith(("accounts", "status")) else f"/console/{path}")
         for scheme, options in (("light", ALL), ("dark", CONTRAST)):
             if scheme == "dark" and path not in DARK:
                 continue
@@ -67,7 +67,7 @@ def test_nothing_serious_is_found_on_the_operators_pages(visit: Callable[..., Vi
     me.page.goto("/accounts/login/")
     me.page.get_by_label("Email").fill(email)
     me.page.get_by_label("Password").fill(password)
-    me.page.get_by_role("button", name="Sign in").click()
+    me.page.get_by_role("button", name="Sign in", exact=True).click()
     me.page.wait_for_url("**/console/")
     assert found(me, OPERATORS) == []
 

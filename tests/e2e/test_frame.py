@@ -111,7 +111,7 @@ def test_signing_out_and_in_again(visit: Callable[..., Visit]):
     page.goto("/console/usage/")
     page.get_by_label("Email").fill("returner@example.com")
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     page.wait_for_url("**/console/usage/")
     expect(page.get_by_role("heading", name="Usage", exact=True)).to_be_visible()
 
@@ -125,7 +125,7 @@ def test_the_operator_grants_credit(visit: Callable[..., Visit], stack: Stack):
     page.goto("/accounts/login/")
     page.get_by_label("Email").fill(email)
     page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     page.goto("/console/operator/organisations/?q=granted")
     page.get_by_role("link", name="granted").first.click()
     page.get_by_label("Amount in US dollars").fill("25")

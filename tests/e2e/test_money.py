@@ -236,7 +236,7 @@ def test_the_operator_sees_that_the_books_agree(visit: Callable[..., Visit], sta
     page.goto("/accounts/login/")
     page.get_by_label("Email").fill(email)
     page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     page.goto("/console/operator/payments/")
     page.get_by_role("button", name="Reconcile now").click()
     expect(page.get_by_role("heading", name="The books agree")).to_be_visible()

@@ -60,6 +60,14 @@ def test_a_chart_is_read_on_a_phone(visit: Callable[..., Visit]):
         page.screenshot(path=Path(folder) / "usage-wide.png", full_page=True)
 
 
+def test_the_status_page_fits_the_smallest_phone(visit: Callable[..., Visit]):
+    me = visit(viewport={"width": 360, "height": 740}, java_script_enabled=False)
+    me.page.goto("/status")
+    expect(me.page.locator(".component")).to_have_count(5)
+    assert me.page.locator(".strip").first.evaluate(IN_SIGHT)
+    assert me.sideways_scroll_px() == 0
+
+
 def test_a_refused_form_is_in_sight_and_has_the_focus(visit: Callable[..., Visit]):
     me = visit(viewport=PHONE, reduced_motion="reduce")
     me.sign_up("missed@example.com")

@@ -177,7 +177,7 @@ def test_who_was_signed_out_signs_in_beside_it_and_goes_on(visit: Callable[..., 
     tab = opened_tab.value
     tab.get_by_label("Email").fill(me.email)
     tab.get_by_label("Password").fill(PASSWORD)
-    tab.get_by_role("button", name="Sign in").click()
+    tab.get_by_role("button", name="Sign in", exact=True).click()
     tab.wait_for_url("**/console/playground/?model=kindling/spark")
     tab.close()
     expect(page.get_by_label("Message")).to_have_value("Hello!")

@@ -226,6 +226,7 @@ def test_requests_without_the_token_are_refused(agent: Agent, model: Path):
     refused = agent.put(model)
     assert refused.status_code == 401 and refused.json()["error"]["code"] == "invalid_token"
     assert agent.http.get("/healthz").status_code == 200
+    assert agent.http.get("/host").status_code == 401
 
 
 @pytest.mark.parametrize("name", ["%2e%2e", "a%2Fb", "-x", "a" * 200])

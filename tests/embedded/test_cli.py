@@ -192,6 +192,14 @@ def test_the_operator_makes_changes_and_deletes_a_deployment(stack: Stack, tmp_p
     assert "[nothing_to_change]" in operator.run("deployments", "change", "second", good=False)
     assert "asked to be stopped" in operator.run("deployments", "stop", "second")
     assert "2 replicas" in operator.run("deployments", "events", "second")
+    kept = json.loads(operator.run("deployments", "revisions", "second", "--json"))
+    assert [(row["number"], row["replicas"], row["weights"]) for row in kept] == [
+        (2, 2, "int8wo"),
+        (1, 1, "int8wo"),
+    ]
+    assert "of 1 replicas" in operator.run("deployments", "restore", "second", "1")
+    assert "[not_found]" in operator.run("deployments", "restore", "second", "9", good=False)
+    assert "0 of 0 replicas run" in operator.run("deployments", "allowance")
     assert "second is deleted." in operator.run("deployments", "delete", "second")
     rows = json.loads(operator.run("deployments", "list", "--json"))
     assert [row["name"] for row in rows] == ["spark"]

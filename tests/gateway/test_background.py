@@ -81,6 +81,21 @@ def test_a_cancelled_one_ends_and_is_billed_for_what_was_made(client: openai.Ope
     assert client.responses.retrieve(made.id).status == "cancelled"
 
 
+def test_a_cancelled_one_tells_what_the_books_have_settled(client: openai.OpenAI, scene):
+    scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 2000, 0.01
+    made = client.responses.create(**ASK | {"max_output_tokens": 2000})
+    eventually(lambda: scene.engine.active)
+    assert client.responses.cancel(made.id).usage is None  # nobody knows yet
+    settle = "INSERT INTO gateway_settled VALUES (%s, %s, 7, 3, 21, 5)"
+    scene.world.execute(settle, "org_other", scene.engine.received[0].id)
+    assert client.responses.retrieve(made.id).usage is None
+    scene.world.execute(settle, scene.customer.id, scene.engine.received[0].id)
+    for read in (client.responses.retrieve(made.id), client.responses.cancel(made.id)):
+        assert (read.status, read.usage.input_tokens, read.usage.output_tokens) == ("cancelled", 7, 21)
+        assert (read.usage.total_tokens, read.usage.input_tokens_details.cached_tokens) == (28, 3)
+        assert read.usage.output_tokens_details.reasoning_tokens == 5
+
+
 def test_a_deleted_one_ends_too(client: openai.OpenAI, scene):
     scene.engine.behaviour.tokens, scene.engine.behaviour.delay_s = 2000, 0.01
     made = client.responses.create(**ASK | {"max_output_tokens": 2000})
@@ -177,8 +192,14 @@ def test_one_whose_process_died_is_told_as_failed(client: openai.OpenAI, scene, 
         "UPDATE responses_storedresponse SET leased_until = now() - interval '1 s' WHERE id = %s", made.id
     )
     read = client.responses.retrieve(made.id)
-    assert (read.status, read.error.code) == ("failed", "server_error")
-    assert client.responses.cancel(made.id).status == "failed"
+    assert (read.status, read.error.code, read.usage) == ("failed", "server_error", None)
+    scene.world.execute(
+        "INSERT INTO gateway_settled VALUES (%s, %s, 7, 0, 2, 0)",
+        scene.customer.id,
+        made.id.removeprefix("resp_"),
+    )
+    read = client.responses.cancel(made.id)
+    assert (read.status, read.usage.total_tokens) == ("failed", 9)
 
 
 def test_one_of_another_process_can_be_cancelled(client: openai.OpenAI, scene, other: GatewayProcess):

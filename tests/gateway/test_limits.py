@@ -26,6 +26,7 @@ BODIES = {
     "rerank": {"model": "kindling/words", "query": "a", "documents": ["b"]},
     "embedding": {"model": "kindling/words", "input": "a"},
     "responses": {"model": "kindling/words", "input": "a"},
+    "detokenize": {"model": "kindling/words", "tokens": [1]},
     "count_tokens": {"model": "kindling/words", "messages": chat()["messages"]},
 }
 

@@ -35,10 +35,12 @@ from kindling_platform.adapters.services import (
     upload_list_expire,
 )
 from kindling_platform.audit.models import AuditEvent
+from kindling_platform.batches.beginning import batch_begin, batch_id_make
 from kindling_platform.batches.services import batch_cancel, batch_file_open
-from kindling_platform.catalog.services import model_import, model_price_publish
+from kindling_platform.catalog.services import model_deployable_set, model_import, model_price_publish
 from kindling_platform.common import leases
 from kindling_platform.common.clock import now
+from kindling_platform.common.ids import new_id
 from kindling_platform.departures.exports import personal_data_export
 from kindling_platform.departures.organisations import organisation_clear, organisation_delete
 from kindling_platform.departures.persons import user_delete
@@ -49,16 +51,26 @@ from kindling_platform.deployments.services import (
     deployment_delete,
     deployment_ensure,
     deployment_halt,
+    deployment_restore,
     deployment_start,
     deployment_stop,
 )
 from kindling_platform.keys.secret import generate
 from kindling_platform.keys.services import key_create, key_ensure, key_revoke, key_rotate
+from kindling_platform.responses.sharing import conversation_revoke
+from kindling_platform.status.services import (
+    Written,
+    notice_end,
+    notice_update,
+    notice_withdraw,
+    notice_write,
+)
+from kindling_shared import shared
 from kindling_stored_batches import stored_batch, stored_file
 
 pytestmark = pytest.mark.django_db
-GOING = ("departures.organisations", "departures.persons", "departures.exports")
-ROOMS = ("accounts", "keys", "catalog", "adapters", "deployments", "usage", "batches")
+GOING = ("departures.organisations", "departures.persons", "departures.exports", "responses.sharing")
+ROOMS = ("accounts", "keys", "catalog", "adapters", "deployments", "usage", "batches", "status")
 FILES = {
     path.name: path.read_bytes() for path in Path(ADAPTER_PATHS["intent"]).iterdir() if path.suffix != ".md"
 }
@@ -82,8 +94,14 @@ OBSERVATIONS = {
     "catalog.hub_download": "files on the disk; entering them is audited",
     "catalog.model_import_hub": "hub_download and model_import",
     "keys.pepper_id": "pure",
+    "batches.batch_id_make": "pure",
     "batches.batches_purge": "deletes what is old",
     "batches.batches_delete": "a step of a deletion, which is audited",
+    "responses.conversation_shared_open": "reads",
+    "responses.shared_list": "reads",
+    "responses.shared_get": "reads",
+    "responses.shared_told": "reads",
+    "responses.shared_title": "reads",
     "departures.organisations_clear": "organisation_clear, which is audited",
     "departures.cards_forget_late": "cards_detach, which is audited",
     "departures.place_list": "reads",
@@ -94,7 +112,7 @@ OBSERVATIONS = {
 def public_services() -> set[str]:
     """`room.function` of every public function in a services module."""
     found = set()
-    for name in [*(f"{room}.services" for room in ROOMS), "accounts.credit", *GOING]:
+    for name in [*(f"{room}.services" for room in ROOMS), "accounts.credit", "batches.beginning", *GOING]:
         room = name.split(".")[0]
         module = importlib.import_module(f"kindling_platform.{name}")
         tree = ast.parse(inspect.getsource(module))
@@ -158,6 +176,11 @@ def account_gone() -> None:
     user_delete(user=one.user, typed=one.user.email, keep_keys=False, actor=one.actor)
 
 
+def noticed(operator: Customer) -> str:
+    given = Written("Slow", "We look into it.", "limited")
+    return notice_write(notice_id=new_id("ntc"), written=given, actor=operator.actor)[0].id
+
+
 WORKS: dict[str, Callable[[Customer], object]] = {
     "accounts.user_register": lambda c: user_register(email="x@example.test", password=PASSWORD),
     "accounts.user_settle": lambda c: user_settle(user=new_user()),
@@ -191,6 +214,9 @@ WORKS: dict[str, Callable[[Customer], object]] = {
         model=make_model(c, "priced", priced=False), input_picousd=1, cached_input_picousd=1, output_picousd=1,
         actor=c.actor,
     ),
+    "catalog.model_deployable_set": lambda c: model_deployable_set(
+        model_id=make_model(c).id, deployable=True, actor=c.actor
+    ),
     "adapters.adapter_create": lambda c: upload(c, make_model(c).ref),
     "adapters.adapter_complete": lambda c: adapter_complete(
         org=c.org, adapter_id=upload(c, make_model(c).ref).id, actor=c.actor
@@ -209,6 +235,7 @@ WORKS: dict[str, Callable[[Customer], object]] = {
     "deployments.deployment_change": lambda c: deployment_change(
         org=c.org, deployment_id=deployed(c).id, replicas=2, actor=c.actor
     ),
+    "deployments.deployment_restore": lambda c: changed_back(c),
     "deployments.deployment_delete": lambda c: deployment_delete(
         org=c.org, deployment_id=deployed(c).id, actor=c.actor
     ),
@@ -217,15 +244,33 @@ WORKS: dict[str, Callable[[Customer], object]] = {
     "deployments.deployment_halt": lambda c: deployment_halt(
         deployment_id=deployed(c).id, reason="No credit."
     ),
+    "batches.batch_begin": lambda c: batch_begin(
+        org=c.org, batch_id=batch_id_make(), key_id="key_1", key_digest=b"d", endpoint="/v1/chat/completions",
+        filename="in.jsonl", pieces=[b"{}"], actor=c.actor,
+    ),
     "batches.batch_cancel": lambda c: batch_cancel(org=c.org, batch_id=stored_batch(c.org).id, actor=c.actor),
     "batches.batch_file_open": lambda c: batch_file_open(
         org=c.org, file_id=stored_file(c.org, b"{}").id, actor=c.actor
     ),
+    "responses.conversation_share": lambda c: shared(c),
+    "responses.conversation_revoke": lambda c: conversation_revoke(
+        org=c.org, share_id=shared(c).id, actor=c.actor, of_anyone=False
+    ),
+    "status.notice_write": lambda c: noticed(c),
+    "status.notice_update": lambda c: notice_update(notice_id=noticed(c), text="More.", actor=c.actor),
+    "status.notice_end": lambda c: notice_end(notice_id=noticed(c), actor=c.actor),
+    "status.notice_withdraw": lambda c: notice_withdraw(notice_id=noticed(c), actor=c.actor),
     "departures.organisation_delete": lambda c: organisation_gone(),
     "departures.organisation_clear": lambda c: organisation_gone(),
     "departures.user_delete": lambda c: account_gone(),
     "departures.personal_data_export": lambda c: personal_data_export(user=c.user, settings={}, actor=c.actor),
 }  # fmt: skip
+
+
+def changed_back(owner: Customer) -> None:
+    found = deployed(owner)
+    for act, what in ((deployment_change, {"replicas": 2}), (deployment_restore, {"number": 1})):
+        act(org=owner.org, deployment_id=found.id, actor=owner.actor, **what)
 
 
 def start_and_stop(owner: Customer) -> None:
@@ -251,6 +296,7 @@ EXPECTED = {
     "keys.key_rotate": "key.rotated",
     "catalog.model_import": "model.imported",
     "catalog.model_price_publish": "price.published",
+    "catalog.model_deployable_set": "model.opened",
     "adapters.adapter_create": "adapter.create",
     "adapters.adapter_complete": "adapter.complete",
     "adapters.adapter_delete": "adapter.delete",
@@ -261,10 +307,18 @@ EXPECTED = {
     "deployments.deployment_start": "deployment.running",
     "deployments.deployment_stop": "deployment.stopped",
     "deployments.deployment_change": "deployment.change",
+    "deployments.deployment_restore": "deployment.restored",
     "deployments.deployment_delete": "deployment.deleted",
     "deployments.deployment_halt": "deployment.halted",
+    "batches.batch_begin": "batch.begin",
     "batches.batch_cancel": "batch.cancel",
     "batches.batch_file_open": "batch_file.open",
+    "responses.conversation_share": "conversation.shared",
+    "responses.conversation_revoke": "conversation.revoked",
+    "status.notice_write": "notice.written",
+    "status.notice_update": "notice.updated",
+    "status.notice_end": "notice.ended",
+    "status.notice_withdraw": "notice.withdrawn",
     "departures.organisation_delete": "organisation.delete_begun",
     "departures.organisation_clear": "organisation.deleted",
     "departures.user_delete": "user.deleted",

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from asgiref.sync import sync_to_async
 from django.test import Client
+from django.urls import reverse
 
 from kindling_people import make_customer
 from kindling_platform.config import body_limit
@@ -81,6 +82,16 @@ async def test_the_form_takes_more_from_those_who_are_signed_in_alone(monkeypatc
         (f"kindling_session={session}", 5, 403),  # Django has read it, and misses the CSRF token
     ):
         reply = await send(body_limit.FORM, content=chunks(size), method="POST", headers={"Cookie": cookie})
+        assert reply.status_code == status, (cookie, size)
+    # A batch's file has bounds of its own.
+    monkeypatch.setattr(body_limit, "MAX_FILE_BYTES", 2 * MEGABYTE)
+    form = reverse("console:batch-new")
+    for cookie, size, status in (
+        ("", 5, 413),
+        (f"kindling_session={session}", 5, 403),
+        (f"kindling_session={session}", 7, 413),
+    ):
+        reply = await send(form, content=chunks(size), method="POST", headers={"Cookie": cookie})
         assert reply.status_code == status, (cookie, size)
 
 

@@ -12,6 +12,9 @@ from kindling_platform.audit.models import AuditEvent
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.departures.organisations import organisation_delete
 from kindling_platform.departures.persons import user_delete
+from kindling_platform.responses.services import retention_set
+from kindling_platform.responses.sharing import shared_list
+from kindling_shared import shared
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,6 +43,10 @@ def at_once(*works: Callable[[], None]) -> list[str]:
 
 def going(person: Customer) -> Callable[[], None]:
     return lambda: user_delete(user=person.user, typed=person.user.email, keep_keys=False, actor=person.actor)
+
+
+def share(owner: Customer) -> None:
+    shared(owner)
 
 
 def deleting(owner: Customer) -> Callable[[], None]:
@@ -74,3 +81,10 @@ def test_an_organisation_that_is_deleted_twice_at_once_is_deleted_once():
     for person in (one, two):
         (own,) = Membership.objects.filter(user=person.user)
         assert own.organisation_id != one.org.id
+
+
+def test_nothing_is_shared_behind_a_switch_off():
+    one = make_customer("one")
+    codes = at_once(lambda: retention_set(org=one.org, days=0, actor=one.actor), lambda: share(one))
+    assert codes in (["", ""], ["", "sharing_off"])
+    assert not shared_list(org=one.org).exists()

@@ -243,6 +243,41 @@ def test_starting_credit_that_would_break_every_sign_up_is_refused(amount: str, 
         given(tmp_path, SIGNUP_CREDIT_USD=amount)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"OIDC_CLIENT_ID": "x"}, "KINDLING_OIDC_CLIENT_ID is set, and KINDLING_OIDC_ISSUER is not"),
+        (
+            {"GITHUB_CLIENT_ID": "x"},
+            "KINDLING_GITHUB_CLIENT_ID is set, and KINDLING_GITHUB_CLIENT_SECRET is not",
+        ),
+        (
+            {"OIDC_ISSUER": "http://login.example.com"},
+            "KINDLING_OIDC_ISSUER must be an address like https://",
+        ),
+        (
+            {"OIDC_ISSUER": "https://login.example.com?x=1"},
+            "KINDLING_OIDC_ISSUER must be an address like https://",
+        ),
+    ],
+)
+def test_an_identity_provider_is_given_whole_and_over_a_wire_of_its_own(
+    tmp_path: Path, settings: dict, said: str
+):
+    assert given(tmp_path).identity_providers == ()
+    whole = {"OIDC_CLIENT_ID": "one", "OIDC_CLIENT_SECRET": "two", "OIDC_NAME": "Example Inc."}
+    (found,) = given(tmp_path, OIDC_ISSUER="https://login.example.com/", **whole).identity_providers
+    assert (found.id, found.name, found.issuer) == ("oidc", "Example Inc.", "https://login.example.com/")
+    assert given(tmp_path, OIDC_ISSUER="http://127.0.0.1:8080", **whole).identity_providers
+    names = [
+        one.id for one in given(tmp_path, GOOGLE_CLIENT_ID="x", GOOGLE_CLIENT_SECRET="y").identity_providers
+    ]
+    assert names == ["google"]
+    with pytest.raises(EnvError) as refused:
+        given(tmp_path, **settings)
+    assert said in str(refused.value)
+
+
 def test_every_setting_stands_in_the_example():
     """By the source, since a setting that nobody gives is not asked for by a name that could be seen."""
     read = set(re.findall(r'(?:reader\.\w+|web)\(\s*"([A-Z_]+)"', Path(env_module.__file__).read_text()))

@@ -40,7 +40,11 @@ from kindling_platform.usage.services import usage_ingest
 
 pytestmark = pytest.mark.django_db
 NONE = dict.fromkeys(
-    ("keys", "adapters", "aliases", "deployments", "prompts", "responses", "answers", "opinions", "files", "limits"), 0
+    (
+        *("keys", "adapters", "aliases", "deployments", "prompts", "responses", "shared", "answers", "opinions"),
+        *("files", "limits"),
+    ),
+    0,
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 
 from kindling_people import Customer
@@ -21,6 +22,7 @@ from kindling_platform.departures.exports import personal_data_export
 from kindling_platform.keys.leaving import member_remove
 from kindling_platform.keys.limits import limits_set
 from kindling_platform.keys.services import key_create
+from kindling_shared import SAID, shared
 
 pytestmark = pytest.mark.django_db
 
@@ -38,6 +40,10 @@ def test_everything_of_a_person_is_in_it(ada: Customer, bob: Customer):
     key, text = key_create(org=ada.org, name="laptop", scopes=["read"], actor=ada.actor)
     EmailAddress.objects.create(user=ada.user, email=ada.user.email, verified=True, primary=True)
     Authenticator.objects.create(user=ada.user, type="totp", data={"secret": "JBSWY3DP"})
+    Authenticator.objects.create(user=ada.user, type="webauthn", data={"name": "Phone", "credential": {}})
+    SocialAccount.objects.create(
+        user=ada.user, provider="oidc", uid="1", extra_data={"subject": "ada at work"}
+    )
     UserSession.objects.create(
         user=ada.user, ip="192.0.2.3", session_key="hidden-session", user_agent="Laptop"
     )
@@ -51,7 +57,11 @@ def test_everything_of_a_person_is_in_it(ada: Customer, bob: Customer):
     (member,) = files["memberships"]
     assert (member["organisation_slug"], member["role"]) == (ada.org.slug, "owner")
     assert files["sessions"][0]["user_agent"] == "Laptop"
-    assert files["second_factors"][0]["type"] == "totp"
+    assert [(one["type"], one["name"]) for one in files["second_factors"]] == [
+        ("totp", None),
+        ("webauthn", "Phone"),
+    ]
+    assert files["linked_sign_ins"][0]["extra_data"] == {"subject": "ada at work"}
     assert [(one["name"], one["last4"]) for one in files["api_keys"]] == [("laptop", text[-4:])]
     assert [one["email"] for one in files["invitations"]["sent"]] == ["new@example.test"]
     assert [one["organisation_slug"] for one in files["invitations"]["received"]] == [bob.org.slug]
@@ -114,3 +124,12 @@ def test_it_has_a_bound(ada: Customer, monkeypatch: pytest.MonkeyPatch):
     for number in range(5):
         audit_record(actor=ada.actor, action="key.created", target=f"key_{number}")
     assert [one["target"] for one in files_of(ada)["audit"]] == ["key_4", "key_3", "key_2"]
+
+
+def test_what_a_person_shares_is_in_it_and_nothing_of_colleagues(ada: Customer, bob: Customer):
+    row = shared(ada)
+    Membership.objects.create(user=bob.user, organisation=ada.org, role="developer")
+    (told,) = files_of(ada)["shared_conversations"]
+    assert (told["id"], told["title"], told["organisation_id"]) == (row.id, "Lighthouses", ada.org.id)
+    assert told["conversation"]["lanes"][0]["turns"][0]["content"] == SAID
+    assert files_of(bob)["shared_conversations"] == []

@@ -169,7 +169,7 @@ def test_a_preview_writes_nothing_and_sees_its_span_and_models_alone(operator: C
 def test_a_preview_that_takes_too_long_is_given_up(operator: Customer, model: Model, monkeypatch):
     monkeypatch.setattr(
         "kindling_platform.usage.repricing.REQUESTS",
-        "SELECT pg_sleep(20), %s::timestamptz, %s::timestamptz, %s::text[]",
+        "SELECT pg_sleep(20), %(skus)s::text[]",
     )
     monkeypatch.setattr("kindling_platform.usage.repricing.LIMIT_S", 0.01)
     with pytest.raises(KindlingError) as error:

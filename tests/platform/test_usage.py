@@ -271,6 +271,9 @@ def test_a_refused_csv_is_json_whatever_is_accepted(ada: Customer):
         ({"compare": "next"}, "compare_unknown"),
         ({"key": "a\0b"}, "filter_invalid"),
         ({"key": ",".join(["k"] * 51)}, "filter_invalid"),
+        ({"status": "done"}, "filter_invalid"),
+        ({"status": "stop,"}, "filter_invalid"),
+        ({"status": "Stop"}, "filter_invalid"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused(ada: Customer, query: dict, code: str):

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
 from django.test import Client
@@ -50,6 +51,7 @@ def test_nothing_of_the_row_tells_who_it_was(ada: Customer):
     )
     EmailAddress.objects.create(user=user, email=address, verified=True, primary=True)
     Authenticator.objects.create(user=user, type="totp", data={"secret": "x"})
+    SocialAccount.objects.create(user=user, provider="oidc", uid="1", extra_data={"email": address})
     delete(ada)
     row = User.objects.get(id=user.id)
     assert row.email.startswith(f"{user.id}.") and row.email.endswith(f"@{DELETED_DOMAIN}")
@@ -57,6 +59,7 @@ def test_nothing_of_the_row_tells_who_it_was(ada: Customer):
     assert (row.is_active, row.is_staff, row.has_usable_password()) == (False, False, False)
     assert not EmailAddress.objects.filter(email=address).exists()
     assert not Authenticator.objects.filter(user=user).exists()
+    assert not SocialAccount.objects.filter(user=user).exists()
     assert not Membership.objects.filter(user=user).exists()
     event = AuditEvent.objects.get(action="user.deleted")
     assert (event.actor_id, event.target) == (user.id, user.id)

@@ -31,8 +31,10 @@ def charge(
     at: datetime | None = None,
     owner: str = OWNER,
     sku: str = "mdl_a",
+    batch: bool = False,
 ) -> UsageCharge:
-    lines = usage_rate(price, Used(prompt_tokens=prompt, cached_tokens=cached, completion_tokens=made))
+    used = Used(prompt_tokens=prompt, cached_tokens=cached, completion_tokens=made, batch=batch)
+    lines = usage_rate(price, used)
     return UsageCharge(
         owner_id=owner,
         request_id=request_id,

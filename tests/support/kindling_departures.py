@@ -24,8 +24,9 @@ from kindling_platform.keys.limits import limits_set
 from kindling_platform.keys.models import ApiKey, LimitSet
 from kindling_platform.keys.services import key_create
 from kindling_platform.requestlog.models import LoggedRequest
-from kindling_platform.responses.models import StoredResponse
+from kindling_platform.responses.models import SharedConversation, StoredResponse
 from kindling_platform.usage.models import Feedback, IdempotentReply
+from kindling_shared import shared
 
 PASSWORD = "correct horse battery staple 7"
 
@@ -56,6 +57,7 @@ def furnish(owner: Customer, model: Model, *, content_hash: str = "") -> str:
         id=f"file-{uuid.uuid4().hex}", organisation_id=org.id, key_id="key_1", filename="in.jsonl", purpose="batch",
         size_bytes=1, is_complete=True, created_at=moment, expires_at=later,
     )  # fmt: skip
+    shared(owner)
     limits_set(org=org, values={"budget_month_picousd": 7 * 10**12}, actor=owner.actor)
     invitation_create(org=org, email="new@example.test", role="viewer", actor=owner.actor)
     return text
@@ -80,6 +82,7 @@ def left_of(owner: Customer) -> dict[str, int]:
         "deployments": Deployment.objects.exclude(desired_state="deleted"),
         "prompts": LoggedRequest.objects.all(),
         "responses": StoredResponse.objects.all(),
+        "shared": SharedConversation.objects.all(),
         "answers": IdempotentReply.objects.all(),
         "opinions": Feedback.objects.all(),
         "files": StoredFile.objects.all(),

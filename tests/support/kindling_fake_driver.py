@@ -42,12 +42,15 @@ class FakeDriver:
         self.calls: list[tuple[str, str]] = []
         self.starts = 0
         self.never_ready = False
+        self.full = ""  # why nothing new is started
 
     def ensure(self, spec: ReplicaSpec) -> ReplicaStatus:
         self._enter("ensure", spec.name)
         running = self.replicas.get(spec.name)
         if running and running.spec.generation > spec.generation:
             raise DriverError("stale_generation", "A newer generation runs.")
+        if running is None and self.full:
+            raise DriverError("no_room", self.full)
         if running is None or running.spec != spec:
             self.starts += 1
             self.replicas[spec.name] = FakeReplica(spec=spec, pid=1000 + self.starts)

@@ -152,7 +152,7 @@ class FakeEngine:
     async def _listen(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024, middlewares=[refuse_tenants(self._over)])
         app.router.add_post("/v1/chat/completions", self._complete)
-        app.router.add_post("/v1/chat/tokens", self._count)
+        app.router.add_post("/v1/{path:chat/tokens|tokenize|detokenize}", self._count)
         app.router.add_post("/v1/completions", self._complete)
         app.router.add_post("/v1/embeddings", self._embed)
         app.router.add_post("/requests/{id}/grant", self._grant)

@@ -50,6 +50,8 @@ CREATE TABLE gateway_balance (org_id text, balance_picousd numeric, version bigi
 CREATE TABLE gateway_plan_price (org_id text, model_id text, price_version_id text, input_picousd bigint,
     cached_input_picousd bigint, output_picousd bigint, reasoning_picousd bigint, batch_percent smallint);
 CREATE TABLE gateway_posted (org_id text, request_id uuid);
+CREATE TABLE gateway_settled (org_id text, request_id uuid, prompt_tokens integer, cached_tokens integer,
+    completion_tokens integer, reasoning_tokens integer);
 CREATE TABLE gateway_spending (org_id text, key_id text, member_id text, hour timestamptz, cost_picousd numeric);
 """
 

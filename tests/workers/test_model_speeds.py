@@ -4,7 +4,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 
 from kindling_platform.catalog.models import ModelSpeed
 from kindling_platform.usage.services import usage_ingest
@@ -79,6 +79,23 @@ def test_a_database_that_was_busy_with_it_rests(monkeypatch: pytest.MonkeyPatch)
     measure()
     measure()
     assert len(runs) == 3
+
+
+def test_it_rests_behind_a_measurement_that_was_given_up(monkeypatch: pytest.MonkeyPatch):
+    moments, runs = iter([100.0, 160.0, 161.0, 3701.0, 3701.5]), []
+
+    def given_up() -> None:
+        runs.append(1)
+        raise OperationalError("canceling statement due to statement timeout")
+
+    monkeypatch.setattr(catalog, "REST", 60)
+    monkeypatch.setattr(catalog, "paces_measure", given_up)
+    monkeypatch.setattr(catalog, "time", SimpleNamespace(monotonic=lambda: next(moments)))
+    measure()
+    measure()
+    assert len(runs) == 1
+    measure()
+    assert len(runs) == 2
 
 
 def test_it_is_sent_every_minute():

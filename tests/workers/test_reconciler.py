@@ -58,6 +58,16 @@ def test_a_wanted_deployment_goes_live(driver: FakeDriver, shop: Shop):
     assert kinds(shop) == ["replica_starting", "starting", "replica_ready", "live"]
 
 
+def test_a_replica_without_room_waits_with_the_reason_and_starts_later(driver: FakeDriver, shop: Shop):
+    driver.full = "There is no room on the machine now."
+    assert step(driver, shop, times=2).state == "pending"
+    assert shop.deployment.reason == driver.full
+    assert Replica.objects.get(name=shop.replica).state == "waiting"
+    assert kinds(shop).count("replica_waiting") == 1 and driver.replicas == {}
+    driver.full = ""
+    assert step(driver, shop, times=3).state == "live"
+
+
 def test_steps_on_a_settled_deployment_change_nothing(driver: FakeDriver, shop: Shop):
     step(driver, shop, times=3)
     before = kinds(shop)

@@ -26,7 +26,7 @@ NAMES = {
     "books.chase", "books.expire", "books.invoice",
     "books.prove", "books.rerate", "catalog.measure", "departures.sweep", "departures.tidy", "deployments.bill",
     "deployments.meter", "deployments.reconcile", "deployments.sweep", "usage.book", "usage.compare", "usage.ingest",
-    "limits.alerts", "responses.purge", "retention.sweep", "wallets.refresh",
+    "limits.alerts", "responses.purge", "retention.sweep", "seeing.expire", "status.sample", "wallets.refresh",
     "payments.events", "payments.invoices", "payments.letters", "payments.reconcile", "payments.sweep",
     "payments.tell_wallet", "payments.topups",
 }  # fmt: skip

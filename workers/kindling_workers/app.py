@@ -36,6 +36,8 @@ TASKS = (
     "payments",
     "responses",
     "retention",
+    "seeing",
+    "status",
     "usage",
     "wallets",
 )

@@ -23,7 +23,7 @@ from kindling_platform.deployments.services import (
     replica_observe,
 )
 from kindling_workers.drivers.base import Driver, DriverError, DriverUnreachable
-from kindling_workers.replicas import Health, Wanted, health_of, replicas_wanted
+from kindling_workers.replicas import WAITING, Health, Wanted, health_of, replicas_wanted
 
 LEASE_S = 60.0
 # What is left after this waits for the next sweep; the lease must outlive one more call to the driver.
@@ -32,6 +32,8 @@ STEP_S = 30.0
 SILENCE_S = 10.0
 # A stopped replica stays visible for so long.
 STOPPED_SHOWN_S = 60.0
+# What a host answers that has no memory left for another engine: it may have some later.
+NO_ROOM = "no_room"
 WAS_LIVE = (Deployment.State.LIVE, Deployment.State.DEGRADED)
 
 
@@ -99,8 +101,9 @@ class _Step:
         except DriverUnreachable:
             raise
         except DriverError as error:
+            state = WAITING if error.code == NO_ROOM else "failed"
             status = ReplicaStatus(
-                name=spec.name, generation=spec.generation, state="failed", reason=error.message
+                name=spec.name, generation=spec.generation, state=state, reason=error.message
             )
         self._record(status, replica.rank)
         return status.state, status.reason

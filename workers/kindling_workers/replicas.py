@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from kindling_engine.protocol.replica import ReplicaSpec
 from kindling_platform.deployments.models import Deployment
 
+# Of a replica whose host has no room for it: it starts once there is some.
+WAITING = "waiting"
+
 
 def replica_name(*, deployment_id: str, generation: int, rank: int) -> str:
     """The name a replica has wherever it runs: the same wish gives the same name."""
@@ -63,6 +66,8 @@ def health_of(*, wanted: int, states: Sequence[str], reasons: Sequence[str], was
         return Health(Deployment.State.DEGRADED, reason or f"{ready} of {wanted} replicas are ready.")
     if "failed" in states:
         return Health(Deployment.State.FAILED, reason or "The engine does not start.")
+    if WAITING in states:
+        return Health(Deployment.State.PENDING, reason)
     if was_live:
         return Health(Deployment.State.DEGRADED, reason or "The engine is starting again.")
     return Health(Deployment.State.STARTING, reason or "The engine is loading the model.")

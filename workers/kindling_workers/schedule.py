@@ -34,6 +34,8 @@ BEAT_SCHEDULE: dict[str, Tick] = {
     "prove the books": _tick("books.prove", 3600.0),
     "rate anew": _tick("books.rerate", 10.0),
     "delete old responses": _tick("responses.purge", 60.0),
+    "end what is seen as others": _tick("seeing.expire", 60.0),
+    "look at every component": _tick("status.sample", 30.0),
     "delete what is old": _tick("retention.sweep", 1800.0),
     "send alerts": _tick("limits.alerts", 60.0),
     "send to the payment provider": _tick("payments.sweep", 2.0),

@@ -23,6 +23,8 @@ class Terms(models.Model):
     credit_limit_picousd = models.BigIntegerField(default=0)
     net_days = models.PositiveSmallIntegerField(default=14)
     tax_basis_points = models.PositiveSmallIntegerField(default=0)
+    # How many replicas of deployments that it makes for itself may run at once.
+    own_replicas = models.PositiveSmallIntegerField(default=0, db_default=0)
     bill_to = models.TextField(blank=True)
     tax_id = models.CharField(max_length=40, blank=True)
     low_balance_picousd = models.BigIntegerField(default=LOW_BY_DEFAULT_PICOUSD)

@@ -31,7 +31,7 @@ class DeploymentChangeForm(forms.Form):
 
 
 class DeploymentForm(DeploymentChangeForm):
-    """A model that should run for an organisation, under a name."""
+    """A model that should run for an organisation, under a name; models as a reference and what it is called."""
 
     field_order = ("model", "name", "replicas", "weights")
     model = forms.ChoiceField(widget=forms.Select(attrs={"class": "form-select mono"}))
@@ -40,8 +40,8 @@ class DeploymentForm(DeploymentChangeForm):
         widget=forms.TextInput(attrs={"class": "form-control mono", "autocomplete": "off"}),
     )  # fmt: skip
 
-    def __init__(self, *args: Any, models: Iterable[str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, models: Iterable[tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         field = self.fields["model"]
         if isinstance(field, forms.ChoiceField):
-            field.choices = [(ref, ref) for ref in models]
+            field.choices = list(models)

@@ -17,6 +17,7 @@ from kindling_billing.money import (
     round_half_even,
 )
 from kindling_billing.rating import Price
+from kindling_billing.terms import MAX_OWN_REPLICAS
 from kindling_console.forms.amounts import dollars_typed
 
 Choices = Iterable[tuple[str, str]]
@@ -201,6 +202,11 @@ class TermsForm(forms.Form):
         min_value=0, max_value=100, decimal_places=2, max_digits=5, required=False, label="Tax, in percent",
         widget=forms.TextInput(attrs={"class": "form-control", "inputmode": "decimal"}),
     )  # fmt: skip
+    own_replicas = forms.IntegerField(
+        min_value=0, max_value=MAX_OWN_REPLICAS, required=False, label="Replicas it deploys itself",
+        help_text="How many may run at once, of models that are open to that. 0: it makes no deployments.",
+        widget=forms.NumberInput(attrs={"class": "form-control"}),
+    )  # fmt: skip
 
     def changes(self) -> dict[str, Any]:
         """The terms as billing keeps them."""
@@ -210,7 +216,7 @@ class TermsForm(forms.Form):
             "credit_limit_picousd": given["credit_limit"] or 0,
             "net_days": given["net_days"],
             "tax_basis_points": int((given["tax_percent"] or 0) * 100),
-        }
+        } | ({} if given["own_replicas"] is None else {"own_replicas": given["own_replicas"]})
 
 
 def _choose(field: forms.Field, choices: Choices) -> None:

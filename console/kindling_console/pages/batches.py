@@ -1,6 +1,7 @@
 """Batches: how far they are, what they wait for, what came of them."""
 
 import json
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -15,6 +16,7 @@ from kindling_platform.batches.services import batch_cancel, batch_file_open
 from kindling_platform.common.error_index.entries import error_entries
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.pagination import page_get
+from kindling_platform.keys.selectors import key_name_map
 
 ORDER = ("created_at", "id")
 MOVING = ("validating", "in_progress", "finalizing", "cancelling")
@@ -40,6 +42,7 @@ def batches(request: HttpRequest, visitor: Visitor) -> HttpResponse:
         "next": found.next_cursor,
         "moving": any(batch.status in MOVING for batch in found.rows),
         "base_url": base_url(),
+        "may_write": visitor.may("batches.write"),
         "line": json.dumps(LINE),
     }
     return show(request, "console/batches.html", context, part="console/parts/batch_rows.html")
@@ -62,12 +65,38 @@ def batch_page(request: HttpRequest, visitor: Visitor, batch_id: str) -> HttpRes
         "batch": batch,
         "moving": batch.status in MOVING,
         "may_cancel": batch.status in CANCELLABLE and visitor.may("batches.write"),
+        "reasons": _reasons(batch.errors or []),
+        "key_name": key_name_map(org=visitor.org).get(batch.key_id, batch.key_id),
         "files": [(label, files[file_id]) for label, file_id in named if file_id in files],
         "may_open": visitor.may("prompts.open"),
         "waits": entry,
         "made": batch.completed + batch.failed,
     }
     return show(request, "console/batch.html", context, part="console/parts/batch_live.html")
+
+
+def _reasons(errors: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Why lines were refused, each reason once, with the lines that it holds for."""
+    lines: dict[tuple[str, str], list[int]] = {}
+    for error in errors:
+        found = lines.setdefault((error["code"], error["message"]), [])
+        if error["line"]:
+            found.append(error["line"])
+    return [
+        {"code": code, "message": message, "lines": spans_text(numbers)}
+        for (code, message), numbers in lines.items()
+    ]
+
+
+def spans_text(numbers: list[int]) -> str:
+    """Ascending numbers as text, neighbours as one: 1–3, 7."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in spans)
 
 
 @page("batches.write", methods=("GET", "POST"))

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
 
+from kindling_billing.gpu_hours import HOUR_MS
 from kindling_console.access import Visitor, page
 from kindling_console.answers import is_fragment, show
 from kindling_console.catalog_view import FILTER_WORDS, asked_of, choices_of, stand, ways_out
+from kindling_console.pages.deploying import allowance_of, new_url
 from kindling_console.quickstart import snippets
 from kindling_platform.adapters.selectors import adapter_list
 from kindling_platform.catalog.offers import TASKS, Offer
@@ -69,12 +70,18 @@ def model_page(request: HttpRequest, visitor: Visitor, org_slug: str, name: str)
         "price": offer.price,
         "is_warm": offer.is_warm,
         "task_words": [TASKS[task].lower() for task in offer.tasks],
-        "deploy_url": reverse("console:operator-deployments", args=[visitor.org.id])
-        if visitor.is_operator
-        else "",
+        "deploy_url": _deploy_url(visitor, model),
+        "hour_ms_picousd": offer.hour_price_picousd // HOUR_MS,
         "snippets": snippets(model.ref, surface=model.surface),
     }
     return show(request, "console/model.html", context)
+
+
+def _deploy_url(visitor: Visitor, model: Any) -> str:
+    """Where the visitor deploys a model; "" for those who may not."""
+    if not visitor.is_operator and not model.deployable:
+        return ""
+    return new_url(visitor, allowance_of(visitor))
 
 
 def _visible(visitor: Visitor, speeds: Speeds) -> Speeds:

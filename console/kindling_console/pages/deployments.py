@@ -11,9 +11,12 @@ from kindling_billing.gpu_hours import HOUR_MS
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
 from kindling_console.forms.deployments import DeploymentChangeForm
+from kindling_console.pages.deploying import acting_org, allowance_of, copy_url, may_change, new_url
 from kindling_console.quickstart import snippets
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.credit import hour_price_picousd
+from kindling_platform.deployments.figures import figures_map
+from kindling_platform.deployments.revisions import revision_list
 from kindling_platform.deployments.selectors import deployment_list, deployment_list_visible, event_list
 from kindling_platform.deployments.services import (
     deployment_change,
@@ -23,6 +26,9 @@ from kindling_platform.deployments.services import (
 )
 
 EVENTS = 50
+SHOWN = 200
+REVISIONS = 20
+NO_ROOM = "Stop another deployment, or wait until the operator has more room."
 ACTIONS = {"start": deployment_start, "stop": deployment_stop}
 REFUSED = "requests are refused with 503, unless another deployment serves the model."
 NEXT_STEPS = {
@@ -38,19 +44,33 @@ NEXT_STEPS = {
 @page("deployments.read")
 def deployments(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Everything this visitor's requests can reach."""
-    rows = list(deployment_list_visible(org=visitor.org)[:200])
-    context = {"deployments": rows}
+    found = list(deployment_list_visible(org=visitor.org)[:SHOWN])
+    figures = figures_map(org=visitor.org, deployments=found, is_operator=visitor.is_operator)
+    allowance = allowance_of(visitor)
+    context = {
+        "rows": [
+            {
+                "deployment": one,
+                "figures": figures[one.id],
+                "may_control": _may_control(visitor, one),
+                "copy_url": copy_url(visitor, one, allowance),
+            }
+            for one in found
+        ],
+        "new_url": new_url(visitor, allowance),
+        "allowance": allowance,
+    }
     return show(request, "console/deployments.html", context, part="console/parts/deployment_rows.html")
 
 
 @page("deployments.read", write="deployments.write", methods=("GET", "POST"))
 def deployment_page(request: HttpRequest, visitor: Visitor, deployment_id: str) -> HttpResponse:
-    """State, replicas and events of one; its live part is asked for by itself. The operator's post changes it."""
+    """State, replicas, events and history of one; its live part is asked for by itself. A post changes it."""
     deployment = _visible(visitor, deployment_id)
     current = {"replicas": deployment.desired_replicas, "weights": deployment.weights}
     form = DeploymentChangeForm(request.POST or None, initial=current)
     if request.method == "POST":
-        if not visitor.is_operator:
+        if not may_change(visitor, deployment):
             raise PermissionDenied("deployments.write")
         if form.is_valid() and _changed(deployment, form, visitor):
             target = reverse("console:deployment", args=[deployment.id])
@@ -58,13 +78,18 @@ def deployment_page(request: HttpRequest, visitor: Visitor, deployment_id: str) 
     context = {
         "deployment": deployment,
         "events": event_list(deployment=deployment, limit=EVENTS),
-        "next_step": NEXT_STEPS.get(deployment.state, ""),
+        "next_step": _next_step(deployment),
         "may_control": _may_control(visitor, deployment),
+        "copy_url": copy_url(visitor, deployment, allowance_of(visitor)),
+        "figures": figures_map(org=visitor.org, deployments=[deployment], is_operator=visitor.is_operator)[
+            deployment.id
+        ],
         "replica_price": _replica_price(deployment),
-        "snippets": snippets(deployment.model.ref, surface=deployment.model.surface),
+        "snippets": snippets(_endpoint(visitor, deployment), surface=deployment.model.surface),
         # Where a replica listens and what its process is called is the operator's business.
         "sees_hosts": visitor.is_operator,
-        "form": form if visitor.is_operator else None,
+        "form": form if may_change(visitor, deployment) else None,
+        "history": _history(visitor, deployment),
     }
     part = "" if request.method == "POST" else "console/parts/deployment_live.html"
     return show(request, "console/deployment.html", context, part=part, status=422 if form.is_bound else 200)
@@ -115,7 +140,9 @@ def deployment_delete_page(request: HttpRequest, visitor: Visitor, deployment_id
 def _changed(deployment: Any, form: DeploymentChangeForm, visitor: Visitor) -> bool:
     """Make it so; an answer of False leaves the reason in the form."""
     try:
-        deployment_change(org=None, deployment_id=deployment.id, actor=visitor.actor, **form.cleaned_data)
+        deployment_change(
+            org=acting_org(visitor), deployment_id=deployment.id, actor=visitor.actor, **form.cleaned_data
+        )
     except KindlingError as error:
         form.add_error(error.param if error.param in form.fields else None, error.message)
         return False
@@ -128,6 +155,24 @@ def _visible(visitor: Visitor, deployment_id: str) -> Any:
     if found is None:
         raise Http404("There is no such deployment.")
     return found
+
+
+def _endpoint(visitor: Visitor, deployment: Any) -> str:
+    """How it is called: one of one's own is pinned, so that no other of the model answers instead."""
+    is_own = deployment.organisation_id == visitor.org.id and not visitor.org.is_operator
+    return f"{deployment.model.ref}#{deployment.name}" if is_own else deployment.model.ref
+
+
+def _history(visitor: Visitor, deployment: Any) -> Any:
+    """Its revisions, for its owners and the operator; None for those who share it."""
+    if not visitor.is_operator and deployment.organisation_id != visitor.org.id:
+        return None
+    return revision_list(deployment=deployment, reader=acting_org(visitor), limit=REVISIONS)
+
+
+def _next_step(deployment: Any) -> str:
+    is_waiting = any(replica.state == "waiting" for replica in deployment.replicas.all())
+    return NO_ROOM if is_waiting and deployment.state == "pending" else NEXT_STEPS.get(deployment.state, "")
 
 
 def _replica_price(deployment: Any) -> int:

@@ -4,6 +4,8 @@ from django.http import HttpRequest, HttpResponse
 
 from kindling_console.access import Suspended
 from kindling_console.answers import failure
+from kindling_console.second_factor import REFUSAL, TITLE
+from kindling_platform.accounts.second_factors import FACTOR_MISSING
 from kindling_platform.common.ids import new_id
 
 
@@ -14,6 +16,8 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
             request, 403, "Your organisation is suspended",
             "You may look at everything and change nothing. Ask the operator why and what ends it.",
         )  # fmt: skip
+    if str(exception) == FACTOR_MISSING:
+        return failure(request, 403, TITLE, REFUSAL, FACTOR_MISSING)
     return failure(
         request, 403, "Your role does not allow this",
         "Ask an owner or admin of your organisation to do it, or to change your role.",

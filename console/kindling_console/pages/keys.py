@@ -10,6 +10,7 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import done, is_fragment, private, refused, show
 from kindling_console.forms.keys import KeyForm, KeyRotateForm
 from kindling_console.quickstart import snippets
+from kindling_console.sure import sure_recently
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.selectors import model_list_live_first
@@ -43,6 +44,8 @@ def key_revoke_page(request: HttpRequest, visitor: Visitor, key_id: str) -> Http
 def key_rotate_page(request: HttpRequest, visitor: Visitor, key_id: str) -> HttpResponse:
     """Ask how long the old key goes on, then make its successor and show it once; a form sent again makes none."""
     key = key_get(org=visitor.org, key_id=key_id)
+    if request.method == "POST":
+        sure_recently(request)
     form = KeyRotateForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
@@ -67,6 +70,7 @@ def key_rotate_page(request: HttpRequest, visitor: Visitor, key_id: str) -> Http
 
 
 def _create(request: HttpRequest, visitor: Visitor) -> HttpResponse:
+    sure_recently(request)
     form = KeyForm(request.POST, may_operate=visitor.is_operator)
     if not form.is_valid():
         return show(

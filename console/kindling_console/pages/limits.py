@@ -12,11 +12,12 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import done, is_fragment, show
 from kindling_console.forms.limits import LimitsForm
 from kindling_console.meters import LimitRow, meters_of, rates_of
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts.selectors import organisation_get
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.budgets import budget_spent_get
-from kindling_platform.keys.limits import limits_get, limits_set
+from kindling_platform.keys.limits import limits_are_raised, limits_get, limits_set
 from kindling_platform.usage.bounds import (
     KeyBound,
     MemberBound,
@@ -38,7 +39,7 @@ def limits(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """All of them, and a form for the organisation's own budgets."""
     found = limits_get(org=visitor.org)
     form, is_saved = LimitsForm(request.POST or None, limits=found, rates=False), False
-    if form.is_bound and _saved(form, visitor):
+    if form.is_bound and _saved(request, form, visitor):
         if not is_fragment(request):
             return done(request, reverse("console:limits"), HOLDS.format(visitor.org.name))
         found, is_saved = limits_get(org=visitor.org), True
@@ -62,7 +63,7 @@ def member_limits(request: HttpRequest, visitor: Visitor, user_id: str) -> HttpR
     """What a member may do over all keys that the member has made."""
     bound = member_bound_get(org=visitor.org, user_id=user_id, moment=now())
     form = LimitsForm(request.POST or None, limits=bound.limits)
-    if form.is_bound and _saved(form, visitor, member_id=user_id):
+    if form.is_bound and _saved(request, form, visitor, member_id=user_id):
         bound = member_bound_get(org=visitor.org, user_id=user_id, moment=now())
         return _kept(request, _member_row(bound, visitor, is_saved=True))
     return _edit(request, form, _member_row(bound, visitor))
@@ -73,7 +74,7 @@ def key_limits(request: HttpRequest, visitor: Visitor, key_id: str) -> HttpRespo
     """What a key and its successors may do."""
     bound = key_bound_get(org=visitor.org, key_id=key_id, moment=now())
     form = LimitsForm(request.POST or None, limits=bound.limits)
-    if form.is_bound and _saved(form, visitor, key_id=key_id):
+    if form.is_bound and _saved(request, form, visitor, key_id=key_id):
         bound = key_bound_get(org=visitor.org, key_id=key_id, moment=now())
         return _kept(request, _key_row(bound, visitor, is_saved=True))
     return _edit(request, form, _key_row(bound, visitor))
@@ -85,7 +86,7 @@ def organisation_limits(request: HttpRequest, visitor: Visitor, organisation_id:
     org = organisation_get(organisation_id=organisation_id)
     form = LimitsForm(request.POST or None, limits=limits_get(org=org))
     back = reverse("console:operator-organisation", args=[org.id])
-    if form.is_bound and _saved(form, visitor, org=org):
+    if form.is_bound and _saved(request, form, visitor, org=org):
         return done(request, back, HOLDS.format(org.name))
     context = {
         "form": form,
@@ -114,11 +115,24 @@ def _everybody(visitor: Visitor) -> dict[str, object]:
 
 
 def _saved(
-    form: LimitsForm, visitor: Visitor, *, org: Any = None, member_id: str = "", key_id: str = ""
+    request: HttpRequest,
+    form: LimitsForm,
+    visitor: Visitor,
+    *,
+    org: Any = None,
+    member_id: str = "",
+    key_id: str = "",
 ) -> bool:
-    """Whether what was typed holds now; what speaks against it stands beside its field."""
+    """Whether what was typed holds now; what speaks against it stands beside its field. Less is taken at once.
+
+    Raises:
+        ReauthenticationRequired: it allows more, and the visitor confirms first.
+    """
     if not form.is_valid():
         return False
+    had = limits_get(org=org or visitor.org, member_id=member_id, key_id=key_id)
+    if limits_are_raised(had, form.values):
+        sure_recently(request)
     try:
         limits_set(
             org=org or visitor.org,

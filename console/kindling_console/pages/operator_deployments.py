@@ -26,7 +26,9 @@ def organisation_deployments(request: HttpRequest, visitor: Visitor, organisatio
     """What an organisation's machines cost this month; a post makes a deployment that it pays for."""
     org = organisation_get(organisation_id=organisation_id)
     initial = _alike(org, request.GET.get("like", "")) or {"model": request.GET.get("model", "")}
-    form = DeploymentForm(request.POST or None, models=model_ref_list(org=org), initial=initial)
+    form = DeploymentForm(
+        request.POST or None, models=[(ref, ref) for ref in model_ref_list(org=org)], initial=initial
+    )
     if request.method == "POST" and form.is_valid():
         given = form.cleaned_data
         try:
@@ -49,7 +51,9 @@ def organisation_deployments(request: HttpRequest, visitor: Visitor, organisatio
 
 def _alike(org: Any, deployment_id: str) -> dict[str, Any]:
     """What the form begins with: what one of the organisation's deployments is, under another name."""
-    found = deployment_list(org=org).filter(id=deployment_id).first() if deployment_id else None
+    if not deployment_id or not deployment_id.isprintable():
+        return {}
+    found = deployment_list(org=org).filter(id=deployment_id).first()
     if found is None:
         return {}
     return {

@@ -74,6 +74,7 @@ def terms(request: HttpRequest, visitor: Visitor, organisation_id: str) -> HttpR
             "credit_limit": pico_to_usd_text(agreed.credit_limit_picousd, 2).replace(",", ""),
             "net_days": agreed.net_days,
             "tax_percent": Decimal(agreed.tax_basis_points) / 100,
+            "own_replicas": agreed.own_replicas,
         },
     )
     here = reverse("console:operator-terms", args=[org.id])

@@ -15,9 +15,10 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import done, private, refused, show
 from kindling_console.forms.billing import AddCreditForm, AlertForm, AutoTopUpForm, DetailsForm, HardLimitForm
 from kindling_console.pages.billing import billing_show
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts import paying
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.keys.limits import limits_set
+from kindling_platform.keys.limits import limits_are_raised, limits_get, limits_set
 
 BILLING = "console:billing"
 WRITE = "billing.write"
@@ -27,6 +28,7 @@ PAY = "billing.pay"
 @page(WRITE, methods=("POST",))
 def credit_add(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Begin a top-up and lead to the page that leads to the provider's."""
+    sure_recently(request)
     form = AddCreditForm(request.POST)
     if not form.is_valid():
         return billing_show(request, visitor, add=form)
@@ -78,6 +80,7 @@ def payment_live(request: HttpRequest, visitor: Visitor, payment_id: str) -> Htt
 @page(WRITE, methods=("POST",))
 def auto_topup(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Switch topping up by itself on, or change it."""
+    sure_recently(request)
     form = AutoTopUpForm(request.POST)
     if not form.is_valid():
         return billing_show(request, visitor, auto=form)
@@ -108,6 +111,7 @@ def card_action(request: HttpRequest, visitor: Visitor, card_id: str, action: st
     """Remove a card, or make it the one that is charged."""
     if not card_list(owner_id=visitor.org.id).filter(id=card_id).exists():
         raise Http404("There is no such card.")
+    sure_recently(request)
     act = paying.card_remove if action == "remove" else paying.card_choose
     try:
         act(org=visitor.org, card_id=card_id, actor=visitor.actor)
@@ -120,6 +124,7 @@ def card_action(request: HttpRequest, visitor: Visitor, card_id: str, action: st
 @page(PAY, methods=("GET",))
 def portal(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Lead to the provider's page for cards and addresses."""
+    sure_recently(request)
     try:
         url = paying.portal_begin(
             org=visitor.org,
@@ -138,12 +143,11 @@ def hard_limit(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     if not form.is_valid():
         return billing_show(request, visitor, hard=form)
     cents = form.cleaned_data["limit"]
+    values = {"budget_month_picousd": None if cents is None else cents_to_pico(cents)}
+    if limits_are_raised(limits_get(org=visitor.org), values):
+        sure_recently(request)
     try:
-        limits_set(
-            org=visitor.org,
-            values={"budget_month_picousd": None if cents is None else cents_to_pico(cents)},
-            actor=visitor.actor,
-        )
+        limits_set(org=visitor.org, values=values, actor=visitor.actor)
     except KindlingError as error:
         form.add_error("limit", error.message)
         return billing_show(request, visitor, hard=form)

@@ -1,7 +1,7 @@
 """The playground: talk to a model or an adapter; every answer is a billed request like any other."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import aiohttp
@@ -9,22 +9,26 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import reverse
 
-from kindling_billing.money import pico_to_usd_text
 from kindling_billing.pooled import connection_lend
 from kindling_billing.selectors import balance_get
 from kindling_console.access import Visitor, page, visitor_of
-from kindling_console.answers import show
+from kindling_console.answers import private, show
 from kindling_console.forms.playground import ChatForm, RawForm
 from kindling_console.inference import Ask, Upstream, ask_open, chat_ask, completion_ask
 from kindling_console.page_org import page_org_changed
 from kindling_console.playground_choices import CHAT, RAW, choice_pick, choices_get
 from kindling_console.playground_keys import playground_key, playground_key_forget
+from kindling_console.playground_shares import copy_get, lanes_told, numbers_of, numbers_told, shared_fields
 from kindling_console.quickstart import base_url, snippet_templates
-from kindling_console.templatetags.kindling import usd, usd_cost
+from kindling_console.second_factor import REFUSAL
+from kindling_console.templatetags.kindling import usd
 from kindling_console.ways_back import method_refused
+from kindling_platform.accounts.second_factors import FACTOR_MISSING
 from kindling_platform.common.error_index.entries import error_url
+from kindling_platform.responses.conversations import MOST_BYTES
+from kindling_platform.responses.selectors import keeping_days
+from kindling_platform.responses.sharing import TITLE_CHARS
 from kindling_platform.usage.selectors import usage_event_get
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -36,11 +40,14 @@ def playground(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """The page in one of its modes; without scripts a post of its form answers once, in whole."""
     choices = choices_get(visitor)
     is_form = request.method == "POST"
-    given = request.POST if is_form else request.GET
+    shared = None if is_form else copy_get(visitor, request.GET.get("shared", ""))
+    given: Mapping[str, Any] = request.POST if is_form else request.GET
+    if shared:
+        given = shared_fields(shared) | request.GET.dict()
     picked = choice_pick(
         choices,
         model=given.get("model", ""),
-        compare=request.GET.get("compare", ""),
+        compare=request.GET.getlist("compare"),
         mode=given.get("mode", ""),
         is_form=is_form,
     )
@@ -50,7 +57,7 @@ def playground(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     context: dict[str, Any] = {
         "form": form,
         "choices": choices.texts,
-        "chats": choices.chats,
+        "rivals": choices.of(picked.mode),
         "picked": picked,
         "chosen": picked.chosen,
         # A message to a model that turned out to take none stands there as a prompt.
@@ -58,7 +65,12 @@ def playground(request: HttpRequest, visitor: Visitor) -> HttpResponse:
         "can_chat": bool(choices.known(picked.chosen, mode=CHAT)) or not picked.chosen,
         "templates": [{"id": s.id, "label": s.label, "text": s.text} for s in snippet_templates(surface)],
         "base_url": base_url(),
+        "share_days": keeping_days(org=visitor.org),
+        "share_most_bytes": MOST_BYTES,
+        "share_title_chars": TITLE_CHARS,
     }
+    if shared and shared.conversation.mode == picked.mode:
+        context["copied"] = lanes_told(shared.conversation)
     status = 200
     if is_form:
         status = 422
@@ -66,7 +78,9 @@ def playground(request: HttpRequest, visitor: Visitor) -> HttpResponse:
             ask = completion_ask if picked.mode == RAW else chat_ask
             context |= async_to_sync(_answer_whole)(visitor, ask(form.ask_fields(), stream=False))
             status = context["status"]
-    return show(request, "console/playground.html", context, status=status)
+    shown = show(request, "console/playground.html", context, status=status)
+    # What was said in it, here or by a colleague, is for no cache.
+    return private(shown) if is_form or shared else shown
 
 
 async def run(request: HttpRequest) -> HttpResponseBase:
@@ -81,6 +95,8 @@ async def run(request: HttpRequest) -> HttpResponseBase:
         # Nobody changes back to what they were removed from.
         code = "organisation_changed" if changed.shown else "organisation_left"
         return _refusal(409, code, changed.message)
+    if visitor.is_barred:
+        return _refusal(403, FACTOR_MISSING, REFUSAL)
     if not visitor.may("playground.use"):
         return _refusal(403, "role", "Your role does not allow the playground.")
     if len(request.body) > MAX_BODY_BYTES:
@@ -115,24 +131,9 @@ async def run(request: HttpRequest) -> HttpResponseBase:
 def receipt(request: HttpRequest, visitor: Visitor, request_id: str) -> HttpResponse:
     """What a request cost, once it is in the ledger; 404 until then."""
     event = usage_event_get(org=visitor.org, request_id=request_id)
-    first = (event.first_token_at - event.started_at).total_seconds() if event.first_token_at else None
-    made = event.completion_tokens
-    writing = (event.finished_at - event.first_token_at).total_seconds() if event.first_token_at else 0
     balance = balance_get(owner_id=visitor.org.id).picousd if visitor.may("billing.read") else None
-    return JsonResponse(
-        {
-            "cost": usd_cost(event.cost_picousd),
-            "cost_exact_usd": pico_to_usd_text(int(event.cost_picousd), 12),
-            "prompt_tokens": event.prompt_tokens,
-            "cached_tokens": event.cached_tokens,
-            "completion_tokens": made,
-            "first_token_ms": round(first * 1000) if first is not None else None,
-            "tokens_per_s": round((made - 1) / writing, 1) if made > 1 and writing > 0 else None,
-            "finish": event.finish,
-            "url": reverse("console:request", args=[event.request_id]),
-            "balance": usd(balance) if balance is not None else None,
-        }
-    )
+    row = numbers_told(numbers_of(event), str(event.request_id))
+    return JsonResponse(row | {"balance": usd(balance) if balance is not None else None})
 
 
 async def _open(visitor: Visitor, ask: Ask) -> Upstream:

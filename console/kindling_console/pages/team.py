@@ -9,8 +9,10 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import done, is_fragment, private, refused, show
 from kindling_console.forms.team import ROLES, InviteForm, RemoveForm, RoleForm
 from kindling_console.meters import meters_of, rates_of
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts.invitation_letters import invitation_send, invitation_url
 from kindling_platform.accounts.invitations import invitation_create, invitation_list, invitation_withdraw
+from kindling_platform.accounts.second_factors import factor_holders
 from kindling_platform.accounts.team import member_get, member_role_set, owner_check, roles_given
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
@@ -46,6 +48,7 @@ def member(request: HttpRequest, visitor: Visitor, user_id: str) -> HttpResponse
     found = member_get(org=visitor.org, user_id=user_id)
     form = RoleForm(request.POST or None, roles=_roles(visitor, found.role), initial={"role": found.role})
     if request.method == "POST" and form.is_valid():
+        sure_recently(request)
         try:
             role = form.cleaned_data["role"]
             member_role_set(
@@ -67,7 +70,7 @@ def member_removed(request: HttpRequest, visitor: Visitor, user_id: str) -> Http
     return _remove(request, visitor, found, back=back, then=reverse("console:team"))
 
 
-@page(methods=("GET", "POST"))
+@page(methods=("GET", "POST"), without_factor=True)
 def leave(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Everybody may go."""
     if request.method == "POST":
@@ -78,6 +81,8 @@ def leave(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 
 def _invite(request: HttpRequest, visitor: Visitor, form: InviteForm) -> HttpResponse | None:
     """The link, shown once; None when the form was refused, which it says itself."""
+    # Whoever finds a browser open must not come in for good.
+    sure_recently(request)
     try:
         made, text = invitation_create(
             org=visitor.org, actor=visitor.actor, may_own=visitor.is_owner, **form.cleaned_data
@@ -119,10 +124,15 @@ def _context(visitor: Visitor, form: InviteForm) -> dict[str, Any]:
         for bound in members[:SHOWN]
     ]
     may_write = visitor.may("team.write")
+    people = [bound.membership.user_id for bound in members] if may_write else []
+    holders = factor_holders(people) if people else frozenset()
     return {
         "rows": rows,
         "more": len(members[SHOWN:]),
         "may_write": may_write,
+        "holders": holders,
+        "lacking": len(people) - len(holders),
+        "has_factor": visitor.user.id in holders,
         "form": form,
         "roles": ROLES,
         "invitations": list(invitation_list(org=visitor.org)[:SHOWN]) if may_write else [],

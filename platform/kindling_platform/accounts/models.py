@@ -61,6 +61,8 @@ class Organisation(Created):
     name = models.CharField(max_length=120)
     is_operator = models.BooleanField(default=False)
     suspended_at = models.DateTimeField(null=True, blank=True)
+    # Whether members without a second factor are shut out until they have one; keys are not.
+    mfa_required = models.BooleanField(default=False, db_default=False)
     salt = models.CharField(max_length=64, default=new_salt, editable=False)
     signup_credit_note = models.CharField(max_length=200, blank=True)
     # Since when it is being deleted, and when nothing was left to delete. The row stays: the books name it, and nobody
@@ -99,6 +101,30 @@ class Membership(Created):
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.organisation}"
+
+
+class Seeing(Created):
+    """A time for which one of the operator's people sees the console as a member does, and changes nothing.
+
+    `proof` is a digest of what both passwords were then: it ends with a change of either.
+    """
+
+    id = id_field("see")
+    operator = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    organisation = models.ForeignKey(Organisation, on_delete=models.CASCADE, related_name="+")
+    reason = models.CharField(max_length=300)
+    proof = models.CharField(max_length=64)
+    ends_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["ends_at"], condition=models.Q(ended_at=None), name="seeings_open"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operator} as {self.user}"
 
 
 class Invitation(Created):

@@ -19,6 +19,7 @@ BUILD = frozenset(
         "keys.write",
         "deployments.write",
         "playground.use",
+        "conversations.write",
         "responses.write",
         "prompts.open",
         "batches.write",

@@ -31,8 +31,10 @@ def user_register(*, email: str, password: str, name: str = "", ip: str | None =
 
 
 @transaction.atomic
-def user_settle(*, user: User, ip: str | None = None) -> User:
+def user_settle(*, user: User, ip: str | None = None, is_confirmed: bool = False) -> User:
     """Save a new user and give them an organisation; the sign-up form and `user_register` both end here.
+
+    `is_confirmed` says that the address is known to be theirs.
 
     Raises:
         KindlingError: `email_taken`.
@@ -42,6 +44,8 @@ def user_settle(*, user: User, ip: str | None = None) -> User:
     user.email = user.email.lower()
     user.signup_ip = ip
     user.save()
+    if is_confirmed:
+        EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
     actor = user_actor(user, ip=ip)
     org = organisation_create(name=user.name or user.email.split("@")[0], owner=user, actor=actor)
     audit_record(actor=actor, action="user.registered", target=user.id, organisation_id=org.id)

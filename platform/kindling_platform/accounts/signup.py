@@ -1,14 +1,19 @@
-"""Ties allauth to ours: a new user gets an organisation and its starting credit, and letters have our public URL."""
+"""Ties allauth to ours: a new user gets an organisation and its starting credit, letters have our public URL, and
+people without a password confirm in their own ways.
+"""
 
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import context as allauth_context
+from allauth.core.exceptions import ReauthenticationRequired
 from django.conf import settings
 from django.http import HttpRequest
 
 from kindling_platform.accounts.models import User
+from kindling_platform.accounts.reauthentication import is_confirmed, way_list
 from kindling_platform.accounts.services import user_settle
 
 
@@ -30,6 +35,24 @@ class SignupAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth shi
             domain=urlsplit(settings.KINDLING_ENV.public_url).netloc, name=settings.SITE_NAME
         )
         super().send_mail(template_prefix, email, context | links | {"current_site": site})
+
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
+        return way_list(user, super().get_reauthentication_methods(user)) if user.is_authenticated else []
+
+    def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
+        """Whether allauth is to look for a confirmation.
+
+        Raises:
+            ReauthenticationRequired: nobody has confirmed who has no password, and of whom allauth asks nothing.
+        """
+        request = allauth_context.request
+        if not super().is_reauthentication_required(app=app, **kwargs):
+            return False
+        if request.user.has_usable_password():
+            return True
+        if is_confirmed(request):
+            return False
+        raise ReauthenticationRequired
 
     def _get_login_attempts_cache_key(self, request: HttpRequest, **credentials: Any) -> str:
         """By account alone: allauth's has the request's Host, so another port there would be another count."""

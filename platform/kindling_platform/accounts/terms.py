@@ -1,4 +1,6 @@
-"""What the operator agrees with an organisation: a price plan from a day on, and paying before or after use."""
+"""What the operator agrees with an organisation: a price plan from a day on, paying before or after use, and how many
+replicas it may deploy for itself.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -17,7 +19,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.effective import effective_check
 from kindling_platform.common.errors import KindlingError
 
-AGREED = ("mode", "credit_limit_picousd", "net_days", "tax_basis_points")
+AGREED = ("mode", "credit_limit_picousd", "net_days", "tax_basis_points", "own_replicas")
 
 
 @transaction.atomic
@@ -58,7 +60,7 @@ def price_plan_assign(
 
 @transaction.atomic
 def payment_terms_set(*, org: Organisation, actor: Actor, **changes: Any) -> Terms:
-    """Change how an organisation pays: mode, credit_limit_picousd, net_days, tax_basis_points; others stay.
+    """Change what is agreed: mode, credit_limit_picousd, net_days, tax_basis_points, own_replicas; others stay.
 
     Raises:
         KindlingError: `terms_invalid`, `amount_invalid`.

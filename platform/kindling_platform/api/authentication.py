@@ -9,6 +9,8 @@ from rest_framework.request import Request
 
 from kindling_platform.accounts.models import User
 from kindling_platform.accounts.pages import ORGANISATION_HEADER, organisation_changed_find
+from kindling_platform.accounts.second_factors import factor_check
+from kindling_platform.accounts.seeing import HIDDEN, seeing_find
 from kindling_platform.accounts.selectors import (
     CHOSEN_ORGANISATION,
     membership_chosen,
@@ -73,7 +75,18 @@ class MemberAuthentication(SessionAuthentication):
         if found is None:
             return None
         user: User = found[0]
-        chosen = request._request.session.get(CHOSEN_ORGANISATION)
+        session = request._request.session
+        if seen := seeing_find(session=session, user_id=user.id):
+            # `SeeingGuard` has refused all that would change something.
+            member, actor = (
+                seen.membership,
+                Actor(id=user.id, label=user.email, ip=client_ip(request._request)),
+            )
+            origin_actor_set(actor)
+            return user, Caller(
+                org=member.organisation, actor=actor, membership=member, role=member.role, hidden=HIDDEN
+            )
+        chosen = session.get(CHOSEN_ORGANISATION)
         memberships = membership_list_for_user(user=user)
         membership = membership_chosen(memberships, chosen)
         org = membership.organisation
@@ -81,6 +94,7 @@ class MemberAuthentication(SessionAuthentication):
         others = (one.organisation for one in memberships)
         if changed := organisation_changed_find(shown=shown, org=org, others=others):
             raise KindlingError("organisation_changed", changed.message, 409)
+        factor_check(org=org, user=user)
         actor = Actor(id=user.id, label=user.email, ip=client_ip(request._request))
         origin_actor_set(actor)
         return user, Caller(org=org, actor=actor, membership=membership, role=membership.role)

@@ -19,7 +19,7 @@ OPERATOR_ACTIONS = f"{OPERATOR}."
 class Caller:
     """A signed-in member, or a key with its scopes; exactly one of `membership` and `key` is there.
 
-    `role` is the member's, or bounds the key (`keys.rights`).
+    `role` is the member's, or bounds the key (`keys.rights`). `hidden` is what is refused although the role allows it.
     """
 
     org: Organisation
@@ -28,9 +28,12 @@ class Caller:
     membership: Membership | None = None
     key: ApiKey | None = None
     scopes: frozenset[str] = field(default_factory=frozenset)
+    hidden: frozenset[str] = field(default_factory=frozenset)
 
     def may(self, action: str) -> bool:
         """Whether the role, and for a key its scopes as well, allow an action such as `keys.write`."""
+        if action in self.hidden:
+            return False
         if action.startswith(OPERATOR_ACTIONS):
             return self.may_operate and not self.lacks(action)
         return role_can(self.role, self.org, action) and not self.lacks(action)

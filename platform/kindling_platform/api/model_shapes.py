@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers as s
 
+from kindling_platform.api.money import money
 from kindling_platform.api.rows import plain_row, price_row
 from kindling_platform.api.shapes import PriceShape
 from kindling_platform.catalog.models import ModelSpeed
@@ -12,7 +13,7 @@ from kindling_platform.catalog.offers import TASKS, Offer
 FACTS = (
     "id", "ref", "name", "display_name", "description", "architecture", "task", "context_length", "vocab_size",
     "vocabulary_hash", "parameters", "shapes", "licence", "revision", "is_public", "is_stand_in", "chat_ready",
-    "lora_ready", "created_at",
+    "lora_ready", "deployable", "created_at",
 )  # fmt: skip
 
 
@@ -60,6 +61,11 @@ class ModelShape(s.Serializer[object]):
     is_stand_in = s.BooleanField()
     chat_ready = s.BooleanField(help_text="Whether it has a chat template; a base model completes text.")
     lora_ready = s.BooleanField()
+    deployable = s.BooleanField(help_text="Whether organisations may deploy it for themselves.")
+    gpu_hour_picousd = s.CharField(
+        allow_null=True, help_text="What an hour of a replica of your own costs; null while it has no price."
+    )
+    gpu_hour_usd = s.CharField(allow_null=True)
     is_warm = s.BooleanField(help_text="Whether a replica that serves you is ready to answer.")
     price = PriceShape(allow_null=True)
     speed = SpeedShape(allow_null=True, help_text="Measured in the last 24 hours; null where too little was.")
@@ -69,10 +75,12 @@ class ModelShape(s.Serializer[object]):
 def model_row(offer: Offer, *, shows_own: bool) -> dict[str, Any]:
     """An offer as `ModelShape` describes it; `shows_own` is whether the caller may see their organisation's usage."""
     speed = offer.speeds.shown if shows_own else offer.speeds.everybody
+    hour = offer.hour_price_picousd
     return {
         **plain_row(offer.model, *FACTS),
         "tasks": offer.tasks,
         "is_warm": offer.is_warm,
+        **(money("gpu_hour", hour) if hour else {"gpu_hour_picousd": None, "gpu_hour_usd": None}),
         "price": price_row(offer.price),
         "speed": _speed_row(speed) if speed else None,
     }

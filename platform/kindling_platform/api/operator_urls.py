@@ -11,6 +11,7 @@ from kindling_platform.api.views.operator import (
     limits,
     mail,
     margins,
+    models,
     organisations,
     prices,
     proofs,
@@ -42,6 +43,14 @@ urlpatterns = [
     path("v1/operator/deployments/<str:deployment_id>", deployments.OneOperatedDeployment.as_view()),
     path("v1/operator/deployments/<str:deployment_id>/start", deployments.OperatedDeploymentStart.as_view()),
     path("v1/operator/deployments/<str:deployment_id>/stop", deployments.OperatedDeploymentStop.as_view()),
+    path(
+        "v1/operator/deployments/<str:deployment_id>/revisions",
+        deployments.OperatedDeploymentRevisions.as_view(),
+    ),
+    path(
+        "v1/operator/deployments/<str:deployment_id>/restore", deployments.OperatedDeploymentRestore.as_view()
+    ),
+    path("v1/operator/models/<str:model_id>", models.OperatedModel.as_view()),
     path("v1/operator/plans", terms.Plans.as_view()),
     path("v1/operator/prices", prices.Prices.as_view()),
     path("v1/operator/prices.csv", prices.PriceBookCsv.as_view()),

@@ -6,6 +6,7 @@ from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from kindling_platform.accounts.reauthentication import recent_check
 from kindling_platform.api.caller import OPERATOR_ACTIONS, Caller
 from kindling_platform.common.errors import KindlingError
 
@@ -41,6 +42,9 @@ class MayAct(BasePermission):
             )
             raise KindlingError("account_suspended", text, 412)
         if action == ANY_CALLER or caller.may(action):
+            if caller.key is None and request.method in getattr(view, "confirmed", ()):
+                # A key is shown with every request; a session may have been left open.
+                recent_check(request._request)
             return True
         if scope := caller.lacks(action):
             raise KindlingError("scope_missing", f"This API key lacks the scope {scope!r}.", 403)

@@ -3,9 +3,11 @@
 from typing import Any
 
 from kindling_billing.models import LedgerEntry, PriceVersion
+from kindling_platform.accounts.models import Organisation
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.api.money import usd
 from kindling_platform.deployments.models import Deployment
+from kindling_platform.deployments.revisions import Revised
 from kindling_platform.keys.models import ApiKey
 from kindling_platform.usage.models import UsageEvent
 
@@ -15,6 +17,10 @@ MILLION = 10**6
 def plain_row(row: Any, *names: str) -> dict[str, Any]:
     """The named attributes of anything."""
     return {name: getattr(row, name) for name in names}
+
+
+def organisation_row(org: Organisation) -> dict[str, Any]:
+    return plain_row(org, "id", "slug", "name", "mfa_required")
 
 
 def price_row(price: PriceVersion | None) -> dict[str, Any] | None:
@@ -57,7 +63,8 @@ def adapter_row(adapter: Adapter) -> dict[str, Any]:
 
 def deployment_row(deployment: Deployment) -> dict[str, Any]:
     names = (
-        "id", "name", "desired_state", "desired_replicas", "weights", "state", "reason", "generation", "created_at",
+        "id", "name", "desired_state", "desired_replicas", "weights", "state", "reason", "generation", "self_made",
+        "created_at",
     )  # fmt: skip
     replicas = sorted(deployment.replicas.all(), key=lambda replica: replica.name)
     return {
@@ -67,6 +74,17 @@ def deployment_row(deployment: Deployment) -> dict[str, Any]:
         "replicas": [
             plain_row(replica, "name", "state", "reason", "restarts", "ready_at") for replica in replicas
         ],
+    }
+
+
+def revision_row(revised: Revised) -> dict[str, Any]:
+    row = revised.revision
+    return {
+        **plain_row(row, "number", "replicas", "weights", "restored", "created_at"),
+        "model": row.model.ref,
+        "changes": [plain_row(change, "name", "before", "after") for change in revised.changes],
+        "is_current": revised.is_current,
+        "created_by": revised.who,
     }
 
 

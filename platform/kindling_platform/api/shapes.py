@@ -119,6 +119,7 @@ class DeploymentShape(s.Serializer[object]):
     state = s.CharField()
     reason = s.CharField()
     generation = s.IntegerField()
+    self_made = s.BooleanField(help_text="Whether your organisation made it, and so may change it.")
     replicas = ReplicaShape(many=True)
     created_at = s.DateTimeField()
 
@@ -148,6 +149,41 @@ class DeploymentChangeShape(StrictShape):
     weights = s.ChoiceField(
         choices=WEIGHT_FORMS, required=False, help_text="Another form: every replica is started anew."
     )
+
+
+class AllowanceShape(s.Serializer[object]):
+    replicas = s.IntegerField(help_text="How many of deployments that you make yourselves may run at once.")
+    running = s.IntegerField()
+    left = s.IntegerField()
+    runs_on = s.CharField(
+        help_text="The GPUs or the processor by name; empty while the machine does not say."
+    )
+
+
+class SettingChangeShape(s.Serializer[object]):
+    name = s.ChoiceField(choices=["model", "replicas", "weights"])
+    before = s.CharField()
+    after = s.CharField()
+
+
+class RevisionShape(s.Serializer[object]):
+    number = s.IntegerField()
+    model = s.CharField()
+    replicas = s.IntegerField()
+    weights = s.CharField()
+    changes = SettingChangeShape(many=True, help_text="What it set otherwise than the revision before.")
+    is_current = s.BooleanField(help_text="Whether the deployment is set so now.")
+    restored = s.IntegerField(allow_null=True, help_text="The revision that was brought back by this one.")
+    created_by = s.CharField()
+    created_at = s.DateTimeField()
+
+
+class RevisionsShape(s.Serializer[object]):
+    data = RevisionShape(many=True)  # type: ignore[assignment]  # DRF takes fields out of the class
+
+
+class RestoreShape(StrictShape):
+    revision = s.IntegerField(min_value=1, help_text="Its number.")
 
 
 class EventShape(s.Serializer[object]):
@@ -256,6 +292,13 @@ class OrganisationShape(s.Serializer[object]):
     id = s.CharField()
     slug = s.CharField()
     name = s.CharField()
+    mfa_required = s.BooleanField(help_text="Whether every member needs a second factor; keys need none.")
+
+
+class OrganisationChangeShape(StrictShape):
+    mfa_required = s.BooleanField(
+        help_text="Whether every member needs an authenticator app or a passkey. Who switches it on has one."
+    )
 
 
 class PersonShape(s.Serializer[object]):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from django.conf import settings
 
+from kindling_platform.batches.bounds import PART_BYTES
 from kindling_platform.batches.models import Batch, FilePart, StoredFile
 from kindling_platform.batches.seal import Seal
 from kindling_platform.common.clock import now
@@ -11,9 +12,6 @@ from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.common.org_seal import SealBrokenError, SealedTooLongError
 from kindling_platform.common.tenancy import HasId
-
-# A part as gateways write it.
-PART_BYTES = 1024 * 1024
 
 
 def batch_list(*, org: HasId) -> OrgQuerySet:

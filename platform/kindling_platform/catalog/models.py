@@ -28,6 +28,8 @@ class Model(Created):
     is_stand_in = models.BooleanField(default=False)
     chat_ready = models.BooleanField(default=True, db_default=True)
     lora_ready = models.BooleanField(default=True)
+    # Whether organisations may deploy it for themselves, on machines that they then pay for by the hour.
+    deployable = models.BooleanField(default=False, db_default=False)
 
     objects = OrgQuerySet.as_manager()
 

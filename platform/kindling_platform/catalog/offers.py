@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kindling_billing.gpu_hours import HOUR_MS
 from kindling_billing.models import PriceVersion
+from kindling_billing.selectors import price_of
 from kindling_platform.catalog.models import Model
 from kindling_platform.catalog.speeds import NO_SPEEDS, Speeds
 
@@ -35,6 +37,11 @@ class Offer:
     def tasks(self) -> tuple[str, ...]:
         """What it can be asked for."""
         return TASKS_OF[self.model.surface]
+
+    @property
+    def hour_price_picousd(self) -> int:
+        """What an hour of a replica of its own costs the organisation; 0 while it has no price."""
+        return HOUR_MS * price_of(self.price).gpu_ms if self.price else 0
 
 
 def _by_name(offer: Offer) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from kindling_platform.catalog.folder import model_folder_read
 from kindling_platform.catalog.hub import model_target, snapshot_fetch
 from kindling_platform.catalog.models import Model
 from kindling_platform.common.actors import SYSTEM, Actor
-from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.errors import KindlingError, not_found
 from kindling_platform.common.slugs import name_checked
 
 NAMED_ADAPTERS = 3
@@ -99,6 +99,27 @@ def _adapters_refuse(model: Model, other: str) -> None:
         "the model another name; or start with the former one and delete the adapters in the console."
     )
     raise KindlingError("model_changed", text, 409)
+
+
+@transaction.atomic
+def model_deployable_set(*, model_id: str, deployable: bool, actor: Actor) -> Model:
+    """Open a model to deployments that organisations make for themselves, or close it to new ones.
+
+    Raises:
+        KindlingError: `not_found`.
+    """
+    model: Model | None = Model.objects.select_for_update(of=("self",)).filter(id=model_id).first()
+    if model is None:
+        raise not_found("model")
+    if model.deployable != deployable:
+        model.deployable = deployable
+        model.save(update_fields=["deployable"])
+        action = "model.opened" if deployable else "model.closed"
+        audit_record(
+            actor=actor, action=action, target=model.id, organisation_id=model.organisation_id,
+            data={"ref": model.ref},
+        )  # fmt: skip
+    return model
 
 
 def hub_download(*, repo_id: str, revision: str = "") -> Path:

@@ -15,10 +15,10 @@ from kindling_platform.cli.client import Client
 from kindling_platform.cli.errors import CliError
 from kindling_platform.cli.output import AsJson, console, print_rows, rows_of
 from kindling_platform.cli.program import PROGRAM
+from kindling_platform.common.prompt_lines import CHAT, DEFAULT_MAX_TOKENS, requests_of
 
 app = typer.Typer(no_args_is_help=True, help="Batches of your organisation: cheaper, and done within a day.")
 PATH, FILES = "/v1/batches", "/v1/files"
-CHAT = "/v1/chat/completions"
 LOOK_EVERY_S = 1.0
 OVER = ("completed", "failed", "expired", "cancelled")
 Which = Annotated[str, typer.Argument(help="Its id, as `run` and `list` say it.")]
@@ -34,7 +34,9 @@ def run(
     model: Annotated[
         str, typer.Option("--model", "-m", help="The file has prompts, and this answers them.")
     ] = "",
-    max_tokens: Annotated[int, typer.Option(min=1, help="With --model: tokens of each answer.")] = 512,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="With --model: tokens of each answer.")
+    ] = DEFAULT_MAX_TOKENS,
     endpoint: Annotated[str, typer.Option(help="The route that its requests go to.")] = CHAT,
     out: Out = None,
     wait: Annotated[bool, typer.Option(help="Wait for the answers and write them.")] = True,
@@ -139,24 +141,10 @@ def _read(file: Path) -> bytes:
 def _prompts(file: Path, model: str, max_tokens: int) -> bytes:
     """A request for each line that is not empty; its `custom_id` is the line's number."""
     try:
-        lines = _read(file).decode().splitlines()
+        text = _read(file).decode()
     except UnicodeDecodeError:
         raise CliError(f"{file} is not a text in UTF-8.", "file_invalid") from None
-    asked = [
-        {
-            "custom_id": str(number),
-            "method": "POST",
-            "url": CHAT,
-            "body": {
-                "model": model,
-                "max_tokens": max_tokens,
-                "messages": [{"role": "user", "content": line}],
-            },
-        }
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-    return "\n".join(map(json.dumps, asked)).encode()
+    return requests_of(text, model=model, max_tokens=max_tokens)
 
 
 def _form(name: str, content: bytes) -> tuple[bytes, dict[str, str]]:

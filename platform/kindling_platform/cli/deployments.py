@@ -1,4 +1,4 @@
-"""`kindling deployments list|create|change|start|stop|delete|events`: what runs; the operator makes and changes it."""
+"""`kindling deployments`: what runs, is made, changed, started and stopped, and set back to what it was."""
 
 from typing import Annotated, Any
 
@@ -35,7 +35,7 @@ def create(
         str | None, typer.Option(help="Whose it is, by slug or id; it pays for its hours.")
     ] = None,
 ) -> None:
-    """Make a deployment and start it; for the operator alone."""
+    """Make a deployment and start it; of a model that is open to that, within the replicas that you are allowed."""
     given = {"replicas": replicas, "weights": weights, "organisation": organisation}
     _tell(Client().post(PATH, {"name": name, "model": model} | _without_none(given)))
 
@@ -44,7 +44,7 @@ def create(
 def change(which: Which, replicas: Replicas = None, weights: Weights = None) -> None:
     """Change how many replicas it has, while it runs, or the form of its weights, for which it starts anew.
 
-    For the operator alone, as is making one; what is yours you start, stop and delete.
+    What the operator made for you, the operator changes; you start, stop and delete it.
     """
     changes = _without_none({"replicas": replicas, "weights": weights})
     if not changes:
@@ -81,6 +81,36 @@ def events(which: Which, as_json: AsJson = False) -> None:
     client = Client()
     rows = rows_of(client.get(f"{PATH}/{_id(client, which)}/events"))
     print_rows(rows, ["created_at", "kind", "message"], as_json=as_json, empty="Nothing happened yet.")
+
+
+@app.command()
+def revisions(which: Which, as_json: AsJson = False) -> None:
+    """What it was set to, by whom and when, newest first."""
+    client = Client()
+    rows = rows_of(client.get(f"{PATH}/{_id(client, which)}/revisions"))
+    columns = ["number", "model", "replicas", "weights", "created_by", "created_at", "is_current"]
+    print_rows(rows, columns, as_json=as_json, empty="Nothing was set yet.")
+
+
+@app.command()
+def restore(
+    which: Which,
+    revision: Annotated[
+        int, typer.Argument(help=f"Its number, as `{PROGRAM} deployments revisions` shows it.")
+    ],
+) -> None:
+    """Set it to what it was in an earlier revision, as a new one."""
+    client = Client()
+    _tell(client.post(f"{PATH}/{_id(client, which)}/restore", {"revision": revision}))
+
+
+@app.command()
+def allowance() -> None:
+    """How many replicas of deployments that you make yourselves may run."""
+    row = Client().get(f"{PATH}/allowance")
+    print(f"{row['running']} of {row['replicas']} replicas run; {row['left']} more may.")
+    if row["runs_on"]:
+        print(f"They run on {row['runs_on']}.")
 
 
 @app.command()

@@ -6,6 +6,8 @@ by its name at the start and not by a traceback later.
 
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from kindling_platform.common.identity import is_unread
+
 YES = ("1", "true", "yes")
 NO = ("0", "false", "no")
 
@@ -51,6 +53,16 @@ def mail_address(text: str) -> str:
 def web_address(text: str) -> str:
     """`http://host` or `https://host`."""
     _with_host(text, ("http", "https"))
+    return text
+
+
+def issuer_address(text: str) -> str:
+    """`https://host/path` of an OpenID provider; `http` only where nothing leaves this machine."""
+    parts = _with_host(text, ("https", "http"))
+    if not is_unread(text):
+        raise ValueError("others could read along")
+    if parts.query or parts.fragment:
+        raise ValueError("an issuer has neither a query nor a fragment")
     return text
 
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from kindling_platform.batches.bounds import MAX_FILE_BYTES
+
 Scope = dict[str, Any]
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -21,8 +23,9 @@ DEFAULT_BYTES = 4 * MEGABYTE
 UPLOAD_BYTES = 2048 * MEGABYTE + 4 * MEGABYTE
 # What a view reads while it arrives, and so refuses before the first byte is kept (`body_stream`).
 STREAMED = re.compile(r"/api/v1/adapters/[^/]+/(files/[^/]+|zip)")
-# The form of browsers without scripts: spooled whole, so it is for those who are signed in, a few at a time.
+# Forms with files of browsers: spooled whole, so they are for those who are signed in, a few at a time.
 FORM = "/console/adapters/upload/"
+BATCH_FORM = "/console/batches/new/"
 MOST_FORMS = 4
 BODY_S = 120.0
 LEAST_BYTES_PER_S = 32 * 1024
@@ -51,8 +54,9 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         streamed = scope["method"] == "PUT" and STREAMED.fullmatch(scope["path"])
-        form = scope["method"] == "POST" and scope["path"] == FORM and await self._signed_in(scope)
-        limit = UPLOAD_BYTES if streamed or form else DEFAULT_BYTES
+        most = _form_bytes(scope["path"]) if scope["method"] == "POST" else 0
+        form = most and await self._signed_in(scope)
+        limit = UPLOAD_BYTES if streamed else most if form else DEFAULT_BYTES
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limit:
             await _refuse_size(send, limit)
@@ -92,6 +96,11 @@ class BodyLimit:
             if complete:
                 raise
             await _refuse(send, 408, "request_timeout", "The body of this request did not arrive in time.")
+
+
+def _form_bytes(path: str) -> int:
+    """What may be sent to a form with files; 0 for all other addresses."""
+    return {FORM: UPLOAD_BYTES, BATCH_FORM: MAX_FILE_BYTES + 4 * MEGABYTE}.get(path, 0)
 
 
 async def _refuse_size(send: Send, limit_bytes: int) -> None:

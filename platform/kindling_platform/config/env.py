@@ -10,7 +10,22 @@ from pathlib import Path
 
 from kindling_billing.limits import Limits
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
-from kindling_platform.config.addresses import cache_address, database_address, mail_address, web_address
+from kindling_platform.common.identity import (
+    GITHUB,
+    GOOGLE,
+    GOOGLE_ISSUER,
+    LOOPBACK,
+    OIDC,
+    IdentityProvider,
+    provider_make,
+)
+from kindling_platform.config.addresses import (
+    cache_address,
+    database_address,
+    issuer_address,
+    mail_address,
+    web_address,
+)
 from kindling_platform.config.env_reader import PREFIX, TRACES_NEED, EnvError, Reader
 
 __all__ = ["CREDIT_NEEDS", "SECRETS_FILE", "STRIPE_OFF", "Env", "EnvError", "load_env"]
@@ -23,11 +38,11 @@ MOST_CREDIT_USD = 1_000_000
 STRIPE_OFF = "off"
 # What a new organisation shows before it gets its starting credit.
 CREDIT_NEEDS = ("nothing", "mail", "card")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DATABASE_KIND = "like postgresql://user:password@host:5432/kindling"
 CACHE_KIND = "like redis://:password@host:6379/0 or rediss://:password@host:6379/0"
 MAIL_KIND = "like smtp://user:password@host:587?tls=1 or smtps://user:password@host:465"
 WEB_KIND = "like http://host:port or https://host"
+ISSUER_KIND = "like https://login.example.com; http is for this machine alone, as others could read along"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +76,7 @@ class Env:
     keep_usage_logs_days: int
     agent_url: str
     metrics_token: str | None
+    identity_providers: tuple[IdentityProvider, ...]
     otlp_endpoint: str | None
     debug: bool
     log_level: str
@@ -132,6 +148,7 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
         keep_usage_logs_days=reader.days("KEEP_USAGE_LOGS_DAYS", 400, least=70),
         agent_url=(web("AGENT_URL") or "http://127.0.0.1:8100").rstrip("/"),
         metrics_token=reader.secret("METRICS_TOKEN"),
+        identity_providers=_identity_providers(reader),
         otlp_endpoint=reader.needing("OTLP_ENDPOINT", web("OTLP_ENDPOINT"), *TRACES_NEED),
         debug=reader.flag("DEBUG"),
         log_level=reader.log_level("LOG_LEVEL", "INFO"),
@@ -142,6 +159,33 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
     )
     reader.finish()
     return env
+
+
+def _identity_providers(reader: Reader) -> tuple[IdentityProvider, ...]:
+    issuer = reader.address("OIDC_ISSUER", issuer_address, ISSUER_KIND)
+    reader.together("OIDC_ISSUER", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET")
+    reader.together("GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET")
+    reader.together("GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET")
+    found = (
+        provider_make(
+            OIDC,
+            reader.text("OIDC_NAME", "single sign-on"),
+            reader.optional("OIDC_CLIENT_ID"),
+            reader.optional("OIDC_CLIENT_SECRET"),
+            issuer,
+        ),
+        provider_make(
+            GOOGLE,
+            "Google",
+            reader.optional("GOOGLE_CLIENT_ID"),
+            reader.optional("GOOGLE_CLIENT_SECRET"),
+            GOOGLE_ISSUER,
+        ),
+        provider_make(
+            GITHUB, "GitHub", reader.optional("GITHUB_CLIENT_ID"), reader.optional("GITHUB_CLIENT_SECRET")
+        ),
+    )
+    return tuple(one for one in found if one)
 
 
 def _secrets(home: Path) -> dict[str, str]:

@@ -67,6 +67,13 @@ class Reader:
     def required_address(self, name: str, check: Callable[[str], str], kind: str) -> str:
         return (self.address(name, check, kind) or "") if self.required(name) else ""
 
+    def together(self, *names: str) -> None:
+        """Settings of which one is of no use without the others."""
+        given = [name for name in names if self.optional(name)]
+        missing = [name for name in names if name not in given]
+        if given:
+            self._wrong += [f"{PREFIX}{given[0]} is set, and {PREFIX}{name} is not" for name in missing]
+
     def secret(self, name: str) -> str | None:
         """A secret that somebody else has chosen; the complaint about a short one does not repeat it."""
         value = self.optional(name)

@@ -44,6 +44,9 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.socialaccount.providers.github",
     "allauth.usersessions",
     "csp",
     "django_htmx",
@@ -61,6 +64,7 @@ INSTALLED_APPS = [
     "kindling_platform.batches",
     "kindling_platform.requestlog",
     "kindling_platform.deployments",
+    "kindling_platform.status",
     "kindling_platform.api",
     "kindling_platform.embedded",
 ]
@@ -77,6 +81,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "kindling_console.seeing.SeeingGuard",
 ]
 ROOT_URLCONF = "kindling_platform.config.urls"
 ASGI_APPLICATION = "kindling_platform.config.asgi.application"
@@ -125,10 +130,31 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Kindling] "
 ACCOUNT_LOGOUT_ON_GET = False
 # Behind one address sit many people, and a test signs up a dozen: generous per address, strict per account.
 ACCOUNT_RATE_LIMITS = {"signup": "60/m/ip", "login_failed": "10/m/ip,5/5m/key"}
-MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+# How long a confirmation holds; for keys and money a sign-in counts as one.
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 15 * 60
+MFA_ADAPTER = "kindling_platform.accounts.factors.FactorsAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes", "webauthn"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_RATE_LIMITS = {"webauthn_login": "60/m/ip"}
+MFA_FORMS = {
+    "add_webauthn": "kindling_console.forms.passkeys.AddForm",
+    "authenticate_webauthn": "kindling_console.forms.passkeys.AuthenticateForm",
+    "edit_webauthn": "kindling_console.forms.passkeys.RenameForm",
+    "login_webauthn": "kindling_console.forms.passkeys.SignInForm",
+    "reauthenticate_webauthn": "kindling_console.forms.passkeys.ConfirmForm",
+}
 MFA_TOTP_ISSUER = "Kindling"
 # Without a mail server no address can be verified, and a second factor is still worth having.
 MFA_ALLOW_UNVERIFIED_EMAIL = ENV.smtp_url is None
+
+SOCIALACCOUNT_ADAPTER = "kindling_platform.accounts.social.SocialAdapter"
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {"provider_class": "kindling_platform.accounts.openid.provider.OpenidProvider"},
+    "github": {"provider_class": "kindling_platform.accounts.openid.provider.GithubProvider"},
+}
+SOCIALACCOUNT_REAUTHENTICATION_REQUIRED = True
+# Which accounts are joined by their address is up to our adapter; those that are, are linked from then on.
+SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = True
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

@@ -31,6 +31,7 @@ urlpatterns = [
         password_reset_from_key,
         name="account_reset_password_from_key",
     ),
+    path("accounts/", include("kindling_console.account_urls")),
     path("accounts/", include("allauth.urls")),
     path("api/", include("kindling_platform.api.urls")),
     path("docs", include("kindling_platform.api.docs_urls")),

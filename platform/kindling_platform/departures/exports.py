@@ -9,6 +9,7 @@ from typing import Any
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import QuerySet
@@ -21,6 +22,7 @@ from kindling_platform.common.actors import Actor
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.keys.models import ApiKey, LimitSet
+from kindling_platform.responses.sharing import shared_told
 
 # Of the newest, which make a file of a few megabytes.
 MOST_EVENTS = 50_000
@@ -38,11 +40,13 @@ profile.json            your account
 email_addresses.json    the addresses that you can sign in with
 memberships.json        your organisations, and your role in each
 sessions.json           where you are signed in
-second_factors.json     authenticator apps and recovery codes, without their secrets
+second_factors.json     authenticator apps, passkeys and recovery codes, without their secrets
+linked_sign_ins.json    accounts elsewhere that sign you in here, and what those said of you
 api_keys.json           keys that you made; of the keys themselves only a digest is stored, which is left out
 api_keys_elsewhere.json keys that you made in organisations that you have left
 invitations.json        those that you sent, and those that came to your address; they are kept for about five weeks
 limits.json             limits that an organisation has set for you
+shared_conversations.json  conversations of the playground that you share now, with what is said in them
 settings.json           what you have chosen for yourself
 audit.json              what you did, and your keys, as the audit log has it: the newest {events:,} entries
 
@@ -86,7 +90,9 @@ def _parts(user: User, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
     sessions = UserSession.objects.filter(user=user).order_by("created_at")
     yield "sessions", _told(sessions, "ip", "user_agent", "created_at", "last_seen_at")
     factors = Authenticator.objects.filter(user=user).order_by("created_at")
-    yield "second_factors", _told(factors, "type", "created_at", "last_used_at")
+    yield "second_factors", _told(factors, "type", "data__name", "created_at", "last_used_at")
+    linked = SocialAccount.objects.filter(user=user).order_by("date_joined", "id")
+    yield "linked_sign_ins", _told(linked, "provider", "uid", "extra_data", "date_joined", "last_login")
     yield "api_keys", _told(own_keys, *KEY_FIELDS, "expires_at", "revoked_at", "last_used_at")
     yield "api_keys_elsewhere", _told(keys.exclude(id__in=own_keys.values("id")), *KEY_FIELDS)
     about = (*ORGANISATION, "email", "role", "created_at", "expires_at", "ended_at")
@@ -102,6 +108,8 @@ def _parts(user: User, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
     bounds = [field.name for field in LimitSet._meta.concrete_fields if field.name.startswith("budget_")]
     rates = [field.name for field in LimitSet._meta.concrete_fields if field.name.endswith("_per_minute")]
     yield "limits", _told(limits, *ORGANISATION, *bounds, *rates, "concurrent_requests", "alert_percents")
+    organisation_ids = members.values_list("organisation_id", flat=True)
+    yield "shared_conversations", shared_told(organisation_ids=organisation_ids, user_id=user.id)
     yield "settings", {"shortcuts": user.shortcuts, **settings}
     events = event_list_by_actor(actor_ids=actor_ids)[:MOST_EVENTS]
     yield (
@@ -112,7 +120,10 @@ def _parts(user: User, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
 
 def _told(rows: "QuerySet[Any]", *names: str) -> Iterator[dict[str, Any]]:
     for row in rows.values(*names).iterator():
-        yield {name.replace("organisation__", "organisation_"): value for name, value in row.items()}
+        yield {
+            name.removeprefix("data__").replace("organisation__", "organisation_"): value
+            for name, value in row.items()
+        }
 
 
 def _pieces(value: Any) -> Iterator[str]:

@@ -10,11 +10,13 @@ from datetime import timedelta
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.db.models import Q
 
-from kindling_platform.accounts.models import DELETED_DOMAIN, Membership, Organisation, User
+from kindling_platform.accounts.models import DELETED_DOMAIN, Membership, Organisation, Seeing, User
 from kindling_platform.accounts.sessions import sessions_end
 from kindling_platform.accounts.team import OWNER
 from kindling_platform.audit.services import audit_record
@@ -23,6 +25,8 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.departures.conditions import Standing, standing_check, standing_get
 from kindling_platform.departures.organisations import organisation_delete
+from kindling_platform.deployments.models import DeploymentRevision
+from kindling_platform.keys.activity import GONE
 from kindling_platform.keys.leaving import key_list_live_of, member_end
 
 # Nobody can guess the address of a deleted user beforehand, and take it.
@@ -149,9 +153,12 @@ def _forget(user: User) -> None:
     """Take everything from the row by which somebody could be told, or could sign in."""
     EmailAddress.objects.filter(user=user).delete()
     Authenticator.objects.filter(user=user).delete()
+    SocialAccount.objects.filter(user=user).delete()
     listed = UserSession.objects.filter(user=user)
     Session.objects.filter(session_key__in=list(listed.values_list("session_key", flat=True))).delete()
     listed.delete()
+    Seeing.objects.filter(Q(user=user) | Q(operator=user)).delete()
+    DeploymentRevision.objects.filter(actor_id=user.id).update(actor_label=GONE)
     user.groups.clear()
     user.user_permissions.clear()
     user.email, user.name, user.last_login = (

@@ -21,7 +21,7 @@ from kindling_platform.keys.services import key_revoke
 from kindling_platform.requestlog.models import LoggedRequest
 from kindling_platform.requestlog.selectors import request_log_days
 from kindling_platform.requestlog.services import request_log_set
-from kindling_platform.responses.models import StoredResponse
+from kindling_platform.responses.models import SharedConversation, StoredResponse
 from kindling_platform.responses.selectors import keeping_get
 from kindling_platform.responses.services import retention_set
 from kindling_platform.usage.models import Feedback, IdempotentReply
@@ -66,11 +66,12 @@ def request_log_clear(org: Organisation) -> int:
 
 
 def responses_clear(org: Organisation) -> int:
-    """Stored responses; none is kept any more before they are deleted."""
+    """Stored responses and shared conversations; none is kept any more before they are deleted."""
     was_keeping = keeping_get(org=org).days != 0
     if was_keeping:
         retention_set(org=org, days=0, actor=SYSTEM)
-    return was_keeping + purged(StoredResponse.objects.for_org(org), limit=ROWS, batches=BATCHES)
+    kinds = (StoredResponse, SharedConversation)
+    return was_keeping + sum(purged(kind.objects.for_org(org), limit=ROWS, batches=BATCHES) for kind in kinds)
 
 
 def batches_clear(org: Organisation) -> int:

@@ -42,6 +42,8 @@ class Deployment(Created):
     reason = models.CharField(max_length=300, blank=True)
     stop_reason = models.CharField(max_length=300, blank=True, default="", db_default="")
     generation = models.PositiveIntegerField(default=1)
+    # Whether its organisation made it, within what the operator allows; others are made by the operator.
+    self_made = models.BooleanField(default=False, db_default=False)
     lease_token = models.CharField(max_length=32, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
 
@@ -58,6 +60,31 @@ class Deployment(Created):
 
     def __str__(self) -> str:
         return self.name
+
+
+class DeploymentRevision(Created):
+    """What a deployment was set to by somebody at some time; rows are only ever added.
+
+    `restored` is the number of the revision that was brought back by this one.
+    """
+
+    id = id_field("rvn")
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="revisions")
+    number = models.PositiveIntegerField()
+    model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="+")
+    replicas = models.PositiveIntegerField()
+    weights = models.CharField(max_length=16)
+    restored = models.PositiveIntegerField(null=True, blank=True)
+    actor_id = models.CharField(max_length=32, blank=True)
+    actor_label = models.CharField(max_length=200)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["deployment", "number"], name="one_deployment_revision")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.deployment_id} #{self.number}"
 
 
 class Replica(Created):
@@ -210,3 +237,35 @@ class DeploymentEvent(Created):
 
     def __str__(self) -> str:
         return self.message
+
+
+class DeploymentSpeed(models.Model):
+    """How fast a deployment answered in a window of the past, and how many requests it had in its last hour.
+
+    `scope` is an organisation, whose own requests these are; or one of the two below. `hour_requests` is null where it
+    would give an organisation away. Figures of too few requests are null.
+    """
+
+    # Of all organisations, in figures that give none away; and of all, for whoever runs the installation.
+    EVERYBODY, OPERATOR = "", "*"
+
+    id = models.BigAutoField(primary_key=True)
+    deployment = models.ForeignKey(Deployment, on_delete=models.CASCADE, related_name="speeds")
+    scope = models.CharField(max_length=32, blank=True)
+    window_start = models.DateTimeField()
+    window_end = models.DateTimeField()
+    samples = models.PositiveIntegerField()
+    first_token_samples = models.PositiveIntegerField()
+    duration_p50_ms = models.FloatField(null=True)
+    duration_p95_ms = models.FloatField(null=True)
+    first_token_p50_ms = models.FloatField(null=True)
+    first_token_p95_ms = models.FloatField(null=True)
+    hour_requests = models.PositiveIntegerField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["deployment", "scope"], name="one_deployment_speed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.deployment_id}: {self.samples}"

@@ -69,14 +69,19 @@ def _text_of(name: str, until: float) -> tuple[str, str]:
 
 
 def _read(name: str, within_s: float) -> str:
-    """Errors: OSError and HTTPException, also for an answer that is no log."""
+    return agent_read(f"/replicas/{quote(name, safe='')}/logs?tail={LINES}", within_s=within_s)
+
+
+def agent_read(path: str, *, within_s: float) -> str:
+    """What the agent answers to a GET. Errors: OSError, and HTTPException for a refusal."""
     env = settings.KINDLING_ENV
     address = urlsplit(env.agent_url)
     kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
     connection = kind(address.hostname or "", address.port, timeout=within_s)
     try:
-        path = f"{address.path}/replicas/{quote(name, safe='')}/logs?tail={LINES}"
-        connection.request("GET", path, headers={"authorization": f"Bearer {env.agent_token}"})
+        connection.request(
+            "GET", f"{address.path}{path}", headers={"authorization": f"Bearer {env.agent_token}"}
+        )
         answer = connection.getresponse()
         if answer.status != http.client.OK:
             raise http.client.HTTPException(f"status {answer.status}")

@@ -15,14 +15,22 @@ from kindling_platform.catalog.models import Model
 from kindling_platform.catalog.selectors import model_get
 from kindling_platform.common.actors import SYSTEM
 from kindling_platform.common.clock import now
-from kindling_platform.common.errors import KindlingError, not_found
+from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.jobs import enqueue
 from kindling_platform.common.leases import lease_take
-from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.common.slugs import name_checked
+from kindling_platform.deployments.allowances import deploying_check, organisation_lock, replicas_check
 from kindling_platform.deployments.credit import credit_check
 from kindling_platform.deployments.intervals import interval_end, interval_heard
+from kindling_platform.deployments.locks import (
+    deployment_lock,
+    deployment_lock_to_change,
+    deployment_lock_to_start,
+    deployments_kept,
+)
 from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
+from kindling_platform.deployments.revisions import revision_add, revision_get, settings_of
+from kindling_platform.deployments.selectors import deployment_get
 
 RECONCILE_JOB = "deployments.reconcile"
 HALTED = "deployment.halted"
@@ -39,6 +47,7 @@ def deployment_ensure(
     actor: Actor,
     replicas: int | None = None,
     weights: str | None = None,
+    self_made: bool = False,
 ) -> Deployment:
     """The deployment of this name, running this model; made if it is not there, a new generation if it changed.
 
@@ -52,7 +61,7 @@ def deployment_ensure(
     """
     name_checked(name)
     _shape_check(replicas, weights)
-    found: Deployment | None = _kept(org).select_for_update().filter(name=name).first()
+    found: Deployment | None = deployments_kept(org).select_for_update().filter(name=name).first()
     if found is None:
         replicas, weights = replicas or 1, weights or CHECKPOINT
         credit_check(org=org, model=model, replicas=replicas)
@@ -64,12 +73,14 @@ def deployment_ensure(
                     name=name,
                     desired_replicas=replicas,
                     weights=weights,
+                    self_made=self_made,
                     reason="Not started yet.",
                 )
         except IntegrityError as error:
             raise KindlingError(
                 "deployment_exists", f"There is a deployment {name!r}.", 409, param="name"
             ) from error
+        revision_add(deployment=found, actor=actor)
         event_add(deployment=found, kind="created", message=f"Deployment of {_what_runs(found)}.")
         audit_record(actor=actor, action="deployment.create", target=found.id, organisation_id=org.id)
     else:
@@ -90,22 +101,39 @@ def deployment_change(
     """Change how many replicas a deployment has, while the others go on, or the form of its weights, for which all of
     them start anew; None leaves either as it is.
 
-    Machines are the operator's: only they change what runs on them, their own and, with `org` None, anybody's.
+    Machines are the operator's: they change what runs on them, their own and, with `org` None, anybody's. Others change
+    what they made themselves, within their replicas.
 
     Raises:
-        KindlingError: not_found, deployments_closed, replicas_invalid, weights_unknown, and those of `credit_check`
-            where more than before should run.
+        KindlingError: not_found, deployments_closed, replicas_invalid, weights_unknown, those of `replicas_check`, and
+            those of `credit_check` where more than before should run.
     """
     _shape_check(replicas, weights)
-    found = _locked(org, deployment_id)
-    if org is not None and not org.is_operator:
-        text = "Only the operator of this installation changes deployments; you may stop and start yours."
-        raise KindlingError("deployments_closed", text, 403)
+    found = deployment_lock_to_change(org, deployment_id, replicas)
     _change(found, found.model, replicas, weights, actor)
     enqueue(RECONCILE_JOB, deployment_id=found.id)
     return found
 
 
+@transaction.atomic
+def deployment_restore(
+    *, org: Organisation | None, deployment_id: str, number: int, actor: Actor
+) -> Deployment:
+    """Set a deployment to what it was in an earlier revision, as a new one; where it is so already, nothing changes.
+
+    Whose, and the refusals, are as for `deployment_change`.
+
+    Raises:
+        KindlingError: not_found, and those of `deployment_change`.
+    """
+    past = revision_get(deployment=deployment_get(org=org, deployment_id=deployment_id), number=number)
+    found = deployment_lock_to_change(org, deployment_id, past.replicas)
+    _change(found, past.model, past.replicas, past.weights, actor, restored=number)
+    enqueue(RECONCILE_JOB, deployment_id=found.id)
+    return found
+
+
+@transaction.atomic
 def deployment_create(
     *,
     org: Organisation,
@@ -118,30 +146,39 @@ def deployment_create(
 ) -> Deployment:
     """Deploy a model on request of a person or a key.
 
-    Machines are the operator's: only they make deployments, for themselves or with `for_ref`, a slug or an id, for
-    another organisation, which then pays for its hours, and starts and stops it.
+    Machines are the operator's: they make deployments, for themselves or with `for_ref`, a slug or an id, for
+    another organisation, which then pays for its hours, and starts and stops it. Others make some for themselves, of
+    the models that the operator has opened and within the replicas that they are allowed.
 
     Raises:
-        KindlingError: deployments_closed, organisation_unknown, model_not_found, deployment_exists, and those of
-            `deployment_ensure`.
+        KindlingError: deployments_closed, organisation_unknown, model_not_found, deployment_exists, those of
+            `deploying_check` and `replicas_check`, and those of `deployment_ensure`.
     """
-    if not org.is_operator:
-        text = (
-            "Only the operator of this installation makes deployments. Your adapters run on the operator's."
-        )
+    is_own = not org.is_operator
+    if is_own and for_ref not in ("", org.id, org.slug):
+        text = "Only the operator of this installation makes deployments for other organisations."
         raise KindlingError("deployments_closed", text, 403)
-    org = _org_named(for_ref) if for_ref else org
+    if is_own:
+        org = organisation_lock(org)
+    elif for_ref:
+        org = _org_named(for_ref)
     model = model_get(org=org, ref=model_ref)
-    if _kept(org).filter(name=name).exists():
+    if is_own:
+        _shape_check(replicas, weights)
+        deploying_check(org=org, model=model)
+        replicas_check(org=org, replicas=replicas)
+    if deployments_kept(org).filter(name=name).exists():
         raise KindlingError("deployment_exists", f"There is a deployment {name!r}.", 409, param="name")
-    return deployment_ensure(org=org, model=model, name=name, actor=actor, replicas=replicas, weights=weights)
+    return deployment_ensure(
+        org=org, model=model, name=name, actor=actor, replicas=replicas, weights=weights, self_made=is_own
+    )
 
 
 def deployment_start(*, org: Organisation | None, deployment_id: str, actor: Actor) -> Deployment:
     """Ask for a deployment to run; of any organisation when `org` is None, for the operator.
 
     Raises:
-        KindlingError: not_found, and those of `credit_check` when it did not run.
+        KindlingError: not_found, and those of `replicas_check` and `credit_check` when it did not run.
     """
     return _desire(org, deployment_id, Deployment.Desired.RUNNING, actor)
 
@@ -280,19 +317,6 @@ def event_add(*, deployment: Deployment, kind: str, message: str, data: dict[str
     )
 
 
-def _kept(org: Organisation | None) -> OrgQuerySet:
-    """Those of an organisation, or everybody's, that were not deleted."""
-    rows = Deployment.objects.all() if org is None else Deployment.objects.for_org(org)
-    return rows.exclude(desired_state=Deployment.Desired.DELETED)
-
-
-def _locked(org: Organisation | None, deployment_id: str) -> Deployment:
-    found: Deployment | None = _kept(org).select_for_update().filter(id=deployment_id).first()
-    if found is None:
-        raise not_found("deployment")
-    return found
-
-
 def _shape_check(replicas: int | None, weights: str | None) -> None:
     if replicas is not None and not 1 <= replicas <= MAX_REPLICAS:
         raise KindlingError("replicas_invalid", f"Replicas are 1 to {MAX_REPLICAS}.", param="replicas")
@@ -301,7 +325,15 @@ def _shape_check(replicas: int | None, weights: str | None) -> None:
         raise KindlingError("weights_unknown", text, param="weights")
 
 
-def _change(found: Deployment, model: Model, replicas: int | None, weights: str | None, actor: Actor) -> None:
+def _change(
+    found: Deployment,
+    model: Model,
+    replicas: int | None,
+    weights: str | None,
+    actor: Actor,
+    *,
+    restored: int | None = None,
+) -> None:
     """Make a locked deployment so, if it is not: other replicas come and go, other weights are a new generation."""
     replicas, weights = replicas or found.desired_replicas, weights or found.weights
     if (found.model_id, found.desired_replicas, found.weights) == (model.id, replicas, weights):
@@ -309,14 +341,19 @@ def _change(found: Deployment, model: Model, replicas: int | None, weights: str 
     if found.desired_state == Deployment.Desired.RUNNING:
         more = replicas if found.model_id != model.id else replicas - found.desired_replicas
         credit_check(org=found.organisation, model=model, replicas=max(0, more))
+    before = settings_of(found)
     if (found.model_id, found.weights) != (model.id, weights):
         found.generation += 1
     found.model, found.desired_replicas, found.weights = model, replicas, weights
     found.save(update_fields=["model", "desired_replicas", "weights", "generation"])
-    event_add(deployment=found, kind="changed", message=f"Now {_what_runs(found)}.")
+    revision = revision_add(deployment=found, actor=actor, restored=restored)
+    again = f" As it was in revision {restored}." if restored else ""
+    event_add(deployment=found, kind="changed", message=f"Now {_what_runs(found)}.{again}")
+    data = {"revision": revision.number} | ({"as_in": restored} if restored else {})
     audit_record(
-        actor=actor, action="deployment.change", target=found.id, organisation_id=found.organisation_id
-    )
+        actor=actor, action="deployment.restored" if restored else "deployment.change", target=found.id,
+        organisation_id=found.organisation_id, data=data, before=before, after=settings_of(found),
+    )  # fmt: skip
 
 
 def _what_runs(deployment: Deployment) -> str:
@@ -338,7 +375,8 @@ def _org_named(ref: str) -> Organisation:
 
 @transaction.atomic
 def _desire(org: Organisation | None, deployment_id: str, desired: str, actor: Actor) -> Deployment:
-    found = _locked(org, deployment_id)
+    lock = deployment_lock_to_start if desired == Deployment.Desired.RUNNING else deployment_lock
+    found = lock(org, deployment_id)
     if found.desired_state != desired:
         if desired == Deployment.Desired.RUNNING:
             credit_check(org=found.organisation, model=found.model, replicas=found.desired_replicas)

@@ -74,7 +74,7 @@ def speeds_measure() -> int:
     start = end - WINDOW
     bounds: dict[str, Any] = {
         "start": start, "end": end, "organisations": ORGANISATIONS, "largest_share": LARGEST_SHARE,
-        "samples": SAMPLES, "tail_samples": TAIL_SAMPLES, "nth": _nth(start, end),
+        "samples": SAMPLES, "tail_samples": TAIL_SAMPLES, "nth": nth_of(start, end),
     }  # fmt: skip
     with transaction.atomic():
         with connection.cursor() as cursor:
@@ -89,7 +89,7 @@ def speeds_measure() -> int:
     return len(rows)
 
 
-def _nth(start: datetime, end: datetime) -> int:
+def nth_of(start: datetime, end: datetime) -> int:
     """One in how many requests is measured; the roll-ups know how many there are."""
     steps = UsageSeries.objects.filter(facet="all", step__gte=step_floor(start), step__lt=end)
     requests = steps.aggregate(total=Sum("requests"))["total"] or 0
@@ -98,9 +98,9 @@ def _nth(start: datetime, end: datetime) -> int:
 
 def _speed(row: tuple[Any, ...], **window: Any) -> ModelSpeed:
     model_id, scope, samples, timed, rated, durations, firsts, rates = row
-    counts = [samples, timed, rated] if scope else [_rounded(count) for count in (samples, timed, rated)]
-    duration = _figures(durations, samples)
-    first, rate = _figures(firsts, timed), _figures(rates, rated)
+    counts = [samples, timed, rated] if scope else [rounded(count) for count in (samples, timed, rated)]
+    duration = figures_of(durations, samples)
+    first, rate = figures_of(firsts, timed), figures_of(rates, rated)
     return ModelSpeed(
         model_id=model_id, organisation_id=scope, **window,
         samples=counts[0], first_token_samples=counts[1], tokens_per_s_samples=counts[2],
@@ -110,7 +110,7 @@ def _speed(row: tuple[Any, ...], **window: Any) -> ModelSpeed:
     )  # fmt: skip
 
 
-def _figures(percentiles: list[float | None] | None, samples: int) -> tuple[float | None, float | None]:
+def figures_of(percentiles: list[float | None] | None, samples: int) -> tuple[float | None, float | None]:
     """The median and the tail, each as far as there are enough samples for it."""
     if percentiles is None or samples < SAMPLES:
         return None, None
@@ -118,7 +118,7 @@ def _figures(percentiles: list[float | None] | None, samples: int) -> tuple[floa
     return middle, tail if samples >= TAIL_SAMPLES else None
 
 
-def _rounded(count: int) -> int:
+def rounded(count: int) -> int:
     """A count down to its two leading digits."""
     unit: int = 10 ** max(0, len(str(count)) - 2)
     return count // unit * unit

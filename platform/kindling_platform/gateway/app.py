@@ -43,7 +43,7 @@ from kindling_platform.gateway.surface.batches.routes import batches_serve
 from kindling_platform.gateway.surface.batches.runner import BatchRunner
 from kindling_platform.gateway.surface.batches.store import BatchStore
 from kindling_platform.gateway.surface.calls import COUNTS, ENGINE_PATHS, WITHOUT_OUTPUT, Call, asked_read
-from kindling_platform.gateway.surface.count import tokens_count
+from kindling_platform.gateway.surface.count import tokens_ask
 from kindling_platform.gateway.surface.feedback import feedback_post
 from kindling_platform.gateway.surface.files.routes import files_serve
 from kindling_platform.gateway.surface.files.store import FileStore
@@ -305,12 +305,13 @@ class Gateway:
         with Watch(request, self._watches, heeds_client=heeds_client) as watch:
             if action in COUNTS:
                 await check_in(request, caller, keys=self._keys, wallets=self._wallets)
-                await tokens_count(
+                await tokens_ask(
                     request,
                     caller,
                     model,
                     name,
                     call.body,
+                    path=ENGINE_PATHS[action],
                     router=self._router,
                     engines=self._engines,
                     spare=call.spare,

@@ -68,6 +68,10 @@ POSTED_OF_ORG = (
     "SELECT p.request_id FROM gateway_posted p WHERE p.org_id = b.org_id AND p.request_id = ANY(%s::uuid[])"
     ") AS posted FROM gateway_balance b WHERE b.org_id = %s"
 )
+SETTLED_OF_REQUEST = (
+    "SELECT prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens"
+    " FROM gateway_settled WHERE org_id = %s AND request_id = %s::uuid"
+)
 
 
 class DatabaseUnavailableError(Exception):

@@ -27,6 +27,8 @@ class Action(StrEnum):
     RESPONSE_ITEMS = "response_items"
     RESPONSE_CANCEL = "response_cancel"
     RERANK = "rerank"
+    TOKENIZE = "tokenize"
+    DETOKENIZE = "detokenize"
     FEEDBACK = "feedback"
     CLIENT_TOKENS = "client_tokens"
     FILES = "files"
@@ -50,6 +52,8 @@ POST_PATHS = {
     "responses": Action.RESPONSES,
     "responses/input_tokens": Action.RESPONSE_TOKENS,
     "rerank": Action.RERANK,
+    "tokenize": Action.TOKENIZE,
+    "detokenize": Action.DETOKENIZE,
     "feedback": Action.FEEDBACK,
     "client_tokens": Action.CLIENT_TOKENS,
 }
@@ -78,6 +82,8 @@ METHODS = {
     Action.RESPONSE_ITEMS: ("GET", "HEAD"),
     Action.RESPONSE_CANCEL: ("POST",),
     Action.RERANK: ("POST",),
+    Action.TOKENIZE: ("POST",),
+    Action.DETOKENIZE: ("POST",),
     Action.FEEDBACK: ("POST",),
     Action.CLIENT_TOKENS: ("POST",),
     Action.FILES: ("GET", "HEAD", "POST"),

@@ -1,6 +1,6 @@
 """What an organisation's own people may see of the audit log: its events, without the operator's names and words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from kindling_platform.keys.models import ApiKey
 # What is shown, by kind: the nouns that its actions begin with. What is not named here is the operator's business.
 KINDS = {
     "keys": ("key",),
-    "members": ("user", "organisation", "member", "invitation"),
+    "members": ("user", "organisation", "member", "invitation", "seeing"),
     "limits": ("limits", "budget"),
     "money": (
         "auto_topup", "billing", "card", "credit", "dispute", "invoice", "owner", "payment", "plan", "refund",
@@ -26,13 +26,16 @@ KINDS = {
     ),
     "adapters": ("adapter", "alias"),
     "deployments": ("deployment",),
-    "prompts": ("request_log", "responses", "batch", "batch_file"),
+    "prompts": ("request_log", "responses", "batch", "batch_file", "conversation"),
 }  # fmt: skip
 # Of what the operator did, these say what holds for the organisation now; the rest may hold reasons and notes, as one
 # of a refund does.
 TOLD_OF_OPERATOR = frozenset(
-    {"credit.granted", "limits.set", "plan.assigned", "refund.given", "terms.changed"}
-)
+    {
+        "credit.granted", "limits.set", "plan.assigned", "refund.given", "seeing.begun", "seeing.ended",
+        "terms.changed",
+    }
+)  # fmt: skip
 PLATFORM, PROVIDER, OPERATOR, GONE = "Platform", "Payment provider", "Operator", "Former member"
 ORDER = ("created_at", "id")
 
@@ -62,6 +65,12 @@ def activity_page(*, org: HasId, kind: str = "", cursor: str = "", limit: int = 
     return Page([_told(event, ours, operators) for event in found.rows], found.next_cursor)
 
 
+def name_map(*, org: HasId, labels: Mapping[str, str]) -> dict[str, str]:
+    """What an organisation reads of those who did something to it, by their ids: its own people's and keys' names."""
+    ours, operators = _people(org, [actor_id for actor_id in labels if actor_id])
+    return {one: _who(one, label, ours, operators) for one, label in labels.items()}
+
+
 def _people(org: HasId, actor_ids: Iterable[str]) -> tuple[set[str], set[str]]:
     """Which of these users and keys are the organisation's, and which the operator's."""
     wanted = Q(organisation_id=org.id) | Q(organisation__is_operator=True)
@@ -75,14 +84,17 @@ def _people(org: HasId, actor_ids: Iterable[str]) -> tuple[set[str], set[str]]:
     return ours, {actor_id for actor_id, _ in pairs} - ours
 
 
+def _who(actor_id: str, label: str, ours: set[str], operators: set[str]) -> str:
+    if actor_id in ours:
+        return label
+    if not actor_id:
+        return PROVIDER if label == PROVIDER_LABEL else PLATFORM
+    return OPERATOR if actor_id in operators else GONE
+
+
 def _told(event: AuditEvent, ours: set[str], operators: set[str]) -> Activity:
     is_own = event.actor_id in ours
-    if is_own:
-        who = event.actor_label
-    elif not event.actor_id:
-        who = PROVIDER if event.actor_label == PROVIDER_LABEL else PLATFORM
-    else:
-        who = OPERATOR if event.actor_id in operators else GONE
+    who = _who(event.actor_id, event.actor_label, ours, operators)
     is_told = is_own or not event.actor_id or event.action in TOLD_OF_OPERATOR
     return Activity(
         id=event.id,

@@ -83,6 +83,15 @@ def limits_set(
     return row
 
 
+def limits_are_raised(had: LimitSet, values: Mapping[str, int | None]) -> bool:
+    """Whether some of these values allow more than there is now; none is more than any."""
+    for name, value in values.items():
+        before: int | None = getattr(had, name, None)
+        if before is not None and (value is None or value > before):
+            return True
+    return False
+
+
 def budget_list(*, org_ids: Sequence[str] | None = None) -> list[LimitSet]:
     """Limits with a budget, of these organisations or of all."""
     rows = LimitSet.objects.exclude(

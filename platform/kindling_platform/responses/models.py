@@ -1,7 +1,11 @@
-"""Answers of the Responses route that are kept, and for how long; the gateway writes and reads them by SQL."""
+"""Answers of the Responses route that are kept, and for how long; the gateway writes and reads them by SQL.
+
+And conversations that people of an organisation share with each other, which are kept for as long.
+"""
 
 from django.db import models
 
+from kindling_platform.accounts.models import User
 from kindling_platform.common.models import OrgQuerySet
 
 ID = 64
@@ -44,3 +48,30 @@ class Retention(models.Model):
 
     def __str__(self) -> str:
         return f"{self.organisation_id}: {self.days} days"
+
+
+class SharedConversation(models.Model):
+    """A conversation of the playground that everybody of the organisation who may use it can open.
+
+    `title` and `body` are sealed; `size_bytes` is what the body had in the clear.
+    """
+
+    id = models.CharField(primary_key=True, max_length=32)
+    organisation_id = models.CharField(max_length=32)
+    made_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    model_refs = models.JSONField()
+    title = models.BinaryField()
+    body = models.BinaryField()
+    size_bytes = models.PositiveIntegerField()
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["organisation_id", "-created_at", "-id"], name="responses_shared_of_org")
+        ]
+
+    def __str__(self) -> str:
+        return self.id

@@ -19,6 +19,11 @@ class Keeping:
 
 def keeping_get(*, org: HasId) -> Keeping:
     """An organisation's retention and the number of its responses."""
-    chosen = Retention.objects.for_org(org).values_list("days", flat=True).first()
     stored = StoredResponse.objects.for_org(org).filter(expires_at__gt=now()).count()
-    return Keeping(days=DEFAULT_DAYS if chosen is None else chosen, stored=stored)
+    return Keeping(days=keeping_days(org=org), stored=stored)
+
+
+def keeping_days(*, org: HasId) -> int:
+    """For how many days an organisation keeps responses, and what its people share; 0 keeps none."""
+    chosen = Retention.objects.for_org(org).values_list("days", flat=True).first()
+    return DEFAULT_DAYS if chosen is None else int(chosen)

@@ -1,4 +1,4 @@
-"""Changes how long responses are kept, and deletes them."""
+"""Changes how long responses and shared conversations are kept, and deletes them."""
 
 from django.db import connection, transaction
 
@@ -8,16 +8,19 @@ from kindling_platform.common.actors import Actor
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.purging import purged
-from kindling_platform.responses.models import Retention, StoredResponse
+from kindling_platform.responses.models import Retention, SharedConversation, StoredResponse
 
 MAX_DAYS = 365
 PURGE_ROWS = 1000
 PURGE_BATCHES = 20
+SET_EXPIRY = "UPDATE {} SET expires_at = created_at + make_interval(days => %s) WHERE organisation_id = %s"
 
 
 @transaction.atomic
 def retention_set(*, org: Organisation, days: int, actor: Actor) -> None:
     """Keep responses for so many days after they were made, those that are kept already included; 0 keeps none.
+
+    It holds for shared conversations too: none is made behind a switch-off, since whoever shares locks the same row.
 
     Raises:
         KindlingError: `days_invalid`.
@@ -26,13 +29,11 @@ def retention_set(*, org: Organisation, days: int, actor: Actor) -> None:
         raise KindlingError(
             "days_invalid", f"Keep responses for 0 to {MAX_DAYS} days.", param="retention_days"
         )
+    Organisation.objects.select_for_update(no_key=True).get(id=org.id)
     Retention.objects.update_or_create(organisation_id=org.id, defaults={"days": days})
     with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE responses_storedresponse SET expires_at = created_at + make_interval(days => %s)"
-            " WHERE organisation_id = %s",
-            [days, org.id],
-        )
+        for table in (StoredResponse._meta.db_table, SharedConversation._meta.db_table):
+            cursor.execute(SET_EXPIRY.format(table), [days, org.id])
     audit_record(
         actor=actor, action="responses.retain", target=org.id, organisation_id=org.id, data={"days": days}
     )
@@ -49,5 +50,8 @@ def responses_delete(*, org: Organisation, actor: Actor) -> int:
 
 
 def responses_purge(*, limit: int = PURGE_ROWS, batches: int = PURGE_BATCHES) -> int:
-    """Delete responses whose time is over, in so many batches at most; gives their number."""
-    return purged(StoredResponse.objects.filter(expires_at__lte=now()), limit=limit, batches=batches)
+    """Delete responses and shared conversations whose time is over, so many batches of each; gives their number."""
+    kinds = (StoredResponse, SharedConversation)
+    return sum(
+        purged(kind.objects.filter(expires_at__lte=now()), limit=limit, batches=batches) for kind in kinds
+    )

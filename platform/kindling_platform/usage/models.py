@@ -164,19 +164,33 @@ class UsageSeriesDay(SeriesSums):
 
 
 class RetiredUsage(models.Model):
-    """Requests of a day (UTC) that were deleted when they were old enough: how many, and what they cost."""
+    """Requests of a day (UTC) that were deleted when they were old enough, by model and by whether it was batch work.
+
+    Tokens are those of requests that were billable. Rows without a model are older than this table's knowledge of
+    models: they have the number and the cost alone, and no batch work, which was not done yet.
+    """
 
     organisation_id = models.CharField(max_length=ID)
     day = models.DateField()
+    model_id = models.CharField(max_length=ID, blank=True, default="", db_default="")
+    batch = models.BooleanField(default=False, db_default=False)
     requests = models.BigIntegerField()
+    failed = models.BigIntegerField(default=0, db_default=0)
+    prompt_tokens = models.BigIntegerField(default=0, db_default=0)
+    cached_tokens = models.BigIntegerField(default=0, db_default=0)
+    completion_tokens = models.BigIntegerField(default=0, db_default=0)
+    reasoning_tokens = models.BigIntegerField(default=0, db_default=0)
     cost_picousd = models.DecimalField(max_digits=38, decimal_places=0)
 
     objects = OrgQuerySet.as_manager()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["organisation_id", "day"], name="one_retired_usage_day")
+            models.UniqueConstraint(
+                fields=["organisation_id", "day", "model_id", "batch"], name="one_retired_usage_part"
+            )
         ]
+        indexes = [models.Index(fields=["day"], name="usage_retired_by_day")]
 
     def __str__(self) -> str:
         return f"{self.organisation_id} {self.day}"

@@ -10,7 +10,7 @@ from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.keys.selectors import key_ids_of
 from kindling_platform.usage.buckets import bucket_starts, local_midnight, span_before, zone_get
-from kindling_platform.usage.names import ids_of
+from kindling_platform.usage.names import OUTCOMES, ids_of
 from kindling_platform.usage.pieces import Scope
 from kindling_platform.usage.reports import (
     COLUMNS,
@@ -139,6 +139,9 @@ def only_of(org: Organisation, asked: Mapping[str, str]) -> dict[str, list[str]]
         texts = text.split(",")
         if len(texts) > MAX_VALUES or "\0" in text:
             raise KindlingError("filter_invalid", f"{by} takes up to {MAX_VALUES} names or ids.", param=by)
+        if by == "status" and not OUTCOMES.keys() >= set(texts):
+            choices = ", ".join(OUTCOMES)
+            raise KindlingError("filter_invalid", f"status must be one or several of {choices}.", param=by)
         ids = ids_of(org=org, by=by, texts=texts)
         if by == "member":
             keys = set(key_ids_of(org=org, member_ids=ids))

@@ -1,7 +1,7 @@
 """Deletes requests that are older than they are kept, when no invoice and no run needs them any more.
 
-What they cost stays: the hourly sums, the ledger and the invoices do not change, and for the proofs the sums of what
-was deleted are added up by day in the statement that deletes it.
+What they cost stays: the hourly sums, the ledger and the invoices do not change, and for the proofs and for previews of
+prices the sums of what was deleted are added up by day and model in the statement that deletes it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,12 +39,24 @@ RETIRE = """
         ORDER BY finished_at LIMIT %s FOR UPDATE SKIP LOCKED
     ), gone AS (
         DELETE FROM usage_usageevent WHERE request_id IN (SELECT request_id FROM old)
-        RETURNING organisation_id, (finished_at AT TIME ZONE 'UTC')::date AS day, cost_picousd
+        RETURNING organisation_id, (finished_at AT TIME ZONE 'UTC')::date AS day, model_id, batch, billable,
+            prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, cost_picousd
     ), added AS (
-        INSERT INTO usage_retiredusage AS retired (organisation_id, day, requests, cost_picousd)
-        SELECT organisation_id, day, count(*), sum(cost_picousd) FROM gone GROUP BY organisation_id, day
-        ON CONFLICT (organisation_id, day) DO UPDATE SET
+        INSERT INTO usage_retiredusage AS retired (organisation_id, day, model_id, batch, requests, failed,
+            prompt_tokens, cached_tokens, completion_tokens, reasoning_tokens, cost_picousd)
+        SELECT organisation_id, day, model_id, batch, count(*), count(*) FILTER (WHERE NOT billable),
+            coalesce(sum(prompt_tokens) FILTER (WHERE billable), 0),
+            coalesce(sum(cached_tokens) FILTER (WHERE billable), 0),
+            coalesce(sum(completion_tokens) FILTER (WHERE billable), 0),
+            coalesce(sum(reasoning_tokens) FILTER (WHERE billable), 0), sum(cost_picousd)
+        FROM gone GROUP BY organisation_id, day, model_id, batch
+        ON CONFLICT (organisation_id, day, model_id, batch) DO UPDATE SET
             requests = retired.requests + excluded.requests,
+            failed = retired.failed + excluded.failed,
+            prompt_tokens = retired.prompt_tokens + excluded.prompt_tokens,
+            cached_tokens = retired.cached_tokens + excluded.cached_tokens,
+            completion_tokens = retired.completion_tokens + excluded.completion_tokens,
+            reasoning_tokens = retired.reasoning_tokens + excluded.reasoning_tokens,
             cost_picousd = retired.cost_picousd + excluded.cost_picousd
     )
     SELECT count(*) FROM gone

@@ -9,6 +9,7 @@ from kindling_workers.agent.engine import DEFAULT_ENGINE
 from kindling_workers.agent.errors import AgentError
 from kindling_workers.agent.places import Places, checked_name
 from kindling_workers.agent.replica import DRAIN_TIMEOUT_S, Replica
+from kindling_workers.agent.room import room_check
 from kindling_workers.agent.store import StoredReplica, replica_forget, replica_load_all, replica_save
 
 
@@ -36,7 +37,7 @@ class Replicas:
     async def ensure(self, spec: ReplicaSpec) -> ReplicaStatus:
         """Run the replica as described; a repeat changes nothing, a newer generation replaces the engine.
 
-        Errors: `stale_generation` when a newer generation already runs, `agent_stopping`.
+        Errors: `stale_generation` when a newer generation already runs, `no_room`, `agent_stopping`.
         """
         checked_name(spec.name)
         running = self._running.get(spec.name)
@@ -53,6 +54,8 @@ class Replicas:
             if running and running.spec != spec:
                 await self._stop(spec.name)
                 running = None
+            if running is None:
+                await asyncio.to_thread(room_check, spec)
             if self._is_closing:
                 raise AgentError("agent_stopping", "The agent of this host is stopping.", status=503)
             if running is None:

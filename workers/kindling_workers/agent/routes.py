@@ -14,6 +14,7 @@ from kindling_engine.protocol.usage_parts import part_delete
 from kindling_platform.embedded.logs import log_tail, secrets_hide
 from kindling_workers.agent.errors import AgentError
 from kindling_workers.agent.replicas import Replicas
+from kindling_workers.agent.room import device_text
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REPLICAS = web.AppKey("replicas", Replicas)
@@ -27,6 +28,7 @@ def create_app(replicas: Replicas, token: str) -> web.Application:
     app.add_routes(
         [
             web.get("/healthz", get_health),
+            web.get("/host", get_host),
             web.get("/replicas", list_replicas),
             web.get("/replicas/{name}", get_replica),
             web.put("/replicas/{name}", put_replica),
@@ -44,6 +46,11 @@ def create_app(replicas: Replicas, token: str) -> web.Application:
 
 async def get_health(request: web.Request) -> web.Response:
     return web.json_response({"status": "ready", "replicas": len(request.app[REPLICAS].list())})
+
+
+async def get_host(request: web.Request) -> web.Response:
+    """What engines compute on here."""
+    return web.json_response({"device": await asyncio.to_thread(device_text)})
 
 
 async def list_replicas(request: web.Request) -> web.Response:

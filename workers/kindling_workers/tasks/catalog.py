@@ -1,7 +1,8 @@
-"""Wake-ups about models."""
+"""Wake-ups about models and their deployments."""
 
 import time
 
+from kindling_platform.deployments.paces import paces_measure
 from kindling_platform.deployments.speeds import speeds_measure
 from kindling_workers.app import app
 from kindling_workers.ticks import tick
@@ -21,6 +22,10 @@ def measure() -> None:
         return
     with tick("catalog.measure") as mine:
         if mine:
-            speeds_measure()
-            took_s = time.monotonic() - began
-            _Rest.until_s = began + took_s * REST if took_s > 1 else 0.0
+            try:
+                speeds_measure()
+                paces_measure()
+            finally:
+                # Also behind what was given up, which took longest.
+                took_s = time.monotonic() - began
+                _Rest.until_s = began + took_s * REST if took_s > 1 else 0.0

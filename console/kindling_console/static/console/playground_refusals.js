@@ -1,4 +1,6 @@
 // What the playground says when no answer comes: why, what to do about it, and where.
+const { element } = await import(document.getElementById("playground").dataset.parts);
+
 function fixes({ billing, limits, signIn }) {
   const shorter = ["Clear the chat or shorten it."];
   const later = "try again in some seconds.";
@@ -15,15 +17,8 @@ function fixes({ billing, limits, signIn }) {
   };
 }
 
-function element(tag, text = "", className = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
 export function apart(text, url) {
-  const made = element("a", text);
+  const made = element("a", "", text);
   made.href = url;
   made.target = "_blank";
   return made;
@@ -32,13 +27,13 @@ export function apart(text, url) {
 // A code that the index of errors has an entry for.
 function linked(code, entry) {
   const link = apart("", entry);
-  link.append(element("code", code));
+  link.append(element("code", "", code));
   return link;
 }
 
 // Back to the organisation that this page shows; its chat is kept over that.
 function wayBack(form, token) {
-  const button = element("button", "Change back", "btn");
+  const button = element("button", "btn", "Change back");
   button.type = "button";
   // A form of its own, elsewhere: the playground's may hold no other.
   const back = element("form");
@@ -55,15 +50,15 @@ function wayBack(form, token) {
 
 export function noteOf(form, token, title, text, error) {
   const { code, doc_url: entry } = error ?? {};
-  const note = element("div", "", "note is-bad");
+  const note = element("div", "note is-bad");
   note.setAttribute("role", "alert");
   const inner = element("div");
-  const line = element("p", text);
-  if (code) line.append(" ", entry ? linked(code, entry) : element("code", code));
-  inner.append(element("strong", title), line);
+  const line = element("p", "", text);
+  if (code) line.append(" ", entry ? linked(code, entry) : element("code", "", code));
+  inner.append(element("strong", "", title), line);
   const [fix, place, url] = fixes(form.dataset)[code] ?? [];
   if (fix) {
-    const advice = element("p", fix);
+    const advice = element("p", "", fix);
     if (url) advice.append(" ", apart(place, url));
     inner.append(advice);
   }

@@ -57,7 +57,9 @@ function go(letter) {
 function single(event, letter) {
   const acts = event.key.length === 1 && !(event.shiftKey && /^[a-z]$/.test(letter));
   const isOff = document.querySelector("[data-shortcuts='off']");
-  if (!acts || isOff || event.target.closest?.(FIELDS) || document.querySelector("dialog[open]")) {
+  // For a moment the field of a dialog that was closed still has the focus.
+  const isTyped = event.target.closest?.(FIELDS)?.checkVisibility();
+  if (!acts || isOff || isTyped || document.querySelector("dialog[open]")) {
     if (event.key !== "Shift") goUntil = 0;
     return;
   }

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers as s
 
 from kindling_billing.models import PlanTerm, PricePlan, Terms
+from kindling_billing.terms import MAX_OWN_REPLICAS
 from kindling_platform.api.money import MOST_DIGITS, money
 from kindling_platform.api.rows import plain_row
 from kindling_platform.api.strict import StrictShape
@@ -50,6 +51,12 @@ class TermsChangeShape(StrictShape):
     tax_basis_points = s.IntegerField(
         required=False, min_value=0, max_value=10_000, help_text="1900 is 19 percent."
     )
+    own_replicas = s.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=MAX_OWN_REPLICAS,
+        help_text="How many replicas of deployments that it makes itself may run at once; 0: it makes none.",
+    )
 
 
 class TermsShape(s.Serializer[object]):
@@ -58,6 +65,7 @@ class TermsShape(s.Serializer[object]):
     credit_limit_usd = s.CharField()
     net_days = s.IntegerField()
     tax_basis_points = s.IntegerField()
+    own_replicas = s.IntegerField(help_text="How many replicas it may deploy for itself.")
     low_balance_picousd = s.CharField()
     low_balance_usd = s.CharField()
     bill_to = s.CharField(allow_blank=True)
@@ -79,7 +87,7 @@ def plan_term_row(term: PlanTerm) -> dict[str, Any]:
 
 def terms_row(terms: Terms) -> dict[str, Any]:
     return {
-        **plain_row(terms, "mode", "net_days", "tax_basis_points", "bill_to", "tax_id"),
+        **plain_row(terms, "mode", "net_days", "tax_basis_points", "own_replicas", "bill_to", "tax_id"),
         **money("credit_limit", terms.credit_limit_picousd),
         **money("low_balance", terms.low_balance_picousd),
         "unpaid_since": terms.suspended_at,

@@ -9,20 +9,27 @@ from rest_framework.views import APIView
 
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.paging import PAGING, limit_of, page_response, page_shape
-from kindling_platform.api.rows import deployment_row, plain_row
+from kindling_platform.api.rows import deployment_row, plain_row, revision_row
 from kindling_platform.api.shapes import (
+    AllowanceShape,
     DeploymentChangeShape,
     DeploymentCreateShape,
     DeploymentShape,
     EventsShape,
     ReplicaLogsShape,
+    RestoreShape,
+    RevisionsShape,
 )
+from kindling_platform.deployments.allowances import allowance_get
+from kindling_platform.deployments.machines import machine_get
 from kindling_platform.deployments.replica_logs import replica_log_list
+from kindling_platform.deployments.revisions import revision_list
 from kindling_platform.deployments.selectors import deployment_get, deployment_list, event_list
 from kindling_platform.deployments.services import (
     deployment_change,
     deployment_create,
     deployment_delete,
+    deployment_restore,
     deployment_start,
     deployment_stop,
 )
@@ -43,7 +50,9 @@ class Deployments(APIView):
 
     @extend_schema(
         operation_id="deployments_create",
-        summary="Deploy a model",
+        summary="Deploy a model; you pay for the hours of its replicas",
+        description="One that is `deployable`, within the replicas that the operator allows you; the operator deploys "
+        "any, for anybody.",
         request=DeploymentCreateShape,
         responses={201: DeploymentShape},
     )
@@ -61,6 +70,20 @@ class Deployments(APIView):
             actor=caller.actor,
         )
         return Response(DeploymentShape(deployment_row(made)).data, status=201)
+
+
+class DeploymentsAllowance(APIView):
+    actions = {"GET": "deployments.read"}
+
+    @extend_schema(
+        operation_id="deployments_allowance",
+        summary="How many replicas of your own making may run",
+        responses=AllowanceShape,
+    )
+    def get(self, request: Request) -> Response:
+        allowance = allowance_get(org=caller_of(request).org)
+        row = {**plain_row(allowance, "replicas", "running", "left"), "runs_on": machine_get()}
+        return Response(AllowanceShape(row).data)
 
 
 class OneDeployment(APIView):
@@ -136,6 +159,46 @@ class DeploymentEvents(APIView):
         events = event_list(deployment=found, limit=limit_of(request))
         rows = [plain_row(event, "id", "kind", "message", "created_at") for event in events]
         return Response(EventsShape({"data": rows}).data)
+
+
+class DeploymentRevisions(APIView):
+    actions = {"GET": "deployments.read"}
+
+    @extend_schema(
+        operation_id="deployments_revisions",
+        summary="What it was set to, by whom and when, newest first",
+        parameters=PAGING[1:],
+        responses=RevisionsShape,
+    )
+    def get(self, request: Request, deployment_id: str) -> Response:
+        org = caller_of(request).org
+        found = deployment_get(org=org, deployment_id=deployment_id)
+        listed = revision_list(deployment=found, reader=org, limit=limit_of(request))
+        rows = [revision_row(one) for one in listed]
+        return Response(RevisionsShape({"data": rows}).data)
+
+
+class DeploymentRestore(APIView):
+    actions = {"POST": "deployments.write"}
+
+    @extend_schema(
+        operation_id="deployments_restore",
+        summary="Set it to what it was in an earlier revision, as a new one",
+        request=RestoreShape,
+        responses=DeploymentShape,
+    )
+    def post(self, request: Request, deployment_id: str) -> Response:
+        caller = caller_of(request)
+        deployment_get(org=caller.org, deployment_id=deployment_id)
+        asked = RestoreShape(data=request.data)
+        asked.is_valid(raise_exception=True)
+        found = deployment_restore(
+            org=caller.org,
+            deployment_id=deployment_id,
+            number=asked.validated_data["revision"],
+            actor=caller.actor,
+        )
+        return Response(DeploymentShape(deployment_row(found)).data)
 
 
 class DeploymentLogs(APIView):

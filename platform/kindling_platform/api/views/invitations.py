@@ -19,6 +19,7 @@ from kindling_platform.api.paging import PAGING, page_response, page_shape
 
 class Invitations(APIView):
     actions = {"GET": "team.read", "POST": "team.write"}
+    confirmed = ("POST",)
 
     @extend_schema(
         operation_id="invitations_list",

@@ -17,6 +17,7 @@ from kindling_platform.keys.services import key_create, key_revoke, key_rotate
 
 class Keys(APIView):
     actions = {"GET": "keys.read", "POST": "keys.write"}
+    confirmed = ("POST",)
 
     @extend_schema(
         operation_id="keys_list", summary="Your keys", parameters=PAGING, responses=page_shape(KeyShape)
@@ -57,6 +58,7 @@ class OneKey(APIView):
 
 class KeyRotate(APIView):
     actions = {"POST": "keys.write"}
+    confirmed = ("POST",)
 
     @extend_schema(
         operation_id="keys_rotate",

@@ -7,7 +7,7 @@ from rest_framework.views import APIView
 
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.permissions import ANY_CALLER
-from kindling_platform.api.rows import plain_row
+from kindling_platform.api.rows import organisation_row, plain_row
 from kindling_platform.api.shapes import MeShape
 
 
@@ -19,7 +19,7 @@ class Me(APIView):
         caller = caller_of(request)
         membership = caller.membership
         row = {
-            "organisation": plain_row(caller.org, "id", "slug", "name"),
+            "organisation": organisation_row(caller.org),
             "user": plain_row(membership.user, "id", "email", "name") if membership else None,
             "role": membership.role if membership else None,
             "key_id": caller.key.id if caller.key else None,

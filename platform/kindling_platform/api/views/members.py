@@ -36,6 +36,7 @@ class Members(APIView):
 
 class OneMember(APIView):
     actions = {"PATCH": "team.write", "DELETE": "team.write"}
+    confirmed = ("PATCH",)
 
     @extend_schema(
         operation_id="members_role_set",

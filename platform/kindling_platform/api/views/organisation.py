@@ -1,4 +1,4 @@
-"""The organisation as a whole: deleting it."""
+"""The organisation as a whole: what it asks of its members, and deleting it."""
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -8,9 +8,12 @@ from rest_framework.views import APIView
 
 from kindling_billing.money import PICO_PER_CENT
 from kindling_platform.accounts.reauthentication import reauthentication_check
+from kindling_platform.accounts.second_factors import mfa_required_set
 from kindling_platform.api.asked import word_asked
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.money import usd_asked
+from kindling_platform.api.rows import organisation_row
+from kindling_platform.api.shapes import OrganisationChangeShape, OrganisationShape
 from kindling_platform.departures.organisations import organisation_delete
 
 CONFIRM = OpenApiParameter(
@@ -24,7 +27,27 @@ GIVE_UP = OpenApiParameter(
 
 
 class OneOrganisation(APIView):
-    actions = {"DELETE": "organisation.delete"}
+    actions = {"PATCH": "team.write", "DELETE": "organisation.delete"}
+    confirmed = ("PATCH",)
+
+    @extend_schema(
+        operation_id="organisation_change",
+        summary="Ask a second factor of every member, or no more",
+        request=OrganisationChangeShape,
+        responses=OrganisationShape,
+    )
+    def patch(self, request: Request) -> Response:
+        asked = OrganisationChangeShape(data=request.data)
+        asked.is_valid(raise_exception=True)
+        caller = caller_of(request)
+        org = mfa_required_set(
+            org=caller.org,
+            required=asked.validated_data["mfa_required"],
+            # A key speaks for whoever made it.
+            person_id=caller.membership.user_id if caller.membership else caller.actor.maker_id,
+            actor=caller.actor,
+        )
+        return Response(OrganisationShape(organisation_row(org)).data)
 
     @extend_schema(
         operation_id="organisation_delete",

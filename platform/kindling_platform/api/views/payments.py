@@ -40,6 +40,7 @@ BILLING_PATH = "/console/billing/"
 
 class Payments(APIView):
     actions = {"GET": "billing.read", "POST": "billing.write"}
+    confirmed = ("POST",)
 
     @extend_schema(
         operation_id="payments_list",
@@ -81,6 +82,7 @@ class OnePayment(APIView):
 
 class AutoTopUpView(APIView):
     actions = {"GET": "billing.read", "PUT": "billing.write", "DELETE": "billing.write"}
+    confirmed = ("PUT",)
 
     @extend_schema(
         operation_id="auto_topup_get",
@@ -135,6 +137,7 @@ class Cards(APIView):
 
 class OneCard(APIView):
     actions = {"DELETE": "billing.write"}
+    confirmed = ("DELETE",)
 
     @extend_schema(operation_id="cards_remove", summary="Remove a saved card", responses={204: None})
     def delete(self, request: Request, card_id: str) -> Response:

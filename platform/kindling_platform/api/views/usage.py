@@ -37,7 +37,9 @@ FILTERS = [
     OpenApiParameter("adapter", str, description="Names or ids; `none` is the base model alone."),
     OpenApiParameter("key", str, description="Ids of API keys."),
     OpenApiParameter("member", str, description="Addresses or ids of those who made the keys."),
-    OpenApiParameter("status", str, description="`stop`, `length`, `cancelled`, `grant_refused`, `error`."),
+    OpenApiParameter(
+        "status", str, description="Of `stop`, `length`, `cancelled`, `grant_refused`, `error`."
+    ),
 ]
 ROWS = [
     OpenApiParameter(

@@ -33,11 +33,13 @@ ENGINE_PATHS = {
     Action.RESPONSES: "/v1/chat/completions",
     Action.RESPONSE_TOKENS: "/v1/chat/tokens",
     Action.RERANK: "/v1/embeddings",
+    Action.TOKENIZE: "/v1/tokenize",
+    Action.DETOKENIZE: "/v1/detokenize",
 }
 # Routes without an answer that grows.
 WITHOUT_OUTPUT = frozenset({Action.EMBEDDING, Action.RERANK})
-# Routes that count a prompt's tokens, and make and charge nothing.
-COUNTS = frozenset({Action.COUNT_TOKENS, Action.RESPONSE_TOKENS})
+# Routes between text and tokens, which make and charge nothing.
+COUNTS = frozenset({Action.COUNT_TOKENS, Action.RESPONSE_TOKENS, Action.TOKENIZE, Action.DETOKENIZE})
 T = TypeVar("T")
 
 
@@ -71,6 +73,9 @@ async def asked_read(
             return _translated(request, await _read(message_body_read, raw))
         case Action.COUNT_TOKENS:
             return _translated(request, await _read(_counted_read, raw))
+        case Action.TOKENIZE | Action.DETOKENIZE:
+            ask = replace(await _read(parse_ask, raw), stream=False, flex=False)
+            return Asked(ask.model, _given(Call(raw, ask)))
         case Action.RERANK:
             ranking = await _read(rerank_body_read, raw)
             request.form = RerankForm(ranking)

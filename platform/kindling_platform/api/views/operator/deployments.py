@@ -12,13 +12,16 @@ from kindling_platform.api.operator_shapes.deployments import (
     OperatedDeploymentShape,
     operated_deployment_row,
 )
-from kindling_platform.api.paging import PAGING, page_response, page_shape
-from kindling_platform.api.shapes import DeploymentChangeShape
+from kindling_platform.api.paging import PAGING, limit_of, page_response, page_shape
+from kindling_platform.api.rows import revision_row
+from kindling_platform.api.shapes import DeploymentChangeShape, RestoreShape, RevisionsShape
 from kindling_platform.deployments.models import Deployment
+from kindling_platform.deployments.revisions import revision_list
 from kindling_platform.deployments.selectors import deployment_get, deployment_list
 from kindling_platform.deployments.services import (
     deployment_change,
     deployment_delete,
+    deployment_restore,
     deployment_start,
     deployment_stop,
 )
@@ -103,6 +106,38 @@ class OperatedDeploymentStop(APIView):
     def post(self, request: Request, deployment_id: str) -> Response:
         actor = caller_of(request).actor
         return _told(deployment_stop(org=None, deployment_id=deployment_id, actor=actor))
+
+
+class OperatedDeploymentRevisions(APIView):
+    actions = {"GET": "operator.read"}
+
+    @extend_schema(
+        operation_id="operator_deployments_revisions",
+        summary="What anybody's deployment was set to, by whom and when, newest first",
+        parameters=PAGING[1:],
+        responses=RevisionsShape,
+    )
+    def get(self, request: Request, deployment_id: str) -> Response:
+        found = deployment_get(org=None, deployment_id=deployment_id)
+        listed = revision_list(deployment=found, reader=None, limit=limit_of(request))
+        rows = [revision_row(one) for one in listed]
+        return Response(RevisionsShape({"data": rows}).data)
+
+
+class OperatedDeploymentRestore(APIView):
+    actions = {"POST": "operator.write"}
+
+    @extend_schema(
+        operation_id="operator_deployments_restore",
+        summary="Set anybody's deployment to what it was in an earlier revision, as a new one",
+        request=RestoreShape,
+        responses=OperatedDeploymentShape,
+    )
+    def post(self, request: Request, deployment_id: str) -> Response:
+        asked = RestoreShape(data=request.data)
+        asked.is_valid(raise_exception=True)
+        number, actor = asked.validated_data["revision"], caller_of(request).actor
+        return _told(deployment_restore(org=None, deployment_id=deployment_id, number=number, actor=actor))
 
 
 def _told(deployment: Deployment) -> Response:

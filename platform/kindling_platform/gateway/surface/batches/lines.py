@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from kindling_platform.batches.bounds import MAX_LINES
 from kindling_platform.gateway.request import BODY_CAP_BYTES
 
-MAX_LINES = 50_000
 MAX_ERRORS = 50
 MAX_CUSTOM_ID = 512
 OBJECT = b"{"

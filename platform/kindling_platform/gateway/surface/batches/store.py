@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from kindling_platform.batches.bounds import MAX_ACTIVE, WINDOW_S
 from kindling_platform.common.ids import uuid7
 from kindling_platform.gateway.admission import Usage
 from kindling_platform.gateway.auth import Caller
@@ -18,8 +19,6 @@ from kindling_platform.gateway.surface.batches import queries
 from kindling_platform.gateway.surface.query import Page
 
 LEASE_S = 20.0
-WINDOW_S = 24 * 3600
-MAX_ACTIVE = 100
 BATCH_ID = re.compile(r"batch_[0-9a-f]{32}")
 PAGE_BYTES = 16 * 1024 * 1024
 

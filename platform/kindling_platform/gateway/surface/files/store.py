@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from kindling_platform.batches.bounds import FILE_KEPT_S, MAX_ORG_BYTES, PART_BYTES
 from kindling_platform.batches.seal import Seal
 from kindling_platform.common.ids import uuid7
 from kindling_platform.common.org_seal import SealBrokenError, SealedTooLongError
@@ -17,9 +18,7 @@ from kindling_platform.gateway.errors import GatewayError, books_unavailable
 from kindling_platform.gateway.surface.files import queries
 from kindling_platform.gateway.surface.query import Page
 
-PART_BYTES = 1024 * 1024
-KEPT_S = 30 * 24 * 3600
-MAX_ORG_BYTES = 2 * 1024 * 1024 * 1024
+KEPT_S = FILE_KEPT_S
 MAX_UPLOADS = 8
 # An upload that takes longer is ended; what is left of one after that belongs to no living process.
 UPLOAD_S = 30 * 60

@@ -8,6 +8,7 @@ from aiohttp import BodyPartReader, MultipartReader
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
+from kindling_platform.batches.bounds import MAX_FILE_BYTES
 from kindling_platform.gateway.bodies import BodyUnreadError, refused_unread
 from kindling_platform.gateway.errors import GatewayError, shown
 from kindling_platform.gateway.request import Request
@@ -21,7 +22,6 @@ from kindling_platform.gateway.surface.files.store import (
 )
 from kindling_platform.gateway.surface.files.stream import BodyStream
 
-MAX_FILE_BYTES = 100 * 1024 * 1024
 MAX_FIELD_BYTES = 4096
 MAX_FIELDS = 10
 READ_BYTES = 64 * 1024

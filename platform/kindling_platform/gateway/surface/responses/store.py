@@ -4,29 +4,31 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import orjson
 
 from kindling_platform.common.org_seal import SealBrokenError, SealedTooLongError
 from kindling_platform.gateway.auth import Caller
-from kindling_platform.gateway.database import Database, DatabaseUnavailableError
+from kindling_platform.gateway.database import SETTLED_OF_REQUEST, Database, DatabaseUnavailableError
 from kindling_platform.gateway.errors import GatewayError, books_unavailable
 from kindling_platform.gateway.surface.body import INLINE_BODY_BYTES
 from kindling_platform.gateway.surface.fields import invalid_value, unsupported
 from kindling_platform.gateway.surface.responses.items import Item
-from kindling_platform.gateway.surface.responses.output import Response, response_fail
+from kindling_platform.gateway.surface.responses.output import Response, response_fail, usage_block
 from kindling_platform.responses.seal import Seal
 
 T = TypeVar("T")
 DEFAULT_DAYS = 30
-RESPONSE_ID = re.compile(r"resp_[0-9a-f]{32}")
+PREFIX = "resp_"
+RESPONSE_ID = re.compile(PREFIX + "[0-9a-f]{32}")
 MAX_TURNS = 1000
 # Of a conversation as it is stored; beyond it no model could read it.
 MAX_BYTES = 16 * 1024 * 1024
 MAX_OPEN_BYTES = 32 * 1024 * 1024
 LEASE_S = 20.0
+CUT = ("cancelled", "failed")
 DIED = "The process that made this response has died. Ask again; what was made of it is settled like any request."
 INSERT = (
     "INSERT INTO responses_storedresponse"
@@ -115,8 +117,8 @@ class ResponseStore:
         except (SealBrokenError, SealedTooLongError) as error:
             raise response_not_found(response_id) from error
         if row["died"]:
-            return Stored(response_fail(stored.body, code="server_error", message=DIED), stored.items)
-        return stored
+            stored = Stored(response_fail(stored.body, code="server_error", message=DIED), stored.items)
+        return await self._settled(caller, stored)
 
     async def open(self, caller: Caller, response: Response, items: list[Item]) -> None:
         """Keep a response that is still to be made.
@@ -191,6 +193,29 @@ class ResponseStore:
             return await _beside(sum(len(row["body"]) for row in rows), read)
         except SealedTooLongError as error:
             raise items_too_long() from error
+
+    async def _settled(self, caller: Caller, stored: Stored) -> Stored:
+        """With the usage that the books know, where the response ended before its answer could say it.
+
+        That is some seconds later, and only of what is paid for. One that was begun anew stands in the books under
+        another id, and tells none.
+        """
+        body = stored.body
+        if body.get("usage") is not None or body["status"] not in CUT or not body.get("background"):
+            return stored
+        request_id = body["id"].removeprefix(PREFIX)
+        rows = await self._rows(SETTLED_OF_REQUEST, [caller.org_id, request_id], caller, body["id"])
+        if not rows:
+            return stored
+        counts = rows[0]
+        usage = usage_block(
+            counts
+            | {
+                "prompt_tokens_details": {"cached_tokens": counts["cached_tokens"]},
+                "completion_tokens_details": {"reasoning_tokens": counts["reasoning_tokens"]},
+            }
+        )
+        return replace(stored, body=body | {"usage": usage})
 
     async def _rows(self, query: str, values: Any, caller: Caller, response_id: str) -> list[dict[str, Any]]:
         if caller.token is not None:
