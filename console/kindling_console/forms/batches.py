@@ -50,7 +50,7 @@ class BatchForm(forms.Form):
         help_text="The url of every line.", widget=forms.Select(attrs={"class": "form-select mono"}),
     )  # fmt: skip
     key = forms.ChoiceField(
-        label="API key", help_text="The batch runs in its name: its budget and its models bind it.",
+        label="API key", help_text="One of yours. The batch runs in its name: its budget and its models bind it.",
         error_messages={"required": "Choose a key."}, widget=forms.Select(attrs=_select),
     )  # fmt: skip
     # Sent again, a form begins no second batch.

@@ -23,7 +23,9 @@ BEGUN_BEFORE = "Your form had begun this batch before, and began no other. Open 
 def batch_new(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """What to choose; a post begins the batch."""
     works = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now()))
-    keys = key_list(org=visitor.org).filter(works, scopes__contains=["inference"])[:SHOWN]
+    # Of the visitor's own: what a key spends counts for whoever made it.
+    usable = key_list(org=visitor.org).filter(works, created_by=visitor.user)
+    keys = usable.filter(scopes__contains=["inference"])[:SHOWN]
     models = [choice["ref"] for choice in choices_get(visitor).chats]
     sent = (request.POST, request.FILES) if request.method == "POST" else ()
     form = BatchForm(
