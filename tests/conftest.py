@@ -5,8 +5,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from kindling_examples import examples
+
 # How long an example takes is the machine's affair, and that of what runs beside it.
-settings.register_profile("kindling", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "kindling", max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("kindling")
 
 PROTECTED = (

@@ -35,11 +35,6 @@ def books_prove(*, more: Mapping[str, Check] | None = None) -> Proof:
     return proof
 
 
-def proof_latest() -> Proof | None:
-    """The newest proof, None before the first."""
-    return Proof.objects.order_by("-id").first()
-
-
 def proof_list(*, limit: int = 50) -> list[Proof]:
     """The last proofs, newest first."""
     return list(Proof.objects.order_by("-id")[:limit])

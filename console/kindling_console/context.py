@@ -4,7 +4,6 @@ from functools import cache
 from typing import Any
 
 from django.http import HttpRequest
-from django.urls import reverse
 
 from kindling_billing.collecting import invoice_list_holding
 from kindling_billing.selectors import balance_get
@@ -69,8 +68,3 @@ def _notices(visitor: Visitor | None) -> list[Any]:
 
 def _stand_ins(visitor: Visitor | None) -> list[Any]:
     return list(stand_in_list(org=visitor.org if visitor and not visitor.is_barred else None))
-
-
-def home_url() -> str:
-    """Where a lost visitor can start again."""
-    return reverse("console:home")

@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.http import QueryDict
-
 from kindling_platform.common.clock import now
 
 DAY = timedelta(days=1)
@@ -43,11 +41,6 @@ SPANS = (
     Span("30d", "30 days", 30 * DAY, "day"),
     Span("90d", "90 days", 90 * DAY, "day"),
 )
-
-
-def span_from(query: QueryDict) -> Span:
-    """The span a URL names; a week if it names none that is known."""
-    return next((span for span in SPANS if span.key == query.get("range")), SPANS[1])
 
 
 def today_start() -> datetime:

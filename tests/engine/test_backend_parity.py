@@ -164,7 +164,7 @@ def test_what_the_engine_takes_passes_the_check_of_an_upload(tiny: Tiny):
 
 
 def test_greedy_tokens_with_chunks_prefix_hits_and_preemption(tiny: Tiny):
-    rig = rig_make(tiny.folder, tiny.blobs, step_tokens=40, kv_tokens=256, max_batch=6)
+    rig = rig_make(tiny.folder, tiny.blobs, step_tokens=40, kv_tokens=208, max_batch=6)
     preempted = []
     drop = rig.core._scheduler._preempt
     rig.core._scheduler._preempt = lambda *args: (preempted.append(args[0].id), drop(*args))
@@ -173,7 +173,7 @@ def test_greedy_tokens_with_chunks_prefix_hits_and_preemption(tiny: Tiny):
     prompts |= {f"s{index}": ("", [*shared, *_prompt(9, 100 + index)]) for index in range(2)}
     prompts |= {f"a{index}": ("style", [*shared, *_prompt(5, 200 + index)]) for index in range(2)}
     for name, (adapter, tokens) in prompts.items():
-        rig.submit(name, tokens, max_tokens=24, adapter=adapter)
+        rig.submit(name, tokens, max_tokens=16, adapter=adapter)
         rig.turn()
     rig.run_until(*prompts)
     rig.submit("again", prompts["s0"][1], max_tokens=8)
@@ -184,5 +184,5 @@ def test_greedy_tokens_with_chunks_prefix_hits_and_preemption(tiny: Tiny):
     assert rig.tokens("again") == rig.tokens("s0")[:8]
     for name, (adapter, tokens) in prompts.items():
         made = rig.tokens(name)
-        assert len(made) == 24
+        assert len(made) == 16
         tiny.assert_greedy(tokens, made, adapter)

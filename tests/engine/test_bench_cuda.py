@@ -126,6 +126,7 @@ def test_one_part_of_the_bench_can_be_asked_for(monkeypatch, capsys):
     assert "on a GPU" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_mixed_load_beside_its_peers():
     load = MixedWorkload("gpu_w1", [12, 30, 5], [8, 4, 12])
     figures = mixed_measure(TINY, load, repeats=1, install=False, device="cpu", kv_tokens=4096)

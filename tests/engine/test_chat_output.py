@@ -14,6 +14,7 @@ from kindling_engine.server.output_text import TokenEntry
 from kindling_engine.server.reasoning import ReasoningCount, ReasoningFamily
 from kindling_engine.server.tools.deltas import Content, Reasoning, ToolCallArguments, ToolCallStart
 from kindling_engine.server.tools.family import ToolFamily
+from kindling_examples import examples
 from kindling_reasoner import family_text
 
 THINK = ReasoningFamily("<think>", "</think>", (7,), (8,))
@@ -69,7 +70,7 @@ def test_an_answer_is_cut_at_its_marks(opened: bool, text: str, expected: Told):
 PIECES = st.sampled_from(["<think>", "</think>", "\n", " ", "a", "<", "</", CALL, "<tool_call>", "b\n\n"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.booleans(), st.booleans(), st.lists(PIECES, max_size=8))
 def test_where_an_answer_is_cut_changes_nothing(opened: bool, tools: bool, parts: list[str]):
     shape = ChatShape(reasoning=THINK, opened=opened, tools=TOOLS if tools else None, offered={"find": {}})

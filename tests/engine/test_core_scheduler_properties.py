@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kindling_engine.scheduler.plan import StepPlan
 from kindling_engine.scheduler.request import Request
+from kindling_examples import examples
 from kindling_late_runner import Late
 from kindling_schedules import Pretended, RandomDrafter, token_of
 
@@ -103,7 +104,7 @@ STATEFUL = pytest.mark.parametrize("world", [Stateful, StatefulLate], ids=["at o
 
 
 @WORLDS
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @schedules
 def test_random_schedules_end_clean(world, steps, num_blocks, max_batch, step_tokens):
     ended, added = _run(world, steps, num_blocks, max_batch, step_tokens)
@@ -138,7 +139,7 @@ def test_ten_thousand_random_schedules_end_clean(world, steps, num_blocks, max_b
     assert ended == added
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(submits, min_size=1, max_size=12),
     st.integers(7, 14),

@@ -63,10 +63,11 @@ def test_a_generation_model_makes_no_embeddings(tmp_path: Path):
         llm.embed([[5]])
 
 
-def test_no_server_library_is_loaded(folder: Path):
+def test_no_server_library_is_loaded(tmp_path: Path):
+    folders = [str(encoder_make("bert", tmp_path / "bert")), str(decoder_make(tmp_path / "qwen"))]
     program = (
         "import sys; from kindling_engine.llm import LLM; "
-        f"LLM({str(folder)!r}, threads=1, kv_tokens=512, max_batch=4).embed(['w5']); "
+        f"[LLM(folder, threads=1, kv_tokens=512, max_batch=4).embed(['w5']) for folder in {folders!r}]; "
         "print([name for name in ('msgspec', 'aiohttp', 'orjson', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

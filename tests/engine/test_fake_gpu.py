@@ -122,7 +122,7 @@ def test_texts_become_vectors(make, tmp_path, monkeypatch, said):
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 def test_what_a_start_and_the_bench_measure_an_8b_on(tmp_path, monkeypatch, said):
-    """Two of its layers, at their sizes and in both forms of weights: what is tuned, captured and timed."""
+    """One of its layers, at its sizes and in both forms of weights: what is tuned, captured and timed."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(ours, "_TUNE_S", 0.5)
     adapter_of = on_the_host(cuda_lora._adapter)
@@ -132,7 +132,7 @@ def test_what_a_start_and_the_bench_measure_an_8b_on(tmp_path, monkeypatch, said
     with fake_gpu(monkeypatch) as gpu:
         _references_forget(monkeypatch)
         figures = cuda_decode.decode_measure(
-            LLAMA_8B.cut(2),
+            LLAMA_8B.cut(1),
             device=CUDA,
             gbps=4000.0,
             repeats=1,
@@ -142,7 +142,7 @@ def test_what_a_start_and_the_bench_measure_an_8b_on(tmp_path, monkeypatch, said
             long_load=Workload("long", 5, 0, 12, 3),
         )
         figures |= cuda_lora.lora_decode_measure(
-            LLAMA_8B.cut(2), device=CUDA, repeats=1, batch=4, counts=(2, 4), context=40, output=4
+            LLAMA_8B.cut(1), device=CUDA, repeats=1, batch=4, counts=(2, 4), context=40, output=4
         )
         assert said() == []
     assert figures["gpu_8b_fp8_b3_tok_s"] > 0 and figures["gpu_w2_tok_s"] > 0

@@ -23,6 +23,7 @@ from kindling_engine.server.tools.deltas import (
     ToolCallStart,
 )
 from kindling_engine.starter import SPARK_PATH
+from kindling_examples import examples
 
 NAMES = ("find", "get_time", "find.all")
 Told = tuple[str, str, list[tuple[str, str]]]
@@ -200,7 +201,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.lists(PIECES, max_size=12), st.booleans(), st.data())
 def test_where_an_answer_is_cut_changes_nothing(parts: list[str], cut: bool, data: st.DataObject):
     source = "".join(parts)
@@ -217,7 +218,7 @@ def test_where_an_answer_is_cut_changes_nothing(parts: list[str], cut: bool, dat
     assert cut or said.count("é") == source.count("é")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(WORDS, max_size=8))
 def test_a_text_without_marks_is_content_letter_by_letter(parts: list[str]):
     text = "".join(parts)

@@ -23,6 +23,7 @@ from kindling_engine.protocol.adapter_files import (
 )
 from kindling_engine.protocol.safetensors_header import MAX_HEADER_BYTES
 from kindling_engine.starter import ADAPTER_PATHS
+from kindling_examples import examples
 
 
 def write(folder: Path, config: Any, weights: bytes) -> Path:
@@ -299,7 +300,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*CONFIG, "rank_pattern", "alpha_pattern", "layers_to_transform"]), json_values
@@ -312,7 +313,7 @@ def test_any_values_in_the_config_give_a_report(change: dict[str, Any]):
     failed(check(tensors(), config))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=400))
 def test_random_bytes_give_a_report(content: bytes):
     assert failed(check_safetensors_header(content, 8 + len(content), BASE, CONFIG)) == {"safetensors_header"}
@@ -320,7 +321,7 @@ def test_random_bytes_give_a_report(content: bytes):
         assert not check_adapter_folder(write(Path(folder), content, content), BASE).ok
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.integers(0, 2**32))
 def test_flipped_bytes_in_a_good_file_give_a_report(seed: int):
     dice = random.Random(seed)

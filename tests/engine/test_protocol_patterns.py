@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kindling_engine.protocol.adapter_rules import ModuleRules, RulesRefused, layer_of
 from kindling_engine.protocol.patterns import Budget, Pattern, PatternRefused
+from kindling_examples import examples
 
 NAMES = [
     "model.layers.0.self_attn.q_proj", "model.layers.11.mlp.down_proj", "model.layers.2.mlp.experts.gate_up_proj",
@@ -41,7 +42,7 @@ expressions = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(expressions, st.lists(st.text("ab._", min_size=1, max_size=6), min_size=4, max_size=4))
 def test_any_expression_matches_as_in_python(text: str, names: list[str]):
     try:
@@ -52,7 +53,7 @@ def test_any_expression_matches_as_in_python(text: str, names: list[str]):
     assert [pattern.fullmatch(name) for name in names] == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.text("ab.*+?{}()[]|^$\\-,01=!<P:", max_size=12))
 def test_any_text_is_refused_or_matches_as_in_python(text: str):
     try:

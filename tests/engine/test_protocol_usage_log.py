@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindling_engine.protocol.usage_log import UsageLogError, UsageLogWriter, UsageRecord, read_usage
+from kindling_examples import examples
 
 
 def record(number: int, context: str = "{}") -> UsageRecord:
@@ -188,7 +189,7 @@ def test_any_beginning_of_a_log_reads_as_a_beginning_of_its_records(data: st.Dat
         assert read_usage(path, 0, 100)[1] == [*seen, record(99)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(data=st.data(), count=st.integers(1, 4))
 def test_a_damaged_byte_ends_the_reading_in_front_of_it(data: st.DataObject, count: int):
     with TemporaryDirectory() as folder:
@@ -204,7 +205,7 @@ def test_a_damaged_byte_ends_the_reading_in_front_of_it(data: st.DataObject, cou
         assert len(seen) < count
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(content=st.binary(max_size=300), after=st.integers(0, 400))
 def test_no_content_makes_reader_or_writer_fail(content: bytes, after: int):
     with TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from kindling_engine.server.chat_template import ChatTemplate
 from kindling_engine.server.errors import ApiError
 from kindling_engine.server.messages import messages_read
 from kindling_engine.server.template_files import (
-    chat_template_load,
+    chat_templates_load,
     special_tokens_load,
 )
 from kindling_engine.starter import SPARK_PATH
@@ -64,9 +64,9 @@ def reference() -> Any:
 
 @pytest.mark.parametrize("messages", CONVERSATIONS, ids=range(len(CONVERSATIONS)))
 def test_spark_is_rendered_as_by_transformers(reference: Any, messages: list[dict[str, Any]]):
-    template = chat_template_load(SPARK_PATH)
-    assert template
-    ours = template.render(messages_read(messages))
+    templates = chat_templates_load(SPARK_PATH)
+    assert templates
+    ours = templates.default.render(messages_read(messages))
     theirs = reference.apply_chat_template(
         messages_read(messages), tokenize=False, add_generation_prompt=True
     )
@@ -136,7 +136,7 @@ def write(folder: Path, **files: Any) -> Path:
 
 
 def test_where_templates_are_found(tmp_path: Path):
-    assert chat_template_load(tmp_path) is None
+    assert chat_templates_load(tmp_path) is None
     write(tmp_path, tokenizer_config={"chat_template": "A{{ eos_token }}", "eos_token": {"content": "</s>"}})
     assert rendered(tmp_path) == "A</s>"
     named = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]
@@ -149,12 +149,12 @@ def test_where_templates_are_found(tmp_path: Path):
 
 
 def rendered(folder: Path) -> str:
-    template = chat_template_load(folder)
-    assert template
-    return template.render([{"role": "user", "content": "x"}])
+    templates = chat_templates_load(folder)
+    assert templates
+    return templates.default.render([{"role": "user", "content": "x"}])
 
 
 def test_a_template_that_does_not_compile_is_said_at_the_start(tmp_path: Path):
     (tmp_path / "chat_template.jinja").write_text("{% if %}")
     with pytest.raises(ValueError, match="does not compile"):
-        chat_template_load(tmp_path)
+        chat_templates_load(tmp_path)

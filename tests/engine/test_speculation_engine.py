@@ -70,7 +70,9 @@ def _is_invariant(folder: Path) -> bool:
     return not folder.name.startswith("Olmo2")
 
 
-@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
+@pytest.mark.parametrize(
+    "together", [pytest.param(False, marks=pytest.mark.long), True], ids=["alone", "together"]
+)
 def test_answers_have_the_same_bits_with_guesses_and_without(
     folder: Path, plain: Rig, tmp_path: Path, together: bool
 ):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindling_engine.speculation.lookup import Guess, TextLookup
+from kindling_examples import examples
 
 
 def _guess(tokens: list[int], count: int = 8, *, prompt: int = 0, prediction: tuple[int, ...] = ()):
@@ -102,7 +103,7 @@ def test_behind_the_end_of_a_prediction_the_prompt_does_not_begin_anew():
     assert lookup.guess([1, 2, 3, 4, 5, 8, 1], 4, 4) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 9))
 def test_a_text_is_guessed_as_a_plain_search_would(text, count):
     places = [at for at in range(len(text) - 3) if text[at : at + 3] == text[-3:]]
@@ -129,7 +130,7 @@ def test_a_place_is_followed_past_one_other_token():
     assert lookup.guess([*text, 51, 52], 31, 2) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(st.integers(0, 5), max_size=20),
     st.lists(st.integers(0, 5), min_size=1, max_size=40),

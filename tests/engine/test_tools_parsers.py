@@ -15,6 +15,7 @@ from kindling_engine.server.tools.llama import LlamaParser
 from kindling_engine.server.tools.mistral import MistralParser
 from kindling_engine.server.tools.parser import ToolParser, call_id_make, short_call_id_make
 from kindling_engine.server.tools.tagged import ARGUMENT_TAGS, FUNCTION_TAGS, TaggedParser
+from kindling_examples import examples
 
 NAMES = ("find", "get_time")
 OFFERED: dict[str, dict[str, Any]] = {
@@ -250,7 +251,7 @@ PIECES = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.sampled_from(sorted(PARSERS)), st.lists(PIECES, max_size=12), st.data())
 @example("hermes", [H_CALL, " ", "<", "text"], None)
 def test_where_the_text_is_cut_changes_nothing(family: str, parts: list[str], data: Any):
@@ -266,7 +267,7 @@ def test_where_the_text_is_cut_changes_nothing(family: str, parts: list[str], da
         assert expected[0] == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.dictionaries(
         st.text(max_size=5),

@@ -92,7 +92,6 @@ OBSERVATIONS = {
     "adapters.adapter_validation_postpone": "a worker's lease",
     "adapters.adapter_content_note": "a step of a validation, whose outcome is audited",
     "catalog.hub_download": "files on the disk; entering them is audited",
-    "catalog.model_import_hub": "hub_download and model_import",
     "keys.pepper_id": "pure",
     "batches.batch_id_make": "pure",
     "batches.batches_purge": "deletes what is old",

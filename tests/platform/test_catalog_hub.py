@@ -17,7 +17,7 @@ from kindling_people import Customer
 from kindling_platform.catalog import hub as room
 from kindling_platform.catalog.folder import model_folder_read
 from kindling_platform.catalog.hub import snapshot_fetch
-from kindling_platform.catalog.services import hub_download, model_import_hub
+from kindling_platform.catalog.services import hub_download, model_import
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.embedded.bootstrap import model_name_from
 
@@ -215,10 +215,11 @@ def test_offline_mode_is_said_by_its_name(hub: Hub, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.django_db
-def test_the_start_and_the_catalog_take_a_hub_id(hub: Hub, operator: Customer):
+def test_the_start_and_the_catalog_take_what_a_hub_id_names(hub: Hub, operator: Customer):
     """What `./kindling up --model <hub id>` calls, and what enters the model."""
     folder = hub_download(repo_id="acme/spark")
     assert folder == settings.KINDLING_ENV.home / "models" / "acme--spark"
-    model = model_import_hub(org=operator.org, repo_id="acme/spark", actor=operator.actor)
-    assert (model.name, model.source_path) == (model_name_from("acme/spark"), str(folder))
+    name = model_name_from("acme/spark")
+    model = model_import(org=operator.org, name=name, source_path=folder, actor=operator.actor)
+    assert (model.name, model.source_path) == (name, str(folder))
     assert model.architecture == "LlamaForCausalLM"

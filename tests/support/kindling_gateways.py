@@ -1,10 +1,7 @@
 """Several gateways as processes of their own on one world, and clients that keep all of them busy."""
 
 import asyncio
-import os
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,16 +10,8 @@ from pathlib import Path
 import httpx
 
 from kindling_gateway import World, eventually
+from kindling_nursery import KEPT, Forked
 
-SCRIPT = """
-import sys, uvicorn
-from kindling_platform.config.env import load_env
-from kindling_platform.gateway.app import create_app
-from kindling_platform.gateway.lifespan import asgi_application
-# An idle connection that is closed while a client takes it up again is no failure of the gateway.
-app = asgi_application(create_app(load_env()))
-uvicorn.run(app, fd=int(sys.argv[1]), access_log=False, log_level="warning", timeout_keep_alive=75)
-"""
 Call = Callable[[httpx.AsyncClient], Awaitable[None]]
 
 
@@ -32,14 +21,14 @@ class GatewayProcess:
     def __init__(self, world: World, log: Path, **settings: object) -> None:
         named = {f"KINDLING_{name.upper()}": str(value) for name, value in settings.items()}
         where = {"KINDLING_DATABASE_URL": world.url, "KINDLING_HOME": str(world.home)}
-        environment = os.environ | where | {"KINDLING_LOG_LEVEL": "ERROR"} | named
-        with socket.socket() as listener, log.open("ab") as out:
+        environment = where | {"KINDLING_LOG_LEVEL": "ERROR"} | named
+        with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             listener.listen(512)
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            fd = listener.fileno()
-            command = [sys.executable, "-c", SCRIPT, str(fd)]
-            self.process = subprocess.Popen(command, env=environment, pass_fds=(fd,), stdout=out, stderr=out)
+            self.process = Forked(
+                "kindling_gateway_process", str(KEPT), log=log, kept=listener.fileno(), **environment
+            )
 
     def __enter__(self) -> "GatewayProcess":
         eventually(lambda: is_up(self.url) or self.process.poll() is not None, seconds=60)

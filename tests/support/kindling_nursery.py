@@ -1,4 +1,4 @@
-"""Engines and agents as forks of processes that have loaded what they load once: torch takes three seconds of CPU.
+"""Engines, agents and gateways as forks of processes that have loaded what they load once: torch takes three seconds.
 
 Front and core of an engine are processes as ever, the core a child of the front; but the front holds torch as well.
 """
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -26,22 +27,25 @@ SHARED = {
         *("kindling_engine.core.engine", "kindling_engine.core.startup", "kindling_engine.jit.program"),
         "kindling_engine.server.serve",
     ),
+    "kindling_gateway_process": ("kindling_gateway_process",),
     "kindling_workers": ("kindling_workers.agent.routes", "kindling_platform.embedded.secrets"),
 }
 ENV = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
 SIZE = 1 << 16
+# The file that a fork is given beside its output.
+KEPT = 3
 
 
 class Forked:
     """`python -m module arguments…` forked; as much of `subprocess.Popen` as the tests use."""
 
-    def __init__(self, module: str, *arguments: str, log: Path, **env: str) -> None:
+    def __init__(self, module: str, *arguments: str, log: Path, kept: int | None = None, **env: str) -> None:
         self._nursery = nursery(module.partition(".")[0])
         read, write = os.pipe()
         self.stdout = os.fdopen(read)
         asked = {"fork": [module, *arguments], "log": str(log), "env": {**os.environ, **ENV, **env}}
         try:
-            self.pid = self._nursery.ask(asked, write)
+            self.pid = self._nursery.ask(asked, write, *([] if kept is None else [kept]))
         finally:
             os.close(write)
         self._ended = os.pidfd_open(self.pid)
@@ -110,7 +114,7 @@ def main() -> None:
     assert len(tasks) == 1, "a thread's locks would be copied"
     children = set()
     while True:
-        message, files, _flags, _address = socket.recv_fds(asked, SIZE, 1)
+        message, files, _flags, _address = socket.recv_fds(asked, SIZE, 2)
         if not message:
             break
         what = json.loads(message)
@@ -119,8 +123,9 @@ def main() -> None:
             if pid == 0:
                 os.environ.clear()
                 os.environ.update(what["env"])
-                become(*what["fork"], stdout=files[0], log=Path(what["log"]))
-            os.close(files[0])
+                become(*what["fork"], files=files, log=Path(what["log"]))
+            for file in files:
+                os.close(file)
             children.add(pid)
             asked.send(str(pid).encode())
         else:
@@ -131,8 +136,8 @@ def main() -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def become(module: str, *arguments: str, stdout: int | None = None, log: Path | None = None) -> None:
-    """Go on as `python -m …` with these files, signals as at a start, and nothing else of the parent's."""
+def become(module: str, *arguments: str, files: Sequence[int] = (), log: Path | None = None) -> None:
+    """Go on as `python -m …`, with signals as at a start and these of the parent's files: the output, one to keep."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -140,8 +145,10 @@ def become(module: str, *arguments: str, stdout: int | None = None, log: Path | 
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if log:
             os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), 2)
-        os.dup2(2 if stdout is None else stdout, 1)
-        os.closerange(3, 1 << 12)
+        os.dup2(files[0] if files else 2, 1)
+        for number, file in enumerate(files[1:], KEPT):
+            os.dup2(file, number)
+        os.closerange(KEPT + len(files[1:]), 1 << 12)
         if module == "kindling_engine":
             from kindling_engine.server import serve
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kindling_billing.disputes import dispute_closed, dispute_opened
 from kindling_billing.errors import BillingError
-from kindling_billing.models import Dispute, OutboxCall, Payment
+from kindling_billing.models import OutboxCall, Payment
 from kindling_billing.payments import payment_failed, payment_received, payment_refunded
 from kindling_billing.returns import refund_failed
 from kindling_billing.terms import auto_topup_pause
@@ -115,11 +115,6 @@ def payment_booked(intent_id: str) -> bool:
 def payment_of_subject(payment_id: str) -> Payment | None:
     """A payment by its own id."""
     return Payment.objects.filter(id=payment_id).first()
-
-
-def dispute_known(dispute_id: str) -> bool:
-    """Whether a dispute is in the books."""
-    return Dispute.objects.filter(id=dispute_id).exists()
 
 
 def _tax_cents(told: dict[str, str], session_tax_cents: int | None) -> int:

@@ -41,12 +41,6 @@ def chat_templates_load(folder: Path) -> ChatTemplates | None:
     )
 
 
-def chat_template_load(folder: Path) -> ChatTemplate | None:
-    """The template for requests without tools, None when the folder has none. Raises ValueError."""
-    templates = chat_templates_load(folder)
-    return templates.default if templates else None
-
-
 def special_tokens_load(folder: Path) -> dict[str, str]:
     """The texts of the named special tokens, from tokenizer_config.json or special_tokens_map.json."""
     merged = {

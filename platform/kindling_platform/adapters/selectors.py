@@ -48,11 +48,6 @@ def adapter_get(*, org: Organisation, adapter_id: str) -> Adapter:
     return adapter
 
 
-def adapter_name_map(*, org: Organisation) -> dict[str, str]:
-    """Names of all adapters by id, deleted ones too."""
-    return dict(Adapter.objects.for_org(org).values_list("id", "name"))
-
-
 def adapter_list_unvalidated() -> list[str]:
     """Ids of adapters that wait for validation, in any order, so that none is always the last; for the sweep."""
     waiting = Adapter.objects.filter(state=Adapter.State.VALIDATING)

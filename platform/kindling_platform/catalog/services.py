@@ -1,6 +1,5 @@
 """Brings models into the catalog."""
 
-import re
 from pathlib import Path
 
 from django.conf import settings
@@ -133,22 +132,6 @@ def hub_download(*, repo_id: str, revision: str = "") -> Path:
     target = model_target(settings.KINDLING_ENV.home / "models", repo_id)
     snapshot_fetch(repo_id=repo_id, target=target, revision=revision)
     return target
-
-
-def model_import_hub(
-    *, org: Organisation, repo_id: str, name: str = "", is_public: bool = False, actor: Actor = SYSTEM
-) -> Model:
-    """Fetch a model from the Hugging Face Hub and enter it.
-
-    Raises:
-        KindlingError: what `hub_download` and `model_import` raise.
-    """
-    wanted = name or re.sub(r"[^a-z0-9._-]+", "-", repo_id.rpartition("/")[2].lower())[:64].strip("-._")
-    name_checked(wanted)
-    folder = hub_download(repo_id=repo_id)
-    return model_import(
-        org=org, name=wanted, source_path=folder, display_name=repo_id, is_public=is_public, actor=actor
-    )
 
 
 @transaction.atomic

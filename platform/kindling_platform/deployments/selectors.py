@@ -26,11 +26,6 @@ def deployment_rows() -> OrgQuerySet:
     )
 
 
-def deployment_list_live(*, model_id: str) -> QuerySet[Deployment]:
-    """Deployments of a model that have a ready replica."""
-    return deployment_list().filter(model_id=model_id, replicas__state="ready").distinct()
-
-
 def deployment_list_visible(*, org: Organisation) -> OrgQuerySet:
     """What an organisation may see running: its own deployments, and those that all share, a public model's owner's."""
     shared = Q(model__is_public=True, organisation_id=F("model__organisation_id"))
