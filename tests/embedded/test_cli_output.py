@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from rich.console import Console
 
-from kindling_platform.cli import output
+from kindling_platform.cli import models, output
 from kindling_platform.cli.client import Client
 from kindling_platform.cli.credentials import Credentials
 from kindling_platform.cli.errors import CliError
@@ -35,6 +35,15 @@ def test_an_id_stands_on_one_line_however_narrow_the_terminal_is(
     assert all(len(line) <= 60 for line in lines)
 
 
+def test_a_table_says_lists_and_moments_in_words(capsys: pytest.CaptureFixture[str]):
+    row = {"scopes": ["read", "manage"], "at": "2026-12-01T05:58:23.031450Z", "until": None, "replicas": 0}
+    output.print_rows([row], list(row), as_json=False, empty="")
+    _, said = capsys.readouterr().out.splitlines()
+    assert said.split() == ["read,", "manage", "2026-12-01", "05:58:23", "UTC", "0"]
+    output.print_rows([row], list(row), as_json=True, empty="")
+    assert '"2026-12-01T05:58:23.031450Z"' in capsys.readouterr().out
+
+
 class Stranger(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)
@@ -60,3 +69,8 @@ def test_another_web_server_is_told_apart(stranger: str):
     with pytest.raises(CliError) as refused:
         Client(Credentials(url=stranger, key="kd_x")).get("/api/v1/models")
     assert refused.value.code == "not_kindling" and stranger in refused.value.message
+
+
+def test_a_price_of_a_model_is_exact():
+    prices = [models._price(picousd) for picousd in (100_000, 12_345, 1_500_000_000, 0)]
+    assert prices == ["$0.10", "$0.012345", "$1,500.00", "$0.00"]

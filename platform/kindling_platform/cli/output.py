@@ -1,6 +1,7 @@
 """Tables for people, JSON for programs."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the API's answer as 
 # Programs that read a table want a row on a line.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 IDS = {"id", "ref"}
+MOMENT = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)T(?P<time>\d\d:\d\d:\d\d)(\.\d+)?(Z|\+00:00)")
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
@@ -28,8 +30,19 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_jso
         # What is typed again elsewhere stands on one line.
         table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in IDS)
     for row in rows:
-        table.add_row(*("" if row.get(column) is None else str(row[column]) for column in columns))
+        table.add_row(*(words_of(row.get(column)) for column in columns))
     console.print(table)
+
+
+def words_of(value: Any) -> str:
+    """What a table says for a value of the API's: nothing for none, a list's items, a moment to the second."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(map(words_of, value))
+    if isinstance(value, str) and (moment := MOMENT.fullmatch(value)):
+        return f"{moment['day']} {moment['time']} UTC"
+    return str(value)
 
 
 def rows_of(answer: Any) -> list[dict[str, Any]]:

@@ -111,8 +111,11 @@ class Route:
 def split_prefix(path: str) -> tuple[str | None, str] | None:
     """Organisation and rest of a data plane path; None when the path belongs to something else.
 
-    ``/v1/x`` and ``/inference/v1/x`` give ``(None, "x")``, ``/acme/v1/x`` gives ``("acme", "x")``.
+    ``/v1/x`` and ``/inference/v1/x`` give ``(None, "x")``, ``/acme/v1/x`` gives ``("acme", "x")``; slashes too many, as
+    between a base address that ends in one and a path, are none.
     """
+    if "//" in path or path.endswith("/"):
+        path = "/" + "/".join(part for part in path.split("/") if part)
     head, _, rest = path[1:].partition("/")
     if head == "v1":
         return None, rest
