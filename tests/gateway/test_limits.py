@@ -21,6 +21,10 @@ PATHS = {action: path for path, action in POST_PATHS.items()} | {
     "batches": "batches",
     "batch": "batches/batch_1",
     "batch_cancel": "batches/batch_1/cancel",
+    "message_batches": "messages/batches",
+    "message_batch": "messages/batches/msgbatch_1",
+    "message_batch_cancel": "messages/batches/msgbatch_1/cancel",
+    "message_batch_results": "messages/batches/msgbatch_1/results",
 }
 BODIES = {
     "rerank": {"model": "kindling/words", "query": "a", "documents": ["b"]},

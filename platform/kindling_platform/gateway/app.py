@@ -47,6 +47,7 @@ from kindling_platform.gateway.surface.count import tokens_ask
 from kindling_platform.gateway.surface.feedback import feedback_post
 from kindling_platform.gateway.surface.files.routes import files_serve
 from kindling_platform.gateway.surface.files.store import FileStore
+from kindling_platform.gateway.surface.messages.batches import MessageBatches
 from kindling_platform.gateway.surface.open import authorization_of, request_open
 from kindling_platform.gateway.surface.responses.background import Background
 from kindling_platform.gateway.surface.responses.routes import (
@@ -99,6 +100,9 @@ class Gateway:
         self._batches = BatchStore(self._stored)
         self._runner = BatchRunner(
             self._stored, self._files, env.secret_key, keys=self._keys, serve=self._serve_inner, log=self._log
+        )
+        self._message_batches = MessageBatches(
+            self._batches, self._files, self._runner, public_url=env.public_url
         )
         self._bodies = Bodies()
         self._error_docs = ErrorDocs(env.public_url)
@@ -237,9 +241,22 @@ class Gateway:
                 await response_cancel(request, caller, store, argument, jobs=self._background)
             case Action.FEEDBACK:
                 await feedback_post(request, caller, self._kept)
+            case _:
+                await self._serve_stored(request, caller, route)
+
+    async def _serve_stored(self, request: ShapedRequest, caller: Caller, route: Route) -> None:
+        """Files and batches."""
+        match route.action:
             case Action.FILES | Action.FILE | Action.FILE_CONTENT:
                 await files_serve(request, caller, route, self._files)
-            case Action.BATCHES | Action.BATCH | Action.BATCH_CANCEL:
+            case (
+                Action.MESSAGE_BATCHES
+                | Action.MESSAGE_BATCH
+                | Action.MESSAGE_BATCH_CANCEL
+                | Action.MESSAGE_BATCH_RESULTS
+            ):
+                await self._message_batches.serve(request, caller, route)
+            case _:
                 await batches_serve(
                     request, caller, route, self._batches, files=self._files, runner=self._runner
                 )

@@ -21,6 +21,10 @@ class Action(StrEnum):
     EMBEDDING = "embedding"
     MESSAGES = "messages"
     COUNT_TOKENS = "count_tokens"
+    MESSAGE_BATCHES = "message_batches"
+    MESSAGE_BATCH = "message_batch"
+    MESSAGE_BATCH_CANCEL = "message_batch_cancel"
+    MESSAGE_BATCH_RESULTS = "message_batch_results"
     RESPONSES = "responses"
     RESPONSE_TOKENS = "response_tokens"
     RESPONSE = "response"
@@ -67,7 +71,18 @@ RESPONSE_PATHS = {
 }
 FILE_PATHS = {"": Action.FILE, "content": Action.FILE_CONTENT}
 BATCH_PATHS = {"": Action.BATCH, "cancel": Action.BATCH_CANCEL}
-LISTS = {"models": Action.MODELS, "files": Action.FILES, "batches": Action.BATCHES}
+MESSAGE_BATCHES = "messages/batches"
+MESSAGE_BATCH_PATHS = {
+    "": Action.MESSAGE_BATCH,
+    "cancel": Action.MESSAGE_BATCH_CANCEL,
+    "results": Action.MESSAGE_BATCH_RESULTS,
+}
+LISTS = {
+    "models": Action.MODELS,
+    "files": Action.FILES,
+    "batches": Action.BATCHES,
+    MESSAGE_BATCHES: Action.MESSAGE_BATCHES,
+}
 # What is named by an id, and what may follow that.
 BY_ID = {"responses": RESPONSE_PATHS, "files": FILE_PATHS, "batches": BATCH_PATHS}
 METHODS = {
@@ -76,6 +91,10 @@ METHODS = {
     Action.EMBEDDING: ("POST",),
     Action.MESSAGES: ("POST",),
     Action.COUNT_TOKENS: ("POST",),
+    Action.MESSAGE_BATCHES: ("GET", "HEAD", "POST"),
+    Action.MESSAGE_BATCH: ("GET", "HEAD", "DELETE"),
+    Action.MESSAGE_BATCH_CANCEL: ("POST",),
+    Action.MESSAGE_BATCH_RESULTS: ("GET",),
     Action.RESPONSES: ("POST",),
     Action.RESPONSE_TOKENS: ("POST",),
     Action.RESPONSE: ("GET", "HEAD", "DELETE"),
@@ -144,6 +163,8 @@ def route_find(path: str) -> Route | None:
         return Route(LISTS[rest], org_slug)
     if rest.startswith("models/") and len(rest) > len("models/"):
         return Route(Action.MODEL, org_slug, rest.removeprefix("models/"))
+    if rest.startswith(f"{MESSAGE_BATCHES}/"):
+        return _find_by_id(MESSAGE_BATCH_PATHS, rest.removeprefix(f"{MESSAGE_BATCHES}/"), org_slug)
     kind, _, named = rest.partition("/")
     if named and kind in BY_ID:
         return _find_by_id(BY_ID[kind], named, org_slug)

@@ -1,10 +1,10 @@
 """The request object for a path: who has an error to tell can do it before anything was read."""
 
 from kindling_platform.gateway.request import Receive, Scope, Send
-from kindling_platform.gateway.routes import Action, route_find, split_prefix
+from kindling_platform.gateway.routes import MESSAGE_BATCHES, Action, route_find, split_prefix
 from kindling_platform.gateway.surface.form import Form
 from kindling_platform.gateway.surface.messages.count import CountForm
-from kindling_platform.gateway.surface.messages.reply import MessageForm
+from kindling_platform.gateway.surface.messages.reply import BatchForm, MessageForm
 from kindling_platform.gateway.surface.shaped import ShapedRequest
 
 KEY_HEADER = b"x-api-key"
@@ -31,4 +31,6 @@ def _form(path: str) -> Form | None:
     if route and route.action is Action.COUNT_TOKENS:
         return CountForm()
     found = split_prefix(path)
+    if found and found[1].startswith(MESSAGE_BATCHES):
+        return BatchForm()
     return MessageForm() if found and found[1].partition("/")[0] == "messages" else None

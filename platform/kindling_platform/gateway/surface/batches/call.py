@@ -13,6 +13,8 @@ from kindling_platform.gateway.events import usage_of
 from kindling_platform.gateway.idempotency.guard import HEADER
 from kindling_platform.gateway.request import JSON_HEADER, Message
 from kindling_platform.gateway.routes import Action
+from kindling_platform.gateway.surface.messages.reply import MessageForm
+from kindling_platform.gateway.surface.messages.usage import BATCH
 from kindling_platform.gateway.surface.shaped import ShapedRequest
 
 # A request that fails through us is tried so often, after these pauses.
@@ -49,6 +51,8 @@ class Answer:
     request_id: str = ""
     body: bytes = b""
     parts: list[bytes] = field(default_factory=list)
+    # What the gateway calls its refusal, as not every shape has a place for a code.
+    outcome: str = ""
 
     @property
     def failed(self) -> bool:
@@ -60,17 +64,24 @@ class Answer:
         try:
             return str(orjson.loads(self.body)["error"]["code"]) if self.failed else ""
         except (orjson.JSONDecodeError, LookupError, TypeError):
-            return ""
+            return self.outcome
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens of an answer, in either of OpenAI's shapes."""
+        """The tokens of an answer, in either of OpenAI's shapes or in Anthropic's."""
         if self.failed:
             return None
         usage = orjson.loads(self.body).get("usage")
         if not isinstance(usage, dict):
             return None
-        if "input_tokens" in usage:
+        if "cache_read_input_tokens" in usage:
+            cached = usage["cache_read_input_tokens"]
+            usage = {
+                "prompt_tokens": usage["input_tokens"] + cached,
+                "completion_tokens": usage["output_tokens"],
+                "prompt_tokens_details": {"cached_tokens": cached},
+            }
+        elif "input_tokens" in usage:
             usage = {
                 "prompt_tokens": usage["input_tokens"],
                 "completion_tokens": usage.get("output_tokens"),
@@ -142,9 +153,12 @@ async def _call(serve: Serve, caller: Caller, action: Action, *, path: str, key:
         "query_string": b"",
         "headers": [JSON_HEADER, (HEADER, key.encode())],
     }
-    request = InnerRequest(scope, receive, send)
+    # A batch may be of messages in Anthropic's shape; no other shape is known by the path alone.
+    form = MessageForm(BATCH) if action is Action.MESSAGES else None
+    request = InnerRequest(scope, receive, send, form)
     request.facts["batch"] = key
     await serve(request, caller, action)
     answer.request_id, answer.body = request.id, b"".join(answer.parts)
+    answer.outcome = str(request.facts.get("outcome", ""))
     answer.parts = []
     return answer

@@ -10,7 +10,7 @@ INSERT = """
         error_file_id, model_name, metadata, output_s, status, waits_for, total, completed, failed, prompt_tokens,
         cached_tokens, completion_tokens, reasoning_tokens, stored_bytes, due_at, created_at, expires_at)
     SELECT %(id)s, %(org)s::varchar, %(key)s, %(digest)s, %(endpoint)s, %(file)s, '', '', '', %(metadata)s,
-        %(output_s)s, 'validating', '', 0, 0, 0, 0, 0, 0, 0, 0,
+        %(output_s)s, 'validating', '', %(total)s, 0, 0, 0, 0, 0, 0, 0,
         now(), now(), now() + make_interval(secs => %(window_s)s)
     FROM kept WHERE %(most)s > (
         SELECT count(*) FROM batches_batch WHERE organisation_id = %(org)s::varchar
@@ -18,10 +18,26 @@ INSERT = """
     )
     RETURNING *
 """
-READ = "SELECT * FROM batches_batch WHERE id = %(id)s AND organisation_id = %(org)s"
-LIST = """
+READ = """
+    SELECT * FROM batches_batch WHERE id = %(id)s AND organisation_id = %(org)s
+        AND (%(endpoint)s = '' OR endpoint = %(endpoint)s)
+"""
+NEWEST = """
     SELECT * FROM batches_batch WHERE organisation_id = %(org)s AND (%(after)s = '' OR id < %(after)s)
+        AND (%(endpoint)s = '' OR endpoint = %(endpoint)s)
     ORDER BY id DESC LIMIT %(limit)s
+"""
+OLDEST = """
+    SELECT * FROM batches_batch WHERE organisation_id = %(org)s AND (%(after)s = '' OR id > %(after)s)
+        AND (%(endpoint)s = '' OR endpoint = %(endpoint)s)
+    ORDER BY id ASC LIMIT %(limit)s
+"""
+# With results that whoever ended it has not come to forget.
+DELETE = """
+    WITH over AS (
+        SELECT id FROM batches_batch WHERE id = %(id)s AND organisation_id = %(org)s AND ended_at IS NOT NULL
+    ), results AS (DELETE FROM batches_batchresult WHERE batch_id IN (SELECT id FROM over))
+    DELETE FROM batches_batch WHERE id IN (SELECT id FROM over) RETURNING id
 """
 CANCEL = """
     UPDATE batches_batch SET status = 'cancelling', cancelling_at = now(), due_at = now(), waits_for = ''

@@ -74,28 +74,42 @@ class BatchStore:
         self._database = database
 
     async def create(
-        self, caller: Caller, *, endpoint: str, file_id: str, metadata: dict[str, str] | None, output_s: int
+        self,
+        caller: Caller,
+        *,
+        endpoint: str,
+        file_id: str,
+        metadata: dict[str, str] | None,
+        output_s: int,
+        total: int = 0,
     ) -> Batch | None:
-        """A new batch; None where there are too many, or its file is gone."""
+        """A new batch; None where there are too many, or its file is gone. `total`: its lines, where they are known."""
         values = {
             "id": f"batch_{uuid7().hex}", "org": caller.org_id, "key": caller.key_id, "digest": caller.digest,
             "endpoint": endpoint, "file": file_id, "metadata": None if metadata is None else Jsonb(metadata),
             "output_s": output_s, "window_s": WINDOW_S, "kept_s": 2 * WINDOW_S, "most": MAX_ACTIVE,
+            "total": total,
         }  # fmt: skip
         rows = await self._rows(queries.INSERT, values)
         return batch_from_row(rows[0]) if rows else None
 
-    async def get(self, org_id: str, batch_id: str) -> Batch:
+    async def get(self, org_id: str, batch_id: str, *, endpoint: str = "") -> Batch:
+        """A batch, of one endpoint alone where it is named."""
         _check_id(batch_id)
-        rows = await self._rows(queries.READ, {"id": batch_id, "org": org_id})
+        rows = await self._rows(queries.READ, {"id": batch_id, "org": org_id, "endpoint": endpoint})
         if not rows:
             raise batch_not_found(batch_id)
         return batch_from_row(rows[0])
 
-    async def page(self, org_id: str, asked: Page) -> list[Batch]:
-        """Up to one batch more than were asked for, newest first."""
-        values = {"org": org_id, "after": asked.after, "limit": asked.limit + 1}
-        return [batch_from_row(row) for row in await self._rows(queries.LIST, values)]
+    async def page(self, org_id: str, asked: Page, *, endpoint: str = "") -> list[Batch]:
+        """Up to one batch more than were asked for."""
+        query = queries.OLDEST if asked.ascending else queries.NEWEST
+        values = {"org": org_id, "after": asked.after, "limit": asked.limit + 1, "endpoint": endpoint}
+        return [batch_from_row(row) for row in await self._rows(query, values)]
+
+    async def delete(self, batch: Batch) -> bool:
+        """Delete a batch that is over; whether it was."""
+        return bool(await self._rows(queries.DELETE, {"id": batch.id, "org": batch.organisation_id}))
 
     async def cancel(self, org_id: str, batch_id: str) -> Batch:
         """Have a batch end with what it has. Errors: 409 `batch_over`."""

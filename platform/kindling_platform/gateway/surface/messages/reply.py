@@ -8,7 +8,7 @@ import orjson
 from kindling_platform.gateway.surface.form import Chunks, event
 from kindling_platform.gateway.surface.messages.errors import error_body, error_object, status_of
 from kindling_platform.gateway.surface.messages.stream import MessageStream
-from kindling_platform.gateway.surface.messages.usage import stop_of, usage_block
+from kindling_platform.gateway.surface.messages.usage import STANDARD, stop_of, usage_block
 from kindling_platform.gateway.surface.naming import Naming
 
 # Anthropic's clients look for the request's id under this name.
@@ -19,7 +19,8 @@ PROMPT_HEADER, CACHED_HEADER = b"x-kindling-prompt-tokens", b"x-kindling-cached-
 class MessageForm:
     """One answer in Anthropic's shape; `naming` is there once the body is translated."""
 
-    def __init__(self) -> None:
+    def __init__(self, tier: str = STANDARD) -> None:
+        self._tier = tier
         self.naming: Naming | None = None
         self._id = ""
         self._answer: bytes | None = None
@@ -38,7 +39,7 @@ class MessageForm:
         return [(ID_HEADER, self._id.encode())]
 
     def whole(self, body: bytes) -> None:
-        self._answer = orjson.dumps(message_of(orjson.loads(body), self._id))
+        self._answer = orjson.dumps(message_of(orjson.loads(body), self._id, self._tier))
 
     def feed(self, events: bytes) -> bytes:
         return b"".join(map(self._pass, self._chunks.feed(events)))
@@ -61,7 +62,14 @@ class MessageForm:
         return self._stream.feed(chunk)
 
 
-def message_of(reply: dict[str, Any], request_id: str) -> dict[str, Any]:
+class BatchForm(MessageForm):
+    """What is told of batches has its shape already; errors have Anthropic's."""
+
+    def whole(self, body: bytes) -> None:
+        self._answer = body
+
+
+def message_of(reply: dict[str, Any], request_id: str, tier: str) -> dict[str, Any]:
     """A whole chat completion as a message."""
     choice = reply["choices"][0]
     said = choice["message"]
@@ -80,7 +88,7 @@ def message_of(reply: dict[str, Any], request_id: str) -> dict[str, Any]:
         "content": content,
         "stop_reason": reason,
         "stop_sequence": sequence,
-        "usage": usage_block(reply.get("usage") or {}),
+        "usage": usage_block(reply.get("usage") or {}, tier),
     }
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+STANDARD, BATCH = "standard", "batch"
 STOP_REASONS = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -18,7 +19,7 @@ def stop_of(choice: dict[str, Any]) -> tuple[str, str | None]:
     return STOP_REASONS.get(choice.get("finish_reason") or "stop", "end_turn"), None
 
 
-def usage_block(usage: dict[str, Any]) -> dict[str, Any]:
+def usage_block(usage: dict[str, Any], tier: str = STANDARD) -> dict[str, Any]:
     """Anthropic counts cached input apart from the rest; nothing is charged for filling the cache."""
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
     return {
@@ -26,5 +27,5 @@ def usage_block(usage: dict[str, Any]) -> dict[str, Any]:
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": cached,
         "output_tokens": usage.get("completion_tokens", 0),
-        "service_tier": "standard",
+        "service_tier": tier,
     }
