@@ -1,6 +1,6 @@
 """What people should hear of: written in the transaction of its cause, delivered by whoever stands above billing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.db import connection
@@ -24,12 +24,27 @@ NOTICE_STATES: dict[str, dict[str, Any]] = {
 }
 
 
+# Told of a notice that is new: its kind, whose it is, its data.
+Hearer = Callable[[str, str, Mapping[str, Any]], None]
+_hearers: list[Hearer] = []
+
+
+def notices_hear(hearer: Hearer) -> None:
+    """Have every new notice told to `hearer`, in the transaction that writes it; twice is once."""
+    if hearer not in _hearers:
+        _hearers.append(hearer)
+
+
 def notice_add(*, kind: str, key: str, owner_id: str = "", data: dict[str, Any] | None = None) -> bool:
     """Note something once per kind and key; False when it was noted before."""
     values: list[Any] = [kind, key[:120], owner_id, Jsonb(data or {}), utc_now()]
     with connection.cursor() as cursor:
         cursor.execute(NOTE, values)
-        return bool(cursor.rowcount)
+        is_new = bool(cursor.rowcount)
+    if is_new:
+        for hearer in _hearers:
+            hearer(kind, owner_id, data or {})
+    return is_new
 
 
 def notice_list_waiting(*, limit: int = 100) -> list[Notice]:

@@ -10,6 +10,7 @@ from kindling_platform.accounts.openid.views import leaving
 urlpatterns = [
     path("2fa/authenticate/", sign_in.SecondFactor.as_view(), name="mfa_authenticate"),
     path("2fa/webauthn/", sign_in.PasskeyList.as_view(), name="mfa_list_webauthn"),
+    path("2fa/webauthn/add/", sign_in.PasskeyAdd.as_view(), name="mfa_add_webauthn"),
     path("2fa/webauthn/login/", sign_in.PasskeySignIn.as_view(), name="mfa_login_webauthn"),
     path(
         "2fa/webauthn/reauthenticate/", sign_in.PasskeyConfirm.as_view(), name="mfa_reauthenticate_webauthn"

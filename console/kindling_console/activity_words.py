@@ -84,6 +84,14 @@ WORDS = {
     "user.identity_linked": "Sign-in linked",
     "user.identity_unlinked": "Sign-in unlinked",
     "user.registered": "Member signed up",
+    "webhook.changed": "Webhook changed",
+    "webhook.created": "Webhook made",
+    "webhook.deleted": "Webhook deleted",
+    "webhook.rotated": "Webhook's secret rotated",
+    "webhook.secret_shown": "Webhook's secret shown",
+    "webhook.sent_again": "Webhook event sent again",
+    "webhook.switched_off": "Webhook switched off by the platform",
+    "webhook.tested": "Webhook tested",
 }
 
 

@@ -49,6 +49,7 @@ BEHIND = [
     ("Prompts and answers", "history", "console:request-log", "", "prompts.open", "kept requests log"),
     ("Invite somebody", "plus", "console:team", "#invite", "team.write", "new member"),
     ("Activity", "history", "console:activity", "", "activity.read", "audit log"),
+    ("Webhooks", "send", "console:webhooks", "", "webhooks.read", "events callbacks notifications"),
     ("Account", "user", "console:account", "", "", "profile name theme"),
     ("Single-key shortcuts", "settings", "console:account", "#keyboard", "", "keyboard"),
     ("E-mail addresses", "mail", "account_email", "", "", "email"),

@@ -33,6 +33,16 @@ def sure_recently(request: HttpRequest) -> None:
         raise ReauthenticationRequired
 
 
+def sure_with_others(request: HttpRequest, *, own_id: str, owner_id: str) -> None:
+    """As `sure_recently` of whoever is at work on what belongs to another organisation than their own.
+
+    Raises:
+        ReauthenticationRequired: they have not.
+    """
+    if owner_id != own_id:
+        sure_recently(request)
+
+
 def sure_first(request: HttpRequest) -> HttpResponseBase:
     """Lead to the page that asks; a fragment makes the whole page go there."""
     part = is_fragment(request)

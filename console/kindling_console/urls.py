@@ -48,6 +48,7 @@ from kindling_console.pages import (
     team,
     upload,
     usage,
+    webhooks,
 )
 
 app_name = "console"
@@ -88,6 +89,23 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("usage/requests/<str:request_id>/log/", request_log.logged_request, name="logged-request"),
     path("settings/", settings.organisation_settings, name="settings"),
     path("settings/delete/", departures.organisation_delete_page, name="organisation-delete"),
+    path("settings/webhooks/", webhooks.webhooks, name="webhooks"),
+    path("settings/webhooks/<str:webhook_id>/", webhooks.webhook, name="webhook"),
+    path("settings/webhooks/<str:webhook_id>/switch/", webhooks.webhook_switch, name="webhook-switch"),
+    path("settings/webhooks/<str:webhook_id>/secret/", webhooks.webhook_secret, name="webhook-secret"),
+    path("settings/webhooks/<str:webhook_id>/rotate/", webhooks.webhook_rotate, name="webhook-rotate"),
+    path("settings/webhooks/<str:webhook_id>/test/", webhooks.webhook_test, name="webhook-test"),
+    path("settings/webhooks/<str:webhook_id>/delete/", webhooks.webhook_delete, name="webhook-delete"),
+    path(
+        "settings/webhooks/<str:webhook_id>/sent/<str:delivery_id>/",
+        webhooks.webhook_delivery,
+        name="webhook-delivery",
+    ),
+    path(
+        "settings/webhooks/<str:webhook_id>/sent/<str:delivery_id>/again/",
+        webhooks.webhook_again,
+        name="webhook-again",
+    ),
     path("settings/activity/", activity.activity, name="activity"),
     path("settings/activity.csv", activity.activity_csv, name="activity-csv"),
     path("usage/requests/<str:request_id>/", requests.request_page, name="request"),

@@ -34,6 +34,7 @@ from kindling_engine.offline.embedding import texts_embed, texts_encode
 from kindling_engine.offline.params import Completion, LocalSubmission, SamplingParams, Timing
 from kindling_engine.offline.progress import Progress
 from kindling_engine.protocol.adapter_memory import LORA_BORROW, LORA_MIB
+from kindling_engine.protocol.kv_dtypes import AUTO as KV_AUTO
 from kindling_engine.protocol.speculation_modes import AUTO
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_engine.sampling.sampler import Draw
@@ -54,6 +55,7 @@ class LLM:
 
     ``model`` is a folder as transformers saves it. ``device`` is auto, cpu or cuda; ``threads`` 0 chooses by measuring;
     ``kv_tokens`` 0 sizes the KV cache by the memory at hand; ``weights`` is checkpoint, fp16, int8wo or fp8;
+    ``kv_dtype`` fp8 keeps keys and values in a byte each, auto in the dtype that the model computes in;
     ``batch_invariant`` makes an answer the same to the last bit whatever runs beside it (CPU), at a price only for
     prompts beyond some 1,000 tokens and for models whose layers are not compiled;
     ``speculation`` auto or off is whether tokens are guessed ahead where that is faster. Raises ModelError when the
@@ -72,6 +74,7 @@ class LLM:
         lora_mib: int = LORA_MIB,
         lora_borrow: int = LORA_BORROW,
         weights: str = CHECKPOINT,
+        kv_dtype: str = KV_AUTO,
         batch_invariant: bool = False,
         speculation: str = AUTO,
     ) -> None:
@@ -89,6 +92,7 @@ class LLM:
             lora_mib=lora_mib,
             lora_borrow=lora_borrow,
             weights=weights,
+            kv_dtype=kv_dtype,
             batch_invariant=batch_invariant,
             speculation=speculation,
         )

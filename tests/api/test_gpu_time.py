@@ -43,6 +43,7 @@ def test_it_is_the_organisations_own(operator: Customer, ada: Customer, bob: Cus
     refused = bob.client().call("post", "deployments", body)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "deployments_closed")
     assert operator.browser().call("post", "deployments", body | {"weights": "int3"}).status_code == 422
+    assert operator.browser().call("post", "deployments", body | {"kv_dtype": "int4"}).status_code == 422
     unknown = operator.browser().call("post", "deployments", body | {"organisation": "nobody"})
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "organisation_unknown")
 
@@ -54,8 +55,9 @@ def test_the_operator_changes_it_and_its_owner_deletes_it(
     refused = ada.client().call("patch", path, {"replicas": 2})
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "deployments_closed")
     assert operator.browser().call("patch", path, {"replicas": 2}).status_code == 404
-    changed = operator.browser().call("patch", f"operator/{path}", {"replicas": 2, "weights": "fp16"}).json()
-    assert (changed["desired_replicas"], changed["weights"], changed["generation"]) == (2, "fp16", 2)
+    changed = operator.browser().call("patch", f"operator/{path}", {"replicas": 2, "kv_dtype": "fp8"}).json()
+    assert (changed["desired_replicas"], changed["kv_dtype"], changed["generation"]) == (2, "fp8", 2)
+    assert changed["weights"] == "int8wo"
     wrong = operator.browser().call("patch", f"operator/{path}", {"replicas": 65})
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "replicas_invalid")
     for name, desired in (("stop", "stopped"), ("start", "running")):

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 
 from kindling_billing.selectors import price_current
 from kindling_people import Customer, make_customer, make_model, make_record
@@ -47,6 +49,22 @@ def test_members_and_what_their_keys_have_spent(
     assert ada.client().call("get", f"members/{theirs['id']}/limits").status_code == 200
     (own,) = bob.client().call("get", "members").json()["data"]
     assert own["id"] == bob.user.id
+
+
+def test_who_manages_members_sees_who_has_a_second_factor(ada: Customer, friend: Customer, bob: Customer):
+    TOTP.activate(friend.user, generate_totp_secret())
+    # Recovery codes alone are none, and what others have is nobody's business.
+    Authenticator.objects.create(user=ada.user, type=Authenticator.Type.RECOVERY_CODES, data={})
+    TOTP.activate(bob.user, generate_totp_secret())
+
+    def seen(caller) -> dict[str, object]:
+        return {row["id"]: row["second_factor"] for row in caller.call("get", "members").json()["data"]}
+
+    assert seen(ada.client()) == seen(ada.browser()) == {ada.user.id: False, friend.user.id: True}
+    made = ada.browser().call("patch", f"members/{friend.user.id}", {"role": "viewer"}).json()
+    assert (made["role"], made["second_factor"]) == ("viewer", True)
+    assert seen(friend.browser()) == {ada.user.id: None, friend.user.id: None}
+    assert seen(ada.client("read")) == {ada.user.id: None, friend.user.id: None}
 
 
 def test_who_does_the_billing_alone_does_not_see_the_team(ada: Customer):

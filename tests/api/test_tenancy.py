@@ -11,6 +11,7 @@ from kindling_billing.payments import payment_received
 from kindling_billing.selectors import price_current
 from kindling_billing.webhooks.cards import card_apply, customer_known
 from kindling_gpu_time import gpu_price
+from kindling_hooks import hook
 from kindling_kept_requests import keep_request
 from kindling_people import ApiClient, Customer, make_customer, make_model, make_record
 from kindling_platform.accounts.invitations import invitation_create
@@ -19,6 +20,7 @@ from kindling_platform.adapters.services import adapter_create
 from kindling_platform.api import urls
 from kindling_platform.common.clock import now
 from kindling_platform.deployments.services import deployment_ensure
+from kindling_platform.hooks.services import endpoint_test
 from kindling_platform.keys.services import key_create
 from kindling_platform.usage.services import usage_ingest
 
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.django_db
 SECRETS = (
     *("treasure-alias", "treasure-key", "treasure-adapter", "treasure-deployment", "treasure-model"),
     "treasure-prompt",
+    "treasure-hook",
 )
 
 
@@ -63,7 +66,10 @@ def targets(ada: Customer) -> dict[str, str]:
     customer_known(owner_id=ada.org.id, customer_id="cus_treasure")
     card_apply({"id": "pm_treasure", "customer": "cus_treasure", "card": {"brand": "visa", "last4": "4242"}})
     invited, _ = invitation_create(org=ada.org, email="new@example.test", role="viewer", actor=ada.actor)
+    endpoint, _ = hook(ada, "https://hooks.example.com/treasure-hook")
+    sent = endpoint_test(org=ada.org, endpoint_id=endpoint.id, actor=ada.actor)
     return {
+        "webhook_id": endpoint.id, "delivery_id": sent.id,
         "organisation_id": ada.org.id, "price_id": price.id, "model_id": model.id, "invoice_id": "inv_treasure",
         "movement_id": "ch_treasure", "kind": "usage", "record_id": record.request_id, "action": "release",
         "rerating_id": "1", "letter_id": "notice-1", "invitation_id": invited.id,

@@ -20,6 +20,7 @@ LAYERS = [
     "responses",
     "usage",
     "deployments",
+    "hooks",
     "status",
 ]
 

@@ -184,12 +184,22 @@ def test_the_operator_makes_a_deployment_for_an_organisation(
 ):
     url = f"/console/operator/organisations/{ada.org.id}/deployments/"
     assert "night-shift" in page(operator, url.removeprefix("/console/"))
-    form = {"model": rented.model.ref, "name": "second", "replicas": "1", "weights": "int8wo"}
+    form = {
+        "model": rented.model.ref,
+        "name": "second",
+        "replicas": "1",
+        "weights": "int8wo",
+        "kv_dtype": "fp8",
+    }
     reply = operator.browser().post(url, form)
     made = Deployment.objects.get(name="second")
     assert (reply.status_code, reply["Location"]) == (303, f"/console/deployments/{made.id}/")
     assert made.organisation_id == ada.org.id
-    assert 'with weights as <span class="mono">int8wo</span>.' in page(ada, f"deployments/{made.id}/")
+    shown = page(ada, f"deployments/{made.id}/")
+    assert (
+        'with weights as <span class="mono">int8wo</span>, with keys and values as <span class="mono">fp8<'
+        in shown
+    )
     gpu_price(rented.model_id, 10**9, since=now())
     dear = operator.browser().post(url, form | {"name": "dear"})
     assert dear.status_code == 422

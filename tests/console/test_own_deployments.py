@@ -76,7 +76,8 @@ def test_it_is_made_pinned_changed_set_back_and_copied(world: World, member: Mem
     assert "There is a deployment" in member.client.post(NEW, form).content.decode()
     shown = page(member, url)
     assert "kindling/spark#mine" in shown and "made so" in shown and "As it is now" in shown
-    assert member.client.post(url, {"replicas": "2", "weights": "fp16"}).status_code == 303
+    changed = {"replicas": "2", "weights": "fp16", "kv_dtype": "fp8"}
+    assert member.client.post(url, changed).status_code == 303
     shown = page(member, url)
     assert "<del>1</del> → <ins>2</ins>" in shown and "<del>checkpoint</del> → <ins>fp16</ins>" in shown
     back = reverse("console:deployment-restored", args=[made.id, 1])
@@ -88,7 +89,7 @@ def test_it_is_made_pinned_changed_set_back_and_copied(world: World, member: Mem
     member.role("owner")
     assert member.client.post(back).status_code == 303
     made.refresh_from_db()
-    assert (made.desired_replicas, made.weights) == (1, "checkpoint")
+    assert (made.desired_replicas, made.weights, made.kv_dtype) == (1, "checkpoint", "auto")
     assert "as in 1" in page(member, url) and "kindling" in page(world.operator, url)
     assert f'href="{NEW}?like={made.id}"' in page(member, url)
     assert 'value="mine-2"' in page(member, f"{NEW}?like={made.id}")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 PLAIN = [
     "home", "catalog", "playground", "adapters", "adapter-upload", "deployments", "keys", "usage", "requests",
     "billing", "limits", "team", "account", "settings", "request-log", "activity", "home-live",
-    "search", "deployment-new",
+    "search", "deployment-new", "webhooks",
 ]  # fmt: skip
 OPERATOR = [
     "operator-organisations",

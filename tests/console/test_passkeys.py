@@ -10,6 +10,7 @@ from django.test import Client
 
 from kindling_console_world import World
 from kindling_passkeys import SoftKey
+from kindling_platform.accounts.factors import MOST_PASSKEYS
 from kindling_platform.accounts.models import User
 from kindling_platform.audit.models import AuditEvent
 
@@ -88,6 +89,28 @@ def test_a_passkey_is_added_used_renamed_and_removed(world: World):
     assert not Authenticator.objects.filter(user=user).exists()
     removed = AuditEvent.objects.get(target=user.id, action="user.factor_removed")
     assert removed.data == {"factor": "passkey", "name": "Old <phone>"}
+
+
+def test_a_person_has_so_many_and_no_more(world: World):
+    client, _ = with_passkey()
+    user = User.objects.get(email=EMAIL)
+    html = client.get(f"{KEYS}add/").content.decode()
+    row = Authenticator.objects.get(user=user, type="webauthn")
+    Authenticator.objects.bulk_create(
+        Authenticator(user=user, type="webauthn", data=row.data) for _ in range(MOST_PASSKEYS - 1)
+    )
+    sent = {
+        "credential": SoftKey().made(data_of(html)["creation_options"]),
+        "passwordless": "on",
+        "name": "x",
+    }
+    refused = client.post(f"{KEYS}add/", sent).content.decode()
+    assert f"You have {MOST_PASSKEYS} passkeys, which is the most. Remove one" in refused
+    assert Authenticator.objects.filter(user=user, type="webauthn").count() == MOST_PASSKEYS
+    # No device is asked to make one that nobody takes.
+    assert client.get(f"{KEYS}add/")["Location"] == KEYS
+    html = client.get(KEYS).content.decode()
+    assert "which is the most" in html and "Add a passkey" not in html
 
 
 def test_after_the_password_a_passkey_or_a_recovery_code_is_asked_for(world: World):

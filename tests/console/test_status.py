@@ -16,16 +16,22 @@ from kindling_platform.audit.models import AuditEvent
 from kindling_platform.common.clock import now
 from kindling_platform.common.ids import new_id
 from kindling_platform.status.components import DOWN, UP, Seen, model_key
+from kindling_platform.status.fresh import status_forget
 from kindling_platform.status.models import Notice
 from kindling_platform.status.samples import samples_keep
 from kindling_platform.status.selectors import Component, Day
-from kindling_platform.status.services import Written, notice_write
+from kindling_platform.status.services import Written, notice_withdraw, notice_write
 
 pytestmark = pytest.mark.django_db
 ATOM = "{http://www.w3.org/2005/Atom}"
 PATHS = ("/status", "/status.json", "/status.atom")
 TEXT = "Answers are <b>slow</b> & late."
 NOTHING = {"title": "Slow", "severity": "limited", "text": TEXT, "begins_at": "", "ends_at": ""}
+
+
+@pytest.fixture(autouse=True)
+def read_anew() -> None:
+    status_forget()
 
 
 @pytest.fixture
@@ -71,10 +77,41 @@ def test_it_reads_no_session_and_always_as_much(
             html = member.client.get("/status").content.decode()
         assert member.user.email not in html and member.org.slug not in html
         samples_keep([Seen("console", UP)], at=now() + timedelta(minutes=1))
+        status_forget()
     notice(measured)
     notice(measured)
     with django_assert_num_queries(5):
         member.client.get("/status")
+
+
+def test_a_flood_reads_once_and_a_notice_is_there_at_once(
+    measured: World, client: Client, django_assert_num_queries: Callable, django_capture_on_commit_callbacks
+):
+    with django_assert_num_queries(4):
+        for path in PATHS * 3:
+            assert client.get(path).status_code == 200
+    with django_capture_on_commit_callbacks(execute=True):
+        one = notice(measured)
+        assert "Slow" not in client.get("/status").content.decode()  # nothing is known of it before
+    with django_assert_num_queries(5):
+        assert [one.id in client.get(path).content.decode() for path in PATHS * 2] == [True] * 6
+    with django_capture_on_commit_callbacks(execute=True):
+        notice_withdraw(notice_id=one.id, actor=measured.operator.actor)
+    assert "Slow" not in client.get("/status").content.decode()
+
+
+def test_a_database_that_is_away_is_not_asked_by_everybody(world: World, client: Client):
+    asked = []
+
+    def refuse(*_: object) -> None:
+        asked.append(1)
+        raise OperationalError("gone")
+
+    with connection.execute_wrapper(refuse):
+        assert [client.get(path).status_code for path in PATHS * 3] == [503] * 9
+    assert len(asked) == 1
+    status_forget()
+    assert client.get("/status").status_code == 200
 
 
 def test_what_xml_has_no_word_for_breaks_no_feed(world: World, client: Client):

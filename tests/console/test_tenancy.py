@@ -10,7 +10,9 @@ from kindling_billing.payment_selectors import payment_list
 from kindling_billing.payments import payment_received
 from kindling_billing.webhooks.cards import card_apply, customer_known
 from kindling_console_world import Member, World, request_keep
+from kindling_hooks import hook
 from kindling_platform.accounts.invitations import invitation_create
+from kindling_platform.hooks.services import endpoint_test
 from kindling_shared import shared
 from kindling_stored_batches import stored_batch, stored_file
 
@@ -35,7 +37,7 @@ OPEN |= {
     "gpu-time-csv",
 }
 OPEN |= {"batches", "batch-new", "operator-status", "deployment-new"}
-OPEN |= {"second-factor"}
+OPEN |= {"second-factor", "webhooks"}
 OPEN |= {"account-data", "account-delete", "organisation-delete", "shared"}
 
 # The operator's pages about money, each with its CSV.
@@ -76,6 +78,7 @@ READ_ONLY = {
     "batch",
     "batch-file",
     "shared-conversation",
+    "webhook-delivery",
 }
 POST_ONLY = {
     *("invoice-pay", "card-action"),
@@ -89,6 +92,7 @@ POST_ONLY = {
         "deployment-restored",
     ),
     *("member-removed", "invitation-withdrawn"),
+    *("webhook-switch", "webhook-secret", "webhook-rotate", "webhook-test", "webhook-again"),
     *("operator-record-action", "operator-difference", "operator-invoice-give-up"),
 }
 
@@ -117,7 +121,19 @@ def theirs(world: World) -> dict[str, list[str]]:
     invoice = invoice_draft(owner_id=other.org.id, month=date(2026, 1, 1))
     customer_known(owner_id=other.org.id, customer_id="cus_treasure")
     card_apply({"id": "pm_treasure", "customer": "cus_treasure", "card": {"brand": "visa", "last4": "4242"}})
+    endpoint, _ = hook(other)
+    sent = endpoint_test(org=other.org, endpoint_id=endpoint.id, actor=other.actor)
+    hooks = (
+        "webhook",
+        "webhook-delete",
+        "webhook-switch",
+        "webhook-secret",
+        "webhook-rotate",
+        "webhook-test",
+    )
     return {
+        **{name: [endpoint.id] for name in hooks},
+        **{name: [endpoint.id, sent.id] for name in ("webhook-delivery", "webhook-again")},
         "model": [other.org.slug, world.model.name],
         "adapter": [adapter.id],
         "adapter-report": [adapter.id],

@@ -20,7 +20,7 @@ CONTRAST = ALL | {"runOnly": ["color-contrast"]}
 STRANGERS = ["accounts/login/", "status"]
 MEMBERS = [
     "", "catalog/", "playground/", "adapters/upload/", "deployments/", "keys/", "usage/", "billing/", "limits/",
-    "settings/", "playground/?mode=raw", "playground/shared/",
+    "settings/", "playground/?mode=raw", "playground/shared/", "settings/webhooks/",
 ]  # fmt: skip
 OPERATORS = ["operator/organisations/", "operator/status/", "operator/prices/", "operator/revenue/"]
 # In the other theme other colours are set, and nothing else: those pages that have the most of them.

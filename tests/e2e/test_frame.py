@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.browser]
 PAGES = [
     "", "catalog/", "catalog/kindling/spark/", "playground/", "adapters/", "adapters/upload/", "deployments/", "keys/",
     "usage/", "usage/requests/", "billing/", "limits/", "team/", "settings/", "settings/activity/", "account/",
+    "settings/webhooks/",
 ]  # fmt: skip
 GROUND = "getComputedStyle(document.body).backgroundColor"
 GROUNDS = {"light": "rgb(250, 249, 247)", "dark": "rgb(19, 18, 17)"}

@@ -120,9 +120,10 @@ def test_newer_generation_replaces_the_engine_and_an_older_is_refused(agent: Age
     agent.put(model)
     old = agent.wait_state("ready")
     assert (model / "weights").read_text() == "checkpoint"
-    agent.put(model, generation=2, weights="int8wo")
+    assert (model / "kv_dtype").read_text() == ""
+    agent.put(model, generation=2, weights="int8wo", kv_dtype="fp8")
     new = agent.wait_state("ready")
-    assert (model / "weights").read_text() == "int8wo"
+    assert [(model / name).read_text() for name in ("weights", "kv_dtype")] == ["int8wo", "fp8"]
     assert new["generation"] == 2 and new["pid"] != old["pid"] and not is_alive(old["pid"])
     refused = agent.put(model, generation=1)
     assert refused.status_code == 409 and refused.json()["error"]["code"] == "stale_generation"

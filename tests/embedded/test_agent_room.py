@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,11 @@ def weights_make(folder: Path, dtype: str) -> Path:
         (folder / name).write_bytes(len(header).to_bytes(8, "little") + header)
         os.truncate(folder / name, 4 * GIB)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def asked_anew() -> None:
+    room._SAID.clear()
 
 
 @pytest.fixture
@@ -70,10 +77,29 @@ def test_a_gpu_is_asked_where_there_is_one(model: Path, tmp_path: Path, monkeypa
             room_check(spec_of(halves, form, device="auto"))
         room_check(spec_of(model, form, device="auto"))  # a GPU computes in half of its bits
     room_check(spec_of(halves, "fp8", device="auto"))
+    room._SAID.clear()
     tool.write_text("#!/bin/sh\nexit 9\n")
     assert gpu_free_bytes() is None and device_text().endswith(("core", "cores"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert gpu_free_bytes() is None
+
+
+def test_replicas_that_wait_do_not_each_ask_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    tool, asked = tmp_path / "nvidia-smi", tmp_path / "asked"
+    tool.write_text(f'#!/bin/sh\necho "$*" >> {asked}\nsleep 0.1\nwc -l < {asked}\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with ThreadPoolExecutor(8) as threads:
+        said = list(threads.map(lambda _: gpu_free_bytes(), range(8)))
+    assert said == [1024 * 1024] * 8 and len(asked.read_text().splitlines()) == 1
+    # Other GPUs are another question, and after a while so is the same one.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert gpu_free_bytes() == 2 * 1024 * 1024 and "-i 1" in asked.read_text()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    later = time.monotonic() + room.GPU_FRESH_S
+    monkeypatch.setattr("kindling_workers.agent.room.time.monotonic", lambda: later)
+    assert gpu_free_bytes() == 3 * 1024 * 1024
 
 
 def test_this_machine_says_what_is_free():

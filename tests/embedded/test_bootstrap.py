@@ -137,11 +137,12 @@ def test_the_form_of_the_weights_stays_unless_one_is_named():
     assert made.weights == "checkpoint"
     deployment_ensure(
         org=Deployment.objects.get().organisation, model=Model.objects.get(), name="spark", actor=SYSTEM,
-        weights="int8wo",
+        weights="int8wo", kv_dtype="fp8",
     )  # fmt: skip
-    assert run().weights == "int8wo"
+    assert (run().weights, run().kv_dtype) == ("int8wo", "fp8")
     assert run(weights="checkpoint").weights == "checkpoint"
-    assert Deployment.objects.get().generation == 3
+    assert run(kv_dtype="auto").kv_dtype == "auto"
+    assert Deployment.objects.get().generation == 4
 
 
 def test_other_model_is_served_instead_of_the_starter(tmp_path: Path):

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from kindling_engine.protocol.replica import ReplicaSpec
+from kindling_object_store import s3_running
+from kindling_platform.embedded.children import agent_child, beat_child, child_env, worker_child
 from kindling_platform.embedded.doctor import Finding, doctor_run
 from kindling_platform.embedded.home import Home
 from kindling_platform.embedded.lock import HomeLock
 from kindling_platform.embedded.ports import hold_port
 from kindling_platform.embedded.secrets import secrets_ensure
+from kindling_workers.agent.engine import engine_env as agent_engine_env
 
 
 @pytest.fixture(autouse=True)
@@ -129,3 +133,42 @@ def test_last_error_of_a_log_is_shown_without_secrets(home: Home):
     seen = finding(home, "log web.log").seen
     assert seen.startswith("ERROR cannot reach")
     assert "hunter2" not in seen and "kd_live" not in seen
+
+
+def test_an_object_store_is_tried_and_left_as_it_was(home: Home, monkeypatch: pytest.MonkeyPatch):
+    assert all(found.check != "object store" for found in doctor_run(home)), "none is asked where none is set"
+    with s3_running() as s3:
+        for name, value in s3.settings().items():
+            monkeypatch.setenv(name, value)
+        assert finding(home, "object store").good
+        assert s3.names() == []
+        s3.write("installation.json", b'{"installation": "another"}')
+        assert "Another installation keeps its files" in finding(home, "object store").advice
+        s3.status, s3.body = (
+            403,
+            b"<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>AKIA</AWSAccessKeyId></Error>",
+        )
+        found = finding(home, "object store")
+    assert not found.good
+    assert found.advice == (
+        "The object store refuses the credentials, or does not let them do this. Look at KINDLING_OBJECT_STORE "
+        "and the settings that begin with it (403 SignatureDoesNotMatch)."
+    )
+    monkeypatch.setenv("KINDLING_OBJECT_STORE", "https://bucket")
+    found = finding(home, "settings")
+    assert "KINDLING_OBJECT_STORE must be an address like s3://bucket/prefix" in found.advice
+
+
+def test_only_who_asks_the_object_store_sees_its_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    for name in ("KINDLING_OBJECT_STORE_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.setenv("KINDLING_OBJECT_STORE", "s3://bucket")
+    place = Home(tmp_path)
+    seen = {
+        child.command.name: "secret" in child.command.env.values()
+        for child in (worker_child(place), agent_child(place, 1), beat_child(place))
+    }
+    assert seen == {"worker": True, "agent": True, "beat": False}
+    assert "secret" not in child_env().values(), "web, stand-in and preparation have this one"
+    spec = ReplicaSpec(name="r", deployment_id="d", generation=1, model_path="m", model_ref="m")
+    assert "secret" not in agent_engine_env(spec).values()

@@ -22,6 +22,7 @@ print(json.dumps({
     "session": os.getsid(0) == os.getpid(), "files": sorted(map(int, os.listdir("/proc/self/fd")))[:-1],
     "signals": [signal.getsignal(number) is signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGHUP)],
     "blocked": len(signal.pthread_sigmask(signal.SIG_BLOCK, ())), "input": sys.stdin.read(),
+    "shown": open("/proc/self/environ").read().strip(chr(0)),
     "title": open("/proc/self/cmdline").read().rstrip(chr(0)), "word": open("/proc/self/comm").read().strip(),
 }), flush=True)
 atexit.register(print, "at the end")
@@ -69,6 +70,7 @@ def test_a_fork_is_what_a_program_of_its_own_would_be(tmp_path: Path):
     seen, rest = told(tmp_path)
     assert (seen["argv"][1:], seen["name"], seen["folder"]) == (["3"], "__main__", str(tmp_path))
     assert seen["environ"].items() >= {"ONE": "1"}.items() and "HOME" not in seen["environ"]
+    assert seen["shown"] == "", "what the parent was started with is no longer to be seen"
     assert seen["session"] and seen["files"] == [0, 1, 2] and seen["input"] == ""
     assert seen["signals"] == [True, True] and seen["blocked"] == 0
     assert (seen["title"], seen["word"]) == ("kindling told", "told")

@@ -22,7 +22,7 @@ from kindling_platform.embedded.throwaway import Throwaway
 
 FACTS = {
     "operator_email": "o@example.com", "operator_password": None, "model": "kindling/spark", "surface": "chat",
-    "deployment_id": "dep_1", "weights": "checkpoint", "api_key": "kd_live_made_anew",
+    "deployment_id": "dep_1", "weights": "checkpoint", "kv_dtype": "auto", "api_key": "kd_live_made_anew",
     "also_running": {}, "adapters_unchecked": 0,
 }  # fmt: skip
 

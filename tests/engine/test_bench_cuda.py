@@ -95,7 +95,10 @@ def test_decode_at_each_batch_beside_its_ceiling():
         )
     assert 1 < figures["gpu_8b_b3_ceiling_tok_s"] / figures["gpu_8b_b1_ceiling_tok_s"] < 3
     assert figures["gpu_ttft_1k_ms"] > 0 and figures["gpu_w2_tok_s"] > 0
-    # e4m3 wants a GPU: without one there is a reason in place of a figure.
+    assert figures["gpu_8b_kv_fp8_b3_tok_s"] / figures["gpu_8b_b3_tok_s"] == pytest.approx(
+        figures["gpu_8b_kv_fp8_b3_vs_bf16"]
+    )
+    # A product in e4m3 wants a GPU: without one there is a reason in place of a figure.
     assert figures["gpu_8b_fp8_b32_vs_bf16"] is None and "fp8" in figures["fp8: why not"]
 
 

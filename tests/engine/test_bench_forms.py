@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from kindling_engine.bench import forms
 from kindling_engine.bench.contest import Entrant
 from kindling_engine.bench.kept import kept_bytes
+from kindling_engine.bench.ours import KV_FP8
 from kindling_engine.bench.quality import drift_measure, starter_prompts
 from kindling_engine.bench.run import Run
 from kindling_engine.bench.workloads import W1, W2
@@ -60,6 +61,12 @@ def test_the_starter_model_keeps_its_predictions():
     assert drift.top1_flips < 0.03
 
 
+def test_the_starter_model_keeps_its_predictions_with_keys_and_values_in_e4m3():
+    drift = drift_measure(SPARK_PATH, KV_FP8, starter_prompts(SPARK_PATH, 300))
+    assert 1e-5 < drift.kl_nats < 5e-3
+    assert drift.top1_flips < 0.03
+
+
 def test_the_starter_model_hardly_feels_fp16():
     drift = drift_measure(SPARK_PATH, HALF, starter_prompts(SPARK_PATH, 300))
     assert 0 < drift.kl_nats < 1e-5
@@ -90,12 +97,12 @@ class FixedWorker:
     kind = "ours"
 
     def __init__(self) -> None:
-        self.facts = {"weights_bytes": 4e6}
+        self.facts = {"weights_bytes": 4e6, "kv_bytes": 8e6}
         self.ran: list[tuple[str, str, int]] = []
 
     def ask(self, operation, *, mode):
         assert operation == "facts"
-        return {"weights_bytes": 1e6 if mode == INT8 else 4e6}
+        return {"weights_bytes": 1e6 if mode == INT8 else 4e6, "kv_bytes": 2e6 if mode == KV_FP8 else 8e6}
 
     def run(self, load, *, vocab_size, seed, threads, mode) -> Run:
         self.ran.append((mode, load.name, seed))
@@ -122,3 +129,20 @@ def test_every_figure_is_there_and_both_forms_answer_the_same_prompts(tmp_path, 
     plain, small = ([run[1:] for run in worker.ran if run[0] == mode] for mode in ("", INT8))
     assert [name for name, _ in plain] == ["w1", "w1", "w2", "w2"]
     assert small[1:] == plain
+
+
+def test_keys_and_values_have_the_figures_of_a_form_and_their_own_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(forms, "_STARTER_TOKENS", 100)
+    values = forms.form_measure(
+        KV_FP8,
+        Entrant(FixedWorker(), "", 1),
+        model_make("llama", tmp_path),
+        (W1,),
+        vocab_size=VOCAB,
+        pairs=1,
+        tokens=128,
+        seeds=count(1),
+    )
+    assert (values["kv_fp8_kv_mb"], values["kv_fp8_fp32_kv_mb"]) == (2.0, 8.0)
+    assert values.keys() >= {"kv_fp8_w1_tok_s", "kv_fp8_vs_fp32_w1", "kv_fp8_top1_flips"}
+    assert values["kv_fp8_kl_nats"] > 0 and values["kv_fp8_spark_kl_nats"] > 0

@@ -7,7 +7,7 @@ import torch
 
 from kindling_engine.bench.contest import Entrant
 from kindling_engine.bench.invariant import invariant_measure
-from kindling_engine.bench.ours import BATCH_INVARIANT, OurEngine, OurSubject
+from kindling_engine.bench.ours import BATCH_INVARIANT, KV_FP8, OurEngine, OurSubject
 from kindling_engine.bench.run import Run
 from kindling_engine.bench.shapes import LlamaShape, checkpoint_write
 from kindling_engine.bench.workloads import W1, W3, Workload
@@ -48,9 +48,10 @@ def test_the_subject_runs_every_form_and_mode_beside_the_ordinary_one(tmp_path):
     settings = {"device": "cpu", "kv_tokens": 512, "max_batch": 4, "step_tokens": 64}
     subject = OurSubject(tmp_path, settings)
     prompts = Workload("load", 3, 16, 9, 5).prompts(vocab_size=320, seed=1)
-    for mode in ("", INT8, BATCH_INVARIANT, ""):
+    for mode in ("", INT8, BATCH_INVARIANT, KV_FP8, ""):
         assert subject.run(prompts, 5, threads=1, mode=mode).tokens == 15
     assert subject.facts(INT8)["weights_bytes"] < subject.facts()["weights_bytes"]
+    assert 4 * subject.facts(KV_FP8)["kv_bytes"] == subject.facts()["kv_bytes"]
 
 
 def test_an_engine_of_the_bench_runs_in_the_mode(tmp_path):
@@ -61,7 +62,7 @@ def test_an_engine_of_the_bench_runs_in_the_mode(tmp_path):
         kv_tokens=512,
         max_batch=4,
         step_tokens=64,
-        batch_invariant=True,
+        mode=BATCH_INVARIANT,
     )
     prompts = Workload("load", 3, 16, 9, 5).prompts(vocab_size=320, seed=1)
     assert engine.run(prompts, 5).tokens == 15

@@ -106,6 +106,33 @@ def test_adapters_in_slabs_in_borrowed_blocks_and_in_none(
     assert ("_quantise_kernel" in gpu.launched) == (weights == "fp8")
 
 
+@pytest.mark.parametrize("name", ["qwen3", "gemma2", "gpt-oss"])
+def test_keys_and_values_in_e4m3(name, tmp_path, monkeypatch, said):
+    """What is launched is compiled for such pages, and nothing waits, in captured steps and others."""
+    model = model_make(name, tmp_path / "model", num_hidden_layers=2)
+    pages = []
+    with fake_gpu(monkeypatch) as gpu:
+        launch = gpu.launch
+        monkeypatch.setattr(gpu, "launch", lambda kernel, *args, **options: (
+            pages.append((kernel.fn.__name__, *(str(one.dtype) for one in args if isinstance(one, torch.Tensor)))),
+            launch(kernel, *args, **options),
+        ))  # fmt: skip
+        rig = _rig(model, kv_dtype="fp8")
+        storage = rig.core._parts.runner._storage
+        assert storage.layers[0][0].dtype == torch.float8_e4m3fn and gpu.captured == 2 * 3
+        pages.clear()
+        for index in range(3):
+            rig.submit(f"r{index}", list(range(3, 30 + 20 * (index % 2))), max_tokens=4)
+        rig.run_until(*(f"r{index}" for index in range(3)))
+        assert said() == []
+        assert all(len(rig.tokens(f"r{index}")) == 4 for index in range(3))
+    assert gpu.replayed > 1
+    of_pages = {launched for launched, *dtypes in pages if "torch.float8_e4m3fn" in dtypes}
+    assert of_pages == {"_rope_kv_kernel", "paged_decode_kernel", "paged_prefill_kernel"}
+    starts = {one.storage_offset() % 4 for pair in storage.scales for one in pair}
+    assert starts == {0}, "a kernel is compiled anew for numbers that begin elsewhere"
+
+
 @pytest.mark.parametrize("make", [decoder_make, partial(encoder_make, "bert")], ids=["decoder", "encoder"])
 def test_texts_become_vectors(make, tmp_path, monkeypatch, said):
     """A decoder's without rows on the device, over the same kernels."""
@@ -145,6 +172,7 @@ def test_what_a_start_and_the_bench_measure_an_8b_on(tmp_path, monkeypatch, said
             LLAMA_8B.cut(1), device=CUDA, repeats=1, batch=4, counts=(2, 4), context=40, output=4
         )
         assert said() == []
+    assert figures["gpu_8b_kv_fp8_b3_tok_s"] > 0
     assert figures["gpu_8b_fp8_b3_tok_s"] > 0 and figures["gpu_w2_tok_s"] > 0
     assert figures["gpu_lora_unused_fraction"] > 0 and figures["gpu_lora_4_fraction"] > 0
     assert 1 > figures["gpu_lora_2_byte_floor"] > figures["gpu_lora_4_byte_floor"] > 0.9

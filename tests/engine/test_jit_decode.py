@@ -15,6 +15,7 @@ from kindling_engine.jit import compiling
 from kindling_engine.jit.decode import CompiledDecode, DecodeKernel, compiled_decode, decode_kernel
 from kindling_engine.jit.rows import row_kernels
 from kindling_engine.kvcache.manager import PAGE_SIZE
+from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention import (
     AttentionInputs,
     AttentionSpec,
@@ -23,6 +24,7 @@ from kindling_engine.layers.attention import (
     PrefillRows,
 )
 from kindling_engine.layers.attention_cpu import paged_attention_cpu
+from kindling_engine.layers.kv_narrow import E4M3
 from kindling_engine.layers.norm import RmsNorm
 from kindling_engine.layers.rotary import RotaryTables, rotate
 
@@ -218,3 +220,33 @@ def test_prompts_up_to_a_length_are_read_row_by_row_and_others_in_that_mode_alon
         assert ordinary.takes(inputs, None) is taken
         assert always.takes(inputs, None)
         assert not always.takes(replace(inputs, singly=None), None)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(4, 2, 16), (9, 3, 64), (2, 2, 128), (3, 1, 80)])
+def test_keys_and_values_in_e4m3_are_those_of_torch(heads: int, kv_heads: int, head_dim: int):
+    """The same bytes in the pages, for numbers of every size and for none, and what torch makes of them."""
+    compiled = compiled_decode(heads=heads, kv_heads=kv_heads, head_dim=head_dim, spec=SPEC, norms=None)
+    assert compiled is not None
+    lengths = [1, 5, 16, 33, 100]
+    scales = torch.tensor([0.3, 2.0, 0.011])[:kv_heads].expand(1, 2, -1).contiguous()
+    sizes = {"num_layers": 1, "num_kv_heads": kv_heads, "head_dim": head_dim, "num_blocks": BLOCKS}
+    stores = [KvStorage(dtype=E4M3, device=torch.device("cpu"), scales=scales, **sizes) for _ in range(2)]
+    for store in stores:
+        bits = torch.randint(0, 0x7F, store._blocks.shape, generator=torch.Generator().manual_seed(2))
+        store._blocks.view(torch.uint8).copy_(bits)
+    wanted_cache, found_cache = (LayerCache(*one.layers[0], *one.slots[0], *one.scales[0]) for one in stores)
+    assert compiled.meet(found_cache)
+    pages = stores[0].pages_per_block
+    inputs = [decodes_make(lengths, BLOCKS, pages_per_block=pages) for _ in range(2)]
+    assert compiled.takes(inputs[0], None)
+    qkv = random(len(lengths), heads + 2 * kv_heads, head_dim, seed=5)
+    # The row of one key, whose output is its value, has numbers of all sizes; no other reads it.
+    qkv[0, heads:] *= torch.logspace(-4, 4, head_dim)
+    qkv[0, heads:, :4] = torch.tensor([float("inf"), float("-inf"), 0.0, float("nan")])
+    qkv = qkv.flatten(1)
+    wanted = reference(qkv, None, wanted_cache, inputs[0], heads, None)
+    torch.set_num_threads(2)
+    found = compiled(qkv.clone(), None, found_cache, inputs[1])
+    assert torch.equal(*(one._blocks.view(torch.uint8) for one in stores))
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    assert found.isfinite().all()

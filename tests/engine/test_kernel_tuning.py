@@ -118,6 +118,13 @@ def _tune(folder: Path, *trials: Trial, stamp=STAMP, clock=None, limit_s=60.0, m
     return tuner, tuned, clock
 
 
+def test_a_limit_of_registers_is_kept_apart_from_none(tmp_path):
+    free, limited = Config({"BLOCK": 32}), Config({"BLOCK": 32}, registers=128)
+    assert limited.arguments() == {**free.arguments(), "maxnreg": 128}
+    ChoiceBook(tmp_path, STAMP).keep(KEY, Choice(limited, 2.0))
+    assert ChoiceBook(tmp_path, STAMP).find(KEY, (free, limited)) is limited
+
+
 def test_the_choice_runs_and_is_read_at_the_next_start(tmp_path):
     tuner, tuned, _ = _tune(tmp_path, _trial())
     assert tuner.chosen(KEY, CONFIGS) == Config({"BLOCK": 32}) and tuned == Tuned(measured=1)

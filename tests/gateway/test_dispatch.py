@@ -106,3 +106,15 @@ def test_django_answers_the_others(url: str, path: str):
     assert reply.status_code in (200, 302, 404)
     assert reply.headers["x-request-id"].startswith("req_")  # the gateway's are UUIDs
     assert reply.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_body_that_is_too_large_is_refused_as_each_half_speaks(url: str):
+    browser, large = {"Accept": "text/html,*/*;q=0.8"}, b"x" * 9_000_000
+    # A page that asks the database for nothing; the words wait in a cookie for one that shows them.
+    reply = httpx.post(f"{url}/errors/", content=large, headers=browser, timeout=60)
+    assert (reply.status_code, reply.headers["connection"]) == (413, "close")
+    assert "<h1" in reply.text and "what you sent is too large" in reply.headers["set-cookie"] + reply.text
+    for path in ("/v1/chat/completions", "/api/v1/keys"):
+        said = httpx.post(f"{url}{path}", content=large, headers=browser, timeout=60)
+        assert said.status_code in (401, 413) and said.headers["content-type"] == "application/json"
+        assert said.json()["error"]["code"] in ("invalid_api_key", "request_too_large")

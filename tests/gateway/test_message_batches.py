@@ -1,6 +1,7 @@
 """`/v1/messages/batches` by the official client: the batches that `/v1/batches` knows, in Anthropic's shape."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import anthropic
@@ -9,6 +10,7 @@ import openai
 import pytest
 
 from kindling_gateway import BATCH_PERCENT, INPUT, OUTPUT, GatewayServer, eventually, held_nano
+from kindling_platform.gateway.surface.batches.store import BatchStore
 
 ASKED = {
     "model": "kindling/words",
@@ -96,6 +98,35 @@ def test_lists_deletes_and_the_other_shape(client: anthropic.Anthropic, server: 
     assert list(stranger.messages.batches.list()) == []
 
 
+def test_one_that_ends_while_it_is_deleted_leaves_no_files(
+    client: anthropic.Anthropic, server: GatewayServer, scene, monkeypatch: pytest.MonkeyPatch
+):
+    batch = ended(client, client.messages.batches.create(requests=[asked("a")]).id)
+    real = BatchStore.get
+
+    async def read_before(self: BatchStore, org_id: str, batch_id: str, **given: str) -> Any:
+        return replace(await real(self, org_id, batch_id, **given), ended_at=None, output_file_id="")
+
+    monkeypatch.setattr(BatchStore, "get", read_before)
+    assert client.messages.batches.delete(batch.id).type == "message_batch_deleted"
+    others = openai.OpenAI(base_url=f"{server.url}/v1", api_key=scene.key, max_retries=0)
+    assert list(others.files.list()) == []
+
+
+def test_one_for_which_there_is_no_room_leaves_nothing_and_goes_on_at_once(
+    server: GatewayServer, scene, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("kindling_platform.gateway.surface.files.store.MAX_ORG_BYTES", 0)
+    reply = httpx.post(
+        f"{server.url}/v1/messages/batches", json={"requests": [asked("a")]}, headers={"x-api-key": scene.key}
+    )
+    assert (reply.status_code, reply.json()["error"]["type"]) == (413, "request_too_large")
+    # Its body was read: there is nothing to hear out, for which a connection would be held.
+    assert reply.headers.get("connection") != "close"
+    held = "SELECT count(*) FROM batches_storedfile WHERE organisation_id = %s"
+    assert scene.world.value(held, scene.customer.id) == 0
+
+
 def test_one_that_is_cancelled_ends_with_what_it_has(client: anthropic.Anthropic, scene):
     scene.engine.behaviour.held_at = 3
     made = client.messages.batches.create(requests=[asked(f"r{number}") for number in range(80)])
@@ -112,6 +143,22 @@ def test_one_that_is_cancelled_ends_with_what_it_has(client: anthropic.Anthropic
     assert counts.succeeded + counts.canceled == 80 and counts.canceled > 0
     kinds = [result["type"] for result in results_of(client, batch).values()]
     assert (kinds.count("succeeded"), kinds.count("canceled")) == (counts.succeeded, counts.canceled)
+
+
+def test_results_whose_files_are_gone_are_refused_and_not_cut_off(
+    client: anthropic.Anthropic, server: GatewayServer, scene
+):
+    made = client.messages.batches.create(requests=[asked("a"), asked("wrong", max_tokens=0)])
+    batch = ended(client, made.id)
+    others = openai.OpenAI(base_url=f"{server.url}/v1", api_key=scene.key, max_retries=0)
+    known = others.batches.retrieve(batch.id.replace("msgbatch_", "batch_"))
+    assert known.output_file_id and known.error_file_id
+    others.files.delete(known.error_file_id)
+    reply = httpx.get(
+        f"{server.url}/v1/messages/batches/{batch.id}/results", headers={"x-api-key": scene.key}
+    )
+    assert (reply.status_code, reply.json()["error"]["type"]) == (404, "not_found_error")
+    assert client.messages.batches.delete(batch.id).type == "message_batch_deleted"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from kindling_core_rig import Rig, rig_make
+from kindling_engine.core import kv_cache
 from kindling_engine.protocol.sampling import Sampling
 from kindling_on_kernels import kernels_everywhere
 from kindling_tiny_models import model_make
@@ -17,18 +18,23 @@ SAMPLINGS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["qwen3", "qwen3-moe", "gpt-oss"])
-def test_a_decoder_on_kernels_makes_the_serial_runners_tokens(device, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "kv_dtype"),
+    [("qwen3", "auto"), ("qwen3-moe", "auto"), ("gpt-oss", "auto"), ("qwen3", "fp8"), ("gpt-oss", "fp8")],
+)
+def test_a_decoder_on_kernels_makes_the_serial_runners_tokens(device, tmp_path, monkeypatch, name, kv_dtype):
     if device.type != "cpu":
         pytest.skip("on a GPU tests/engine/test_core_cuda.py does the same with graphs")
+    # The interpreter is slow, and any scales do.
+    monkeypatch.setattr(kv_cache, "_TOKENS", 16)
     folder = model_make(name, tmp_path / "model", num_hidden_layers=1, vocab_size=64)
-    serial = _served(_rig(folder, tmp_path))
+    serial = _served(_rig(folder, tmp_path, kv_dtype))
     kernels_everywhere(monkeypatch)
-    assert _served(_rig(folder, tmp_path)) == serial
+    assert _served(_rig(folder, tmp_path, kv_dtype)) == serial
 
 
-def _rig(folder: Path, blobs: Path) -> Rig:
-    return rig_make(folder, blobs, max_batch=2, step_tokens=16, kv_tokens=256)
+def _rig(folder: Path, blobs: Path, kv_dtype: str) -> Rig:
+    return rig_make(folder, blobs, max_batch=2, step_tokens=16, kv_tokens=256, kv_dtype=kv_dtype)
 
 
 def _served(rig: Rig) -> list[list[int]]:

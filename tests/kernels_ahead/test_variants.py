@@ -14,6 +14,8 @@ from kindling_engine.kernels.lora_shrink import lora_shrink
 from kindling_engine.kernels.moe import sparse_mlp
 from kindling_engine.kernels.paged_decode import DecodeWorkspace, paged_decode
 from kindling_engine.kernels.paged_prefill import paged_prefill
+from kindling_engine.kernels.rope_kv import KvTarget, rope_kv
+from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention_spec import AttentionSpec
 from kindling_engine.lora.slab_layout import SiteShape
 
@@ -59,6 +61,25 @@ def _prefill(rows: int, before: int) -> None:
     paged_prefill(_query(64), _pages(), _pages(), tables, *places, spec=SPEC, max_query=32)
 
 
+def _narrow(rows: int, before: int) -> None:
+    """A layer of those behind others, with a KV head whose scales begin where one number ends."""
+    device = torch.device("cpu")
+    sizes = {"num_layers": 5, "num_kv_heads": 1, "head_dim": DIM, "num_blocks": 2, "device": device}
+    storage = KvStorage(dtype=torch.float8_e4m3fn, scales=torch.ones(5, 2, 1), **sizes)
+    pages, (key_scale, value_scale) = storage.layers[before], storage.scales[before]
+    scales = {"key_scale": key_scale, "value_scale": value_scale}
+    qkv = torch.zeros(rows, (HEADS // 2 + 2) * DIM, dtype=torch.bfloat16)
+    target = KvTarget(*pages, torch.zeros(rows, dtype=torch.int64), **scales)
+    query = rope_kv(qkv, None, None, target, heads=HEADS // 2)
+    tables, places = _ints(64, before).view(16, 4), (_ints(rows, before), _ints(rows, before))
+    workspace = DecodeWorkspace.make(
+        requests=32, q_len=1, heads=HEADS // 2, kv_heads=1, head_dim=DIM, max_splits=2, device=device
+    )
+    paged_decode(query, *pages, tables, *places, spec=SPEC, **scales, max_splits=2, workspace=workspace)
+    chunks = (places[0], _ints(rows + 1, before), places[1])
+    paged_prefill(query, *pages, tables, *chunks, spec=SPEC, **scales, max_query=32)
+
+
 def _experts(rows: int, before: int) -> None:
     del before
     weights = torch.zeros(64, 64, 32, dtype=torch.bfloat16), torch.zeros(64, 32, 32, dtype=torch.bfloat16)
@@ -83,6 +104,7 @@ def _adapters(rows: int, before: int) -> None:
 STEPS: dict[Callable[[int, int], None], set[str]] = {
     _decode: {"paged_decode_kernel", "merge_pieces_kernel"},
     _prefill: {"paged_prefill_kernel"},
+    _narrow: {"_rope_kv_kernel", "paged_decode_kernel", "merge_pieces_kernel", "paged_prefill_kernel"},
     _experts: {"_route_kernel", "_sort_kernel", "_grouped_kernel", "_gate_kernel", "_combine_kernel"},
     _adapters: {"_order_kernel", "_tiles_kernel", "_shrink_kernel", "_expand_kernel"},
 }

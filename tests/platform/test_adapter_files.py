@@ -111,14 +111,14 @@ def test_a_deleted_adapters_files_stay_for_the_requests_that_run(
 def test_a_blob_that_is_stored_again_while_it_is_judged_stays(shop: Shop, monkeypatch: pytest.MonkeyPatch):
     blob = stored(make_adapter(shop, name="old"), "deleted")
     again = make_adapter(shop, name="new")
-    judge = tidying._blobs_needed
+    judge = tidying.blobs_needed
 
     def slow(hashes: list[str]) -> set[str]:
         needed = judge(hashes)
         blob_store(adapter_id=again.id)
         return needed
 
-    monkeypatch.setattr(tidying, "_blobs_needed", slow)
+    monkeypatch.setattr(tidying, "blobs_needed", slow)
     assert files_tidy().blobs == 0
     assert blob.is_dir()
 

@@ -12,6 +12,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from kindling_engine.starter import ADAPTER_PATHS, SPARK_PATH
+from kindling_hooks import hook
 from kindling_people import PASSWORD, Customer, make_customer, make_model
 from kindling_platform.accounts.credit import credit_give, signup_credit_grant
 from kindling_platform.accounts.models import Organisation, User
@@ -55,6 +56,15 @@ from kindling_platform.deployments.services import (
     deployment_start,
     deployment_stop,
 )
+from kindling_platform.hooks.services import (
+    Wanted,
+    delivery_again,
+    endpoint_change,
+    endpoint_delete,
+    endpoint_rotate,
+    endpoint_secret_show,
+    endpoint_test,
+)
 from kindling_platform.keys.secret import generate
 from kindling_platform.keys.services import key_create, key_ensure, key_revoke, key_rotate
 from kindling_platform.responses.sharing import conversation_revoke
@@ -70,7 +80,7 @@ from kindling_stored_batches import stored_batch, stored_file
 
 pytestmark = pytest.mark.django_db
 GOING = ("departures.organisations", "departures.persons", "departures.exports", "responses.sharing")
-ROOMS = ("accounts", "keys", "catalog", "adapters", "deployments", "usage", "batches", "status")
+ROOMS = ("accounts", "keys", "catalog", "adapters", "deployments", "usage", "batches", "status", "hooks")
 FILES = {
     path.name: path.read_bytes() for path in Path(ADAPTER_PATHS["intent"]).iterdir() if path.suffix != ".md"
 }
@@ -259,6 +269,17 @@ WORKS: dict[str, Callable[[Customer], object]] = {
     "status.notice_update": lambda c: notice_update(notice_id=noticed(c), text="More.", actor=c.actor),
     "status.notice_end": lambda c: notice_end(notice_id=noticed(c), actor=c.actor),
     "status.notice_withdraw": lambda c: notice_withdraw(notice_id=noticed(c), actor=c.actor),
+    "hooks.endpoint_create": lambda c: hook(c),
+    "hooks.endpoint_change": lambda c: endpoint_change(
+        org=c.org, endpoint_id=hook(c)[0].id, wanted=Wanted(enabled=False), actor=c.actor
+    ),
+    "hooks.endpoint_delete": lambda c: endpoint_delete(org=c.org, endpoint_id=hook(c)[0].id, actor=c.actor),
+    "hooks.endpoint_rotate": lambda c: endpoint_rotate(org=c.org, endpoint_id=hook(c)[0].id, actor=c.actor),
+    "hooks.endpoint_secret_show": lambda c: endpoint_secret_show(
+        org=c.org, endpoint_id=hook(c)[0].id, actor=c.actor
+    ),
+    "hooks.endpoint_test": lambda c: endpoint_test(org=c.org, endpoint_id=hook(c)[0].id, actor=c.actor),
+    "hooks.delivery_again": lambda c: sent_again(c),
     "departures.organisation_delete": lambda c: organisation_gone(),
     "departures.organisation_clear": lambda c: organisation_gone(),
     "departures.user_delete": lambda c: account_gone(),
@@ -270,6 +291,11 @@ def changed_back(owner: Customer) -> None:
     found = deployed(owner)
     for act, what in ((deployment_change, {"replicas": 2}), (deployment_restore, {"number": 1})):
         act(org=owner.org, deployment_id=found.id, actor=owner.actor, **what)
+
+
+def sent_again(owner: Customer) -> None:
+    given: Any = {"org": owner.org, "endpoint_id": hook(owner)[0].id, "actor": owner.actor}
+    delivery_again(delivery_id=endpoint_test(**given).id, **given)
 
 
 def start_and_stop(owner: Customer) -> None:
@@ -318,6 +344,13 @@ EXPECTED = {
     "status.notice_update": "notice.updated",
     "status.notice_end": "notice.ended",
     "status.notice_withdraw": "notice.withdrawn",
+    "hooks.endpoint_create": "webhook.created",
+    "hooks.endpoint_change": "webhook.changed",
+    "hooks.endpoint_delete": "webhook.deleted",
+    "hooks.endpoint_rotate": "webhook.rotated",
+    "hooks.endpoint_secret_show": "webhook.secret_shown",
+    "hooks.endpoint_test": "webhook.tested",
+    "hooks.delivery_again": "webhook.sent_again",
     "departures.organisation_delete": "organisation.delete_begun",
     "departures.organisation_clear": "organisation.deleted",
     "departures.user_delete": "user.deleted",

@@ -12,7 +12,8 @@ from django.urls import reverse
 from kindling_people import make_customer
 from kindling_platform.config import body_limit
 from kindling_platform.config.body_limit import BodyLimit
-from kindling_platform.config.django_application import application
+from kindling_platform.config.body_refusal import MOST_DISCARDED
+from kindling_platform.config.django_application import application, django, signed_in
 
 MEGABYTE = 1024 * 1024
 
@@ -173,3 +174,103 @@ async def test_a_length_that_makes_no_sense_is_refused(length: str):
     scope = {"type": "http", "path": "/", "method": "POST", "headers": [(b"content-length", length.encode())]}
     await application(scope, receive, answer)
     assert replies[0]["status"] == 413
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_browser_sees_its_form_again_and_why(monkeypatch: pytest.MonkeyPatch):
+    page = {"Accept": "text/html,application/xhtml+xml"}
+    ada = await sync_to_async(make_customer)("ada")
+    client = Client()
+    await sync_to_async(client.force_login)(ada.user)
+    session = {"Cookie": f"kindling_session={client.cookies['kindling_session'].value}"}
+    monkeypatch.setattr(body_limit, "UPLOAD_BYTES", 6 * MEGABYTE)
+    large = b"x" * 7 * MEGABYTE
+    for content in (large, chunks(7)):
+        reply = await send(body_limit.FORM, content=content, method="POST", headers=page | session)
+        html = reply.text
+        assert reply.status_code == 413 and 'id="upload"' in html
+        assert "Nothing was saved: what you sent is too large. This form takes 6 MiB" in html
+    # Whoever is signed out meanwhile is told that, on the way to signing in.
+    lost = await send(body_limit.FORM, content=large, method="POST", headers=page)
+    assert (lost.status_code, lost.headers["location"].split("?")[0]) == (302, "/accounts/login/")
+    assert "content-length" in lost.headers and "messages" in lost.headers["set-cookie"]
+    # htmx opens the page anew; an address without a page leads to the one behind it.
+    part = {"HX-Request": "true", "HX-Current-URL": "http://localhost/console/keys/"}
+    reply = await send("/console/keys/", content=large, method="POST", headers=part | session)
+    assert (reply.status_code, reply.headers["hx-redirect"]) == (204, "/console/keys/")
+    behind = await send(
+        "/console/adapters/adp_1/delete/", content=large, method="POST", headers=page | session
+    )
+    assert behind.status_code in (302, 404)
+    for path, headers in (("/api/v1/keys", page), (body_limit.FORM, {})):
+        reply = await send(path, content=large, method="POST", headers=headers)
+        assert (reply.status_code, reply.json()["error"]["code"]) == (413, "request_too_large")
+
+
+async def form_refused(
+    parts: list[dict], *, body_s: float = 60.0, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> tuple[int, str]:
+    """What Django answers a browser whose form arrives in these parts, and behind them nothing more."""
+    left, sent, calls = list(parts), [], 0
+
+    async def receive() -> dict:
+        nonlocal calls
+        calls += 1
+        if calls == 2 or not left:  # the second part is late
+            await asyncio.Event().wait()
+        return left.pop(0)
+
+    async def answer(message: dict) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "POST", "path": "/accounts/login/", "query_string": b"",
+        "headers": [(b"accept", b"text/html"), (b"host", b"localhost"), *headers],
+    }  # fmt: skip
+    async with asyncio.timeout(10):
+        await BodyLimit(django, signed_in, body_s=body_s)(scope, receive, answer)
+    assert parts or not calls
+    return sent[0]["status"], b"".join(one.get("body", b"") for one in sent[1:]).decode()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_form_that_is_refused_waits_for_nothing_and_goes_on_meanwhile():
+    # Its last part is what makes it too large.
+    last = {"type": "http.request", "body": b"x" * (body_limit.DEFAULT_BYTES + 1), "more_body": False}
+    status, page = await form_refused([last])
+    assert status == 413 and "Nothing was saved: what you sent is too large." in page
+    # More of it comes while the page is made.
+    part = {"type": "http.request", "body": b"x", "more_body": True}
+    status, page = await form_refused([part] * 100, body_s=0.05)
+    assert status == 408 and "Nothing was saved: what you sent did not arrive in time." in page
+    # Whoever asks before sending it is told so, and not to send it: the first read would do that.
+    asks = ((b"expect", b"100-continue"), (b"content-length", b"999999999"))
+    status, page = await form_refused([], headers=asks)
+    assert status == 413 and "Nothing was saved: what you sent is too large." in page
+
+
+async def test_few_forms_that_are_too_large_are_heard_out_at_a_time():
+    sent: list[dict] = []
+    going = asyncio.Event()
+
+    async def endless() -> dict:
+        await going.wait()
+        return {"type": "http.disconnect"}
+
+    async def answer(message: dict) -> None:
+        sent.append(message)
+
+    async def taken(scope: dict, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+
+    limit = BodyLimit(taken, signed_in)
+    large = [(b"accept", b"text/html"), (b"content-length", b"999999999")]
+    scope = {"type": "http", "method": "POST", "path": "/accounts/login/", "headers": large}
+    asked = [asyncio.create_task(limit(scope, endless, answer)) for _ in range(MOST_DISCARDED + 1)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [one.done() for one in asked] == [False] * MOST_DISCARDED + [True]
+    assert b"request_too_large" in sent[1]["body"]
+    going.set()
+    await asyncio.gather(*asked)
+    assert [one["status"] for one in sent if "status" in one] == [413] * (MOST_DISCARDED + 1)

@@ -7,6 +7,8 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from kindling_billing.plans import plan_assign, plan_create
+from kindling_billing.services import price_publish
 from kindling_gpu_time import HOUR_COST, gpu_price
 from kindling_people import Customer, make_customer, make_model
 from kindling_platform.catalog.models import Model
@@ -69,6 +71,8 @@ def test_a_shared_deployment_shows_all_of_its_requests_and_nobodys(
     all_of_it = seen_by(operator, shared)
     assert all_of_it.speed is not None and all_of_it.whose == "all requests"
     assert (all_of_it.speed.samples, all_of_it.speed.hour_requests) == (134, 134)
+    # There are no rows that nobody would be shown, of which there would be one for each organisation.
+    assert set(DeploymentSpeed.objects.values_list("scope", flat=True)) == {"", "*"}
     assert everybodys.cost is None and all_of_it.cost is not None
 
 
@@ -166,7 +170,7 @@ def test_a_list_takes_as_many_queries_as_one(
 ):
     def counted(reader: Customer) -> int:
         is_operator = reader.org.is_operator
-        rows = list(deployment_list_visible(org=reader.org))
+        rows = list(deployment_list() if is_operator else deployment_list_visible(org=reader.org))
         with CaptureQueriesContext(connection) as queries:
             figures_map(org=reader.org, deployments=rows, is_operator=is_operator)
         return len(queries)
@@ -177,4 +181,31 @@ def test_a_list_takes_as_many_queries_as_one(
         other = make_model(operator, f"model-{number}")
         Deployment.objects.create(organisation=ada.org, model=other, name=f"own-{number}")
         Deployment.objects.create(organisation=operator.org, model=other, name=f"shared-{number}")
-    assert (counted(ada), counted(operator)) == few == (2, 2)
+        # Of the operator's list each may belong to somebody else.
+        owner = make_customer(f"owner-{number}")
+        Deployment.objects.create(organisation=owner.org, model=model, name="theirs")
+    # Speeds, plans and prices; and for the operator what machines cost.
+    assert (counted(ada), counted(operator)) == few == (3, 4)
+
+
+def test_each_owner_pays_what_their_plan_says(
+    ada: Customer, bob: Customer, operator: Customer, model: Model, dedicated: Deployment
+):
+    gpu_price(model.id, since=now())
+    plan = plan_create(name="Schools")
+    plan_assign(owner_id=bob.org.id, plan_id=plan.id)
+    price_publish(
+        sku=model.id,
+        plan_id=plan.id,
+        input_picousd=1,
+        cached_input_picousd=1,
+        output_picousd=1,
+        gpu_ms_picousd=7,
+    )
+    theirs = Deployment.objects.create(organisation=bob.org, model=model, name="theirs")
+    costs = {one.id: seen_by(operator, one).cost for one in (dedicated, theirs)}
+    assert costs[dedicated.id].picousd == 2 * HOUR_COST
+    assert costs[theirs.id].picousd == 7 * 3_600_000
+    assert (
+        seen_by(bob, theirs).cost == costs[theirs.id] and seen_by(ada, dedicated).cost == costs[dedicated.id]
+    )

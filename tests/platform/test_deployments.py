@@ -29,6 +29,7 @@ from kindling_platform.deployments.services import (
     deployment_stop,
     replica_observe,
 )
+from kindling_workers.replicas import replicas_wanted
 
 pytestmark = pytest.mark.django_db
 
@@ -82,9 +83,14 @@ def test_a_change_leaves_out_what_is_not_named(operator: Customer, deployment: D
     assert len(event_list(deployment=deployment)) == events
     assert refusal(lambda: change(replicas=0)) == "replicas_invalid"
     assert refusal(lambda: change(weights="int3")) == "weights_unknown"
+    assert change(kv_dtype="fp8") == change(kv_dtype="fp8", replicas=3) == (3, "int8wo", 3)
+    assert event_list(deployment=deployment)[0].message.endswith("weights as int8wo, keys and values as fp8.")
+    (wanted, *_) = replicas_wanted(deployment_get(org=operator.org, deployment_id=deployment.id)).values()
+    assert (wanted.spec.weights, wanted.spec.kv_dtype) == ("int8wo", "fp8")
+    assert refusal(lambda: change(kv_dtype="bf16")) == "kv_dtype_unknown"
     # The next start of the platform ensures its own deployment, and keeps what was chosen here.
     kept = deployment_ensure(org=operator.org, model=deployment.model, name="spark", actor=operator.actor)
-    assert kept.desired_replicas == 3
+    assert (kept.desired_replicas, kept.kv_dtype) == (3, "fp8")
 
 
 def test_customers_change_nothing_of_theirs_or_of_others(

@@ -11,9 +11,10 @@ from kombu import Connection
 
 from kindling_billing.money import usd_to_pico
 from kindling_billing.services import MAX_CREDIT_PICOUSD
+from kindling_platform.common.objectstore.place import StorePlace
 from kindling_platform.config import env as env_module
 from kindling_platform.config.database import OVER_TCP, POOL, connections_pool, database_settings
-from kindling_platform.config.env import Env, EnvError, load_env
+from kindling_platform.config.env import Env, EnvError, load_env, load_object_store
 from kindling_platform.config.mail import mail_settings
 
 REPOSITORY = Path(__file__).parents[2]
@@ -54,6 +55,8 @@ def test_defaults_are_for_ones_own_machine(tmp_path: Path):
     assert env.smtp_url is None and env.debug is False
     assert env.weights is None
     assert load_env(GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_WEIGHTS": "fp16"}).weights == "fp16"
+    assert env.kv_dtype is None
+    assert load_env(GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_KV_DTYPE": "fp8"}).kv_dtype == "fp8"
     with pytest.raises(EnvError, match="KINDLING_WEIGHTS must be checkpoint or fp16 or int8wo or fp8"):
         load_env(GOOD | {"KINDLING_HOME": str(tmp_path), "KINDLING_WEIGHTS": "int3"})
 
@@ -273,6 +276,44 @@ def test_an_identity_provider_is_given_whole_and_over_a_wire_of_its_own(
         one.id for one in given(tmp_path, GOOGLE_CLIENT_ID="x", GOOGLE_CLIENT_SECRET="y").identity_providers
     ]
     assert names == ["google"]
+    with pytest.raises(EnvError) as refused:
+        given(tmp_path, **settings)
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"OBJECT_STORE": "https://bucket"},
+            "KINDLING_OBJECT_STORE must be an address like s3://bucket/prefix",
+        ),
+        (
+            {"OBJECT_STORE": "s3://files", "OBJECT_STORE_ENDPOINT": "minio:9000"},
+            "KINDLING_OBJECT_STORE_ENDPOINT must be an address like http://host:port",
+        ),
+        (
+            {"OBJECT_STORE": "s3://files", "OBJECT_STORE_ACCESS_KEY_ID": "x"},
+            "KINDLING_OBJECT_STORE_ACCESS_KEY_ID is set, and KINDLING_OBJECT_STORE_SECRET_ACCESS_KEY is not",
+        ),
+        ({"BLOBS_MAX_GB": "5"}, "KINDLING_BLOBS_MAX_GB is set, and KINDLING_OBJECT_STORE is not"),
+        ({"OBJECT_STORE": "s3://files", "BLOBS_MAX_GB": "-1"}, "KINDLING_BLOBS_MAX_GB must be a number"),
+    ],
+)
+def test_an_object_store_is_named_whole_and_its_credentials_are_for_those_who_ask_it(
+    tmp_path: Path, settings: dict, said: str
+):
+    assert given(tmp_path).object_store is None
+    whole = {
+        "OBJECT_STORE": "s3://files/mine/", "OBJECT_STORE_ENDPOINT": "http://minio:9000",
+        "OBJECT_STORE_ACCESS_KEY_ID": "us", "OBJECT_STORE_SECRET_ACCESS_KEY": "our secret",
+    }  # fmt: skip
+    found = given(tmp_path, **whole)
+    assert found.object_store == StorePlace("files", "mine", "http://minio:9000")
+    assert "our secret" not in repr(found)
+    asked = load_object_store({f"KINDLING_{name}": value for name, value in whole.items()})
+    assert asked and (asked.access_key_id, asked.secret_access_key) == ("us", "our secret")
+    assert "our secret" not in repr(asked)
     with pytest.raises(EnvError) as refused:
         given(tmp_path, **settings)
     assert said in str(refused.value)

@@ -21,6 +21,7 @@ from kindling_platform.deployments.revisions import revision_list
 from kindling_platform.deployments.services import (
     deployment_change,
     deployment_create,
+    deployment_delete,
     deployment_ensure,
     deployment_restore,
     deployment_start,
@@ -124,13 +125,14 @@ def test_what_it_was_set_to_is_kept_and_comes_back_as_a_new_revision(
 
     change(replicas=3)
     change(replicas=3)
-    change(weights="fp16")
+    change(weights="fp16", kv_dtype="fp8")
     restored = restore(1)
     assert (restored.desired_replicas, restored.weights, restored.generation) == (1, "checkpoint", 3)
+    assert restored.kv_dtype == "auto"
     kept = revision_list(deployment=restored, reader=ada.org)
     assert [one.revision.number for one in kept] == [4, 3, 2, 1]
     assert [(change.name, change.before, change.after) for change in kept[0].changes] == [
-        ("replicas", "3", "1"), ("weights", "fp16", "checkpoint"),
+        ("replicas", "3", "1"), ("weights", "fp16", "checkpoint"), ("kv_dtype", "fp8", "auto"),
     ]  # fmt: skip
     assert (kept[0].revision.restored, kept[0].revision.actor_label) == (1, ada.user.email)
     assert [one.is_current for one in kept] == [True, False, False, True]
@@ -185,3 +187,33 @@ def test_who_leaves_is_named_in_no_revision(operator: Customer, model: Model):
         "Former member"
     ]
     assert gone.user.email not in str(list(DeploymentRevision.objects.values()))
+
+
+def test_so_many_are_kept_and_no_more(ada: Customer, model: Model, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kindling_platform.deployments.allowances.MOST_DEPLOYMENTS", 2)
+    allow(ada, 9)
+    first = create(ada, "first")
+    deployment_stop(org=ada.org, deployment_id=create(ada, "second").id, actor=ada.actor)
+    assert refusal(lambda: create(ada, "third")) == "too_many_deployments"
+    deployment_delete(org=ada.org, deployment_id=first.id, actor=ada.actor)
+    assert create(ada, "third").name == "third"
+
+
+def test_the_newest_revisions_are_kept(ada: Customer, model: Model, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kindling_platform.deployments.revisions.KEPT", 3)
+    allow(ada, 9)
+    made, other = create(ada), create(ada, "other")
+    for replicas in (2, 3, 4, 5):
+        deployment_change(org=ada.org, deployment_id=made.id, actor=ada.actor, replicas=replicas)
+    rows = DeploymentRevision.objects.filter(deployment=made).order_by("number")
+    assert [(row.number, row.replicas) for row in rows] == [(3, 3), (4, 4), (5, 5)]
+    assert DeploymentRevision.objects.get(deployment=other).number == 1
+    assert refusal(lambda: restore_of(ada, made, 2)) == "not_found"
+    assert restore_of(ada, made, 3).desired_replicas == 3
+    assert rows.last().number == 6
+
+
+def restore_of(customer: Customer, deployment: Deployment, number: int) -> Deployment:
+    return deployment_restore(
+        org=customer.org, deployment_id=deployment.id, number=number, actor=customer.actor
+    )

@@ -297,6 +297,7 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
         "stream": lambda stream: nullcontext(),
         "empty_cache": gpu.emptied,
         "get_device_name": lambda device: "nothing",
+        "get_device_capability": lambda device: (9, 0),
         "mem_get_info": lambda device: (gpu.free_bytes, _ALL_BYTES),
         "synchronize": lambda device=None: None,
     }.items():

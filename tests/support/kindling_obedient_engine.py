@@ -32,6 +32,7 @@ def main() -> None:
         "--device",
         "--weights",
         "--tuned",
+        "--blob-source",
     ):
         parser.add_argument(name, default="")
     for name in ("--port", "--threads", "--max-batch"):

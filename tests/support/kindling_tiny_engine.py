@@ -28,6 +28,7 @@ def main() -> None:
         "threads",
         "max-batch",
         "weights",
+        "kv-dtype",
         "tuned",
     ):
         parser.add_argument(f"--{name}")
@@ -45,6 +46,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     (model / "weights").write_text(options.weights)
+    (model / "kv_dtype").write_text(options.kv_dtype or "")
     (model / "environ").write_text("\n".join(sorted(os.environ)))
     # It does not notice that we end, so that whoever ends us has to end it; if nobody can, it goes by itself.
     core = subprocess.Popen([sys.executable, "-c", "import signal; signal.alarm(300); signal.pause()"])

@@ -11,6 +11,7 @@ from django.db import connection
 
 from kindling_agent import AgentProcess, eventually
 from kindling_billing.models import LedgerTransaction
+from kindling_fake_driver import FakeDriver
 from kindling_platform.deployments.models import Deployment, Replica
 from kindling_platform.usage.models import UsageEvent
 from kindling_rows import Shop, make_adapter, make_shop
@@ -22,10 +23,11 @@ from kindling_workers.valkey import valkey_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
 NAMES = {
-    "adapters.fetch", "adapters.validate", "adapters.sweep", "adapters.tidy",
+    "adapters.fetch", "adapters.validate", "adapters.sweep", "adapters.store", "adapters.tidy",
     "books.chase", "books.expire", "books.invoice",
     "books.prove", "books.rerate", "catalog.measure", "departures.sweep", "departures.tidy", "deployments.bill",
     "deployments.meter", "deployments.reconcile", "deployments.sweep", "usage.book", "usage.compare", "usage.ingest",
+    "hooks.batches", "hooks.deliver",
     "limits.alerts", "responses.purge", "retention.sweep", "seeing.expire", "status.sample", "wallets.refresh",
     "payments.events", "payments.invoices", "payments.letters", "payments.reconcile", "payments.sweep",
     "payments.tell_wallet", "payments.topups",
@@ -77,6 +79,27 @@ def test_sweeps_wake_what_is_not_where_it_should_be(agent: AgentProcess, shop: S
     assert shop.deployment.id in str(seen["deployments.reconcile"]["kwargsrepr"])
     assert adapter.id in str(seen["adapters.validate"]["kwargsrepr"])
     assert all(headers["expires"] for headers in seen.values())
+
+
+def test_what_starts_is_looked_at_again_before_the_next_sweep(monkeypatch: pytest.MonkeyPatch, shop: Shop):
+    driver = FakeDriver()
+    driver.never_ready = True
+    monkeypatch.setattr(deployments, "driver_get", lambda: driver)
+    deployments.reconcile(deployment_id=shop.deployment.id)
+    ((name, headers),) = waiting()
+    assert (
+        name == "deployments.reconcile"
+        and headers["eta"]
+        and f"'looks': {deployments.LOOKS - 1}" in str(headers)
+    )
+    valkey_client().flushdb()
+    deployments.reconcile(deployment_id=shop.deployment.id, looks=0)
+    assert waiting() == []
+    driver.never_ready = False
+    while Deployment.objects.get(id=shop.deployment.id).state != "live":
+        deployments.reconcile(deployment_id=shop.deployment.id, looks=0)
+    deployments.reconcile(deployment_id=shop.deployment.id)
+    assert waiting() == []
 
 
 def test_a_sweep_goes_on_without_the_agent(monkeypatch: pytest.MonkeyPatch, shop: Shop):

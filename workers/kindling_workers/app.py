@@ -32,6 +32,7 @@ TASKS = (
     "catalog",
     "departures",
     "deployments",
+    "hooks",
     "limits",
     "payments",
     "responses",

@@ -37,6 +37,7 @@ def replicas_wanted(deployment: Deployment) -> dict[str, Wanted]:
             model_path=deployment.model.source_path,
             model_ref=deployment.model.ref,
             weights=deployment.weights,
+            kv_dtype=deployment.kv_dtype,
         )
         wanted[name] = Wanted(rank=rank, spec=spec)
     return wanted

@@ -13,6 +13,7 @@ from kindling_platform.accounts.invitations import invitations_forget
 from kindling_platform.audit.retention import audit_purge
 from kindling_platform.common.clock import now
 from kindling_platform.deployments.retention import deployment_events_purge
+from kindling_platform.hooks.ending import deliveries_purge
 from kindling_platform.status.samples import status_purge
 from kindling_platform.usage.retention import usage_retire
 
@@ -31,6 +32,7 @@ class Swept:
     invitations: int
     happenings: int
     status: int = 0
+    webhooks: int = 0
 
 
 def retention_sweep() -> Swept:
@@ -42,6 +44,7 @@ def retention_sweep() -> Swept:
         invitations=_stepwise(invitations_forget),
         happenings=_stepwise(deployment_events_purge),
         status=_stepwise(status_purge),
+        webhooks=_stepwise(deliveries_purge),
     )
     counts = asdict(done)
     if any(counts.values()):

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from django.db import InterfaceError, OperationalError
 from redis.exceptions import RedisError
 
+from kindling_platform.common.objectstore.errors import StoreError
 from kindling_workers.complaints import complaints
 from kindling_workers.drivers.base import DriverError
 from kindling_workers.turns import turn_taken
 
-AWAY = (OperationalError, InterfaceError, RedisError, DriverError)
+AWAY = (OperationalError, InterfaceError, RedisError, DriverError, StoreError)
 
 
 @contextmanager

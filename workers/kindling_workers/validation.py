@@ -17,9 +17,11 @@ from kindling_platform.adapters.services import (
     adapter_validation_postpone,
     adapter_validation_store,
 )
-from kindling_platform.adapters.storage import blob_folder, blob_store, upload_folder
+from kindling_platform.adapters.storage import blob_folder, blob_release, blob_store, upload_folder
+from kindling_platform.adapters.stored import blob_keep, store_pause
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.leases import lease_kept, lease_release, lease_take
+from kindling_platform.common.objectstore.errors import StoreError
 from kindling_platform.deployments.selectors import replica_list_ready
 from kindling_workers.engine_check import (
     EngineCheckBroken,
@@ -32,6 +34,10 @@ LEASE_S = 100.0
 # An adapter that takes its engine down so often in a row is not tried again.
 MAX_BREAKS = 3
 BREAKS_KEPT_S = 3600
+STORE_AWAY = "The object store does not answer; the adapter is put there, and is ready, as soon as it does."
+STORE_REFUSES = (
+    "The object store does not take the adapter; the operator's log says why, and it is tried again soon."
+)
 
 
 def adapter_validate(*, adapter_id: str, valkey: "redis.Redis") -> bool:
@@ -56,8 +62,14 @@ class _Validation:
         self._valkey = valkey
 
     def run(self) -> bool:
-        shape = base_shape(self._adapter.base)
         content_hash = self._stored_before()
+        # What the store did not take a moment ago need not be tried on an engine once more.
+        if content_hash and (paused := store_pause()) is not None:
+            return self._wait(_told_of(paused))
+        return self._judge(content_hash)
+
+    def _judge(self, content_hash: str) -> bool:
+        shape = base_shape(self._adapter.base)
         if not content_hash:
             report = check_adapter_folder(upload_folder(self._adapter.id), shape)
             if not report.ok:
@@ -91,11 +103,15 @@ class _Validation:
         report.findings += [finding for finding in verdict.findings if finding not in report.findings]
         if not verdict.ok and report.ok:
             report.add("smoke", "fail", "The engine refused the adapter.", "Train it again and upload it.")
+        if report.ok and (reason := self._keep(content_hash)):
+            return self._wait(reason)
         return self._store(report, content_hash=content_hash, verdict=verdict)
 
     def _stored_before(self) -> str:
         """The hash of the copy that an earlier try has made; copying and reading gigabytes again gains nothing."""
         noted = self._adapter.content_hash
+        # Whoever tidies this disk leaves alone what was touched a moment ago.
+        blob_release(noted)
         return noted if noted and blob_folder(noted).is_dir() else ""
 
     def _note(self, content_hash: str) -> bool:
@@ -121,12 +137,27 @@ class _Validation:
         adapter_validation_postpone(adapter_id=self._adapter.id, token=self._token, reason=reason)
         return False
 
+    def _keep(self, content_hash: str) -> str:
+        """Why the files are not in the object store yet; nothing when they are, or when there is none."""
+        try:
+            blob_keep(content_hash)
+        except StoreError as error:
+            return _told_of(error)
+        except OSError:
+            return "The adapter's files cannot be read just now; it is tried again soon."
+        return ""
+
     def _count_break(self) -> int:
         """How often the engine broke with this adapter; a count that Valkey loses only allows more tries."""
         key = f"kd:adapter-breaks:{self._adapter.id}"
         count = self._valkey.incr(key)
         self._valkey.expire(key, BREAKS_KEPT_S)
         return int(str(count))
+
+
+def _told_of(error: StoreError) -> str:
+    """For the adapter's owner, whom the operator's settings do not concern."""
+    return STORE_AWAY if error.is_passing else STORE_REFUSES
 
 
 def _broken_finding() -> Finding:

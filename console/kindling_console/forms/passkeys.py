@@ -8,6 +8,9 @@ from cryptography.exceptions import InvalidSignature
 from django import forms
 from fido2.utils import websafe_decode
 
+from kindling_platform.accounts.factors import passkey_room_check
+from kindling_platform.common.errors import KindlingError
+
 NOT_TAKEN = "This passkey was not taken: it is unknown here, or the page was open for too long. Try again."
 NOT_ADDED = "The passkey was not added: the page was open for too long, or what the browser sent is broken. Try again."
 MAX_NAME_CHARS = 80
@@ -61,6 +64,10 @@ class AddForm(allauth_forms.AddWebAuthnForm):  # type: ignore[misc]  # allauth s
         if "credential" not in cleaned:
             self.errors.pop("credential", None)
             raise forms.ValidationError(NOT_ADDED)
+        try:
+            passkey_room_check(user=self.user)
+        except KindlingError as error:
+            raise forms.ValidationError(error.message, code=error.code) from error
         return cleaned
 
 

@@ -11,6 +11,7 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
 from kindling_console.forms.deployments import DeploymentForm
 from kindling_console.prices import current_hour_prices, hour_text
+from kindling_console.sure import sure_recently, sure_with_others
 from kindling_platform.catalog.services import model_deployable_set
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.allowances import (
@@ -81,6 +82,7 @@ def deployment_restored(
     if not may_change(visitor, found):
         raise PermissionDenied("deployments.write")
     target = reverse("console:deployment", args=[found.id])
+    sure_with_others(request, own_id=visitor.org.id, owner_id=found.organisation_id)
     try:
         deployment_restore(
             org=acting_org(visitor), deployment_id=found.id, number=_revision(number), actor=visitor.actor
@@ -96,6 +98,7 @@ def deployment_restored(
 def model_deployable(request: HttpRequest, visitor: Visitor, model_id: str) -> HttpResponse:
     """Open a model to deployments of organisations' own, or with `do=close` close it to new ones."""
     is_open = request.POST.get("do") != "close"
+    sure_recently(request)
     model = model_deployable_set(model_id=model_id, deployable=is_open, actor=visitor.actor)
     target = reverse("console:model", args=[model.organisation.slug, model.name])
     words = "may deploy it for themselves" if is_open else "may make no new deployments of it"
@@ -177,5 +180,5 @@ def _alike(visitor: Visitor, deployment_id: str) -> dict[str, Any]:
         return {}
     return {
         "model": found.model.ref, "name": f"{found.name}-2", "replicas": found.desired_replicas,
-        "weights": found.weights,
+        "weights": found.weights, "kv_dtype": found.kv_dtype,
     }  # fmt: skip

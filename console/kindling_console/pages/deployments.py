@@ -13,6 +13,7 @@ from kindling_console.answers import done, refused, show
 from kindling_console.forms.deployments import DeploymentChangeForm
 from kindling_console.pages.deploying import acting_org, allowance_of, copy_url, may_change, new_url
 from kindling_console.quickstart import snippets
+from kindling_console.sure import sure_with_others
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.deployments.credit import hour_price_picousd
 from kindling_platform.deployments.figures import figures_map
@@ -67,11 +68,16 @@ def deployments(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 def deployment_page(request: HttpRequest, visitor: Visitor, deployment_id: str) -> HttpResponse:
     """State, replicas, events and history of one; its live part is asked for by itself. A post changes it."""
     deployment = _visible(visitor, deployment_id)
-    current = {"replicas": deployment.desired_replicas, "weights": deployment.weights}
+    current = {
+        "replicas": deployment.desired_replicas,
+        "weights": deployment.weights,
+        "kv_dtype": deployment.kv_dtype,
+    }
     form = DeploymentChangeForm(request.POST or None, initial=current)
     if request.method == "POST":
         if not may_change(visitor, deployment):
             raise PermissionDenied("deployments.write")
+        sure_with_others(request, own_id=visitor.org.id, owner_id=deployment.organisation_id)
         if form.is_valid() and _changed(deployment, form, visitor):
             target = reverse("console:deployment", args=[deployment.id])
             return done(request, target, f"{deployment.name} is changed.")
@@ -108,6 +114,7 @@ def deployment_action(
         if action == "stop":
             return show(request, "console/deployment_stop.html", {"deployment": deployment})
         return redirect(target)
+    sure_with_others(request, own_id=visitor.org.id, owner_id=deployment.organisation_id)
     try:
         ACTIONS[action](org=deployment.organisation, deployment_id=deployment.id, actor=visitor.actor)
     except KindlingError as error:
@@ -124,6 +131,7 @@ def deployment_delete_page(request: HttpRequest, visitor: Visitor, deployment_id
         raise PermissionDenied("deployments.write")
     typed = request.POST.get("name", "").strip()
     if request.method == "POST" and typed == deployment.name:
+        sure_with_others(request, own_id=visitor.org.id, owner_id=deployment.organisation_id)
         deployment_delete(org=deployment.organisation, deployment_id=deployment.id, actor=visitor.actor)
         text = f"{deployment.name} is deleted; running requests finish first."
         return done(request, reverse("console:deployments"), text)

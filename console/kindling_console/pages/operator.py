@@ -11,6 +11,7 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
 from kindling_console.forms.operator import CreditForm
 from kindling_console.spans import month_start
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts.credit import credit_give
 from kindling_platform.accounts.selectors import member_list, organisation_find, organisation_get
 from kindling_platform.accounts.stops import suspension_find
@@ -55,6 +56,7 @@ def organisation(request: HttpRequest, visitor: Visitor, organisation_id: str) -
     org = organisation_get(organisation_id=organisation_id)
     form = CreditForm(request.POST or None, initial={"grant_id": new_id("grt")})
     if request.method == "POST" and form.is_valid():
+        sure_recently(request)
         amount = form.cleaned_data["amount_picousd"]
         granted = credit_give(
             org=org,

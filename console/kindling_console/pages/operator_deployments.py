@@ -9,6 +9,7 @@ from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
 from kindling_console.forms.deployments import DeploymentForm
 from kindling_console.spans import month_start
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts.selectors import organisation_get
 from kindling_platform.catalog.selectors import model_ref_list
 from kindling_platform.common.clock import now
@@ -30,11 +31,12 @@ def organisation_deployments(request: HttpRequest, visitor: Visitor, organisatio
         request.POST or None, models=[(ref, ref) for ref in model_ref_list(org=org)], initial=initial
     )
     if request.method == "POST" and form.is_valid():
+        sure_recently(request)
         given = form.cleaned_data
         try:
             made = deployment_create(
                 org=visitor.org, model_ref=given["model"], name=given["name"], replicas=given["replicas"],
-                weights=given["weights"], for_ref=org.id, actor=visitor.actor,
+                weights=given["weights"], kv_dtype=given["kv_dtype"], for_ref=org.id, actor=visitor.actor,
             )  # fmt: skip
             return done(request, reverse("console:deployment", args=[made.id]), f"{made.name} is made.")
         except KindlingError as error:
@@ -58,5 +60,5 @@ def _alike(org: Any, deployment_id: str) -> dict[str, Any]:
         return {}
     return {
         "model": found.model.ref, "name": f"{found.name}-2", "replicas": found.desired_replicas,
-        "weights": found.weights,
+        "weights": found.weights, "kv_dtype": found.kv_dtype,
     }  # fmt: skip

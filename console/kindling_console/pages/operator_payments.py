@@ -7,6 +7,7 @@ from kindling_billing.payment_selectors import call_list_open, event_list_parked
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
 from kindling_console.forms.billing import RefundForm
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts import treasury
 from kindling_platform.accounts.provider import is_stand_in, is_test_mode, provider_find
 from kindling_platform.accounts.selectors import organisation_get, organisation_map
@@ -42,6 +43,7 @@ def payments(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 def event_retry(request: HttpRequest, visitor: Visitor, event_id: str) -> HttpResponse:
     """Try a parked event again."""
     target = reverse("console:operator-payments")
+    sure_recently(request)
     try:
         receipt = treasury.event_try_again(event_id=event_id, actor=visitor.actor)
     except KindlingError as error:
@@ -58,6 +60,7 @@ def refund(request: HttpRequest, visitor: Visitor, organisation_id: str) -> Http
     if not form.is_valid():
         text = "Give an amount such as 25 or 7.50 and a reason, and reload the page if it is old."
         return refused(request, target, KindlingError("refund_invalid", text))
+    sure_recently(request)
     try:
         call = treasury.refund_give(
             org=org,

@@ -14,6 +14,7 @@ from kindling_billing.timeline import IN_FORCE, Entry, timeline_of
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
 from kindling_console.forms.prices import PriceDraftForm, PriceTableForm, price_initial
+from kindling_console.sure import sure_recently
 from kindling_platform.catalog.price_sheet import Sheet, sheet_read, sheet_rows
 from kindling_platform.catalog.prices import drafts_check, price_withdraw, prices_publish
 from kindling_platform.catalog.selectors import model_list_all
@@ -62,6 +63,7 @@ def prices(request: HttpRequest, visitor: Visitor) -> HttpResponse:
                 drafts_check(drafts, corrects=corrects)
                 effects = price_effects(drafts, models={model.id: model.ref for model in models})
             else:
+                sure_recently(request)
                 prices_publish(drafts=drafts, actor=visitor.actor, corrects=corrects)
                 return done(request, reverse("console:operator-prices"), "The price is published.")
         except KindlingError as error:
@@ -78,6 +80,7 @@ def prices(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 def withdraw(request: HttpRequest, visitor: Visitor, price_id: str) -> HttpResponse:
     """Take back a price that has not begun."""
     target = reverse("console:operator-prices")
+    sure_recently(request)
     try:
         price_withdraw(price_id=price_id, actor=visitor.actor)
     except KindlingError as error:
@@ -98,6 +101,8 @@ def table(request: HttpRequest, visitor: Visitor) -> HttpResponse:
             if sheet.drafts and not sheet.errors:
                 corrects = form.cleaned_data["corrects"]
                 if request.POST.get("do") != PREVIEW:
+                    _kept_as_text(request, text)
+                    sure_recently(request)
                     prices_publish(drafts=sheet.drafts, actor=visitor.actor, corrects=corrects)
                     said = f"{len(sheet.drafts)} prices are published."
                     return done(request, reverse("console:operator-prices"), said)
@@ -118,6 +123,13 @@ def book(request: HttpRequest, visitor: Visitor) -> StreamingHttpResponse:
     plans = {plan.id: plan.name for plan in plan_list()}
     rows = sheet_rows(version_list(), models=models, plans={BOOK: "", **plans})
     return csv_response(request, name="price-book.csv", rows=rows)
+
+
+def _kept_as_text(request: HttpRequest, text: str) -> None:
+    """Of what waits for a confirmation files are not kept, so that a table goes on as the text that it is."""
+    sent = request.POST.copy()
+    sent["table"] = text
+    request.POST = sent  # type: ignore[assignment]
 
 
 def _lines(skus: list[str], plans: dict[str, str]) -> dict[str, list[Line]]:

@@ -13,6 +13,7 @@ from kindling_billing.comparing.rows import movement_rows
 from kindling_billing.errors import BillingError
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts import treasury
 from kindling_platform.accounts.decisions import difference_settle
 from kindling_platform.accounts.provider import is_stand_in, provider_find
@@ -87,6 +88,7 @@ def reconciliation_day(request: HttpRequest, visitor: Visitor, day: str) -> Http
 def difference_accept(request: HttpRequest, visitor: Visitor, movement_id: str) -> HttpResponse:
     """Accept a difference that is explained."""
     target = reverse("console:operator-reconciliation")
+    sure_recently(request)
     try:
         difference_settle(movement_id=movement_id, note=request.POST.get("note", ""), actor=visitor.actor)
     except KindlingError as error:

@@ -7,6 +7,7 @@ from django.urls import reverse
 from kindling_billing.payment_selectors import call_list_open
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts.selectors import organisation_map
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.pagination import page_get
@@ -54,6 +55,7 @@ def record_action(
     if (kind, action) not in ACTIONS:
         raise Http404(action)
     target = f"{reverse('console:operator-records')}?kind={kind}"
+    sure_recently(request)
     try:
         said = record_act(
             kind=kind,

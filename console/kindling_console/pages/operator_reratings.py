@@ -10,6 +10,7 @@ from django.urls import reverse
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
 from kindling_console.forms.rerating import RateAnewForm
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts.selectors import organisation_list, organisation_map
 from kindling_platform.catalog.selectors import model_list_all
 from kindling_platform.common.errors import KindlingError
@@ -34,6 +35,7 @@ def reratings(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     if form.is_bound and form.is_valid():
         try:
             if request.method == "POST":
+                sure_recently(request)
                 _start(form, visitor)
                 text = "The run is started; it goes on in small steps."
                 return done(request, reverse("console:operator-reratings"), text)

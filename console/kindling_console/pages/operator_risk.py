@@ -9,6 +9,7 @@ from django.urls import reverse
 from kindling_billing.risk import invoice_ages, invoice_list_unpaid
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused, show
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts import decisions
 from kindling_platform.accounts.selectors import organisation_map
 from kindling_platform.common.clock import now
@@ -52,6 +53,7 @@ def risk_csv(request: HttpRequest, visitor: Visitor) -> HttpResponseBase:
 def invoice_give_up(request: HttpRequest, visitor: Visitor, invoice_id: str) -> HttpResponse:
     """Give up what is open of an invoice."""
     target = f"{reverse('console:operator-risk')}#unpaid"
+    sure_recently(request)
     try:
         decisions.invoice_give_up(
             invoice_id=invoice_id, reason=request.POST.get("note", ""), actor=visitor.actor

@@ -5,6 +5,7 @@ from django.urls import reverse
 
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts.selectors import organisation_get
 from kindling_platform.accounts.suspension import organisation_resume, organisation_suspend
 from kindling_platform.common.errors import KindlingError
@@ -16,6 +17,7 @@ def suspension(request: HttpRequest, visitor: Visitor, organisation_id: str) -> 
     org = organisation_get(organisation_id=organisation_id)
     target = reverse("console:operator-organisation", args=[org.id])
     reason = request.POST.get("reason", "")
+    sure_recently(request)
     try:
         if request.POST.get("do") == "resume":
             organisation_resume(org=org, reason=reason, actor=visitor.actor)

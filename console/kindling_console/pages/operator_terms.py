@@ -13,6 +13,7 @@ from kindling_billing.terms import terms_get
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, show
 from kindling_console.forms.prices import PlanAssignForm, PlanForm, TermsForm
+from kindling_console.sure import sure_recently
 from kindling_platform.accounts.selectors import organisation_get, organisation_map
 from kindling_platform.accounts.terms import payment_terms_set, price_plan_assign, price_plan_make
 from kindling_platform.catalog.selectors import model_name_map
@@ -27,6 +28,7 @@ def plans(request: HttpRequest, visitor: Visitor) -> HttpResponse:
     """Every plan with what it prices and who is on it; a post makes a new one."""
     form = PlanForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
+        sure_recently(request)
         try:
             price_plan_make(name=form.cleaned_data["name"], actor=visitor.actor)
             return done(request, reverse("console:operator-plans"), "The plan is made. Give it prices.")
@@ -80,6 +82,7 @@ def terms(request: HttpRequest, visitor: Visitor, organisation_id: str) -> HttpR
     here = reverse("console:operator-terms", args=[org.id])
     bound: forms.Form = plan_form if sent == "plan" else terms_form
     if sent and bound.is_valid():
+        sure_recently(request)
         try:
             if sent == "plan":
                 price_plan_assign(

@@ -32,6 +32,7 @@ def organisation_settings(request: HttpRequest, visitor: Visitor) -> HttpRespons
         "state": state,
         "choices": LOG_CHOICES,
         "may_write": visitor.may("settings.write"),
+        "may_see_webhooks": visitor.may("webhooks.read"),
         "may_see_activity": visitor.may("activity.read"),
         "may_open": visitor.may("prompts.open"),
         "may_delete": visitor.may("organisation.delete"),

@@ -6,9 +6,15 @@ from allauth.account.adapter import get_adapter as get_account_adapter
 from allauth.account.utils import get_next_redirect_url, passthrough_next_redirect_url
 from allauth.account.views import email, password_set
 from allauth.mfa.base.views import AuthenticateView
-from allauth.mfa.webauthn.views import ListWebAuthnView, LoginWebAuthnView, ReauthenticateWebAuthnView
+from allauth.mfa.webauthn.views import (
+    AddWebAuthnView,
+    ListWebAuthnView,
+    LoginWebAuthnView,
+    ReauthenticateWebAuthnView,
+)
 from allauth.socialaccount.adapter import get_adapter
 from django.contrib import messages
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -17,7 +23,14 @@ from django.urls import reverse
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, refused
 from kindling_console.sure import sure, sure_first
-from kindling_platform.accounts.factors import APP, PASSKEY, RECOVERY_CODES, factor_kinds
+from kindling_platform.accounts.factors import (
+    APP,
+    MOST_PASSKEYS,
+    PASSKEY,
+    RECOVERY_CODES,
+    factor_kinds,
+    passkeys_left,
+)
 from kindling_platform.accounts.identities import identity_list, identity_remove, provider_list
 from kindling_platform.accounts.openid.views import leaving
 from kindling_platform.accounts.reauthentication import CONFIRM, is_recent, reauthentication_check
@@ -32,7 +45,32 @@ class PasskeyList(ListWebAuthnView):  # type: ignore[misc]  # allauth ships no t
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         found: dict[str, Any] = super().get_context_data(**kwargs)
-        return found | {"has_recovery_codes": RECOVERY_CODES in factor_kinds(user=self.request.user)}
+        user = self.request.user
+        return found | {
+            "has_recovery_codes": RECOVERY_CODES in factor_kinds(user=user),
+            "is_full": not passkeys_left(user=user),
+            "most": MOST_PASSKEYS,
+        }
+
+
+class PasskeyAdd(AddWebAuthnView):  # type: ignore[misc]
+    """A new passkey, for whoever has room for one; before a device makes any that nobody takes."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        # allauth would show another form than the one that was refused, and say why that one is.
+        found: dict[str, Any] = super().get_context_data(**kwargs)
+        return found | kwargs
+
+    def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if request.user.is_authenticated and not passkeys_left(user=request.user):
+            return redirect("mfa_list_webauthn")
+        response: HttpResponseBase = super().get(request, *args, **kwargs)
+        return response
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        with transaction.atomic():
+            response: HttpResponseBase = super().post(request, *args, **kwargs)
+        return response
 
 
 class SecondFactor(AuthenticateView):  # type: ignore[misc]

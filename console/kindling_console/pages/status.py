@@ -1,7 +1,7 @@
 """Whether the platform answers, for everybody; nobody has to sign in, and nothing on it belongs to an organisation.
 
-It takes nothing from the request, no session and no cookie, so that any cache may keep it for some seconds, and so that
-it says something honest while the database is away.
+It takes nothing from the request, no session and no cookie, so that any cache may keep it for some seconds, as this
+process does itself, and so that it says something honest while the database is away.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from django.views.decorators.http import require_safe
 
 from kindling_console.status_feed import notices_feed, page_url, status_json
 from kindling_console.status_strip import KEY, strip_of
-from kindling_platform.status.selectors import DAYS, Status, status_get, updates_of
+from kindling_platform.status.fresh import status_fresh
+from kindling_platform.status.selectors import DAYS, Status, updates_of
 
 FRESH_S, AGAIN_S = 10, 10
 AWAY = (
@@ -55,7 +56,7 @@ def _answer(
     request: HttpRequest, made: Callable[[Status], HttpResponse], away: Callable[[], HttpResponse]
 ) -> HttpResponse:
     try:
-        response = made(status_get())
+        response = made(status_fresh())
         response["Cache-Control"] = f"public, max-age={FRESH_S}"
     except (OperationalError, InterfaceError):
         response = away()

@@ -14,6 +14,8 @@ from kindling_engine.bench.shapes import LlamaShape
 from kindling_engine.bench.workloads import Workload
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.weight_forms import PLAIN, WeightForm, weight_form
+from kindling_engine.protocol.kv_dtypes import AUTO
+from kindling_engine.protocol.kv_dtypes import FP8 as KV_FP8
 from kindling_engine.protocol.weight_forms import FP8
 
 _BATCHES = (1, 32, 256)
@@ -34,7 +36,8 @@ def decode_measure(
     output: int = _OUTPUT,
     long_load: Workload = W2,
 ) -> dict[str, Value]:
-    """Decode at a context of ``context`` tokens for several batches, in bf16 and in FP8, and what belongs to it.
+    """Decode at a context of ``context`` tokens for several batches, in bf16, with weights in FP8, and with keys and
+    values in FP8, and what belongs to it.
 
     The ceiling of a batch is the memory's read rate over what a step must read: the weights once, and every
     request's K and V.
@@ -61,6 +64,9 @@ def decode_measure(
     values["gpu_w2_tok_s"] = run.tok_s
     say(f"8b {long_load.requests} requests: {run.tok_s:,.0f} tok/s")
     del engine
+    values |= _kv_fp8(
+        shape, device, max(batches), (context, output), repeats=repeats, seeds=seeds, bf16=values
+    )
     batch = min(_FP8_BATCH, max(batches))
     try:
         form = weight_form(FP8, device)
@@ -73,8 +79,33 @@ def decode_measure(
     return {**values, f"gpu_8b_fp8_b{batch}_tok_s": tok_s, f"gpu_8b_fp8_b{batch}_vs_bf16": tok_s / base}
 
 
+def _kv_fp8(
+    shape: LlamaShape,
+    device: torch.device,
+    batch: int,
+    lengths: tuple[int, int],
+    *,
+    repeats: int,
+    seeds: "count[int]",
+    bf16: dict[str, Value],
+) -> dict[str, Value]:
+    """The largest batch, where keys and values are most of what a step reads, with those in e4m3."""
+    engine = _engine(shape, device, batch, sum(lengths), kv_dtype=KV_FP8)
+    tok_s = decode_tok_s(engine, batch, *lengths, repeats=repeats, seeds=seeds)
+    base = bf16[f"gpu_8b_b{batch}_tok_s"]
+    assert isinstance(base, float)
+    say(f"8b batch {batch}, K and V in e4m3: {tok_s:,.0f} tok/s in decode, {tok_s / base:.2f} of bf16's")
+    return {f"gpu_8b_kv_fp8_b{batch}_tok_s": tok_s, f"gpu_8b_kv_fp8_b{batch}_vs_bf16": tok_s / base}
+
+
 def _engine(
-    shape: LlamaShape, device: torch.device, max_batch: int, length: int, form: WeightForm = PLAIN
+    shape: LlamaShape,
+    device: torch.device,
+    max_batch: int,
+    length: int,
+    form: WeightForm = PLAIN,
+    *,
+    kv_dtype: str = AUTO,
 ) -> OurEngine:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     return OurEngine(
@@ -82,6 +113,7 @@ def _engine(
         kv_tokens=max_batch * (length + 16) + 1024,
         max_batch=max_batch,
         step_tokens=8192,
+        kv_dtype=kv_dtype,
     )
 
 

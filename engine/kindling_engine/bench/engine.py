@@ -14,6 +14,7 @@ from kindling_engine.bench.contest import HOPELESS, Entrant, Result, contest, sa
 from kindling_engine.bench.figures import BenchOptions, Figures, Value, circumstances
 from kindling_engine.bench.forms import form_measure
 from kindling_engine.bench.invariant import invariant_measure
+from kindling_engine.bench.ours import KV_FP8
 from kindling_engine.bench.peers import peers_of
 from kindling_engine.bench.peers_start import Peers, peers_ready, peers_start
 from kindling_engine.bench.published import published_measure
@@ -119,14 +120,14 @@ def _measure(setup: Setup, folder: Path, stack: ExitStack, *, install: bool) -> 
 
 def _arms(setup: Setup, us: Entrant, own: dict[str, Any], seeds: Iterator[int]) -> dict[str, Value]:
     """Our engine, made by its ``own`` settings, beside itself: on a checkpoint in bf16, with weights in other forms,
-    and in the batch-invariant mode.
+    with keys and values in e4m3, and in the batch-invariant mode.
     """
     if not setup.arm_pairs:
         return {}
     vocab_size, folder = setup.shape.vocab_size, Path(own["folder"])
     values = published_measure(us, setup.shape, own, setup.loads, pairs=setup.arm_pairs, seeds=seeds)
     few = tuple(load for load in setup.loads if load.name in {W1.name, W2.name})
-    for form in (HALF, INT8):
+    for form in (HALF, INT8, KV_FP8):
         values |= form_measure(
             form,
             us,

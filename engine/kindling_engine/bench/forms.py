@@ -1,4 +1,6 @@
-"""The arms of the engine bench with smaller weights: speed, memory and what each costs in quality, beside fp32."""
+"""The arms of the engine bench with smaller weights, or smaller keys and values: speed, memory and what each costs in
+quality, beside fp32.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +8,7 @@ from statistics import median
 
 from kindling_engine.bench.contest import Entrant, say
 from kindling_engine.bench.figures import Value
+from kindling_engine.bench.ours import KV_FP8
 from kindling_engine.bench.quality import Drift, drift_measure, starter_prompts
 from kindling_engine.bench.workloads import Workload
 from kindling_engine.starter import SPARK_PATH
@@ -26,7 +29,7 @@ def form_measure(
     tokens: int,
     seeds: Iterator[int],
 ) -> dict[str, Value]:
-    """Run ``loads`` with both forms in turn, ``pairs`` times.
+    """Run ``loads`` in fp32 and in the mode ``form`` of ``OurSubject`` in turn, ``pairs`` times.
 
     Then compare predictions over ``tokens`` tokens of the bench's model, which is in ``folder``, and over some of the
     starter model, whose weights are not random.
@@ -35,9 +38,10 @@ def form_measure(
     """
     worker = fp32.worker
     small = Entrant(worker, form, fp32.threads)
+    part = "kv" if form == KV_FP8 else "weights"
     values: dict[str, Value] = {
-        f"{form}_weights_mb": float(worker.ask("facts", mode=form)["weights_bytes"]) / 1e6,
-        f"{form}_fp32_weights_mb": float(worker.facts["weights_bytes"]) / 1e6,
+        f"{form}_{part}_mb": float(worker.ask("facts", mode=form)[f"{part}_bytes"]) / 1e6,
+        f"{form}_fp32_{part}_mb": float(worker.facts[f"{part}_bytes"]) / 1e6,
     }
     _run(small, Workload("warm-up", 4, 0, 24, 3), vocab_size, next(seeds))
     for load in loads:

@@ -12,14 +12,17 @@ from torch import Tensor
 from kindling_engine.bench.kept import kept_bytes
 from kindling_engine.bench.run import Run, outputs_of
 from kindling_engine.bench.workloads import Workload
+from kindling_engine.core.kv_cache import kv_page_dtype, kv_scales_find
 from kindling_engine.core.loops import loop_make, runner_make
 from kindling_engine.kvcache.manager import PAGE_SIZE, KvManager
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.lora.batch import AdapterWeights
 from kindling_engine.lora.slabs import DeviceSlabs
 from kindling_engine.models.base import Model
+from kindling_engine.models.decoder import Decoder
 from kindling_engine.models.registry import model_load
 from kindling_engine.models.weight_forms import weight_form
+from kindling_engine.protocol.kv_dtypes import AUTO, FP8
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_engine.runner.runner import RunnerPayload
 from kindling_engine.runner.threads import thread_candidates, threads_choose
@@ -31,6 +34,7 @@ from kindling_engine.scheduler.request import Request
 from kindling_engine.scheduler.scheduler import Scheduler
 
 BATCH_INVARIANT = "batch-invariant"
+KV_FP8 = "kv_fp8"
 
 # A bench loads several shapes within minutes; what is not chosen in time is chosen in the next run.
 _TUNE_S = 20.0
@@ -50,23 +54,26 @@ class OurEngine:
         batch_invariant: bool = False,
         slabs: DeviceSlabs | None = None,
         adapters: Mapping[str, AdapterWeights] | None = None,
+        kv_dtype: str = AUTO,
     ) -> None:
         """``batch_invariant`` is as the model was loaded; ``adapters`` lie in ``slabs``."""
         config = model.config
         num_blocks = -(-kv_tokens // PAGE_SIZE) + 1
+        page_dtype = kv_page_dtype(kv_dtype, model.dtype)
         storage = KvStorage(
             num_layers=config.num_layers_kv,
             num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
             num_blocks=num_blocks,
-            dtype=model.dtype,
+            dtype=page_dtype,
             device=model.device,
+            scales=kv_scales_find(model) if kv_dtype == FP8 and isinstance(model, Decoder) else None,
         )
         self.kv_bytes = num_blocks * KvStorage.block_bytes(
             num_layers=config.num_layers_kv,
             num_kv_heads=config.num_kv_heads,
             head_dim=config.head_dim,
-            dtype=model.dtype,
+            dtype=page_dtype,
         )
         # The runner attaches the pages to the model.
         self.weights_bytes = kept_bytes(model)
@@ -74,7 +81,7 @@ class OurEngine:
         self.dtype = model.dtype
         self._device = model.device
         self._scheduler = Scheduler(
-            kv=KvManager(num_blocks=num_blocks, revision=config.revision, kv_dtype=str(model.dtype)),
+            kv=KvManager(num_blocks=num_blocks, revision=config.revision, kv_dtype=str(page_dtype)),
             context_length=config.context_length,
             max_batch=max_batch,
             step_tokens=step_tokens,
@@ -102,9 +109,11 @@ class OurEngine:
         kv_tokens: int,
         max_batch: int,
         step_tokens: int,
-        weights: str = CHECKPOINT,
-        batch_invariant: bool = False,
+        mode: str = "",
     ) -> "OurEngine":
+        """``mode``: as of ``OurSubject``."""
+        weights = CHECKPOINT if mode in {"", BATCH_INVARIANT, KV_FP8} else mode
+        batch_invariant = mode == BATCH_INVARIANT
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         model = model_load(
             folder,
@@ -119,6 +128,7 @@ class OurEngine:
             max_batch=max_batch,
             step_tokens=step_tokens,
             batch_invariant=batch_invariant,
+            kv_dtype=FP8 if mode == KV_FP8 else AUTO,
         )
 
     def run(self, prompts: list[list[int]], output: int | list[int], adapters: Sequence[str] = ()) -> Run:
@@ -207,8 +217,8 @@ class OurEngine:
 class OurSubject:
     """The engine under the worker's protocol.
 
-    The mode is empty for the checkpoint's weights, else the name of another form of them or BATCH_INVARIANT. Of those
-    one at a time is in memory, beside the ordinary one, so that the two can take turns in one process.
+    The mode is empty for the checkpoint's weights, else the name of another form of them, BATCH_INVARIANT or KV_FP8. Of
+    those one at a time is in memory, beside the ordinary one, so that the two can take turns in one process.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
@@ -251,6 +261,5 @@ class OurSubject:
             kv_tokens=self._settings["kv_tokens"],
             max_batch=self._settings["max_batch"],
             step_tokens=self._settings["step_tokens"],
-            weights=CHECKPOINT if mode in {"", BATCH_INVARIANT} else mode,
-            batch_invariant=mode == BATCH_INVARIANT,
+            mode=mode,
         )

@@ -1,4 +1,6 @@
-"""How far a model's predictions move when its weights take another form: teacher-forced, token by token."""
+"""How far a model's predictions move when its weights, or its keys and values, take another form: teacher-forced, token
+by token.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ _CORPUS_SEED = 7
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Means over ``tokens``: KL(checkpoint ‖ form) in nats, and the share of tokens whose best successor changes."""
+    """Means over ``tokens``: KL(fp32 ‖ form) in nats, and the share of tokens whose best successor changes."""
 
     tokens: int
     kl_nats: float
@@ -27,8 +29,10 @@ class Drift:
 
 
 def drift_measure(folder: Path, form: str, prompts: Sequence[list[int]]) -> Drift:
-    """Compare the logits of every token of ``prompts`` under the checkpoint's weights and under ``form``."""
-    engines = [_engine(folder, weights, prompts) for weights in (CHECKPOINT, form)]
+    """Compare the logits of every token of ``prompts`` as the checkpoint has its weights, and in the mode ``form`` of
+    ``OurSubject``.
+    """
+    engines = [_engine(folder, mode, prompts) for mode in (CHECKPOINT, form)]
     tokens, kl_nats, flips = 0, 0.0, 0
     # Equal prompts make equal plans, so that both give logits of the same tokens at a time.
     for plain, ours in zip(*(engine.logits(prompts) for engine in engines), strict=True):
@@ -52,7 +56,7 @@ def starter_prompts(folder: Path, tokens: int) -> list[list[int]]:
     return prompts
 
 
-def _engine(folder: Path, weights: str, prompts: Sequence[list[int]]) -> OurEngine:
+def _engine(folder: Path, mode: str, prompts: Sequence[list[int]]) -> OurEngine:
     return OurEngine.load(
         folder,
         device=torch.device("cpu"),
@@ -60,5 +64,5 @@ def _engine(folder: Path, weights: str, prompts: Sequence[list[int]]) -> OurEngi
         kv_tokens=sum(len(prompt) + 16 for prompt in prompts),
         max_batch=_MAX_BATCH,
         step_tokens=_STEP_TOKENS,
-        weights=weights,
+        mode=mode,
     )

@@ -16,7 +16,7 @@ from kindling_engine.models.weights import Checkpoint
 
 
 class _RandomCheckpoint(Checkpoint):
-    """Stands in for files: every tensor asked for is there, N(0, 0.02), norms at one."""
+    """Stands in for files: every tensor asked for is there but scales, N(0, 0.02), norms at one."""
 
     def __init__(self, *, dtype: torch.dtype, device: torch.device, seed: int) -> None:
         self._folder = Path()
@@ -25,7 +25,7 @@ class _RandomCheckpoint(Checkpoint):
         self._generator = torch.Generator(device=device).manual_seed(seed)
 
     def __contains__(self, name: str) -> bool:
-        return True
+        return not name.endswith("_scale")
 
     def names_left(self) -> list[str]:
         return []

@@ -16,6 +16,7 @@ from kindling_engine.kvcache.manager import KvManager
 from kindling_engine.lora.bags import LANES
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.lora.cache import AdapterCache
+from kindling_engine.lora.fetching import BlobFetcher
 from kindling_engine.lora.loader import adapter_load
 from kindling_engine.lora.scratch import SlabScratch
 from kindling_engine.lora.seated import SeatedLora
@@ -93,6 +94,7 @@ def adapter_memory(
         scratch=None
         if store is None
         else SlabScratch(options.blobs, budget_bytes=_SCRATCH_TIMES * budget_bytes),
+        fetcher=None if options.blob_source is None else BlobFetcher(options.blob_source),
     )
     if isinstance(store, HostStore):
         make_lora = SeatedLora(store.slabs.tables.pool, store.slabs.shapes)

@@ -283,6 +283,8 @@ class EngineCore:
             preemptions=self._scheduler.preemptions,
             adapter_loads=self._parts.adapters.loads,
             adapter_evictions=self._parts.adapters.evictions,
+            adapter_fetches=self._parts.adapters.fetches[0],
+            adapter_fetch_failures=self._parts.adapters.fetches[1],
             adapter_steps_back=self._desk.stepped_back,
             lent_blocks=self._parts.kv.loans.lent,
             states=states,

@@ -9,6 +9,7 @@ import torch
 from kindling_engine.constraints.cache import GrammarCache
 from kindling_engine.constraints.grammar import GrammarCompiler
 from kindling_engine.core.adapter_memory import adapter_memory
+from kindling_engine.core.kv_cache import kv_dtype_allow, kv_page_dtype, kv_scales_find
 from kindling_engine.core.loops import runner_make
 from kindling_engine.core.options import CoreOptions
 from kindling_engine.core.threads import threads_settle
@@ -20,6 +21,7 @@ from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.lora.cache import AdapterCache
 from kindling_engine.models.base import ModelConfig
 from kindling_engine.models.config import architecture_read
+from kindling_engine.models.decoder import Decoder
 from kindling_engine.models.encoder import Encoder, encoder_load
 from kindling_engine.models.errors import ModelError
 from kindling_engine.models.invariance import invariance_allow
@@ -28,6 +30,7 @@ from kindling_engine.models.weight_forms import weight_form
 from kindling_engine.models.weights import LoadProgress
 from kindling_engine.protocol.control_groups import ControlGroups
 from kindling_engine.protocol.embedding_folder import ENCODERS
+from kindling_engine.protocol.kv_dtypes import FP8
 from kindling_engine.protocol.speculation_modes import OFF
 from kindling_engine.runner.runner import ModelRunner
 from kindling_engine.runner.tuning import Tuning
@@ -82,6 +85,7 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     form = weight_form(options.weights, device)
     architecture = architecture_read(options.model)
+    kv_dtype_allow(options.kv_dtype, architecture, device)
     if architecture in ENCODERS:
         if options.batch_invariant:
             invariance_allow(architecture, device, decoder=False)
@@ -96,26 +100,30 @@ def _parts_load(options: CoreOptions, wake: Callable[[], None], progress: LoadPr
         progress=progress,
     )
     config = model.config
-    num_blocks, state_slots = _cache_sizes(config, options, dtype, device)
+    page_dtype, scales = kv_page_dtype(options.kv_dtype, dtype), None
+    if options.kv_dtype == FP8 and isinstance(model, Decoder):
+        scales = kv_scales_find(model)
+    num_blocks, state_slots = _cache_sizes(config, options, page_dtype, device)
     kv = KvManager(
         num_blocks=num_blocks,
         revision=f"{options.model_ref}\0{config.revision}",
-        kv_dtype=str(dtype),
+        kv_dtype=str(page_dtype),
         rotary_limit=config.rotary_limit,
         shares=not (config.state_bytes or config.token_bytes),
         state_slots=state_slots,
     )
     adapters = adapter_memory(
-        model, options, kv=kv, block_bytes=_block_bytes(config, dtype), dtype=dtype, wake=wake
+        model, options, kv=kv, block_bytes=_block_bytes(config, page_dtype), dtype=dtype, wake=wake
     )
     storage = KvStorage(
         num_layers=config.num_layers,
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
         num_blocks=num_blocks,
-        dtype=dtype,
+        dtype=page_dtype,
         device=device,
         memory=adapters.kv_memory,
+        scales=scales,
     )
     # A state cannot go back to before a wrong guess, nor can every cache.
     guesses = device.type == "cpu" and config.task == "generate" and options.speculation != OFF

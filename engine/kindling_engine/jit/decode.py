@@ -44,6 +44,8 @@ class _Layer(ctypes.Structure):
         ("k_norm", _pointer),
         ("epsilon", ctypes.c_float),
         ("scale", ctypes.c_float),
+        ("key_scales", _pointer),
+        ("value_scales", _pointer),
     ]
 
 
@@ -105,7 +107,9 @@ class CompiledDecode:
         norms: tuple[RmsNorm, RmsNorm] | None,
         always: bool = False,
     ) -> None:
-        self.kernel = kernel
+        self.kernel = self._plain_kernel = kernel
+        self._can = True
+        self._itemsize = 4
         self._always = always
         self._head_dim = kernel.head_dim
         self._heads, self._kv_heads = heads, kv_heads
@@ -118,13 +122,13 @@ class CompiledDecode:
     def takes(self, inputs: AttentionInputs, tables: RotaryTables | None) -> bool:
         """Whether a step is of that kind, and what is rotated divides into vectors."""
         missing = inputs.singly is None if inputs.prefills else inputs.decode is None
-        if missing or inputs.slots.device.type != "cpu":
+        if missing or not self._can or inputs.slots.device.type != "cpu":
             return False
         if tables is not None and tables[0].shape[-1] % (2 * TURNED_AT_ONCE):
             return False
         if self._always:
             return True
-        key_bytes = 2 * 4 * self._head_dim
+        key_bytes = 2 * self._itemsize * self._head_dim
         if any(one.position + one.count > _PROMPT_BYTES // key_bytes for one in inputs.prefills):
             return False
         decodes, longest = inputs.decode, _SHARED_BYTES // key_bytes
@@ -157,6 +161,14 @@ class CompiledDecode:
         self.kernel.call(layer, step.address, qkv.data_ptr(), output.data_ptr(), 1 if alone else threads)
         return output
 
+    def meet(self, cache: LayerCache) -> bool:
+        """Pages are these from now on; whether there is code that reads them, without which no step is taken."""
+        narrow = cache.key_scale is not None
+        found = decode_kernel(self._head_dim, narrow=True) if narrow else self._plain_kernel
+        self.kernel, self._can = found or self._plain_kernel, found is not None
+        self._itemsize = cache.key_pages.itemsize
+        return self._can
+
     def bind(self, cache: LayerCache) -> int:
         """The address of what the code has to know of the layer, with its K and V in ``cache``."""
         if self._cache is cache and self._layer is not None:
@@ -173,15 +185,16 @@ class CompiledDecode:
             None if norms is None else norms[1].weight.data_ptr(),
             0.0 if norms is None else norms[0].eps,
             self._scale,
+            *(None if one is None else one.data_ptr() for one in (cache.key_scale, cache.value_scale)),
         )
         self._address = ctypes.addressof(self._layer)
         return self._address
 
 
 class DecodeKernel:
-    """Code for heads of one size."""
+    """Code for heads of one size; ``narrow``: keys and values are e4m3."""
 
-    def __init__(self, head_dim: int) -> None:
+    def __init__(self, head_dim: int, *, narrow: bool = False) -> None:
         """Raises ImportError without llvmlite, RuntimeError and OSError where no code can be made here."""
         from kindling_engine.jit.compiling import code_load, processor_here
 
@@ -190,7 +203,7 @@ class DecodeKernel:
         if width is None:
             raise RuntimeError(f"heads of {head_dim} do not divide into vectors")
         self.head_dim = head_dim
-        self._code = code_load("decode", processor, width, head_dim)
+        self._code = code_load("decode", processor, width, head_dim, int(narrow))
         arguments = [_pointer, _pointer, _pointer, _pointer, ctypes.c_int32]
         self.call = ctypes.CFUNCTYPE(None, *arguments)(self._code.address("decode"))
         self.place, self.share = self._code.address("decode_place"), self._code.address("decode_share")
@@ -220,12 +233,12 @@ def compiled_decode(
 
 
 @lru_cache(maxsize=8)
-def decode_kernel(head_dim: int) -> DecodeKernel | None:
+def decode_kernel(head_dim: int, *, narrow: bool = False) -> DecodeKernel | None:
     """That of this process; None where there is none for this size."""
     if PAGE_SIZE != _CODE_PAGE:
         return None
     try:
-        return DecodeKernel(head_dim)
+        return DecodeKernel(head_dim, narrow=narrow)
     except (ImportError, OSError, RuntimeError) as error:
         _log.info("attention goes through torch: %s", error)
         return None

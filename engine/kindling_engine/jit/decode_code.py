@@ -1,6 +1,7 @@
 """Attention of rows that have one token each, between the two projections, written for LLVM.
 
-Queries and keys are normed where the family does so, rotated in place, and keys and values go to their slots. Then
+Queries and keys are normed where the family does so, rotated in place, and keys and values go to their slots, as they
+are or as e4m3 with a scale for each KV head, in which they are read as well. Then
 query heads of the same keys read the pages of their row together, up to four at once: scores, their softmax, and
 the weighted sum of the values, all in fp32. A head's result depends on its own row alone. Heads of all rows are shared
 among the threads of torch's OpenMP runtime.
@@ -12,14 +13,18 @@ from llvmlite import ir
 
 from kindling_engine.jit.operations import TURNED_AT_ONCE
 from kindling_engine.jit.writing import (
+    E4M3_UNIT,
     address,
     counted,
+    e4m3_load,
+    e4m3_store,
     exponential,
     f32,
     f32p,
     fields,
     fill,
     floats,
+    i8,
     i32,
     i64,
     intrinsic,
@@ -49,26 +54,28 @@ made of they have to fit into 16 registers.
 _SUMS_AT_ONCE = 4
 _i64p = i64.as_pointer()
 
-# Keys and values of the layer, floats from one KV head to the next, heads, KV heads, norms of queries and keys (or
-# none), ε, scale.
-LAYER = ir.LiteralStructType([f32p, f32p, i64, i64, i64, f32p, f32p, f32, f32])
+# Keys and values of the layer, numbers from one KV head to the next, heads, KV heads, norms of queries and keys (or
+# none), ε, scale; scales of keys and values by KV head (or none).
+LAYER = ir.LiteralStructType([f32p, f32p, i64, i64, i64, f32p, f32p, f32, f32, f32p, f32p])
 # Cosines and signed sines of the rows (or none), their size, slots, block tables, their width, lengths, rows, scratch,
 # floats of it for each thread.
 STEP = ir.LiteralStructType([f32p, f32p, i64, _i64p, _i64p, i64, _i64p, i64, f32p, i64])
 CALL = ir.LiteralStructType([LAYER.as_pointer(), STEP.as_pointer(), f32p, f32p])
 
 
-def decode_module(width: int, head_dim: int) -> Any:
-    """For vectors of ``width`` floats, by which ``head_dim`` divides; half of what is rotated does by 8.
+def decode_module(width: int, head_dim: int, narrow: int) -> Any:
+    """For vectors of ``width`` floats, by which ``head_dim`` divides; half of what is rotated does by 8. Keys and
+    values are e4m3 where ``narrow`` is not 0.
 
     ENTRY takes a LAYER, a STEP, ``qkv [rows, heads + 2 · kv_heads, head_dim]``, which it changes, an output
     ``[rows, heads · head_dim]`` and a number of threads as 32 bits. It is PLACE, which takes the first three and is for
     one thread, then SHARE, which takes a CALL, and does what the thread that calls it has to do of its team's work.
     """
     module = ir.Module("decode")
-    place = _place(module, width, head_dim, _norm(module, width, head_dim), _rotate(module))
-    heads = {count: _heads(module, width, head_dim, count) for count in _KEYS_AT_ONCE}
-    share = _share(module, head_dim, heads)
+    kept = i8.as_pointer() if narrow else f32p
+    place = _place(module, (width, head_dim, kept), _norm(module, width, head_dim), _rotate(module))
+    heads = {count: _heads(module, (width, head_dim, kept), count) for count in _KEYS_AT_ONCE}
+    share = _share(module, head_dim, kept, heads)
     _entry(module, place, share)
     return module
 
@@ -113,13 +120,14 @@ def _rotate(module: Any) -> Any:
     return function
 
 
-def _place(module: Any, width: int, head_dim: int, norm: Any, rotate: Any) -> Any:
+def _place(module: Any, sizes: tuple[int, int, Any], norm: Any, rotate: Any) -> Any:
     """``(layer, step, qkv)``: positions queries and keys, and stores keys and values."""
     kind = ir.FunctionType(void, [LAYER.as_pointer(), STEP.as_pointer(), f32p])
     function = ir.Function(module, kind, PLACE)
     layer, step, qkv = function.args
+    width, head_dim, kept = sizes
     build = ir.IRBuilder(function.append_basic_block("start"))
-    keys, values, stride, heads, kv_heads, q_norm, k_norm, epsilon, _ = fields(build, layer)
+    keys, values, stride, heads, kv_heads, q_norm, k_norm, epsilon, _, *scales = fields(build, layer)
     cosines, sines, turned, slots, _, _, _, rows, _, _ = fields(build, step)
     both = build.add(heads, kv_heads)
     row_size = build.mul(build.add(both, kv_heads), number(head_dim))
@@ -134,25 +142,30 @@ def _place(module: Any, width: int, head_dim: int, norm: Any, rotate: Any) -> An
                 with _given(build, cosines):
                     build.call(rotate, [x, build.gep(cosines, [angles]), build.gep(sines, [angles]), turned])
         slot = build.mul(build.load(build.gep(slots, [row])), number(head_dim))
-        for first, target in ((heads, keys), (both, values)):
+        for first, target, scale in ((heads, keys, scales[0]), (both, values, scales[1])):
             with counted(build, number(0), kv_heads, number(1)) as head:
                 source = build.gep(line, [build.mul(build.add(first, head), number(head_dim))])
-                home = build.gep(target, [build.add(build.mul(head, stride), slot)])
+                home = build.gep(build.bitcast(target, kept), [build.add(build.mul(head, stride), slot)])
+                unit = None if kept == f32p else spread(build, build.load(build.gep(scale, [head])), width)
                 for at in range(0, head_dim, width):
                     value = vector_load(build, build.gep(source, [number(at)]), width)
-                    vector_store(build, value, build.gep(home, [number(at)]))
+                    if unit is None:
+                        vector_store(build, value, build.gep(home, [number(at)]))
+                    else:
+                        e4m3_store(build, build.fdiv(value, unit), build.gep(home, [number(at)]))
     build.ret_void()
     return function
 
 
-def _heads(module: Any, width: int, head_dim: int, count: int) -> Any:
-    """``(query, keys, values, blocks, length, scale, scratch, output)``: ``count`` query heads, one behind the other,
-    over their row's pages.
+def _heads(module: Any, sizes: tuple[int, int, Any], count: int) -> Any:
+    """``(query, keys, values, blocks, length, scale, unit, scratch, output)``: ``count`` query heads, one behind the
+    other, over their row's pages, whose values are to be multiplied by ``unit`` where they are e4m3.
     """
-    kind = ir.FunctionType(void, [f32p, f32p, f32p, _i64p, i64, f32, f32p, f32p])
+    width, head_dim, kept = sizes
+    kind = ir.FunctionType(void, [f32p, kept, kept, _i64p, i64, f32, f32, f32p, f32p])
     function = ir.Function(module, kind, f"heads_{count}")
     function.linkage = "internal"
-    query, keys, values, blocks, length, scale, scratch, output = function.args
+    query, keys, values, blocks, length, scale, unit, scratch, output = function.args
     build = ir.IRBuilder(function.append_basic_block("start"))
     held = build.alloca(ir.VectorType(f32, width))
     sums = [[build.alloca(held.type.pointee) for _ in range(head_dim // width)] for _ in range(count)]
@@ -164,6 +177,8 @@ def _heads(module: Any, width: int, head_dim: int, count: int) -> Any:
     )
     _score(build, queries, lines, (keys, blocks, pages, scale), (width, head_dim))
     wholes = [_soften(build, line, length, padded, held) for line in lines]
+    if kept != f32p:
+        wholes = [build.fdiv(whole, spread(build, unit, width)) for whole in wholes]
     _weigh(build, sums, (lines, wholes, outputs), (values, blocks, pages, length), head_dim)
     build.ret_void()
     return function
@@ -210,7 +225,7 @@ def _products(
     for number_of_keys, offset in spans:
         at, shift = offset % head_dim, offset // head_dim
         column = [
-            vector_load(build, build.gep(keys, [number(key * head_dim + offset)]), width)
+            _kept(build, build.gep(keys, [number(key * head_dim + offset)]), width)
             for key in range(number_of_keys)
         ]
         for index, (query, own) in enumerate(zip(queries, products, strict=True)):
@@ -238,7 +253,7 @@ def _products_of_many(
     with counted(build, number(0), number(head_dim), number(width)) as at:
         factors = [vector_load(build, build.gep(query, [at]), width) for query in queries]
         for key in range(at_once):
-            value = vector_load(build, build.gep(keys, [build.add(at, number(key * head_dim))]), width)
+            value = _kept(build, build.gep(keys, [build.add(at, number(key * head_dim))]), width)
             for factor, own in zip(factors, sums, strict=True):
                 build.store(multiply_add(build, factor, value, build.load(own[key])), own[key])
     return [[build.load(one) for one in own] for own in sums]
@@ -299,7 +314,7 @@ def _weigh(
                 weights = [spread(build, build.load(build.gep(line, [behind])), width) for line in lines]
                 value = build.gep(values, [build.add(block, build.mul(key, number(head_dim)))])
                 for at in part:
-                    own = vector_load(build, build.gep(value, [places[at]]), width)
+                    own = _kept(build, build.gep(value, [places[at]]), width)
                     for weight, row in zip(weights, sums, strict=True):
                         build.store(multiply_add(build, weight, own, build.load(row[at])), row[at])
     for output, whole, row in zip(outputs, wholes, sums, strict=True):
@@ -307,12 +322,18 @@ def _weigh(
             vector_store(build, build.fdiv(build.load(one), whole), build.gep(output, [at]))
 
 
-def _share(module: Any, head_dim: int, heads_of: dict[int, Any]) -> Any:
+def _kept(build: Any, place: Any, width: int) -> Any:
+    """Keys or values from pages."""
+    return (vector_load if place.type == f32p else e4m3_load)(build, place, width)
+
+
+def _share(module: Any, head_dim: int, kept: Any, heads_of: dict[int, Any]) -> Any:
     """One thread's part of all rows' heads."""
     function = ir.Function(module, ir.FunctionType(void, [address]), SHARE)
     build = ir.IRBuilder(function.append_basic_block("start"))
     layer, step, qkv, output = fields(build, build.bitcast(function.args[0], CALL.as_pointer()))
-    keys, values, stride, heads, kv_heads, _, _, _, scale = fields(build, layer)
+    keys, values, stride, heads, kv_heads, _, _, _, scale, *scales = fields(build, layer)
+    keys, values = (build.bitcast(one, kept) for one in (keys, values))
     _, _, _, _, blocks, blocks_width, lengths, rows, scratch, scratch_size = fields(build, step)
     thread, threads = team_place(build)
     # Heads of the same keys, in parts of about the same size, whatever the step: so a head's bits never change.
@@ -331,13 +352,19 @@ def _share(module: Any, head_dim: int, heads_of: dict[int, Any]) -> Any:
         at = build.add(build.mul(kv_head, group), above)
         offset = build.mul(kv_head, stride)
         query = build.mul(build.add(build.mul(row, row_heads), at), number(head_dim))
+        factor, unit = scale, scale
+        if kept != f32p:
+            units = [build.load(build.gep(one, [kv_head])) for one in scales]
+            key_unit, unit = (build.fmul(one, ir.Constant(f32, E4M3_UNIT)) for one in units)
+            factor = build.fmul(scale, key_unit)
         given = [
             build.gep(qkv, [query]),
             build.gep(keys, [offset]),
             build.gep(values, [offset]),
             build.gep(blocks, [build.mul(row, blocks_width)]),
             build.load(build.gep(lengths, [row])),
-            scale,
+            factor,
+            unit,
             build.gep(scratch, [build.mul(thread, scratch_size)]),
             build.gep(output, [build.mul(build.add(build.mul(row, heads), at), number(head_dim))]),
         ]

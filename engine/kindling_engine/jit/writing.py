@@ -152,6 +152,48 @@ def integer_load(build: Any, place: Any, width: int) -> Any:
     return build.sitofp(small, ir.VectorType(f32, width))
 
 
+E4M3_UNIT = 256.0
+"""What ``e4m3_load`` leaves to be multiplied by."""
+
+
+def e4m3_load(build: Any, place: Any, width: int) -> Any:
+    """As ``vector_load`` of values stored as e4m3, over E4M3_UNIT: its bits lie in fp16 as they are, whose exponent
+    begins eight lower.
+    """
+    whole = ir.VectorType(i16, width)
+    small = build.load(build.bitcast(place, ir.VectorType(i8, width).as_pointer()), align=1)
+    moved = build.shl(build.sext(small, whole), ir.Constant(whole, [7] * width))
+    # The sign is there twice; the lower one is the exponent's highest bit.
+    halves = build.and_(moved, ir.Constant(whole, [0xBFFF] * width))
+    return build.fpext(build.bitcast(halves, ir.VectorType(f16, width)), ir.VectorType(f32, width))
+
+
+def e4m3_store(build: Any, value: Any, place: Any) -> None:
+    """A vector as e4m3, to the nearest, to even in the middle; what is beyond ±448 as that, and NaN as -448."""
+    width = value.type.count
+    whole = ir.VectorType(i32, width)
+
+    def every(number: int) -> Any:
+        return ir.Constant(whole, [number] * width)
+
+    least, most = floats(-448.0, width), floats(448.0, width)
+    value = build.select(build.fcmp_ordered(">", value, least), value, least)
+    value = build.select(build.fcmp_ordered("<", value, most), value, most)
+    bits = build.bitcast(value, whole)
+    magnitude = build.and_(bits, every(0x7FFFFFFF))
+    # Three of the 23 bits are kept: half of the last is added, but one unit less where the kept one is even.
+    odd = build.and_(build.lshr(magnitude, every(20)), every(1))
+    rounded = build.add(build.add(magnitude, every(0x7FFFF)), odd)
+    normal = build.sub(build.lshr(rounded, every(20)), every((127 - 7) << 3))
+    # Below 2⁻⁶ the unit is 2⁻⁹, as it is of floats at 2¹⁴.
+    shifted = build.fadd(build.bitcast(magnitude, value.type), floats(2.0**14, width))
+    tiny = build.sub(build.bitcast(shifted, whole), every((127 + 14) << 23))
+    small = build.icmp_signed("<", magnitude, every((127 - 6) << 23))
+    sign = build.and_(build.lshr(bits, every(24)), every(0x80))
+    stored = build.trunc(build.or_(build.select(small, tiny, normal), sign), ir.VectorType(i8, width))
+    build.store(stored, build.bitcast(place, stored.type.as_pointer()), align=1)
+
+
 def vector_store(build: Any, value: Any, place: Any) -> None:
     build.store(value, build.bitcast(place, value.type.as_pointer()), align=4)
 

@@ -17,10 +17,17 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import MockTensor
 
+from kindling_engine.kernels.machine_code import MainLoop, main_loops
 from kindling_engine.kernels.tuning import Config
 
 SHARED_LIMIT = 232448
 """Bytes of shared memory that a thread block may have on sm_90; more is no error of the compiler's."""
+_SHARED = 228 * 1024
+_SHARED_RESERVED = 1024
+_REGISTERS = 65536
+_WARPS = 64
+_BLOCKS = 32
+"""What a multiprocessor has of each; the driver takes some shared memory for every block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +46,28 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What a compiled kernel takes of a multiprocessor. ``wgmma``: it uses Hopper's matrix instructions."""
+    """What a compiled kernel takes of a multiprocessor, and its machine code."""
 
+    warps: int
     shared_bytes: int
     registers: int
     spilled_bytes: int
-    wgmma: bool
+    cubin: bytes
+
+    @property
+    def side_by_side(self) -> int:
+        """Thread blocks that a multiprocessor holds at once."""
+        registers = -(-self.registers // 8) * 8 * 32 * self.warps
+        return min(
+            _REGISTERS // registers,
+            _SHARED // (self.shared_bytes + _SHARED_RESERVED),
+            _WARPS // self.warps,
+            _BLOCKS,
+        )
+
+    def main_loops(self) -> list[MainLoop]:
+        """What the disassembler tells, which takes it half a second."""
+        return main_loops(_told(self.cubin, "nvdisasm", "--print-code", "--no-dataflow"))
 
 
 class _Hopper:
@@ -71,7 +94,7 @@ def compile_ahead(case: Case) -> Compiled:
     arguments = [MockTensor(one) if isinstance(one, torch.dtype) else one for one in case.arguments]
     kernel = case.kernel.warmup(*arguments, **case.constants, **case.config.arguments(), grid=(1,))
     registers, spilled = _resources(kernel.asm["cubin"])
-    return Compiled(kernel.metadata.shared, registers, spilled, "wgmma" in kernel.asm["ptx"])
+    return Compiled(case.config.num_warps, kernel.metadata.shared, registers, spilled, kernel.asm["cubin"])
 
 
 def variants(launch: Callable[[], object]) -> set[str]:
@@ -99,12 +122,17 @@ def variants(launch: Callable[[], object]) -> set[str]:
 
 def _resources(cubin: bytes) -> tuple[int, int]:
     """Registers of a thread, and bytes of its stack and local memory, where spilled registers go."""
-    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    told = _told(cubin, "cuobjdump", "--dump-resource-usage")
+    found = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", told)}
+    return found["REG"], found["STACK"] + found["LOCAL"]
+
+
+def _told(cubin: bytes, tool: str, *arguments: str) -> str:
+    """What one of the tools that Triton brings says about machine code."""
+    path = Path(triton.__file__).parent / "backends/nvidia/bin" / tool
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        told = subprocess.run(
-            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        return subprocess.run(
+            [path, *arguments, file.name], capture_output=True, text=True, check=True
         ).stdout
-    found = {name: int(value) for name, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", told)}
-    return found["REG"], found["STACK"] + found["LOCAL"]

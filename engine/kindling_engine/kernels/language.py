@@ -24,6 +24,22 @@ def dot(a, b, acc):
 
 
 @triton.jit
+def widened(x, dtype: tl.constexpr):
+    """``x`` in ``dtype``; from e4m3 to bf16 by way of fp32, which is exact and 16 times as fast as straight.
+
+    The compiler would move the cast behind the one of layouts that a product asks for, where e4m3 is gathered byte by
+    byte; assembly, which does nothing, stays where it is.
+    """
+    if x.dtype != dtype:
+        x = x.to(tl.float32).to(dtype)
+        if not _WIDE and x.dtype.primitive_bitwidth == 16:
+            x = tl.inline_asm_elementwise(
+                "mov.b32 $0, $1;", "=r,r", [x], dtype=x.dtype, is_pure=False, pack=2
+            )
+    return x
+
+
+@triton.jit
 def to_e4m3(x):
     """fp32 ``x`` as e4m3, to nearest even, numbers beyond ±448 as ±448.
 

@@ -29,14 +29,15 @@ def _config(columns: int, n: int, r: int, warps: int, stages: int) -> Config:
 
 
 CONFIGS = (
+    _config(512, 64, 16, 2, 1),
     _config(512, 64, 16, 4, 1),
-    _config(1024, 64, 16, 8, 1),
     _config(256, 64, 16, 4, 1),
     _config(256, 64, 32, 4, 1),
     _config(512, 128, 16, 4, 1),
     _config(256, 128, 32, 8, 2),
 )
-"""COLUMNS of a program, BLOCK_N of them at a time in a product over BLOCK_R ranks."""
+"""COLUMNS of a program, BLOCK_N of them at a time in a product over BLOCK_R ranks. Where threads have eight columns
+each, one load of each rank, they need not ask one another for the sum over ranks."""
 
 _SMALL = (0, 1, 4)
 _LARGE = (2, 3, 4, 5)
@@ -142,9 +143,12 @@ def _expand_kernel(
     BLOCK_R: tl.constexpr,
 ):
     """A tile of tokens by some columns of one target."""
+    # As in the first half, what needs nothing of one another is read together.
     tile = tiles + tl.program_id(0) * 4
     slot = tl.load(tile)
-    if slot >= 0:
+    first = tl.load(tile + 1)
+    count = tl.load(tile + 2)
+    if (slot >= 0) & (first >= 0) & (count > 0):
         BLOCKS_0: tl.constexpr = (WIDTH_0 + COLUMNS - 1) // COLUMNS
         BLOCKS_1: tl.constexpr = (WIDTH_1 + COLUMNS - 1) // COLUMNS
         block = tl.program_id(1)
@@ -158,15 +162,16 @@ def _expand_kernel(
         # What ranks and places are multiples of, a number that is read does not tell by itself.
         rank_first = tl.multiple_of(tl.load(firsts + entry), 4)
         rank = tl.multiple_of(tl.load(firsts + entry + 1), 4) - rank_first
-        if rank > 0:
-            first = tl.load(tile + 1)
-            count = tl.load(tile + 2)
-            matrix = pool + tl.multiple_of(tl.load(offsets + entry + 1), 32)
+        place = tl.multiple_of(tl.load(offsets + entry + 1), 32)
+        one = tl.load(order + first).to(tl.int64)
+        two = tl.load(order + first + 1, mask=count > 1, other=0).to(tl.int64)
+        if (rank > 0) & (place >= 0) & (one >= 0) & (two >= 0):
+            matrix = pool + place
             left = shrunk + first.to(tl.int64) * max_rank + rank_first
             column = (block - before) * COLUMNS
             if count <= 2:
                 _expand_rows(
-                    left, matrix, order + first, output + start, count, rank, column, width, output_stride,
+                    left, matrix, one, two, output + start, count, rank, column, width, output_stride,
                     rows, max_rank, PARTS, COLUMNS, BLOCK_R,
                 )  # fmt: skip
             else:
@@ -180,7 +185,8 @@ def _expand_kernel(
 def _expand_rows(
     left,
     matrix,
-    order,
+    one,
+    two,
     output,
     count,
     rank,
@@ -194,30 +200,27 @@ def _expand_rows(
     BLOCK_R: tl.constexpr,
 ):
     """One token or two, B read once for both and no matrix unit involved."""
-    two = count > 1
+    pair = tl.arange(0, 2)
+    token = tl.where(pair == 0, one, two)
     column = begin + tl.arange(0, COLUMNS)
-    inside = column < width
-    one_place = output + tl.load(order).to(tl.int64) * output_stride + column
-    two_place = output + tl.load(order + 1, mask=two, other=0).to(tl.int64) * output_stride + column
-    one_base = tl.load(one_place, mask=inside, other=0.0)
-    two_base = tl.load(two_place, mask=inside & two, other=0.0)
-    part = tl.arange(0, PARTS).to(tl.int64)[:, None] * rows * max_rank
-    one_acc = tl.zeros([COLUMNS], tl.float32)
-    two_acc = tl.zeros([COLUMNS], tl.float32)
+    place = output + token[:, None] * output_stride + column[None, :]
+    stored = (pair < count)[:, None] & (column < width)[None, :]
+    base = tl.load(place, mask=stored, other=0.0)
+    part = tl.arange(0, PARTS).to(tl.int64) * rows * max_rank
+    state = left + part[:, None, None] + pair[None, :, None] * max_rank
+    acc = tl.zeros([2, COLUMNS], tl.float32)
     for start in range(0, rank, BLOCK_R):
         r = start + tl.arange(0, BLOCK_R)
         exists = r < rank
         b = tl.load(
-            matrix + r[:, None] * width + column[None, :], mask=exists[:, None] & inside[None, :], other=0.0
-        ).to(tl.float32)
-        one = tl.sum(tl.load(left + part + r[None, :], mask=exists[None, :], other=0.0), 0)
-        two_left = left + max_rank + part + r[None, :]
-        other = tl.sum(tl.load(two_left, mask=exists[None, :] & two, other=0.0), 0)
-        one_acc += tl.sum(b * one[:, None], 0)
-        two_acc += tl.sum(b * other[:, None], 0)
-    element = output.dtype.element_ty
-    tl.store(one_place, (one_base.to(tl.float32) + one_acc).to(element), mask=inside)
-    tl.store(two_place, (two_base.to(tl.float32) + two_acc).to(element), mask=inside & two)
+            matrix + r[None, :, None] * width + column[None, None, :],
+            mask=exists[None, :, None] & (column < width)[None, None, :],
+            other=0.0,
+        )
+        wanted = (pair < count)[None, :, None] & exists[None, None, :]
+        a = tl.sum(tl.load(state + r[None, None, :], mask=wanted, other=0.0), 0)
+        acc += tl.sum(a[:, :, None] * b.to(tl.float32), 1)
+    tl.store(place, (base.to(tl.float32) + acc).to(output.dtype.element_ty), mask=stored)
 
 
 @triton.jit
@@ -243,7 +246,8 @@ def _expand_tile(
     m = tl.arange(0, BLOCK_M)
     present = m < count
     token = tl.load(order + m, mask=present, other=0).to(tl.int64)
-    state = left + m.to(tl.int64)[:, None] * max_rank
+    part = tl.arange(0, PARTS).to(tl.int64) * rows * max_rank
+    state = left + part[:, None, None] + m.to(tl.int64)[None, :, None] * max_rank
     for offset in range(begin, tl.minimum(begin + COLUMNS, width), BLOCK_N):
         column = offset + tl.arange(0, BLOCK_N)
         inside = column < width
@@ -254,11 +258,8 @@ def _expand_tile(
         for start in range(0, rank, BLOCK_R):
             r = start + tl.arange(0, BLOCK_R)
             exists = r < rank
-            wanted = present[:, None] & exists[None, :]
-            a = tl.load(state + r[None, :], mask=wanted, other=0.0)
-            for part in tl.static_range(1, PARTS):
-                behind = tl.cast(part, tl.int64) * rows * max_rank
-                a += tl.load(state + behind + r[None, :], mask=wanted, other=0.0)
+            wanted = present[None, :, None] & exists[None, None, :]
+            a = tl.sum(tl.load(state + r[None, None, :], mask=wanted, other=0.0), 0)
             b = tl.load(
                 matrix + r[:, None] * width + column[None, :],
                 mask=exists[:, None] & inside[None, :],

@@ -94,16 +94,16 @@ def _rms_norm_kernel(
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < HIDDEN
+    # Before the sum, whose barriers no load moves across: read behind it, the weights would be waited for once more.
+    factor = tl.load(weight + columns, mask=inside, other=0.0)
     value = tl.load(x + row * x_stride + columns, mask=inside, other=0.0)
     if ADDS:
         value += tl.load(residual + row * residual_stride + columns, mask=inside, other=0.0)
         tl.store(total + row * residual_stride + columns, value, mask=inside)
     wide = value.to(tl.float32)
     scale = tl.rsqrt(tl.sum(wide * wide) / HIDDEN + eps)
-    factor = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
-    tl.store(
-        output + row * HIDDEN + columns, (wide * scale * factor).to(output.dtype.element_ty), mask=inside
-    )
+    normed = wide * scale * factor.to(tl.float32)
+    tl.store(output + row * HIDDEN + columns, normed.to(output.dtype.element_ty), mask=inside)
 
 
 def ahead_cases() -> Iterator[Case]:

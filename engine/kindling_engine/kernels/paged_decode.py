@@ -29,7 +29,7 @@ CONFIGS = (
     Config({"BLOCK_N": 64}, num_warps=4, num_stages=3),
     Config({"BLOCK_N": 32}, num_warps=4, num_stages=3),
     Config({"BLOCK_N": 32}, num_warps=2, num_stages=4),
-    Config({"BLOCK_N": 128}, num_warps=8, num_stages=2),
+    Config({"BLOCK_N": 32}, num_warps=4, num_stages=4),
 )
 
 _SHARED_OF_TWO = 113 * 1024

@@ -12,6 +12,8 @@ from kindling_engine.kernels.paged_tiles import (
     log2_sum,
     normalised,
     page_ids,
+    total_begun,
+    total_ended,
 )
 
 _LN_2 = tl.constexpr(LN_2)
@@ -86,6 +88,8 @@ def paged_decode_kernel(
         if request >= requests:
             return
     length = tl.load(lengths + request)
+    # Both at once: pages are found two loads after the request is, and nothing else of a piece can begin before.
+    table = block_tables + tl.load(rows + request).to(tl.int64) * table_stride
     first = first_page_key(length - Q_LEN, WINDOW)
     stop = length
     count = 1
@@ -112,23 +116,23 @@ def paged_decode_kernel(
         factor *= tl.load(key_scale + kv_head)
 
     maximum = tl.full((BLOCK_M,), LOWEST, dtype=tl.float32)
-    total_weight = tl.zeros((BLOCK_M,), dtype=tl.float32)
+    weight = tl.zeros((BLOCK_M,), dtype=tl.float32)
     output = tl.zeros((BLOCK_M, BLOCK_D), dtype=tl.float32)
     if sinks is not None:
         # A key without a value, seen first. Of several pieces none has it: the merge does.
         alone = valid & (count == 1)
         maximum = tl.where(alone, tl.load(sinks + head, mask=alone, other=0.0) * _LOG2_E, maximum)
-        total_weight = alone.to(tl.float32)
+        weight = alone.to(tl.float32)
+    total_weight = total_begun(weight, BLOCK_N)
 
-    table = block_tables + tl.load(rows + request).to(tl.int64) * table_stride
     key_head = key_pages + kv_head.to(tl.int64) * head_stride
     value_head = value_pages + kv_head.to(tl.int64) * head_stride
     offsets = tl.arange(0, BLOCK_N)
-    pages = page_ids(table, first + offsets, stop)
+    pages = page_ids(table, first, offsets, stop)
     for start in range(first, stop, BLOCK_N):
         keys = start + offsets
         # The next tile's pages: its loads must not wait for them.
-        ahead = page_ids(table, keys + BLOCK_N, stop)
+        ahead = page_ids(table, start + BLOCK_N, offsets, stop)
         maximum, total_weight, output = fold_tile(
             asked,
             key_head,
@@ -148,6 +152,7 @@ def paged_decode_kernel(
         )
         pages = ahead
 
+    total_weight = total_ended(total_weight)
     output = normalised(total_weight, output)
     if value_scale is not None:
         output *= tl.load(value_scale + kv_head)

@@ -27,13 +27,18 @@ from kindling_engine.layers.attention_spec import AttentionSpec
 CONFIGS = (
     Config({"BLOCK_M": 128, "BLOCK_N": 64}, num_warps=8, num_stages=3),
     Config({"BLOCK_M": 64, "BLOCK_N": 64}, num_warps=4, num_stages=3),
-    Config({"BLOCK_M": 128, "BLOCK_N": 128}, num_warps=8, num_stages=2),
+    Config({"BLOCK_M": 128, "BLOCK_N": 128}, num_warps=8, num_stages=3),
+    Config({"BLOCK_M": 128, "BLOCK_N": 32}, num_warps=8, num_stages=3, registers=128),
     Config({"BLOCK_M": 128, "BLOCK_N": 32}, num_warps=8, num_stages=3),
 )
+"""Two stages would have nothing under way while a tile is multiplied. With at most 128 registers two thread blocks fit
+a multiprocessor: one multiplies while the other has its softmax."""
 
 _SHARED = 224 * 1024
 _REGISTERS = 152
 """Of a thread's 255, what sums, scores and addresses may take: with more, the compiler was seen to spill."""
+_OTHER_REGISTERS = 44
+"""What else a thread has, where its registers are limited."""
 
 
 def paged_prefill(
@@ -134,7 +139,8 @@ def _fits(config: Config, columns: int, dtype: torch.dtype, page_dtype: torch.dt
     key_bytes = block_n * columns * page_dtype.itemsize
     shared = 2 * key_bytes * config.num_stages + block_m * columns * dtype.itemsize
     held = block_m * (columns + block_n) + key_bytes // 8
-    return shared <= _SHARED and held <= _REGISTERS * 32 * config.num_warps
+    most = min(_REGISTERS, (config.registers or 255) - _OTHER_REGISTERS)
+    return shared <= _SHARED and held <= most * 32 * config.num_warps
 
 
 def _least_rows(rows: int) -> int:

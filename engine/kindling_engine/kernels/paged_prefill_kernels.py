@@ -188,11 +188,11 @@ def _sweep(
 ):
     """Fold the tiles from ``first`` to ``last``."""
     offsets = tl.arange(0, BLOCK_N)
-    pages = page_ids(table, first + offsets, stop)
+    pages = page_ids(table, first, offsets, stop)
     for start in range(first, last, BLOCK_N):
         keys = start + offsets
         # The next tile's pages: its loads must not wait for them.
-        ahead = page_ids(table, keys + BLOCK_N, stop)
+        ahead = page_ids(table, start + BLOCK_N, offsets, stop)
         maximum, total, output = fold_tile(
             asked,
             key_head,

@@ -7,7 +7,7 @@ The running state of each query row is ``maximum`` (of the scores, times log₂ 
 import triton
 import triton.language as tl
 
-from kindling_engine.kernels.language import dot
+from kindling_engine.kernels.language import dot, widened
 from kindling_engine.kvcache.manager import PAGE_SIZE
 from kindling_engine.layers.attention_spec import AttentionSpec
 
@@ -28,9 +28,12 @@ def score_factor(spec: AttentionSpec) -> float:
 
 
 @triton.jit
-def page_ids(table, keys, stop):
-    """The pages of keys; the null block where a key is past the last."""
-    return tl.load(table + keys // _PAGE, mask=keys < stop, other=0)
+def page_ids(table, start, offsets, stop):
+    """The pages of keys ``start + offsets``, the null block where a key is past the last; ``start`` begins a page.
+
+    Offsets are the same for all tiles, so that one address serves all of a thread's loads and moves by a constant.
+    """
+    return tl.load(table + start // _PAGE + offsets // _PAGE, mask=start + offsets < stop, other=0)
 
 
 @triton.jit
@@ -39,6 +42,26 @@ def first_page_key(position, WINDOW: tl.constexpr):
     if WINDOW == 0:
         return position * 0
     return tl.maximum(position - WINDOW + 1, 0) // _PAGE * _PAGE
+
+
+@triton.jit
+def total_begun(weight, BLOCK_N: tl.constexpr):
+    """A total that begins with ``weight [BLOCK_M]``; where warps share rows, as in decode, one for each place of a
+    tile.
+
+    Those are summed up at the end alone: a sum over warps is three barriers, for every tile.
+    """
+    if weight.shape[0] < 64:
+        weight = tl.where(tl.arange(0, BLOCK_N)[None, :] == 0, weight[:, None], 0.0)
+    return weight
+
+
+@triton.jit
+def total_ended(total):
+    """The total of each row."""
+    if len(total.shape) == 2:
+        total = tl.sum(total, 1)
+    return total
 
 
 @triton.jit
@@ -67,23 +90,23 @@ def fold_tile(
     columns = tl.arange(0, query.shape[1])
     # Tiles begin at a page's first slot, so a key's slot depends on its place in the tile alone.
     slots = tl.arange(0, keys.shape[0]) % _PAGE
-    offsets = pages.to(tl.int64)[:, None] * (_PAGE * HEAD_DIM) + (
-        slots[:, None] * HEAD_DIM + columns[None, :]
-    )
+    # Added first, it is part of addresses that all tiles share, and a page costs one multiply-add for each of its own.
+    place = slots[:, None] * HEAD_DIM + columns[None, :]
+    page = pages.to(tl.int64)[:, None] * (_PAGE * HEAD_DIM)
     if MASKED:
         inside = (keys < stop)[:, None] & (columns < HEAD_DIM)[None, :]
-        key = tl.load(key_head + offsets, mask=inside, other=0.0)
-        value = tl.load(value_head + offsets, mask=inside, other=0.0)
+        key = tl.load(key_head + place + page, mask=inside, other=0.0)
+        value = tl.load(value_head + place + page, mask=inside, other=0.0)
     elif query.shape[1] != HEAD_DIM:
         inside = (columns < HEAD_DIM)[None, :]
-        key = tl.load(key_head + offsets, mask=inside, other=0.0)
-        value = tl.load(value_head + offsets, mask=inside, other=0.0)
+        key = tl.load(key_head + place + page, mask=inside, other=0.0)
+        value = tl.load(value_head + place + page, mask=inside, other=0.0)
     else:
-        key = tl.load(key_head + offsets)
-        value = tl.load(value_head + offsets)
+        key = tl.load(key_head + place + page)
+        value = tl.load(value_head + place + page)
     scores = dot(
         query,
-        tl.trans(key.to(query.dtype)),
+        tl.trans(widened(key, query.dtype)),
         tl.zeros((query.shape[0], keys.shape[0]), dtype=tl.float32),
     )
     if SOFTCAP != 0.0:
@@ -98,8 +121,11 @@ def fold_tile(
     largest = tl.maximum(maximum, tl.max(scores, 1) * factor)
     weights = tl.exp2(scores * factor - largest[:, None])
     decay = tl.exp2(maximum - largest)
-    total = total * decay + tl.sum(weights, 1)
-    output = dot(weights.to(query.dtype), value.to(query.dtype), output * decay[:, None])
+    if len(total.shape) == 2:
+        total = total * decay[:, None] + weights
+    else:
+        total = total * decay + tl.sum(weights, 1)
+    output = dot(weights.to(query.dtype), widened(value, query.dtype), output * decay[:, None])
     return largest, total, output
 
 

@@ -211,49 +211,55 @@ def _rope_kv_kernel(
         start = query + (row * HEADS + head) * HEAD_DIM
         _write(start, head < HEADS, low, high, rest, HALF, REST, BLOCK_HALF, BLOCK_REST)
     else:
+        # Read now and asked at the stores alone, so that states need not wait for the slot.
         slot = tl.load(slots + row)
-        if slot >= 0:
-            if tile < query_tiles + key_tiles:
-                head += (tile - query_tiles) * HEADS_BLOCK
-                low, high, rest = _states(
-                    source + HEADS * HEAD_DIM, head, KV_HEADS, HEAD_DIM, HALF, REST, BLOCK_HALF, BLOCK_REST
+        if tile < query_tiles + key_tiles:
+            head += (tile - query_tiles) * HEADS_BLOCK
+            low, high, rest = _states(
+                source + HEADS * HEAD_DIM, head, KV_HEADS, HEAD_DIM, HALF, REST, BLOCK_HALF, BLOCK_REST
+            )
+            if NORMS:
+                low, high, rest = _norm(
+                    low, high, rest, key_weight, eps, HEAD_DIM, HALF, REST, BLOCK_HALF, BLOCK_REST, CENTRED
                 )
-                if NORMS:
-                    low, high, rest = _norm(
-                        low,
-                        high,
-                        rest,
-                        key_weight,
-                        eps,
-                        HEAD_DIM,
-                        HALF,
-                        REST,
-                        BLOCK_HALF,
-                        BLOCK_REST,
-                        CENTRED,
-                    )
-                if ROTATES:
-                    low, high = _rotate(low, high, cos, signed_sin, row, HALF, BLOCK_HALF)
-                if SCALED:
-                    low, high, rest = _shrunk(low, high, rest, key_scale, head, KV_HEADS)
-                start = key_pages + head.to(tl.int64) * head_stride + slot * HEAD_DIM
-                _write(start, head < KV_HEADS, low, high, rest, HALF, REST, BLOCK_HALF, BLOCK_REST)
-            else:
-                head += (tile - query_tiles - key_tiles) * HEADS_BLOCK
-                low, high, rest = _states(
-                    source + (HEADS + KV_HEADS) * HEAD_DIM,
-                    head,
-                    KV_HEADS,
-                    HEAD_DIM,
-                    HALF,
-                    REST,
-                    BLOCK_HALF,
-                    BLOCK_REST,
-                )
-                if SCALED:
-                    low, high, rest = _shrunk(low, high, rest, value_scale, head, KV_HEADS)
-                start = value_pages + head.to(tl.int64) * head_stride + slot * HEAD_DIM
-                _write(start, head < KV_HEADS, low, high, rest, HALF, REST, BLOCK_HALF, BLOCK_REST)
+            if ROTATES:
+                low, high = _rotate(low, high, cos, signed_sin, row, HALF, BLOCK_HALF)
+            _keep(
+                key_pages + head.to(tl.int64) * head_stride + slot * HEAD_DIM, slot, key_scale, head,
+                low, high, rest, KV_HEADS, HALF, REST, BLOCK_HALF, BLOCK_REST, SCALED,
+            )  # fmt: skip
+        else:
+            head += (tile - query_tiles - key_tiles) * HEADS_BLOCK
+            low, high, rest = _states(
+                source + (HEADS + KV_HEADS) * HEAD_DIM, head,
+                KV_HEADS, HEAD_DIM, HALF, REST, BLOCK_HALF, BLOCK_REST,
+            )  # fmt: skip
+            _keep(
+                value_pages + head.to(tl.int64) * head_stride + slot * HEAD_DIM, slot, value_scale, head,
+                low, high, rest, KV_HEADS, HALF, REST, BLOCK_HALF, BLOCK_REST, SCALED,
+            )  # fmt: skip
+
+
+@triton.jit
+def _keep(
+    start,
+    slot,
+    scales,
+    head,
+    low,
+    high,
+    rest,
+    KV_HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    REST: tl.constexpr,
+    BLOCK_HALF: tl.constexpr,
+    BLOCK_REST: tl.constexpr,
+    SCALED: tl.constexpr,
+):
+    """Put heads of K or V where they belong, if the row has a slot."""
+    if SCALED:
+        low, high, rest = _shrunk(low, high, rest, scales, head, KV_HEADS)
+    _write(start, (head < KV_HEADS) & (slot >= 0), low, high, rest, HALF, REST, BLOCK_HALF, BLOCK_REST)
 
 
 @triton.jit
@@ -293,8 +299,6 @@ def _norm(
     BLOCK_REST: tl.constexpr,
     CENTRED: tl.constexpr,
 ):
-    total = tl.sum(low * low + high * high, axis=1) + tl.sum(rest * rest, axis=1)
-    scale = tl.rsqrt(total / HEAD_DIM + eps)[:, None]
     column = tl.arange(0, BLOCK_HALF)
     behind = tl.arange(0, BLOCK_REST)
     low_weight = tl.load(weight + column, mask=column < HALF, other=0.0).to(tl.float32)
@@ -304,6 +308,8 @@ def _norm(
         low_weight += 1.0
         high_weight += 1.0
         rest_weight += 1.0
+    total = tl.sum(low * low + high * high, axis=1) + tl.sum(rest * rest, axis=1)
+    scale = tl.rsqrt(total / HEAD_DIM + eps)[:, None]
     return (
         low * scale * low_weight[None, :],
         high * scale * high_weight[None, :],

@@ -22,22 +22,28 @@ _LARGEST = 2048
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Tile sizes by the kernel's names of them, and how the compiler spreads them."""
+    """Tile sizes by the kernel's names of them, and how the compiler spreads them.
+
+    ``registers``: the most that a thread may have, for as many thread blocks side by side as a tile is made for.
+    """
 
     tiles: dict[str, int] = field(default_factory=dict)
     num_warps: int = 4
     num_stages: int = 3
+    registers: int | None = None
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of a launch."""
-        return {**self.tiles, "num_warps": self.num_warps, "num_stages": self.num_stages}
+        limit = {} if self.registers is None else {"maxnreg": self.registers}
+        return {**self.tiles, "num_warps": self.num_warps, "num_stages": self.num_stages, **limit}
 
     def __hash__(self) -> int:
-        return hash((*sorted(self.tiles.items()), self.num_warps, self.num_stages))
+        return hash((*sorted(self.tiles.items()), self.num_warps, self.num_stages, self.registers))
 
     def __str__(self) -> str:
         tiles = " ".join(f"{name}={size}" for name, size in self.tiles.items())
-        return f"{tiles} warps={self.num_warps} stages={self.num_stages}".strip()
+        limit = "" if self.registers is None else f" registers={self.registers}"
+        return f"{tiles} warps={self.num_warps} stages={self.num_stages}{limit}".strip()
 
 
 @dataclass(frozen=True, slots=True)

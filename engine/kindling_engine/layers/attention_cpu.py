@@ -17,7 +17,7 @@ def paged_attention_cpu(  # noqa: PLR0917, in the order of every implementation
     query: Tensor, key: Tensor, value: Tensor, cache: LayerCache, inputs: AttentionInputs, spec: AttentionSpec
 ) -> Tensor:
     """Store this step's K and V, then attend; shapes as in the reference."""
-    store(key, value, cache, inputs)
+    key, value = store(key, value, cache, inputs)
     if inputs.decode is not None and not inputs.prefills:
         return _decode(query, cache, inputs.decode, spec)
     output = query.new_empty(query.shape[0], query.shape[1] * query.shape[2])

@@ -41,7 +41,8 @@ class CudaAttention:
     def __call__(
         self, qkv: Tensor, tables: RotaryTables | None, cache: LayerCache, inputs: PagedInputs
     ) -> Tensor:
-        target = KvTarget(cache.key_pages, cache.value_pages, inputs.slots)
+        scales = {"key_scale": cache.key_scale, "value_scale": cache.value_scale}
+        target = KvTarget(cache.key_pages, cache.value_pages, inputs.slots, **scales)
         query = self._position(qkv, tables, self._norm, target, heads=self._heads)
         out = qkv.new_empty(query.shape[0], query.shape[1] * query.shape[2])
         pages = (cache.key_pages, cache.value_pages, inputs.tables)
@@ -55,6 +56,7 @@ class CudaAttention:
                 decode.lengths,
                 spec=self._spec,
                 sinks=self._spec.sinks,
+                **scales,
                 max_splits=inputs.max_splits,
                 workspace=inputs.workspace,
                 out=out[:decodes],
@@ -68,6 +70,7 @@ class CudaAttention:
                 prefill.lengths,
                 spec=self._spec,
                 sinks=self._spec.sinks,
+                **scales,
                 max_query=prefill.max_query,
                 out=out[decodes:],
             )

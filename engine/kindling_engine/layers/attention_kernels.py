@@ -56,6 +56,8 @@ class KernelAttention:
                 rows.prefill.lengths,
                 spec=spec,
                 sinks=spec.sinks,
+                key_scale=cache.key_scale,
+                value_scale=cache.value_scale,
                 max_query=rows.prefill.max_query,
                 out=out[decodes:],
             )
@@ -91,6 +93,8 @@ def _decode(  # noqa: PLR0917
         decode.lengths,
         spec=spec,
         sinks=spec.sinks,
+        key_scale=cache.key_scale,
+        value_scale=cache.value_scale,
         max_splits=rows.max_splits,
         workspace=workspace,
         out=out,

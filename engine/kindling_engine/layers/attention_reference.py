@@ -6,6 +6,7 @@ from torch import Tensor
 
 from kindling_engine.layers.attention_rows import AttentionInputs, DecodeRows, PrefillRows
 from kindling_engine.layers.attention_spec import AttentionSpec, LayerCache
+from kindling_engine.layers.kv_narrow import narrowed, widened
 
 # Fused kernels want heads as wide as a multiple of this.
 _SINK_WIDTH = 8
@@ -19,7 +20,7 @@ def paged_attention_reference(  # noqa: PLR0917, in the order of every implement
     ``query [n, heads, d]``, ``key`` and ``value [n, kv_heads, d]``; returns ``[n, heads · d]``:
     softmax(cap(scale·q·kᵀ) + mask)·v.
     """
-    store(key, value, cache, inputs)
+    key, value = store(key, value, cache, inputs)
     if inputs.decode is not None and not inputs.prefills:
         return _decode(query, cache, inputs.decode, spec)
     output = query.new_empty(query.shape[0], query.shape[1] * query.shape[2])
@@ -32,10 +33,22 @@ def paged_attention_reference(  # noqa: PLR0917, in the order of every implement
     return output
 
 
-def store(key: Tensor, value: Tensor, cache: LayerCache, inputs: AttentionInputs) -> None:
-    """Put this step's K and V into their slots."""
-    cache.key_slots.index_copy_(1, inputs.slots, key.transpose(0, 1))
-    cache.value_slots.index_copy_(1, inputs.slots, value.transpose(0, 1))
+def store(key: Tensor, value: Tensor, cache: LayerCache, inputs: AttentionInputs) -> tuple[Tensor, Tensor]:
+    """Put this step's K and V into their slots, and give what anybody will read of them there.
+
+    A prompt that comes in at once attends to that as well, so that it makes no difference in how many parts it comes.
+    """
+    if cache.key_scale is None or cache.value_scale is None:
+        cache.key_slots.index_copy_(1, inputs.slots, key.transpose(0, 1))
+        cache.value_slots.index_copy_(1, inputs.slots, value.transpose(0, 1))
+        return key, value
+    keys, values = narrowed(key, cache.key_scale), narrowed(value, cache.value_scale)
+    cache.key_slots.index_copy_(1, inputs.slots, keys.view(torch.uint8).transpose(0, 1))
+    cache.value_slots.index_copy_(1, inputs.slots, values.view(torch.uint8).transpose(0, 1))
+    return (
+        widened(keys, cache.key_scale[:, None], key.dtype),
+        widened(values, cache.value_scale[:, None], value.dtype),
+    )
 
 
 def _decode(query: Tensor, cache: LayerCache, rows: DecodeRows, spec: AttentionSpec) -> Tensor:

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from kindling_engine.lora.batch import AdapterWeights
 from kindling_engine.lora.errors import AdapterError
+from kindling_engine.lora.fetching import BlobFetcher
 from kindling_engine.lora.loader import LoadedAdapter
 from kindling_engine.lora.loading import LoaderThread, LoadFunction, Result
 from kindling_engine.lora.room import AdapterRoom, size_of
 from kindling_engine.lora.scratch import SlabScratch
 from kindling_engine.lora.shelf import HostShelf
 from kindling_engine.lora.stores import AdapterStore, LooseStore
+from kindling_engine.protocol.adapter_report import FETCH_FAILED
 
 _STARVED_AFTER_S = 2.0
 _MOST_FAILED = 256
@@ -29,7 +31,7 @@ _READ_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True)
 class AdapterPlace:
-    """Where an adapter is: ``tier`` top, host or disk; ``state`` ready, arriving, loading or failed."""
+    """``tier`` is top, host, disk or store, and ``state`` ready, arriving, loading, fetching or failed."""
 
     adapter: str
     state: str
@@ -71,10 +73,11 @@ class AdapterCache:
         store: AdapterStore | None = None,
         host_bytes: int = 0,
         scratch: SlabScratch | None = None,
+        fetcher: BlobFetcher | None = None,
     ) -> None:
         """``host_bytes``: of the tier between ``store`` and the disk, where there is one.
 
-        ``scratch``: what was read once is read from there.
+        ``scratch``: what was read once is read from there. ``fetcher`` brings what is not on this disk.
         """
         self.budget_bytes = budget_bytes
         self._store: AdapterStore = LooseStore() if store is None else store
@@ -83,16 +86,21 @@ class AdapterCache:
         self._waiting: list[_Waiting] = []
         self._staged: OrderedDict[str, LoadedAdapter] = OrderedDict()
         self._loading: set[str] = set()
-        self._failed: OrderedDict[str, str] = OrderedDict()
+        self._failed: OrderedDict[str, AdapterPlace] = OrderedDict()
         self._unloaded: set[str] = set()
         self.loads = 0
         self._no_room_since_s: float | None = None
-        self._loader = LoaderThread(load, self._store, wake=wake, scratch=scratch)
+        self._loader = LoaderThread(load, self._store, wake=wake, scratch=scratch, fetcher=fetcher)
 
     @property
     def waiting(self) -> int:
         """Tickets without an answer."""
         return len(self._waiting)
+
+    @property
+    def fetches(self) -> tuple[int, int]:
+        """Times that files were asked for which were not on this disk, and of those the ones that failed."""
+        return self._loader.fetches, self._loader.fetch_failures
 
     @property
     def evictions(self) -> int:
@@ -229,7 +237,7 @@ class AdapterCache:
         return [
             (place.adapter, place.state, place.loaded, place.pins)
             for place in self.places()
-            if place.state != "failed" and (place.tier == "top" or place.state == "loading")
+            if place.state != "failed" and (place.tier == "top" or place.state in ("loading", "fetching"))
         ]
 
     def places(self) -> Iterator[AdapterPlace]:
@@ -246,10 +254,13 @@ class AdapterCache:
         pending = {item.adapter for item in self._waiting} | self._staged.keys()
         pending |= self._loading
         for name in sorted(pending - ready.keys()):
-            yield AdapterPlace(name, "loading", "host" if name in self._staged else "disk")
-        for name, reason in self._failed.items():
+            if name in self._loader.fetching:
+                yield AdapterPlace(name, "fetching", "store")
+            else:
+                yield AdapterPlace(name, "loading", "host" if name in self._staged else "disk")
+        for name, place in self._failed.items():
             if name not in pending:
-                yield AdapterPlace(name, "failed", "disk", reason=reason)
+                yield place
 
     # Helpers, in call order.
 
@@ -271,7 +282,8 @@ class AdapterCache:
         return []
 
     def _fail(self, adapter: str, error: AdapterError) -> list[Settled]:
-        self._failed[adapter] = error.message
+        tier = "store" if error.code == FETCH_FAILED else "disk"
+        self._failed[adapter] = AdapterPlace(adapter, "failed", tier, reason=error.message)
         self._unloaded.discard(adapter)
         if len(self._failed) > _MOST_FAILED:
             self._failed.popitem(last=False)
@@ -282,7 +294,9 @@ class AdapterCache:
     def _advance(self, now_s: float) -> None:
         """Give what was read a place, as far as there is room, and let the thread read on."""
         line = list(dict.fromkeys(item.adapter for item in self._waiting))
-        wanted = [adapter for adapter in line if adapter not in self._room.entries]
+        # What is on its way to this disk lacks no room, however long that takes, and keeps nobody waiting.
+        away = {*self._room.entries, *self._loader.fetching.copy()}
+        wanted = [adapter for adapter in line if adapter not in away]
         for adapter in wanted:
             shelved = self._shelf.get(adapter)
             if shelved is not None and adapter not in self._staged:
@@ -341,7 +355,7 @@ class AdapterCache:
             return
         folders = {item.adapter: item.folder for item in reversed(self._waiting)}
         for adapter in wanted:
-            if len(self._loading) >= _READ_AT_ONCE:
+            if len(self._loading - self._loader.fetching) >= _READ_AT_ONCE:
                 return
             if not any(adapter in tier for tier in (self._loading, self._staged, self._room.entries)):
                 self._loading.add(adapter)

@@ -48,6 +48,7 @@ class Decoder:
             self._head = self._embedding.head() if config.tied_embeddings else weights.head()
         self._layers = [weights.layer(index) for index in range(config.num_layers)]
         self._norm = weights.final_norm()
+        self.kv_scales = weights.kv_scales()
         weights.refuse_left()
         make_rotary = SingleRotary if batch_invariant else Rotary
         self._rotaries = [make_rotary(rotary, device) for rotary in config.rotaries]
@@ -67,11 +68,17 @@ class Decoder:
     def bind(self, storage: KvStorage) -> None:
         """Attach the KV pages that ``hidden`` reads and writes."""
         self._caches = [
-            LayerCache(*pages, *slots) for pages, slots in zip(storage.layers, storage.slots, strict=True)
+            LayerCache(*pages, *slots, *scales, dtype=self.dtype)
+            for pages, slots, scales in zip(storage.layers, storage.slots, storage.scales, strict=True)
+        ]
+        codes = [layer.attention.compiled for layer in self._layers]
+        reads = [
+            code.meet(cache) for code, cache in zip(codes, self._caches, strict=True) if code is not None
         ]
         parts = [layer.parts for layer in self._layers]
         whole = [one for one in parts if one is not None]
-        self._program = layer_program(whole, self._caches) if len(whole) == len(parts) else None
+        compiled = len(whole) == len(parts) and all(reads)
+        self._program = layer_program(whole, self._caches) if compiled else None
 
     def forward(self, inputs: StepInputs) -> Tensor:
         """Logits ``[m, vocab]`` in fp32 for the wanted rows."""

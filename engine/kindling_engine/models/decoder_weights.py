@@ -61,6 +61,33 @@ class DecoderWeights:
     def final_norm(self) -> RmsNorm:
         return self._norm("norm", self._config.hidden_size)
 
+    def kv_scales(self) -> Tensor | None:
+        """What numbers of an e4m3 cache stand for, fp32 ``[layers, K or V, kv_heads]``; None where the checkpoint does
+        not say it of every layer.
+        """
+        config = self._config
+        layers = []
+        for index in range(config.num_layers):
+            prefix = f"{self._prefix}layers.{index}.self_attn."
+            found = [
+                next((name for name in _scale_names(prefix, part) if name in self._checkpoint), None)
+                for part in ("k", "v")
+            ]
+            if None in found:
+                return None
+            layers.append([self._scale(name, config.num_kv_heads) for name in found if name is not None])
+        return torch.stack([torch.stack(pair) for pair in layers])
+
+    def _scale(self, name: str, kv_heads: int) -> Tensor:
+        """Of each KV head, for which a checkpoint has one number or one each."""
+        scale = self._checkpoint.peek(name).to(torch.float32).flatten()
+        if scale.numel() not in {1, kv_heads} or not bool((scale.isfinite() & (scale > 0)).all()):
+            raise ModelError(
+                "weights_shape",
+                f"Tensor {name} should be one positive number, or {kv_heads} of them, one for each KV head.",
+            )
+        return scale.expand(kv_heads).clone()
+
     def refuse_left(self) -> None:
         """Refuse a weight or bias in one of the layers that was not read and is not all zero.
 
@@ -223,3 +250,8 @@ class DecoderWeights:
 
     def _take(self, name: str, shape: tuple[int, ...]) -> Tensor:
         return self._checkpoint.take(self._prefix + name, shape)
+
+
+def _scale_names(prefix: str, part: str) -> tuple[str, str]:
+    """As vLLM's and compressed-tensors' checkpoints call it, and as ModelOpt's do."""
+    return f"{prefix}{part}_scale", f"{prefix}{part}_proj.{part}_scale"

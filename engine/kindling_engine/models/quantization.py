@@ -69,9 +69,14 @@ def _of_text(config: dict[str, Any]) -> Any:
 
 
 def _is_float8(raw: dict[str, Any]) -> bool:
-    """Whether all groups of a compressed-tensors checkpoint hold 8-bit floats and nothing else is compressed."""
-    groups = raw.get("config_groups")
-    if raw.get("format") != "float-quantized" or raw.get("kv_cache_scheme") or not isinstance(groups, dict):
+    """Whether all groups of a compressed-tensors checkpoint hold 8-bit floats and nothing else is compressed.
+
+    Scales for a cache in e4m3 may be there: they are read, and change nothing where the cache is not.
+    """
+    groups, cache = raw.get("config_groups"), raw.get("kv_cache_scheme")
+    if raw.get("format") != "float-quantized" or not isinstance(groups, dict):
+        return False
+    if cache and not (isinstance(cache, dict) and (cache.get("type"), cache.get("num_bits")) == ("float", 8)):
         return False
     weights = [group.get("weights") for group in groups.values() if isinstance(group, dict)]
     return bool(weights) and all(

@@ -7,6 +7,8 @@ from kindling_engine.protocol.findings import Finding
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 UNSEEN = "unseen_modules"
+FETCH_FAILED = "fetch"
+"""Says nothing of the adapter: its files could not be brought to the engine."""
 MAX_RANK = 256
 MAX_MESSAGE_CHARS = 500
 SAVE_AGAIN = (

@@ -186,10 +186,10 @@ class AdapterLoaded(msgspec.Struct, tag=True):
 
 
 class AdapterState(msgspec.Struct):
-    """Where an adapter is: tier is device, host or disk; in_use counts running requests.
+    """Where an adapter is: tier is device, host, disk or store; in_use counts running requests.
 
-    state: ready | arriving | loading | failed, the last with a reason. A pinned one stays though nobody uses it, unless
-    it lies in ``borrowed_blocks`` of the KV cache: those go back to requests that need them.
+    state: ready | arriving | loading | fetching | failed, the last with a reason. A pinned one stays though nobody uses
+    it, unless it lies in ``borrowed_blocks`` of the KV cache: those go back to requests that need them.
     """
 
     adapter: str
@@ -225,7 +225,8 @@ class Stats(msgspec.Struct, tag=True):
     ``state_slots``, for models whose layers have one. From ``steps`` on, totals since the start: steps, their seconds,
     rows and tokens; prompt tokens of started requests and those of them that came out of the cache; of blocks, those
     that adapters borrowed and that requests called back; of tokens, those that were guessed before they were drawn,
-    and those of them that were right.
+    and those of them that were right; of adapters, those whose files were not on this disk, and which of them did not
+    come.
     """
 
     active: int
@@ -249,6 +250,8 @@ class Stats(msgspec.Struct, tag=True):
     blocks_recalled: int = 0
     drafted_tokens: int = 0
     guessed_tokens: int = 0
+    adapter_fetches: int = 0
+    adapter_fetch_failures: int = 0
 
 
 ToCore = Submit | Embed | SetGrant | Cancel | LoadAdapter | PinAdapter | UnloadAdapter | ListAdapters

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from kindling_engine.protocol.adapter_report import SAVE_AGAIN, UNSEEN
+from kindling_engine.protocol.adapter_report import FETCH_FAILED, SAVE_AGAIN, UNSEEN
 from kindling_engine.protocol.findings import Finding
 from kindling_engine.protocol.ipc import AdapterLoaded
 from kindling_engine.protocol.usage_log import read_usage
@@ -91,6 +91,9 @@ async def post_lora_prefetch(request: web.Request) -> web.Response:
 async def post_lora_check(request: web.Request) -> web.Response:
     """Load an adapter, look at its values, and generate with it; a refusal is an answer, not an error."""
     loaded = await _load(request, check=True)
+    if loaded.code == FETCH_FAILED:
+        # It says nothing of the adapter.
+        raise ApiError(503, "overloaded", loaded.reason, retry_after_s=5)
     text = request.app[FRONT].text.decode(loaded.smoke_ids)
     return _json({"ok": loaded.ok, "findings": engine_findings(loaded.findings), "smoke_text": text})
 

@@ -99,6 +99,8 @@ class EngineMetrics:
             ("cached_tokens", "Prompt tokens that came out of the prefix cache.", stats.cached_tokens),
             ("preemptions", "Times a request gave its blocks up.", stats.preemptions),
             ("adapter_loads", "Adapters read from disk.", stats.adapter_loads),
+            ("adapter_fetches", "Adapters asked for that were not on this disk.", stats.adapter_fetches),
+            ("adapter_fetch_failures", "Those that did not come.", stats.adapter_fetch_failures),
             ("adapter_evictions", "Adapters that left memory for others.", stats.adapter_evictions),
             (
                 "adapter_steps_back",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kindling_engine.protocol.adapter_memory import LORA_BORROW, LORA_MIB
+from kindling_engine.protocol.kv_dtypes import AUTO as KV_AUTO
+from kindling_engine.protocol.kv_dtypes import KV_DTYPES
 from kindling_engine.protocol.speculation_modes import AUTO, SPECULATION_MODES
 from kindling_engine.protocol.tune_modes import FULL, TUNE_LIMIT_S, TUNE_MODES
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
@@ -14,8 +16,8 @@ from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """``port`` 0 takes a free one; ``threads`` 0 chooses by measuring; ``kv_tokens`` 0 sizes the cache by the memory at
-    hand; ``weights`` is the form that weights take in memory; ``tuned``, a folder, keeps choices of kernels'
-    configurations.
+    hand; ``weights`` is the form that weights take in memory, ``kv_dtype`` what keys and values are kept as; ``tuned``,
+    a folder, keeps choices of kernels' configurations.
     """
 
     model: Path
@@ -32,11 +34,13 @@ class ServeOptions:
     lora_mib: int = LORA_MIB
     lora_borrow: int = LORA_BORROW
     weights: str = CHECKPOINT
+    kv_dtype: str = KV_AUTO
     batch_invariant: bool = False
     speculation: str = AUTO
     tune: str = FULL
     tuned: Path | None = None
     tune_limit_s: float = TUNE_LIMIT_S
+    blob_source: Path | None = None
 
 
 def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
@@ -45,6 +49,11 @@ def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
     parser.add_argument("--model-ref", required=True, help="name of the model, such as kindling/spark")
     parser.add_argument("--usage-log", type=Path, required=True, help="file to append usage records to")
     parser.add_argument("--blobs", type=Path, required=True, help="folder of adapters by content hash")
+    parser.add_argument(
+        "--blob-source",
+        type=Path,
+        help="socket of the agent that brings adapters which are not in that folder",
+    )
     parser.add_argument("--replica", required=True, help="name of this replica in usage records")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
@@ -68,6 +77,13 @@ def serve_options_parse(arguments: Sequence[str]) -> ServeOptions:
         choices=WEIGHT_FORMS,
         default=CHECKPOINT,
         help="on a CPU fp16 keeps weights in half the memory and int8wo in a quarter, each faster than fp32",
+    )
+    parser.add_argument(
+        *("--kv-dtype", "--kv-cache-dtype"),
+        choices=KV_DTYPES,
+        default=KV_AUTO,
+        help="fp8 keeps keys and values in a byte each, so that twice as many tokens fit on a GPU and four times as "
+        "many on a CPU; auto keeps them in the dtype that the model computes in",
     )
     parser.add_argument(
         "--batch-invariant",
@@ -107,9 +123,10 @@ def core_arguments(options: ServeOptions, socket: Path) -> list[str]:
         *("--blobs", str(options.blobs), "--device", options.device, "--threads", str(options.threads)),
         *("--kv-tokens", str(options.kv_tokens), "--max-batch", str(options.max_batch)),
         *("--lora-mib", str(options.lora_mib), "--lora-borrow", str(options.lora_borrow)),
-        *("--weights", options.weights),
+        *("--weights", options.weights, "--kv-dtype", options.kv_dtype),
         *(("--batch-invariant",) if options.batch_invariant else ()),
         *("--speculation", options.speculation),
+        *(("--blob-source", str(options.blob_source)) if options.blob_source else ()),
         *("--tune", options.tune, "--tune-limit-s", str(options.tune_limit_s)),
         *(("--tuned", str(options.tuned)) if options.tuned else ()),
     ]

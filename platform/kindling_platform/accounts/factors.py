@@ -12,16 +12,38 @@ from kindling_platform.accounts.actor import user_actor
 from kindling_platform.accounts.identities import LINKED, identity_record
 from kindling_platform.accounts.models import User
 from kindling_platform.audit.services import audit_record
+from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.requests import client_ip
 
 PASSKEY, APP = str(Authenticator.Type.WEBAUTHN), str(Authenticator.Type.TOTP)
 RECOVERY_CODES = str(Authenticator.Type.RECOVERY_CODES)
 NAMES = {PASSKEY: "passkey", APP: "authenticator app", RECOVERY_CODES: "recovery codes"}
+MOST_PASSKEYS = 20
 
 
 def factor_kinds(*, user: User) -> frozenset[str]:
     """What somebody has besides a password."""
     return frozenset(Authenticator.objects.filter(user=user).values_list("type", flat=True))
+
+
+def passkeys_left(*, user: User) -> int:
+    """How many passkeys somebody may add."""
+    held: int = Authenticator.objects.filter(user=user, type=PASSKEY).count()
+    return max(0, MOST_PASSKEYS - held)
+
+
+def passkey_room_check(*, user: User) -> None:
+    """Refuse one more passkey than a person may have.
+
+    Of two at the same moment one waits for the other, in the transaction that adds it.
+
+    Raises:
+        KindlingError: `too_many_passkeys`.
+    """
+    User.objects.select_for_update(no_key=True).get(pk=user.pk)
+    if not passkeys_left(user=user):
+        text = f"You have {MOST_PASSKEYS} passkeys, which is the most. Remove one that you do not use."
+        raise KindlingError("too_many_passkeys", text, 409)
 
 
 class FactorsAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth ships no types

@@ -1,6 +1,9 @@
-"""Letters about money: to those who look after an organisation's bills, and to the operator when books differ."""
+"""Letters about money: to those who look after an organisation's bills, and to the operator when books differ.
 
-from collections.abc import Callable, Collection
+Those to some people in person (`member_letters`) wait and go with them.
+"""
+
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -10,6 +13,7 @@ from kindling_billing.models import Notice
 from kindling_billing.money import cents_to_pico, pico_to_usd_text
 from kindling_billing.notices import LOW_BALANCE, notice_done, notice_list_waiting, notice_not_taken
 from kindling_platform.accounts.delivery import letter_deliver
+from kindling_platform.accounts.member_letters import MEMBER_LETTERS, person_map
 from kindling_platform.accounts.models import Membership, Organisation
 
 BILL_ROLES = ("owner", "admin", "billing")
@@ -53,13 +57,19 @@ def address_map(*, organisation_ids: Collection[str]) -> dict[str, list[str]]:
     return found
 
 
+def recipient_map(notices: Sequence[Notice]) -> dict[int, list[str]]:
+    """To whom each of some notices goes, by notice."""
+    people, bills = person_map(notices), address_map(organisation_ids={one.owner_id for one in notices})
+    return {one.id: people.get(one.id, bills.get(one.owner_id, [])) for one in notices}
+
+
 def _send(notice: Notice, hour_cost: HourCost) -> bool:
     """Whether the notice has ended: sent, refused, or in need of no letter."""
     org = Organisation.objects.filter(id=notice.owner_id).first() if notice.owner_id else None
     written = letter_of(notice, org, hour_cost=hour_cost)
     if written is None:
         return notice_done(notice_id=notice.id)
-    addresses = address_map(organisation_ids=[notice.owner_id]).get(notice.owner_id, [])
+    addresses = recipient_map([notice])[notice.id]
     went = letter_deliver(subject=written[0], body=written[1], addresses=addresses)
     if went.is_taken:
         return notice_done(notice_id=notice.id, trouble=went.trouble)
@@ -153,4 +163,5 @@ LETTERS: dict[str, Callable[[dict[str, Any], str], Text]] = {
     "provider.trouble": _operator,
     "provider.event_parked": _operator,
     "provider.books_differ": _operator,
+    **MEMBER_LETTERS,
 }

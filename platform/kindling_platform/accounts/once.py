@@ -8,15 +8,24 @@ HEADER = "Idempotency-Key"
 MOST_KEY_CHARS = 255
 
 
+def key_check(key: str, *, what: str) -> None:
+    """Refuse what is no key; `what` is done once for one ends the refusal.
+
+    Raises:
+        KindlingError: `idempotency_key_invalid` for all but 1 to 255 printable characters.
+    """
+    if not (0 < len(key) <= MOST_KEY_CHARS and key.isascii() and key.isprintable()):
+        text = f"Send a header {HEADER} of 1 to {MOST_KEY_CHARS} printable characters: {what}"
+        raise KindlingError("idempotency_key_invalid", text, param=HEADER)
+
+
 def once_id(key: str, *, chars: int, what: str) -> str:
     """A name for what is done once for a key, `chars` long behind its beginning; `what` is done ends the refusal.
 
     Raises:
         KindlingError: `idempotency_key_invalid` without a key of 1 to 255 printable characters.
     """
-    if not (0 < len(key) <= MOST_KEY_CHARS and key.isascii() and key.isprintable()):
-        text = f"Send a header {HEADER} of 1 to {MOST_KEY_CHARS} printable characters: {what}"
-        raise KindlingError("idempotency_key_invalid", text, param=HEADER)
+    key_check(key, what=what)
     return f"once:{hashlib.sha256(key.encode()).hexdigest()[:chars]}"
 
 

@@ -23,10 +23,13 @@ BUILD = frozenset(
         "responses.write",
         "prompts.open",
         "batches.write",
+        "webhooks.read",
     }
 )
 # `billing.pay` settles what is owed; unlike what is called write, it goes on while an organisation is suspended.
-GOVERN = frozenset({"activity.read", "billing.write", "billing.pay", "settings.write", "team.write"})
+GOVERN = frozenset(
+    {"activity.read", "billing.write", "billing.pay", "settings.write", "team.write", "webhooks.write"}
+)
 # What nobody undoes is the owners' alone.
 END = frozenset({"organisation.delete"})
 ROLE_ACTIONS: dict[str, frozenset[str]] = {

@@ -10,9 +10,11 @@ from allauth.mfa.models import Authenticator
 from django.db import transaction
 
 from kindling_platform.accounts.factors import APP, PASSKEY
+from kindling_platform.accounts.member_letters import factor_required_note
 from kindling_platform.accounts.models import Organisation, User
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import Actor
+from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
 
 # The code that whoever lacks one is refused with.
@@ -48,7 +50,7 @@ def factor_check(*, org: Organisation, user: User) -> None:
 def mfa_required_set(
     *, org: Organisation, required: bool, person_id: str | None, actor: Actor
 ) -> Organisation:
-    """Ask a second factor of every member from the next request on, or no more.
+    """Ask a second factor of every member from the next request on, or no more; whoever lacks one gets a letter.
 
     Whoever switches it on, or has made the key that does, has one: nobody shuts themselves out, or finds out on their
     own organisation how it is.
@@ -67,6 +69,8 @@ def mfa_required_set(
         raise KindlingError("mfa_missing", text, 409)
     row.mfa_required = required
     row.save(update_fields=["mfa_required"])
+    if required:
+        factor_required_note(org=row, moment=now())
     audit_record(
         actor=actor, action="organisation.mfa_required_set", target=row.id, organisation_id=row.id,
         before={"mfa_required": not required}, after={"mfa_required": required},

@@ -53,6 +53,19 @@ def organisation_get(*, organisation_id: str) -> Organisation:
     return found
 
 
+def organisation_named(*, ref: str) -> Organisation:
+    """An organisation that is not being deleted, by its slug or its id.
+
+    Raises:
+        KindlingError: organisation_unknown.
+    """
+    found = Organisation.objects.filter(Q(slug=ref) | Q(id=ref), deleting_at=None).first()
+    if found is None:
+        text = f"There is no organisation {ref[:64]!r}."
+        raise KindlingError("organisation_unknown", text, 404, param="organisation")
+    return found
+
+
 def organisation_map(*, organisation_ids: Iterable[str]) -> dict[str, Organisation]:
     """Organisations by their ids."""
     return {row.id: row for row in Organisation.objects.filter(id__in=set(organisation_ids))}

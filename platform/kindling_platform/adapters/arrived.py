@@ -8,8 +8,9 @@ from kindling_billing.pooled import connection_lend
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.adapters.guards import adapter_uploading_get
 from kindling_platform.adapters.models import AdapterFile
-from kindling_platform.adapters.storage import BLOCK_BYTES, upload_folder
+from kindling_platform.adapters.storage import upload_folder
 from kindling_platform.common.errors import not_found
+from kindling_platform.common.objectstore.manifest import BLOCK_BYTES
 
 
 @dataclass(frozen=True, slots=True)

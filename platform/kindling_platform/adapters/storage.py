@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import hashlib
 import os
 import shutil
 import time
@@ -14,10 +13,11 @@ from django.conf import settings
 
 from kindling_platform.adapters.files import NEEDED
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.objectstore.local import LOCK, folder_settle, names_locked
+from kindling_platform.common.objectstore.manifest import manifest_of
 
-BLOCK_BYTES = 1024 * 1024
 SPARE_BYTES = 256 * 1024 * 1024
-LOCK, PARTIAL = ".lock", "."
+PARTIAL = "."
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -141,10 +141,7 @@ def blob_store(*, adapter_id: str) -> str:
 @contextmanager
 def blobs_locked() -> Iterator[None]:
     """Be the only one who gives a blob its name or takes it away; for moments."""
-    blobs = blob_folder("")
-    blobs.mkdir(parents=True, exist_ok=True)
-    with (blobs / LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with names_locked(blob_folder("")):
         yield
 
 
@@ -155,25 +152,9 @@ def blob_release(content_hash: str) -> None:
             os.utime(blob_folder(content_hash))
 
 
-def folder_settle(folder: Path) -> None:
-    """Bring a folder's names to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def content_hash_of(folder: Path) -> str:
     """Identity of an adapter: sha256 over the names and sha256s of its files."""
-    whole = hashlib.sha256()
-    for name in sorted(NEEDED):
-        part = hashlib.sha256()
-        with (folder / name).open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                part.update(block)
-        whole.update(f"{name}\0{part.hexdigest()}\n".encode())
-    return whole.hexdigest()
+    return manifest_of(folder).content_hash
 
 
 def upload_discard(*, adapter_id: str) -> None:

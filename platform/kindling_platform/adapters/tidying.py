@@ -42,7 +42,7 @@ def files_tidy() -> Tidied:
         uploads=_delete(_unneeded(upload_folder(""), _uploads_open, lambda name: True), shutil.rmtree),
         copies=_delete(_old(blob_folder(""), lambda name: name.startswith(COPY)), shutil.rmtree),
         blobs=_delete(
-            _unneeded(blob_folder(""), _blobs_needed, lambda name: len(name) == HASH_LENGTH), _blob_delete
+            _unneeded(blob_folder(""), blobs_needed, lambda name: len(name) == HASH_LENGTH), _blob_delete
         ),
     )
 
@@ -94,6 +94,7 @@ def _uploads_open(ids: list[str]) -> set[str]:
     return set(Adapter.objects.filter(id__in=ids, state__in=OPEN).values_list("id", flat=True))
 
 
-def _blobs_needed(hashes: list[str]) -> set[str]:
+def blobs_needed(hashes: list[str]) -> set[str]:
+    """Those of these contents that an adapter has which is ready or being checked."""
     rows = Adapter.objects.filter(content_hash__in=hashes, state__in=NEEDS_BLOB)
     return set(rows.values_list("content_hash", flat=True))

@@ -23,6 +23,8 @@ TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+# The same request is at work in another process, for a moment.
+RUNNING = "idempotency_running"
 CODES: dict[type[exceptions.APIException], str] = {
     exceptions.ParseError: "invalid_json",
     exceptions.MethodNotAllowed: "method_not_allowed",
@@ -40,6 +42,8 @@ def handle(error: Exception, context: dict[str, Any]) -> Response:
     if refusal.status >= status.HTTP_500_INTERNAL_SERVER_ERROR and not isinstance(error, KindlingError):
         log.error("api.failed", view=type(context.get("view")).__name__, exc_info=error)
     headers = {"WWW-Authenticate": "Bearer"} if refusal.status == status.HTTP_401_UNAUTHORIZED else {}
+    if refusal.code == RUNNING:
+        headers["Retry-After"] = "1"
     return Response(error_body(refusal), status=refusal.status, headers=headers)
 
 

@@ -17,6 +17,10 @@ class MemberShape(s.Serializer[object]):
     email = s.CharField()
     name = s.CharField(allow_blank=True)
     role = s.CharField(help_text="owner, admin, developer, viewer or billing.")
+    second_factor = s.BooleanField(
+        allow_null=True,
+        help_text="Whether an authenticator app or a passkey is set up; null for callers who may not manage members.",
+    )
     since = s.DateTimeField()
     spent_day_picousd = s.CharField(help_text="Requests of keys that the member has made, today (UTC).")
     spent_day_usd = s.CharField()
@@ -56,14 +60,17 @@ def invitation_row(invitation: Invitation) -> dict[str, Any]:
     }
 
 
-def member_row(member: Membership, spent: Spent | None) -> dict[str, Any]:
-    """A member as `MemberShape` describes it."""
+def member_row(
+    member: Membership, spent: Spent | None, *, holders: frozenset[str] | None = None
+) -> dict[str, Any]:
+    """A member as `MemberShape` describes it; `holders` have a second factor, None where the caller may not know."""
     sums = spent or NOTHING
     return {
         "id": member.user_id,
         "email": member.user.email,
         "name": member.user.name,
         "role": member.role,
+        "second_factor": None if holders is None else member.user_id in holders,
         "since": member.created_at,
         **money("spent_day", sums.day_picousd),
         **money("spent_month", sums.month_picousd),

@@ -42,8 +42,10 @@ class MayAct(BasePermission):
             )
             raise KindlingError("account_suspended", text, 412)
         if action == ANY_CALLER or caller.may(action):
-            if caller.key is None and request.method in getattr(view, "confirmed", ()):
-                # A key is shown with every request; a session may have been left open.
+            asks = action == "operator.write" or request.method in getattr(view, "confirmed", ())
+            if caller.key is None and asks:
+                # A key is shown with every request; a session may have been left open. What the operator changes
+                # is money or others' organisations.
                 recent_check(request._request)
             return True
         if scope := caller.lacks(action):

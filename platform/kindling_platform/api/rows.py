@@ -63,8 +63,8 @@ def adapter_row(adapter: Adapter) -> dict[str, Any]:
 
 def deployment_row(deployment: Deployment) -> dict[str, Any]:
     names = (
-        "id", "name", "desired_state", "desired_replicas", "weights", "state", "reason", "generation", "self_made",
-        "created_at",
+        "id", "name", "desired_state", "desired_replicas", "weights", "kv_dtype", "state", "reason", "generation",
+        "self_made", "created_at",
     )  # fmt: skip
     replicas = sorted(deployment.replicas.all(), key=lambda replica: replica.name)
     return {
@@ -80,7 +80,7 @@ def deployment_row(deployment: Deployment) -> dict[str, Any]:
 def revision_row(revised: Revised) -> dict[str, Any]:
     row = revised.revision
     return {
-        **plain_row(row, "number", "replicas", "weights", "restored", "created_at"),
+        **plain_row(row, "number", "replicas", "weights", "kv_dtype", "restored", "created_at"),
         "model": row.model.ref,
         "changes": [plain_row(change, "name", "before", "after") for change in revised.changes],
         "is_current": revised.is_current,

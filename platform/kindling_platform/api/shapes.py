@@ -4,6 +4,7 @@ from typing import Any
 
 from rest_framework import serializers as s
 
+from kindling_engine.protocol.kv_dtypes import AUTO, KV_DTYPES
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 from kindling_platform.adapters.hub_source import MAX_ID_CHARS, MAX_REVISION_CHARS, MAX_TOKEN_CHARS
 from kindling_platform.api.strict import StrictShape
@@ -116,6 +117,7 @@ class DeploymentShape(s.Serializer[object]):
     desired_replicas = s.IntegerField()
     ready_replicas = s.IntegerField()
     weights = s.CharField(help_text="How they lie in memory: checkpoint is as the checkpoint has them.")
+    kv_dtype = s.CharField(help_text="What keys and values are kept as: auto is as the model computes.")
     state = s.CharField()
     reason = s.CharField()
     generation = s.IntegerField()
@@ -134,6 +136,12 @@ class DeploymentCreateShape(StrictShape):
         default=CHECKPOINT,
         help_text="How they lie in memory: fp16 and int8wo, half and a quarter of fp32, are for CPUs, fp8 for Hopper.",
     )
+    kv_dtype = s.ChoiceField(
+        choices=KV_DTYPES,
+        required=False,
+        default=AUTO,
+        help_text="fp8 keeps keys and values in a byte each: twice as many tokens fit on a GPU.",
+    )
     organisation = s.CharField(
         max_length=64,
         required=False,
@@ -149,6 +157,7 @@ class DeploymentChangeShape(StrictShape):
     weights = s.ChoiceField(
         choices=WEIGHT_FORMS, required=False, help_text="Another form: every replica is started anew."
     )
+    kv_dtype = s.ChoiceField(choices=KV_DTYPES, required=False, help_text="Likewise.")
 
 
 class AllowanceShape(s.Serializer[object]):
@@ -161,7 +170,7 @@ class AllowanceShape(s.Serializer[object]):
 
 
 class SettingChangeShape(s.Serializer[object]):
-    name = s.ChoiceField(choices=["model", "replicas", "weights"])
+    name = s.ChoiceField(choices=["model", "replicas", "weights", "kv_dtype"])
     before = s.CharField()
     after = s.CharField()
 
@@ -171,6 +180,7 @@ class RevisionShape(s.Serializer[object]):
     model = s.CharField()
     replicas = s.IntegerField()
     weights = s.CharField()
+    kv_dtype = s.CharField()
     changes = SettingChangeShape(many=True, help_text="What it set otherwise than the revision before.")
     is_current = s.BooleanField(help_text="Whether the deployment is set so now.")
     restored = s.IntegerField(allow_null=True, help_text="The revision that was brought back by this one.")

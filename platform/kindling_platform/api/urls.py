@@ -23,6 +23,7 @@ from kindling_platform.api.views import (
     request_log,
     responses,
     usage,
+    webhooks,
 )
 
 app_name = "api"
@@ -74,6 +75,16 @@ urlpatterns = [
     path("v1/request-log", request_log.RequestLog.as_view()),
     path("v1/request-log/requests", request_log.LoggedRequests.as_view()),
     path("v1/request-log/requests/<str:request_id>", request_log.OneLoggedRequest.as_view()),
+    path("v1/webhooks", webhooks.Webhooks.as_view()),
+    path("v1/webhooks/<str:webhook_id>", webhooks.OneWebhook.as_view()),
+    path("v1/webhooks/<str:webhook_id>/rotate", webhooks.WebhookRotate.as_view()),
+    path("v1/webhooks/<str:webhook_id>/test", webhooks.WebhookTest.as_view()),
+    path("v1/webhooks/<str:webhook_id>/deliveries", webhooks.WebhookDeliveries.as_view()),
+    path("v1/webhooks/<str:webhook_id>/deliveries/<str:delivery_id>", webhooks.OneWebhookDelivery.as_view()),
+    path(
+        "v1/webhooks/<str:webhook_id>/deliveries/<str:delivery_id>/resend",
+        webhooks.WebhookDeliveryAgain.as_view(),
+    ),
     path("v1/balance", billing.BalanceView.as_view()),
     path("v1/ledger", billing.Ledger.as_view()),
     path("v1/payments", payments.Payments.as_view()),

@@ -4,6 +4,7 @@ from typing import Any
 
 from kindling_platform.audit.models import AuditEvent
 from kindling_platform.common.actors import Actor
+from kindling_platform.common.happenings import Happening, happening_tell
 from kindling_platform.common.origin import origin_get
 
 
@@ -22,7 +23,7 @@ def audit_record(
     `before` and `after` are the values that changed; the request at hand is noted by itself.
     """
     changed = {name: values for name, values in (("before", before), ("after", after)) if values is not None}
-    return AuditEvent.objects.create(
+    event = AuditEvent.objects.create(
         organisation_id=organisation_id,
         actor_id=actor.id,
         actor_label=actor.label[:200],
@@ -32,3 +33,5 @@ def audit_record(
         target=target[:120],
         data=(data or {}) | changed,
     )
+    happening_tell(Happening(action, target, organisation_id, event.data))
+    return event

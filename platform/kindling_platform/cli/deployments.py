@@ -16,6 +16,10 @@ Replicas = Annotated[int | None, typer.Option(help="How many engines run at once
 Weights = Annotated[
     str | None, typer.Option(help="How weights lie in memory: checkpoint, fp16, int8wo or fp8.")
 ]
+KvDtype = Annotated[
+    str | None,
+    typer.Option(help="What keys and values are kept as: auto, as it computes, or fp8, a byte each."),
+]
 
 
 @app.command("list")
@@ -29,26 +33,31 @@ def list_deployments(as_json: AsJson = False) -> None:
 def create(
     name: Annotated[str, typer.Argument(help="Lower-case letters, digits and dashes.")],
     model: Annotated[str, typer.Argument(help=f"The model, as `{PROGRAM} models` shows it.")],
+    *,
     replicas: Replicas = None,
     weights: Weights = None,
+    kv_dtype: KvDtype = None,
     organisation: Annotated[
         str | None, typer.Option(help="Whose it is, by slug or id; it pays for its hours.")
     ] = None,
 ) -> None:
     """Make a deployment and start it; of a model that is open to that, within the replicas that you are allowed."""
-    given = {"replicas": replicas, "weights": weights, "organisation": organisation}
+    given = {"replicas": replicas, "weights": weights, "kv_dtype": kv_dtype, "organisation": organisation}
     _tell(Client().post(PATH, {"name": name, "model": model} | _without_none(given)))
 
 
 @app.command()
-def change(which: Which, replicas: Replicas = None, weights: Weights = None) -> None:
-    """Change how many replicas it has, while it runs, or the form of its weights, for which it starts anew.
+def change(
+    which: Which, replicas: Replicas = None, weights: Weights = None, kv_dtype: KvDtype = None
+) -> None:
+    """Change how many replicas it has, while it runs, or the form of its weights, keys and values, for which it starts
+    anew.
 
     What the operator made for you, the operator changes; you start, stop and delete it.
     """
-    changes = _without_none({"replicas": replicas, "weights": weights})
+    changes = _without_none({"replicas": replicas, "weights": weights, "kv_dtype": kv_dtype})
     if not changes:
-        raise CliError("Say what to change: --replicas, --weights or both.", "nothing_to_change")
+        raise CliError("Say what to change: --replicas, --weights or --kv-dtype.", "nothing_to_change")
     client = Client()
     _tell(client.call("PATCH", f"{PATH}/{_id(client, which)}", changes))
 
@@ -88,7 +97,7 @@ def revisions(which: Which, as_json: AsJson = False) -> None:
     """What it was set to, by whom and when, newest first."""
     client = Client()
     rows = rows_of(client.get(f"{PATH}/{_id(client, which)}/revisions"))
-    columns = ["number", "model", "replicas", "weights", "created_by", "created_at", "is_current"]
+    columns = ["number", "model", "replicas", "weights", "kv_dtype", "created_by", "created_at", "is_current"]
     print_rows(rows, columns, as_json=as_json, empty="Nothing was set yet.")
 
 

@@ -10,7 +10,7 @@ def purged(old: "QuerySet[Any]", *, limit: int, batches: int) -> int:
     total = 0
     for _ in range(batches):
         keys = list(old.values_list("pk", flat=True)[:limit])
-        old.model._default_manager.filter(pk__in=keys).delete()
+        old.filter(pk__in=keys).delete()  # what was used anew meanwhile stays
         total += len(keys)
         if len(keys) < limit:
             break

@@ -4,20 +4,23 @@ By how much, from whom, and how slowly: a body may take two minutes, and longer 
 """
 
 import asyncio
-import json
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from kindling_platform.batches.bounds import MAX_FILE_BYTES
+from kindling_platform.config.body_refusal import (
+    BUSY,
+    MEGABYTE,
+    SLOW,
+    App,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    refuse,
+    too_large,
+)
 
-Scope = dict[str, Any]
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-MEGABYTE = 1024 * 1024
 DEFAULT_BYTES = 4 * MEGABYTE
 # An adapter's two files, and what a form or a zip puts around them.
 UPLOAD_BYTES = 2048 * MEGABYTE + 4 * MEGABYTE
@@ -36,7 +39,7 @@ class _TooLarge(Exception):
 
 
 class BodyLimit:
-    """An ASGI app around another one; a larger body is answered with 413, whatever its headers claim.
+    """An ASGI app around another one; a larger body is refused with 413, whatever its headers claim.
 
     ``signed_in`` tells whether a request comes with the session of somebody.
     """
@@ -59,11 +62,11 @@ class BodyLimit:
         limit = UPLOAD_BYTES if streamed else most if form else DEFAULT_BYTES
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > limit:
-            await _refuse_size(send, limit)
+            await refuse(too_large(limit), self._app, scope, receive, send)
         elif not form:
             await self._bounded(scope, receive, send, limit)
         elif self._forms >= MOST_FORMS:
-            await _refuse(send, 503, "uploads_busy", "Several uploads are arriving. Try again in a minute.")
+            await refuse(BUSY, self._app, scope, receive, send)
         else:
             self._forms += 1
             try:
@@ -91,31 +94,13 @@ class BodyLimit:
             await self._app(scope, counted, send)
         # Django reads a body to its end before it answers, so nothing was sent yet.
         except _TooLarge:
-            await _refuse_size(send, limit)
+            await refuse(too_large(limit), self._app, scope, receive, send, is_read=complete)
         except TimeoutError:
             if complete:
                 raise
-            await _refuse(send, 408, "request_timeout", "The body of this request did not arrive in time.")
+            await refuse(SLOW, self._app, scope, receive, send)
 
 
 def _form_bytes(path: str) -> int:
     """What may be sent to a form with files; 0 for all other addresses."""
     return {FORM: UPLOAD_BYTES, BATCH_FORM: MAX_FILE_BYTES + 4 * MEGABYTE}.get(path, 0)
-
-
-async def _refuse_size(send: Send, limit_bytes: int) -> None:
-    text = f"A request to this address may send at most {limit_bytes:,} bytes."
-    await _refuse(send, 413, "request_too_large", text)
-
-
-async def _refuse(send: Send, status: int, code: str, message: str) -> None:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    error = {"message": message, "type": kind, "param": None, "code": code}
-    body = json.dumps({"error": error}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

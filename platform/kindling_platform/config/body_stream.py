@@ -8,7 +8,8 @@ import asyncio
 
 from kindling_platform.common.bodies import SCOPE_KEY
 from kindling_platform.common.errors import KindlingError
-from kindling_platform.config.body_limit import STREAMED, App, Message, Receive, Scope, Send
+from kindling_platform.config.body_limit import STREAMED
+from kindling_platform.config.body_refusal import App, Message, Receive, Scope, Send
 
 STALL_S = 30.0
 

@@ -7,7 +7,8 @@ from asgiref.sync import sync_to_async
 from django.core.asgi import get_asgi_application
 from django.http import parse_cookie
 
-from kindling_platform.config.body_limit import BodyLimit, Scope
+from kindling_platform.config.body_limit import BodyLimit
+from kindling_platform.config.body_refusal import Scope
 from kindling_platform.config.body_stream import StreamUploads
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kindling_platform.config.settings")

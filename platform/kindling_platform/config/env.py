@@ -5,10 +5,11 @@ Every name that is missing or wrong is reported at the same time.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kindling_billing.limits import Limits
+from kindling_engine.protocol.kv_dtypes import AUTO, KV_DTYPES
 from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
 from kindling_platform.common.identity import (
     GITHUB,
@@ -19,6 +20,8 @@ from kindling_platform.common.identity import (
     IdentityProvider,
     provider_make,
 )
+from kindling_platform.common.objectstore.place import PREFIX as STORE_PREFIX
+from kindling_platform.common.objectstore.place import REGION, StorePlace, store_address, store_place
 from kindling_platform.config.addresses import (
     cache_address,
     database_address,
@@ -28,7 +31,7 @@ from kindling_platform.config.addresses import (
 )
 from kindling_platform.config.env_reader import PREFIX, TRACES_NEED, EnvError, Reader
 
-__all__ = ["CREDIT_NEEDS", "SECRETS_FILE", "STRIPE_OFF", "Env", "EnvError", "load_env"]
+__all__ = ["CREDIT_NEEDS", "SECRETS_FILE", "STRIPE_OFF", "Env", "EnvError", "load_env", "load_object_store"]
 
 SECRETS_FILE = "secrets.env"
 MEGABYTE = 1024 * 1024
@@ -41,13 +44,17 @@ CREDIT_NEEDS = ("nothing", "mail", "card")
 DATABASE_KIND = "like postgresql://user:password@host:5432/kindling"
 CACHE_KIND = "like redis://:password@host:6379/0 or rediss://:password@host:6379/0"
 MAIL_KIND = "like smtp://user:password@host:587?tls=1 or smtps://user:password@host:465"
+STORE_KIND = "like s3://bucket/prefix"
 WEB_KIND = "like http://host:port or https://host"
 ISSUER_KIND = "like https://login.example.com; http is for this machine alone, as others could read along"
 
 
 @dataclass(frozen=True, slots=True)
 class Env:
-    """One installation's settings; money in US dollars as text, paths absolute."""
+    """One installation's settings; money in US dollars as text, paths absolute.
+
+    `object_store` has no credentials: few processes need them, and those ask `load_object_store`.
+    """
 
     host: str
     port: int
@@ -56,8 +63,10 @@ class Env:
     database_url: str
     redis_url: str
     smtp_url: str | None
+    object_store: StorePlace | None
     model: str
     weights: str | None
+    kv_dtype: str | None
     stripe_secret_key: str | None
     stripe_webhook_secret: str | None
     stripe_api_base: str | None
@@ -67,6 +76,7 @@ class Env:
     signup_credit_usd: str
     signup_credit_needs: str
     cors_origins: tuple[str, ...]
+    webhooks_private: bool
     limits: Limits
     spool_max_bytes: int
     keep_requests_days: int
@@ -120,8 +130,10 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
         database_url=reader.required_address("DATABASE_URL", database_address, DATABASE_KIND),
         redis_url=reader.required_address("REDIS_URL", cache_address, CACHE_KIND),
         smtp_url=reader.address("SMTP_URL", mail_address, MAIL_KIND),
+        object_store=_object_store(reader),
         model=reader.text("MODEL", "kindling/spark"),
         weights=reader.choice("WEIGHTS", WEIGHT_FORMS, CHECKPOINT) if reader.optional("WEIGHTS") else None,
+        kv_dtype=reader.choice("KV_DTYPE", KV_DTYPES, AUTO) if reader.optional("KV_DTYPE") else None,
         stripe_secret_key=reader.optional("STRIPE_SECRET_KEY"),
         stripe_webhook_secret=reader.optional("STRIPE_WEBHOOK_SECRET"),
         stripe_api_base=web("STRIPE_API_BASE"),
@@ -133,6 +145,7 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
             "SIGNUP_CREDIT_NEEDS", CREDIT_NEEDS, "mail" if reader.optional("SMTP_URL") else "nothing"
         ),
         cors_origins=reader.words("CORS_ORIGINS"),
+        webhooks_private=reader.flag("WEBHOOKS_PRIVATE"),
         limits=Limits(
             requests_per_minute=reader.limit("LIMIT_REQUESTS_PER_MINUTE", 6_000),
             prompt_tokens_per_minute=reader.limit("LIMIT_PROMPT_TOKENS_PER_MINUTE", 40_000_000),
@@ -159,6 +172,28 @@ def load_env(environ: Mapping[str, str] | None = None) -> Env:
     )
     reader.finish()
     return env
+
+
+def load_object_store(environ: Mapping[str, str] | None = None) -> StorePlace | None:
+    """Where the object store is, with the credentials for it; None if there is none. Raises ValueError for a wrong
+    address, which a start has refused.
+    """
+    given = dict(os.environ if environ is None else environ)
+    home = Path(given.get(PREFIX + "HOME") or ".kindling").resolve()
+    return store_place(_secrets(home) | {name: text for name, text in given.items() if text})
+
+
+def _object_store(reader: Reader) -> StorePlace | None:
+    address = reader.address("OBJECT_STORE", store_address, STORE_KIND)
+    endpoint = reader.address("OBJECT_STORE_ENDPOINT", web_address, WEB_KIND)
+    region = reader.text("OBJECT_STORE_REGION", REGION)
+    if reader.optional("OBJECT_STORE_ACCESS_KEY_ID") or reader.optional("OBJECT_STORE_SECRET_ACCESS_KEY"):
+        reader.together("OBJECT_STORE_ACCESS_KEY_ID", "OBJECT_STORE_SECRET_ACCESS_KEY")
+    reader.limit("BLOBS_MAX_GB", 0)
+    for name in ("OBJECT_STORE_ENDPOINT", "OBJECT_STORE_ACCESS_KEY_ID", "BLOBS_MAX_GB"):
+        reader.depends(name, "OBJECT_STORE")
+    place = store_place({STORE_PREFIX: address}) if address else None
+    return place and replace(place, endpoint=endpoint, region=region)
 
 
 def _identity_providers(reader: Reader) -> tuple[IdentityProvider, ...]:

@@ -74,6 +74,11 @@ class Reader:
         if given:
             self._wrong += [f"{PREFIX}{given[0]} is set, and {PREFIX}{name} is not" for name in missing]
 
+    def depends(self, name: str, on: str) -> None:
+        """A setting that is of no use without another, which may be given without this one."""
+        if self.optional(name) and not self.optional(on):
+            self._wrong.append(f"{PREFIX}{name} is set, and {PREFIX}{on} is not")
+
     def secret(self, name: str) -> str | None:
         """A secret that somebody else has chosen; the complaint about a short one does not repeat it."""
         value = self.optional(name)

@@ -64,6 +64,7 @@ INSTALLED_APPS = [
     "kindling_platform.batches",
     "kindling_platform.requestlog",
     "kindling_platform.deployments",
+    "kindling_platform.hooks",
     "kindling_platform.status",
     "kindling_platform.api",
     "kindling_platform.embedded",
@@ -81,6 +82,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "kindling_console.refused_bodies.RefusedBodies",
     "kindling_console.seeing.SeeingGuard",
 ]
 ROOT_URLCONF = "kindling_platform.config.urls"

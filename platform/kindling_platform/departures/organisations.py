@@ -10,6 +10,7 @@ from django.db import transaction
 
 from kindling_billing.models import SavedCard
 from kindling_platform.accounts.invitations import invitations_end_all
+from kindling_platform.accounts.member_letters import deletion_begun_note, deletion_done_note
 from kindling_platform.accounts.models import Membership, Organisation
 from kindling_platform.accounts.paying import auto_topup_off, cards_detach
 from kindling_platform.audit.services import audit_record
@@ -59,6 +60,7 @@ def organisation_delete(
         before={"state": "active"}, after={"state": "deleting"},
     )  # fmt: skip
     auto_topup_off(org=row, actor=actor)
+    deletion_begun_note(org=row, by_id=actor.id, moment=row.deleting_at, but=leaving_user_id)
     _members_end(row, actor, leaving_user_id=leaving_user_id)
     enqueue(SWEEP_JOB)
 
@@ -99,6 +101,7 @@ def _finish(org: Organisation) -> bool:
         actor=SYSTEM, action="organisation.deleted", target=row.id, organisation_id=row.id,
         before={"state": "deleting"}, after={"state": "deleted"},
     )  # fmt: skip
+    deletion_done_note(org=row)
     return True
 
 

@@ -16,6 +16,7 @@ from kindling_platform.common.actors import SYSTEM
 from kindling_platform.common.purging import purged
 from kindling_platform.deployments.selectors import deployment_list
 from kindling_platform.deployments.services import deployment_delete
+from kindling_platform.hooks.ending import webhooks_clear
 from kindling_platform.keys.models import ApiKey, LimitSet
 from kindling_platform.keys.services import key_revoke
 from kindling_platform.requestlog.models import LoggedRequest
@@ -99,7 +100,13 @@ def cards_forget(org: Organisation) -> int:
     return cards_detach(org=org, actor=SYSTEM)
 
 
+def webhooks_forget(org: Organisation) -> int:
+    """Webhooks and what was sent to them: nothing of the deletion itself goes out."""
+    return webhooks_clear(org=org)
+
+
 STEPS: tuple[Callable[[Organisation], int], ...] = (
+    webhooks_forget,
     keys_revoke,
     deployments_delete,
     adapters_delete,

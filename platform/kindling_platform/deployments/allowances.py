@@ -15,6 +15,9 @@ from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.models import OrgQuerySet
 from kindling_platform.deployments.models import Deployment
 
+# How many an organisation may have made and not deleted, whether they run or not.
+MOST_DEPLOYMENTS = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
@@ -84,6 +87,21 @@ def replicas_check(*, org: Organisation, replicas: int, but: str = "") -> None:
         " of this installation for more."
     )
     raise KindlingError("replica_limit", text, 409, param="replicas")
+
+
+def room_check(*, org: Organisation) -> None:
+    """Refuse one more deployment of an organisation's own, where it has kept so many. Call it while that is locked.
+
+    Raises:
+        KindlingError: `too_many_deployments`.
+    """
+    kept = Deployment.objects.for_org(org).filter(self_made=True)
+    if kept.exclude(desired_state=Deployment.Desired.DELETED).count() >= MOST_DEPLOYMENTS:
+        text = (
+            f"Your organisation has made {MOST_DEPLOYMENTS} deployments, stopped ones among them, which is the most."
+            " Delete one that you do not need."
+        )
+        raise KindlingError("too_many_deployments", text, 409)
 
 
 def _replicas(count: int) -> str:

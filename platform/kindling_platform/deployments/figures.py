@@ -6,7 +6,7 @@ from typing import Any
 
 from kindling_billing.costs import cost_book
 from kindling_billing.gpu_hours import HOUR_MS
-from kindling_billing.selectors import price_map_current, price_of
+from kindling_billing.selectors import price_map_of_owners, price_of
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.catalog.speeds import FRESH
 from kindling_platform.common.clock import now
@@ -84,14 +84,15 @@ def _speeds(org: Organisation, ids: Iterable[str], *, is_operator: bool) -> dict
 
 def _costs(org: Organisation, deployments: Sequence[Deployment], *, is_operator: bool) -> dict[str, HourCost]:
     billed = [one for one in deployments if not one.organisation.is_operator]
+    own = [one for one in billed if is_operator or one.organisation_id == org.id]
     costs: dict[str, HourCost] = {}
-    for owner_id in sorted({one.organisation_id for one in billed}):
-        if owner_id != org.id and not is_operator:
-            continue
-        own = [one for one in billed if one.organisation_id == owner_id]
-        prices = price_map_current(skus={one.model_id for one in own}, owner_id=owner_id)
+    if own:
+        prices = price_map_of_owners(
+            skus={one.model_id for one in own}, owner_ids={one.organisation_id for one in own}
+        )
         for one in own:
-            costs[one.id] = HourCost(_replicas(one), _hour_price(prices.get(one.model_id)))
+            price = _hour_price(prices.get((one.organisation_id, one.model_id)))
+            costs[one.id] = HourCost(_replicas(one), price)
     if is_operator:
         book, moment = cost_book(), now()
         for one in deployments:

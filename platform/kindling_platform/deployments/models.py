@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from django.db import models
 
+from kindling_engine.protocol.kv_dtypes import AUTO
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_platform.accounts.models import Organisation
 from kindling_platform.catalog.models import Model
@@ -13,7 +14,8 @@ from kindling_platform.common.models import Created, OrgQuerySet, id_field
 class Deployment(Created):
     """A model that should be served; the reconciler makes it so.
 
-    `weights`, of WEIGHT_FORMS, is how they lie in memory. `stop_reason` says why it was stopped without anybody asking,
+    `weights`, of WEIGHT_FORMS, is how they lie in memory; `kv_dtype`, of KV_DTYPES, what keys and values are kept as.
+    `stop_reason` says why it was stopped without anybody asking,
     until it is started again. The row of one that was deleted stays: it names the hours of machine time, and its
     replicas are wound down like those of any other.
     """
@@ -38,6 +40,7 @@ class Deployment(Created):
     desired_state = models.CharField(max_length=16, choices=Desired.choices, default=Desired.RUNNING)
     desired_replicas = models.PositiveIntegerField(default=1)
     weights = models.CharField(max_length=16, default=CHECKPOINT, db_default=CHECKPOINT)
+    kv_dtype = models.CharField(max_length=16, default=AUTO, db_default=AUTO)
     state = models.CharField(max_length=16, choices=State.choices, default=State.PENDING)
     reason = models.CharField(max_length=300, blank=True)
     stop_reason = models.CharField(max_length=300, blank=True, default="", db_default="")
@@ -63,7 +66,7 @@ class Deployment(Created):
 
 
 class DeploymentRevision(Created):
-    """What a deployment was set to by somebody at some time; rows are only ever added.
+    """What a deployment was set to by somebody at some time; rows never change, and the newest are kept.
 
     `restored` is the number of the revision that was brought back by this one.
     """
@@ -74,6 +77,7 @@ class DeploymentRevision(Created):
     model = models.ForeignKey(Model, on_delete=models.PROTECT, related_name="+")
     replicas = models.PositiveIntegerField()
     weights = models.CharField(max_length=16)
+    kv_dtype = models.CharField(max_length=16, default=AUTO, db_default=AUTO)
     restored = models.PositiveIntegerField(null=True, blank=True)
     actor_id = models.CharField(max_length=32, blank=True)
     actor_label = models.CharField(max_length=200)

@@ -2,11 +2,12 @@
 
 As for models (`speeds`), a periodic task does it and no page, and what everybody sees of a shared deployment gives no
 organisation away: at least so many have to have used it, none of them for nearly all of it, in the day and, for the
-requests of the hour, in that hour too. An organisation sees its own requests beside that, the operator all of them.
+requests of the hour, in that hour too. Where there is no such figure an organisation sees its own requests, and the
+operator always sees all of them.
 Adapters' requests count, since they are what a deployment is for; batches wait by intent and are requests, not answers.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.db import connection, transaction
@@ -17,11 +18,10 @@ from kindling_platform.deployments.speeds import (
     BOUNDS,
     LARGEST_SHARE,
     ORGANISATIONS,
+    SAMPLES,
     TAIL_SAMPLES,
     WINDOW,
-    figures_of,
     nth_of,
-    rounded,
 )
 
 HOUR = timedelta(hours=1)
@@ -45,57 +45,62 @@ MEASURE = """
             AND max(recent) <= %(largest_share)s * sum(recent) AS hour_is_safe
         FROM shares GROUP BY 1
         HAVING count(*) FILTER (WHERE answers > 0) >= %(organisations)s
-            AND max(answers) <= %(largest_share)s * sum(answers)
+            AND max(answers) <= %(largest_share)s * sum(answers) AND sum(answers) >= %(tail_samples)s
     ), scoped AS (
-        SELECT a.*, unnest(ARRAY[a.organisation_id, '*']) AS scope, true AS tells_hour FROM asked a
+        SELECT a.*, '*' AS scope, true AS tells_hour FROM asked a
+        UNION ALL
+        -- Where there is what everybody sees, nobody is shown their own beside it.
+        SELECT a.*, a.organisation_id, true FROM asked a
+        WHERE NOT EXISTS (SELECT FROM safe s WHERE s.deployment_id = a.deployment_id)
         UNION ALL
         SELECT a.*, '', s.hour_is_safe FROM asked a JOIN safe s USING (deployment_id) WHERE a.is_shared
+    ), measured AS (
+        SELECT deployment_id, scope, count(*) FILTER (WHERE is_answer) AS samples,
+            count(first_token_ms) FILTER (WHERE is_answer) AS timed,
+            CASE WHEN bool_and(tells_hour) THEN count(*) FILTER (WHERE is_recent) * %(nth)s END AS recent,
+            percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY duration_ms) FILTER (WHERE is_answer) AS durations,
+            percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY first_token_ms)
+                FILTER (WHERE is_answer AND first_token_ms IS NOT NULL) AS firsts,
+            -- Counts that everybody sees are rounded down to two digits.
+            scope = '' AS is_rounded
+        FROM scoped GROUP BY 1, 2
     )
-    SELECT deployment_id, scope, count(*) FILTER (WHERE is_answer),
-        count(first_token_ms) FILTER (WHERE is_answer), count(*) FILTER (WHERE is_recent), bool_and(tells_hour),
-        percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY duration_ms) FILTER (WHERE is_answer),
-        percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY first_token_ms)
-            FILTER (WHERE is_answer AND first_token_ms IS NOT NULL)
-    FROM scoped GROUP BY 1, 2
-    HAVING scope <> '' OR count(*) FILTER (WHERE is_answer) >= %(tail_samples)s
-    ORDER BY 1, 2
+    INSERT INTO deployments_deploymentspeed AS kept
+        (deployment_id, scope, window_start, window_end, samples, first_token_samples, hour_requests,
+        duration_p50_ms, duration_p95_ms, first_token_p50_ms, first_token_p95_ms)
+    SELECT deployment_id, scope, %(start)s, %(end)s,
+        CASE WHEN is_rounded THEN trunc(samples::numeric, 2 - length(samples::text)) ELSE samples END,
+        CASE WHEN is_rounded THEN trunc(timed::numeric, 2 - length(timed::text)) ELSE timed END,
+        CASE WHEN is_rounded THEN trunc(recent::numeric, 2 - length(recent::text)) ELSE recent END,
+        CASE WHEN samples >= %(samples)s THEN round(durations[1]::numeric, 1) END,
+        CASE WHEN samples >= %(tail_samples)s THEN round(durations[2]::numeric, 1) END,
+        CASE WHEN timed >= %(samples)s THEN round(firsts[1]::numeric, 1) END,
+        CASE WHEN timed >= %(tail_samples)s THEN round(firsts[2]::numeric, 1) END
+    FROM measured ORDER BY 1, 2
+    ON CONFLICT (deployment_id, scope) DO UPDATE SET
+        window_start = excluded.window_start, window_end = excluded.window_end, samples = excluded.samples,
+        first_token_samples = excluded.first_token_samples, hour_requests = excluded.hour_requests,
+        duration_p50_ms = excluded.duration_p50_ms, duration_p95_ms = excluded.duration_p95_ms,
+        first_token_p50_ms = excluded.first_token_p50_ms, first_token_p95_ms = excluded.first_token_p95_ms
 """
-KEY = ("deployment", "scope")
-FIELDS = [field.name for field in DeploymentSpeed._meta.fields if field.name not in {"id", *KEY}]
 
 
 def paces_measure() -> int:
-    """Measure every deployment anew and forget what is no longer so; gives the number of rows. Twice is as once."""
+    """Measure every deployment anew and forget what is no longer so; gives the number of rows. Twice is as once.
+
+    The rows stay in the database: there may be one for each organisation.
+    """
     end = now()
     start = end - WINDOW
-    nth = nth_of(start, end)
     bounds: dict[str, Any] = {
-        "start": start, "end": end, "hour": end - HOUR, "nth": nth, "organisations": ORGANISATIONS,
-        "largest_share": LARGEST_SHARE, "tail_samples": TAIL_SAMPLES,
+        "start": start, "end": end, "hour": end - HOUR, "nth": nth_of(start, end), "organisations": ORGANISATIONS,
+        "largest_share": LARGEST_SHARE, "samples": SAMPLES, "tail_samples": TAIL_SAMPLES,
     }  # fmt: skip
     with transaction.atomic():
         with connection.cursor() as cursor:
             for name, bound in BOUNDS.items():
                 cursor.execute("SELECT set_config(%s, %s, true)", [name, bound])
             cursor.execute(MEASURE, bounds)
-            rows = [_pace(row, nth, start, end) for row in cursor.fetchall()]
-        DeploymentSpeed.objects.bulk_create(
-            rows, update_conflicts=True, unique_fields=KEY, update_fields=FIELDS, batch_size=1000
-        )
+            rows: int = cursor.rowcount
         DeploymentSpeed.objects.filter(window_end__lt=end).delete()
-    return len(rows)
-
-
-def _pace(row: tuple[Any, ...], nth: int, start: datetime, end: datetime) -> DeploymentSpeed:
-    deployment_id, scope, samples, timed, recent, tells_hour, durations, firsts = row
-    counts = [samples, timed, recent * nth]
-    if scope == DeploymentSpeed.EVERYBODY:
-        counts = [rounded(count) for count in counts]
-    duration, first = figures_of(durations, samples), figures_of(firsts, timed)
-    return DeploymentSpeed(
-        deployment_id=deployment_id, scope=scope, window_start=start, window_end=end,
-        samples=counts[0], first_token_samples=counts[1],
-        duration_p50_ms=duration[0], duration_p95_ms=duration[1],
-        first_token_p50_ms=first[0], first_token_p95_ms=first[1],
-        hour_requests=counts[2] if tells_hour else None,
-    )  # fmt: skip
+    return rows

@@ -10,6 +10,9 @@ from kindling_platform.common.tenancy import HasId
 from kindling_platform.deployments.models import Deployment, DeploymentRevision
 from kindling_platform.keys.activity import name_map
 
+# How many of a deployment's revisions are kept, the newest.
+KEPT = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -31,14 +34,20 @@ class Revised:
 
 
 def revision_add(*, deployment: Deployment, actor: Actor, restored: int | None = None) -> DeploymentRevision:
-    """Keep what a deployment is set to now; call it while the deployment is locked, or has just been made."""
-    last = DeploymentRevision.objects.filter(deployment=deployment).aggregate(last=Max("number"))["last"] or 0
+    """Keep what a deployment is set to now, and forget what it was set to long ago.
+
+    Call it while the deployment is locked, or has just been made.
+    """
+    kept = DeploymentRevision.objects.filter(deployment=deployment)
+    last = kept.aggregate(last=Max("number"))["last"] or 0
+    kept.filter(number__lte=last + 1 - KEPT).delete()
     return DeploymentRevision.objects.create(
         deployment=deployment,
         number=last + 1,
         model=deployment.model,
         replicas=deployment.desired_replicas,
         weights=deployment.weights,
+        kv_dtype=deployment.kv_dtype,
         restored=restored,
         actor_id=actor.id,
         actor_label=actor.label[:200],
@@ -57,7 +66,7 @@ def revision_get(*, deployment: Deployment, number: int) -> DeploymentRevision:
     return found
 
 
-def revision_list(*, deployment: Deployment, reader: HasId | None, limit: int = 50) -> list[Revised]:
+def revision_list(*, deployment: Deployment, reader: HasId | None, limit: int = KEPT) -> list[Revised]:
     """The newest revisions of a deployment with what each of them changed, newest first.
 
     A `reader` other than the operator learns no names of the operator's people.
@@ -80,11 +89,17 @@ def settings_of(deployment: Deployment) -> dict[str, str]:
         "model": deployment.model.ref,
         "replicas": str(deployment.desired_replicas),
         "weights": deployment.weights,
+        "kv_dtype": deployment.kv_dtype,
     }
 
 
 def _settings(row: DeploymentRevision) -> dict[str, str]:
-    return {"model": row.model.ref, "replicas": str(row.replicas), "weights": row.weights}
+    return {
+        "model": row.model.ref,
+        "replicas": str(row.replicas),
+        "weights": row.weights,
+        "kv_dtype": row.kv_dtype,
+    }
 
 
 def _changes(before: DeploymentRevision | None, after: DeploymentRevision) -> list[Change]:

@@ -67,6 +67,11 @@ def deployment_list_unsettled() -> list[str]:
     return list(Deployment.objects.exclude(settled).values_list("id", flat=True).distinct())
 
 
+def deployment_is_moving(deployment_id: str) -> bool:
+    """Whether a replica of it is on its way to being ready."""
+    return Replica.objects.filter(deployment_id=deployment_id, state__in=("starting", "restarting")).exists()
+
+
 def replica_list(*, deployment: Deployment | None = None) -> QuerySet[Replica]:
     """Replicas of a deployment, or all of them."""
     rows = Replica.objects.select_related("deployment").order_by("name")

@@ -4,22 +4,29 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 
 from kindling_billing.notices import notice_add
-from kindling_engine.protocol.weight_forms import CHECKPOINT, WEIGHT_FORMS
+from kindling_engine.protocol.kv_dtypes import AUTO
+from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_platform.accounts.actor import Actor
 from kindling_platform.accounts.models import Organisation
+from kindling_platform.accounts.selectors import organisation_named
 from kindling_platform.audit.services import audit_record
 from kindling_platform.catalog.models import Model
 from kindling_platform.catalog.selectors import model_get
 from kindling_platform.common.actors import SYSTEM
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError
+from kindling_platform.common.happenings import Happening, happening_tell
 from kindling_platform.common.jobs import enqueue
 from kindling_platform.common.leases import lease_take
 from kindling_platform.common.slugs import name_checked
-from kindling_platform.deployments.allowances import deploying_check, organisation_lock, replicas_check
+from kindling_platform.deployments.allowances import (
+    deploying_check,
+    organisation_lock,
+    replicas_check,
+    room_check,
+)
 from kindling_platform.deployments.credit import credit_check
 from kindling_platform.deployments.intervals import interval_end, interval_heard
 from kindling_platform.deployments.locks import (
@@ -31,11 +38,11 @@ from kindling_platform.deployments.locks import (
 from kindling_platform.deployments.models import Deployment, DeploymentEvent, Replica
 from kindling_platform.deployments.revisions import revision_add, revision_get, settings_of
 from kindling_platform.deployments.selectors import deployment_get
+from kindling_platform.deployments.settings import settings_check, what_runs
 
 RECONCILE_JOB = "deployments.reconcile"
 HALTED = "deployment.halted"
 READY = "ready"
-MAX_REPLICAS = 64
 
 
 @transaction.atomic
@@ -47,20 +54,21 @@ def deployment_ensure(
     actor: Actor,
     replicas: int | None = None,
     weights: str | None = None,
+    kv_dtype: str | None = None,
     self_made: bool = False,
 ) -> Deployment:
     """The deployment of this name, running this model; made if it is not there, a new generation if it changed.
 
-    `replicas` and `weights` stay as they are when they are None; one that is made has one replica, and weights as the
-    checkpoint has them. `weights` is one of WEIGHT_FORMS; whether the device can have it, the engine finds out.
+    `replicas`, `weights` and `kv_dtype` stay as they are when they are None; one that is made has one replica, weights
+    as the checkpoint has them, and keys and values as it computes. The latter are of WEIGHT_FORMS and KV_DTYPES.
     Replicas of an organisation that is not the operator's are charged to it by the hour.
 
     Raises:
-        KindlingError: name_invalid, replicas_invalid, weights_unknown, and those of `credit_check` where more than
-            before should run.
+        KindlingError: name_invalid, and those of `settings_check`, and of `credit_check` where more than before should
+            run.
     """
     name_checked(name)
-    _shape_check(replicas, weights)
+    settings_check(replicas=replicas, weights=weights, kv_dtype=kv_dtype)
     found: Deployment | None = deployments_kept(org).select_for_update().filter(name=name).first()
     if found is None:
         replicas, weights = replicas or 1, weights or CHECKPOINT
@@ -73,6 +81,7 @@ def deployment_ensure(
                     name=name,
                     desired_replicas=replicas,
                     weights=weights,
+                    kv_dtype=kv_dtype or AUTO,
                     self_made=self_made,
                     reason="Not started yet.",
                 )
@@ -81,10 +90,10 @@ def deployment_ensure(
                 "deployment_exists", f"There is a deployment {name!r}.", 409, param="name"
             ) from error
         revision_add(deployment=found, actor=actor)
-        event_add(deployment=found, kind="created", message=f"Deployment of {_what_runs(found)}.")
+        event_add(deployment=found, kind="created", message=f"Deployment of {what_runs(found)}.")
         audit_record(actor=actor, action="deployment.create", target=found.id, organisation_id=org.id)
     else:
-        _change(found, model, replicas, weights, actor)
+        _change(found, model, actor, replicas=replicas, weights=weights, kv_dtype=kv_dtype)
     enqueue(RECONCILE_JOB, deployment_id=found.id)
     return found
 
@@ -97,20 +106,21 @@ def deployment_change(
     actor: Actor,
     replicas: int | None = None,
     weights: str | None = None,
+    kv_dtype: str | None = None,
 ) -> Deployment:
-    """Change how many replicas a deployment has, while the others go on, or the form of its weights, for which all of
-    them start anew; None leaves either as it is.
+    """Change how many replicas a deployment has, while the others go on, or what its weights, or keys and values, are
+    kept as, for which all of them start anew; None leaves each as it is.
 
     Machines are the operator's: they change what runs on them, their own and, with `org` None, anybody's. Others change
     what they made themselves, within their replicas.
 
     Raises:
-        KindlingError: not_found, deployments_closed, replicas_invalid, weights_unknown, those of `replicas_check`, and
-            those of `credit_check` where more than before should run.
+        KindlingError: not_found, deployments_closed, those of `settings_check` and `replicas_check`, and those of
+            `credit_check` where more than before should run.
     """
-    _shape_check(replicas, weights)
+    settings_check(replicas=replicas, weights=weights, kv_dtype=kv_dtype)
     found = deployment_lock_to_change(org, deployment_id, replicas)
-    _change(found, found.model, replicas, weights, actor)
+    _change(found, found.model, actor, replicas=replicas, weights=weights, kv_dtype=kv_dtype)
     enqueue(RECONCILE_JOB, deployment_id=found.id)
     return found
 
@@ -128,7 +138,10 @@ def deployment_restore(
     """
     past = revision_get(deployment=deployment_get(org=org, deployment_id=deployment_id), number=number)
     found = deployment_lock_to_change(org, deployment_id, past.replicas)
-    _change(found, past.model, past.replicas, past.weights, actor, restored=number)
+    _change(
+        found, past.model, actor, replicas=past.replicas, weights=past.weights, kv_dtype=past.kv_dtype,
+        restored=number,
+    )  # fmt: skip
     enqueue(RECONCILE_JOB, deployment_id=found.id)
     return found
 
@@ -142,6 +155,7 @@ def deployment_create(
     actor: Actor,
     replicas: int = 1,
     weights: str = CHECKPOINT,
+    kv_dtype: str | None = None,
     for_ref: str = "",
 ) -> Deployment:
     """Deploy a model on request of a person or a key.
@@ -152,7 +166,7 @@ def deployment_create(
 
     Raises:
         KindlingError: deployments_closed, organisation_unknown, model_not_found, deployment_exists, those of
-            `deploying_check` and `replicas_check`, and those of `deployment_ensure`.
+            `deploying_check`, `replicas_check` and `room_check`, and those of `deployment_ensure`.
     """
     is_own = not org.is_operator
     if is_own and for_ref not in ("", org.id, org.slug):
@@ -161,17 +175,19 @@ def deployment_create(
     if is_own:
         org = organisation_lock(org)
     elif for_ref:
-        org = _org_named(for_ref)
+        org = organisation_named(ref=for_ref)
     model = model_get(org=org, ref=model_ref)
     if is_own:
-        _shape_check(replicas, weights)
+        settings_check(replicas=replicas, weights=weights, kv_dtype=kv_dtype)
         deploying_check(org=org, model=model)
         replicas_check(org=org, replicas=replicas)
+        room_check(org=org)
     if deployments_kept(org).filter(name=name).exists():
         raise KindlingError("deployment_exists", f"There is a deployment {name!r}.", 409, param="name")
     return deployment_ensure(
-        org=org, model=model, name=name, actor=actor, replicas=replicas, weights=weights, self_made=is_own
-    )
+        org=org, model=model, name=name, actor=actor, replicas=replicas, weights=weights, kv_dtype=kv_dtype,
+        self_made=is_own,
+    )  # fmt: skip
 
 
 def deployment_start(*, org: Organisation | None, deployment_id: str, actor: Actor) -> Deployment:
@@ -238,6 +254,8 @@ def deployment_apply(*, deployment_id: str, token: str, state: str, reason: str)
         return False
     if found.state != state:
         event_add(deployment=found, kind=state, message=reason or f"The deployment is {state}.")
+        told = {"name": found.name, "state": state, "reason": (reason or found.stop_reason)[:300]}
+        happening_tell(Happening("deployment.state", found.id, found.organisation_id, told))
     found.state, found.reason = state, (reason or found.stop_reason)[:300]
     found.lease_token, found.lease_expires_at = "", None
     found.save(update_fields=["state", "reason", "lease_token", "lease_expires_at"])
@@ -317,60 +335,37 @@ def event_add(*, deployment: Deployment, kind: str, message: str, data: dict[str
     )
 
 
-def _shape_check(replicas: int | None, weights: str | None) -> None:
-    if replicas is not None and not 1 <= replicas <= MAX_REPLICAS:
-        raise KindlingError("replicas_invalid", f"Replicas are 1 to {MAX_REPLICAS}.", param="replicas")
-    if weights is not None and weights not in WEIGHT_FORMS:
-        text = f"There is no form of weights {weights!r}; there are {', '.join(WEIGHT_FORMS)}."
-        raise KindlingError("weights_unknown", text, param="weights")
-
-
 def _change(
     found: Deployment,
     model: Model,
-    replicas: int | None,
-    weights: str | None,
     actor: Actor,
     *,
+    replicas: int | None,
+    weights: str | None,
+    kv_dtype: str | None,
     restored: int | None = None,
 ) -> None:
-    """Make a locked deployment so, if it is not: other replicas come and go, other weights are a new generation."""
-    replicas, weights = replicas or found.desired_replicas, weights or found.weights
-    if (found.model_id, found.desired_replicas, found.weights) == (model.id, replicas, weights):
+    """Make a locked deployment so, if it is not: other replicas come and go, other engines are a new generation."""
+    replicas = replicas or found.desired_replicas
+    engine = (model.id, weights or found.weights, kv_dtype or found.kv_dtype)
+    is_same_engine = engine == (found.model_id, found.weights, found.kv_dtype)
+    if is_same_engine and found.desired_replicas == replicas:
         return
     if found.desired_state == Deployment.Desired.RUNNING:
         more = replicas if found.model_id != model.id else replicas - found.desired_replicas
         credit_check(org=found.organisation, model=model, replicas=max(0, more))
     before = settings_of(found)
-    if (found.model_id, found.weights) != (model.id, weights):
-        found.generation += 1
-    found.model, found.desired_replicas, found.weights = model, replicas, weights
-    found.save(update_fields=["model", "desired_replicas", "weights", "generation"])
+    found.generation += not is_same_engine
+    found.model, found.desired_replicas, (_, found.weights, found.kv_dtype) = model, replicas, engine
+    found.save(update_fields=["model", "desired_replicas", "weights", "kv_dtype", "generation"])
     revision = revision_add(deployment=found, actor=actor, restored=restored)
     again = f" As it was in revision {restored}." if restored else ""
-    event_add(deployment=found, kind="changed", message=f"Now {_what_runs(found)}.{again}")
+    event_add(deployment=found, kind="changed", message=f"Now {what_runs(found)}.{again}")
     data = {"revision": revision.number} | ({"as_in": restored} if restored else {})
     audit_record(
         actor=actor, action="deployment.restored" if restored else "deployment.change", target=found.id,
         organisation_id=found.organisation_id, data=data, before=before, after=settings_of(found),
     )  # fmt: skip
-
-
-def _what_runs(deployment: Deployment) -> str:
-    form = "" if deployment.weights == CHECKPOINT else f", weights as {deployment.weights}"
-    count = deployment.desired_replicas
-    return f"{deployment.model.ref} with {count} replica{'' if count == 1 else 's'}{form}"
-
-
-def _org_named(ref: str) -> Organisation:
-    found: Organisation | None = Organisation.objects.filter(
-        Q(slug=ref) | Q(id=ref), deleting_at=None
-    ).first()
-    if found is None:
-        raise KindlingError(
-            "organisation_unknown", f"There is no organisation {ref[:64]!r}.", 404, param="organisation"
-        )
-    return found
 
 
 @transaction.atomic

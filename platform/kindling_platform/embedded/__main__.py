@@ -37,6 +37,13 @@ def up(
             "GPU. Left out, a deployment keeps its form."
         ),
     ] = "",
+    kv_dtype: Annotated[
+        str,
+        typer.Option(
+            help="What keys and values are kept as: auto, as it computes, or fp8, a byte each. Left out, a deployment "
+            "keeps what it has."
+        ),
+    ] = "",
     check: Annotated[bool, typer.Option("--check", help="Start a throw-away stack twice; time it.")] = False,
     as_json: Annotated[
         bool,
@@ -54,6 +61,8 @@ def up(
         os.environ["KINDLING_MODEL"] = str(folder.resolve()) if folder.is_dir() else wanted
     if weights:
         os.environ["KINDLING_WEIGHTS"] = weights
+    if kv_dtype:
+        os.environ["KINDLING_KV_DTYPE"] = kv_dtype
     if check:
         print_figures("up", check_run(), as_json=as_json)
         return

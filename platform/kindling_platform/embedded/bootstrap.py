@@ -57,6 +57,7 @@ class Bootstrap:
     surface: str
     deployment_id: str
     weights: str
+    kv_dtype: str
     api_key: str
     is_proven: bool
     also_running: dict[str, str]
@@ -73,7 +74,9 @@ def bootstrap_run(env: Env) -> Bootstrap:
     model = spark
     if env.model != SPARK_NAME:
         model, unchecked = _chosen_model(org, env.model)
-    deployment = deployment_ensure(org=org, model=model, name=model.name, actor=SYSTEM, weights=env.weights)
+    deployment = deployment_ensure(
+        org=org, model=model, name=model.name, actor=SYSTEM, weights=env.weights, kv_dtype=env.kv_dtype
+    )
     deployment_start(org=org, deployment_id=deployment.id, actor=SYSTEM)
     if model.id != spark.id:
         _spark_stop(org, spark)
@@ -85,6 +88,7 @@ def bootstrap_run(env: Env) -> Bootstrap:
         surface=model.surface,
         deployment_id=deployment.id,
         weights=deployment.weights,
+        kv_dtype=deployment.kv_dtype,
         api_key=api_key,
         is_proven=ledger_list_usage(owner_id=org.id).exists(),
         also_running=_also_running(org, deployment.id),

@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+from kindling_platform.common.objectstore.place import CLOUD_SECRETS, SECRETS
 from kindling_platform.config.env import Env
 from kindling_platform.embedded.forks import SETTINGS, WORKERS
 from kindling_platform.embedded.forks import start as fork_or_spawn
@@ -16,11 +17,17 @@ NOT_INHERITED = {
     *("KINDLING_POSTGRES_PASSWORD", "KINDLING_VALKEY_PASSWORD"),
     *("KINDLING_STAND_IN_STRIPE_KEY", "KINDLING_STAND_IN_WEBHOOK_SECRET"),
 }
+STORE_SECRETS = {*SECRETS, *CLOUD_SECRETS}
 LOOPBACKS = ("127.0.0.1", "localhost", "::1")
 
 
 def child_env() -> dict[str, str]:
-    """What children of the platform's own see: they leave the cores to the engines."""
+    """What children of the platform's own see: they leave the cores to the engines, and the object store to others."""
+    return {name: value for name, value in worker_env().items() if name not in STORE_SECRETS}
+
+
+def worker_env() -> dict[str, str]:
+    """What those see that put adapters into the object store."""
     return {**engine_env(), "OMP_NUM_THREADS": "1"}
 
 
@@ -76,6 +83,7 @@ def worker_child(home: Home) -> Child:
         "worker",
         *("-m", "celery", "-A", WORKERS, "worker", "-P", "threads", "-c", "4"),
         *("-l", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"),
+        env=worker_env(),
         start_with=fork_or_spawn,
     )
 

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kindling_platform.config.env import Env, EnvError
+from kindling_platform.common.objectstore.check import place_check
+from kindling_platform.common.objectstore.client import ObjectStore
+from kindling_platform.common.objectstore.errors import StoreError
+from kindling_platform.common.objectstore.owner import installation_id
+from kindling_platform.config.env import Env, EnvError, load_object_store
 from kindling_platform.embedded.children import log_paths
 from kindling_platform.embedded.errors import EmbeddedError
 from kindling_platform.embedded.home import Home
@@ -47,6 +51,7 @@ def doctor_run(home: Home) -> list[Finding]:
     env, settings = _settings(home)
     found = [*_machine(home), *_folder(home), settings]
     if env is not None:
+        found += _object_store(home)
         found += _listening(env, running=owner is not None)
         if owner is None:
             found += _own_servers(env)
@@ -132,6 +137,31 @@ def _reach(env: Env) -> Finding:
     except EmbeddedError as error:
         return Finding("reach", False, "open to others too early", error.message)
     return Finding("reach", True, env.public_url)
+
+
+def _object_store(home: Home) -> Iterator[Finding]:
+    """Whether it takes, gives, lists and deletes, where the settings name one."""
+    place = load_object_store({**os.environ, "KINDLING_HOME": str(home.path)})
+    if place is None:
+        return
+    secret = os.environ.get("KINDLING_SECRET_KEY") or _secret_made(home)
+    try:
+        place_check(ObjectStore(place, retries=1), installation_id(secret) if secret else None)
+    except StoreError as error:
+        seen = error.detail or "no answer"
+        advice = (
+            f"{error.message} Look at KINDLING_OBJECT_STORE and the settings that begin with it ({seen})."
+        )
+        yield Finding("object store", False, "cannot be used", advice)
+        return
+    yield Finding("object store", True, f"bucket {place.bucket} takes and gives files")
+
+
+def _secret_made(home: Home) -> str:
+    try:
+        return secrets_read(home.secrets).get("KINDLING_SECRET_KEY", "")
+    except OSError:
+        return ""
 
 
 def _own_servers(env: Env) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kindling_platform.embedded.process import Command, Running, spawn, tie_to_parent
-from kindling_platform.embedded.titles import title_set
+from kindling_platform.embedded.titles import environment_hide, title_set
 
 log = logging.getLogger(__name__)
 SETTINGS = "kindling_platform.config.settings"
@@ -130,6 +130,7 @@ def _become(
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.environ.clear()
         os.environ.update(command.env)
+        environment_hide()
         if command.cwd:
             os.chdir(command.cwd)
         title_set(f"kindling {command.name}")

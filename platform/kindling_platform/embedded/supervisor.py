@@ -7,6 +7,7 @@ import time
 from types import FrameType
 from typing import Any
 
+from kindling_engine.protocol.kv_dtypes import AUTO
 from kindling_engine.protocol.weight_forms import CHECKPOINT
 from kindling_platform.config.env import Env, EnvError, load_env
 from kindling_platform.embedded.backups.restore import restore_check
@@ -43,7 +44,7 @@ from kindling_platform.embedded.state import State
 
 TEND_EVERY_S = 0.1
 WEB_TIMEOUT_S = 60.0
-AS_THEY_COME = f" `./kindling up --weights {CHECKPOINT}` takes the weights as they come."
+PLAIN = f" `./kindling up --weights {CHECKPOINT} --kv-dtype {AUTO}` takes it as it comes."
 FIRST_TOKEN_TIMEOUT_S = 60.0
 BILL_TIMEOUT_S = 30.0
 
@@ -166,7 +167,7 @@ class Supervisor:
                 deployment_id=facts["deployment_id"],
                 tend=self._tend,
                 say=self.progress.news,
-                hint="" if facts["weights"] == CHECKPOINT else AS_THEY_COME,
+                hint="" if (facts["weights"], facts["kv_dtype"]) == (CHECKPOINT, AUTO) else PLAIN,
             )
         with self.progress.step("first token") as notes:
             key = facts["api_key"]

@@ -18,7 +18,7 @@ from kindling_platform.keys.models import ApiKey
 # What is shown, by kind: the nouns that its actions begin with. What is not named here is the operator's business.
 KINDS = {
     "keys": ("key",),
-    "members": ("user", "organisation", "member", "invitation", "seeing"),
+    "members": ("user", "organisation", "member", "invitation", "seeing", "webhook"),
     "limits": ("limits", "budget"),
     "money": (
         "auto_topup", "billing", "card", "credit", "dispute", "invoice", "owner", "payment", "plan", "refund",

@@ -11,7 +11,7 @@ from django.db import transaction
 
 from kindling_billing.models import Notice
 from kindling_billing.notices import notice_again, notice_find
-from kindling_platform.accounts.letters import HourCost, address_map, letter_of
+from kindling_platform.accounts.letters import HourCost, address_map, letter_of, recipient_map
 from kindling_platform.accounts.selectors import organisation_map
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import Actor
@@ -104,7 +104,7 @@ def _queued(state: str) -> list[Letter]:
 def _from_notices(rows: Iterable[Notice], *, hour_cost: HourCost) -> list[Letter]:
     notices = list(rows)
     owner_ids = {notice.owner_id for notice in notices}
-    orgs, addresses = organisation_map(organisation_ids=owner_ids), address_map(organisation_ids=owner_ids)
+    orgs, recipients = organisation_map(organisation_ids=owner_ids), recipient_map(notices)
     letters = []
     for notice in notices:
         written = letter_of(notice, orgs.get(notice.owner_id), hour_cost=hour_cost)
@@ -113,7 +113,7 @@ def _from_notices(rows: Iterable[Notice], *, hour_cost: HourCost) -> list[Letter
         state = SENT if notice.done_at else REFUSED if notice.refused_at else WAITING
         letters.append(
             Letter(
-                f"{NOTICE}-{notice.id}", state, notice.kind, notice.owner_id, addresses.get(notice.owner_id, []),
+                f"{NOTICE}-{notice.id}", state, notice.kind, notice.owner_id, recipients[notice.id],
                 *written, notice.created_at, notice.done_at or notice.refused_at, notice.trouble,
             )
         )  # fmt: skip

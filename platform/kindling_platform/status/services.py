@@ -13,6 +13,7 @@ from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import Actor
 from kindling_platform.common.clock import now
 from kindling_platform.common.errors import KindlingError, not_found
+from kindling_platform.status.fresh import status_changed
 from kindling_platform.status.models import Notice, NoticeUpdate
 
 TITLE_CHARS, TEXT_CHARS = 120, 2000
@@ -138,6 +139,7 @@ def _locked(notice_id: str) -> Notice:
 
 
 def _record(notice: Notice, action: str, actor: Actor, *, before: datetime | None = None) -> None:
+    status_changed()
     times = {"begins_at": notice.begins_at, "ends_at": notice.ends_at}
     data = {name: moment.isoformat() if moment else "" for name, moment in times.items()}
     if before is not None:

@@ -286,7 +286,8 @@ class WitnessDrift(models.Model):
 
 
 class IdempotentReply(models.Model):
-    """A request sent with an Idempotency-Key, and its answer, sealed. Gateways write and read it by SQL.
+    """A request sent with an Idempotency-Key, and its answer, sealed. Gateways write and read it by SQL, and the
+    control API keeps its own here, whole from the first.
 
     While `status` is 0 the request runs, as long as its process renews the lease. `earlier` are the ids of attempts
     whose processes died: they are free.

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kindling_engine.protocol.control_groups import ControlGroups
+from kindling_engine.protocol.kv_dtypes import AUTO
 from kindling_engine.protocol.replica import ReplicaSpec
+from kindling_platform.common.objectstore.place import CLOUD_SECRETS
 from kindling_workers.agent.places import Places
 
 DEFAULT_ENGINE = (sys.executable, "-m", "kindling_engine")
@@ -34,6 +36,8 @@ def engine_argv(engine: tuple[str, ...], spec: ReplicaSpec, port: int, places: P
         *("--replica", spec.name, "--device", spec.device),
         *("--threads", str(spec.threads), "--max-batch", str(spec.max_batch)),
         *("--weights", spec.weights, "--tuned", str(places.tuned)),
+        *(() if spec.kv_dtype == AUTO else ("--kv-dtype", spec.kv_dtype)),
+        *(() if places.blob_source is None else ("--blob-source", str(places.blob_source))),
     )
 
 
@@ -46,7 +50,7 @@ def engine_env(spec: ReplicaSpec, source: Mapping[str, str] | None = None) -> di
     kept = {
         name: value
         for name, value in (os.environ if source is None else source).items()
-        if not name.startswith(("KINDLING_", "DJANGO_"))
+        if not name.startswith(("KINDLING_", "DJANGO_")) and name not in CLOUD_SECRETS
     }
     if spec.threads:
         kept["OMP_NUM_THREADS"] = str(spec.threads)

@@ -16,6 +16,8 @@ class Places:
     """Paths below the home folder."""
 
     home: Path
+    blob_source: Path | None = None
+    """Where engines ask for adapters that are not in `blobs`."""
 
     @property
     def specs(self) -> Path:

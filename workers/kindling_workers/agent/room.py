@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import subprocess
+import threading
+import time
 from pathlib import Path
 from platform import machine
 
@@ -24,8 +26,12 @@ MEMORY = Path("/proc/meminfo")
 FREE, NAME = "--query-gpu=memory.free", "--query-gpu=name"
 CPU = Path("/proc/cpuinfo")
 GPU_TIMEOUT_S = 5.0
+GPU_FRESH_S = 5.0
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+_ASKING = threading.Lock()
+# What the tool said to a question, and until when that is taken for so.
+_SAID: dict[tuple[str, str, str], tuple[list[str], float]] = {}
 
 
 def room_check(spec: ReplicaSpec) -> None:
@@ -113,11 +119,22 @@ def _processor() -> str:
 
 
 def _gpus(query: str) -> list[str]:
-    """What is said of each GPU that engines may use; nothing where there is none."""
+    """What is said of each GPU that engines may use, some seconds ago at most; nothing where there is none."""
     tool = shutil.which("nvidia-smi")
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if tool is None or visible == "":
         return []
+    asked = (tool, query, visible or "")
+    # A replica that waits for room asks again with every sweep, and each time the tool takes the driver's lock.
+    with _ASKING:
+        said, until = _SAID.get(asked, ([], 0.0))
+        if time.monotonic() >= until:
+            said = _asked(*asked)
+            _SAID[asked] = said, time.monotonic() + GPU_FRESH_S
+        return said
+
+
+def _asked(tool: str, query: str, visible: str) -> list[str]:
     chosen = ("-i", visible) if visible else ()
     try:
         said = subprocess.run(

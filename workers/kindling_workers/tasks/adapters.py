@@ -8,9 +8,12 @@ import structlog
 from kindling_platform.adapters.hub_fetch import hub_fetch_list_due
 from kindling_platform.adapters.selectors import adapter_list_unvalidated
 from kindling_platform.adapters.services import upload_list_expire
+from kindling_platform.adapters.stored import blobs_catch_up, object_store
+from kindling_platform.adapters.stored_tidying import stored_tidy
 from kindling_platform.adapters.tidying import files_tidy
 from kindling_workers.app import app
 from kindling_workers.books import deadlines_hold
+from kindling_workers.complaints import complaints
 from kindling_workers.hub_fetch import hub_fetch_step
 from kindling_workers.ticks import tick
 from kindling_workers.validation import adapter_validate
@@ -18,6 +21,8 @@ from kindling_workers.valkey import valkey_client
 
 # A message that waited longer than this is doubled by the next sweep's.
 EXPIRES_S = 30
+# Of one run, which another follows half a minute after it began.
+STORE_WITHIN_S = 15.0
 log = structlog.get_logger("kindling.workers")
 # Each may read gigabytes and wait a minute for an engine; the threads of a worker are there for others as well.
 _turn = Lock()
@@ -70,3 +75,26 @@ def tidy() -> None:
         done = asdict(files_tidy())
         if any(done.values()):
             log.info("adapters.tidied", **done)
+        in_store = asdict(stored_tidy())
+        if any(in_store.values()):
+            log.info("adapters.store_tidied", **in_store)
+
+
+@app.task(name="adapters.store")
+def store() -> None:
+    """Put what is on this disk alone; a store that was set up later gets all that was there before."""
+    if object_store() is None:
+        return
+    with tick("adapters.store") as mine:
+        if not mine:
+            return
+        done = blobs_catch_up(within_s=STORE_WITHIN_S)
+        if done.done or done.left:
+            log.info("adapters.stored", done=done.done, left=done.left)
+        if done.lost:
+            text = (
+                f"Of {done.lost} ready adapters the files are neither on this disk nor in the object store."
+            )
+            complaints.complain("adapters.lost", text)
+        else:
+            complaints.content("adapters.lost")

@@ -2,7 +2,7 @@
 
 import structlog
 
-from kindling_platform.deployments.selectors import deployment_list_unsettled
+from kindling_platform.deployments.selectors import deployment_is_moving, deployment_list_unsettled
 from kindling_workers.app import app
 from kindling_workers.billing import gpu_time_bill
 from kindling_workers.books import deadlines_hold
@@ -18,11 +18,17 @@ from kindling_workers.wallets import Wallets
 log = structlog.get_logger("kindling.workers")
 # A message that waited longer than this is doubled by the next sweep's.
 EXPIRES_S = 10
+# Between two sweeps; the next one goes on.
+LOOKS, LOOK_EVERY_S = 3, 0.5
 
 
 @app.task(name="deployments.reconcile")
-def reconcile(deployment_id: str) -> None:
+def reconcile(deployment_id: str, looks: int = LOOKS) -> None:
+    """Take a step; what is about to be ready is looked at more often than the sweep does."""
     deployment_reconcile(driver_get(), deployment_id)
+    if looks and deployment_is_moving(deployment_id):
+        again = {"deployment_id": deployment_id, "looks": looks - 1}
+        reconcile.apply_async(kwargs=again, countdown=LOOK_EVERY_S, expires=EXPIRES_S)
 
 
 @app.task(name="deployments.sweep")

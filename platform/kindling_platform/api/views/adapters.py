@@ -9,6 +9,7 @@ from kindling_platform.adapters.hub_source import HubSource
 from kindling_platform.adapters.selectors import adapter_get, adapter_list
 from kindling_platform.adapters.services import adapter_complete, adapter_create, adapter_delete
 from kindling_platform.api.caller import caller_of
+from kindling_platform.api.once import ONCE, once
 from kindling_platform.api.paging import PAGING, page_response, page_shape
 from kindling_platform.api.rows import adapter_row
 from kindling_platform.api.shapes import AdapterCreateShape, AdapterShape, ReportShape
@@ -29,6 +30,7 @@ class Adapters(APIView):
     @extend_schema(
         operation_id="adapters_create",
         summary="Open an upload, or have an adapter fetched from the Hugging Face Hub",
+        parameters=[ONCE],
         request=AdapterCreateShape,
         responses={201: AdapterShape},
     )
@@ -36,17 +38,20 @@ class Adapters(APIView):
         asked = AdapterCreateShape(data=request.data)
         asked.is_valid(raise_exception=True)
         caller, given = caller_of(request), asked.validated_data
-        adapter = adapter_create(
-            org=caller.org,
-            name=given["name"],
-            base_ref=given["base_model"],
-            files=given.get("files", []),
-            actor=caller.actor,
-            hub=HubSource(given["hub_id"], given.get("revision", ""), given.get("hub_token", ""))
-            if "hub_id" in given
-            else None,
-        )
-        return Response(AdapterShape(adapter_row(adapter)).data, status=201)
+        with once(request) as turn:
+            if turn.reply is not None:
+                return turn.reply
+            adapter = adapter_create(
+                org=caller.org,
+                name=given["name"],
+                base_ref=given["base_model"],
+                files=given.get("files", []),
+                actor=caller.actor,
+                hub=HubSource(given["hub_id"], given.get("revision", ""), given.get("hub_token", ""))
+                if "hub_id" in given
+                else None,
+            )
+            return turn.keep(Response(AdapterShape(adapter_row(adapter)).data, status=201))
 
 
 class OneAdapter(APIView):

@@ -7,7 +7,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from kindling_platform.accounts.reauthentication import recent_check
 from kindling_platform.api.caller import caller_of
+from kindling_platform.api.once import ONCE, once
 from kindling_platform.api.paging import PAGING, limit_of, page_response, page_shape
 from kindling_platform.api.rows import deployment_row, plain_row, revision_row
 from kindling_platform.api.shapes import (
@@ -53,23 +55,30 @@ class Deployments(APIView):
         summary="Deploy a model; you pay for the hours of its replicas",
         description="One that is `deployable`, within the replicas that the operator allows you; the operator deploys "
         "any, for anybody.",
+        parameters=[ONCE],
         request=DeploymentCreateShape,
         responses={201: DeploymentShape},
     )
     def post(self, request: Request) -> Response:
         asked = DeploymentCreateShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        caller = caller_of(request)
-        made = deployment_create(
-            org=caller.org,
-            model_ref=asked.validated_data["model"],
-            name=asked.validated_data["name"],
-            replicas=asked.validated_data["replicas"],
-            weights=asked.validated_data["weights"],
-            for_ref=asked.validated_data["organisation"],
-            actor=caller.actor,
-        )
-        return Response(DeploymentShape(deployment_row(made)).data, status=201)
+        caller, for_ref = caller_of(request), asked.validated_data["organisation"]
+        if caller.key is None and for_ref not in ("", caller.org.id, caller.org.slug):
+            recent_check(request._request)  # as for all that the operator does with others' organisations
+        with once(request) as turn:
+            if turn.reply is not None:
+                return turn.reply
+            made = deployment_create(
+                org=caller.org,
+                model_ref=asked.validated_data["model"],
+                name=asked.validated_data["name"],
+                replicas=asked.validated_data["replicas"],
+                weights=asked.validated_data["weights"],
+                kv_dtype=asked.validated_data["kv_dtype"],
+                for_ref=for_ref,
+                actor=caller.actor,
+            )
+            return turn.keep(Response(DeploymentShape(deployment_row(made)).data, status=201))
 
 
 class DeploymentsAllowance(APIView):
@@ -96,7 +105,7 @@ class OneDeployment(APIView):
 
     @extend_schema(
         operation_id="deployments_change",
-        summary="Change its replicas or the form of its weights; what is left out stays",
+        summary="Change its replicas, or the form of its weights, keys and values; what is left out stays",
         request=DeploymentChangeShape,
         responses=DeploymentShape,
     )

@@ -14,6 +14,7 @@ from kindling_platform.api.member_shapes import (
     InviteShape,
     invitation_row,
 )
+from kindling_platform.api.once import ONCE_SHOWN, once
 from kindling_platform.api.paging import PAGING, page_response, page_shape
 
 
@@ -35,6 +36,7 @@ class Invitations(APIView):
     @extend_schema(
         operation_id="invitations_create",
         summary="Invite an address; a letter goes there, and the answer has the link",
+        parameters=[ONCE_SHOWN],
         request=InviteShape,
         responses={201: InvitationMadeShape},
     )
@@ -42,9 +44,11 @@ class Invitations(APIView):
         asked = InviteShape(data=request.data)
         asked.is_valid(raise_exception=True)
         caller = caller_of(request)
-        made, text = invitation_create(
-            org=caller.org, actor=caller.actor, may_own=caller.is_owner, **asked.validated_data
-        )
+        with once(request) as turn:
+            made, text = invitation_create(
+                org=caller.org, actor=caller.actor, may_own=caller.is_owner, **asked.validated_data
+            )
+            turn.keep_id(made.id)
         row = {
             **invitation_row(made),
             "url": invitation_url(text),

@@ -8,6 +8,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from kindling_platform.api.caller import caller_of
+from kindling_platform.api.once import ONCE_SHOWN, once
 from kindling_platform.api.paging import PAGING, page_response, page_shape
 from kindling_platform.api.rows import key_row
 from kindling_platform.api.shapes import KeyCreateShape, KeyMadeShape, KeyRotateShape, KeyShape
@@ -28,6 +29,7 @@ class Keys(APIView):
     @extend_schema(
         operation_id="keys_create",
         summary="Make a key",
+        parameters=[ONCE_SHOWN],
         request=KeyCreateShape,
         responses={201: KeyMadeShape},
     )
@@ -35,9 +37,11 @@ class Keys(APIView):
         asked = KeyCreateShape(data=request.data)
         asked.is_valid(raise_exception=True)
         caller = caller_of(request)
-        key, text = key_create(
-            org=caller.org, actor=caller.actor, may_operate=caller.may_operate, **asked.validated_data
-        )
+        with once(request) as turn:
+            key, text = key_create(
+                org=caller.org, actor=caller.actor, may_operate=caller.may_operate, **asked.validated_data
+            )
+            turn.keep_id(key.id)
         row = KeyMadeShape({**key_row(key), "key": text}).data
         return Response(row, status=201, headers={"Cache-Control": "no-store"})
 
@@ -63,6 +67,7 @@ class KeyRotate(APIView):
     @extend_schema(
         operation_id="keys_rotate",
         summary="Make a successor of a key, which goes on for a while and then expires",
+        parameters=[ONCE_SHOWN],
         request=KeyRotateShape,
         responses={201: KeyMadeShape},
     )
@@ -71,12 +76,14 @@ class KeyRotate(APIView):
         asked.is_valid(raise_exception=True)
         caller = caller_of(request)
         overlap = timedelta(seconds=asked.validated_data["overlap_s"])
-        key, text = key_rotate(
-            org=caller.org,
-            key_id=key_id,
-            overlap=overlap,
-            actor=caller.actor,
-            may_operate=caller.may_operate,
-        )
+        with once(request) as turn:
+            key, text = key_rotate(
+                org=caller.org,
+                key_id=key_id,
+                overlap=overlap,
+                actor=caller.actor,
+                may_operate=caller.may_operate,
+            )
+            turn.keep_id(key.id)
         row = KeyMadeShape({**key_row(key), "key": text}).data
         return Response(row, status=201, headers={"Cache-Control": "no-store"})

@@ -6,6 +6,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from kindling_platform.accounts.second_factors import factor_holders
 from kindling_platform.accounts.selectors import member_list
 from kindling_platform.accounts.team import member_get, member_role_set
 from kindling_platform.api.caller import caller_of
@@ -27,10 +28,13 @@ class Members(APIView):
         responses=page_shape(MemberShape),
     )
     def get(self, request: Request) -> Response:
-        org = caller_of(request).org
+        caller = caller_of(request)
+        org = caller.org
         found = page_of(request, member_list(org=org))
         spent = member_spent_map(org=org, moment=now())
-        rows = [member_row(member, spent.get(member.user_id)) for member in found.rows]
+        people = [member.user_id for member in found.rows]
+        holders = factor_holders(people) if caller.may("team.write") else None
+        rows = [member_row(member, spent.get(member.user_id), holders=holders) for member in found.rows]
         return Response({"data": MemberShape(rows, many=True).data, "next_cursor": found.next_cursor or None})
 
 
@@ -57,7 +61,8 @@ class OneMember(APIView):
             **asked.validated_data,
         )
         spent = member_spent_map(org=caller.org, moment=now())
-        return Response(MemberShape(member_row(member, spent.get(user_id))).data)
+        row = member_row(member, spent.get(user_id), holders=factor_holders([user_id]))
+        return Response(MemberShape(row).data)
 
     @extend_schema(
         operation_id="members_remove",

@@ -16,6 +16,7 @@ from kindling_billing.timeline import IN_FORCE, timeline_map
 from kindling_platform.api.asked import word_asked
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.downloads import CSV, AnyAccepted
+from kindling_platform.api.once import ONCE, once
 from kindling_platform.api.operator_shapes.prices import (
     PricesDraftShape,
     PricesMadeShape,
@@ -61,13 +62,18 @@ class Prices(APIView):
     @extend_schema(
         operation_id="operator_prices_publish",
         summary="Publish prices, all or none; requests already admitted keep the price they were admitted with",
+        parameters=[ONCE],
         request=PricesDraftShape,
         responses={201: PricesMadeShape},
     )
     def post(self, request: Request) -> Response:
         drafts, corrects = _drafts(request)
-        made = prices_publish(drafts=drafts, actor=caller_of(request).actor, corrects=corrects)
-        return Response(PricesMadeShape({"data": _rows(made, model_name_map())}).data, status=201)
+        with once(request) as turn:
+            if turn.reply is not None:
+                return turn.reply
+            made = prices_publish(drafts=drafts, actor=caller_of(request).actor, corrects=corrects)
+            row = PricesMadeShape({"data": _rows(made, model_name_map())}).data
+            return turn.keep(Response(row, status=201))
 
 
 class PricesPreview(APIView):

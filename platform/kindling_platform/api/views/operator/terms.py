@@ -11,6 +11,7 @@ from kindling_platform.accounts.selectors import organisation_get
 from kindling_platform.accounts.terms import payment_terms_set, price_plan_assign, price_plan_make
 from kindling_platform.api.caller import caller_of
 from kindling_platform.api.money import usd_asked
+from kindling_platform.api.once import ONCE, once
 from kindling_platform.api.operator_shapes.terms import (
     PlanAssignShape,
     PlanMakeShape,
@@ -41,14 +42,18 @@ class Plans(APIView):
     @extend_schema(
         operation_id="operator_plans_create",
         summary="Make a plan; until it has prices, those on it pay what everybody pays",
+        parameters=[ONCE],
         request=PlanMakeShape,
         responses={201: PlanShape},
     )
     def post(self, request: Request) -> Response:
         asked = PlanMakeShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        plan = price_plan_make(name=asked.validated_data["name"], actor=caller_of(request).actor)
-        return Response(PlanShape(plan_row(plan, {})).data, status=201)
+        with once(request) as turn:
+            if turn.reply is not None:
+                return turn.reply
+            plan = price_plan_make(name=asked.validated_data["name"], actor=caller_of(request).actor)
+            return turn.keep(Response(PlanShape(plan_row(plan, {})).data, status=201))
 
 
 class OrganisationPlans(APIView):
@@ -68,18 +73,22 @@ class OrganisationPlans(APIView):
     @extend_schema(
         operation_id="operator_plan_terms_create",
         summary="Put an organisation on a plan from a moment on",
+        parameters=[ONCE],
         request=PlanAssignShape,
         responses={201: PlanTermShape},
     )
     def post(self, request: Request, organisation_id: str) -> Response:
         asked = PlanAssignShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        term = price_plan_assign(
-            org=organisation_get(organisation_id=organisation_id),
-            actor=caller_of(request).actor,
-            **asked.validated_data,
-        )
-        return Response(PlanTermShape(plan_term_row(term)).data, status=201)
+        with once(request) as turn:
+            if turn.reply is not None:
+                return turn.reply
+            term = price_plan_assign(
+                org=organisation_get(organisation_id=organisation_id),
+                actor=caller_of(request).actor,
+                **asked.validated_data,
+            )
+            return turn.keep(Response(PlanTermShape(plan_term_row(term)).data, status=201))
 
 
 class OrganisationTerms(APIView):

@@ -37,7 +37,7 @@ DELETE = """
     WITH over AS (
         SELECT id FROM batches_batch WHERE id = %(id)s AND organisation_id = %(org)s AND ended_at IS NOT NULL
     ), results AS (DELETE FROM batches_batchresult WHERE batch_id IN (SELECT id FROM over))
-    DELETE FROM batches_batch WHERE id IN (SELECT id FROM over) RETURNING id
+    DELETE FROM batches_batch WHERE id IN (SELECT id FROM over) RETURNING *
 """
 CANCEL = """
     UPDATE batches_batch SET status = 'cancelling', cancelling_at = now(), due_at = now(), waits_for = ''

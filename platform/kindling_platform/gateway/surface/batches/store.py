@@ -107,9 +107,10 @@ class BatchStore:
         values = {"org": org_id, "after": asked.after, "limit": asked.limit + 1, "endpoint": endpoint}
         return [batch_from_row(row) for row in await self._rows(query, values)]
 
-    async def delete(self, batch: Batch) -> bool:
-        """Delete a batch that is over; whether it was."""
-        return bool(await self._rows(queries.DELETE, {"id": batch.id, "org": batch.organisation_id}))
+    async def delete(self, batch: Batch) -> Batch | None:
+        """Delete a batch that is over; gives what it was at last, None for one that is not over."""
+        rows = await self._rows(queries.DELETE, {"id": batch.id, "org": batch.organisation_id})
+        return batch_from_row(rows[0]) if rows else None
 
     async def cancel(self, org_id: str, batch_id: str) -> Batch:
         """Have a batch end with what it has. Errors: 409 `batch_over`."""

@@ -10,6 +10,7 @@ import msgspec
 import orjson
 
 from kindling_platform.gateway.auth import Caller
+from kindling_platform.gateway.bodies import BodyUnreadError
 from kindling_platform.gateway.errors import GatewayError
 from kindling_platform.gateway.request import Request
 from kindling_platform.gateway.routes import Action, Route
@@ -17,7 +18,13 @@ from kindling_platform.gateway.surface.batches.lines import Checker
 from kindling_platform.gateway.surface.batches.runner import BatchRunner
 from kindling_platform.gateway.surface.batches.store import Batch, BatchStore, too_many_batches
 from kindling_platform.gateway.surface.fields import invalid_value
-from kindling_platform.gateway.surface.files.store import KEPT_S, UPLOADED, FileStore, key_required
+from kindling_platform.gateway.surface.files.store import (
+    KEPT_S,
+    UPLOADED,
+    FileStore,
+    StoredFile,
+    key_required,
+)
 from kindling_platform.gateway.surface.messages.results import result_lines
 from kindling_platform.gateway.surface.query import Page, page_read, query_read, text_read
 
@@ -88,9 +95,11 @@ class MessageBatches:
             )
             if batch is None:
                 raise too_many_batches()
-        except BaseException:
+        except BaseException as error:
             with suppress(GatewayError):  # what is left is swept up later
                 await writer.drop()
+            if isinstance(error, BodyUnreadError):  # unlike an upload's, this body was read
+                raise GatewayError(error.status, error.code, error.message, headers=error.headers) from error
             raise
         return batch
 
@@ -116,26 +125,30 @@ class MessageBatches:
 
     async def _delete(self, batch: Batch) -> None:
         """Delete a batch that is over, with its files. Errors: 409 `batch_in_progress`."""
-        if not await self._store.delete(batch):
+        gone = await self._store.delete(batch)
+        if gone is None:
             message = "This batch is not over. Cancel it, and delete it once it has ended."
             raise GatewayError(409, "batch_in_progress", message)
-        for file_id in filter(None, (batch.input_file_id, batch.output_file_id, batch.error_file_id)):
-            await self._files.drop(batch.organisation_id, file_id)
+        # It may have ended, and so got files, since `batch` was read.
+        for file_id in filter(None, (gone.input_file_id, gone.output_file_id, gone.error_file_id)):
+            await self._files.drop(gone.organisation_id, file_id)
 
     async def _results(self, request: Request, batch: Batch) -> None:
         if batch.ended_at is None:
             raise GatewayError(409, "batch_in_progress", "This batch has no results yet: it is not over.")
-        lines = self._result_lines(batch)
-        first = await anext(lines, b"")  # files that are gone are refused, not cut off
+        named = filter(None, (batch.output_file_id, batch.error_file_id))
+        # Files that are gone are refused, not cut off.
+        files = [await self._files.get(batch.organisation_id, file_id) for file_id in named]
+        lines = self._result_lines(files)
+        first = await anext(lines, b"")
         await request.start(200, [JSONL])
         await request.write(first)
         async for part in lines:
             await request.write(part)
         await request.end()
 
-    async def _result_lines(self, batch: Batch) -> AsyncIterator[bytes]:
-        for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
-            file = await self._files.get(batch.organisation_id, file_id)
+    async def _result_lines(self, files: list[StoredFile]) -> AsyncIterator[bytes]:
+        for file in files:
             async for part in result_lines(self._files.read(file)):
                 yield part
 

@@ -1,5 +1,6 @@
 """The lines of a batch's files as the results of Anthropic's batches."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -34,7 +35,12 @@ async def result_lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for part in parts:
         *lines, held = (held + part).split(b"\n")
         if lines:
-            yield b"".join(map(_result, lines))
+            # There may be ten thousands of them in a megabyte.
+            yield await asyncio.to_thread(_results, lines)
+
+
+def _results(lines: list[bytes]) -> bytes:
+    return b"".join(map(_result, lines))
 
 
 def _result(text: bytes) -> bytes:
