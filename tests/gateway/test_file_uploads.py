@@ -257,6 +257,7 @@ def test_a_file_stays_for_the_batch_that_begins_while_it_is_deleted(
     values = {
         "id": f"batch_{secrets.token_hex(16)}", "org": scene.customer.id, "key": "k", "digest": b"", "file": file.id,
         "endpoint": "/v1/chat/completions", "metadata": None, "output_s": 3600, "window_s": 3600, "kept_s": 3600,
+        "total": 0,
         "most": 100,
     }  # fmt: skip
     waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

@@ -141,7 +141,7 @@ def test_what_else_an_engine_refuses_is_refused(http: httpx.Client, scene):
     eventually(lambda: held_nano(scene.valkey, scene.customer) == {})
 
 
-@pytest.mark.parametrize("path", ["/v1/messages/batches", "/inference/v1/messages/batches/one/results"])
+@pytest.mark.parametrize("path", ["/v1/messages/nothing", "/inference/v1/messages/batches/one/nothing"])
 def test_paths_that_are_none_answer_in_the_same_shape(http: httpx.Client, path: str):
     reply = http.post(path, json={})
     assert (reply.status_code, reply.json()["error"]["type"]) == (404, "not_found_error")

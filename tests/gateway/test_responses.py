@@ -271,9 +271,9 @@ def test_what_an_engine_refuses_is_told_in_the_clients_names(client: openai.Open
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/v1/responses/"),
+        ("GET", "/v1/responses/resp_1/input_items/nothing"),
         ("GET", "/v1/responses/resp_1/nothing"),
-        ("GET", "/v1/responses/resp_1/cancel/"),
+        ("GET", "/v1/responses/resp_1/cancel/nothing"),
         ("POST", "/v1/responses/compact"),
         ("GET", "/v1/responses/compact"),
         ("POST", "/v1/responses/input_tokens/cancel"),
