@@ -123,7 +123,13 @@ def test_the_wrong_method(http: httpx.Client):
 
 
 def test_an_unknown_path(http: httpx.Client):
-    for path in ("/v1/nothing", "/v1/chat/completions/nothing", "/nothing", "/api/v1/models", "/a/b/v1/models"):
+    for path in (
+        "/v1/nothing",
+        "/v1/chat/completions/nothing",
+        "/nothing",
+        "/api/v1/models",
+        "/a/b/v1/models",
+    ):
         assert refused(http.get(path)) == (404, "unknown_url")
 
 
