@@ -248,5 +248,7 @@ def test_keys_and_values_in_e4m3_are_those_of_torch(heads: int, kv_heads: int, h
     torch.set_num_threads(2)
     found = compiled(qkv.clone(), None, found_cache, inputs[1])
     assert torch.equal(*(one._blocks.view(torch.uint8) for one in stores))
-    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(found[0], wanted[0], rtol=1e-4, atol=1e-4)
+    # Of many keys large values cancel each other, and what is left is as exact as those were.
+    assert (found - wanted)[1:].abs().max() <= 1e-5 * wanted.abs().max()
     assert found.isfinite().all()

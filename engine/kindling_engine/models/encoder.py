@@ -13,6 +13,7 @@ from kindling_engine.layers.linear import Projection
 from kindling_engine.models.encoder_config import EncoderConfig, encoder_config_load
 from kindling_engine.models.encoder_inputs import TextBatch, TextGroup
 from kindling_engine.models.errors import ModelError
+from kindling_engine.models.heap import blocks_apart
 from kindling_engine.models.weight_forms import PLAIN, WeightForm
 from kindling_engine.models.weights import Checkpoint
 
@@ -38,7 +39,11 @@ def encoder_load(
 ) -> "Encoder":
     """Load an encoder's folder; raises ModelError with a code and a remedy."""
     config = encoder_config_load(folder, architecture)
-    with torch.inference_mode(), Checkpoint(folder, dtype=dtype, device=device) as checkpoint:
+    with (
+        blocks_apart(),
+        torch.inference_mode(),
+        Checkpoint(folder, dtype=dtype, device=device) as checkpoint,
+    ):
         return Encoder(config, checkpoint, device, form)
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from kindling_engine.models.heap import heap_trim
+
 _LEAST_BYTES = 1 << 20
 _ALL_EVERY_BYTES = 64 << 20
 """The kernel maps in pages around those that are read, and small tensors come one by one."""
@@ -53,12 +55,6 @@ class MappedPages:
     def _in_file(self, begin: int, end: int) -> bool:
         """Dropping pages that no file is behind would lose what they hold."""
         return any(span.start <= begin and end <= span.stop for span in self._files)
-
-
-def heap_trim() -> None:
-    """Give back what was freed and lies between what is in use, where the C library can."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def files_mapped(folder: Path) -> list[range]:

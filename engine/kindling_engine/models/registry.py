@@ -20,8 +20,8 @@ from kindling_engine.models.families.qwen2 import qwen2
 from kindling_engine.models.families.qwen3 import qwen3
 from kindling_engine.models.families.qwen3_moe import qwen3_moe
 from kindling_engine.models.families.smollm3 import smollm3
+from kindling_engine.models.heap import blocks_apart
 from kindling_engine.models.invariance import invariance_allow
-from kindling_engine.models.mapped_pages import heap_trim
 from kindling_engine.models.task import task_read
 from kindling_engine.models.weight_forms import PLAIN, WeightForm, form_check
 from kindling_engine.models.weights import Checkpoint, LoadProgress
@@ -66,19 +66,18 @@ def model_load(
         # Imported here: transformers takes seconds to import, and our own decoders need none of it.
         from kindling_engine.models.transformers_backend import transformers_load
 
-        return transformers_load(
-            folder, architecture=architecture, device=device, dtype=dtype, progress=progress
-        )
+        with blocks_apart():
+            return transformers_load(
+                folder, architecture=architecture, device=device, dtype=dtype, progress=progress
+            )
     config = decoder_config(folder, architecture, family)
     config = replace(config, revision=form.revision(config.revision))
     with (
+        blocks_apart(),
         torch.inference_mode(),
         Checkpoint(folder, dtype=dtype, device=device, progress=progress) as checkpoint,
     ):
-        decoder = Decoder(config, checkpoint, device, form, batch_invariant=batch_invariant)
-    # Parts that were joined, and matrices before they were packed, leave gaps.
-    heap_trim()
-    return decoder
+        return Decoder(config, checkpoint, device, form, batch_invariant=batch_invariant)
 
 
 def decoder_config(folder: Path, architecture: str, family: Family) -> DecoderConfig:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from kindling_engine.models.errors import ModelError
-from kindling_engine.models.mapped_pages import heap_trim
 from kindling_engine.models.memory import out_of_memory
 from kindling_engine.models.weights import Checkpoint, LoadProgress
 
@@ -68,8 +67,6 @@ def causal_load(
     _info_check(info)
     if getattr(causal.config, "output_router_logits", False):
         causal.config.output_router_logits = False
-    # What was widened or stacked leaves gaps.
-    heap_trim()
     return causal.to(device).requires_grad_(False).eval()
 
 
