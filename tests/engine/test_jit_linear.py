@@ -106,6 +106,25 @@ def test_a_row_has_the_same_bits_in_any_company_and_on_any_threads(kernel: Linea
 
 
 @needs_kernel
+@pytest.mark.parametrize("widths", [(8,), (16, 8)], indirect=True, ids=["8", "16"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float16, torch.bfloat16, torch.float32])
+def test_sums_over_spans_of_long_rows_are_those_of_a_row_alone(kernel: LinearKernel, dtype: torch.dtype):
+    weight, x, bias = (20 * random(80, 1700)).to(dtype), random(200, 1700, seed=1), random(80, seed=3)
+    scales = random(80, seed=2).abs() if dtype == torch.int8 else None
+    product = kernel.pack_as(dtype, weight, bias, scales)
+    assert product is not None
+    assert product._matrix.span_inputs < 1700 / 2
+    assert product._matrix.block_rows < 200
+    torch.set_num_threads(1)
+    alone = torch.cat([product(row) for row in x.split(1)])
+    exact = weight.double() if scales is None else weight.double() * scales.double()[:, None]
+    assert torch.allclose(alone.double(), wanted(x, exact, bias), rtol=1e-4, atol=1e-2)
+    for size in (9, 85, 131, 200):
+        torch.set_num_threads(2)
+        assert torch.equal(torch.cat([product(rows) for rows in x.split(size)]), alone), size
+
+
+@needs_kernel
 def test_many_threads_share_rows_where_panels_are_few(kernel: LinearKernel):
     weight, x = random(80, 64).bfloat16().float(), random(131, 64, seed=1)
     product = kernel.pack(weight)

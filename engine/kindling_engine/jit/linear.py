@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from kindling_engine.jit.operations import BF16, BF16_PAIRS, CHUNK, FP16, FP32, INT8, TILE_WIDTH
+from kindling_engine.jit.operations import BF16, BF16_PAIRS, CHUNK, FP16, FP32, INT8, SPAN_INPUTS, TILE_WIDTH
 from kindling_engine.jit.panels import lines_pack, lines_rows, pairs_pack, pairs_rows
 
 if TYPE_CHECKING:
@@ -25,17 +25,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CACHE_BYTES = 256 << 10
-"""A share of the second-level cache, for a block of rows and for a group of panels alike."""
+"""A share of the second-level cache, for a span of a block's rows."""
 _TILE_ROWS = 6
-_LEAST_BLOCK_ROWS = 12
-_GROUP_PANELS = 4
-_TILE_PANELS = 2
 _ALONE_BELOW = 1 << 17
 """Products; fewer are done before a second thread has woken."""
 _ROWS_AT_ONCE = 1024
 _CHECK_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 30, 100, 131)
 _CHECK_PANELS = 11
-_CHECK_INPUTS, _CHECK_INPUTS_OF_TILES = 38, 34 * CHUNK
+_CHECK_INPUTS, _CHECK_INPUTS_OF_TILES = (38, SPAN_INPUTS + 38), (34 * CHUNK,)
 _CHECK_ERROR = 3e-5
 """Of the largest weight; a product that is wrong is off by a whole one."""
 _ROWS_OF_TILES = {FP16: 48, INT8: 12}
@@ -65,7 +62,7 @@ class _Matrix(ctypes.Structure):
         ("inputs", ctypes.c_int64),
         ("outputs", ctypes.c_int64),
         ("block_rows", ctypes.c_int64),
-        ("group_panels", ctypes.c_int64),
+        ("span_inputs", ctypes.c_int64),
     ]
 
 
@@ -103,17 +100,17 @@ class PackedLinear:
         self._panels = torch.empty(view.shape, dtype=product.dtype).copy_(view)
         self._bias = torch.zeros(self.outputs) if bias is None else bias.contiguous()
         self._scales = None if scales is None else scales.contiguous()
-        fitting = (
-            _CACHE_BYTES // (product.dtype.itemsize * width * self.inputs) // _TILE_PANELS * _TILE_PANELS
-        )
+        spans = -(-self.inputs // SPAN_INPUTS)
+        span = -(-self.inputs // spans)
+        span += span % 2
         self._matrix = _Matrix(
             self._panels.data_ptr(),
             None if self._scales is None else self._scales.data_ptr(),
             self._bias.data_ptr(),
             self.inputs,
             self.outputs,
-            max(_LEAST_BLOCK_ROWS, _CACHE_BYTES // (4 * self.inputs) // _TILE_ROWS * _TILE_ROWS),
-            max(_TILE_PANELS, min(_GROUP_PANELS, fitting)),
+            _CACHE_BYTES // (4 * span) // _TILE_ROWS * _TILE_ROWS,
+            span,
         )
         self.address = ctypes.addressof(self._matrix)
 
@@ -209,7 +206,8 @@ class LinearKernel:
         kind = ctypes.CFUNCTYPE(None, pointer, pointer, integer, pointer, integer, ctypes.c_int32)
         call, share = kind(code.address("linear")), code.address("linear_share")
         product = Product(code, call, share, width, dtype, pairs)
-        if not _right(product, _CHECK_INPUTS_OF_TILES if with_tiles else _CHECK_INPUTS):
+        sizes = _CHECK_INPUTS_OF_TILES if with_tiles else _CHECK_INPUTS
+        if not all(_right(product, inputs) for inputs in sizes):
             raise RuntimeError("the compiled product is wrong on this processor")
         return product
 

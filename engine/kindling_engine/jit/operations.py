@@ -11,3 +11,6 @@ CHUNK = 32
 """Inputs that one instruction on tiles takes."""
 TILE_WIDTH = 16
 """Outputs that it gives."""
+SPAN_INPUTS = 768
+"""Of a product of many rows that are summed up at a time, at the most: of a group of panels, as fp32, a share of the
+second-level cache."""
