@@ -12,6 +12,7 @@ from kindling_console.navigation import nav_groups
 from kindling_platform.accounts.provider import provider_find
 from kindling_platform.accounts.stops import Stop, stop_find
 from kindling_platform.catalog.selectors import stand_in_list
+from kindling_platform.common.kept_mail import kept_folder
 from kindling_platform.deployments.shortages import Shortage, shortage_find
 from kindling_platform.status.selectors import notice_list_active
 
@@ -19,10 +20,11 @@ THEMES = ("light", "dark")
 
 
 def console(request: HttpRequest) -> dict[str, Any]:
-    """Template variables of the frame: visitor, nav, balance, theme, what stops requests, stand-ins."""
+    """Template variables of the frame: visitor, nav, balance, theme, what stops requests, whether mail is kept, …"""
     theme = request.COOKIES.get("theme", "")
     # Templates call what can be called; `cache` keeps a second mention from asking again.
     return {
+        "mail_goes_to_files": kept_folder() is not None,
         "theme": theme if theme in THEMES else "",
         "visitor": cache(lambda: visitor_of(request)),
         "nav": cache(lambda: _nav(request)),

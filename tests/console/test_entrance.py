@@ -8,7 +8,7 @@ from django.test import Client
 from kindling_console_world import Member, World
 
 PASSWORD = "correct horse battery 7"
-PAGES = ["login", "signup", "password/reset", "password/reset/done"]
+PAGES = ["login", "login/code", "signup", "password/reset", "password/reset/done"]
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -5,6 +5,7 @@ import re
 import pytest
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.mail import send_mail
 from django.test import Client
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -17,6 +18,7 @@ from kindling_console_world import Member, World
 from kindling_departures import PASSWORD
 from kindling_platform.accounts.reauthentication import CONFIRMED_FOR_S, SIGNED_IN_AT
 from kindling_platform.deployments.models import Deployment
+from kindling_platform.records.letters import letter_list
 
 pytestmark = pytest.mark.django_db
 AGAIN, OPERATED = "/accounts/reauthenticate/", "/console/operator/"
@@ -44,6 +46,19 @@ def is_asked(reply, path: str) -> bool:
 
 def confirm(client: Client, path: str):
     return client.post(AGAIN, {"password": PASSWORD, "next": path}, follow=True)
+
+
+def test_letters_ask_as_they_may_sign_somebody_in(
+    world: World, member: Member, stale: Client, settings, tmp_path
+):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    settings.EMAIL_FILE_PATH = str(tmp_path)
+    send_mail("Set a new password", "Set it here: http://testserver/reset/abc/", None, [member.user.email])
+    (letter,) = letter_list()
+    path = f"{OPERATED}mail/{letter.id}/"
+    assert stale.get(f"{OPERATED}mail/").status_code == 200
+    assert is_asked(stale.get(path), path)
+    assert "reset/abc" in confirm(stale, path).content.decode()
 
 
 def test_money_prices_terms_and_organisations_ask(world: World, member: Member, stale: Client):

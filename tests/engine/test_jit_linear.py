@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kindling_engine.jit import compiling, linear
 from kindling_engine.jit.compiler import compile_kernel
+from kindling_engine.jit.compiler_pages import compiler_code
 from kindling_engine.jit.linear import LinearKernel, PackedLinear, linear_kernel
 from kindling_engine.layers.embedding import Embedding
 from kindling_engine.layers.linear import Linear
@@ -122,6 +123,27 @@ def test_sums_over_spans_of_long_rows_are_those_of_a_row_alone(kernel: LinearKer
     for size in (9, 85, 131, 200):
         torch.set_num_threads(2)
         assert torch.equal(torch.cat([product(rows) for rows in x.split(size)]), alone), size
+
+
+@needs_kernel
+def test_the_compilers_own_code_is_given_back_once_it_has_loaded_ours(monkeypatch: pytest.MonkeyPatch):
+    def resident_kb() -> int:
+        begins = [f"{begin:x}-" for begin, _ in compiler_code()]
+        maps = Path("/proc/self/smaps").read_text().splitlines()
+        return sum(
+            int(maps[at + 4].removeprefix("Rss:").split()[0])
+            for at, line in enumerate(maps)
+            if line.startswith(tuple(begins)) and " r-xp " in line
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compiling, "compiler_pages_release", lambda: None)
+        LinearKernel()
+        kept = resident_kb()
+    found = LinearKernel()
+    assert 0 < kept > 4 * resident_kb()
+    weight, x = random(48, 30), random(5, 30, seed=1)
+    assert torch.allclose(found.pack(weight)(x).double(), wanted(x, weight), atol=1e-4)
 
 
 @needs_kernel

@@ -76,6 +76,8 @@ def test_lists_deletes_and_the_other_shape(client: anthropic.Anthropic, server: 
     assert [one.id for one in client.messages.batches.list(limit=2)] == ids[::-1]
     page = client.messages.batches.list(limit=2, before_id=ids[0])
     assert [one.id for one in page.data] == [ids[2], ids[1]] and not page.has_more
+    with pytest.raises(anthropic.BadRequestError, match="not both"):
+        client.messages.batches.list(before_id=ids[0], after_id=ids[1])
     others = openai.OpenAI(base_url=f"{server.url}/v1", api_key=scene.key, max_retries=0)
     known = {one.id: one.endpoint for one in others.batches.list()}
     assert known[ids[0].replace("msgbatch_", "batch_")] == "/v1/messages"

@@ -5,6 +5,7 @@ from django.urls import reverse
 
 from kindling_console.access import Visitor, page
 from kindling_console.answers import done, private, refused, show
+from kindling_console.sure import sure_recently
 from kindling_platform.common.errors import KindlingError
 from kindling_platform.common.kept_mail import kept_folder
 from kindling_platform.records.letters import STATES, letter_get, letter_list, letter_retry
@@ -25,7 +26,8 @@ def outbox(request: HttpRequest, visitor: Visitor) -> HttpResponse:
 
 @page("operator")
 def letter(request: HttpRequest, visitor: Visitor, letter_id: str) -> HttpResponse:
-    """One letter, for instance with the link that resets a password."""
+    """One letter, for instance with the link that resets a password: whoever reads it may become somebody else."""
+    sure_recently(request)
     context = {"letter": letter_get(letter_id=letter_id)}
     return private(show(request, "console/operator_letter.html", context))
 

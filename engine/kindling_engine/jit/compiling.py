@@ -12,6 +12,7 @@ from llvmlite import __version__ as llvmlite_version
 from llvmlite import binding
 
 from kindling_engine.jit.compiler import compile_kernel, is_object, machine_for
+from kindling_engine.jit.compiler_pages import compiler_pages_release
 
 _log = logging.getLogger(__name__)
 _WANTED = ("avx2", "fma", "f16c")
@@ -81,6 +82,7 @@ class Code:
         self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine)
         self._engine.add_object_file(binding.ObjectFileRef.from_data(content))
         self._engine.finalize_object()
+        compiler_pages_release()
 
     def address(self, name: str) -> int:
         return int(self._engine.get_function_address(name))

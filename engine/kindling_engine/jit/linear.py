@@ -29,7 +29,7 @@ _CACHE_BYTES = 256 << 10
 _TILE_ROWS = 6
 _ALONE_BELOW = 1 << 17
 """Products; fewer are done before a second thread has woken."""
-_ROWS_AT_ONCE = 1024
+_WEIGHTS_AT_ONCE = 1 << 18
 _CHECK_ROWS = (1, 2, 3, 4, 5, 6, 7, 8, 13, 30, 100, 131)
 _CHECK_PANELS = 11
 _CHECK_INPUTS, _CHECK_INPUTS_OF_TILES = (38, SPAN_INPUTS + 38), (34 * CHUNK,)
@@ -223,10 +223,18 @@ def linear_kernel() -> LinearKernel | None:
 
 
 def _narrow(weight: Tensor) -> bool:
-    """Whether every weight is a bf16; nearly all matrices that are not show it in their first rows."""
+    """Whether every weight is a bf16, whose lower half as a float is empty; nearly all matrices that are not show it in
+    their first rows.
+    """
     if weight.dtype == torch.bfloat16:
         return True
-    return all(torch.equal(part.bfloat16().float(), part.float()) for part in weight.split(_ROWS_AT_ONCE))
+    parts = weight.reshape(-1).split(_WEIGHTS_AT_ONCE)
+    lower = torch.empty(len(parts[0]) if parts else 0, dtype=torch.int32)
+    for part in parts:
+        bits = part.float().view(torch.int32)
+        if torch.bitwise_and(bits, 0xFFFF, out=lower[: len(part)]).any():
+            return False
+    return True
 
 
 def _right(product: Product, inputs: int) -> bool:

@@ -130,6 +130,10 @@ ACCOUNT_EMAIL_VERIFICATION = "mandatory" if ENV.smtp_url else "none"
 ACCOUNT_PREVENT_ENUMERATION = ENV.smtp_url is not None
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Kindling] "
 ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_LOGIN_BY_CODE_ENABLED = True
+ACCOUNT_LOGIN_BY_CODE_SUPPORTS_RESEND = True
+# As the pages and the letter say.
+ACCOUNT_LOGIN_BY_CODE_TIMEOUT = 15 * 60
 # Behind one address sit many people, and a test signs up a dozen: generous per address, strict per account.
 ACCOUNT_RATE_LIMITS = {"signup": "60/m/ip", "login_failed": "10/m/ip,5/5m/key"}
 # How long a confirmation holds; for keys and money a sign-in counts as one.

@@ -112,6 +112,8 @@ class MessageBatches:
             {"limit": query["limit"]} if "limit" in query else {}, default=DEFAULT_LIMIT, most=MAX_LIMIT
         )
         before, after = (text_read(query, name) for name in ("before_id", "after_id"))
+        if before and after:
+            raise invalid_value("before_id", "Send before_id or after_id, not both.")
         asked = Page(limit.limit, own_id(before or after), ascending=bool(before))
         rows = await self._store.page(caller.org_id, asked, endpoint=ENDPOINT)
         shown = rows[: asked.limit]
