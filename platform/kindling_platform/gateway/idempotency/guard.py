@@ -53,23 +53,38 @@ class Idempotency:
             yield True
             return
         fingerprint = hashlib.sha256(request.path.encode() + b"\0" + body).digest()
-        entry = await self._enter(seal, request, caller, fingerprint)
+        entering = asyncio.create_task(self._enter(seal, request, caller, fingerprint))
+        try:
+            entry = await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            # The statement may have been carried out: nobody else would give the row back before its lease is over.
+            with suppress(GatewayError):
+                if (entry := await entering).mine:
+                    await self._take(seal, request, caller, model, entry).leave()
+            raise
         if not entry.mine:
             await self._answer(request, seal, entry, fingerprint)
             yield False
             return
         crash_point("idempotency.entered")
-        # Their processes have died without an answer. Whatever became of them, they are not charged beside this one.
-        for request_id in entry.earlier:
-            request_void(self._metering, request_id, context_text(caller, model))
+        running = self._take(seal, request, caller, model, entry)
         crash_point("idempotency.taken")
-        running = Running(self._store, seal, request, self._log)
         renewing = asyncio.create_task(running.renew())
         try:
             yield True
         finally:
             renewing.cancel()
             await running.leave()
+
+    def _take(
+        self, seal: Seal, request: ShapedRequest, caller: Caller, model: Model, entry: Entry
+    ) -> Running:
+        """Stand in for those before: their processes have died without an answer. Whatever became of them, they are not
+        charged beside this one.
+        """
+        for request_id in entry.earlier:
+            request_void(self._metering, request_id, context_text(caller, model))
+        return Running(self._store, seal, request, self._log)
 
     def _seal(self, request: ShapedRequest, caller: Caller) -> Seal | None:
         key = request.headers.get(HEADER)

@@ -24,7 +24,7 @@ JOBS_AT_ONCE = 8
 # Of one organisation: nobody's batches keep all others from beginning.
 JOBS_EACH = 3
 REQUESTS_EACH = 64
-LAST_WORDS_S = 1.0
+LAST_WORDS_S = 10.0
 
 
 class BatchRunner:
