@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from django.core import mail
+from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
@@ -130,3 +131,13 @@ def test_what_concerns_signing_in_asks_for_the_password_once_more(world: World, 
     html = client.get("/accounts/reauthenticate/").content.decode()
     assert "Confirm that it is you" in html and "reauthenticate to" not in html
     assert client.post("/accounts/reauthenticate/", {"password": PASSWORD}).status_code == 302
+
+
+def test_a_mail_server_that_is_away_is_no_failure_of_the_page(world: World, member: Member, settings):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", 1, 2
+    cache.clear()
+    for path in ("/accounts/password/reset/", "/accounts/login/code/"):
+        reply = Client().post(path, {"email": member.user.email}, follow=True)
+        assert reply.status_code == 200
+        assert "The mail server takes no letters at the moment." in reply.content.decode()

@@ -2,6 +2,7 @@
 people without a password confirm in their own ways.
 """
 
+import logging
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,11 +11,17 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core import context as allauth_context
 from allauth.core.exceptions import ReauthenticationRequired
 from django.conf import settings
+from django.contrib import messages
 from django.http import HttpRequest
 
 from kindling_platform.accounts.models import User
 from kindling_platform.accounts.reauthentication import is_confirmed, way_list
 from kindling_platform.accounts.services import user_settle
+
+NOT_TAKEN = (
+    "The mail server takes no letters at the moment. Ask for yours again in a minute, or tell the operator."
+)
+logger = logging.getLogger(__name__)
 
 
 class SignupAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ships no types
@@ -34,7 +41,13 @@ class SignupAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth shi
         site = SimpleNamespace(
             domain=urlsplit(settings.KINDLING_ENV.public_url).netloc, name=settings.SITE_NAME
         )
-        super().send_mail(template_prefix, email, context | links | {"current_site": site})
+        try:
+            super().send_mail(template_prefix, email, context | links | {"current_site": site})
+        except OSError as error:
+            # Whoever signs up is here already: they ask for the letter again, in place of a page that says we failed.
+            logger.error("a letter about an account was not taken: %s", type(error).__name__)
+            if allauth_context.request is not None:
+                messages.error(allauth_context.request, NOT_TAKEN)
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, Any]]:
         return way_list(user, super().get_reauthentication_methods(user)) if user.is_authenticated else []
