@@ -1,4 +1,4 @@
-"""A request that is cancelled in the midst of a statement about its key leaves the key as the statement says."""
+"""A request that is cancelled while it asks for its key does not keep it from others."""
 
 import asyncio
 from types import SimpleNamespace
@@ -15,26 +15,17 @@ STATES = "SELECT json_agg(status ORDER BY status)::text FROM usage_idempotentrep
 
 
 class LateStore(ReplyStore):
-    """The rows as they are; an entry is told late, or an answer is kept late."""
+    """The rows as they are; an entry is told late."""
 
-    def __init__(self, database: Database, late: str) -> None:
+    def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._late = late
         self.begun = asyncio.Event()
-
-    async def _linger(self, name: str) -> None:
-        if name == self._late:
-            self.begun.set()
-            await asyncio.sleep(0.1)
 
     async def enter(self, **asked: Any) -> Any:
         entry = await super().enter(**asked)
-        await self._linger("enter")
+        self.begun.set()
+        await asyncio.sleep(0.1)
         return entry
-
-    async def keep(self, **asked: Any) -> Any:
-        await self._linger("keep")
-        return await super().keep(**asked)
 
 
 def request_make() -> InnerRequest:
@@ -51,11 +42,11 @@ def request_make() -> InnerRequest:
     return InnerRequest(scope, nothing, nothing, None)
 
 
-async def cancelled(url: str, caller: Any, late: str) -> None:
-    """A request that answers at once, cancelled in the midst of the late statement."""
+async def cancelled(url: str, caller: Any) -> None:
+    """A request that is cancelled when the statement has been carried out, and has not told so."""
     database = Database(url, writes=True)
     await database.open()
-    store, request = LateStore(database, late), request_make()
+    store, request = LateStore(database), request_make()
     rows = Idempotency(store, "secret", SimpleNamespace(), SimpleNamespace())  # type: ignore[arg-type]
 
     async def serve() -> None:
@@ -70,8 +61,7 @@ async def cancelled(url: str, caller: Any, late: str) -> None:
     await database.close()
 
 
-@pytest.mark.parametrize(("late", "left"), [("enter", None), ("keep", "[200]")])
-def test_a_key_is_free_or_has_its_answer_at_once(scene, late: str, left: str | None):
+def test_a_key_is_free_at_once(scene):
     caller = SimpleNamespace(org_id=scene.customer.id, key_id="key_one", token=None)
-    asyncio.run(cancelled(scene.world.url, caller, late))
-    assert scene.world.value(STATES, scene.customer.id) == left
+    asyncio.run(cancelled(scene.world.url, caller))
+    assert scene.world.value(STATES, scene.customer.id) is None

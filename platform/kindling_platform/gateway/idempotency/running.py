@@ -1,8 +1,6 @@
 """A request with an Idempotency-Key while it runs: its lease is renewed, its answer kept before the client has it."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 from uuid import UUID
 
 from kindling_platform.common.crash_points import crash_point
@@ -57,20 +55,17 @@ class Running:
         form = self._request.form
         answer = Answer(body, [*headers, *(form.headers() if form else [])]).pack()
         self._done = True
-        keeping = self._store.keep(
-            digest=self._seal.digest, request_id=self._id, status=status, answer=self._seal.close(answer)
-        )
         try:
-            await _to_the_end(keeping)
+            await self._store.keep(
+                digest=self._seal.digest, request_id=self._id, status=status, answer=self._seal.close(answer)
+            )
         except DatabaseUnavailableError:
             # The client has its answer. If it asks again after the lease, this one turns out to be free.
             self._log.warning("idempotent_reply_not_kept", request_id=str(self._id))
         crash_point("idempotency.kept")
 
     async def _move(self) -> None:
-        await _to_the_end(self._moved(UUID(self._request.id)))
-
-    async def _moved(self, moved: UUID) -> None:
+        moved = UUID(self._request.id)
         try:
             found = await self._store.move(digest=self._seal.digest, request_id=self._id, moved=moved)
         except DatabaseUnavailableError as error:
@@ -78,15 +73,3 @@ class Running:
         if not found:
             raise books_unavailable()
         self._id = moved
-
-
-async def _to_the_end(statement: Coroutine[Any, Any, object]) -> None:
-    """Carry a statement out also when the request is cancelled meanwhile: whose row it is must not be left to chance,
-    as nobody else takes it before its lease is over.
-    """
-    task = asyncio.create_task(statement)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
