@@ -31,6 +31,17 @@ def test_a_top_up_is_begun_paid_and_listed(ada: Customer, payments_on: FakeStrip
     assert ada.client().call("GET", "balance").json()["balance_usd"] == "21.00"
 
 
+def test_one_that_is_asked_for_again_is_begun_once(ada: Customer, payments_on: FakeStripe):
+    client, again = ada.client(), {"Idempotency-Key": "june"}
+    made = [client.call("POST", "payments", {"amount_cents": 2000}, headers=again) for _ in range(2)]
+    assert [reply.status_code for reply in made] == [201, 201]
+    assert made[0].json() == made[1].json() and made[0].json()["url"]
+    assert ["Idempotent-Replayed" in reply.headers for reply in made] == [False, True]
+    assert len(client.call("GET", "payments").json()["data"]) == 1
+    other = client.call("POST", "payments", {"amount_cents": 3000}, headers=again)
+    assert (other.status_code, other.json()["error"]["code"]) == (400, "idempotency_key_reused")
+
+
 @pytest.mark.parametrize("cents", [0, -1, 10**18, "x", None, 1.5])
 def test_impossible_amounts_are_refused(ada: Customer, payments_on: FakeStripe, cents):
     reply = ada.client().call("POST", "payments", {"amount_cents": cents})

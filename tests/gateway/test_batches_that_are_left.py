@@ -1,11 +1,13 @@
 """Batches whose process dies or stops: others go on, no line is lost, and none is charged twice."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import openai
+import psycopg
 import pytest
 
 from kindling_batches import CHAT, begin, ended, jsonl, lines_of, request
@@ -21,6 +23,11 @@ LINES = 100
 OVER = (
     "UPDATE batches_batch SET leased_until = now() - interval '1 s', due_at = now() WHERE lease IS NOT NULL",
     "UPDATE usage_idempotentreply SET leased_until = now() - interval '1 s' WHERE status = 0",
+)
+
+KEEPING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    " AND query LIKE 'UPDATE usage_idempotentreply SET status%'"
 )
 
 
@@ -92,6 +99,31 @@ def test_one_whose_process_stops_in_order_is_gone_on_with(server: GatewayServer,
     assert read.request_counts.completed == LINES
     eventually(lambda: len(charged(scene)) == LINES)
     assert sorted(charged(scene)) == [8] * LINES
+
+
+def test_what_is_being_kept_when_its_process_stops_is_charged_once_and_made_once(scene, tmp_path: Path):
+    scene.engine.behaviour.held_at = 3
+    with (
+        GatewayProcess(scene.world, tmp_path / "a") as stopping,
+        psycopg.connect(scene.world.url) as lock,
+        psycopg.connect(scene.world.url, autocommit=True) as looking,
+    ):
+        made = begin(client_of(stopping.url, scene.key), [request(0)])
+        eventually(lambda: len(scene.engine.active) == 1)
+        lock.execute("SELECT 1 FROM usage_idempotentreply FOR UPDATE")
+        scene.engine.behaviour.held_at = None
+        eventually(lambda: looking.execute(KEEPING).fetchone() == (1,))
+        stopping.process.terminate()
+        time.sleep(0.5)  # the batch is let go of, well within the statement's two seconds
+        lock.rollback()
+        stopping.process.wait(60)
+    with GatewayProcess(scene.world, tmp_path / "b") as heir:
+        read = ended(client_of(heir.url, scene.key), made)
+        eventually(lambda: len(charged(scene)) == 1)
+    assert read.request_counts.completed == 1
+    assert charged(scene) == [8]
+    asked = [one for one in scene.engine.received if one.headers["x-kindling-tenant"] == scene.customer.id]
+    assert len(asked) == 1
 
 
 def test_two_processes_share_the_work_and_neither_does_the_others(

@@ -59,6 +59,7 @@ def ask_past_the_caches(http: httpx.Client) -> float:
         status, seconds = ask(http)
         assert status == 200
         took_s.append(seconds)
+        time.sleep(0.02)  # as fast as it can, a machine of its own comes to the key's rate limit
     return median(took_s)
 
 

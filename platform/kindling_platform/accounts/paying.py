@@ -34,26 +34,12 @@ def topup_begin(*, org: Organisation, amount_cents: int, return_url: str, actor:
         KindlingError: `payments_off`, `amount_invalid`, `topups_too_many`, `payment_provider_away`,
             `payment_provider_refused`.
     """
-    api = provider_get()
-    with refusals():
-        topup_check(amount_cents)
-        customer_ensure(api=api, org=org, actor=actor)
-        with transaction.atomic():
-            call = checkout_start(
-                owner_id=org.id,
-                amount_cents=amount_cents,
-                tax_cents=tax_cents_of(terms_get(owner_id=org.id), amount_cents),
-                tax_by_provider=settings.KINDLING_ENV.stripe_tax,
-                return_url=return_url,
-            )
-            data = {"cents": str(amount_cents), "payment": call.subject}
-            audit_record(actor=actor, action="topup.begun", target=org.id, organisation_id=org.id, data=data)
-            enqueue("payments.sweep")
-        return _sent(api, call)
+    topup_ready(org=org, amount_cents=amount_cents, actor=actor)
+    return topup_send(topup_open(org=org, amount_cents=amount_cents, return_url=return_url, actor=actor))
 
 
 def invoice_pay_begin(*, org: Organisation, invoice_id: str, return_url: str, actor: Actor) -> OutboxCall:
-    """Begin to pay an invoice on the provider's page.
+    """Begin to pay an invoice on the provider's page, or go on with what was begun.
 
     Raises:
         KindlingError: those of `topup_begin`; `invoice_unknown`, `invoice_not_open`, `payment_open`.
@@ -68,6 +54,50 @@ def invoice_pay_begin(*, org: Organisation, invoice_id: str, return_url: str, ac
                 actor=actor, action="invoice.pay_begun", target=org.id, organisation_id=org.id, data=data
             )
             enqueue("payments.sweep")
+        return _sent(api, call)
+
+
+def topup_ready(*, org: Organisation, amount_cents: int, actor: Actor) -> None:
+    """The first step of a top-up: it is possible, and the provider knows who pays. It may ask the network.
+
+    Raises:
+        KindlingError: `payments_off`, `amount_invalid`, `payment_provider_away`, `payment_provider_refused`.
+    """
+    api = provider_get()
+    with refusals():
+        topup_check(amount_cents)
+        customer_ensure(api=api, org=org, actor=actor)
+
+
+def topup_open(*, org: Organisation, amount_cents: int, return_url: str, actor: Actor) -> OutboxCall:
+    """The second step, a transaction: a payment, and the request for its page, which the workers send if nobody else
+    does.
+
+    Raises:
+        KindlingError: `amount_invalid`, `topups_too_many`.
+    """
+    with refusals(), transaction.atomic():
+        call = checkout_start(
+            owner_id=org.id,
+            amount_cents=amount_cents,
+            tax_cents=tax_cents_of(terms_get(owner_id=org.id), amount_cents),
+            tax_by_provider=settings.KINDLING_ENV.stripe_tax,
+            return_url=return_url,
+        )
+        data = {"cents": str(amount_cents), "payment": call.subject}
+        audit_record(actor=actor, action="topup.begun", target=org.id, organisation_id=org.id, data=data)
+        enqueue("payments.sweep")
+    return call
+
+
+def topup_send(call: OutboxCall) -> OutboxCall:
+    """The last step: ask the provider for the page at once, since somebody waits for it.
+
+    Raises:
+        KindlingError: `payments_off`, `payment_provider_refused`.
+    """
+    api = provider_get()
+    with refusals():
         return _sent(api, call)
 
 

@@ -114,9 +114,8 @@ class Inference:
         except BaseException as error:
             self._tell_limits()
             # No name of its own for the cause: a frame that an error has passed would keep that error.
-            self._free = self._free or is_ours(
-                watch.error if isinstance(error, asyncio.CancelledError) else error
-            )
+            cause_is_ours = is_ours(watch.error if isinstance(error, asyncio.CancelledError) else error)
+            self._free = self._free or (cause_is_ours and not self._request.is_kept)
             raise
 
     def close(self) -> None:

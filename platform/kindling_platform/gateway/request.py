@@ -55,8 +55,10 @@ class Request:
     """A request with its reply; `facts` collects what the access log says about it.
 
     `before_reply` is awaited with a whole answer before the client gets any of it, `on_new_id` when the request goes on
-    under another id. `writing_since` is when a write began that the client has not made room for; 0 without one.
-    `bodies` counts what is held of the body until `forget`; `error_docs` says in errors where they are explained.
+    under another id. `is_kept` says that the answer is given to whoever asks again, so that this request has to be
+    charged whatever becomes of its connection. `writing_since` is when a write began that the client has not made room
+    for; 0 without one. `bodies` counts what is held of the body until `forget`; `error_docs` says in errors where they
+    are explained.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class Request:
         "facts",
         "headers",
         "id",
+        "is_kept",
         "on_new_id",
         "scope",
         "started_at",
@@ -97,6 +100,7 @@ class Request:
         self.facts: dict[str, Any] = {}
         self.before_reply: BeforeReply | None = None
         self.on_new_id: Callable[[], Awaitable[None]] | None = None
+        self.is_kept = False
         self.writing_since = 0.0
         self.trace: Trace | None = None
         self.copy: Copy | None = None

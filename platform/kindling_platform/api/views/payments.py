@@ -11,6 +11,7 @@ from kindling_billing.payment_selectors import auto_topup_get, payment_find, pay
 from kindling_billing.saved_cards import card_list
 from kindling_platform.accounts import paying
 from kindling_platform.api.caller import caller_of
+from kindling_platform.api.once import ONCE, REPLAYED, once
 from kindling_platform.api.paging import PAGING, page_response, page_shape
 from kindling_platform.api.payment_shapes import (
     AutoTopUpShape,
@@ -56,20 +57,28 @@ class Payments(APIView):
     @extend_schema(
         operation_id="payments_create",
         summary="Begin a top-up; pay it at `url`, or look again while that is empty",
+        parameters=[ONCE],
         request=TopUpShape,
         responses={201: PaymentMadeShape},
     )
     def post(self, request: Request) -> Response:
         asked = TopUpShape(data=request.data)
         asked.is_valid(raise_exception=True)
-        caller = caller_of(request)
-        call = paying.topup_begin(
-            org=caller.org,
-            amount_cents=asked.validated_data["amount_cents"],
-            return_url=f"{settings.KINDLING_ENV.public_url}{RETURN_PATH}",
-            actor=caller.actor,
-        )
-        return Response(PaymentMadeShape(_made(caller.org.id, call.subject)).data, status=201)
+        caller, amount_cents = caller_of(request), asked.validated_data["amount_cents"]
+        paying.topup_ready(org=caller.org, amount_cents=amount_cents, actor=caller.actor)
+        with once(request) as turn:
+            if turn.reply is None:
+                call = paying.topup_open(
+                    org=caller.org,
+                    amount_cents=amount_cents,
+                    return_url=f"{settings.KINDLING_ENV.public_url}{RETURN_PATH}",
+                    actor=caller.actor,
+                )
+                turn.keep(_shown(caller.org.id, call.subject))
+        if turn.reply is not None:  # as it is by now: the first answer may have had no page yet
+            return _shown(caller.org.id, turn.reply.data["id"], headers=REPLAYED)
+        paying.topup_send(call)
+        return _shown(caller.org.id, call.subject)
 
 
 class OnePayment(APIView):
@@ -181,7 +190,7 @@ class InvoicePay(APIView):
             return_url=f"{settings.KINDLING_ENV.public_url}{RETURN_PATH}",
             actor=caller.actor,
         )
-        return Response(PaymentMadeShape(_made(caller.org.id, call.subject)).data, status=201)
+        return _shown(caller.org.id, call.subject)
 
 
 class Portal(APIView):
@@ -201,6 +210,10 @@ class Portal(APIView):
             actor=caller.actor,
         )
         return Response(PortalShape({"url": url}).data, headers={"Cache-Control": "no-store"})
+
+
+def _shown(owner_id: str, payment_id: str, *, headers: dict[str, str] | None = None) -> Response:
+    return Response(PaymentMadeShape(_made(owner_id, payment_id)).data, status=201, headers=headers)
 
 
 def _made(owner_id: str, payment_id: str) -> dict[str, object]:

@@ -1,12 +1,15 @@
 """A request with an Idempotency-Key while it runs: its lease is renewed, its answer kept before the client has it."""
 
 import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 from kindling_platform.common.crash_points import crash_point
 from kindling_platform.gateway.access_log import Log
 from kindling_platform.gateway.database import DatabaseUnavailableError
-from kindling_platform.gateway.errors import books_unavailable
+from kindling_platform.gateway.errors import GatewayError, books_unavailable
 from kindling_platform.gateway.idempotency.answer import Answer
 from kindling_platform.gateway.idempotency.seal import Seal
 from kindling_platform.gateway.idempotency.store import ReplyStore
@@ -50,14 +53,16 @@ class Running:
             self._log.warning("idempotency_not_left", request_id=str(self._id))
 
     async def _keep(self, status: int, body: bytes, headers: Headers) -> None:
-        if status != 200:
-            return
+        if status == 200:
+            await _to_the_end(self._keep_answer(body, headers))
+
+    async def _keep_answer(self, body: bytes, headers: Headers) -> None:
         form = self._request.form
         answer = Answer(body, [*headers, *(form.headers() if form else [])]).pack()
         self._done = True
         try:
-            await self._store.keep(
-                digest=self._seal.digest, request_id=self._id, status=status, answer=self._seal.close(answer)
+            self._request.is_kept = await self._store.keep(
+                digest=self._seal.digest, request_id=self._id, status=200, answer=self._seal.close(answer)
             )
         except DatabaseUnavailableError:
             # The client has its answer. If it asks again after the lease, this one turns out to be free.
@@ -65,7 +70,9 @@ class Running:
         crash_point("idempotency.kept")
 
     async def _move(self) -> None:
-        moved = UUID(self._request.id)
+        await _to_the_end(self._move_to(UUID(self._request.id)))
+
+    async def _move_to(self, moved: UUID) -> None:
         try:
             found = await self._store.move(digest=self._seal.digest, request_id=self._id, moved=moved)
         except DatabaseUnavailableError as error:
@@ -73,3 +80,16 @@ class Running:
         if not found:
             raise books_unavailable()
         self._id = moved
+
+
+async def _to_the_end(statement: Coroutine[Any, Any, None]) -> None:
+    """Carry a statement out also when the request is cancelled meanwhile: whether it was must not be left open, as the
+    key waits for its lease where nobody knows, and who is charged depends on it.
+    """
+    task = asyncio.create_task(statement)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(GatewayError):
+            await task
+        raise
