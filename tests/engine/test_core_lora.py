@@ -117,11 +117,11 @@ def test_a_base_only_step_runs_no_adapter_code(world, monkeypatch):
     rig.submit("warm", _prompt(4, 1), adapter="attention", max_tokens=1)
     rig.run_until("warm")
     lora = []
-    hidden = rig.core._parts.runner._model.hidden
+    forward = rig.core._parts.runner._model.forward
     monkeypatch.setattr(
         rig.core._parts.runner._model,
-        "hidden",
-        lambda inputs: (lora.append(inputs.lora), hidden(inputs))[1],
+        "forward",
+        lambda inputs: (lora.append(inputs.lora), forward(inputs))[1],
     )
     rig.submit("base", _prompt(9, 2), max_tokens=4)
     rig.run_until("base")

@@ -150,12 +150,13 @@ def test_the_whole_step_is_that_of_the_layers(name: str, threads: int, tmp_path:
     torch.set_num_threads(threads)
     world = World(name, tmp_path)
     taken = []
-    adapted = program_module.LayerProgram._adapted
-    monkeypatch.setattr(
-        program_module.LayerProgram,
-        "_adapted",
-        lambda program, sites: (taken.append(1), adapted(program, sites))[1],
-    )
+    made = program_module.LayerProgram._made
+
+    def watched(program, sites, *, ends):
+        taken.extend([1] * (sites is not None))
+        return made(program, sites, ends=ends)
+
+    monkeypatch.setattr(program_module.LayerProgram, "_made", watched)
     for lengths, places in (([5], [0]), ([1, 16, 17, 33], [0, 2, 3]), ([7] * 20, [1, 4, 19])):
         groups = [(((at, at + 1),), index) for index, at in enumerate(places)]
         seated = world.lora(tuple(LoraGroup(spans, world.made[index][1]) for spans, index in groups))

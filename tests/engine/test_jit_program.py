@@ -1,6 +1,7 @@
 """A decoder's layers in one compiled call: the bits of the same layers called one after another."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.models.base import StepInputs
 from kindling_engine.models.decoder import Decoder
 from kindling_engine.models.registry import model_load
+from kindling_engine.models.weight_forms import PLAIN, WeightForm, weight_form
 from kindling_parity import engine_parts, forced_logits, prompt_make
 from kindling_tiny_models import model_make
 
@@ -37,8 +39,9 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def decoder_make(name: str, folder: Path, **changes: int) -> Decoder:
-    model = model_load(model_make(name, folder, **SHAPE | changes), device=CPU, dtype=torch.float32)
+def decoder_make(name: str, folder: Path, form: WeightForm = PLAIN, **changes: int) -> Decoder:
+    folder = model_make(name, folder, **SHAPE | changes)
+    model = model_load(folder, device=CPU, dtype=torch.float32, form=form)
     assert isinstance(model, Decoder)
     config = model.config
     storage = KvStorage(
@@ -86,6 +89,27 @@ def test_bits_are_those_of_the_layers(
         assert torch.equal(model.hidden(inputs), one_by_one(model, inputs))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("weights", ["checkpoint", "int8wo"])
+@torch.inference_mode()
+def test_logits_are_those_of_the_head_behind_the_layers(
+    weights: str, tied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("kindling_engine.jit.program._ALONE_BELOW", 0)
+    torch.set_num_threads(2)
+    model = decoder_make("llama", tmp_path, form=weight_form(weights, CPU), tie_word_embeddings=tied)
+    head = model._head
+    for lengths in ([5], [1, 16, 17, 33], [7] * 30, [40]):
+        inputs = decodes(model, lengths)
+        expected = model.logits(model.hidden(inputs))
+        model._head = None  # it is in the program
+        found = model.forward(inputs)
+        model._head = head
+        assert torch.equal(found, expected)
+        some = replace(inputs, logit_rows=torch.tensor([len(lengths) - 1, 0]))
+        assert torch.equal(model.forward(some), expected[[-1, 0]])
+
+
 @pytest.mark.parametrize(("inner", "compiled"), [(24, True), (100, False), (20, False)])
 @torch.inference_mode()
 def test_a_gate_that_does_not_divide_into_vectors_goes_through_torch(
@@ -119,17 +143,17 @@ def test_prompts_go_through_it_and_steps_too_large_layer_by_layer_with_the_same_
 ):
     folder = model_make("llama", tmp_path / "model")
     prompts = {f"p{length}": prompt_make(length, length) for length in (1, 2, 17, 40, 70)}
-    real, rows = LayerProgram.__call__, []
+    real, rows = LayerProgram._run, []
 
-    def counted(program: LayerProgram, hidden: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    def counted(program: LayerProgram, hidden: Tensor, *rest: Any) -> None:
         rows.append(hidden.shape[0])
-        return real(program, hidden, *rest)
+        real(program, hidden, *rest)
 
     def logits() -> dict[str, Tensor]:
         rows.clear()
         return forced_logits(engine_parts(folder, tmp_path, kv_tokens=512, step_tokens=24), prompts)
 
-    monkeypatch.setattr(LayerProgram, "__call__", counted)
+    monkeypatch.setattr(LayerProgram, "_run", counted)
     whole = logits()
     assert sum(rows) == sum(map(len, prompts.values()))
     monkeypatch.setattr("kindling_engine.jit.program._MOST_BYTES", 0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kindling_engine.protocol.usage_log import UsageRecord
 from kindling_engine.server import control
 from kindling_fake_core import Bench, event, events, fake_bench
 
@@ -101,6 +102,45 @@ async def test_a_request_that_is_stopped_ends_where_it_is(bench: Bench):
     await until(lambda: len(bench.core.cancelled) == 2)
     async with bench.post("/requests/abc/stop", {}) as gone:
         assert gone.status == 404
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_one_that_is_stopped_before_it_has_begun_is_free(bench: Bench, stream: bool):
+    bench.say(LONG)
+    bench.core.gate, bench.core.told = asyncio.Semaphore(0), {"prompt_tokens": 0}
+    status, body, record = await _stopped(bench, stream=stream)
+    assert (status, body["error"]["code"]) == (504, "deadline_exceeded")
+    assert (record.finish, record.billable) == ("error", False)
+
+
+async def test_one_that_is_stopped_while_its_prompt_is_read_costs_that(bench: Bench):
+    bench.say(LONG)
+    bench.core.gate, bench.core.cached_tokens = asyncio.Semaphore(0), 4
+    status, body, record = await _stopped(bench)
+    assert (status, body["choices"][0]["finish_reason"]) == (200, "length")
+    usage = body["usage"]
+    assert (record.prompt_tokens, record.cached_tokens, record.completion_tokens) == (
+        usage["prompt_tokens"],
+        4,
+        0,
+    )
+    assert usage["prompt_tokens_details"]["cached_tokens"] == 4
+
+
+async def _stopped(bench: Bench, **fields: Any) -> tuple[int, Any, UsageRecord]:
+    """Of a request whose core has said nothing when it is stopped: status, body and record."""
+
+    async def ask() -> tuple[int, Any]:
+        async with bench.chat(headers={"request": "abc"}, **fields) as reply:
+            return reply.status, await reply.json()
+
+    asked = asyncio.create_task(ask())
+    await until(lambda: bool(bench.core.submitted))
+    async with bench.post("/requests/abc/stop", {}) as stopped:
+        assert await stopped.json() == {"tokens": 0}
+    status, body = await asked
+    (record,) = await bench.records()
+    return status, body, record
 
 
 async def test_a_grant_never_shrinks_and_needs_a_running_request(bench: Bench):

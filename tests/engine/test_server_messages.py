@@ -79,6 +79,13 @@ async def test_a_loop_of_tools_goes_on_behind_a_call_that_was_cut_off(bench: Ben
     assert len(bench.core.submitted) == 1
 
 
+@pytest.mark.parametrize("fields", [{}, {"content": None}, {"content": None, "tool_calls": None}])
+def test_a_reply_that_said_nothing_is_empty(fields: dict[str, Any]):
+    assert replied(**fields) == {"role": "assistant", "content": ""}
+    thought = replied(**fields, reasoning_content="Hm.")
+    assert (thought["content"], thought["reasoning_content"]) == ("", "Hm.")
+
+
 def test_a_refusal_is_what_a_reply_said():
     assert replied(content=None, refusal="No.")["content"] == "No."
     assert replied(refusal="No.")["content"] == "No."

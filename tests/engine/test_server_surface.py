@@ -54,8 +54,11 @@ async def test_counting_starts_and_records_nothing(bench: Bench):
     assert await bench.records() == []
 
 
-async def test_a_prompt_beyond_the_context_is_not_counted(bench: Bench):
-    body = ASK | {"messages": [{"role": "user", "content": "word " * 5_000}]}
+async def test_a_prompt_beyond_the_context_is_counted_but_for_one_far_beyond_it(bench: Bench):
+    many = [{"role": "user", "content": "word " * 5_000}]
+    counted = await answer(bench, "/v1/chat/tokens", messages=many)
+    assert counted["tokens"] == len((await answer(bench, "/v1/tokenize", messages=many))["tokens"]) > 5_000
+    body = ASK | {"messages": [{"role": "user", "content": "word " * 500_000}]}
     async with bench.post("/v1/chat/tokens", body) as reply:
         error = (await reply.json())["error"]
     assert (reply.status, error["code"]) == (400, "context_length_exceeded")

@@ -6,6 +6,7 @@ import pytest
 from kindling_billing.limits import Limits
 from kindling_gateway import GatewayServer, chat, eventually, held_nano, limit_row, start_gateway
 from kindling_platform.gateway.routes import METHODS, POST_PATHS, Action
+from kindling_spools import billed, shipped
 
 INPUT, OUTPUT = 100_000, 400_000
 COST = 7 * INPUT + 8 * OUTPUT
@@ -215,6 +216,18 @@ def test_a_deadline_before_there_is_an_engine_is_free(http: httpx.Client, scene)
     reply = http.post("/v1/chat/completions", json=chat(model, deadline_ms=50))
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")
     assert reply.headers["x-should-retry"] == "false"  # to clients that try again by themselves
+    assert held_nano(scene.valkey, scene.customer) == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_deadline_before_the_engine_has_begun_is_free(http: httpx.Client, scene, stream: bool):
+    scene.engine.behaviour.first_delay_s = 0.5
+    reply = http.post("/v1/chat/completions", json=chat(stream=stream, deadline_ms=100))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert reply.headers["x-should-retry"] == "false"
+    (record,) = scene.engine.records
+    eventually(lambda: record["request_id"] in shipped(scene.world))
+    assert billed(shipped(scene.world), scene.engine.records)[record["request_id"]] == 0
     assert held_nano(scene.valkey, scene.customer) == {}
 
 

@@ -4,6 +4,7 @@ import anthropic
 import httpx
 import pytest
 
+from kindling_fake_engine import Behaviour, FakeEngine
 from kindling_gateway import GatewayServer, eventually, held_nano
 
 ASK = {"model": "kindling/words", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello!"}]}
@@ -87,6 +88,20 @@ def test_tokens_are_counted_and_cost_nothing(client: anthropic.Anthropic, scene)
     assert got.path == "/v1/chat/tokens"
     assert [message["role"] for message in got.body["messages"]] == ["system", "user"]
     assert scene.engine.records == []
+
+
+def test_a_count_is_asked_of_a_replica_that_can(server: GatewayServer, scene):
+    with FakeEngine(Behaviour(fail_status=503, fail_code="engine_unavailable")) as going:
+        client = client_of(server, scene.key)
+        for _ in range(4):  # whichever is asked first
+            model = scene.new_model(going.url, scene.engine.url)
+            counted = client.messages.count_tokens(model=model, messages=ASK["messages"])
+            assert counted.input_tokens == 7
+    with FakeEngine(Behaviour(fail_status=503, fail_code="overloaded")) as full:
+        model = scene.new_model(full.url)
+        with pytest.raises(anthropic.InternalServerError) as refused:
+            client.with_options(max_retries=0).messages.count_tokens(model=model, messages=ASK["messages"])
+    assert (refused.value.status_code, refused.value.response.headers["retry-after"]) == (503, "1")
 
 
 def test_errors_have_their_classes(server: GatewayServer, client: anthropic.Anthropic, scene):

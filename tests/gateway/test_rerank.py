@@ -65,6 +65,20 @@ def test_all_texts_are_charged(server: GatewayServer, scene, encoder: EngineProc
     assert encoder.records()[-1].prompt_tokens == tokens
 
 
+@pytest.mark.parametrize(("place", "param"), [(0, "query"), (2, "documents[1]")])
+def test_a_text_that_is_too_long_is_named_as_it_was_sent(
+    server: GatewayServer, scene, encoder: EngineProcess, place: int, param: str
+):
+    model = scene.new_model(encoder.url)
+    texts = ["w5", "w6", "w7"]
+    texts[place] = "w5 " * 5000
+    with server.client(scene.key) as http:
+        reply = http.post("/v1/rerank", json={"model": model, "query": texts[0], "documents": texts[1:]})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, param)
+    assert param in error["message"] and "input[" not in error["message"]
+
+
 @pytest.mark.parametrize(
     ("change", "code", "param"),
     [

@@ -132,6 +132,14 @@ def test_input_items_come_in_pages(client: openai.OpenAI):
             client.responses.input_items.list(made.id, **bad)
 
 
+def test_pages_end_though_items_have_the_same_ids(client: openai.OpenAI):
+    block = [{"role": "user", "content": f"{n}", "id": f"msg_{n}", "type": "message"} for n in range(5)]
+    made = client.responses.create(**ASK, input=block * 6)
+    listed = [item.content[0].text for item in client.responses.input_items.list(made.id, order="asc")]
+    assert listed == [f"{n}" for n in range(5)] * 6
+    assert len({item.id for item in client.responses.input_items.list(made.id)}) == 30
+
+
 def test_what_somebody_waited_for_cannot_be_cancelled(client: openai.OpenAI):
     made = client.responses.create(**ASK, input="Hello!")
     with pytest.raises(openai.BadRequestError) as refused:

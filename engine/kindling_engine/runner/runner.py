@@ -1,5 +1,6 @@
 """The model runner: one call per step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -97,13 +98,17 @@ class ModelRunner:
         ordered = by_adapter(plan.rows)
         spans = prompt_spans(ordered)
         inputs = self._builder.build(ordered, spans=spans)
-        hidden = self._model.hidden(inputs)
         sampling = [row for row in ordered if row.samples]
-        draws = sum(row.draws for row in sampling)
-        scores = self._score_prompts(ordered, spans, hidden[draws:])
+        scores: Sequence[PromptScores] = ()
         drawn = None
-        if sampling:
-            drawn = self._sample(sampling, self._model.logits(hidden[:draws], inputs.lora_head))
+        if sampling and not spans:
+            drawn = self._sample(sampling, self._model.forward(inputs))
+        else:
+            hidden = self._model.hidden(inputs)
+            draws = sum(row.draws for row in sampling)
+            scores = self._score_prompts(ordered, spans, hidden[draws:])
+            if sampling:
+                drawn = self._sample(sampling, self._model.logits(hidden[:draws], inputs.lora_head))
         return LaunchedStep(plan, sampling, drawn, scores, device=self._model.device, holds=inputs.lora)
 
     @torch.inference_mode()

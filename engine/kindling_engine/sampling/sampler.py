@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -114,7 +115,7 @@ class Sampler:
             report = table.report(tokens.index_select(0, batch.reported_index), batch.report_counts)
         return LaunchedDraws(
             tokens=tokens,
-            found=download(torch.where(peaks.isfinite(), tokens, NO_TOKEN)),
+            found=_found(peaks, tokens),
             report=report,
             reported=batch.reported,
             errors={} if mask is None else mask.errors,
@@ -162,13 +163,21 @@ class Sampler:
 
 def best_find(logits: Tensor) -> tuple[Tensor, Tensor]:
     """The highest logit in each row of ``[m, vocab]``, not finite if any is NaN or +∞, and its token."""
+    # A NaN counts as the highest for either.
     if logits.device.type == "cpu":
         # torch's own takes twenty times as long on one thread.
-        best = torch.from_numpy(logits.numpy().argmax(axis=1))
-    else:
-        best = logits.argmax(dim=-1)
-    # A NaN counts as the highest for either.
+        rows = logits.numpy()
+        highest = rows.argmax(axis=1)
+        return torch.from_numpy(rows[np.arange(len(rows)), highest]), torch.from_numpy(highest)
+    best = logits.argmax(dim=-1)
     return logits.gather(1, best[:, None])[:, 0], best
+
+
+def _found(peaks: Tensor, tokens: Tensor) -> Tensor:
+    """``tokens [m]`` on their way to the host, NO_TOKEN where a row's maximum is not finite."""
+    if tokens.device.type == "cpu":
+        return torch.from_numpy(np.where(np.isfinite(peaks.numpy()), tokens.numpy(), NO_TOKEN))
+    return download(torch.where(peaks.isfinite(), tokens, NO_TOKEN))
 
 
 def _filtered(

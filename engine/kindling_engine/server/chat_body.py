@@ -40,8 +40,10 @@ MAX_TOP_LOGPROBS = 20
 MAX_LOGPROBS_OLD_FORM = 5
 
 
-async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> GenerationRequest:
-    """Read a chat completion's body. Errors: 400 ones only."""
+async def chat_body_read(
+    raw: bytes, text: ModelText, facts: ModelFacts, *, counts_only: bool = False
+) -> GenerationRequest:
+    """Read a chat completion's body. Errors: 400 ones only; with ``counts_only`` not for what exceeds the context."""
     fields = Fields(await body_object(raw))
     common = common_fields_read(fields, vocab_size=facts.vocab_size)
     large, given = len(raw) > INLINE_BODY_BYTES, fields.need("messages")
@@ -82,7 +84,9 @@ async def chat_body_read(raw: bytes, text: ModelText, facts: ModelFacts) -> Gene
         )
 
     prompt = await chat_fit(messages, common.truncate_to, prompt_make)
-    limit = output_limit(common, len(prompt.ids), facts, default=None, prompt_field="messages")
+    limit = 0
+    if not counts_only:
+        limit = output_limit(common, len(prompt.ids), facts, default=None, prompt_field="messages")
     return GenerationRequest(
         chat=True,
         model=common.model,

@@ -51,7 +51,8 @@ CUT_BY_ADAPTER = CUT_BY_GRAMMAR | {"non_finite_logits"}
 class Choice:
     """Turns the core's items into text. ``finish`` is set once no more will come.
 
-    ``admitted``: the core has begun with it. ``cut_by``: codes of errors that cut an answer instead of failing it.
+    ``admitted``: the core has begun with it. ``stopped``: whoever asked wants no more of it, and the core's last words
+    are awaited. ``cut_by``: codes of errors that cut an answer instead of failing it.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Choice:
         self.prompt = prompt
         self.prompt_tokens = len(prompt.ids)
         self.admitted = False
+        self.stopped = False
         self.cached_tokens = 0
         self.completion_tokens = 0
         self.logprob_sum = 0.0
@@ -155,6 +157,10 @@ class Choice:
             self._output.end()
             self.finish = "length"
             return
+        if item.finish == "cancelled" and self.stopped:
+            self._output.end()
+            self.finish = "length"
+            return
         if item.finish == "cancelled":
             # Nobody but us cancels, and a reader is still here: the server is going down.
             raise ApiError(503, "engine_unavailable", "The engine is shutting down.", retry_after_s=2)
@@ -162,7 +168,7 @@ class Choice:
         self.finish = "stop" if stopped and not self._scoring else "length" if stopped else item.finish
 
     def _count_figures(self, item: StepItem) -> None:
-        self.admitted |= item.prompt_tokens > 0
+        self.admitted |= item.prompt_tokens > 0 or bool(item.token_ids)
         self.prompt_tokens = item.prompt_tokens or self.prompt_tokens
         self.cached_tokens = max(self.cached_tokens, item.cached_tokens)
         self.queue_ms = item.queue_ms or self.queue_ms

@@ -15,6 +15,7 @@ from kindling_engine.server.errors import ApiError
 from kindling_engine.server.grants import GrantShares
 from kindling_engine.server.usage import UsageBook, now_ms
 
+DEADLINE_EXCEEDED = "deadline_exceeded"
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
@@ -73,7 +74,9 @@ class Generation:
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of every distinct prompt, once each."""
+        """Tokens of every distinct prompt, once each; behind a stop, of those that the core had begun with."""
+        if any(choice.stopped for choice in self.choices):
+            return self._begun_tokens
         return sum(choices[0].prompt_tokens for choices in self._by_prompt())
 
     @property
@@ -108,7 +111,7 @@ class Generation:
         return sum(choice.reasoning_tokens for choice in self.choices)
 
     async def advance(self) -> list[Piece]:
-        """What is new, as soon as the core has made a step. Errors: whatever ended the request."""
+        """What is new, as soon as the core has made a step. Errors: whatever ended the request; `deadline_exceeded`."""
         touched: dict[int, Choice] = {}
         for item in await self._inbox.take():
             choice = self._open.get(item.id)
@@ -124,6 +127,9 @@ class Generation:
             self._grants.shares[choice.index].made = choice.completion_tokens
             if choice.finish:
                 self._finish(choice, tell_core=stopped)
+        if self.ended and not any(choice.admitted or not choice.stopped for choice in self.choices):
+            self._fail()
+            raise ApiError(504, DEADLINE_EXCEEDED, "The request was stopped before it had begun.")
         self._top_up()
         pieces = [choice.take() for choice in touched.values()]
         if self.ended:
@@ -159,11 +165,17 @@ class Generation:
     def stop(self) -> int:
         """End every open choice where it is, as if its length were reached; returns the tokens made so far.
 
-        What the core has made beyond that is not waited for, and not counted.
+        What the core has made beyond that is not waited for, and not counted. Of a choice that has said nothing yet,
+        only the core knows whether it has begun: one that has not costs nothing, and a request of which nothing has
+        begun ends in 504 `deadline_exceeded`.
         """
-        for choice_id in self._open:
-            self._drop(choice_id)
-            self._inbox.push(StepItem(choice_id, finish="length"))
+        for choice_id, choice in self._open.items():
+            if choice.admitted:
+                self._drop(choice_id)
+                self._inbox.push(StepItem(choice_id, finish="length"))
+            else:
+                choice.stopped = True
+                self._core.cancel(choice_id)
         return self.completion_tokens
 
     def close(self) -> None:

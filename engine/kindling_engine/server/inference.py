@@ -43,11 +43,13 @@ async def post_completion(request: web.Request) -> web.StreamResponse:
 
 
 async def post_chat_tokens(request: web.Request) -> web.StreamResponse:
-    """Count the tokens of a chat's prompt; nothing is made and nothing recorded."""
+    """Count the tokens of a chat's prompt, also where they exceed the context: who asks may want to know by how much.
+    Nothing is made and nothing recorded.
+    """
     front = request.app[FRONT]
     front.check_open()
     front.check_generates()
-    asked = await chat_body_read(await request.read(), front.text, front.facts)
+    asked = await chat_body_read(await request.read(), front.text, front.facts, counts_only=True)
     return web.json_response({"tokens": len(asked.prompts[0].ids)})
 
 

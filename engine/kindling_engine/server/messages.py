@@ -89,7 +89,10 @@ def _message(value: Any, path: str) -> dict[str, Any]:
     old_call = fields.take("function_call") if role == "assistant" else None
     if content is not None:
         message["content"] = _content(content, f"{path}.{source}")
-    elif calls is None and not old_call:
+    elif role == "assistant":
+        # A streamed answer without a word, as one that ended within a call, comes back so.
+        message["content"] = ""
+    else:
         raise ApiError(400, "missing_field", f"{path}.content is required.", param=f"{path}.content")
     if calls is not None:
         message.setdefault("content", "")

@@ -2,6 +2,8 @@
 
 import orjson
 
+from kindling_platform.gateway.errors import GatewayError, upstream_failed
+from kindling_platform.gateway.limits.deadline import DEADLINE_EXCEEDED, deadline_exceeded
 from kindling_platform.gateway.request import Headers
 from kindling_platform.gateway.wire.line import Line
 
@@ -37,6 +39,17 @@ def is_retried(status: int, first: bytes) -> bool:
     if status == 200 and first.startswith(b'data: {"error":'):
         return error_code(first.partition(b"\n")[0].removeprefix(b"data: ")) in RETRIED_CODES
     return False
+
+
+def refusal_of(reply: Line, body: bytes) -> GatewayError:
+    """What the client is told of a failure of the engine's."""
+    if reply.status == 503 and error_code(body) == "overloaded":
+        message = "All replicas of this model are busy. Try again in a few seconds."
+        after = reply.headers.get(b"retry-after", b"1").decode("latin-1")
+        return GatewayError(503, "overloaded", message, headers={"retry-after": after})
+    if error_code(body) == DEADLINE_EXCEEDED:  # it was stopped for that, before the engine had begun with it
+        return deadline_exceeded()
+    return upstream_failed()
 
 
 def _number(reply: Line, name: bytes) -> int:

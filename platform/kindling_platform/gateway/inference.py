@@ -12,10 +12,10 @@ from kindling_platform.gateway.ask import Ask, Spare
 from kindling_platform.gateway.auth import Caller, Keys
 from kindling_platform.gateway.catalog import Model, price_of
 from kindling_platform.gateway.engine_replies import (
-    error_code,
     is_retried,
     passed_headers,
     prompt_tokens,
+    refusal_of,
     written_ms,
 )
 from kindling_platform.gateway.errand import Errand, errand_make
@@ -300,11 +300,7 @@ class Inference:
             self._recorder.drop()
             await self._request.reply(reply.status, body, passed_headers(reply))
             return
-        if reply.status == 503 and error_code(body) == "overloaded":
-            message = "All replicas of this model are busy. Try again in a few seconds."
-            after = reply.headers.get(b"retry-after", b"1").decode("latin-1")
-            raise GatewayError(503, "overloaded", message, headers={"retry-after": after})
-        raise upstream_failed()
+        raise refusal_of(reply, body)
 
     async def _relay_whole(self, reply: Line, body: bytes, watch: Watch) -> None:
         self._events.usage = usage_of_body(body)

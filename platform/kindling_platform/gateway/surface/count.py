@@ -3,7 +3,7 @@
 from kindling_platform.gateway.ask import Spare
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.catalog import Model
-from kindling_platform.gateway.engine_replies import passed_headers
+from kindling_platform.gateway.engine_replies import is_retried, passed_headers, refusal_of
 from kindling_platform.gateway.errors import upstream_failed
 from kindling_platform.gateway.names import ModelName
 from kindling_platform.gateway.request import Request
@@ -41,8 +41,11 @@ async def tokens_ask(
         except (NotSentError, CutError):
             router.suspect(replica)
         else:
+            if is_retried(reply.status, answer):
+                router.suspect(replica)
+                continue
             if reply.status >= 500:
-                break
+                raise refusal_of(reply, answer)
             if spare and (without := spare(reply.status, answer, body)):
                 body = without
                 continue

@@ -1,12 +1,15 @@
 """Vectors of a query and of documents as a ranking: by the cosine of the angle between them."""
 
 import base64
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from kindling_platform.gateway.surface.rerank.request import RerankAsk
+
+INPUT = re.compile(r"\binput\[(\d+)\]")
 
 
 class RerankForm:
@@ -44,13 +47,23 @@ class RerankForm:
         return self._answer
 
     def refusal(self, status: int, body: bytes) -> bytes:
-        return body
+        """The engine's, which knows texts by their places in one list."""
+        reply = orjson.loads(body)
+        for name in ("param", "message"):
+            if isinstance(text := reply["error"].get(name), str):
+                reply["error"][name] = INPUT.sub(_asked_field, text)
+        return orjson.dumps(reply)
 
     def _result(self, index: int, score: float) -> dict[str, Any]:
         result: dict[str, Any] = {"index": index, "relevance_score": score}
         if self._ask.return_documents:
             result["document"] = {"text": self._ask.documents[index]}
         return result
+
+
+def _asked_field(found: re.Match[str]) -> str:
+    place = int(found[1])
+    return f"documents[{place - 1}]" if place else "query"
 
 
 def scores_rank(vectors: list[str]) -> list[tuple[int, float]]:

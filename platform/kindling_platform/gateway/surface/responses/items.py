@@ -1,6 +1,7 @@
 """Items of the Responses API: read from a body into one plain form, which is stored and listed as it is."""
 
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 from kindling_platform.gateway.surface.fields import Fields, invalid_value, unsupported
@@ -21,6 +22,17 @@ def items_read(value: Any, ignored: list[str]) -> list[Item]:
     if len(value) > MAX_ITEMS:
         raise invalid_value("input", f"input may hold at most {MAX_ITEMS} items.")
     return [_item(Fields(one, f"input[{index}]", ignored)) for index, one in enumerate(value)]
+
+
+def ids_distinct(items: Sequence[Item]) -> list[Item]:
+    """The items, with another id where one comes again: a page of them begins behind an id."""
+    seen: set[str] = set()
+    told = []
+    for item in items:
+        distinct = item | {"id": _new_id("item")} if item["id"] in seen else item
+        seen.add(distinct["id"])
+        told.append(distinct)
+    return told
 
 
 def message_item(role: str, content: list[dict[str, Any]], item_id: str = "") -> Item:
