@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from kindling_core_rig import GREEDY, Rig, rig_make
 from kindling_engine.core import adapters as desk
 from kindling_engine.lora import loading
+from kindling_engine.protocol.adapter_report import ENGINE_FAILED
 from kindling_engine.protocol.ipc import (
     AdapterList,
     AdapterLoaded,
@@ -240,6 +241,22 @@ def test_check_names_what_failed(rig, name, code):
     answer = _check(rig, name)
     assert not answer.ok and answer.code == code and answer.reason
     assert [finding.check for finding in answer.findings if finding.level == "fail"] == [code]
+
+
+def _no_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("no memory")
+
+
+@pytest.mark.parametrize("place", ["step", "load"])
+def test_check_tells_apart_what_the_engine_failed_in(blobs, model, monkeypatch, place):
+    rig = rig_make(model, blobs)
+    if place == "step":
+        monkeypatch.setattr(type(rig.core._parts.runner), "execute", _no_memory)
+    else:
+        monkeypatch.setattr("kindling_engine.lora.loading.LoaderThread._read", _no_memory)
+    answer = _check(rig, "good")
+    assert (answer.ok, answer.code) == (False, ENGINE_FAILED)
+    assert answer.reason
 
 
 def test_prefetch_loads_without_generating(rig, blobs, tmp_path):

@@ -125,6 +125,28 @@ def test_a_slow_load_holds_up_nobody_whose_adapter_is_there():
     assert [settled.ticket for settled in shelf.settle(60.0)] == ["t1"]
 
 
+def test_those_that_are_to_stay_keep_nobody_out_for_ever():
+    shelf = Shelf(100, a=40, b=40, small=20, large=40)
+    for name in ("a", "b"):
+        shelf.acquire(name, name)
+        shelf.settle()
+        shelf.cache.release(name)
+        assert shelf.cache.keep(name, True)
+    # One that fits beside them takes its turn there.
+    shelf.acquire("small", "small")
+    assert [one.ticket for one in shelf.settle()] == ["small"]
+    assert shelf.ready() == ["a", "b", "small"]
+    shelf.cache.release("small")
+    # One that never would has one of theirs, and they come back.
+    shelf.acquire("large", "large")
+    assert [one.ticket for one in shelf.settle()] == ["large"]
+    assert "large" in shelf.ready() and len(shelf.ready()) == 2
+    shelf.cache.release("large")
+    for name in ("a", "b"):
+        assert shelf.acquire(name, name, 60.0) or shelf.settle(60.0)
+    assert shelf.ready() == ["a", "b"] or shelf.ready() == ["b", "a"]
+
+
 def test_without_room_hot_adapters_cannot_keep_a_cold_one_out_for_ever():
     shelf = Shelf(10, hot=10, cold=10)
     shelf.acquire("hot", "t0")

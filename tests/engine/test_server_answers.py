@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kindling_engine.protocol.adapter_report import ENGINE_FAILED
 from kindling_engine.protocol.findings import Finding
 from kindling_engine.protocol.ipc import AdapterLoaded
 from kindling_fake_core import Bench, event, events, fake_bench, text_of
@@ -251,10 +252,18 @@ async def test_control_routes(bench: Bench):
         assert not body["ok"]
         assert [finding["check"] for finding in body["findings"]] == ["values"]
         assert body["findings"][0]["fix"]
+    failed, bench.core.loaded = (
+        bench.core.loaded,
+        AdapterLoaded("", "cd" * 32, False, ENGINE_FAILED, "No memory."),
+    )
+    async with bench.post("/lora/check", {"adapter": "cd" * 32}) as reply:
+        # No verdict: an answer would reject the adapter.
+        assert (reply.status, (await reply.json())["error"]["code"]) == (500, "internal_error")
+    bench.core.loaded = failed
     async with bench.post("/lora/prefetch", {"adapter": "cd" * 32}) as reply:
         assert reply.status == 412
         assert (await reply.json())["error"]["code"] == "adapter_load_failed"
-    assert [load.check for load in bench.core.loads] == [False, True, True, False]
+    assert [load.check for load in bench.core.loads] == [False, True, True, True, False]
     assert Path(bench.core.loads[0].path) == bench.front.blobs / ("cd" * 32)
     for name, status in (("ab" * 32, 200), ("cd" * 32, 404)):
         async with bench.post("/lora/pin", {"adapter": name, "pinned": True}) as reply:

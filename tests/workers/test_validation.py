@@ -1,6 +1,7 @@
 """An adapter's way to ready or rejected: files first, then a real (obedient) engine process that judges it."""
 
 import json
+import secrets
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,11 +11,12 @@ import pytest
 import redis
 
 from kindling_agent import AgentProcess, eventually
+from kindling_platform.accounts.models import Organisation
 from kindling_platform.adapters.models import Adapter
 from kindling_platform.adapters.storage import blob_folder, blob_store, content_hash_of, upload_folder
 from kindling_platform.common.clock import now
 from kindling_platform.common.leases import lease_take
-from kindling_platform.deployments.models import Replica
+from kindling_platform.deployments.models import Deployment, Replica
 from kindling_rows import Shop, make_adapter, make_shop
 from kindling_small_files import files_end_at
 from kindling_workers.http import http_call
@@ -140,6 +142,25 @@ def test_without_a_ready_engine_it_waits_with_a_reason_and_is_tried_again(
     assert shop.model.ref in adapter.reason
     assert (adapter.lease_token, adapter.content_hash) == ("", "")
     settle(agent, shop)
+    assert validated(adapter, valkey).state == "ready"
+
+
+def test_others_engines_are_not_asked(shop: Shop, agent: AgentProcess, valkey: "redis.Redis"):
+    stranger = Organisation.objects.create(slug=f"other-{secrets.token_hex(4)}", name="Other")
+    theirs = Deployment.objects.create(organisation=stranger, model=shop.model, name="own")
+
+    def look() -> Replica | None:
+        deployment_reconcile(agent.driver, theirs.id)
+        return Replica.objects.filter(deployment=theirs).first()
+
+    eventually(look, lambda replica: replica is not None and replica.state == "ready")
+    adapter = validated(make_adapter(shop), valkey)
+    assert adapter.state == "validating"
+    assert adapter.reason.startswith("Waiting for a running engine")
+    settle(agent, shop)
+    Deployment.objects.filter(id=shop.deployment.id).update(desired_state="stopped")
+    assert validated(adapter, valkey).state == "validating"
+    Deployment.objects.filter(id=shop.deployment.id).update(desired_state="running")
     assert validated(adapter, valkey).state == "ready"
 
 

@@ -75,7 +75,9 @@ class _Validation:
             if not report.ok:
                 return self._store(report)
         base = self._adapter.base.ref
-        replica = replica_list_ready(model_id=self._adapter.base_id).first()
+        owner = self._adapter.organisation_id
+        # Any of them: where one does not answer, the next try asks another.
+        replica = replica_list_ready(model_id=self._adapter.base_id, org_id=owner).first()
         if replica is None:
             return self._wait(f"Waiting for a running engine of {base} to try the adapter on.")
         if not content_hash:

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 from kindling_engine.core.tickets import RequestTicket
+from kindling_engine.protocol.adapter_report import ENGINE_FAILED
 from kindling_engine.protocol.findings import Finding
 from kindling_engine.sampling.params import SamplingParams
 from kindling_engine.scheduler.plan import Outcome
 from kindling_engine.scheduler.request import Request
 
 SMOKE_TOKENS = 8
+# The one end of a generation that tells something of the weights.
+NON_FINITE = "non_finite_logits"
 _PROMPT_TOKENS = 12
 
 SmokeDone = Callable[[list[Finding], list[int]], None]
@@ -30,7 +33,7 @@ class SmokeTest:
         self.base = self._request(f"smoke/{ticket_id}/base", "", self._base_ticket, now_s)
         self.adapted = self._request(f"smoke/{ticket_id}/adapter", adapter, self._adapted_ticket, now_s)
         self._open = 2
-        self._error = ""
+        self._error, self._error_code = "", ""
 
     def _ticket(self) -> RequestTicket:
         return RequestTicket(
@@ -54,19 +57,23 @@ class SmokeTest:
         if not outcome.finish:
             return
         if outcome.finish == "error":
-            self._error = outcome.error
+            self._error, self._error_code = outcome.error, outcome.error_code
         self._open -= 1
         if self._open == 0:
             self._done([self._finding()], self.adapted.tokens[self.adapted.prompt_len :])
 
     def _finding(self) -> Finding:
         base, adapted = self._base_ticket.first_logits, self._adapted_ticket.first_logits
-        if self._error or base is None or adapted is None:
+        if self._error_code == NON_FINITE:
             return Finding(
                 "smoke",
                 "fail",
                 f"The test generation failed: {self._error}",
                 "Train again with a lower learning rate or alpha if the weights overflow.",
+            )
+        if self._error or base is None or adapted is None:
+            return Finding(
+                ENGINE_FAILED, "fail", self._error or "The test generation ended before its first token."
             )
         shift = (adapted - base).abs().max().item()
         if shift == 0.0:

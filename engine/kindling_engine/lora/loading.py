@@ -13,6 +13,7 @@ from kindling_engine.lora.fetching import BlobFetcher, fetch_failed
 from kindling_engine.lora.loader import LoadedAdapter
 from kindling_engine.lora.scratch import SlabScratch
 from kindling_engine.lora.stores import AdapterStore
+from kindling_engine.protocol.adapter_report import ENGINE_FAILED
 
 LoadFunction = Callable[[Path], LoadedAdapter]
 Result = LoadedAdapter | AdapterError
@@ -77,9 +78,8 @@ class LoaderThread:
                 return
             result = error
         except Exception as error:  # the thread must outlive any file it is given
-            result = AdapterError(
-                "adapter_load_failed", f"The adapter could not be loaded: {type(error).__name__}."
-            )
+            message = f"The engine failed while it loaded the adapter: {type(error).__name__}."
+            result = AdapterError(ENGINE_FAILED, message, fix="")
         self._done.put((adapter, result))
         self._wake()
 

@@ -110,7 +110,7 @@ class AdapterRoom:
         """
         idle = [name for name, entry in self.entries.items() if entry.borrowed_blocks and not entry.pins]
         given = 0
-        for adapter in sorted(self._worth.cheapest_first(idle), key=lambda name: self.entries[name].kept):
+        for adapter in self._cheapest_first(idle):
             if given >= blocks:
                 break
             given += self.entries[adapter].borrowed_blocks
@@ -144,10 +144,12 @@ class AdapterRoom:
             weights = self.store.borrow(loaded, cached=False)
         if weights is not None:
             return weights
-        idle = self._idle(spared, borrowed=False)
+        # Beside those that are to stay, others take turns; where these leave no room for it at all, they go last.
+        kept_bytes = sum(size_of(entry.loaded) for _, entry in self._own() if entry.kept)
+        idle = self._idle(spared, borrowed=False, kept=kept_bytes + size > self.budget_bytes)
         left = self.used_bytes - sum(size_of(self.entries[name].loaded) for name in idle)
         if left + size <= self.budget_bytes or len(idle) == len(self._own()):
-            for victim in self._worth.cheapest_first(idle):
+            for victim in self._cheapest_first(idle):
                 self.drop(victim, evicted=True)
                 # Enough bytes may be free, and none of the gaps large enough.
                 weights = self._own_place(loaded)
@@ -170,12 +172,18 @@ class AdapterRoom:
     def _own(self) -> list[tuple[str, CachedAdapter]]:
         return [(name, entry) for name, entry in self.entries.items() if not entry.borrowed_blocks]
 
-    def _idle(self, spared: set[str], *, borrowed: bool) -> list[str]:
+    def _idle(self, spared: set[str], *, borrowed: bool, kept: bool = False) -> list[str]:
+        """Those that nobody uses; with ``kept`` also those that are to stay."""
         return [
             name
             for name, entry in self.entries.items()
-            if not (entry.pins or entry.kept or name in spared) and bool(entry.borrowed_blocks) == borrowed
+            if not (entry.pins or (entry.kept and not kept) or name in spared)
+            and bool(entry.borrowed_blocks) == borrowed
         ]
+
+    def _cheapest_first(self, idle: list[str]) -> list[str]:
+        """Those that are to stay come last."""
+        return sorted(self._worth.cheapest_first(idle), key=lambda name: self.entries[name].kept)
 
 
 def size_of(loaded: LoadedAdapter) -> int:

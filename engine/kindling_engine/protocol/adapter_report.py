@@ -9,6 +9,8 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 UNSEEN = "unseen_modules"
 FETCH_FAILED = "fetch"
 """Says nothing of the adapter: its files could not be brought to the engine."""
+ENGINE_FAILED = "engine"
+"""Says nothing of the adapter either: the engine failed with it in its hands."""
 MAX_RANK = 256
 MAX_MESSAGE_CHARS = 500
 SAVE_AGAIN = (

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from kindling_engine.protocol.adapter_report import FETCH_FAILED, SAVE_AGAIN, UNSEEN
+from kindling_engine.protocol.adapter_report import ENGINE_FAILED, FETCH_FAILED, SAVE_AGAIN, UNSEEN
 from kindling_engine.protocol.findings import Finding
 from kindling_engine.protocol.ipc import AdapterLoaded
 from kindling_engine.protocol.usage_log import read_usage
@@ -94,6 +94,8 @@ async def post_lora_check(request: web.Request) -> web.Response:
     if loaded.code == FETCH_FAILED:
         # It says nothing of the adapter.
         raise ApiError(503, "overloaded", loaded.reason, retry_after_s=5)
+    if loaded.code == ENGINE_FAILED:
+        raise ApiError(500, "internal_error", loaded.reason)
     text = request.app[FRONT].text.decode(loaded.smoke_ids)
     return _json({"ok": loaded.ok, "findings": engine_findings(loaded.findings), "smoke_text": text})
 

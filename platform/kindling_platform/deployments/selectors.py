@@ -78,11 +78,19 @@ def replica_list(*, deployment: Deployment | None = None) -> QuerySet[Replica]:
     return rows if deployment is None else rows.filter(deployment=deployment)
 
 
-def replica_list_ready(*, model_id: str) -> QuerySet[Replica]:
-    """Replicas that can answer for a model now."""
+def replica_list_ready(*, model_id: str, org_id: str) -> QuerySet[Replica]:
+    """Replicas that can answer for a model now, of the organisation's own deployments and those of the model's owner,
+    in any order. Others' are theirs alone: they pay for them, and nothing of this organisation is ever asked of them.
+    """
+    theirs = Q(deployment__organisation_id=org_id)
+    shared = Q(deployment__organisation_id=F("deployment__model__organisation_id"))
     return Replica.objects.filter(
-        deployment__model_id=model_id, state="ready", generation=F("deployment__generation")
-    ).order_by("name")
+        theirs | shared,
+        deployment__model_id=model_id,
+        deployment__desired_state=Deployment.Desired.RUNNING,
+        state="ready",
+        generation=F("deployment__generation"),
+    ).order_by("?")
 
 
 def event_list(*, deployment: Deployment, limit: int = 100) -> list[DeploymentEvent]:
