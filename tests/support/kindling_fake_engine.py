@@ -187,7 +187,7 @@ class FakeEngine:
             await asyncio.sleep(how.first_delay_s)
             if running.stopped:  # nothing was begun
                 self._record(running, how, "error")
-                return web.json_response(error_body("deadline_exceeded"), status=504)
+                return failure(504, "deadline_exceeded")
             answer = self._stream if received.body.get("stream") else self._whole
             return await answer(request, running, how)
         except (asyncio.CancelledError, ConnectionError):
@@ -222,8 +222,7 @@ class FakeEngine:
         chat = request.path.endswith("chat/completions")
         finish, asked_at = "length", 0
         async for word, ended in self._words(running, how):
-            if ended:
-                finish = ended
+            finish = ended or finish
             delta = {"delta": {"role": "assistant", "content": word}} if chat else {"text": word}
             chunk = self._chunk(running, [{"index": 0, **delta, "finish_reason": None}])
             await reply.write(event(chunk))
@@ -295,10 +294,8 @@ class FakeEngine:
         )
 
     async def _count(self, request: web.Request) -> web.Response:
-        received = await self._receive(request)
-        if refusal := refused(self.behaviour, received.body):
-            return refusal
-        return web.json_response({"tokens": self.behaviour.prompt_tokens})
+        refusal = refused(self.behaviour, (await self._receive(request)).body)
+        return refusal or web.json_response({"tokens": self.behaviour.prompt_tokens})
 
     async def _grant(self, request: web.Request) -> web.Response:
         tokens = int((await request.json())["tokens"])
