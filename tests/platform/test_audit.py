@@ -93,6 +93,8 @@ OBSERVATIONS = {
     "usage.records_park": "its trace is the parked record",
     "usage.charge_of": "pure",
     "accounts.signup_credit_claims": "signup_credit_grant, which is audited",
+    "accounts.signup_credit_claim": "the same",
+    "accounts.address_confirmed": "the same",
     "deployments.deployment_lease": "a worker's lease",
     "deployments.deployment_apply": "an observation, kept as a deployment's event",
     "deployments.replica_observe": "an observation, kept as a deployment's event",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from allauth.account.models import EmailAddress
+from allauth.account.models import EmailAddress, EmailConfirmationHMAC
 from django.core import mail
 from django.test import Client
 
@@ -174,6 +174,19 @@ def test_starting_credit_waits_for_a_confirmed_address(ada: Customer, settings):
     assert signup_credit_claims() == 1
     assert signup_credit_claims() == 0
     assert balance_get(owner_id=late.org.id).picousd == 10**12
+
+
+def test_starting_credit_is_there_when_the_link_has_been_followed(settings):
+    settings.KINDLING_ENV = replace(settings.KINDLING_ENV, signup_credit_needs="mail")
+    late = make_customer("late")
+    address = EmailAddress.objects.create(user=late.user, email=late.user.email, primary=True)
+    browser = Client()
+    page = f"/accounts/confirm-email/{EmailConfirmationHMAC(address).key}/"
+    assert browser.get(page).status_code == 200
+    assert balance_get(owner_id=late.org.id).picousd == 0
+    assert browser.post(page).status_code == 302
+    assert balance_get(owner_id=late.org.id).picousd == 10**12
+    assert signup_credit_claims() == 0
 
 
 @pytest.mark.parametrize("needs", ["mail", "card"])

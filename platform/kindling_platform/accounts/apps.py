@@ -14,9 +14,11 @@ class AccountsConfig(AppConfig):
 
         from kindling_platform.accounts import factors as records
         from kindling_platform.accounts.codes import unconfirmed_forget
+        from kindling_platform.accounts.credit import address_confirmed
         from kindling_platform.accounts.reauthentication import signed_in
 
         addresses.email_confirmed.connect(unconfirmed_forget, dispatch_uid="kindling")
+        addresses.email_confirmed.connect(address_confirmed, dispatch_uid="kindling.credit")
         factors.authenticator_added.connect(records.factor_added, dispatch_uid="kindling")
         factors.authenticator_removed.connect(records.factor_removed, dispatch_uid="kindling")
         factors.authenticator_reset.connect(records.factor_renewed, dispatch_uid="kindling")

@@ -2,6 +2,7 @@
 
 import ipaddress
 from datetime import datetime, timedelta
+from typing import Any
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
@@ -113,6 +114,18 @@ def signup_credit_claims(*, limit: int = 50) -> int:
     elif needs == "card":
         waiting = waiting.filter(id__in=SavedCard.objects.filter(removed_at=None).values("owner_id"))
     return sum(_claim(org) for org in waiting.order_by("?")[:limit])
+
+
+def signup_credit_claim(*, user: User) -> int:
+    """The same for those of one person, who has confirmed an address just now and looks at the balance next."""
+    owned = Membership.objects.filter(role="owner", user=user).values("organisation")
+    waiting = Organisation.objects.filter(signup_credit_note=WAITS["mail"], id__in=owned)
+    return sum(_claim(org) for org in waiting.order_by("id"))
+
+
+def address_confirmed(*, email_address: EmailAddress, **_: Any) -> None:
+    """allauth's signal."""
+    signup_credit_claim(user=email_address.user)
 
 
 @transaction.atomic
