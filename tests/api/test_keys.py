@@ -145,6 +145,7 @@ def test_pages_follow_each_other_without_gaps(ada: Customer):
         ({"limit": "0"}, "limit_invalid"),
         ({"limit": "x"}, "limit_invalid"),
         ({"limit": "9" * 30}, "limit_invalid"),
+        ({"limit": "000500999"}, "limit_invalid"),
     ],
 )
 def test_a_bad_page_is_refused(ada: Customer, query: dict, code: str):

@@ -362,3 +362,10 @@ def test_decisions_are_posts_of_the_operator_alone(world: World, member: Member,
     assert member.client.post(url, {"note": "x"}).status_code == 403
     assert world.operator.client.get(url).status_code == 302
     assert world.operator.client.post(url, {"note": "x"}).status_code == 303
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01"])
+def test_days_that_no_event_has_bound_nothing(world: World, day: str):
+    for page in ("audit/", "audit.csv"):
+        reply = world.operator.client.get(f"{BOOKS}{page}?since={day}&until={day}")
+        assert reply.status_code == 200

@@ -11,6 +11,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from kindling_console_world import Member, World
+from kindling_platform.accounts.models import User
 
 ASK, ENTER = "/accounts/login/code/", "/accounts/login/code/confirm/"
 HOME = "/console/"
@@ -125,3 +126,25 @@ def test_without_a_mail_server_the_way_is_not_shown_and_the_pages_say_where_lett
     assert "login/code/" not in client.get("/accounts/login/").content.decode()
     assert "Mail outbox" in client.get(ENTER).content.decode()
     assert "Mail outbox" in client.get("/accounts/password/reset/done/").content.decode()
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_an_address_nobody_has_confirmed_opens_no_account_that_has_one(
+    world: World, member: Member, settings, hides: bool
+):
+    settings.ACCOUNT_PREVENT_ENUMERATION = hides
+    own, strange = confirm(member), "stranger@example.com"
+    added = EmailAddress.objects.create(user=member.user, email=strange, verified=False)
+    for page in (ASK, "/accounts/password/reset/"):
+        reply = Client().post(page, {"email": strange})
+        assert reply.status_code == (302 if hides else 200)
+    assert not [
+        letter for letter in mail.outbox if "code to sign in" in letter.subject or "/key/" in letter.body
+    ]
+    added.verified = True
+    added.save()
+    reader = Client()
+    reader.post(ENTER, {"code": ask(reader, strange)})
+    assert is_in(reader)
+    assert User.objects.get(id=member.user.id).has_usable_password()
+    assert own != strange

@@ -140,6 +140,8 @@ def test_turns_of_every_shape_of_body():
     responses = b'{"instructions": "Be kind.", "input": [{"role": "user", "content": "Hi"}]}'
     assert prompt_turns(responses) == [Turn("system", "Be kind."), Turn("user", "Hi")]
     assert prompt_turns(b'{"prompt": "Once"}') == [Turn("user", "Once")]
+    for strange in (b"5", b"true", b'"x"', b'{"text": "x"}', b"[5]", b"null"):  # refused, and kept to see why
+        assert prompt_turns(b'{"query": "a", "documents": %s}' % strange)[0] == Turn("query", "a")
     assert prompt_turns(b'{"prompt": [1, 2]}') == [Turn("user", "[1, 2]")]
     rerank = b'{"query": "q", "documents": ["a", {"text": "b"}]}'
     assert prompt_turns(rerank) == [Turn("query", "q"), Turn("document", "a"), Turn("document", "b")]

@@ -72,8 +72,13 @@ def _filter(asked: dict[str, str]) -> EventFilter:
     )
 
 
+YEARS = range(2000, 2200)
+
+
 def _day(text: str) -> datetime | None:
     try:
-        return datetime.combine(date.fromisoformat(text), time(), UTC)
+        day = date.fromisoformat(text)
     except ValueError:
         return None
+    # Some databases, and the day after the last one, have no other years.
+    return datetime.combine(day, time(), UTC) if day.year in YEARS else None

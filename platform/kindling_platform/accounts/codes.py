@@ -2,14 +2,27 @@
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.contrib import messages
 from django.http import HttpRequest
+
+from kindling_platform.accounts.models import User
 
 CODE_PAGE = "account_confirm_login_code"
 FORGOTTEN = (
     "Your address is confirmed. The password that was chosen before that is void, as nobody knows who chose it: set "
     "one of yours under Account."
 )
+
+
+def address_opens(*, user: User, email: str) -> bool:
+    """Whether who reads an address's letters may come into an account by them.
+
+    Of an account with a confirmed address no other one does before it is confirmed itself: it may have been mistyped,
+    or be a stranger's whom somebody wants to have in their account.
+    """
+    confirmed = EmailAddress.objects.filter(user=user, verified=True)
+    return not confirmed.exists() or confirmed.filter(email__iexact=email).exists()
 
 
 def unconfirmed_forget(*, request: HttpRequest, email_address: Any, **_: Any) -> None:

@@ -36,7 +36,7 @@ def limit_of(request: Request) -> int:
         KindlingError: `limit_invalid`.
     """
     text = request.query_params.get("limit", str(PAGE_ROWS))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= MAX_PAGE_ROWS:
+    if not text.isascii() or not text.isdigit() or len(text) > 6 or not 1 <= int(text) <= MAX_PAGE_ROWS:
         raise KindlingError("limit_invalid", f"A page has 1 to {MAX_PAGE_ROWS} rows.", param="limit")
     return int(text)
 

@@ -130,6 +130,10 @@ ACCOUNT_EMAIL_VERIFICATION = "mandatory" if ENV.smtp_url else "none"
 ACCOUNT_PREVENT_ENUMERATION = ENV.smtp_url is not None
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "[Kindling] "
 ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_FORMS = {
+    "request_login_code": "kindling_console.forms.entrance.RequestLoginCodeForm",
+    "reset_password": "kindling_console.forms.entrance.ResetPasswordForm",
+}
 ACCOUNT_LOGIN_BY_CODE_ENABLED = True
 ACCOUNT_LOGIN_BY_CODE_SUPPORTS_RESEND = True
 # As the pages and the letter say.

@@ -32,7 +32,11 @@ def prompt_turns(body: bytes) -> list[Turn]:
         turns.append(Turn("user", given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)))
     if "query" in fields:
         turns.append(Turn("query", _content(fields["query"])))
-        turns += [Turn("document", _content(one)) for one in fields.get("documents") or []]
+        documents = fields.get("documents") or []
+        turns += [
+            Turn("document", _content(one))
+            for one in (documents if isinstance(documents, list) else [documents])
+        ]
     return [Turn(turn.role, turn.text[:SHOWN_CHARS]) for turn in turns]
 
 
