@@ -10,7 +10,7 @@ from kindling_billing.amounts import cents_check, currency_check, id_check, tax_
 from kindling_billing.collecting import invoice_settle
 from kindling_billing.errors import BillingError
 from kindling_billing.ledger import Posting, accounts_lock
-from kindling_billing.models import CreditGrant, Invoice, LedgerTransaction, Payment, utc_now
+from kindling_billing.models import CreditGrant, FailedRefund, Invoice, LedgerTransaction, Payment, utc_now
 from kindling_billing.money import cents_to_pico, round_half_even
 from kindling_billing.topup import auto_topup_hold
 from kindling_billing.trail import trail_note
@@ -162,7 +162,8 @@ def payment_failed(*, payment_id: str, code: str, message: str) -> bool:
 def payment_refunded(
     *, refund_id: str, intent_id: str, amount_cents: int, currency: str = "usd", memo: str = "Refund"
 ) -> bool:
-    """Book money that went back to a customer, tax included in `amount_cents`; False when it was booked before.
+    """Book money that went back to a customer, tax included in `amount_cents`; False when it was booked before, or has
+    failed since.
 
     It leaves the wallet, from the credit that it had bought before any other; the wallet may fall below zero, since
     the money is gone. A refunded invoice payment is our loss: the invoice stays paid. Tax goes back in proportion.
@@ -176,7 +177,7 @@ def payment_refunded(
     cents_check(amount_cents)
     currency_check(currency)
     payment = payment_lock(intent_id)
-    if refund_posted(refund_id):
+    if refund_posted(refund_id) or FailedRefund.objects.filter(id=refund_id).exists():
         return False
     if payment.refunded_cents + amount_cents > payment.total_cents:
         raise BillingError("refund_too_large", "More would be given back than was paid.")

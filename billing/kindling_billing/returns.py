@@ -18,20 +18,29 @@ TROUBLE = "provider.trouble"
 
 def failed_refund_list(*, is_open: bool = True) -> QuerySet[FailedRefund]:
     """Refunds that came back, the newest first; those that wait for a person unless told otherwise."""
-    rows = FailedRefund.objects.select_related("payment").order_by("-heard_at", "-id")
+    rows = FailedRefund.objects.select_related("payment").exclude(state=FailedRefund.State.UNBOOKED)
+    rows = rows.order_by("-heard_at", "-id")
     return rows.filter(state=FailedRefund.State.OPEN) if is_open else rows
 
 
 @transaction.atomic
-def refund_failed(*, refund_id: str, reason: str) -> bool:
+def refund_failed(*, refund_id: str, intent_id: str, amount_cents: int, reason: str) -> bool:
     """Note that a booked refund came back; False when it was noted before, or never booked.
 
-    The books stay as they are until somebody says how the customer gets the money.
+    The books stay as they are until somebody says how the customer gets the money. One that was not booked is not
+    booked any more: somebody may have read, before it failed, that it was under way, and come later.
     """
+    # Whoever books the refund has the same lock.
+    rows = Payment.objects.select_for_update().filter(intent_id=intent_id, state=Payment.State.SUCCEEDED)
+    payment = rows.first() if intent_id else None
     posted = LedgerTransaction.objects.filter(source_type=REFUND, source_id=refund_id).first()
     if posted is None:
+        if payment is not None:
+            noted = {"payment": payment, "amount_cents": amount_cents, "reason": reason[:200]}
+            state = {"state": FailedRefund.State.UNBOOKED, "resolved_at": utc_now()}
+            FailedRefund.objects.get_or_create(id=refund_id, defaults=noted | state)
         return False
-    payment = Payment.objects.get(id=posted.data["payment"])
+    payment = payment or Payment.objects.get(id=posted.data["payment"])
     row, made = FailedRefund.objects.get_or_create(
         id=refund_id,
         defaults={"payment": payment, "amount_cents": _cleared_cents(posted), "reason": reason[:200]},

@@ -3,6 +3,7 @@
 import pytest
 from django.test import Client
 
+from kindling_billing.models import StripeCustomer
 from kindling_billing.saved_cards import card_list
 from kindling_fake_stripe import FakeStripe
 from kindling_people import Customer
@@ -40,6 +41,20 @@ def test_one_that_is_asked_for_again_is_begun_once(ada: Customer, payments_on: F
     assert len(client.call("GET", "payments").json()["data"]) == 1
     other = client.call("POST", "payments", {"amount_cents": 3000}, headers=again)
     assert (other.status_code, other.json()["error"]["code"]) == (400, "idempotency_key_reused")
+
+
+def test_one_that_was_refused_begins_anew_under_its_key(ada: Customer, payments_on: FakeStripe):
+    client, again = ada.client(), {"Idempotency-Key": "july"}
+    assert client.call("POST", "payments", {"amount_cents": 2000}).status_code == 201
+    customer = StripeCustomer.objects.get().customer_id
+    assert payments_on.http.delete(f"/v1/customers/{customer}").status_code == 200
+    refused = client.call("POST", "payments", {"amount_cents": 2000}, headers=again)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (502, "payment_provider_refused")
+    made = client.call("POST", "payments", {"amount_cents": 2000}, headers=again)
+    assert (made.status_code, made.json()["state"]) == (201, "open") and made.json()["url"]
+    assert "Idempotent-Replayed" not in made.headers
+    found = client.call("POST", "payments", {"amount_cents": 2000}, headers=again)
+    assert found.json() == made.json() and "Idempotent-Replayed" in found.headers
 
 
 @pytest.mark.parametrize("cents", [0, -1, 10**18, "x", None, 1.5])

@@ -11,7 +11,9 @@ from openai.types.responses import Response
 
 from kindling_gateway import GatewayServer, eventually, held_nano
 from kindling_gateways import GatewayProcess
+from kindling_platform.gateway.errors import books_unavailable
 from kindling_platform.gateway.surface.responses import background
+from kindling_platform.gateway.surface.responses.store import ResponseStore
 
 ASK = {"model": "kindling/words", "max_output_tokens": 20, "input": "Hello!", "background": True}
 RUNS = ("queued", "in_progress")
@@ -118,6 +120,24 @@ def test_a_failure_of_ours_is_told_and_free(client: openai.OpenAI, scene):
     read = ended(client, made.id)
     assert (read.status, read.error.code, read.output) == ("failed", "upstream_failed", [])
     eventually(lambda: not held_nano(scene.valkey, scene.customer))
+
+
+def test_one_that_could_not_be_kept_is_free(client: openai.OpenAI, scene, monkeypatch: pytest.MonkeyPatch):
+    real = ResponseStore.move
+
+    async def away(store: ResponseStore, caller: Any, response: dict[str, Any], *, ends: bool) -> bool:
+        if response["status"] == "completed":
+            raise books_unavailable()
+        return await real(store, caller, response, ends=ends)
+
+    monkeypatch.setattr(ResponseStore, "move", away)
+    monkeypatch.setattr(background, "RETRY_S", 0.01)
+    made = client.responses.create(**ASK)
+    read = ended(client, made.id)
+    assert (read.status, read.error.code, read.output) == ("failed", "database_unavailable", [])
+    verdict = "SELECT verdict FROM usage_spooledusage WHERE request_id = %s"
+    eventually(lambda: scene.world.value(verdict, scene.engine.received[0].id) == "void")
+    assert held_nano(scene.valkey, scene.customer) == {}
 
 
 def test_what_the_engine_refuses_is_told(client: openai.OpenAI, scene):

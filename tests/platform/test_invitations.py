@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.db import connection, transaction
 
 from kindling_people import Customer, make_customer, make_operator
@@ -69,6 +70,16 @@ def test_an_invitation_makes_a_member_once(ada: Customer, bob: Customer):
     assert organisation_get_for_user(user=bob.user)[0] == bob.org
     assert organisation_get_for_user(user=bob.user, chosen=ada.org.id)[0] == ada.org
     assert organisation_get_for_user(user=bob.user, chosen="org_of_nobody")[0] == bob.org
+
+
+def test_an_address_that_was_confirmed_later_is_theirs_too(ada: Customer, bob: Customer):
+    second = EmailAddress.objects.create(user=bob.user, email="second@example.test", verified=False)
+    text = invite(ada, "Second@Example.test")
+    assert refusal(invitation_accept, text=text, user=bob.user) == "invitation_for_another"
+    second.verified = True
+    second.save()
+    assert invitation_accept(text=text, user=bob.user).organisation_id == ada.org.id
+    assert refusal(invite, by=ada, email="second@example.test") == "member_exists"
 
 
 def test_the_link_is_stored_nowhere_and_holds_for_one_address(ada: Customer, bob: Customer):

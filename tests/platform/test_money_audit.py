@@ -62,7 +62,7 @@ def contested(owner: str) -> None:
 
 def failed_refund(owner: str) -> None:
     refunded(owner)
-    returns.refund_failed(refund_id="re_1", reason="card_gone")
+    returns.refund_failed(refund_id="re_1", intent_id="pi_1", amount_cents=500, reason="card_gone")
 
 
 def unpaid_invoice(owner: str, **fields: Any) -> Invoice:

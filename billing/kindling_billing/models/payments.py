@@ -92,12 +92,16 @@ class Dispute(models.Model):
 
 
 class FailedRefund(models.Model):
-    """A booked refund that did not reach the customer; the provider has returned the money to us."""
+    """A booked refund that did not reach the customer; the provider has returned the money to us.
+
+    One that failed before it was booked stays out of the books, whatever else is heard of it: it is noted as UNBOOKED.
+    """
 
     class State(models.TextChoices):
         OPEN = "open"
         CREDITED = "credited"
         PAID = "paid"
+        UNBOOKED = "unbooked"
 
     id = models.CharField(primary_key=True, max_length=64)
     payment = models.ForeignKey(Payment, on_delete=models.PROTECT, related_name="failed_refunds")

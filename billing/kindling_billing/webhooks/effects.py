@@ -85,7 +85,12 @@ def refund_apply(refund: dict[str, Any]) -> set[str]:
         )
         return _owner_of(intent_id) if booked else set()
     if refund["status"] in {"failed", "canceled"}:
-        refund_failed(refund_id=refund["id"], reason=str(refund.get("failure_reason") or ""))
+        refund_failed(
+            refund_id=refund["id"],
+            intent_id=intent_id,
+            amount_cents=int(refund["amount"]),
+            reason=str(refund.get("failure_reason") or ""),
+        )
     return set()
 
 

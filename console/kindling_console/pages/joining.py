@@ -10,7 +10,7 @@ from kindling_console.access import Visitor, page, sign_in_first
 from kindling_console.answers import done, private, show
 from kindling_console.ways_back import local_path, shows_page
 from kindling_platform.accounts.invitations import invitation_accept, invitation_find
-from kindling_platform.accounts.selectors import CHOSEN_ORGANISATION
+from kindling_platform.accounts.selectors import CHOSEN_ORGANISATION, user_list_known_by
 from kindling_platform.common.errors import KindlingError
 
 
@@ -26,9 +26,10 @@ def join(request: HttpRequest, text: str) -> HttpResponseBase:
         if error.status == 404:
             raise Http404(error.message) from error
         return private(show(request, "console/join.html", {"refusal": error.message}, status=error.status))
+    known = user_list_known_by(email=found.email)
     context = {
         "invitation": found,
-        "is_theirs": request.user.is_authenticated and found.email == request.user.email.lower(),
+        "is_theirs": request.user.is_authenticated and known.filter(id=request.user.id).exists(),
         "here": request.get_full_path(),
     }
     return private(show(request, "console/join.html", context))

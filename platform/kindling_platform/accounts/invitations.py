@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 
 from kindling_platform.accounts.actor import user_actor
 from kindling_platform.accounts.models import Invitation, Membership, Organisation, User
+from kindling_platform.accounts.selectors import user_list_known_by
 from kindling_platform.accounts.team import role_check
 from kindling_platform.audit.services import audit_record
 from kindling_platform.common.actors import Actor
@@ -42,7 +43,7 @@ def invitation_create(
     role_check(role, org=org, may_own=may_own)
     # One at a time, so that the bounds below hold; whoever only refers to the organisation does not wait.
     Organisation.objects.select_for_update(no_key=True).get(id=org.id)
-    if Membership.objects.filter(organisation=org, user__email__iexact=email).exists():
+    if user_list_known_by(email=email).filter(memberships__organisation=org).exists():
         raise KindlingError("member_exists", f"{email} is a member already.", 409, param="email")
     moment = now()
     Invitation.objects.filter(organisation=org, email=email, ended_at=None).update(ended_at=moment)
@@ -121,11 +122,12 @@ def invitation_accept(*, text: str, user: User) -> Membership:
     """Make the user a member, as what the invitation says; who is one already keeps the role.
 
     Raises:
-        KindlingError: what `invitation_find` raises, and `invitation_for_another` for another address than the user's.
+        KindlingError: what `invitation_find` raises, and `invitation_for_another` for an address that is
+            neither the user's first one nor confirmed by them.
     """
     rows = Invitation.objects.select_for_update(of=("self",)).select_related("organisation")
     found = _holding(rows.filter(digest=_digest(text)).first())
-    if found.email != user.email.lower():
+    if not user_list_known_by(email=found.email).filter(id=user.id).exists():
         said = f"This invitation is for {found.email}. Sign in with that address to accept it."
         raise KindlingError("invitation_for_another", said, 403)
     found.ended_at = now()

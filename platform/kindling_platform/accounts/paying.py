@@ -90,6 +90,13 @@ def topup_open(*, org: Organisation, amount_cents: int, return_url: str, actor: 
     return call
 
 
+def topup_is_refused(*, payment_id: str) -> bool:
+    """Whether the provider has made no page for it, and never will."""
+    calls = OutboxCall.objects.filter(kind=OutboxCall.Kind.CHECKOUT, subject=payment_id)
+    refused = (OutboxCall.State.REFUSED, OutboxCall.State.STUCK, OutboxCall.State.CLOSED)
+    return calls.filter(state__in=refused).exists()
+
+
 def topup_send(call: OutboxCall) -> OutboxCall:
     """The last step: ask the provider for the page at once, since somebody waits for it.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.db.models import Q, QuerySet
 
 from kindling_platform.accounts.models import Membership, Organisation, User
@@ -11,6 +12,12 @@ from kindling_platform.common.matching import best_first
 
 # Where a session keeps the organisation that its user has chosen to work in.
 CHOSEN_ORGANISATION = "organisation"
+
+
+def user_list_known_by(*, email: str) -> QuerySet[User]:
+    """Whose first address this is, or one that they have confirmed."""
+    confirmed = EmailAddress.objects.filter(email__iexact=email, verified=True)
+    return User.objects.filter(Q(email__iexact=email) | Q(id__in=confirmed.values("user")))
 
 
 def membership_list_for_user(*, user: User) -> list[Membership]:

@@ -48,7 +48,7 @@ ONCE_SHOWN = OpenApiParameter(
 
 @dataclass(slots=True)
 class Turn:
-    """One request's turn; with a `reply` there is nothing to do but to give it."""
+    """One request's turn; with a `reply` there is nothing to do but to give it, unless another is kept in its place."""
 
     reply: Response | None = None
     kept: dict[str, Any] = field(default_factory=dict)
@@ -82,11 +82,9 @@ def once(request: Request) -> Iterator[Turn]:
     fingerprint = hashlib.sha256(asked).digest()
     with transaction.atomic():
         _alone(seal)
-        found = IdempotentReply.objects.filter(digest=seal.digest).first()
+        turn, found = Turn(), IdempotentReply.objects.filter(digest=seal.digest).first()
         if found is not None and found.expires_at > now():
-            yield Turn(_again(found, seal, fingerprint))
-            return
-        turn = Turn()
+            turn.reply = _again(found, seal, fingerprint)
         yield turn
         if turn.kept:
             _keep(turn.kept, seal, caller_of(request), fingerprint)

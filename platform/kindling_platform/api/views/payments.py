@@ -67,7 +67,10 @@ class Payments(APIView):
         caller, amount_cents = caller_of(request), asked.validated_data["amount_cents"]
         paying.topup_ready(org=caller.org, amount_cents=amount_cents, actor=caller.actor)
         with once(request) as turn:
-            if turn.reply is None:
+            again = turn.reply.data["id"] if turn.reply is not None else ""
+            # One that the provider has refused is none, and begins anew.
+            if not again or paying.topup_is_refused(payment_id=again):
+                again = ""
                 call = paying.topup_open(
                     org=caller.org,
                     amount_cents=amount_cents,
@@ -75,8 +78,8 @@ class Payments(APIView):
                     actor=caller.actor,
                 )
                 turn.keep(_shown(caller.org.id, call.subject))
-        if turn.reply is not None:  # as it is by now: the first answer may have had no page yet
-            return _shown(caller.org.id, turn.reply.data["id"], headers=REPLAYED)
+        if again:  # as it is by now: the first answer had no page yet
+            return _shown(caller.org.id, again, headers=REPLAYED)
         paying.topup_send(call)
         return _shown(caller.org.id, call.subject)
 

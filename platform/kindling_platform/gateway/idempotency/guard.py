@@ -22,6 +22,7 @@ from kindling_platform.gateway.spool.context import context_text
 from kindling_platform.gateway.spool.metering import Metering
 from kindling_platform.gateway.spool.recorder import request_void
 from kindling_platform.gateway.surface.shaped import ShapedRequest
+from kindling_platform.gateway.to_the_end import to_the_end
 
 HEADER = b"idempotency-key"
 NAME = "Idempotency-Key"
@@ -53,14 +54,17 @@ class Idempotency:
             yield True
             return
         fingerprint = hashlib.sha256(request.path.encode() + b"\0" + body).digest()
-        entering = asyncio.create_task(self._enter(seal, request, caller, fingerprint))
+        entry = Entry(mine=False)
+
+        async def enter() -> None:
+            nonlocal entry
+            entry = await self._enter(seal, request, caller, fingerprint)
+
         try:
-            entry = await asyncio.shield(entering)
+            await to_the_end(enter())
         except asyncio.CancelledError:
-            # The statement may have been carried out: nobody else would give the row back before its lease is over.
-            with suppress(GatewayError):
-                if (entry := await entering).mine:
-                    await self._take(seal, request, caller, model, entry).leave()
+            if entry.mine:  # nobody else would give the row back before its lease is over
+                await to_the_end(self._take(seal, request, caller, model, entry).leave())
             raise
         if not entry.mine:
             await self._answer(request, seal, entry, fingerprint)

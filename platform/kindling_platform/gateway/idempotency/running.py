@@ -1,20 +1,18 @@
 """A request with an Idempotency-Key while it runs: its lease is renewed, its answer kept before the client has it."""
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
-from typing import Any
 from uuid import UUID
 
 from kindling_platform.common.crash_points import crash_point
 from kindling_platform.gateway.access_log import Log
 from kindling_platform.gateway.database import DatabaseUnavailableError
-from kindling_platform.gateway.errors import GatewayError, books_unavailable
+from kindling_platform.gateway.errors import books_unavailable
 from kindling_platform.gateway.idempotency.answer import Answer
 from kindling_platform.gateway.idempotency.seal import Seal
 from kindling_platform.gateway.idempotency.store import ReplyStore
 from kindling_platform.gateway.request import Headers
 from kindling_platform.gateway.surface.shaped import ShapedRequest
+from kindling_platform.gateway.to_the_end import to_the_end
 
 RENEWALS_PER_LEASE = 3
 
@@ -54,7 +52,7 @@ class Running:
 
     async def _keep(self, status: int, body: bytes, headers: Headers) -> None:
         if status == 200:
-            await _to_the_end(self._keep_answer(body, headers))
+            await to_the_end(self._keep_answer(body, headers))
 
     async def _keep_answer(self, body: bytes, headers: Headers) -> None:
         form = self._request.form
@@ -70,7 +68,7 @@ class Running:
         crash_point("idempotency.kept")
 
     async def _move(self) -> None:
-        await _to_the_end(self._move_to(UUID(self._request.id)))
+        await to_the_end(self._move_to(UUID(self._request.id)))
 
     async def _move_to(self, moved: UUID) -> None:
         try:
@@ -80,16 +78,3 @@ class Running:
         if not found:
             raise books_unavailable()
         self._id = moved
-
-
-async def _to_the_end(statement: Coroutine[Any, Any, None]) -> None:
-    """Carry a statement out also when the request is cancelled meanwhile: whether it was must not be left open, as the
-    key waits for its lease where nobody knows, and who is charged depends on it.
-    """
-    task = asyncio.create_task(statement)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with suppress(GatewayError):
-            await task
-        raise

@@ -13,13 +13,14 @@ import orjson
 from kindling_platform.gateway.access_log import Log
 from kindling_platform.gateway.auth import Caller
 from kindling_platform.gateway.database import DatabaseUnavailableError
-from kindling_platform.gateway.errors import ClientGoneError, GatewayError
+from kindling_platform.gateway.errors import ClientGoneError, GatewayError, books_unavailable
 from kindling_platform.gateway.request import Message
 from kindling_platform.gateway.surface.form import error_of
 from kindling_platform.gateway.surface.responses.output import Response, response_fail
 from kindling_platform.gateway.surface.responses.reply import ResponseForm
 from kindling_platform.gateway.surface.responses.store import ResponseStore
 from kindling_platform.gateway.surface.shaped import ShapedRequest
+from kindling_platform.gateway.to_the_end import to_the_end
 
 AT_ONCE = 64
 MOST_JOBS = 1_000
@@ -151,8 +152,14 @@ class Background:
                     job.leave()
 
     async def _keep(self, job: Job) -> None:
+        """Keep what was made, or fail: what reaches nobody is free."""
         if job.form.result is not None:
-            await self._end(job, job.form.result)
+            await to_the_end(self._keep_result(job, job.form.result))
+
+    async def _keep_result(self, job: Job, result: Response) -> None:
+        if not await self._end(job, result):
+            raise books_unavailable()
+        job.request.is_kept = True
 
     async def _note_refusal(self, job: Job, status: int, body: bytes) -> None:
         """What the engine has refused reaches nobody but the kept response."""
@@ -164,7 +171,8 @@ class Background:
         job.request.facts["outcome"] = code
         await self._end(job, response_fail(job.response, code=code, message=message))
 
-    async def _end(self, job: Job, response: Response) -> None:
+    async def _end(self, job: Job, response: Response) -> bool:
+        """Whether the row says so now, or has ended before."""
         for left in reversed(range(TRIES)):
             try:
                 await self._store.move(job.caller, response, ends=True)
@@ -172,9 +180,10 @@ class Background:
                 if left:
                     await asyncio.sleep(RETRY_S)
             else:
-                return
+                return True
         # Its lease ends, and it is then read as failed.
         self._log.warning("background_response_not_kept", request_id=job.request.id)
+        return False
 
 
 async def _send_nowhere(_message: Message) -> None:
